@@ -1,0 +1,1 @@
+"""Numbers of a network, by arithmetic on its graph. No framework."""

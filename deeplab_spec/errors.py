@@ -1,0 +1,134 @@
+"""Every mistake that the package reports, one class per kind.
+
+Each class is also a built-in exception, carries its facts as attributes and words them in
+``__str__``: where it happened, which rule was broken, what arrived.
+"""
+
+Pattern = tuple[str | int, ...]
+"""A shape rule; a string stands for any size, e.g. ``("n", 728, "h", "w")``."""
+
+
+class DeepLabSpecError(Exception):
+    """The base of every error that this package raises on purpose."""
+
+
+class GraphError(DeepLabSpecError, ValueError):
+    """A network is not a well-formed graph.
+
+    Attributes:
+        path: The node at fault.
+        rule: What must hold.
+        actual: What arrived.
+    """
+
+    def __init__(self, path: str, rule: str, actual: object) -> None:
+        super().__init__(path, rule, actual)
+        self.path = path
+        self.rule = rule
+        self.actual = actual
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.rule}, but got {self.actual!r}"
+
+
+class SpecError(DeepLabSpecError, ValueError):
+    """A row of the specification, or a choice, has a value that it cannot have.
+
+    Attributes:
+        where: Path of the row, or name of the choice or argument.
+        rule: What must hold.
+        actual: What arrived.
+    """
+
+    def __init__(self, where: str, rule: str, actual: object) -> None:
+        super().__init__(where, rule, actual)
+        self.where = where
+        self.rule = rule
+        self.actual = actual
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.rule}, but got {self.actual!r}"
+
+
+class ShapeError(DeepLabSpecError, ValueError):
+    """A tensor does not have the shape that its layer is specified for.
+
+    Attributes:
+        layer: Dotted path or name of the layer.
+        expected: Shape pattern; a string stands for any positive size.
+        actual: The shape that arrived.
+    """
+
+    def __init__(self, layer: str, expected: Pattern, actual: tuple[int, ...]) -> None:
+        super().__init__(layer, expected, actual)
+        self.layer = layer
+        self.expected = expected
+        self.actual = actual
+
+    def __str__(self) -> str:
+        pattern = ", ".join(map(str, self.expected))
+        return f"{self.layer}: input must have shape ({pattern}) with no empty side, but has {self.actual}"
+
+
+class BackboneError(DeepLabSpecError, RuntimeError):
+    """A DeepLab module was given something else than a backbone.
+
+    Attributes:
+        actual: Name of the type that arrived.
+    """
+
+    def __init__(self, actual: str) -> None:
+        super().__init__(actual)
+        self.actual = actual
+
+    def __str__(self) -> str:
+        return f"DeepLab: backbone must be a BackboneModule, but is a {self.actual}"
+
+
+class TargetError(DeepLabSpecError, RuntimeError):
+    """A target cannot be imported, built or read.
+
+    Attributes:
+        target: What the user named.
+        reason: Why it could not run, in one line.
+    """
+
+    def __init__(self, target: str, reason: str) -> None:
+        super().__init__(target, reason)
+        self.target = target
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.target}: {self.reason}"
+
+
+class CaptureError(DeepLabSpecError, RuntimeError):
+    """A module's graph could not be read, or does not compute what the module computes.
+
+    Attributes:
+        reason: What went wrong, in one line.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class MissingExtraError(DeepLabSpecError, ImportError):
+    """A command needs packages that are not installed.
+
+    Attributes:
+        what: What was asked for.
+        extra: The extra of this package that brings them.
+    """
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(what, extra)
+        self.what = what
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return f"{self.what} needs the extra {self.extra!r}: pip install 'deeplab-spec[{self.extra}]'"

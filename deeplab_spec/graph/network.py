@@ -1,0 +1,141 @@
+"""A network: an ordered, frozen graph of nodes with dotted paths.
+
+Everything that describes an architecture is a :class:`Network`: the specification, a
+captured implementation, a mutant. Nodes stand in an order in which they can be executed.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+
+from deeplab_spec.errors import GraphError
+from deeplab_spec.graph.ops import Input, Op, Output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where a fact is published, or where a captured node was found.
+
+    Attributes:
+        work: The publication, e.g. ``arXiv:1802.02611``.
+        place: Where in it, e.g. ``section 3.2``.
+    """
+
+    work: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.work}, {self.place}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One operation of a network.
+
+    Attributes:
+        path: Dotted position; unique in the network.
+        op: What it computes.
+        inputs: Paths of the nodes whose values it reads, in order.
+        source: Where the node comes from.
+    """
+
+    path: str
+    op: Op
+    inputs: tuple[str, ...] = ()
+    source: Source | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """An executable order of nodes, with names for the values that others may ask for.
+
+    Attributes:
+        nodes: The operations; each reads only nodes before it.
+        taps: Public names of values: pairs of a name and a node's path.
+
+    Raises:
+        GraphError: If a path occurs twice, an input does not stand before its reader, a tap
+            names no node, or there is no input or no output.
+    """
+
+    nodes: tuple[Node, ...]
+    taps: tuple[tuple[str, str], ...] = ()
+    _by_path: dict[str, Node] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_path: dict[str, Node] = {}
+        for node in self.nodes:
+            if node.path in by_path:
+                raise GraphError(node.path, "a path must be unique", "a second node")
+            for path in node.inputs:
+                if path not in by_path:
+                    raise GraphError(node.path, "an input must stand before its reader", path)
+            by_path[node.path] = node
+        for name, path in self.taps:
+            if path not in by_path:
+                raise GraphError(name, "a tap must name a node", path)
+        for required in (Input, Output):
+            if not any(isinstance(node.op, required) for node in self.nodes):
+                raise GraphError("network", f"there must be an {required.__name__}", "none")
+        object.__setattr__(self, "_by_path", by_path)
+
+    def __getitem__(self, path: str) -> Node:
+        """Return the node at a path; KeyError if there is none."""
+        return self._by_path[path]
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._by_path
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The nodes through which tensors enter, in order."""
+        return tuple(node for node in self.nodes if isinstance(node.op, Input))
+
+    @property
+    def outputs(self) -> tuple[Node, ...]:
+        """The nodes through which tensors leave, in order."""
+        return tuple(node for node in self.nodes if isinstance(node.op, Output))
+
+    def tap(self, name: str) -> str:
+        """Return the path of the value with a public name.
+
+        Raises:
+            GraphError: If the network has no such tap.
+        """
+        for tap, path in self.taps:
+            if tap == name:
+                return path
+        raise GraphError(name, f"must be a tap ({', '.join(tap for tap, _ in self.taps)})", name)
+
+    def readers(self) -> dict[str, tuple[str, ...]]:
+        """Return the paths that read each node, in order."""
+        readers: dict[str, list[str]] = {node.path: [] for node in self.nodes}
+        for node in self.nodes:
+            for path in node.inputs:
+                readers[path].append(node.path)
+        return {path: tuple(paths) for path, paths in readers.items()}
+
+    def only(self, wanted: Iterable[str]) -> "Network":
+        """Return the network of the wanted nodes, which must be closed under their inputs."""
+        keep = set(wanted)
+        return Network(
+            nodes=tuple(node for node in self.nodes if node.path in keep),
+            taps=tuple((name, path) for name, path in self.taps if path in keep),
+        )
+
+    def live(self) -> "Network":
+        """Return the network without the nodes that no output depends on."""
+        needed = {node.path for node in self.nodes if isinstance(node.op, Input | Output)}
+        for node in reversed(self.nodes):
+            if node.path in needed:
+                needed.update(node.inputs)
+        return self.only(needed)
+
+    def with_nodes(self, nodes: Iterable[Node]) -> "Network":
+        """Return the network with other nodes and the same taps."""
+        return replace(self, nodes=tuple(nodes))

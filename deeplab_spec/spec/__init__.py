@@ -1,0 +1,1 @@
+"""What the network is: choices, variants, rows, clauses and their sources. No framework."""

@@ -1,0 +1,282 @@
+"""The rows of the modified aligned Xception: table, strides, and the rule for rates."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from deeplab_spec.errors import SpecError
+from deeplab_spec.spec.choices import (
+    ActivationPlacement,
+    Choices,
+    DepthwiseActivation,
+    Exit2Input,
+    LowLevelTap,
+    SkipRate,
+    SkipReads,
+    SkipUnit,
+    UnstridedRate,
+)
+from deeplab_spec.spec.rows import BackboneRows, Block, ConvUnit, SeparableUnit, SkipKind
+from deeplab_spec.spec.sources import paper
+from deeplab_spec.spec.units import backbone_bias, backbone_norm, initial, padding
+from deeplab_spec.spec.width import scaled_channels
+
+IMAGE_CHANNELS: Final = 3
+BACKBONE_STD: Final = 0.09
+STEM_STRIDE: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockPlan:
+    """A block as the paper's figure prints it.
+
+    Attributes:
+        path: Position below ``backbone``.
+        outs: Channels after each of its three layers, at width 1.
+        stride: Step of the last layer where no output stride forbids it.
+        skip: How its input reaches its end.
+    """
+
+    path: str
+    outs: tuple[int, int, int]
+    stride: int = 1
+    skip: SkipKind = SkipKind.CONV
+
+
+_FIGURE: Final = paper("figure 4")
+
+# fmt: off
+_ENTRY: Final = (
+    BlockPlan(path="entry_flow.block1", outs=(128, 128, 128), stride=2),
+    BlockPlan(path="entry_flow.block2", outs=(256, 256, 256), stride=2),
+    BlockPlan(path="entry_flow.block3", outs=(728, 728, 728), stride=2),
+)
+_ENTRY_OF_FIVE: Final = (  # the release's xception_71
+    BlockPlan(path="entry_flow.block1", outs=(128, 128, 128), stride=2),
+    BlockPlan(path="entry_flow.block2", outs=(256, 256, 256)),
+    BlockPlan(path="entry_flow.block3", outs=(256, 256, 256), stride=2),
+    BlockPlan(path="entry_flow.block4", outs=(728, 728, 728)),
+    BlockPlan(path="entry_flow.block5", outs=(728, 728, 728), stride=2),
+)
+_EXIT: Final = (
+    BlockPlan(path="exit_flow.block1", outs=(728, 1024, 1024), stride=2),
+    BlockPlan(path="exit_flow.block2", outs=(1536, 1536, 2048), skip=SkipKind.NONE),
+)
+# fmt: on
+_EXIT2: Final = _EXIT[1].path
+
+
+def _plans(choices: Choices) -> tuple[BlockPlan, ...]:
+    entry = _ENTRY if choices.entry_blocks == len(_ENTRY) else _ENTRY_OF_FIVE
+    middle = tuple(
+        BlockPlan(path=f"middle_flow.block{number}", outs=(728, 728, 728), skip=SkipKind.IDENTITY)
+        for number in range(1, choices.middle_blocks + 1)
+    )
+    return (*entry, *middle, *_EXIT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Geometry:
+    """Strides and rates of one block at one output stride."""
+
+    stride: int
+    rates: tuple[int, int, int]
+
+
+def _unstrided(rate: int, rule: UnstridedRate) -> _Geometry:
+    match rule:
+        case UnstridedRate.UNCHANGED:
+            return _Geometry(stride=1, rates=(rate, rate, rate))
+        case UnstridedRate.DOUBLE_LAST:
+            return _Geometry(stride=1, rates=(rate, rate, 2 * rate))
+        case UnstridedRate.DOUBLE_ALL:
+            return _Geometry(stride=1, rates=(2 * rate, 2 * rate, 2 * rate))
+        case UnstridedRate.LOST_LAST:
+            return _Geometry(stride=1, rates=(rate, rate, 1))
+        case UnstridedRate.KEEP_STRIDE:
+            return _Geometry(stride=2, rates=(rate, rate, 1))
+
+
+def _geometries(choices: Choices, plans: tuple[BlockPlan, ...], output_stride: int) -> tuple[_Geometry, ...]:
+    """Replace the strides that the output stride forbids by rates in the blocks after them."""
+    geometries = []
+    reached = STEM_STRIDE
+    rate = 1
+    for plan in plans:
+        if plan.path == _EXIT2 and output_stride in (8, 16):
+            exit_rate = choices.exit2_rates[0 if output_stride == 16 else 1]  # noqa: PLR2004 - the two strides of the choice
+            geometries.append(_Geometry(stride=1, rates=(exit_rate, exit_rate, exit_rate)))
+        elif plan.stride == 1 or reached < output_stride:
+            geometries.append(_Geometry(stride=plan.stride, rates=(rate, rate, rate)))
+            reached *= plan.stride
+        else:
+            geometries.append(_unstrided(rate, choices.unstrided_rate))
+            rate *= plan.stride
+    return tuple(geometries)
+
+
+def backbone_rows(choices: Choices, output_stride: int, reported: int | None = None) -> BackboneRows:
+    """Return the rows of the backbone.
+
+    Args:
+        choices: The decisions.
+        output_stride: Input pixels per pixel of the result: 8, 16 or 32.
+        reported: What the backbone says its output stride is; by default the truth.
+    """
+    if output_stride not in (8, 16, 32):
+        raise SpecError("output_stride", "must be 8, 16 or 32", output_stride)
+    channels = scaled_channels(choices.width)
+    plans = _plans(choices)
+    blocks = []
+    channels_in = channels[64]
+    for plan, geometry in zip(plans, _geometries(choices, plans, output_stride), strict=True):
+        outs = tuple(channels[out] for out in plan.outs)
+        blocks.append(_block(choices, plan, geometry, channels_in, outs))
+        channels_in = outs[-1]
+    by_flow = {
+        flow: tuple(block for block in blocks if f".{flow}." in block.path)
+        for flow in ("entry_flow", "middle_flow", "exit_flow")
+    }
+    low_level, low_level_channels = _low_level(choices, plans, output_stride)
+    return BackboneRows(
+        output_stride=output_stride,
+        reported_output_stride=reported or output_stride,
+        stem=_stem(choices, channels),
+        entry_flow=by_flow["entry_flow"],
+        middle_flow=by_flow["middle_flow"],
+        exit_flow=by_flow["exit_flow"],
+        low_level=low_level,
+        low_level_channels=channels[low_level_channels],
+    )
+
+
+def _stem(choices: Choices, channels: dict[int, int]) -> tuple[ConvUnit, ...]:
+    rows = []
+    for number, (channels_in, channels_out, stride) in enumerate(
+        ((IMAGE_CHANNELS, channels[32], STEM_STRIDE), (channels[32], channels[64], 1)), start=1
+    ):
+        path = f"backbone.entry_flow.stem.conv{number}"
+        rows.append(
+            ConvUnit(
+                path=path,
+                channels_in=channels_in,
+                channels_out=channels_out,
+                kernel=3,
+                stride=stride,
+                padding=padding(choices, path, 3, stride, 1),
+                bias=backbone_bias(choices),
+                norm=backbone_norm(choices),
+                activation=True,
+                init=initial(choices, BACKBONE_STD),
+                source=_FIGURE,
+            )
+        )
+    return tuple(rows)
+
+
+def _block(choices: Choices, plan: BlockPlan, geometry: _Geometry, channels_in: int, outs: tuple[int, ...]) -> Block:
+    path = f"backbone.{plan.path}"
+    placement = choices.activation_placement
+    exit2 = plan.path == _EXIT2
+    split = placement is ActivationPlacement.BEFORE_SPLIT and not exit2
+    before = placement is not ActivationPlacement.AFTER and not exit2
+    units = []
+    for number, (unit_in, unit_out, rate) in enumerate(
+        zip((channels_in, *outs), outs, geometry.rates, strict=False), start=1
+    ):
+        units.append(
+            _unit(
+                choices,
+                f"{path}.sepconv{number}",
+                (unit_in, unit_out),
+                stride=geometry.stride if number == len(outs) else 1,
+                rate=rate,
+                pre_activation=before and not (split and number == 1),
+                exit2=exit2,
+            )
+        )
+    return Block(
+        path=path,
+        norm=backbone_norm(choices) if split else None,
+        activation=split or (exit2 and choices.exit2_input is Exit2Input.ACTIVATED_SUM),
+        units=tuple(units),
+        skip_kind=plan.skip,
+        skip=_skip(choices, path, channels_in, outs[-1], geometry) if plan.skip is SkipKind.CONV else None,
+        skip_reads_activation=choices.skip_reads is SkipReads.ACTIVATED_INPUT
+        and units[0].pre_activation
+        and plan.skip is not SkipKind.NONE,
+    )
+
+
+def _unit(
+    choices: Choices,
+    path: str,
+    channels: tuple[int, int],
+    *,
+    stride: int,
+    rate: int,
+    pre_activation: bool,
+    exit2: bool,
+) -> SeparableUnit:
+    channels_in, channels_out = channels
+    between = choices.depthwise_activation is DepthwiseActivation.EVERY or (
+        exit2 and choices.depthwise_activation is DepthwiseActivation.EXIT2
+    )
+    depthwise = ConvUnit(
+        path=f"{path}.depthwise",
+        channels_in=channels_in,
+        channels_out=channels_in,
+        kernel=3,
+        stride=stride,
+        rate=rate,
+        padding=padding(choices, path, 3, stride, rate),
+        groups=channels_in,
+        bias=backbone_bias(choices),
+        norm=backbone_norm(choices) if choices.depthwise_norm else None,
+        activation=between,
+        init=initial(choices, BACKBONE_STD),
+        source=_FIGURE,
+    )
+    pointwise = ConvUnit(
+        path=f"{path}.pointwise",
+        channels_in=channels_in,
+        channels_out=channels_out,
+        bias=backbone_bias(choices),
+        norm=backbone_norm(choices),
+        activation=exit2 or choices.activation_placement is ActivationPlacement.AFTER,
+        init=initial(choices, BACKBONE_STD),
+        source=_FIGURE,
+    )
+    return SeparableUnit(path=path, pre_activation=pre_activation, depthwise=depthwise, pointwise=pointwise)
+
+
+def _skip(choices: Choices, path: str, channels_in: int, channels_out: int, geometry: _Geometry) -> ConvUnit:
+    rate = geometry.rates[-1] if choices.skip_rate is SkipRate.AS_LAST_LAYER else 1
+    return ConvUnit(
+        path=f"{path}.skip",
+        channels_in=channels_in,
+        channels_out=channels_out,
+        stride=geometry.stride,
+        rate=rate,
+        bias=backbone_bias(choices),
+        norm=None if choices.skip_unit is SkipUnit.NONE else backbone_norm(choices),
+        activation=choices.skip_unit is SkipUnit.NORM_AND_ACTIVATION,
+        init=initial(choices, BACKBONE_STD),
+        source=_FIGURE,
+    )
+
+
+def _low_level(choices: Choices, plans: tuple[BlockPlan, ...], output_stride: int) -> tuple[str, int]:
+    """Return the path of the value that the decoder reads, and its channels at width 1."""
+    strided = [plan for plan in plans if plan.stride > 1]
+    first, second = (f"backbone.{plan.path}" for plan in strided[:2])
+    match choices.low_level_tap:
+        case LowLevelTap.BLOCK1_OR_STEM if output_stride == 8:  # noqa: PLR2004 - "output_stride // 4", read literally
+            return "backbone.entry_flow.stem.conv2.activation", 64
+        case LowLevelTap.BLOCK1 | LowLevelTap.BLOCK1_OR_STEM:
+            return f"{first}.add", 128
+        case LowLevelTap.BLOCK2_SEPCONV2:
+            return f"{second}.sepconv2.pointwise.norm", 256
+        case LowLevelTap.BLOCK2_SEPCONV2_ACTIVATED:
+            after = choices.activation_placement is ActivationPlacement.AFTER
+            return f"{second}.{'sepconv2.pointwise' if after else 'sepconv3'}.activation", 256
+

@@ -1,0 +1,239 @@
+"""From choices to rows, and from rows to the graph."""
+
+from functools import lru_cache
+
+from deeplab_spec.errors import SpecError
+from deeplab_spec.graph.network import Network, Node, Source
+from deeplab_spec.graph.ops import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    Dropout,
+    GlobalAveragePool,
+    Input,
+    Op,
+    Output,
+    Resize,
+    ResizeMode,
+)
+from deeplab_spec.spec.backbone import backbone_rows
+from deeplab_spec.spec.choices import Choices, Interpolation, SizesAccepted
+from deeplab_spec.spec.head import aspp_rows, decoder_rows
+from deeplab_spec.spec.rows import (
+    AsppRows,
+    BackboneRows,
+    Block,
+    ConvUnit,
+    DecoderRows,
+    HeadUnit,
+    NetworkRows,
+    Norm,
+    SeparableUnit,
+    SkipKind,
+)
+from deeplab_spec.spec.variants import Variant
+
+PARTS = ("backbone", "aspp", "decoder")
+"""The parts of the network that can be judged alone."""
+
+DEFAULT_CLASSES = 21
+CLASSIFIER = "decoder.logits.conv"
+"""The convolution that gives one channel per class."""
+
+
+@lru_cache(maxsize=256)
+def rows(choices: Choices, output_stride: int, classes: int, reported: int | None = None) -> NetworkRows:
+    """Return the rows of a network.
+
+    Args:
+        choices: The decisions.
+        output_stride: Input pixels per pixel of the backbone's result.
+        classes: Channels of the logits.
+        reported: What the backbone says its output stride is; by default the truth.
+
+    Raises:
+        SpecError: If the output stride is not 8, 16 or 32, or there is no class.
+    """
+    backbone = backbone_rows(choices, output_stride, reported)
+    multiples = choices.sizes_accepted is SizesAccepted.MULTIPLES
+    return NetworkRows(
+        backbone=backbone,
+        aspp=aspp_rows(choices, output_stride),
+        decoder=decoder_rows(choices, backbone.low_level_channels, classes),
+        output_resize=choices.output_resize,
+        size_multiple=output_stride if multiples else 1,
+    )
+
+
+def check_output_stride(variant: Variant, output_stride: int) -> None:
+    """Refuse an output stride that a variant does not have.
+
+    Raises:
+        SpecError: A ValueError that names the allowed ones.
+    """
+    if output_stride not in variant.output_strides:
+        allowed = ", ".join(map(str, variant.output_strides))
+        raise SpecError("output_stride", f"{variant.name} has output strides {allowed}", output_stride)
+
+
+def network(choices: Choices, output_stride: int = 16, classes: int = DEFAULT_CLASSES) -> Network:
+    """Return the graph that the choices describe.
+
+    Args:
+        choices: The decisions.
+        output_stride: Input pixels per pixel of the backbone's result: 8, 16 or 32.
+        classes: Channels of the logits.
+
+    Raises:
+        SpecError: If the output stride is not 8, 16 or 32, or there is no class.
+    """
+    return graph(rows(choices, output_stride, classes))
+
+
+def graph(table: NetworkRows) -> Network:
+    """Return the graph of a whole network's rows."""
+    build = _Builder()
+    image = build.add("input", Input(channels=table.backbone.channels_in))
+    features = build.backbone(table.backbone, image)
+    pyramid = build.aspp(table.aspp, features)
+    low_level = table.backbone.low_level if table.decoder.low_level else None
+    logits = build.decoder(table.decoder, pyramid, low_level)
+    resized = build.resize("output.resize", table.output_resize, logits, image)
+    if table.decoder.logits_after_resize:
+        resized = build.conv_unit(table.decoder.logits, resized)
+    build.add("output", Output(name="logits"), resized)
+    taps = {"low_level": table.backbone.low_level, "backbone": features, "aspp": pyramid}
+    return Network(nodes=tuple(build.nodes), taps=(*taps.items(), ("decoder", logits), ("logits", resized)))
+
+
+def part(table: NetworkRows, name: str) -> Network:
+    """Return the graph of one part: ``backbone``, ``aspp`` or ``decoder``.
+
+    Its inputs are named as the taps they come from, its outputs as the taps they are.
+
+    Raises:
+        SpecError: If there is no such part.
+    """
+    build = _Builder()
+    taps: dict[str, str] = {}
+    match name:
+        case "backbone":
+            image = build.add("input", Input(channels=table.backbone.channels_in))
+            taps = {"backbone": build.backbone(table.backbone, image), "low_level": table.backbone.low_level}
+        case "aspp":
+            features = build.add("input.backbone", Input(channels=table.aspp.channels_in))
+            taps = {"aspp": build.aspp(table.aspp, features)}
+        case "decoder":
+            pyramid = build.add("input.aspp", Input(channels=table.aspp.channels_out))
+            low_level = None
+            if table.decoder.low_level:
+                channels = table.decoder.low_level.channels_in
+                low_level = build.add("input.low_level", Input(channels=channels))
+            taps = {"decoder": build.decoder(table.decoder, pyramid, low_level)}
+        case _:
+            raise SpecError("part", f"must be one of {', '.join(PARTS)}", name)
+    for tap, path in taps.items():
+        build.add(f"output.{tap}", Output(name=tap), path)
+    return Network(nodes=tuple(build.nodes), taps=tuple(taps.items()))
+
+
+class _Builder:
+    """Nodes in the making; each method adds a layer and returns the path of its value."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def add(self, path: str, op: Op, *inputs: str, source: Source | None = None) -> str:
+        self.nodes.append(Node(path=path, op=op, inputs=inputs, source=source))
+        return path
+
+    def norm(self, path: str, norm: Norm, channels: int, value: str, source: Source | None = None) -> str:
+        op = BatchNorm(channels=channels, eps=norm.eps, momentum=norm.momentum)
+        return self.add(f"{path}.norm", op, value, source=source)
+
+    def conv_unit(self, row: ConvUnit, value: str) -> str:
+        op = Conv2d(
+            channels_in=row.channels_in,
+            channels_out=row.channels_out,
+            kernel=(row.kernel, row.kernel),
+            stride=(row.stride, row.stride),
+            rate=(row.rate, row.rate),
+            padding=row.padding,
+            groups=row.groups,
+            bias=row.bias,
+        )
+        value = self.add(f"{row.path}.conv", op, value, source=row.source)
+        if row.norm:
+            value = self.norm(row.path, row.norm, row.channels_out, value, row.source)
+        if row.activation:
+            value = self.add(f"{row.path}.activation", Activation(), value, source=row.source)
+        return value
+
+    def separable_unit(self, row: SeparableUnit, value: str) -> str:
+        if row.pre_activation:
+            value = self.add(f"{row.path}.activation", Activation(), value, source=row.depthwise.source)
+        return self.conv_unit(row.pointwise, self.conv_unit(row.depthwise, value))
+
+    def head_unit(self, row: HeadUnit, value: str) -> str:
+        if isinstance(row, ConvUnit):
+            return self.conv_unit(row, value)
+        return self.separable_unit(row, value)
+
+    def block(self, row: Block, value: str) -> str:
+        if row.norm:
+            value = self.norm(row.path, row.norm, row.channels_in, value)
+        if row.activation:
+            value = self.add(f"{row.path}.activation", Activation(), value)
+        skip = f"{row.units[0].path}.activation" if row.skip_reads_activation else value
+        for unit in row.units:
+            value = self.separable_unit(unit, value)
+        if row.skip_kind is SkipKind.NONE:
+            return value
+        if row.skip:
+            skip = self.conv_unit(row.skip, skip)
+        return self.add(f"{row.path}.add", Add(), value, skip, source=row.units[0].depthwise.source)
+
+    def backbone(self, table: BackboneRows, value: str) -> str:
+        for unit in table.stem:
+            value = self.conv_unit(unit, value)
+        for block in table.blocks:
+            value = self.block(block, value)
+        return value
+
+    def resize(self, path: str, rule: Interpolation, value: str, like: str) -> str:
+        nearest = rule is Interpolation.NEAREST
+        op = Resize(
+            mode=ResizeMode.NEAREST if nearest else ResizeMode.BILINEAR,
+            align_corners=rule is Interpolation.ALIGN_CORNERS,
+        )
+        return self.add(path, op, value, like)
+
+    def aspp(self, table: AsppRows, features: str) -> str:
+        local = [self.head_unit(row, features) for row in (table.conv1x1, *table.atrous)]
+        pooled = self.add("aspp.pool.average", GlobalAveragePool(), features, source=table.pool.source)
+        pooled = self.resize("aspp.pool.resize", table.pool_resize, self.conv_unit(table.pool, pooled), features)
+        branches = (pooled, *local) if table.pool_first else (*local, pooled)
+        value = self.add("aspp.concat", Concat(), *branches, source=table.pool.source)
+        value = self.conv_unit(table.projection, value)
+        if table.refinement:
+            value = self.separable_unit(table.refinement, value)
+        if table.dropout:
+            value = self.add("aspp.dropout", Dropout(probability=table.dropout), value)
+        return value
+
+    def decoder(self, table: DecoderRows, pyramid: str, low_level: str | None) -> str:
+        value = pyramid
+        if table.low_level and low_level:
+            low = self.conv_unit(table.low_level, low_level)
+            value = self.resize("decoder.resize", table.resize, value, low)
+            joined = (low, value) if table.low_first else (value, low)
+            value = self.add("decoder.concat", Concat(), *joined, source=table.low_level.source)
+        for number, (row, dropout) in enumerate(zip(table.convs, table.dropouts, strict=True), start=1):
+            value = self.head_unit(row, value)
+            if dropout:
+                value = self.add(f"decoder.conv{number}.dropout", Dropout(probability=dropout), value)
+        if not table.logits_after_resize:
+            value = self.conv_unit(table.logits, value)
+        return value

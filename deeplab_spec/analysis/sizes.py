@@ -1,6 +1,7 @@
 """The size of every value of a network, for any input size."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network, Node
@@ -23,6 +24,33 @@ Shape = tuple[int, int, int]
 """Channels, height and width of one image's value."""
 
 
+@dataclass(frozen=True, slots=True)
+class SideRule:
+    """How one side of a map follows from the same side of the input.
+
+    Attributes:
+        excess: Pixels that the margins add, less those that a window takes beyond its first.
+        stride: Step between windows.
+        reach: Where windows may overhang the end, the first pixel too late for a window to
+            start, counted from the end of the input; else None.
+    """
+
+    excess: int
+    stride: int
+    reach: int | None = None
+
+    def __call__(self, size: int) -> int:
+        """Return the side of the result.
+
+        >>> SideRule(excess=-1, stride=2)(513)
+        257
+        """
+        if self.reach is None:
+            return (size + self.excess) // self.stride + 1
+        positions = -(-(size + self.excess) // self.stride) + 1
+        return positions - 1 if (positions - 1) * self.stride >= size + self.reach else positions
+
+
 def window_positions(size: int, kernel: int, stride: int, rate: int, margin: int) -> int:
     """Return how many positions a window has along one side.
 
@@ -36,7 +64,7 @@ def window_positions(size: int, kernel: int, stride: int, rate: int, margin: int
     >>> window_positions(513, kernel=3, stride=2, rate=1, margin=2)
     257
     """
-    return (size + margin - rate * (kernel - 1) - 1) // stride + 1
+    return SideRule(margin - rate * (kernel - 1) - 1, stride)(size)
 
 
 def explicit_padding(padding: Padding, size: Pair, kernel: Pair, stride: Pair, rate: Pair) -> Margins:
@@ -54,6 +82,22 @@ def explicit_padding(padding: Padding, size: Pair, kernel: Pair, stride: Pair, r
         sides += [total // 2, total - total // 2]
     top, bottom, left, right = sides
     return (top, bottom, left, right)
+
+
+def side_rules(op: Conv2d | Pool | Pad) -> tuple[SideRule, SideRule]:
+    """Return the rules of height and width for an operator that a window slides over."""
+    if isinstance(op, Pad):
+        top, bottom, left, right = op.margins
+        return SideRule(top + bottom - 1, 1), SideRule(left + right - 1, 1)
+    if op.padding == "same":
+        return SideRule(-1, op.stride[0]), SideRule(-1, op.stride[1])  # by definition ceil(size / stride)
+    rate = op.rate if isinstance(op, Conv2d) else (1, 1)
+    overhangs = isinstance(op, Pool) and op.ceil_mode
+    top, bottom, left, right = op.padding
+    return (
+        SideRule(top + bottom - rate[0] * (op.kernel[0] - 1) - 1, op.stride[0], top if overhangs else None),
+        SideRule(left + right - rate[1] * (op.kernel[1] - 1) - 1, op.stride[1], left if overhangs else None),
+    )
 
 
 def shapes(network: Network, sizes: Pair | Mapping[str, Pair]) -> dict[str, Shape]:
@@ -86,16 +130,12 @@ def shapes(network: Network, sizes: Pair | Mapping[str, Pair]) -> dict[str, Shap
 def _shape(node: Node, inputs: list[Shape]) -> Shape:
     channels, height, width = inputs[0]
     match node.op:
-        case Conv2d() as op:
-            _expect_channels(node, op.channels_in, channels)
-            top, bottom, left, right = explicit_padding(
-                op.padding, (height, width), op.kernel, op.stride, op.rate
-            )
-            return (
-                op.channels_out,
-                window_positions(height, op.kernel[0], op.stride[0], op.rate[0], top + bottom),
-                window_positions(width, op.kernel[1], op.stride[1], op.rate[1], left + right),
-            )
+        case Conv2d() | Pool() | Pad() as op:
+            down, across = side_rules(op)
+            if isinstance(op, Conv2d):
+                _expect_channels(node, op.channels_in, channels)
+                channels = op.channels_out
+            return (channels, down(height), across(width))
         case BatchNorm() as op:
             _expect_channels(node, op.channels, channels)
             return inputs[0]
@@ -105,31 +145,14 @@ def _shape(node: Node, inputs: list[Shape]) -> Shape:
             return (sum(shape[0] for shape in inputs), height, width)
         case GlobalAveragePool():
             return (channels, 1, 1)
-        case Pool() as op:
-            return (channels, *_pooled(op, (height, width)))
         case Resize() as op:
             return (channels, *(op.size or inputs[1][1:]))
-        case Pad(margins=(top, bottom, left, right)):
-            return (channels, height + top + bottom, width + left + right)
         case Opaque() as op:
             raise GraphError(node.path, "the size of an opaque operation is not known", op.target)
         case _:
             if len(set(inputs)) > 1:
                 raise GraphError(node.path, "operands must have one shape", inputs)
             return inputs[0]
-
-
-def _pooled(op: Pool, size: Pair) -> Pair:
-    margins = (op.padding[0] + op.padding[1], op.padding[2] + op.padding[3])
-    before = (op.padding[0], op.padding[2])
-    sides = []
-    for pixels, kernel, stride, margin, first in zip(size, op.kernel, op.stride, margins, before, strict=True):
-        overhang = stride - 1 if op.ceil_mode else 0
-        positions = (pixels + margin - kernel + overhang) // stride + 1
-        if op.ceil_mode and (positions - 1) * stride >= pixels + first:
-            positions -= 1
-        sides.append(positions)
-    return sides[0], sides[1]
 
 
 def _expect_channels(node: Node, expected: int, actual: int) -> None:

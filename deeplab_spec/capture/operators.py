@@ -1,0 +1,290 @@
+"""The table from framework operators to the records of the graph.
+
+One small function per operator. What the table does not know, or knows only in another form of
+call, becomes an ``Opaque`` with its arguments: nothing is dropped.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from torch import Tensor, fx
+from torch._ops import OpOverload
+
+from deeplab_spec.graph.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    Dropout,
+    GlobalAveragePool,
+    Margins,
+    Op,
+    Opaque,
+    Pad,
+    Pair,
+    Pool,
+    PoolKind,
+    Resize,
+    ResizeMode,
+    margins,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an operator in a captured graph.
+
+    Attributes:
+        node: The call.
+        arguments: Its arguments by name, defaults filled in.
+    """
+
+    node: fx.Node
+    arguments: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - an operator's argument
+        return self.arguments[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor argument."""
+        return shape_of(self[name])
+
+    @property
+    def result(self) -> tuple[int, ...]:
+        """The shape of the result."""
+        return shape_of(self.node)
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """What a call means.
+
+    Attributes:
+        op: The record.
+        inputs: The values that it reads.
+        roles: Its own tensors, by role.
+    """
+
+    op: Op
+    inputs: tuple[fx.Node, ...]
+    roles: tuple[tuple[str, fx.Node], ...] = ()
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """Return the shape of a node's (first) value; empty if it is no tensor."""
+    value = node.meta.get("val")
+    if isinstance(value, tuple | list) and value:
+        value = value[0]
+    return tuple(int(side) for side in value.shape) if isinstance(value, Tensor) else ()
+
+
+def read_call(node: fx.Node) -> Call:
+    """Name the arguments of a call by the operator's own schema."""
+    if not isinstance(node.target, OpOverload):
+        raise TypeError(node.target)
+    schema = node.target._schema  # noqa: SLF001 - the operator's only description
+    arguments = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
+    arguments |= {argument.name: value for argument, value in zip(schema.arguments, node.args, strict=False)}
+    return Call(node, arguments | dict(node.kwargs))
+
+
+def operator_name(node: fx.Node) -> str:
+    """Return the short name of the operator that is called, e.g. ``conv2d`` or ``relu_``."""
+    target = node.target
+    if isinstance(target, OpOverload):
+        return target.name().removeprefix("aten::").split(".")[0]
+    return getattr(target, "__name__", str(target))
+
+
+def translate(node: fx.Node) -> Translation | None:
+    """Return what a call means, or None if the table does not know it."""
+    if not isinstance(node.target, OpOverload):
+        return None
+    rule = _TABLE.get(operator_name(node).removesuffix("_"))
+    if rule is None or len(shape_of(node)) != 4:  # noqa: PLR2004 - a batch of images
+        return None
+    return rule(read_call(node))
+
+
+def opaque(node: fx.Node) -> Opaque:
+    """Keep a call as it is."""
+    described = ", ".join(map(str, node.args))
+    return Opaque(target=str(node.target), detail=described)
+
+
+def _pair(value: Sequence[int] | int) -> Pair:
+    if isinstance(value, int):
+        return (value, value)
+    values = tuple(value)
+    return (values[0], values[-1])
+
+
+def _symmetric(value: Sequence[int] | int) -> Margins:
+    vertical, horizontal = _pair(value)
+    return (vertical, vertical, horizontal, horizontal)
+
+
+def _conv(call: Call) -> Translation | None:
+    if call.arguments.get("transposed"):
+        return None
+    weight = call.shape("weight")
+    padding, rate, kernel = call["padding"], _pair(call["dilation"]), (weight[2], weight[3])
+    if padding == "same":
+        sides: list[int] = []
+        for taps, distance in zip(kernel, rate, strict=True):
+            total = distance * (taps - 1)
+            sides += [total // 2, total - total // 2]
+        explicit: Margins = (sides[0], sides[1], sides[2], sides[3])
+    else:
+        explicit = margins(0) if padding == "valid" else _symmetric(padding)
+    bias = call["bias"]
+    op = Conv2d(
+        channels_in=weight[1] * call["groups"],
+        channels_out=weight[0],
+        kernel=kernel,
+        stride=_pair(call["stride"]),
+        rate=rate,
+        padding=explicit,
+        groups=call["groups"],
+        bias=bias is not None,
+    )
+    roles = [("weight", call["weight"])] + ([("bias", bias)] if bias is not None else [])
+    return Translation(op, (call["input"],), tuple(roles))
+
+
+def _batch_norm(call: Call) -> Translation | None:
+    if call.arguments.get("training") or call["running_mean"] is None:
+        return None
+    op = BatchNorm(
+        channels=call.result[1], eps=call["eps"], momentum=call["momentum"], affine=call["weight"] is not None
+    )
+    names = ("weight", "bias", "running_mean", "running_var")
+    roles = tuple((name, call[name]) for name in names if call[name] is not None)
+    return Translation(op, (call["input"],), roles)
+
+
+def _activation(kind: ActivationKind, slope: str | None = None) -> Callable[[Call], Translation]:
+    def rule(call: Call) -> Translation:
+        value = call.arguments.get("self", call.arguments.get("input"))
+        return Translation(Activation(kind=kind, slope=float(call[slope]) if slope else 0.0), (value,))
+
+    return rule
+
+
+def _clamp(call: Call, low: str, high: str) -> Translation | None:
+    bounds = (call[low], call[high])
+    if bounds == (0, None):
+        return Translation(Activation(), (call["self"],))
+    if bounds == (0, 6):
+        return Translation(Activation(kind=ActivationKind.RELU6), (call["self"],))
+    return None
+
+
+def _add(call: Call) -> Translation | None:
+    values = (call["self"], call["other"])
+    tensors = all(isinstance(value, fx.Node) and shape_of(value) == call.result for value in values)
+    if not tensors or call["alpha"] != 1:
+        return None
+    return Translation(Add(), values)
+
+
+def _concat(call: Call) -> Translation | None:
+    if call["dim"] not in (1, -3):
+        return None
+    return Translation(Concat(), tuple(call["tensors"]))
+
+
+def _adaptive_pool(call: Call) -> Translation | None:
+    if tuple(call["output_size"]) != (1, 1):
+        return None
+    return Translation(GlobalAveragePool(), (call["self"],))
+
+
+def _mean(call: Call) -> Translation | None:
+    axes = {axis % 4 for axis in call["dim"] or ()}
+    if axes != {2, 3} or not call["keepdim"] or call["dtype"] is not None:
+        return None
+    return Translation(GlobalAveragePool(), (call["self"],))
+
+
+def _pool(kind: PoolKind) -> Callable[[Call], Translation | None]:
+    def rule(call: Call) -> Translation | None:
+        if any(side != 1 for side in _pair(call.arguments.get("dilation", 1))) or call.arguments.get("divisor_override"):
+            return None
+        kernel, whole = _pair(call["kernel_size"]), call.shape("self")[2:]
+        padding = _symmetric(call["padding"])
+        if kind is PoolKind.AVERAGE and kernel == whole and padding == margins(0):
+            return Translation(GlobalAveragePool(), (call["self"],))
+        op = Pool(
+            kind=kind,
+            kernel=kernel,
+            stride=_pair(call["stride"] or kernel),
+            padding=padding,
+            ceil_mode=bool(call["ceil_mode"]),
+            count_margin=bool(call.arguments.get("count_include_pad", True)),
+        )
+        return Translation(op, (call["self"],))
+
+    return rule
+
+
+def _resize(mode: ResizeMode) -> Callable[[Call], Translation]:
+    def rule(call: Call) -> Translation:
+        value = call.arguments.get("input", call.arguments.get("self"))
+        align = bool(call.arguments.get("align_corners", False))
+        op = Resize(mode=mode, align_corners=align, size=(call.result[2], call.result[3]))
+        return Translation(op, (value,))
+
+    return rule
+
+
+def _pad(call: Call) -> Translation | None:
+    sides = [*call["pad"], 0, 0, 0, 0]
+    left, right, top, bottom = sides[:4]
+    if any(sides[4:8]):
+        return None
+    mode = call.arguments.get("mode", "constant")
+    value = float(call.arguments.get("value") or 0)
+    return Translation(Pad(margins=(top, bottom, left, right), mode=mode, value=value), (call["self"],))
+
+
+def _dropout(call: Call) -> Translation:
+    return Translation(Dropout(probability=call["p"]), (call["input"],))
+
+
+_TABLE: Final[dict[str, Callable[[Call], Translation | None]]] = {
+    "conv2d": _conv,
+    "convolution": _conv,
+    "batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "relu": _activation(ActivationKind.RELU),
+    "relu6": _activation(ActivationKind.RELU6),
+    "leaky_relu": _activation(ActivationKind.LEAKY_RELU, "negative_slope"),
+    "elu": _activation(ActivationKind.ELU, "alpha"),
+    "gelu": _activation(ActivationKind.GELU),
+    "silu": _activation(ActivationKind.SILU),
+    "hardswish": _activation(ActivationKind.HARDSWISH),
+    "hardsigmoid": _activation(ActivationKind.HARDSIGMOID),
+    "sigmoid": _activation(ActivationKind.SIGMOID),
+    "tanh": _activation(ActivationKind.TANH),
+    "hardtanh": lambda call: _clamp(call, "min_val", "max_val"),
+    "clamp": lambda call: _clamp(call, "min", "max"),
+    "clamp_min": lambda call: _clamp(Call(call.node, call.arguments | {"max": None}), "min", "max"),
+    "add": _add,
+    "cat": _concat,
+    "concat": _concat,
+    "adaptive_avg_pool2d": _adaptive_pool,
+    "mean": _mean,
+    "avg_pool2d": _pool(PoolKind.AVERAGE),
+    "max_pool2d": _pool(PoolKind.MAX),
+    "upsample_nearest2d": _resize(ResizeMode.NEAREST),
+    "upsample_bilinear2d": _resize(ResizeMode.BILINEAR),
+    "upsample_bicubic2d": _resize(ResizeMode.BICUBIC),
+    "pad": _pad,
+    "constant_pad_nd": _pad,
+    "dropout": _dropout,
+    "feature_dropout": _dropout,
+}

@@ -1,0 +1,1 @@
+"""Runs any network, with every intermediate value by path."""

@@ -1,0 +1,169 @@
+"""The interpreter: runs a graph, one operation after the other.
+
+It reads the records of the graph and nothing else, so it is a witness of its own beside the
+arithmetic and the reference modules.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from deeplab_spec.errors import GraphError
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    Dropout,
+    GlobalAveragePool,
+    Opaque,
+    Output,
+    Pad,
+    Pool,
+    PoolKind,
+    Resize,
+    ResizeMode,
+)
+
+Values = dict[str, Tensor]
+"""Tensors by the path of the node that computes them."""
+
+Weights = Mapping[str, Tensor]
+"""Tensors by path and role: ``<node path>.weight``, ``.bias``, ``.running_mean``, ``.running_var``."""
+
+OpaqueRunner = Callable[[Node, list[Tensor]], Tensor]
+
+
+def run(
+    network: Network,
+    weights: Weights,
+    inputs: Mapping[str, Tensor],
+    *,
+    keep: Collection[str] | None = None,
+    opaque: OpaqueRunner | None = None,
+) -> Values:
+    """Execute a network in evaluation.
+
+    Args:
+        network: The graph.
+        weights: The parameters and buffers of its nodes.
+        inputs: A tensor ``(n, channels, h, w)`` by the path of each input.
+        keep: Paths whose values are wanted; all by default. Outputs are always kept.
+        opaque: What runs the operations that the specification does not know.
+
+    Returns:
+        Values by path.
+
+    Raises:
+        GraphError: If an operation is opaque and nothing runs it.
+    """
+    left = {path: len(readers) for path, readers in network.readers().items()}
+    values: Values = {}
+    for node in network:
+        if node.path in inputs:
+            values[node.path] = inputs[node.path]
+        else:
+            values[node.path] = step(node, [values[path] for path in node.inputs], weights, opaque)
+        for path in node.inputs:
+            left[path] -= 1
+            unwanted = keep is not None and path not in keep
+            if unwanted and not left[path] and not isinstance(network[path].op, Output):
+                values.pop(path, None)
+    return values
+
+
+def step(node: Node, inputs: list[Tensor], weights: Weights, opaque: OpaqueRunner | None = None) -> Tensor:
+    """Execute one node on given values.
+
+    Raises:
+        GraphError: If the operation is opaque and nothing runs it.
+    """
+    x = inputs[0]
+    match node.op:
+        case Conv2d() as op:
+            return _conv(op, x, weights[f"{node.path}.weight"], weights.get(f"{node.path}.bias"))
+        case BatchNorm() as op:
+            return _norm(node.path, op, x, weights)
+        case Activation() as op:
+            return _ACTIVATIONS[op.kind](op, x)
+        case Add():
+            return x + inputs[1]
+        case Concat():
+            return torch.cat(inputs, dim=1)
+        case GlobalAveragePool():
+            return x.mean(dim=(2, 3), keepdim=True)
+        case Pool() as op:
+            return _pool(op, x)
+        case Resize() as op:
+            return _resize(op, x, op.size or (int(inputs[1].shape[2]), int(inputs[1].shape[3])))
+        case Pad(margins=(top, bottom, left, right)) as op:
+            value = op.value if op.mode == "constant" else None
+            return functional.pad(x, (left, right, top, bottom), mode=op.mode, value=value)
+        case Dropout() | Output():
+            return x
+        case Opaque() as op if opaque is None:
+            raise GraphError(node.path, "nothing runs this operation", op.target)
+        case _:
+            if opaque is None:
+                raise GraphError(node.path, "must be given a value", "none")
+            return opaque(node, inputs)
+
+
+def _conv(op: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if op.padding == "same":
+        margins: list[int] = []
+        for axis in (1, 0):  # functional.pad starts with the last axis
+            size = int(x.shape[2 + axis])
+            reach = op.rate[axis] * (op.kernel[axis] - 1) + 1
+            last = (size - 1) // op.stride[axis] * op.stride[axis]
+            lack = max(last + reach - size, 0)
+            margins += [lack // 2, lack - lack // 2]
+    else:
+        top, bottom, left, right = op.padding
+        margins = [left, right, top, bottom]
+    if margins[0] == margins[1] and margins[2] == margins[3]:
+        padding = (margins[2], margins[0])
+    else:
+        x, padding = functional.pad(x, margins), (0, 0)
+    return functional.conv2d(x, weight, bias, op.stride, padding, op.rate, op.groups)
+
+
+def _norm(path: str, op: BatchNorm, x: Tensor, weights: Weights) -> Tensor:
+    mean, variance = weights[f"{path}.running_mean"], weights[f"{path}.running_var"]
+    scale, offset = weights.get(f"{path}.weight"), weights.get(f"{path}.bias")
+    return functional.batch_norm(x, mean, variance, scale, offset, training=False, eps=op.eps)
+
+
+def _pool(op: Pool, x: Tensor) -> Tensor:
+    top, bottom, left, right = op.padding
+    if (top, left) != (bottom, right):
+        raise GraphError("Pool", "margins must be symmetric", op.padding)
+    if op.kind is PoolKind.MAX:
+        return functional.max_pool2d(x, op.kernel, op.stride, (top, left), ceil_mode=op.ceil_mode)
+    return functional.avg_pool2d(x, op.kernel, op.stride, (top, left), op.ceil_mode, op.count_margin)
+
+
+def _resize(op: Resize, x: Tensor, size: tuple[int, int]) -> Tensor:
+    if op.mode is ResizeMode.NEAREST:
+        return functional.interpolate(x, size=size, mode="nearest")
+    return functional.interpolate(x, size=size, mode=op.mode.value, align_corners=op.align_corners)
+
+
+_ACTIVATIONS: dict[ActivationKind, Callable[[Activation, Tensor], Tensor]] = {
+    ActivationKind.RELU: lambda _, x: x.relu(),
+    ActivationKind.RELU6: lambda _, x: functional.relu6(x),
+    ActivationKind.LEAKY_RELU: lambda op, x: functional.leaky_relu(x, op.slope),
+    ActivationKind.ELU: lambda op, x: functional.elu(x, op.slope),
+    ActivationKind.GELU: lambda _, x: functional.gelu(x),
+    ActivationKind.SILU: lambda _, x: functional.silu(x),
+    ActivationKind.HARDSWISH: lambda _, x: functional.hardswish(x),
+    ActivationKind.HARDSIGMOID: lambda _, x: functional.hardsigmoid(x),
+    ActivationKind.SIGMOID: lambda _, x: x.sigmoid(),
+    ActivationKind.TANH: lambda _, x: x.tanh(),
+}
+

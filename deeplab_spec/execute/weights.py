@@ -1,0 +1,145 @@
+"""Weights of a network that is only a graph: their shapes, and draws of them that can tell faults.
+
+Two draws serve two ends (:class:`Draw`): one in which every operation sees values of every kind,
+for comparing step by step; one in which rounding is not amplified, for comparing end to end.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.execute.interpreter import Values, step
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, Op
+
+
+class Draw(StrEnum):
+    """What a draw of weights is good at."""
+
+    COVERAGE = "coverage"
+    CONDITIONING = "conditioning"
+
+
+DAMPING: Final = 0.1
+"""Factor on the residual branches of a well-conditioned draw."""
+
+NEAR_EPS: Final = 10
+"""One channel in so many has a running variance near eps; at least one in every layer."""
+
+LOUD: Final = 12
+"""One channel in so many is wide enough to exceed 6, where a clipped ReLU shows."""
+
+NEGATIVE: Final = 5
+"""One channel in so many has a negative scale."""
+
+
+def roles(op: Op) -> dict[str, tuple[int, ...]]:
+    """Return the tensors that an operation owns: shapes by role.
+
+    >>> roles(BatchNorm(channels=4, eps=1e-3, momentum=0.1, affine=False))
+    {'running_mean': (4,), 'running_var': (4,)}
+    """
+    match op:
+        case Conv2d():
+            shapes: dict[str, tuple[int, ...]] = {
+                "weight": (op.channels_out, op.channels_in // op.groups, *op.kernel)
+            }
+            if op.bias:
+                shapes["bias"] = (op.channels_out,)
+            return shapes
+        case BatchNorm():
+            names = ["weight", "bias"] if op.affine else []
+            return dict.fromkeys([*names, "running_mean", "running_var"], (op.channels,))
+        case _:
+            return {}
+
+
+def challenge(
+    network: Network, inputs: Mapping[str, Tensor], draw: Draw, seed: int
+) -> tuple[dict[str, Tensor], Values]:
+    """Draw weights for a network, and run it with them in float64.
+
+    Kernels are asymmetric. Running statistics are those of the values that arrive, so that nothing
+    grows or fades over the depth; some channels have a variance near eps, some a negative scale,
+    some values far above 6.
+
+    Args:
+        network: The graph; opaque operations are not allowed.
+        inputs: A float64 tensor by the path of each input.
+        draw: What the weights shall be good at.
+        seed: Seed of the draw.
+
+    Returns:
+        The weights by path and role, and every value of the network by path.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    damped = _ends_of_residual_branches(network) if draw is Draw.CONDITIONING else frozenset[str]()
+    readers = network.readers()
+    weights: dict[str, Tensor] = {}
+    values: Values = dict(inputs)
+    for node in network:
+        if node.path in inputs:
+            continue
+        arriving = [values[path] for path in node.inputs]
+        match node.op:
+            case Conv2d() as op:
+                normalised = any(isinstance(network[path].op, BatchNorm) for path in readers[node.path])
+                _draw_conv(node.path, op, weights, generator, loud=not normalised)
+            case BatchNorm() as op:
+                factor = DAMPING if node.path in damped else 1.0
+                _draw_norm(node.path, op, arriving[0], factor, weights, generator)
+            case _:
+                pass
+        values[node.path] = step(node, arriving, weights)
+    return weights, values
+
+
+def _draw_conv(
+    path: str, op: Conv2d, weights: dict[str, Tensor], generator: torch.Generator, *, loud: bool
+) -> None:
+    shapes = roles(op)
+    fan_in = op.channels_in // op.groups * op.kernel[0] * op.kernel[1]
+    normal = torch.randn(shapes["weight"], generator=generator, dtype=torch.float64)
+    weight = normal * (2 / fan_in) ** 0.5
+    if loud:
+        weight[::LOUD] *= LOUD
+    weights[f"{path}.weight"] = weight
+    if op.bias:
+        weights[f"{path}.bias"] = torch.randn(shapes["bias"], generator=generator, dtype=torch.float64) * 0.5
+
+
+def _draw_norm(
+    path: str, op: BatchNorm, x: Tensor, factor: float, weights: dict[str, Tensor], generator: torch.Generator
+) -> None:
+    channels = op.channels
+    order = torch.randperm(channels, generator=generator)
+    deviation = x.var(dim=(0, 2, 3), unbiased=False).clamp_min(1e-12).sqrt()
+    spread = 0.5 + torch.rand(channels, generator=generator, dtype=torch.float64)
+    spread[order[::LOUD]] *= 4
+    spread[order[1::NEGATIVE]] *= -1
+    variance = deviation.square()
+    quiet = order[2 % channels :: NEAR_EPS]
+    variance[quiet] = op.eps * (0.5 + torch.rand(len(quiet), generator=generator, dtype=torch.float64))
+    scale = spread * (variance + op.eps).sqrt() / deviation
+    weights[f"{path}.running_mean"] = x.mean(dim=(0, 2, 3))
+    weights[f"{path}.running_var"] = variance
+    if op.affine:
+        weights[f"{path}.weight"] = scale * factor
+        offset = torch.randn(channels, generator=generator, dtype=torch.float64) * 0.5
+        weights[f"{path}.bias"] = offset * factor
+
+
+def _ends_of_residual_branches(network: Network) -> frozenset[str]:
+    """Find the normalisation that ends the first operand, the main path, of every sum."""
+    ends = set()
+    for node in network:
+        if isinstance(node.op, Add):
+            last = network[node.inputs[0]]
+            while isinstance(last.op, Activation):
+                last = network[last.inputs[0]]
+            if isinstance(last.op, BatchNorm):
+                ends.add(last.path)
+    return frozenset(ends)

@@ -1,0 +1,150 @@
+"""The clauses: sentences that are true or false of an implementation.
+
+A clause has a stable id that says what it is about and never where it stands in this file. The
+check that decides it has the same id in ``deeplab_spec.checks.catalogue``.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from deeplab_spec.errors import SpecError
+from deeplab_spec.graph.network import Source
+from deeplab_spec.spec.sources import DEEPLAB_V3, XCEPTION, paper, release
+
+
+class Level(StrEnum):
+    """A group of clauses that are decided together."""
+
+    INTERFACE = "interface"
+    STRUCTURE = "structure"
+    NUMERICS = "numerics"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clause:
+    """One decidable sentence.
+
+    Attributes:
+        id: Stable mnemonic, used in reports, tests and code.
+        level: The group it is decided with.
+        sentence: What is true of a conforming implementation.
+        source: Where that is published.
+        choices: The choices that it depends on.
+        parts: The parts of the network in which it can be decided; empty for all.
+    """
+
+    id: str
+    level: Level
+    sentence: str
+    source: Source
+    choices: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+
+_CONTRACT: Final = Source(work="this specification", place="interface of a network in evaluation")
+_NUMERICS: Final = Source(work="this specification", place="numerics")
+_FIGURE_4: Final = paper("figure 4")
+_XCEPTION: Final = release("core/xception.py")
+_MODEL: Final = release("model.py")
+_PYRAMID: Final = Source(work=DEEPLAB_V3, place="section 3.3")
+_SEPARABLE: Final = Source(work=XCEPTION, place="section 2")
+_REFINEMENT: Final = paper("section 3.2 and figure 2")
+
+_BACKBONE: Final = ("backbone",)
+_ASPP: Final = ("aspp",)
+_DECODER: Final = ("decoder",)
+_HEAD: Final = ("aspp", "decoder")
+
+
+def _interface(name: str, sentence: str, *choices: str) -> Clause:
+    return Clause(id=name, level=Level.INTERFACE, sentence=sentence, source=_CONTRACT, choices=choices)
+
+
+def _structure(name: str, sentence: str, source: Source, parts: tuple[str, ...], *choices: str) -> Clause:
+    return Clause(id=name, level=Level.STRUCTURE, sentence=sentence, source=source, choices=choices, parts=parts)
+
+
+def _numerics(name: str, sentence: str, *parts: str) -> Clause:
+    return Clause(id=name, level=Level.NUMERICS, sentence=sentence, source=_NUMERICS, parts=parts)
+
+
+# fmt: off
+CLAUSES: Final = (
+    _interface("OUTPUT-TENSOR", "The result of evaluation is one tensor (of a part: one for each of its taps)."),
+    _interface("OUTPUT-SHAPE", "Logits have the batch, height and width of the image and one channel per class; taps have their specified sizes."),
+    _interface("OUTPUT-DTYPE", "The result has the dtype of the image."),
+    _interface("OUTPUT-FINITE", "A finite image gives a finite result."),
+    _interface("SIZES-ACCEPTED", "Every height and width that the variant allows is accepted: odd, even, not a multiple of the output stride, a single pixel.", "sizes_accepted"),
+    _interface("BATCHES-ACCEPTED", "A batch of any length from one is accepted."),
+    _interface("LAYOUTS-ACCEPTED", "An image gives the same result whatever its memory layout."),
+    _interface("DETERMINISM", "The same image gives the same result again."),
+    _interface("BATCH-INDEPENDENCE", "An image gives the same result alone and in a batch."),
+    _interface("INPUT-UNCHANGED", "Evaluation does not change the image it was given."),
+    _interface("STATE-UNCHANGED", "Evaluation changes no parameter and no buffer."),
+    _interface("BAD-INPUT-REFUSED", "An image of the wrong rank or with the wrong number of channels is refused with an error."),
+
+    _structure("GRAPH-KNOWN", "Every operation is of a kind that the specification knows.", _XCEPTION, ()),
+    _structure("DATAFLOW", "Every operation reads the values that it must read, with nothing in between.", _XCEPTION, ()),
+    _structure("STEM-CONVS", "The stem is a 3x3 convolution with stride 2 and a 3x3 convolution with stride 1.", _FIGURE_4, _BACKBONE, "stride_padding"),
+    _structure("XCEPTION-LAYERS", "The backbone has exactly the specified blocks, and each block its three separable layers.", _FIGURE_4, _BACKBONE, "entry_blocks", "middle_blocks"),
+    _structure("XCEPTION-CHANNELS", "The convolutions of the backbone have the specified channels.", _FIGURE_4, _BACKBONE, "width"),
+    _structure("SEPCONV-FACTORS", "A separable layer is a depthwise 3x3 convolution, then a pointwise 1x1 convolution.", _SEPARABLE, _BACKBONE),
+    _structure("XCEPTION-STRIDES", "A block subsamples in its last layer and its skip, until the output stride is reached.", _FIGURE_4, _BACKBONE, "unstrided_rate"),
+    _structure("XCEPTION-RATES", "The rate of a layer makes up for the strides removed before it.", _XCEPTION, _BACKBONE),
+    _structure("XCEPTION-UNSTRIDED-RATE", "A block that loses its stride has the specified rates.", _XCEPTION, _BACKBONE, "unstrided_rate"),
+    _structure("EXIT2-RATES", "The last block has rate 2 at output stride 16 and rate 4 at output stride 8.", _XCEPTION, _BACKBONE, "exit2_rates"),
+    _structure("XCEPTION-PADDING", "The padding of a backbone convolution is as specified for its rate and stride.", _XCEPTION, _BACKBONE, "atrous_padding", "stride_padding"),
+    _structure("XCEPTION-NORMS", "Every convolution of a separable layer is normalised.", paper("section 3.2, change (3)"), _BACKBONE, "depthwise_norm"),
+    _structure("XCEPTION-ACTIVATIONS", "ReLUs stand in the specified places of the backbone and nowhere else.", paper("section 3.2, change (3)"), _BACKBONE, "activation_placement", "depthwise_activation", "exit2_input"),
+    _structure("SKIP-UNIT", "The skip of a block that changes channels or size is a 1x1 convolution followed as specified; no other skip has a layer.", _FIGURE_4, _BACKBONE, "skip_unit"),
+    _structure("SKIP-INPUT", "The skip of a block reads the block's input, and the sum adds it to the last layer.", _FIGURE_4, _BACKBONE, "skip_reads"),
+    _structure("BACKBONE-BIAS", "The convolutions of the backbone have a bias just where specified.", _XCEPTION, _BACKBONE, "conv_bias"),
+    _structure("BACKBONE-NORM-EPS", "Every normalisation of the backbone has the specified eps.", _XCEPTION, _BACKBONE, "backbone_norm_eps"),
+    _structure("LOW-LEVEL-TAP", "The decoder reads the specified value of the entry flow.", _REFINEMENT, ("backbone", "network"), "low_level_tap"),
+    _structure("ASPP-BRANCHES", "The pyramid has a 1x1 branch, three atrous branches and an image-pooling branch, and joins just these.", _PYRAMID, _ASPP, "aspp_convs"),
+    _structure("ASPP-RATES", "The atrous branches have the specified rates, and the padding that keeps the map.", _PYRAMID, _ASPP, "aspp_rates"),
+    _structure("ASPP-CONVS", "The convolutions of the pyramid have the specified kernels, groups and channels.", _PYRAMID, _ASPP, "aspp_convs", "width"),
+    _structure("ASPP-UNITS", "Normalisations and ReLUs stand in the specified places of the pyramid.", _PYRAMID, _ASPP, "aspp_depthwise"),
+    _structure("ASPP-POOL", "The image-pooling branch is the mean of the map, a 1x1 convolution followed as specified, and a broadcast to the map.", _PYRAMID, _ASPP, "pool_norm", "pool_resize"),
+    _structure("ASPP-PROJECTION", "One normalised convolution with a ReLU makes the joined branches 256 channels, and nothing follows it.", _PYRAMID, _ASPP, "projection"),
+    _structure("DECODER-LOW-LEVEL", "A normalised 1x1 convolution with a ReLU makes the low-level features 48 channels.", _REFINEMENT, _DECODER, "decoder"),
+    _structure("DECODER-RESIZE", "The output of the pyramid is resized to the low-level map and joined with it.", _REFINEMENT, _DECODER, "decoder", "decoder_resize"),
+    _structure("DECODER-CONVS", "The specified convolutions refine the joined features.", _REFINEMENT, _DECODER, "decoder_convs"),
+    _structure("DECODER-UNITS", "Normalisations and ReLUs stand in the specified places of the decoder.", _REFINEMENT, _DECODER, "decoder_depthwise"),
+    _structure("LOGITS-CONV", "One convolution, neither normalised nor activated, gives one channel per class.", _MODEL, _DECODER, "logits_conv"),
+    _structure("HEAD-BIAS", "The convolutions of pyramid and decoder have a bias just where specified.", _MODEL, _HEAD, "conv_bias", "pool_norm"),
+    _structure("HEAD-NORM-EPS", "Every normalisation of pyramid and decoder has the specified eps.", _MODEL, _HEAD, "head_norm_eps"),
+    _structure("OUTPUT-RESIZE", "The logits are resized to the size of the image.", _MODEL, ("network",), "output_resize"),
+
+    _numerics("WEIGHTS-FIT", "Every parameter of the specification has exactly one place in the implementation, of its shape."),
+    _numerics("VALUES-BACKBONE", "Each step of the backbone, run on the specification's values, gives the specification's value.", "backbone"),
+    _numerics("VALUES-ASPP", "Each step of the pyramid, run on the specification's values, gives the specification's value.", "aspp"),
+    _numerics("VALUES-DECODER", "Each step of decoder and output, run on the specification's values, gives the specification's value.", "decoder"),
+    _numerics("VALUES-END-TO-END", "With the same weights, the result in float64 is the specification's."),
+    _numerics("VALUES-FLOAT32", "With the same weights, the error of a float32 run is at most three times that of the specification in float32."),
+)
+# fmt: on
+
+
+def clause(name: str) -> Clause:
+    """Return the clause with an id.
+
+    Raises:
+        SpecError: If there is none.
+    """
+    for candidate in CLAUSES:
+        if candidate.id == name:
+            return candidate
+    raise SpecError("clause", "must be the id of a clause", name)
+
+
+def clauses_of(part: str | None) -> tuple[Clause, ...]:
+    """Return the clauses that can be decided of the whole network, or of one part.
+
+    Args:
+        part: ``backbone``, ``aspp`` or ``decoder``; None for the whole network.
+    """
+    if part is None:
+        return CLAUSES
+    return tuple(clause for clause in CLAUSES if not clause.parts or part in clause.parts)

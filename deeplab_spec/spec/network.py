@@ -15,6 +15,8 @@ from deeplab_spec.graph.ops import (
     Input,
     Op,
     Output,
+    Padding,
+    Pair,
     Resize,
     ResizeMode,
 )
@@ -139,6 +141,29 @@ def part(table: NetworkRows, name: str) -> Network:
     return Network(nodes=tuple(build.nodes), taps=tuple(taps.items()))
 
 
+_RELU = Activation()
+
+
+@lru_cache(maxsize=512)  # a network has a dozen distinct ones, a hundred times
+def _conv(channels: Pair, geometry: tuple[int, int, int], padding: Padding, groups: int, bias: bool) -> Conv2d:  # noqa: FBT001 - one fact
+    kernel, stride, rate = geometry
+    return Conv2d(
+        channels_in=channels[0],
+        channels_out=channels[1],
+        kernel=(kernel, kernel),
+        stride=(stride, stride),
+        rate=(rate, rate),
+        padding=padding,
+        groups=groups,
+        bias=bias,
+    )
+
+
+@lru_cache(maxsize=512)  # as _conv
+def _batch_norm(channels: int, eps: float, momentum: float) -> BatchNorm:
+    return BatchNorm(channels=channels, eps=eps, momentum=momentum)
+
+
 class _Builder:
     """Nodes in the making; each method adds a layer and returns the path of its value."""
 
@@ -150,30 +175,21 @@ class _Builder:
         return path
 
     def norm(self, path: str, norm: Norm, channels: int, value: str, source: Source | None = None) -> str:
-        op = BatchNorm(channels=channels, eps=norm.eps, momentum=norm.momentum)
-        return self.add(f"{path}.norm", op, value, source=source)
+        return self.add(f"{path}.norm", _batch_norm(channels, norm.eps, norm.momentum), value, source=source)
 
     def conv_unit(self, row: ConvUnit, value: str) -> str:
-        op = Conv2d(
-            channels_in=row.channels_in,
-            channels_out=row.channels_out,
-            kernel=(row.kernel, row.kernel),
-            stride=(row.stride, row.stride),
-            rate=(row.rate, row.rate),
-            padding=row.padding,
-            groups=row.groups,
-            bias=row.bias,
-        )
+        channels = (row.channels_in, row.channels_out)
+        op = _conv(channels, (row.kernel, row.stride, row.rate), row.padding, row.groups, row.bias)
         value = self.add(f"{row.path}.conv", op, value, source=row.source)
         if row.norm:
             value = self.norm(row.path, row.norm, row.channels_out, value, row.source)
         if row.activation:
-            value = self.add(f"{row.path}.activation", Activation(), value, source=row.source)
+            value = self.add(f"{row.path}.activation", _RELU, value, source=row.source)
         return value
 
     def separable_unit(self, row: SeparableUnit, value: str) -> str:
         if row.pre_activation:
-            value = self.add(f"{row.path}.activation", Activation(), value, source=row.depthwise.source)
+            value = self.add(f"{row.path}.activation", _RELU, value, source=row.depthwise.source)
         return self.conv_unit(row.pointwise, self.conv_unit(row.depthwise, value))
 
     def head_unit(self, row: HeadUnit, value: str) -> str:
@@ -185,7 +201,7 @@ class _Builder:
         if row.norm:
             value = self.norm(row.path, row.norm, row.channels_in, value)
         if row.activation:
-            value = self.add(f"{row.path}.activation", Activation(), value)
+            value = self.add(f"{row.path}.activation", _RELU, value)
         skip = f"{row.units[0].path}.activation" if row.skip_reads_activation else value
         for unit in row.units:
             value = self.separable_unit(unit, value)

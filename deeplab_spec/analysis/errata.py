@@ -1,0 +1,52 @@
+"""What the errata of the source document cost, computed from the graphs with and without them."""
+
+from dataclasses import dataclass
+
+from deeplab_spec.analysis.totals import Evaluator
+from deeplab_spec.graph.ops import Pair
+from deeplab_spec.spec.choices import choose
+from deeplab_spec.spec.errata import Erratum
+from deeplab_spec.spec.network import DEFAULT_CLASSES, network
+from deeplab_spec.spec.variants import NOTEBOOK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """What an erratum adds to the corrected network at one output stride.
+
+    Attributes:
+        output_stride: Input pixels per pixel of the backbone's result.
+        parameters: Parameters of the document's network, less those of the corrected one.
+        macs: The same of convolution multiply-adds.
+    """
+
+    output_stride: int
+    parameters: int
+    macs: int
+
+
+def effects(erratum: Erratum, size: Pair = (513, 513), classes: int = DEFAULT_CLASSES) -> tuple[Effect, ...]:
+    """Return what an erratum adds, at every output stride of the document.
+
+    Args:
+        erratum: What to correct, alone; the document's other errata stay.
+        size: Height and width of the input.
+        classes: Channels of the logits.
+
+    Returns:
+        One effect per output stride; none where the erratum changes no network.
+
+    >>> from deeplab_spec.spec.errata import erratum
+    >>> effects(erratum("ERRATUM-DEAD-BIASES"))[-1]
+    Effect(output_stride=16, parameters=93928, macs=0)
+    """
+    if not erratum.corrections:
+        return ()
+    corrected = choose(NOTEBOOK.choices, dict(erratum.corrections))
+    found = []
+    for stride in NOTEBOOK.output_strides:
+        ours = Evaluator(network(NOTEBOOK.choices, stride, classes))(*size)
+        theirs = Evaluator(network(corrected, stride, classes))(*size)
+        parameters = ours.sizes.parameters - theirs.sizes.parameters
+        found.append(Effect(output_stride=stride, parameters=parameters, macs=ours.operations - theirs.operations))
+    return tuple(found)

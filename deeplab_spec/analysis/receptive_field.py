@@ -1,0 +1,166 @@
+"""Which input pixels a position of a value depends on.
+
+Along each axis the field of position ``p`` is the pixels from ``step * p + offset`` to
+``step * p + offset + extent - 1``, with pixels outside the image where padding is read. Gaps
+between the taps of an atrous convolution belong to the field.
+
+Through convolutions, pools, padding, sums and concatenations this is exact. A resize reads its
+neighbours at distances that change from position to position, and values of different steps may
+be joined; there the field is the smallest one of this form that is certain to hold the exact
+one, and says so. A global average sees the whole image, and so does all that reads it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from deeplab_spec.analysis.sizes import Shape, explicit_padding, shapes
+from deeplab_spec.errors import GraphError
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Conv2d, GlobalAveragePool, Input, Pad, Pair, Pool, Resize, ResizeMode
+
+_ZERO = Fraction(0)
+_ONE = Fraction(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AxisField:
+    """The receptive field along one axis, in input pixels.
+
+    Attributes:
+        extent: Pixels from the first to the last, both included.
+        step: Distance between the fields of neighbouring positions.
+        offset: First pixel of the field of position 0; negative inside the padding.
+        whole: Whether every position sees the whole image; extent and offset are then its.
+        exact: Whether the field is exact, not only certain to hold the exact one.
+    """
+
+    extent: Fraction
+    step: Fraction
+    offset: Fraction
+    whole: bool = False
+    exact: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceptiveField:
+    """The receptive field of a value.
+
+    Attributes:
+        vertical: Along the height.
+        horizontal: Along the width.
+    """
+
+    vertical: AxisField
+    horizontal: AxisField
+
+    @property
+    def axes(self) -> tuple[AxisField, AxisField]:
+        """Both axes, vertical first."""
+        return (self.vertical, self.horizontal)
+
+
+def receptive_fields(network: Network, sizes: Pair) -> dict[str, ReceptiveField]:
+    """Return the receptive field of every value.
+
+    Args:
+        network: The graph, with one input.
+        sizes: Height and width of the input.
+
+    Raises:
+        GraphError: If the network has several inputs, whose pixels would be confused, or as
+            :func:`deeplab_spec.analysis.sizes.shapes`.
+    """
+    if len(network.inputs) != 1:
+        names = [node.path for node in network.inputs]
+        raise GraphError("network", "must have one input for a receptive field", names)
+    known = shapes(network, sizes)
+    axes = [_axis_fields(network, known, axis, sizes[axis]) for axis in (0, 1)]
+    return {node.path: ReceptiveField(vertical=axes[0][node.path], horizontal=axes[1][node.path]) for node in network}
+
+
+def _axis_fields(network: Network, known: Mapping[str, Shape], axis: int, image: int) -> dict[str, AxisField]:
+    found: dict[str, AxisField] = {}
+    whole = AxisField(extent=Fraction(image), step=_ZERO, offset=_ZERO, whole=True)
+    for node in network:
+        inputs = [found[path] for path in node.inputs]
+        if isinstance(node.op, Input):
+            field = AxisField(extent=_ONE, step=_ONE, offset=_ZERO)
+        elif isinstance(node.op, GlobalAveragePool) or any(field.whole for field in inputs[: _reads(node)]):
+            field = whole
+        else:
+            sides = [known[path][1 + axis] for path in node.inputs]
+            field = _field(node, inputs, sides, known[node.path][1 + axis], axis)
+        found[node.path] = field
+    return found
+
+
+def _reads(node: Node) -> int:
+    """Return how many inputs a node reads values of; a resize reads only the size of its second."""
+    return 1 if isinstance(node.op, Resize) else len(node.inputs)
+
+
+def _field(node: Node, inputs: list[AxisField], sides: list[int], side: int, axis: int) -> AxisField:
+    match node.op:
+        case Conv2d() as op:
+            size = (sides[0], sides[0])
+            margins = explicit_padding(op.padding, size, op.kernel, op.stride, op.rate)
+            return _window(inputs[0], op.kernel[axis], op.stride[axis], op.rate[axis], margins[2 * axis])
+        case Pool() as op:
+            return _window(inputs[0], op.kernel[axis], op.stride[axis], 1, op.padding[2 * axis])
+        case Pad() as op:
+            return _window(inputs[0], 1, 1, 1, op.margins[2 * axis])
+        case Resize() as op:
+            return _resized(op, inputs[0], sides[0], side)
+        case _:
+            return _joined(inputs, side)
+
+
+def _window(field: AxisField, kernel: int, stride: int, rate: int, margin: int) -> AxisField:
+    """Slide a window over a value."""
+    return AxisField(
+        extent=field.extent + rate * (kernel - 1) * field.step,
+        step=field.step * stride,
+        offset=field.offset - margin * field.step,
+        exact=field.exact,
+    )
+
+
+def _resized(op: Resize, field: AxisField, before: int, after: int) -> AxisField:
+    """Follow a resize: position ``p`` reads around ``ratio * p + shift`` of its input.
+
+    The coordinate is a multiple of one over its denominator, so the neighbours on both sides
+    are less than one pixel away, by at least that fraction.
+    """
+    if before == after:
+        return field
+    ratio, shift = Fraction(before, after), _ZERO
+    if op.mode is not ResizeMode.NEAREST and op.align_corners:
+        ratio = Fraction(before - 1, after - 1) if after > 1 else _ZERO
+    elif op.mode is not ResizeMode.NEAREST:
+        shift = (ratio - 1) / 2
+    denominator = max(ratio.denominator, shift.denominator)
+    reach = 1 - Fraction(1, denominator)
+    if op.mode is ResizeMode.BICUBIC:
+        reach += 1
+    below, above = (reach, _ZERO) if op.mode is ResizeMode.NEAREST else (reach, reach)
+    return AxisField(
+        extent=field.extent + (below + above) * field.step,
+        step=field.step * ratio,
+        offset=field.offset + (shift - below) * field.step,
+        exact=field.exact and not reach,
+    )
+
+
+def _joined(fields: list[AxisField], side: int) -> AxisField:
+    """Return the field of a value that reads several at the same position."""
+    step = fields[0].step
+    last = side - 1
+    starts = [min(field.offset, field.offset + (field.step - step) * last) for field in fields]
+    ends = [field.extent + max(field.offset, field.offset + (field.step - step) * last) for field in fields]
+    return AxisField(
+        extent=max(ends) - min(starts),
+        step=step,
+        offset=min(starts),
+        exact=all(field.exact and field.step == step for field in fields),
+    )

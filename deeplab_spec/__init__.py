@@ -1,0 +1,39 @@
+"""The executable specification of DeepLabV3+ with the modified aligned Xception.
+
+Importing this package loads no framework: each name is found in its module when it is first
+asked for.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deeplab_spec.reference.network import build
+    from deeplab_spec.spec.public import network
+
+    __version__: str
+
+__all__ = ["__version__", "build", "certify", "network"]
+
+_HOMES = {
+    "build": "deeplab_spec.reference.network",
+    "certify": "deeplab_spec.certify.api",
+    "network": "deeplab_spec.spec.public",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Return a public name from the module that defines it."""
+    if name == "__version__":
+        return version("deeplab-spec")
+    if name not in _HOMES:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # also where a subpackage has the name: the function is public
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Readable PyTorch modules that realise the rows, one file per layer family."""

@@ -1,0 +1,68 @@
+"""Atrous spatial pyramid pooling."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deeplab_spec.reference.block import last_name
+from deeplab_spec.reference.conv import ConvUnit
+from deeplab_spec.reference.resize import resize
+from deeplab_spec.reference.sepconv import SeparableUnit, head_unit
+from deeplab_spec.reference.shape import require_map
+from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.spec import rows
+
+
+class Aspp(nn.Module):
+    """The map seen at several rates and as a whole, joined and projected.
+
+    Args:
+        table: The branches and what follows them.
+
+    Shape:
+        ``(n, channels_in, h, w) -> (n, channels_out, h, w)``
+
+    Source:
+        arXiv:1706.05587, section 3.3.
+    """
+
+    def __init__(self, table: rows.AsppRows) -> None:
+        super().__init__()
+        self.rows = table
+        self.conv1x1 = ConvUnit(table.conv1x1)
+        for row in table.atrous:
+            self.add_module(last_name(row.path), head_unit(row))
+        self.pool = ConvUnit(table.pool)
+        self.projection = ConvUnit(table.projection)
+        self.refinement = SeparableUnit(table.refinement) if table.refinement else None
+        self.dropout = nn.Dropout(table.dropout) if table.dropout else None
+
+    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values = UNSEEN) -> Float[Tensor, "n c_out h w"]:
+        """Apply the pyramid.
+
+        Args:
+            x: The backbone's features.
+            values: Who sees the values on the way.
+
+        Raises:
+            ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or a
+                kernel does not fit into them.
+        """
+        require_map(x, self.rows.channels_in, "aspp")
+        branches = [self.conv1x1(x, values)]
+        branches += [self.get_submodule(last_name(row.path))(x, values) for row in self.rows.atrous]
+        pooled = self._pooled(x, values)
+        branches = [pooled, *branches] if self.rows.pool_first else [*branches, pooled]
+        x = values.see("aspp.concat", torch.cat(branches, dim=1))
+        x = self.projection(x, values)
+        if self.refinement is not None:
+            x = self.refinement(x, values)
+        if self.dropout is not None:
+            x = values.see("aspp.dropout", self.dropout(x))
+        return x
+
+    def _pooled(self, x: Tensor, values: Values) -> Tensor:
+        pooled = values.see("aspp.pool.average", functional.adaptive_avg_pool2d(x, 1))
+        pooled = self.pool(pooled, values)
+        return values.see("aspp.pool.resize", resize(pooled, x, self.rows.pool_resize))

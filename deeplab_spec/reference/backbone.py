@@ -1,0 +1,85 @@
+"""The modified aligned Xception."""
+
+from collections.abc import Iterable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deeplab_spec.reference.block import Block, last_name
+from deeplab_spec.reference.conv import ConvUnit
+from deeplab_spec.reference.shape import require_map
+from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.spec import rows
+
+
+class BackboneModule(nn.Module):
+    """What the head asks of a feature extractor; its forward pass returns features and low-level features.
+
+    Args:
+        output_stride: Input pixels per pixel of the features, as the head is told.
+        out_channels: Channels of the features.
+        low_out_channels: Channels of the low-level features.
+    """
+
+    def __init__(self, output_stride: int, out_channels: int, low_out_channels: int) -> None:
+        super().__init__()
+        self.output_stride = output_stride
+        self.out_channels = out_channels
+        self.low_out_channels = low_out_channels
+
+
+class Backbone(BackboneModule):
+    """The modified aligned Xception: entry, middle and exit flow.
+
+    The module tree is the same at every output stride, and so are the names of the weights.
+
+    Args:
+        table: Every block, and which value the decoder reads.
+
+    Shape:
+        ``(n, channels_in, h, w) -> (n, out_channels, h2, w2), (n, low_out_channels, h3, w3)``;
+        ``h2`` is ``ceil(h / output_stride)``.
+
+    Source:
+        arXiv:1802.02611, figure 4 and section 3.2.
+    """
+
+    def __init__(self, table: rows.BackboneRows) -> None:
+        super().__init__(
+            output_stride=table.reported_output_stride,
+            out_channels=table.channels_out,
+            low_out_channels=table.low_level_channels,
+        )
+        self.rows = table
+        stem = nn.ModuleDict({last_name(row.path): ConvUnit(row) for row in table.stem})
+        self.entry_flow = nn.ModuleDict({"stem": stem, **_blocks(table.entry_flow)})
+        self.middle_flow = nn.ModuleDict(_blocks(table.middle_flow))
+        self.exit_flow = nn.ModuleDict(_blocks(table.exit_flow))
+        paths = (*(row.path for row in table.stem), *(row.path for row in table.blocks))
+        self._layers = tuple(path.removeprefix("backbone.") for path in paths)
+
+    def forward(
+        self, image: Float[Tensor, "n c h w"], values: Values = UNSEEN
+    ) -> tuple[Float[Tensor, "n c_out h2 w2"], Float[Tensor, "n c_low h3 w3"]]:
+        """Extract features.
+
+        Args:
+            image: A batch of images.
+            values: Who sees the values on the way.
+
+        Returns:
+            The features, and the low-level features that the decoder reads.
+
+        Raises:
+            ShapeError: If ``image`` is not a batch of images with ``channels_in`` channels.
+        """
+        require_map(image, self.rows.channels_in, "backbone")
+        tapped = Values(self.rows.low_level, outer=values)
+        x = image
+        for path in self._layers:
+            x = self.get_submodule(path)(x, tapped)
+        return x, tapped[self.rows.low_level]
+
+
+def _blocks(table: Iterable[rows.Block]) -> dict[str, nn.Module]:
+    return {last_name(row.path): Block(row) for row in table}

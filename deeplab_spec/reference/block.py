@@ -1,0 +1,78 @@
+"""A block of the backbone: separable units in a row, and a skip around them."""
+
+from collections.abc import Iterator
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deeplab_spec.reference.conv import ConvUnit, batch_norm
+from deeplab_spec.reference.sepconv import SeparableUnit
+from deeplab_spec.reference.shape import require_map
+from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.spec import rows
+
+
+class Block(nn.Module):
+    """Separable units in a row, with a skip from the block's input to a sum at its end.
+
+    Args:
+        row: The units, the skip, and what stands in front of both.
+
+    Shape:
+        ``(n, channels_in, h, w) -> (n, channels_out, ceil(h / stride), ceil(w / stride))``,
+        where ``stride`` is the last unit's.
+
+    Source:
+        arXiv:1802.02611, figure 4.
+    """
+
+    def __init__(self, row: rows.Block) -> None:
+        super().__init__()
+        self.row = row
+        self.norm = batch_norm(row.norm, row.channels_in) if row.norm else None
+        self.activation = nn.ReLU() if row.activation else None
+        for unit in row.units:
+            self.add_module(last_name(unit.path), SeparableUnit(unit))
+        self.skip = ConvUnit(row.skip) if row.skip else None
+
+    @property
+    def units(self) -> Iterator[SeparableUnit]:
+        """The separable units, in order."""
+        return (module for module in self.children() if isinstance(module, SeparableUnit))
+
+    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values = UNSEEN) -> Float[Tensor, "n c_out h2 w2"]:
+        """Apply the block.
+
+        Args:
+            x: A batch of maps.
+            values: Who sees the values on the way.
+
+        Raises:
+            ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or a
+                kernel does not fit into them.
+        """
+        require_map(x, self.row.channels_in, self.row.path)
+        if self.norm is not None:
+            x = values.see(f"{self.row.path}.norm", self.norm(x))
+        if self.activation is not None:
+            x = values.see(f"{self.row.path}.activation", self.activation(x))
+        activated = f"{self.row.units[0].path}.activation"
+        inside = Values(activated, outer=values) if self.row.skip_reads_activation else values
+        main = x
+        for unit in self.units:
+            main = unit(main, inside)
+        if self.row.skip_kind is rows.SkipKind.NONE:
+            return main
+        skip = inside[activated] if self.row.skip_reads_activation else x
+        if self.skip is not None:
+            skip = self.skip(skip, values)
+        return values.see(f"{self.row.path}.add", main + skip)
+
+
+def last_name(path: str) -> str:
+    """Return the last name of a dotted path.
+
+    >>> last_name("backbone.entry_flow.block1")
+    'block1'
+    """
+    return path.rpartition(".")[2]

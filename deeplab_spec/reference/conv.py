@@ -1,0 +1,104 @@
+"""One convolution with what follows it."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deeplab_spec.reference.init import draw
+from deeplab_spec.reference.shape import require_map, require_sides
+from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.spec import rows
+
+
+class ConvUnit(nn.Module):
+    """Convolution, then batch normalisation and ReLU where the row says so.
+
+    Args:
+        row: Every number of the layer.
+
+    Shape:
+        ``(n, channels_in, h, w) -> (n, channels_out, h2, w2)``; with the padding that follows
+        the rate, ``h2`` is ``ceil(h / stride)``.
+
+    Source:
+        arXiv:1802.02611, figure 4; each row names its own.
+    """
+
+    def __init__(self, row: rows.ConvUnit) -> None:
+        super().__init__()
+        self.row = row
+        self.conv = nn.Conv2d(
+            row.channels_in,
+            row.channels_out,
+            kernel_size=row.kernel,
+            stride=row.stride,
+            padding=_symmetric(row) or 0,
+            dilation=row.rate,
+            groups=row.groups,
+            bias=row.bias,
+        )
+        self.norm = batch_norm(row.norm, row.channels_out) if row.norm else None
+        self.activation = nn.ReLU() if row.activation else None
+        draw(self.conv, row.init)
+
+    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values = UNSEEN) -> Float[Tensor, "n c_out h2 w2"]:
+        """Apply the layer.
+
+        Args:
+            x: A batch of maps.
+            values: Who sees the values on the way.
+
+        Raises:
+            ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or the
+                kernel does not fit into them.
+        """
+        require_map(x, self.row.channels_in, self.row.path)
+        x = self._pad(x)
+        x = values.see(f"{self.row.path}.conv", self.conv(x))
+        if self.norm is not None:
+            x = values.see(f"{self.row.path}.norm", self.norm(x))
+        if self.activation is not None:
+            x = values.see(f"{self.row.path}.activation", self.activation(x))
+        return x
+
+    def _pad(self, x: Tensor) -> Tensor:
+        """Add the margins that the convolution does not add itself."""
+        if self.row.padding == "same":
+            top, bottom = same_margins(self.row, x.shape[2])
+            left, right = same_margins(self.row, x.shape[3])
+            return functional.pad(x, (left, right, top, bottom))
+        top, bottom, left, right = self.row.padding
+        require_sides(x, extent(self.row) - min(top + bottom, left + right), self.row.path)
+        if _symmetric(self.row) is not None:
+            return x
+        return functional.pad(x, (left, right, top, bottom))
+
+
+def batch_norm(norm: rows.Norm, channels: int) -> nn.BatchNorm2d:
+    """Return the normalisation of a row."""
+    return nn.BatchNorm2d(channels, eps=norm.eps, momentum=norm.momentum)
+
+
+def extent(row: rows.ConvUnit) -> int:
+    """Return the pixels from the first tap of a kernel to its last, both included."""
+    return row.rate * (row.kernel - 1) + 1
+
+
+def same_margins(row: rows.ConvUnit, side: int) -> tuple[int, int]:
+    """Return the zeros before and after one side under the rule ``same``.
+
+    Args:
+        row: The convolution.
+        side: Pixels of the input.
+    """
+    positions = -(-side // row.stride)
+    total = max((positions - 1) * row.stride + extent(row) - side, 0)
+    return total // 2, total - total // 2
+
+
+def _symmetric(row: rows.ConvUnit) -> tuple[int, int] | None:
+    """Return the padding as a convolution of the framework takes it, if it can."""
+    if row.padding == "same":
+        return None
+    top, bottom, left, right = row.padding
+    return (top, left) if (top, left) == (bottom, right) else None

@@ -1,0 +1,132 @@
+"""The assembled network, and how to build one by name."""
+
+from collections.abc import Mapping
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deeplab_spec.reference.aspp import Aspp
+from deeplab_spec.reference.backbone import Backbone, BackboneModule
+from deeplab_spec.reference.decoder import Decoder
+from deeplab_spec.reference.resize import resize
+from deeplab_spec.reference.shape import require_multiple
+from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.spec import rows
+from deeplab_spec.spec.choices import Interpolation
+from deeplab_spec.spec.network import DEFAULT_CLASSES
+from deeplab_spec.spec.public import Override, table
+
+
+class DeepLabV3Plus(nn.Module):
+    """Backbone, pyramid and decoder, and the logits at the size of the image.
+
+    Args:
+        backbone: The feature extractor.
+        aspp: The pyramid.
+        decoder: The decoder.
+        output_resize: How the logits grow to the input's size.
+        size_multiple: Height and width must be multiples of this.
+
+    Shape:
+        ``(n, channels, h, w) -> (n, classes, h, w)``
+
+    Source:
+        arXiv:1802.02611, figure 2.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneModule,
+        aspp: Aspp,
+        decoder: Decoder,
+        output_resize: Interpolation,
+        size_multiple: int = 1,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.aspp = aspp
+        self.decoder = decoder
+        self.output_resize = output_resize
+        self.size_multiple = size_multiple
+
+    def forward(self, image: Float[Tensor, "n c h w"], values: Values = UNSEEN) -> Float[Tensor, "n classes h w"]:
+        """Return the logits of every pixel.
+
+        Args:
+            image: A batch of images.
+            values: Who sees the values on the way.
+
+        Raises:
+            ShapeError: If ``image`` is not a batch of images with the channels that the
+                backbone reads, or its size is not legal.
+        """
+        features, low_level = self._extract(image, values)
+        x = values.see("aspp", self.aspp(features, values))
+        x = values.see("decoder", self.decoder(x, low_level, values))
+        x = values.see("output.resize", resize(x, image, self.output_resize))
+        if self.decoder.rows.logits_after_resize:
+            x = self.decoder.logits(x, values)
+        return values.see("logits", x)
+
+    def intermediate(self, image: Float[Tensor, "n c h w"], *paths: str) -> dict[str, Tensor]:
+        """Return values from inside a forward pass.
+
+        Args:
+            image: A batch of images.
+            paths: Paths of nodes, e.g. ``aspp.concat``, or the public names ``low_level``,
+                ``backbone``, ``aspp``, ``decoder`` and ``logits``; without any, every value.
+
+        Returns:
+            The values by path, in the order in which they were computed.
+
+        Raises:
+            KeyError: If the network computes no value of some name.
+            ShapeError: As for a forward pass.
+        """
+        values = Values(*paths) if paths else Values.everything()
+        self(image, values)
+        for path in paths:
+            values[path]
+        return values.found
+
+    def _extract(self, image: Tensor, values: Values) -> tuple[Tensor, Tensor]:
+        if self.size_multiple > 1:
+            require_multiple(image, self.size_multiple, "network")
+        told = (values,) if isinstance(self.backbone, Backbone) else ()
+        features, low_level = self.backbone(image, *told)
+        values.see("low_level", low_level)
+        values.see("backbone", features)
+        return features, low_level
+
+
+def assemble(network: rows.NetworkRows) -> DeepLabV3Plus:
+    """Return the module that realises a network's rows."""
+    return DeepLabV3Plus(
+        backbone=Backbone(network.backbone),
+        aspp=Aspp(network.aspp),
+        decoder=Decoder(network.decoder),
+        output_resize=network.output_resize,
+        size_multiple=network.size_multiple,
+    )
+
+
+def build(
+    variant: str,
+    output_stride: int = 16,
+    num_classes: int = DEFAULT_CLASSES,
+    choices: Mapping[str, Override] | None = None,
+) -> DeepLabV3Plus:
+    """Build a network that somebody published.
+
+    Args:
+        variant: Its name: ``notebook``, ``tf-release`` or ``tf-release-dense``.
+        output_stride: Input pixels per pixel of the backbone's features.
+        num_classes: Channels of the logits.
+        choices: Decisions that differ from the variant's, by name; values as on the command
+            line or as the choice's own type.
+
+    Raises:
+        SpecError: A ValueError, if the variant is unknown or has no such output stride, there
+            is no class, or a choice cannot have its value.
+    """
+    return assemble(table(variant, output_stride, num_classes, choices))

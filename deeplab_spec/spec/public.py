@@ -1,0 +1,76 @@
+"""Networks by name: what the package's public functions start from."""
+
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+from deeplab_spec.graph.network import Network
+from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, parse, written
+from deeplab_spec.spec.network import DEFAULT_CLASSES, check_output_stride, graph, rows
+from deeplab_spec.spec.rows import NetworkRows
+from deeplab_spec.spec.variants import variant as named
+
+Override = StrEnum | str | bool | int | float | Sequence[int] | Sequence[float]
+"""A choice's value as a caller may write it."""
+
+
+def overridden(choices: Choices, overrides: Mapping[str, Override] | None) -> Choices:
+    """Return the choices with some decided otherwise, each read as on the command line.
+
+    Raises:
+        SpecError: If a name is no choice, or it cannot have its value.
+    """
+    return choose(choices, {name: _read(name, value) for name, value in (overrides or {}).items()})
+
+
+def _read(name: str, value: Override) -> ChoiceValue:
+    if isinstance(value, str | bool | int | float):
+        return parse(name, written(value))
+    return parse(name, ",".join(map(str, value)))
+
+
+def table(
+    variant: str,
+    output_stride: int = 16,
+    num_classes: int = DEFAULT_CLASSES,
+    choices: Mapping[str, Override] | None = None,
+) -> NetworkRows:
+    """Return the rows of a variant.
+
+    Args:
+        variant: Name of the variant.
+        output_stride: Input pixels per pixel of the backbone's features.
+        num_classes: Channels of the logits.
+        choices: Decisions that differ from the variant's.
+
+    Raises:
+        SpecError: A ValueError, if the variant is unknown or has no such output stride, there
+            is no class, or a choice cannot have its value.
+    """
+    published = named(variant)
+    check_output_stride(published, output_stride)
+    decided = overridden(published.choices, choices)
+    return rows(decided, output_stride, num_classes, published.reported_output_stride)
+
+
+def network(
+    variant: str,
+    output_stride: int = 16,
+    num_classes: int = DEFAULT_CLASSES,
+    choices: Mapping[str, Override] | None = None,
+) -> Network:
+    """Return the graph of a variant.
+
+    Args:
+        variant: Name of the variant.
+        output_stride: Input pixels per pixel of the backbone's features.
+        num_classes: Channels of the logits.
+        choices: Decisions that differ from the variant's.
+
+    Raises:
+        SpecError: A ValueError, if the variant is unknown or has no such output stride, there
+            is no class, or a choice cannot have its value.
+
+    >>> network("tf-release", output_stride=8)["aspp.atrous1.depthwise.conv"].op.rate
+    (12, 12)
+    """
+    return graph(table(variant, output_stride, num_classes, choices))

@@ -45,7 +45,8 @@ class SeparableUnit(nn.Module):
         if self.activation is not None:
             x = values.see(f"{self.row.path}.activation", self.activation(x))
         x = self.depthwise(x, values)
-        return self.pointwise(x, values)
+        mixed: Tensor = self.pointwise(x, values)
+        return mixed
 
 
 def head_unit(row: rows.HeadUnit) -> ConvUnit | SeparableUnit:

@@ -1,0 +1,279 @@
+"""The source document's networks under its own names and constructor arguments.
+
+Each builds its rows from the arguments and leaves the rest to the modules that realise rows.
+Alone, every weight is drawn as the framework draws it; ``DeepLab`` draws all of them anew.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from deeplab_spec.errors import BackboneError
+from deeplab_spec.reference.aspp import Aspp
+from deeplab_spec.reference.backbone import Backbone, BackboneModule
+from deeplab_spec.reference.block import Block
+from deeplab_spec.reference.decoder import Decoder
+from deeplab_spec.reference.document_layers import (
+    NORM,
+    Conv2dLayer,
+    SeparableConv2d,
+    SeparableConv2dLayer,
+    SkipBlock,
+    separable_row,
+)
+from deeplab_spec.reference.init import draw_all
+from deeplab_spec.reference.network import DeepLabV3Plus
+from deeplab_spec.spec import rows
+from deeplab_spec.spec.backbone import backbone_rows
+from deeplab_spec.spec.choices import FOLLOW, Initialisation
+from deeplab_spec.spec.head import aspp_rows, decoder_rows
+from deeplab_spec.spec.network import check_output_stride
+from deeplab_spec.spec.sources import document
+from deeplab_spec.spec.units import initial
+from deeplab_spec.spec.variants import NOTEBOOK
+
+__all__ = [
+    "BackboneModule",
+    "Conv2dLayer",
+    "DeepLab",
+    "SeparableConv2d",
+    "SeparableConv2dLayer",
+    "SkipBlock",
+    "Xception",
+]
+
+_ALONE: Final = replace(NOTEBOOK.choices, init=Initialisation.FRAMEWORK_DEFAULT, aspp_rates=FOLLOW)
+"""The document's choices for a part that stands alone: the rates follow what it is told."""
+
+_TABLE: Final = backbone_rows(NOTEBOOK.choices, output_stride=16)
+_MIDDLE: Final = _TABLE.middle_flow[0]
+_EXIT: Final = _TABLE.exit_flow[0]
+_KERNEL: Final = _MIDDLE.units[0].depthwise.kernel
+
+
+class Xception(Backbone):
+    """The document's feature extractor.
+
+    Whatever it is built with, it reports output stride 16 (an erratum of the document), and its
+    low-level features move with the output stride (another).
+
+    Args:
+        output_stride: Input pixels per pixel of the features: 8 or 16.
+
+    Shape:
+        ``(n, 3, h, w) -> (n, 2048, h / output_stride, w / output_stride)`` rounded up, and
+        ``(n, 128, h / 4, w / 4)``, or ``(n, 64, h / 2, w / 2)`` at output stride 8.
+
+    Source:
+        The document, ``Xception``.
+
+    Raises:
+        SpecError: A ValueError, if the output stride is another; it names the allowed ones.
+    """
+
+    def __init__(self, output_stride: int = 16) -> None:
+        check_output_stride(NOTEBOOK, output_stride)
+        super().__init__(backbone_rows(_ALONE, output_stride, NOTEBOOK.reported_output_stride))
+
+    class EntryFlowBlock(Block):
+        """Three separable layers, the last one strided, with a convolution around them.
+
+        Args:
+            in_channels: Channels of the input.
+            out_channels: Channels of every layer.
+            dilation: Distance between kernel taps.
+            atrous: Whether the last layer doubles its dilation instead of its stride.
+
+        Shape:
+            ``(n, in_channels, h, w) -> (n, out_channels, ceil(h / 2), ceil(w / 2))``; atrous,
+            the map keeps its size.
+
+        Source:
+            The document, ``Xception.EntryFlowBlock``.
+        """
+
+        def __init__(
+            self,
+            in_channels: int,
+            out_channels: int,
+            dilation: int = 1,
+            atrous: bool = False,  # noqa: FBT001, FBT002 - the document's signature
+        ) -> None:
+            outs = (out_channels, out_channels, out_channels)
+            super().__init__(_strided(type(self).__name__, in_channels, outs, dilation, atrous=atrous))
+
+    class MiddleFlowBlock(Block):
+        """Three separable layers, and their input added to their output.
+
+        Args:
+            in_channels: Channels of the input.
+            out_channels: Channels of every layer; the sum needs as many as of the input.
+            dilation: Distance between kernel taps.
+
+        Shape:
+            ``(n, in_channels, h, w) -> (n, out_channels, h, w)``
+
+        Source:
+            The document, ``Xception.MiddleFlowBlock``.
+        """
+
+        def __init__(
+            self,
+            in_channels: int = _MIDDLE.channels_in,
+            out_channels: int = _MIDDLE.channels_out,
+            dilation: int = 1,
+        ) -> None:
+            path = type(self).__name__
+            outs = (out_channels, out_channels, out_channels)
+            units = _units(path, in_channels, outs, (dilation, dilation, dilation), stride=1)
+            super().__init__(rows.Block(path=path, units=units, skip_kind=rows.SkipKind.IDENTITY))
+
+    class ExitFlowBlock(Block):
+        """As a block of the entry flow, but the first layer keeps the input's channels.
+
+        Args:
+            in_channels: Channels of the input.
+            out_channels: Channels of the second and third layer.
+            dilation: Distance between kernel taps.
+            atrous: Whether the last layer doubles its dilation instead of its stride.
+
+        Shape:
+            ``(n, in_channels, h, w) -> (n, out_channels, ceil(h / 2), ceil(w / 2))``; atrous,
+            the map keeps its size.
+
+        Source:
+            The document, ``Xception.ExitFlowBlock``.
+        """
+
+        def __init__(
+            self,
+            in_channels: int = _EXIT.channels_in,
+            out_channels: int = _EXIT.channels_out,
+            dilation: int = 1,
+            atrous: bool = False,  # noqa: FBT001, FBT002 - the document's signature
+        ) -> None:
+            outs = (in_channels, out_channels, out_channels)
+            super().__init__(_strided(type(self).__name__, in_channels, outs, dilation, atrous=atrous))
+
+
+class DeepLab(DeepLabV3Plus):
+    """The document's network around any feature extractor.
+
+    Every convolution's weight is drawn from the Kaiming normal distribution, the backbone's
+    too; biases stay as the framework drew them.
+
+    Args:
+        backbone: The feature extractor; says its channels and its output stride.
+        num_classes: Channels of the logits.
+
+    Shape:
+        ``(n, 3, h, w) -> (n, num_classes, h, w)``
+
+    Source:
+        The document, ``DeepLab``.
+
+    Raises:
+        BackboneError: A RuntimeError, if the backbone is no BackboneModule.
+        SpecError: A ValueError, if there is no class, or the backbone reports an output stride
+            that the pyramid does not have.
+    """
+
+    def __init__(self, backbone: BackboneModule, num_classes: int) -> None:
+        if not isinstance(backbone, BackboneModule):
+            raise BackboneError(type(backbone).__name__)
+        super().__init__(
+            backbone=backbone,
+            aspp=DeepLab.ASPP(in_channels=backbone.out_channels, output_stride=backbone.output_stride),
+            decoder=DeepLab.Decoder(low_in_channels=backbone.low_out_channels, num_classes=num_classes),
+            output_resize=NOTEBOOK.choices.output_resize,
+        )
+        draw_all(self, initial(NOTEBOOK.choices, None))
+
+    class ASPP(Aspp):
+        """The pyramid; alone, its rates follow the output stride that it is told.
+
+        Args:
+            in_channels: Channels of the input.
+            output_stride: Of the features: 16 for rates 6, 12, 18; 8 for twice that.
+
+        Shape:
+            ``(n, in_channels, h, w) -> (n, 256, h, w)``
+
+        Source:
+            The document, ``DeepLab.ASPP``.
+
+        Raises:
+            SpecError: A ValueError, if the output stride is another; it names the allowed ones.
+        """
+
+        def __init__(self, in_channels: int, output_stride: int = 16) -> None:
+            check_output_stride(NOTEBOOK, output_stride)
+            table = aspp_rows(_ALONE, output_stride)
+            dense = (row for row in table.atrous if isinstance(row, rows.ConvUnit))
+            super().__init__(
+                replace(
+                    table,
+                    conv1x1=replace(table.conv1x1, channels_in=in_channels),
+                    atrous=tuple(replace(row, channels_in=in_channels) for row in dense),
+                    pool=replace(table.pool, channels_in=in_channels),
+                )
+            )
+
+    class Decoder(Decoder):
+        """The decoder: low-level features projected, joined, and one convolution to the logits.
+
+        Args:
+            low_in_channels: Channels of the low-level features.
+            num_classes: Channels of the logits.
+
+        Shape:
+            ``(n, 256, h, w), (n, low_in_channels, h2, w2) -> (n, num_classes, h2, w2)``
+
+        Source:
+            The document, ``DeepLab.Decoder``.
+
+        Raises:
+            SpecError: A ValueError, if there is no class or no low-level channel.
+        """
+
+        def __init__(self, low_in_channels: int, num_classes: int) -> None:
+            super().__init__(decoder_rows(_ALONE, low_in_channels, num_classes))
+
+
+def _strided(path: str, channels_in: int, outs: tuple[int, int, int], rate: int, *, atrous: bool) -> rows.Block:
+    """Return the row of a block that subsamples, or doubles its last rate instead."""
+    last_rate = 2 * rate if atrous else rate
+    stride = 1 if atrous else 2
+    skip = rows.ConvUnit(
+        path=f"{path}.skip",
+        channels_in=channels_in,
+        channels_out=outs[-1],
+        stride=stride,
+        rate=last_rate,
+        bias=True,
+        norm=NORM,
+        activation=True,
+        source=document(f"Xception.{path}"),
+    )
+    units = _units(path, channels_in, outs, (rate, rate, last_rate), stride=stride)
+    return rows.Block(path=path, units=units, skip_kind=rows.SkipKind.CONV, skip=skip)
+
+
+def _units(
+    path: str, channels_in: int, outs: tuple[int, int, int], rates: tuple[int, int, int], *, stride: int
+) -> tuple[rows.SeparableUnit, ...]:
+    """Return the rows of three separable layers, of which the last has the stride."""
+    return tuple(
+        separable_row(
+            f"{path}.sepconv{number}",
+            (unit_in, unit_out),
+            _KERNEL,
+            stride=unit_stride,
+            rate=rate,
+            padding=rate,
+            bias=True,
+            norm=NORM,
+        )
+        for number, (unit_in, unit_out, unit_stride, rate) in enumerate(
+            zip((channels_in, *outs[:-1]), outs, (1, 1, stride), rates, strict=True), start=1
+        )
+    )

@@ -1,0 +1,235 @@
+"""The layers of the source document under its own names and constructor arguments.
+
+Each builds its row from the arguments and leaves the rest to the layers that realise rows.
+Alone, every weight is drawn as the framework draws it.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import ClassVar, Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deeplab_spec.graph.ops import margins
+from deeplab_spec.reference.conv import ConvUnit
+from deeplab_spec.reference.sepconv import SeparableUnit
+from deeplab_spec.spec import rows
+from deeplab_spec.spec.sources import document
+from deeplab_spec.spec.units import backbone_norm
+from deeplab_spec.spec.variants import NOTEBOOK
+
+NORM: Final = backbone_norm(NOTEBOOK.choices)
+"""The normalisation of every layer of the document."""
+
+_BATCHNORM_OPTS: Final = MappingProxyType({"eps": NORM.eps, "momentum": NORM.momentum})
+_IDENTITY: Final = nn.Identity()
+
+
+def separable_row(
+    path: str,
+    channels: tuple[int, int],
+    kernel: int,
+    *,
+    stride: int,
+    rate: int,
+    padding: int,
+    bias: bool,
+    norm: rows.Norm | None,
+) -> rows.SeparableUnit:
+    """Return the row of a separable convolution of the document.
+
+    Args:
+        path: Where it stands.
+        channels: Channels of input and output.
+        kernel: Taps on each side of the depthwise kernel.
+        stride: Step of the depthwise convolution.
+        rate: Distance between its taps.
+        padding: Zeros on each side.
+        bias: Whether the depthwise convolution has a bias; the pointwise one always has.
+        norm: The normalisation of both halves, with a ReLU after it, or None for neither.
+    """
+    channels_in, channels_out = channels
+    depthwise = rows.ConvUnit(
+        path=f"{path}.depthwise",
+        channels_in=channels_in,
+        channels_out=channels_in,
+        kernel=kernel,
+        stride=stride,
+        rate=rate,
+        padding=margins(padding),
+        groups=channels_in,
+        bias=bias,
+        norm=norm,
+        activation=norm is not None,
+        source=document("SeparableConv2d"),
+    )
+    pointwise = rows.ConvUnit(
+        path=f"{path}.pointwise",
+        channels_in=channels_in,
+        channels_out=channels_out,
+        bias=True,
+        norm=norm,
+        activation=norm is not None,
+        source=document("SeparableConv2d"),
+    )
+    return rows.SeparableUnit(path=path, depthwise=depthwise, pointwise=pointwise)
+
+
+class Conv2dLayer(ConvUnit):
+    """Convolution, batch normalisation and ReLU.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Taps on each side of the square kernel.
+        groups: Channel groups.
+        stride: Step between output positions.
+        padding: Zeros on each side.
+        dilation: Distance between kernel taps.
+        bias: Whether the convolution has a bias, although the normalisation undoes it.
+        batchnorm_opts: ``eps`` and ``momentum`` of the normalisation.
+
+    Shape:
+        ``(n, in_channels, h, w) -> (n, out_channels, h2, w2)``
+
+    Source:
+        The document, ``Conv2dLayer``.
+
+    Raises:
+        SpecError: If a number is not positive, or stride and dilation both exceed 1 on a
+            kernel of more than one tap.
+    """
+
+    def __init__(  # noqa: PLR0917 - the document's signature
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        groups: int = 1,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        bias: bool = True,  # noqa: FBT001, FBT002 - the document's signature
+        batchnorm_opts: Mapping[str, float] = _BATCHNORM_OPTS,
+    ) -> None:
+        row = rows.ConvUnit(
+            path=type(self).__name__,
+            channels_in=in_channels,
+            channels_out=out_channels,
+            kernel=kernel_size,
+            stride=stride,
+            rate=dilation,
+            padding=margins(padding),
+            groups=groups,
+            bias=bias,
+            norm=rows.Norm(**batchnorm_opts),
+            activation=True,
+            source=document("Conv2dLayer"),
+        )
+        super().__init__(row)
+
+
+class SeparableConv2d(SeparableUnit):
+    """A depthwise, then a pointwise convolution, with nothing between or after them.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        kernel_size: Taps on each side of the depthwise kernel.
+        stride: Step of the depthwise convolution.
+        padding: Zeros on each side.
+        dilation: Distance between the depthwise taps.
+        bias: Whether the depthwise convolution has a bias; the pointwise one always has
+            (an erratum of the document).
+
+    Shape:
+        ``(n, in_channels, h, w) -> (n, out_channels, h2, w2)``
+
+    Source:
+        The document, ``SeparableConv2d``.
+
+    Raises:
+        SpecError: If a number is not positive, or stride and dilation both exceed 1 on a
+            kernel of more than one tap.
+    """
+
+    _norm: ClassVar[rows.Norm | None] = None
+
+    def __init__(  # noqa: PLR0917 - the document's signature
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        bias: bool = True,  # noqa: FBT001, FBT002 - the document's signature
+    ) -> None:
+        row = separable_row(
+            type(self).__name__,
+            (in_channels, out_channels),
+            kernel_size,
+            stride=stride,
+            rate=dilation,
+            padding=padding,
+            bias=bias,
+            norm=self._norm,
+        )
+        super().__init__(row)
+
+
+class SeparableConv2dLayer(SeparableConv2d):
+    """A depthwise, then a pointwise convolution, each with batch normalisation and ReLU.
+
+    Shape:
+        ``(n, in_channels, h, w) -> (n, out_channels, h2, w2)``
+
+    Source:
+        The document, ``SeparableConv2dLayer``.
+
+    Raises:
+        SpecError: If a number is not positive, or stride and dilation both exceed 1 on a
+            kernel of more than one tap.
+    """
+
+    _norm: ClassVar[rows.Norm | None] = NORM
+
+
+class SkipBlock(nn.Module):
+    """Two paths from one input, brought together by a function.
+
+    Args:
+        main_path: The one path.
+        skip_path: The other; by default the input itself, one object for all blocks.
+        aggregator: What is called with both results. The document's default is ``torch.cat``,
+            which refuses two tensors (an erratum): pass another.
+
+    Shape:
+        Whatever the paths and the function make of it.
+
+    Source:
+        The document, ``SkipBlock``.
+    """
+
+    def __init__(
+        self,
+        main_path: nn.Module,
+        skip_path: nn.Module = _IDENTITY,
+        aggregator: Callable[..., Tensor] = torch.cat,
+    ) -> None:
+        super().__init__()
+        self.main_path = main_path
+        self.skip_path = skip_path
+        self.aggregator = aggregator
+
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Apply both paths.
+
+        Raises:
+            TypeError: If the function does not take two tensors, as the default does not.
+        """
+        main = self.main_path(x)
+        skip = self.skip_path(x)
+        return self.aggregator(main, skip)

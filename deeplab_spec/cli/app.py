@@ -1,0 +1,61 @@
+"""The program ``deeplab-spec``: its commands, and how their errors end."""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from deeplab_spec.cli.clauses import clauses
+from deeplab_spec.cli.count import count
+from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.cli.show import show
+from deeplab_spec.errors import DeepLabSpecError, SpecError
+
+PROGRAM = "deeplab-spec"
+
+app = typer.Typer(
+    name=PROGRAM,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: readable at any width, and in a pipe
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(show)
+app.command()(count)
+app.command()(clauses)
+
+
+def _print_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    try:
+        typer.echo(f"{PROGRAM} {version(PROGRAM)}")
+    except PackageNotFoundError:
+        typer.echo(f"{PROGRAM} (not installed)")
+    raise typer.Exit(ExitCode.DONE)
+
+
+@app.callback()
+def program(
+    *,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and exit.")
+    ] = False,
+) -> None:
+    """The executable specification of DeepLabV3+ with the modified aligned Xception, and the judge of other code."""
+    del show_version  # its callback has printed it
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit; an expected error is one line on stderr.
+
+    Args:
+        arguments: Instead of those of the process.
+    """
+    try:
+        app(arguments, prog_name=PROGRAM)
+    except DeepLabSpecError as error:
+        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        sys.exit(ExitCode.USAGE if isinstance(error, SpecError) else ExitCode.COULD_NOT_RUN)

@@ -1,0 +1,101 @@
+"""The options that commands share, and how their values are read and completed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.errors import SpecError
+from deeplab_spec.graph.ops import Pair
+from deeplab_spec.spec import choices as c
+from deeplab_spec.spec.variants import NOTEBOOK, VARIANTS, variant
+
+_SIDES = (1, 2)
+
+
+def complete_variant(incomplete: str) -> list[tuple[str, str]]:
+    """Return the variants that a shell can complete to, with a line on each."""
+    return [(entry.name, entry.title) for entry in VARIANTS if entry.name.startswith(incomplete)]
+
+
+def complete_choice(incomplete: str) -> list[tuple[str, str]]:
+    """Return names of choices, or the known values of the choice that is already named."""
+    name, equals, value = incomplete.partition("=")
+    if not equals:
+        return [(f"{choice}=", c.about(choice).meaning) for choice in c.NAMES if choice.startswith(name)]
+    if name not in c.NAMES:
+        return []
+    texts = [c.written(seen) for seen in c.seen_values(name)]
+    return [(f"{name}={text}", c.about(name).meaning) for text in texts if text.startswith(value)]
+
+
+_NAMES = ", ".join(entry.name for entry in VARIANTS)
+
+VariantOption = Annotated[
+    str,
+    typer.Option(
+        "--variant", metavar="NAME", autocompletion=complete_variant, help=f"The published network: {_NAMES}."
+    ),
+]
+ChooseOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--choose",
+        metavar="NAME=VALUE",
+        autocompletion=complete_choice,
+        help="Decide one choice otherwise than the variant; repeat for several.",
+    ),
+]
+OutputStrideOption = Annotated[
+    int, typer.Option("--output-stride", metavar="N", help="Input pixels per pixel of the backbone's result.")
+]
+SizeOption = Annotated[
+    str, typer.Option("--size", metavar="HxW", help="Height and width of the input; one number for a square.")
+]
+ClassesOption = Annotated[int, typer.Option("--classes", metavar="N", help="Channels of the logits.")]
+OutputOption = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report to a file, not to stdout.")
+]
+SchemaOption = Annotated[
+    bool, typer.Option("--json-schema", help="Print the JSON Schema of the JSON document, and exit.")
+]
+
+
+def read_size(text: str) -> Pair:
+    """Read a height and a width.
+
+    Raises:
+        SpecError: If the text is neither ``HxW`` nor one number, or a side is not positive.
+
+    >>> read_size("513x257"), read_size("512")
+    ((513, 257), (512, 512))
+    """
+    parts = text.lower().split("x")
+    if len(parts) not in _SIDES or not all(part.isascii() and part.isdigit() for part in parts):
+        raise SpecError("--size", "must be HxW, or one number for a square", text)
+    height, width = int(parts[0]), int(parts[-1])
+    if min(height, width) < 1:
+        raise SpecError("--size", "height and width must be 1 or more", text)
+    return height, width
+
+
+def read_subject(name: str, choose: list[str] | None, output_stride: int, size: str, classes: int) -> Subject:
+    """Return the network that the options name.
+
+    Raises:
+        SpecError: If an option has a value that it cannot have.
+    """
+    named = variant(name)
+    return Subject(
+        variant=named,
+        choices=c.choose(named.choices, c.read_overrides(choose or ())),
+        output_stride=output_stride,
+        size=read_size(size),
+        classes=classes,
+    )
+
+
+DEFAULT_VARIANT = NOTEBOOK.name
+DEFAULT_OUTPUT_STRIDE = 16
+DEFAULT_SIZE = "513x513"

@@ -1,0 +1,59 @@
+"""``deeplab-spec show``: what the network is."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from deeplab_spec.cli import options, output
+from deeplab_spec.cli.options import (
+    ChooseOption,
+    ClassesOption,
+    OutputOption,
+    OutputStrideOption,
+    SchemaOption,
+    SizeOption,
+    VariantOption,
+)
+from deeplab_spec.spec.network import DEFAULT_CLASSES
+
+
+class Format(StrEnum):
+    """The forms in which a network is shown."""
+
+    TABLE = "table"
+    JSON = "json"
+    MARKDOWN = "markdown"
+    SVG = "svg"
+
+
+def show(
+    *,
+    variant: VariantOption = options.DEFAULT_VARIANT,
+    choose: ChooseOption = None,
+    output_stride: OutputStrideOption = options.DEFAULT_OUTPUT_STRIDE,
+    size: SizeOption = options.DEFAULT_SIZE,
+    classes: ClassesOption = DEFAULT_CLASSES,
+    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TABLE,
+    file: OutputOption = None,
+    json_schema: SchemaOption = False,
+) -> None:
+    """Show a network, block by block."""
+    from deeplab_spec.render import documents, reports, svg
+    from deeplab_spec.render.markdown import markdown
+    from deeplab_spec.render.outline import outline
+
+    if json_schema:
+        output.report(documents.to_schema(documents.ShowDocument), file)
+        return
+    subject = options.read_subject(variant, choose, output_stride, size, classes)
+    match form:
+        case Format.JSON:
+            output.report(documents.to_json(documents.show_document(subject)), file)
+        case Format.SVG:
+            output.report(svg.drawing(subject), file)
+        case Format.MARKDOWN:
+            output.report(markdown(reports.show_grid(outline(subject))), file)
+        case Format.TABLE:
+            output.table(reports.show_grid(outline(subject)), file)
+    output.summary(reports.show_summary(subject))

@@ -1,0 +1,1 @@
+"""Formatters: data in, text out. Nothing here decides, opens a file or prints."""

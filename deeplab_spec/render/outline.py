@@ -1,0 +1,126 @@
+"""The network in a few dozen rows, for tables and drawings."""
+
+from dataclasses import dataclass, replace
+
+from deeplab_spec.analysis.costs import block_of
+from deeplab_spec.analysis.sizes import Shape, shapes
+from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.graph.network import Network
+from deeplab_spec.spec.rows import Block, ConvUnit, HeadUnit, SeparableUnit, SkipKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One block of the network, or several equal ones in a row.
+
+    Attributes:
+        path: Dotted position; a run of blocks ends in ``block1..16``.
+        layers: What it is made of.
+        channels: Channels after each of its layers.
+        stride: Step of its last layer; 0 where it has none.
+        rates: Rate of every 3x3 convolution.
+        skip: How its input reaches its end; empty where it does not.
+        dropout: Chance of a value to be dropped after it.
+        output: Shape of its value.
+        count: How many equal blocks stand here.
+    """
+
+    path: str
+    layers: str
+    channels: tuple[int, ...]
+    stride: int = 0
+    rates: tuple[int, ...] = ()
+    skip: str = ""
+    dropout: float = 0.0
+    output: Shape
+    count: int = 1
+
+
+def outline(subject: Subject) -> tuple[Row, ...]:
+    """Return the rows of a network in the order of the graph.
+
+    Raises:
+        GraphError: If the choices do not fit together at this size.
+    """
+    graph = subject.network()
+    known = shapes(graph, subject.size)
+    outputs = {block_of(node.path): known[node.path] for node in graph}
+    described = _described(subject, graph)
+    rows = [replace(described[path], output=output) for path, output in outputs.items() if path in described]
+    return _joined(tuple(rows))
+
+
+def _described(subject: Subject, graph: Network) -> dict[str, Row]:
+    table = subject.rows()
+    decoder = table.decoder
+    rows = [_conv(row) for row in table.backbone.stem]
+    rows += [_block(row) for row in table.backbone.blocks]
+    rows += [_head(row) for row in (table.aspp.conv1x1, *table.aspp.atrous)]
+    rows.append(replace(_conv(table.aspp.pool), layers="mean, 1x1"))
+    rows += [_row("aspp.concat", "concat"), _conv(table.aspp.projection)]
+    if table.aspp.refinement:
+        rows.append(_head(table.aspp.refinement))
+    rows.append(_row("aspp.dropout", f"dropout {table.aspp.dropout:g}"))
+    if decoder.low_level:
+        rows.append(_conv(decoder.low_level))
+        rows += [_row("decoder.resize", decoder.resize), _row("decoder.concat", "concat")]
+    rows += [replace(_head(row), dropout=dropout) for row, dropout in zip(decoder.convs, decoder.dropouts, strict=True)]
+    rows += [_conv(decoder.logits), _row("output.resize", table.output_resize)]
+    return {row.path: row for row in rows if any(path.startswith(row.path) for path in _blocks(graph))}
+
+
+def _blocks(graph: Network) -> set[str]:
+    return {block_of(node.path) for node in graph}
+
+
+_NO_SHAPE: Shape = (0, 0, 0)
+
+
+def _row(path: str, layers: str) -> Row:
+    return Row(path=path, layers=layers, channels=(), output=_NO_SHAPE)
+
+
+def _conv(row: ConvUnit) -> Row:
+    return Row(
+        path=row.path,
+        layers=f"conv {row.kernel}x{row.kernel}",
+        channels=(row.channels_out,),
+        stride=row.stride,
+        rates=(row.rate,),
+        output=_NO_SHAPE,
+    )
+
+
+def _head(row: HeadUnit) -> Row:
+    if isinstance(row, ConvUnit):
+        return _conv(row)
+    return replace(_conv(row.depthwise), path=row.path, layers="separable 3x3", channels=(row.pointwise.channels_out,))
+
+
+def _block(row: Block) -> Row:
+    skips = {SkipKind.NONE: "", SkipKind.IDENTITY: "identity", SkipKind.CONV: "conv 1x1"}
+    units: tuple[SeparableUnit, ...] = row.units
+    return Row(
+        path=row.path,
+        layers=f"{len(units)} separable",
+        channels=tuple(unit.pointwise.channels_out for unit in units),
+        stride=units[-1].depthwise.stride,
+        rates=tuple(unit.depthwise.rate for unit in units),
+        skip=skips[row.skip_kind],
+        output=_NO_SHAPE,
+    )
+
+
+def _joined(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Write equal blocks of the middle flow in one row."""
+    joined: list[Row] = []
+    for row in rows:
+        before = joined[-1] if joined else None
+        flow = row.path.rpartition(".block")[0]
+        same = before and replace(before, path=row.path, count=1) == row and ".middle_flow." in row.path
+        if before and same:
+            count = before.count + 1
+            joined[-1] = replace(before, path=f"{flow}.block1..{count}", count=count)
+        else:
+            joined.append(row)
+    return tuple(joined)

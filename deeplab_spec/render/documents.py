@@ -250,7 +250,7 @@ def _number(value: Fraction) -> Number:
 
 
 def _node(node: Node, output: Shape) -> NodeModel:
-    attributes = {name: getattr(node.op, name) for name in type(node.op).__slots__}
+    attributes = {name: plain(getattr(node.op, name)) for name in type(node.op).__slots__}
     return NodeModel(
         path=node.path,
         op=kind(node.op),

@@ -49,11 +49,13 @@ TABLE_5 = (
 
 
 def counted(variant: Variant, output_stride: int = 16, size: int = 513, classes: int = 21) -> tuple[Cost, ...]:
+    """Return the cost of every node."""
     graph = network(variant.choices, output_stride, classes)
     return node_costs(graph, shapes(graph, (size, size)))
 
 
 def total(costs: tuple[Cost, ...]) -> Sizes:
+    """Return what they store together."""
     return sum((cost.sizes for cost in costs), Sizes())
 
 

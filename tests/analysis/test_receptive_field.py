@@ -120,6 +120,7 @@ def chain(*ops: Op) -> Network:
 
 @st.composite
 def window_operators(draw: st.DrawFn) -> Op:
+    """Draw an operator that a window slides over."""
     kernel = draw(st.integers(1, 4), label="kernel")
     stride = draw(st.integers(1, min(kernel, 3)), label="stride")
     margin = (draw(st.integers(0, kernel // 2), label="before"), draw(st.integers(0, kernel // 2), label="after"))

@@ -1,0 +1,177 @@
+"""The commands ``show``, ``count`` and ``clauses``: what they print and where."""
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deeplab_spec.cli import output
+from deeplab_spec.cli.app import main
+from deeplab_spec.cli.options import complete_choice, complete_variant, read_size
+from deeplab_spec.render.documents import ClausesDocument, CountDocument, ShowDocument
+from deeplab_spec.spec.choices import NAMES
+from deeplab_spec.spec.clauses import CLAUSES
+
+
+def run(*arguments: str) -> None:
+    """Run the program in this process, and expect success."""
+    with pytest.raises(SystemExit) as exited:
+        main(arguments)
+    assert not exited.value.code
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Return what the program prints to stdout."""
+    run(*arguments)
+    return capsys.readouterr().out
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """Return the JSON document that the program prints."""
+    return json.loads(printed(capsys, *arguments))
+
+
+def test_count_json_is_of_the_network_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every option reaches the document."""
+    options = ["--variant", "tf-release", "--output-stride", "8", "--size", "512", "--classes", "19"]
+    data = document(
+        capsys, "count", *options, "--choose", "aspp_convs=dense", "--choose", "decoder_convs=dense_2", "--json"
+    )
+
+    assert (data["variant"], data["output_stride"], data["size"], data["classes"]) == ("tf-release", 8, [512, 512], 19)
+    assert data["choices"]["aspp_convs"] == "dense"
+    assert data["total"]["macs"] == 241_615_110_144 - 2 * 256 * 128 * 128
+    assert "nodes" not in data
+    assert len(document(capsys, "count", "--by", "node", "--json")["nodes"]) == 445
+
+
+def test_count_table_ends_in_the_totals_and_the_summary_is_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    """A report can be piped without what is said about it."""
+    run("count")
+    captured = capsys.readouterr()
+
+    assert captured.out.splitlines()[-1].split() == ["total", "53,559,805", "100.0", "65,972,773,424", "100.0"]
+    assert captured.err.startswith("notebook, output stride 16, 513x513, 21 classes\n53,559,805 parameters")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "model"),
+    [
+        (("count", "--json"), CountDocument),
+        (("show", "--format", "json"), ShowDocument),
+        (("clauses", "--format", "json"), ClausesDocument),
+    ],
+    ids=["count", "show", "clauses"],
+)
+def test_documents_are_those_of_the_printed_schema(
+    arguments: tuple[str, ...], model: type[CountDocument], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``--json-schema`` describes what the same command prints."""
+    assert document(capsys, arguments[0], "--json-schema") == json.loads(json.dumps(model.model_json_schema()))
+    model.model_validate_json(printed(capsys, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"), [("table", "path "), ("markdown", "| path |"), ("svg", "<svg "), ("json", "{")]
+)
+def test_show_has_every_form(form: str, begins: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The forms are of one network; the summary names its taps."""
+    run("show", "--format", form)
+    captured = capsys.readouterr()
+
+    assert captured.out.startswith(begins)
+    assert "low_level = backbone.entry_flow.block1.add" in captured.err
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "json"])
+def test_clauses_are_all_listed_and_notebook_has_its_errata(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A clause that is not listed is not known to anyone."""
+    plain = printed(capsys, "clauses", "--format", form)
+    notebook = printed(capsys, "clauses", "--format", form, "--variant", "notebook")
+
+    for clause in CLAUSES:
+        assert clause.id in plain
+    assert "ERRATUM-" not in plain
+    assert "ERRATUM-DEAD-BIASES" in notebook
+    assert ("+93,928 parameters" if form != "json" else '"parameters": 93928') in notebook
+    assert "ERRATUM-" not in printed(capsys, "clauses", "--format", form, "--variant", "tf-release")
+
+
+def test_output_replaces_the_file_whole_and_keeps_its_permissions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was there stays until the new file is complete; nothing else is left in the folder."""
+    target = tmp_path / "count.json"
+    target.write_text("old")
+    target.chmod(0o600)
+    fresh = tmp_path / "fresh.txt"
+
+    assert printed(capsys, "count", "--json", "-o", str(target)) == ""
+    run("show", "-o", str(fresh))
+    assert json.loads(target.read_text())["variant"] == "notebook"
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert fresh.stat().st_mode & 0o444
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["count.json", "fresh.txt"]
+
+
+def test_a_terminal_gets_a_drawn_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe gets plain text; the tests above are pipes."""
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "dumb")
+    run("count")
+
+    assert "\u2500" in stream.getvalue()
+    assert "65,972,773,424" in stream.getvalue()
+    assert max(map(len, stream.getvalue().splitlines())) <= 100
+
+
+def test_help_is_short_and_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
+    """Help is read on a terminal: it must not scroll away."""
+    overview = printed(capsys, "--help")
+
+    assert all(f"\n  {command} " in overview for command in ("show", "count", "clauses"))
+    assert "..." not in overview.replace("[ARGS]...", "")
+    for command, options in {
+        "show": ("--variant", "--choose", "--output-stride", "--size", "--classes", "--format", "--output"),
+        "count": ("--variant", "--choose", "--output-stride", "--size", "--classes", "--by", "--json", "--output"),
+        "clauses": ("--variant", "--format", "--output", "--json-schema"),
+    }.items():
+        text = printed(capsys, command, "--help")
+        assert all(option in text for option in options)
+        assert len(text.splitlines()) <= 40
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """A report about a problem begins with it."""
+    assert printed(capsys, "--version").startswith("deeplab-spec ")
+
+
+def test_shells_complete_variants_choices_and_values() -> None:
+    """Thirty-seven names are not learnt by heart."""
+    assert [name for name, _ in complete_variant("tf")] == ["tf-release", "tf-release-dense"]
+    assert [name for name, _ in complete_choice("")] == [f"{name}=" for name in NAMES]
+    assert [name for name, _ in complete_choice("aspp_r")] == ["aspp_rates="]
+    assert [name for name, _ in complete_choice("decoder=")] == ["decoder=low_level", "decoder=none"]
+    assert [name for name, _ in complete_choice("aspp_rates=12")] == ["aspp_rates=12,24,36"]
+    assert complete_choice("colour=") == []
+
+
+def test_a_size_is_read_from_one_number_or_two() -> None:
+    """Height comes first, as in every shape."""
+    assert read_size("513x257") == (513, 257)
+    assert read_size("512X64") == (512, 64)
+    assert read_size("97") == (97, 97)
+
+
+def test_a_table_for_a_file_is_plain_text_on_a_terminal_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is read by programs and by people without rich."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    output.table(output.Grid(headers=("a",), rows=(("b",),)), tmp_path / "t")
+
+    assert (tmp_path / "t").read_text() == "a\n-\nb\n"

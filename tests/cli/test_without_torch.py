@@ -1,0 +1,89 @@
+"""The commands about the specification run without torch, in a fresh interpreter."""
+
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = (
+    ("--help",),
+    ("--version",),
+    ("show", "--help"),
+    ("show",),
+    ("show", "--format", "svg"),
+    ("show", "--format", "json"),
+    ("count",),
+    ("count", "--json", "--by", "node"),
+    ("clauses", "--variant", "notebook"),
+    ("clauses", "--json-schema"),
+)
+
+WATCH = """
+import atexit, sys
+atexit.register(lambda: sys.stderr.write("LOADED " + ("torch" if "torch" in sys.modules else "no torch") + "\\n"))
+"""
+BLOCK = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "numpy", "jaxtyping", "hypothesis", "safetensors"):
+            raise ModuleNotFoundError(f"No module named {name!r} (blocked)", name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+RUN = "from deeplab_spec.cli.app import main; main(sys.argv[1:])"
+
+
+def interpreter(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter."""
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_command_neither_loads_torch_nor_needs_it(command: tuple[str, ...]) -> None:
+    """Loading takes seconds and a gigabyte; a table of numbers must not cost that.
+
+    With the blocker an import of torch anywhere would be an error, without it, one that is seen at exit.
+    """
+    blocked = interpreter(f"{BLOCK}\n{RUN}", *command)
+    watched = interpreter(f"{WATCH}\n{RUN}", *command)
+
+    assert (blocked.returncode, watched.returncode) == (0, 0), blocked.stderr
+    assert watched.stderr.endswith("LOADED no torch\n")
+    assert blocked.stdout == watched.stdout
+
+
+def test_loading_torch_would_be_seen() -> None:
+    """The two tests above can fail: the same watch and the same block, on code that does import torch."""
+    pytest.importorskip("torch")
+
+    assert interpreter(f"{WATCH}\nimport torch").stderr.endswith("LOADED torch\n")
+    assert "blocked" in interpreter(f"{BLOCK}\nimport torch").stderr
+
+
+def test_the_module_is_the_program() -> None:
+    """``python -m deeplab_spec`` is ``deeplab-spec``."""
+    result = subprocess.run(
+        [sys.executable, "-m", "deeplab_spec", "count", "--classes", "0"], capture_output=True, text=True, check=False
+    )
+
+    assert (result.returncode, result.stderr) == (2, "deeplab-spec: classes: must be 1 or more, but got 0\n")
+
+
+@pytest.mark.parametrize(
+    "command", [("count", "--by", "node", "--json"), ("clauses",), ("show", "--format", "json")], ids=" ".join
+)
+def test_a_pipe_that_is_closed_early_is_no_error(command: tuple[str, ...]) -> None:
+    """As with ``| head -1``: the reader has seen enough, and there is no traceback."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deeplab_spec", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stderr
+    process.stdout.read(1)
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+
+    assert process.wait() == 0
+    assert "Traceback" not in errors
+    assert "BrokenPipe" not in errors

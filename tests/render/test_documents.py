@@ -1,0 +1,147 @@
+"""The JSON documents: their contract, and that they say what the analysis says."""
+
+import json
+
+import pytest
+
+from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.analysis.totals import Evaluator
+from deeplab_spec.errors import SpecError
+from deeplab_spec.graph.ops import Conv2d
+from deeplab_spec.render.documents import (
+    ClausesDocument,
+    CountDocument,
+    ShowDocument,
+    clauses_document,
+    count_document,
+    show_document,
+    to_json,
+    to_schema,
+)
+from deeplab_spec.spec.choices import Decoder, SizesAccepted, choose
+from deeplab_spec.spec.clauses import CLAUSES
+from deeplab_spec.spec.errata import ERRATA
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
+
+
+def subject(variant: Variant = NOTEBOOK, **arguments: object) -> Subject:
+    """Return a variant's network."""
+    return Subject(variant=variant, choices=variant.choices, **arguments)  # type: ignore[arg-type]
+
+
+def test_count_has_the_fields_of_its_contract() -> None:
+    """Other programs read these names; they are stable from the first release."""
+    data = json.loads(to_json(count_document(subject())))
+
+    assert list(data) == [
+        *("schema_version", "variant", "choices", "output_stride", "size", "classes"),
+        *("convention", "mode", "total", "blocks"),
+    ]
+    assert (data["schema_version"], data["variant"], data["convention"], data["mode"]) == (
+        1,
+        "notebook",
+        "mac",
+        "forward",
+    )
+    assert (data["output_stride"], data["size"], data["classes"]) == (16, [513, 513], 21)
+    assert data["total"] == {
+        "parameters": 53_559_805,
+        "buffers": 187_856,
+        "macs": 65_972_773_424,
+        "folded_parameters": 53_371_949,
+        "dead_biases": 93_928,
+    }
+    block = next(entry for entry in data["blocks"] if entry["path"] == "backbone.entry_flow.block1")
+    assert block["output"] == [128, 129, 129]
+    assert block["receptive_field"] == {
+        "extent": [19, 19],
+        "step": [4, 4],
+        "offset": [-9, -9],
+        "whole_image": False,
+        "exact": True,
+    }
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_count_by_block_and_by_node_add_up_to_the_totals(variant: Variant) -> None:
+    """The same formulas at three levels, and the compiled evaluator as the fourth."""
+    document = count_document(subject(variant, size=(300, 421), classes=5), by_node=True)
+    totals = Evaluator(subject(variant).network())(300, 421, 5)
+
+    assert document.nodes
+    for costs in (document.blocks, document.nodes):
+        assert sum(cost.parameters for cost in costs) == document.total.parameters == totals.sizes.parameters
+        assert sum(cost.buffers for cost in costs) == document.total.buffers == totals.sizes.buffers
+        assert sum(cost.macs for cost in costs) == document.total.macs == totals.operations
+
+
+def test_documents_fit_their_schemas_and_come_back() -> None:
+    """What is written can be read again by the published schema, unchanged."""
+    for document in (
+        count_document(subject(), by_node=True),
+        show_document(subject(TF_RELEASE)),
+        clauses_document(NOTEBOOK),
+    ):
+        assert type(document).model_validate_json(to_json(document)) == document
+    for model in (CountDocument, ShowDocument, ClausesDocument):
+        schema = json.loads(to_schema(model))
+        assert schema["properties"]["schema_version"]["const"] == 1
+        assert schema["additionalProperties"] is False
+
+
+def test_show_holds_every_node_with_its_numbers() -> None:
+    """The document is the whole graph: nothing has to be looked up elsewhere."""
+    graph = subject(TF_RELEASE).network()
+    document = show_document(subject(TF_RELEASE))
+
+    assert [node.path for node in document.nodes] == [node.path for node in graph]
+    for node in document.nodes:
+        assert node.inputs == graph[node.path].inputs
+        if node.op == "Conv2d":
+            attributes = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in node.attributes.items()
+            }
+            assert Conv2d(**attributes) == graph[node.path].op
+    assert document.taps == dict(graph.taps)
+
+
+def test_clauses_hold_every_clause_and_only_notebook_has_errata() -> None:
+    """Choices have values where a variant was named."""
+    without, notebook, release = map(clauses_document, (None, NOTEBOOK, TF_RELEASE))
+
+    assert [clause.id for clause in without.clauses] == [clause.id for clause in CLAUSES]
+    assert [erratum.id for erratum in notebook.errata] == [erratum.id for erratum in ERRATA]
+    assert without.errata == release.errata == ()
+    rates = {
+        document.variant: clause.choices["aspp_rates"]
+        for document in (without, notebook, release)
+        for clause in document.clauses
+        if clause.id == "ASPP-RATES"
+    }
+    assert rates == {None: None, "notebook": [6, 12, 18], "tf-release": "follow_output_stride"}
+
+
+def test_choices_of_a_document_include_the_overrides() -> None:
+    """A reader must not have to know the variant's own choices."""
+    choices = choose(NOTEBOOK.choices, {"decoder": Decoder.NONE})
+    document = count_document(Subject(variant=NOTEBOOK, choices=choices))
+
+    assert document.choices["decoder"] == "none"
+    assert not any(block.path.startswith("decoder.low_level") for block in document.blocks)
+
+
+def test_a_subject_that_is_none_is_refused() -> None:
+    """Each refusal names the option's rule."""
+    multiples = choose(NOTEBOOK.choices, {"sizes_accepted": SizesAccepted.MULTIPLES})
+
+    with pytest.raises(SpecError, match="size: height and width must be multiples of 16"):
+        Subject(variant=NOTEBOOK, choices=multiples)
+    with pytest.raises(SpecError, match="size: height and width must be 1 or more"):
+        subject(size=(0, 5))
+    with pytest.raises(SpecError, match="classes: must be 1 or more"):
+        subject(classes=0)
+    with pytest.raises(SpecError, match="output_stride: notebook has output strides 8, 16"):
+        subject(output_stride=32)
+    assert Subject(variant=NOTEBOOK, choices=multiples, size=(512, 64)).title == (
+        "notebook with sizes_accepted=multiples_of_output_stride, output stride 16, 512x64, 21 classes"
+    )

@@ -1,0 +1,130 @@
+"""Choices: what a command line may say, and what every choice does to the network."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.analysis.totals import Evaluator
+from deeplab_spec.errors import GraphError, SpecError
+from deeplab_spec.spec import choices as c
+from deeplab_spec.spec.network import network
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant, variant
+
+SEEN = [(name, value) for name in c.NAMES for value in c.seen_values(name)]
+SHRINKS = ("atrous_padding", c.AtrousPadding.ONE)
+
+
+@pytest.mark.parametrize(("name", "value"), SEEN)
+def test_every_seen_value_is_read_as_it_is_written(name: str, value: c.ChoiceValue) -> None:
+    """What a report prints can be given back as an option."""
+    assert c.parse(name, c.written(value)) == value
+
+
+def test_every_choice_has_a_value_that_was_seen() -> None:
+    """A choice that nobody decides otherwise is no choice; initialisation and sizes included."""
+    for name in c.NAMES:
+        assert c.seen_values(name), name
+        assert c.about(name).meaning
+        assert c.about(name).shown_by
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("decoder", "some", "decoder: must be one of low_level, none, but got 'some'"),
+        ("depthwise_norm", "maybe", "depthwise_norm: must be true or false, but got 'maybe'"),
+        ("middle_blocks", "many", "middle_blocks: must be a number, but got 'many'"),
+        ("exit2_rates", "2", r"exit2_rates: must be numbers with commas between \(for example '1,2'"),
+        ("aspp_rates", "6,12", r"aspp_rates: must be numbers with commas between \(for example 'follow_output_stride'"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_refused_with_its_rule(name: str, text: str, message: str) -> None:
+    """The message names the choice, the rule and what arrived."""
+    with pytest.raises(SpecError, match=message):
+        c.parse(name, text)
+
+
+def test_an_unknown_choice_is_refused_with_the_names() -> None:
+    """The user sees what there is to choose from."""
+    with pytest.raises(SpecError, match=r"choice: must be one of activation_placement, .*, but got 'colour'"):
+        c.parse("colour", "red")
+    with pytest.raises(SpecError, match="--choose: must be NAME=VALUE, but got 'decoder'"):
+        c.read_overrides(["decoder"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("exit2_rates", (0, 2), "rates must be positive"),
+        ("aspp_rates", "sometimes", "must be three rates or 'follow_output_stride'"),
+        ("aspp_rates", (6, 0, 18), "rates must be positive"),
+        ("entry_blocks", 4, "must be 3 or 5"),
+        ("middle_blocks", 0, "must be 1 or more"),
+        ("aspp_dropout", 1.0, "must be at least 0 and below 1"),
+        ("decoder_dropout", (0.5, 1.0), "must be at least 0 and below 1"),
+        ("backbone_norm_eps", 0.0, "must be positive"),
+        ("head_norm_eps", -1.0, "must be positive"),
+        ("norm_momentum", 0.0, "must be above 0 and at most 1"),
+        ("width", 0.0, "must be above 0 and at most 4"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_with_its_rule(name: str, value: c.ChoiceValue, rule: str) -> None:
+    """Every number of a choice has a range, and the message names both."""
+    with pytest.raises(SpecError, match=f"{name}: {rule}, but got"):
+        c.choose(NOTEBOOK.choices, {name: value})
+
+
+@pytest.mark.parametrize("base", [NOTEBOOK, TF_RELEASE], ids=lambda variant: variant.name)
+@pytest.mark.parametrize(("name", "value"), [entry for entry in SEEN if entry != SHRINKS])
+def test_every_override_builds_a_network_whose_sizes_fit(base: Variant, name: str, value: c.ChoiceValue) -> None:
+    """Any choice can be overridden wherever a variant is named, at every output stride, odd and even."""
+    choices = c.choose(base.choices, {name: value, **({} if name == "middle_blocks" else {"middle_blocks": 2})})
+    for output_stride in base.output_strides:
+        graph = network(choices, output_stride, 7)
+        for size in ((65, 97), (64, 128)):
+            known = shapes(graph, size)
+            assert known["output"] == (7, *size)
+            assert known[graph.tap("logits")] == (7, *size)
+
+
+@pytest.mark.parametrize("base", VARIANTS, ids=lambda variant: variant.name)
+def test_atrous_padding_of_one_is_refused_where_the_paths_meet(base: Variant) -> None:
+    """A rate-2 layer with padding 1 shrinks the map, so that branches of different rates no longer fit."""
+    graph = network(c.choose(base.choices, dict([SHRINKS])))
+
+    with pytest.raises(GraphError, match=r"one (size|shape)|may be empty"):
+        shapes(graph, (513, 513))
+
+
+def test_differences_are_what_choose_was_told() -> None:
+    """A subject's overrides are found again from its choices."""
+    overrides = {"decoder": c.Decoder.NONE, "middle_blocks": 8}
+
+    assert c.differences(NOTEBOOK.choices, c.choose(NOTEBOOK.choices, overrides)) == overrides
+
+
+def test_choices_as_json_hold_every_choice_in_plain_data() -> None:
+    """A document is read by programs that know no enum."""
+    data = c.as_json(NOTEBOOK.choices)
+
+    assert list(data) == list(c.NAMES)
+    assert {type(value) for value in data.values()} <= {str, bool, int, float, list}
+    assert data["aspp_rates"] == [6, 12, 18]
+
+
+def test_an_unknown_variant_is_refused_with_the_names() -> None:
+    """The user sees what there is."""
+    with pytest.raises(SpecError, match="variant: must be one of notebook, tf-release, tf-release-dense, but got 'x'"):
+        variant("x")
+
+
+@given(st.sampled_from(VARIANTS), st.integers(1, 40), st.floats(0.02, 2))
+def test_parameters_grow_with_width_and_depth(base: Variant, blocks: int, width: float) -> None:
+    """A sanity property of two numbers that scale the network."""
+    choices = c.choose(base.choices, {"middle_blocks": blocks, "width": width})
+    more = c.choose(choices, {"middle_blocks": blocks + 1})
+    wider = c.choose(choices, {"width": width * 1.5})
+    parameters = [Evaluator(network(each))(65, 65).sizes.parameters for each in (choices, more, wider)]
+
+    assert parameters[0] < min(parameters[1:])

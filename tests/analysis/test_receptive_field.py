@@ -240,6 +240,19 @@ def test_sum_of_values_with_other_steps_has_a_bound() -> None:
     assert not receptive_fields(graph, (34, 34))["join"].vertical.exact
 
 
+def test_a_resize_reads_only_the_size_of_its_second_input() -> None:
+    """A value resized to the size of a map that sees the whole image sees no more than before."""
+    nodes = (
+        Node(path="x", op=Input(channels=3)),
+        Node(path="mean", op=GlobalAveragePool(), inputs=("x",)),
+        Node(path="corner", op=Resize(), inputs=("x", "mean")),
+        Node(path="y", op=Output(name="y"), inputs=("corner",)),
+    )
+    field = receptive_fields(Network(nodes=nodes), (9, 9))["corner"].vertical
+
+    assert (field.whole, field.extent, field.offset) == (False, 1, 0)
+
+
 def test_several_inputs_are_refused() -> None:
     """Pixels of two images would be added."""
     with pytest.raises(GraphError, match="must have one input for a receptive field"):

@@ -106,15 +106,17 @@ def test_output_replaces_the_file_whole_and_keeps_its_permissions(
     """What was there stays until the new file is complete; nothing else is left in the folder."""
     target = tmp_path / "count.json"
     target.write_text("old")
-    target.chmod(0o600)
+    target.chmod(0o640)
     fresh = tmp_path / "fresh.txt"
 
     assert printed(capsys, "count", "--json", "-o", str(target)) == ""
     run("show", "-o", str(fresh))
     assert json.loads(target.read_text())["variant"] == "notebook"
-    assert target.stat().st_mode & 0o777 == 0o600
-    assert fresh.stat().st_mode & 0o444
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["count.json", "fresh.txt"]
+    assert target.stat().st_mode & 0o777 == 0o640
+    beside = tmp_path / "beside"
+    beside.touch()
+    assert fresh.stat().st_mode == beside.stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside", "count.json", "fresh.txt"]
 
 
 def test_a_terminal_gets_a_drawn_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,8 @@ def test_text_fits_its_box_and_notes_keep_clear_of_boxes(subject: Subject) -> No
         assert left >= 20, note
         assert left + width <= drawn.width, note
         text = Box(x=left, y=note.y - 9, width=width, height=10, lines=(), fill="")
-        assert not any(boxes_overlap(text, box) for box in drawn.boxes), note
+        circles = [Box(x=x - 8, y=y - 8, width=16, height=16, lines=(), fill="") for x, y in drawn.sums]
+        assert not any(boxes_overlap(text, box) for box in (*drawn.boxes, *circles)), note
     for one, other in itertools.combinations(drawn.notes, 2):
         assert (one.x, one.y) != (other.x, other.y)
 

@@ -49,12 +49,12 @@ def require_sides(x: Tensor, least: int, layer: str) -> None:
 
 
 def require_multiple(x: Tensor, multiple: int, layer: str) -> None:
-    """Refuse maps whose sides are not multiples of a number.
+    """Refuse maps whose sides are not multiples of a number; what is no map is left to the layer that reads it.
 
     Raises:
         ShapeError: If a side is not a multiple.
     """
-    if x.shape[2] % multiple or x.shape[3] % multiple:
+    if x.ndim == MAP_RANK and (x.shape[2] % multiple or x.shape[3] % multiple):
         raise ShapeError(layer, _sides(x, f"{{}} a multiple of {multiple}"), tuple(x.shape))
 
 

@@ -1,6 +1,6 @@
 """Intermediate values by name: how a forward pass hands out what happens inside it."""
 
-from typing import Final, Self
+from typing import Final
 
 from torch import Tensor
 
@@ -22,7 +22,7 @@ class Values:
         self.found: dict[str, Tensor] = {}
 
     @classmethod
-    def everything(cls) -> Self:
+    def everything(cls) -> "Values":
         """Return an object that keeps every value."""
         values = cls()
         values._wanted = None

@@ -1,0 +1,51 @@
+"""What every test runs under: one Hypothesis profile in three sizes, and the rule for deep tests."""
+
+import importlib.util
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+_COMMON = {
+    "deadline": None,  # the first example pays for what torch sets up
+    "suppress_health_check": [HealthCheck.too_slow],
+}
+settings.register_profile("dev", max_examples=15, **_COMMON)
+settings.register_profile("ci", max_examples=40, derandomize=True, **_COMMON)
+settings.register_profile("deep", max_examples=400, **_COMMON)
+settings.load_profile("dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the switch that brings the deep tests in."""
+    parser.addoption("--deep", action="store_true", help="run the tests marked deep too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect deep tests unless they are asked for."""
+    if config.getoption("--deep"):
+        return
+    deep = [item for item in items if item.get_closest_marker("deep")]
+    if deep:
+        config.hook.pytest_deselected(items=deep)
+        items[:] = [item for item in items if not item.get_closest_marker("deep")]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Leave the other cores to other workers of the same run."""
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        torch.set_num_threads(1)
+
+
+@pytest.fixture
+def without_shape_checks() -> Iterator[None]:
+    """Switch the run-time checks of shapes off, so that a layer's own refusal is seen."""
+    import jaxtyping
+
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)  # noqa: FBT003 - the library's signature
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -1,0 +1,144 @@
+"""Blocks against their parts."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from deeplab_spec.reference.block import Block
+from deeplab_spec.reference.document import Conv2dLayer, SeparableConv2dLayer, SkipBlock, Xception
+from deeplab_spec.spec import rows
+from tests.assertions import assert_same
+from tests.registry import covers
+from tests.strategies import block_rows, channels, seeds, sizes
+from tests.whole import make_whole, whole
+
+
+@covers(Block)
+@given(row=block_rows(), size=sizes, seed=seeds)
+@torch.no_grad()
+def test_a_block_is_its_units_in_a_row_plus_its_skip(row: rows.Block, size: tuple[int, int], seed: int) -> None:
+    """What stands in front feeds both paths; only a corrupted skip reads the first unit's ReLU."""
+    block = Block(row)
+    make_whole(block, seed)
+    image = whole((1, row.channels_in, *size), seed)
+    before = image.clone()
+    x = image
+    if block.norm is not None:
+        x = block.norm(x)
+    if row.activation:
+        x = x.clamp(min=0)
+    skip = x.clamp(min=0) if row.skip_reads_activation else x
+    for unit in block.units:
+        x = unit(x)
+    if block.skip is not None:
+        skip = block.skip(skip)
+    expected = x if row.skip_kind is rows.SkipKind.NONE else x + skip
+
+    actual = block(image)
+
+    assert_same(actual, expected, "block")
+    assert_same(image, before, "the block's input after the call")
+
+
+@covers(SkipBlock)
+@given(width=channels, size=sizes, seed=seeds, aggregator=st.sampled_from([torch.add, torch.maximum, torch.mul]))
+@torch.no_grad()
+def test_a_skip_block_aggregates_its_two_paths(
+    width: int, size: tuple[int, int], seed: int, aggregator: Callable[..., Tensor]
+) -> None:
+    """Main path first; without a skip path the input itself is the second operand."""
+    main, skip = Conv2dLayer(width, width, 3, padding=1), Conv2dLayer(width, width, 1)
+    make_whole(main, seed)
+    make_whole(skip, seed + 1)
+    image = whole((1, width, *size), seed)
+    both = SkipBlock(main, skip, aggregator)
+    assert_same(both(image), aggregator(main(image), skip(image)), "two paths")
+    assert_same(SkipBlock(main, aggregator=aggregator)(image), aggregator(main(image), image), "a path and the input")
+
+
+def test_a_skip_blocks_default_aggregator_refuses_two_tensors() -> None:
+    """Verbatim from the document: ``torch.cat`` takes a sequence, and gets two arguments."""
+    block = SkipBlock(nn.Identity())
+    assert block.aggregator is torch.cat
+    with pytest.raises(TypeError, match=r"cat\(\)"):
+        block(torch.zeros(1, 1, 2, 2))
+
+
+def test_skip_blocks_share_one_identity() -> None:
+    """Verbatim from the document; without weights, sharing changes nothing."""
+    assert SkipBlock(nn.Identity()).skip_path is SkipBlock(nn.Identity()).skip_path
+
+
+def document_block(layers: list[tuple[int, int, int, int]], skip: nn.Module | None) -> SkipBlock:
+    """Return a block put together from the document's smaller layers.
+
+    Args:
+        layers: Channels in and out, stride and dilation of each separable layer.
+        skip: The convolution of the skip path, or None for the input itself.
+    """
+    main = nn.Sequential(
+        *(
+            SeparableConv2dLayer(width, out, 3, stride=stride, padding=rate, dilation=rate)
+            for width, out, stride, rate in layers
+        )
+    )
+    return SkipBlock(main, skip or nn.Identity(), torch.add)
+
+
+def assert_equal_blocks(actual: Block, expected: SkipBlock, size: tuple[int, int], seed: int) -> None:
+    """Give both the same weights, in order, and compare what they make of an image."""
+    make_whole(actual, seed)
+    expected.double().eval()
+    weights = zip(expected.state_dict(), actual.state_dict().values(), strict=True)
+    expected.load_state_dict(dict(weights))
+    image = whole((1, actual.row.channels_in, *size), seed)
+    assert_same(actual(image), expected(image), type(actual).__name__)
+
+
+strided = st.tuples(channels, channels, st.booleans()).flatmap(
+    lambda drawn: st.tuples(st.just(drawn), st.integers(1, 3) if drawn[2] else st.just(1))
+)
+
+
+@covers(Xception.EntryFlowBlock)
+@given(drawn=strided, size=sizes, seed=seeds)
+@torch.no_grad()
+def test_an_entry_flow_block_is_the_sum_of_three_layers_and_a_convolution(
+    drawn: tuple[tuple[int, int, bool], int], size: tuple[int, int], seed: int
+) -> None:
+    """The last layer and the skip share the stride; atrous, the last layer doubles its dilation."""
+    (width, out, atrous), rate = drawn
+    stride, last = (1, 2 * rate) if atrous else (2, rate)
+    layers = [(width, out, 1, rate), (out, out, 1, rate), (out, out, stride, last)]
+    expected = document_block(layers, Conv2dLayer(width, out, 1, stride=stride))
+    assert_equal_blocks(Xception.EntryFlowBlock(width, out, dilation=rate, atrous=atrous), expected, size, seed)
+
+
+@covers(Xception.ExitFlowBlock)
+@given(drawn=strided, size=sizes, seed=seeds)
+@torch.no_grad()
+def test_an_exit_flow_block_widens_in_its_second_layer(
+    drawn: tuple[tuple[int, int, bool], int], size: tuple[int, int], seed: int
+) -> None:
+    """As a block of the entry flow, but its first layer keeps the channels."""
+    (width, out, atrous), rate = drawn
+    stride, last = (1, 2 * rate) if atrous else (2, rate)
+    layers = [(width, width, 1, rate), (width, out, 1, rate), (out, out, stride, last)]
+    expected = document_block(layers, Conv2dLayer(width, out, 1, stride=stride))
+    assert_equal_blocks(Xception.ExitFlowBlock(width, out, dilation=rate, atrous=atrous), expected, size, seed)
+
+
+@covers(Xception.MiddleFlowBlock)
+@given(width=channels, rate=st.integers(1, 4), size=sizes, seed=seeds)
+@torch.no_grad()
+def test_a_middle_flow_block_never_decreases_its_input(width: int, rate: int, size: tuple[int, int], seed: int) -> None:
+    """Its main path ends in a ReLU, and its input is added to that."""
+    layers = [(width, width, 1, rate)] * 3
+    block = Xception.MiddleFlowBlock(width, width, dilation=rate)
+    assert_equal_blocks(block, document_block(layers, None), size, seed)
+    image = whole((1, width, *size), seed)
+    assert (block(image) >= image).all()

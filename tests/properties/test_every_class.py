@@ -1,0 +1,50 @@
+"""A public class of the reference without a property test fails here, and so does a test without its class."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deeplab_spec import reference
+from tests.registry import COVERED, covers
+
+
+def public_classes() -> set[type]:
+    """Return every class that the reference defines under a public name, nested ones too."""
+    found: set[type] = set()
+    for module in pkgutil.iter_modules(reference.__path__, f"{reference.__name__}."):
+        found |= set(_defined_in(importlib.import_module(module.name), module.name))
+    return found
+
+
+def _defined_in(place: object, module: str) -> Iterator[type]:
+    for name, value in vars(place).items():
+        if inspect.isclass(value) and value.__module__ == module and not name.startswith("_"):
+            yield value
+            yield from _defined_in(value, module)
+
+
+def test_every_public_class_has_a_property_test() -> None:
+    """The test modules beside this one enter what they cover as they are imported."""
+    for file in sorted(Path(__file__).parent.glob("test_*.py")):
+        if file != Path(__file__):
+            importlib.import_module(f"tests.properties.{file.stem}")
+    public = public_classes()
+    assert len(public) > 15, "the classes were not found"
+    without = {f"{missing.__module__}.{missing.__qualname__}" for missing in public - COVERED.keys()}
+    assert not without, "public classes without a property test"
+    stale = {tests[0] for covered, tests in COVERED.items() if covered not in public}
+    assert not stale, "property tests of what is no public class of the reference"
+
+
+def test_only_property_tests_cover() -> None:
+    """An ordinary test has no drawn examples, and is refused where it is written."""
+
+    def ordinary() -> None:
+        """Decide nothing."""
+
+    with pytest.raises(TypeError, match="only a property test covers a class"):
+        covers(int)(ordinary)

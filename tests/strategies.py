@@ -1,0 +1,140 @@
+"""What the property tests draw: rows, sizes and seeds. Every draw has a label."""
+
+from hypothesis import strategies as st
+
+from deeplab_spec.graph.ops import margins
+from deeplab_spec.spec import rows
+from deeplab_spec.spec.choices import Choices
+from deeplab_spec.spec.rows import Norm, same_size
+from deeplab_spec.spec.sources import document
+from deeplab_spec.spec.variants import VARIANTS, Variant
+
+SOURCE = document("a drawn row")
+NARROW = 1 / 32
+"""Width at which a whole network is small and its channel counts still differ."""
+
+seeds = st.integers(0, 2**32 - 1)
+sides = st.integers(1, 19)
+sizes = st.tuples(sides, sides)
+channels = st.integers(1, 5)
+rates = st.integers(1, 6)
+norms = st.none() | st.builds(Norm, eps=st.sampled_from([1e-3, 1e-5]), momentum=st.sampled_from([3e-4, 0.1]))
+variants = st.sampled_from(VARIANTS)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Variant, int]:
+    """Draw a variant and one of its output strides."""
+    variant = draw(variants, label="variant")
+    return variant, draw(st.sampled_from(variant.output_strides), label="output stride")
+
+
+@st.composite
+def strides_and_rates(draw: st.DrawFn) -> tuple[int, int]:
+    """Draw a stride and a rate, of which one is 1."""
+    stride = draw(st.integers(1, 3), label="stride")
+    return stride, draw(rates, label="rate") if stride == 1 else 1
+
+
+@st.composite
+def conv_rows(draw: st.DrawFn, path: str = "drawn", *, groups: int | None = None) -> rows.ConvUnit:
+    """Draw a convolution that keeps the map's size up to its stride."""
+    kernel = draw(st.sampled_from([1, 3, 5]), label="kernel")
+    stride, rate = draw(strides_and_rates(), label="stride and rate")
+    count = groups or draw(st.integers(1, 2), label="groups")
+    return rows.ConvUnit(
+        path=path,
+        channels_in=count * draw(channels, label="channels in / groups"),
+        channels_out=count * draw(channels, label="channels out / groups"),
+        kernel=kernel,
+        stride=stride,
+        rate=rate,
+        padding=draw(st.sampled_from([same_size(kernel, rate), "same"]), label="padding"),
+        groups=count,
+        bias=draw(st.booleans(), label="bias"),
+        norm=draw(norms, label="norm"),
+        activation=draw(st.booleans(), label="activation"),
+        source=SOURCE,
+    )
+
+
+@st.composite
+def separable_rows(
+    draw: st.DrawFn,
+    path: str = "drawn",
+    *,
+    channels_in: int | None = None,
+    stride_and_rate: tuple[int, int] | None = None,
+) -> rows.SeparableUnit:
+    """Draw a separable convolution of 3x3 taps."""
+    inner = channels_in or draw(channels, label="channels in")
+    stride, rate = stride_and_rate or draw(strides_and_rates(), label="stride and rate")
+    depthwise = rows.ConvUnit(
+        path=f"{path}.depthwise",
+        channels_in=inner,
+        channels_out=inner,
+        kernel=3,
+        stride=stride,
+        rate=rate,
+        padding=margins(rate),
+        groups=inner,
+        bias=draw(st.booleans(), label="depthwise bias"),
+        norm=draw(norms, label="depthwise norm"),
+        activation=draw(st.booleans(), label="activation between"),
+        source=SOURCE,
+    )
+    pointwise = rows.ConvUnit(
+        path=f"{path}.pointwise",
+        channels_in=inner,
+        channels_out=draw(channels, label="channels out"),
+        bias=draw(st.booleans(), label="pointwise bias"),
+        norm=draw(norms, label="pointwise norm"),
+        activation=draw(st.booleans(), label="activation after"),
+        source=SOURCE,
+    )
+    before = draw(st.booleans(), label="activation before")
+    return rows.SeparableUnit(path=path, pre_activation=before, depthwise=depthwise, pointwise=pointwise)
+
+
+@st.composite
+def block_rows(draw: st.DrawFn) -> rows.Block:
+    """Draw a block of one to three units, with any skip that fits."""
+    kind = draw(st.sampled_from(rows.SkipKind), label="skip")
+    stride = draw(st.integers(1, 2), label="stride") if kind is rows.SkipKind.CONV else 1
+    count = draw(st.integers(1, 3), label="units")
+    width = first = draw(channels, label="channels in")
+    units: list[rows.SeparableUnit] = []
+    for number in range(1, count + 1):
+        geometry = (stride, 1) if number == count and stride > 1 else (1, draw(rates, label="rate"))
+        drawn = separable_rows(f"drawn.sepconv{number}", channels_in=width, stride_and_rate=geometry)
+        units.append(draw(drawn, label=f"unit {number}"))
+        width = units[-1].pointwise.channels_out
+    if width != first and kind is rows.SkipKind.IDENTITY:
+        kind = rows.SkipKind.CONV
+    skip = rows.ConvUnit(
+        path="drawn.skip",
+        channels_in=first,
+        channels_out=width,
+        stride=stride,
+        norm=draw(norms, label="skip norm"),
+        activation=draw(st.booleans(), label="skip activation"),
+        source=SOURCE,
+    )
+    return rows.Block(
+        path="drawn",
+        norm=draw(norms, label="norm before the split"),
+        activation=draw(st.booleans(), label="activation before the split"),
+        units=tuple(units),
+        skip_kind=kind,
+        skip=skip if kind is rows.SkipKind.CONV else None,
+        skip_reads_activation=units[0].pre_activation
+        and kind is not rows.SkipKind.NONE
+        and draw(st.booleans(), label="skip reads the activation"),
+    )
+
+
+def narrow(variant: Variant, **overrides: object) -> Choices:
+    """Return a variant's choices at a width that runs fast."""
+    from dataclasses import replace
+
+    return replace(variant.choices, width=NARROW, **overrides)

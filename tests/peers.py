@@ -1,0 +1,74 @@
+"""Independent implementations of the network, or of parts of it, where they are installed."""
+
+import importlib
+import importlib.util
+import sys
+import warnings
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+_LIBRARIES: list[Any] = []
+"""Operator schemas that this module defined; they live as long as these objects."""
+
+_SCHEMAS = (
+    "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+)
+
+
+def peer(name: str) -> ModuleType:
+    """Import a peer, or skip the test that needs it with the reason.
+
+    torchvision built for another torch stops at an operator that this network never calls; with
+    its schema defined, the import goes on.
+    """
+    torchvision = importlib.util.find_spec("torchvision")
+    if torchvision is None or importlib.util.find_spec(name) is None:
+        missing = name if torchvision else "torchvision"
+        pytest.skip(f"not run: {missing} is not installed (extra 'peers')")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a peer warns about is its own business
+        try:
+            importlib.import_module("torchvision")
+        except RuntimeError as error:
+            if "torchvision::nms" not in str(error):
+                raise
+            _define_schemas()
+        return importlib.import_module(name)
+
+
+def _define_schemas() -> None:
+    import torch
+
+    library = torch.library.Library("torchvision", "DEF")
+    for schema in _SCHEMAS:
+        library.define(schema)
+    _LIBRARIES.append(library)
+    for module in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        del sys.modules[module]
+
+
+def smp_deeplab(output_stride: int = 16, num_classes: int = 21) -> Any:
+    """Return segmentation_models_pytorch's DeepLabV3Plus on timm's xception65, without trained weights."""
+    library = peer("segmentation_models_pytorch")
+    return library.DeepLabV3Plus(
+        encoder_name="tu-xception65",
+        encoder_weights=None,
+        encoder_output_stride=output_stride,
+        classes=num_classes,
+    )
+
+
+def timm_backbone(output_stride: int = 16, name: str = "xception65") -> Any:
+    """Return timm's backbone; its forward pass gives a list of features, the last one the deepest."""
+    library = peer("timm")
+    return library.create_model(name, features_only=True, output_stride=output_stride, pretrained=False)
+
+
+def torchvision_deeplab(num_classes: int = 21) -> Any:
+    """Return torchvision's DeepLabv3 on ResNet-50: another network."""
+    peer("torchvision")
+    models = importlib.import_module("torchvision.models.segmentation")
+    return models.deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=num_classes)

@@ -18,7 +18,7 @@ __all__ = ["__version__", "build", "certify", "network"]
 
 _HOMES = {
     "build": "deeplab_spec.reference.network",
-    "certify": "deeplab_spec.certify.api",
+    "certify": "deeplab_spec.judge.api",
     "network": "deeplab_spec.spec.public",
 }
 

@@ -25,7 +25,9 @@ from deeplab_spec.graph.ops import Input, Op, Output
 _SAME_VALUE = frozenset({"clone", "contiguous", "alias", "detach", "lift_fresh_copy", "_to_copy", "to"})
 """Operators that give back the value they got, when the dtype stays."""
 
-_WHOLE_ALIAS = frozenset({"contiguous", "alias", "detach", "to", "dropout", "feature_dropout", "dropout_", "lift_fresh_copy"})
+_WHOLE_ALIAS = frozenset(
+    {"contiguous", "alias", "detach", "to", "dropout", "feature_dropout", "dropout_", "lift_fresh_copy"}
+)
 """Operators that may give back the very tensor they got."""
 
 _NO_VALUE = frozenset(
@@ -70,7 +72,7 @@ class Capture:
             name = call.state[argument]
             return state[name] if name in state else self.constants[name]
 
-        arguments = list(fx.map_arg(call.node.args, value))
+        arguments: list[Any] = list(fx.map_arg(call.node.args, value))
         if call.in_place:
             arguments[0] = arguments[0].clone()
         function: Callable[..., Any] = call.node.target  # type: ignore[assignment]  # a call_function node
@@ -118,14 +120,14 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
     try:
         with torch.no_grad():
             program = torch.export.export(module.eval(), tuple(inputs), strict=False)
-    except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+    except Exception as error:
         raise CaptureError(f"torch.export refused the module: {_first_line(error)}") from error
     try:
         return _Reader(program).read()
     except _PartialAliasError:
         try:
             program = program.run_decompositions({})
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:
             raise CaptureError(f"in-place operations on views cannot be resolved: {_first_line(error)}") from error
         return _Reader(program).read()
 
@@ -237,9 +239,7 @@ class _Reader:
         results = next(iter(reversed(self.program.graph.nodes))).args[0]
         specs = self.program.graph_signature.output_specs
         returned: list[Any] = [
-            result
-            for result, spec in zip(results, specs, strict=True)  # type: ignore[arg-type]  # an output node's tuple
-            if spec.kind is OutputKind.USER_OUTPUT
+            result for result, spec in zip(results, specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT
         ]
         tree = pytree.tree_unflatten(returned, self.program.call_spec.out_spec)
         for keys, value in pytree.tree_flatten_with_path(tree)[0]:
@@ -286,7 +286,7 @@ def _is_view(node: fx.Node) -> bool:
 
 def _keeps_value(node: fx.Node, first: fx.Node, name: str) -> bool:
     if name == "getitem":
-        return operator_name(first) == "_native_batch_norm_legit_no_training" and node.args[1] == 0
+        return operator_name(first) == "_native_batch_norm_legit_no_training" and node.args[1:] == (0,)
     if name not in _SAME_VALUE:
         return False
     return bool(node.meta["val"].dtype == first.meta["val"].dtype)

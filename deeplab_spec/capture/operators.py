@@ -95,8 +95,8 @@ def operator_name(node: fx.Node) -> str:
     """Return the short name of the operator that is called, e.g. ``conv2d`` or ``relu_``."""
     target = node.target
     if isinstance(target, OpOverload):
-        return target.name().removeprefix("aten::").split(".")[0]
-    return getattr(target, "__name__", str(target))
+        return target._schema.name.removeprefix("aten::")  # noqa: SLF001 - the operator's only description
+    return str(getattr(target, "__name__", target))
 
 
 def translate(node: fx.Node) -> Translation | None:
@@ -168,7 +168,7 @@ def _batch_norm(call: Call) -> Translation | None:
 
 def _activation(kind: ActivationKind, slope: str | None = None) -> Callable[[Call], Translation]:
     def rule(call: Call) -> Translation:
-        value = call.arguments.get("self", call.arguments.get("input"))
+        value = call["self"] if "self" in call.arguments else call["input"]
         return Translation(Activation(kind=kind, slope=float(call[slope]) if slope else 0.0), (value,))
 
     return rule
@@ -212,7 +212,9 @@ def _mean(call: Call) -> Translation | None:
 
 def _pool(kind: PoolKind) -> Callable[[Call], Translation | None]:
     def rule(call: Call) -> Translation | None:
-        if any(side != 1 for side in _pair(call.arguments.get("dilation", 1))) or call.arguments.get("divisor_override"):
+        if any(side != 1 for side in _pair(call.arguments.get("dilation", 1))) or call.arguments.get(
+            "divisor_override"
+        ):
             return None
         kernel, whole = _pair(call["kernel_size"]), call.shape("self")[2:]
         padding = _symmetric(call["padding"])
@@ -233,7 +235,7 @@ def _pool(kind: PoolKind) -> Callable[[Call], Translation | None]:
 
 def _resize(mode: ResizeMode) -> Callable[[Call], Translation]:
     def rule(call: Call) -> Translation:
-        value = call.arguments.get("input", call.arguments.get("self"))
+        value = call["input"] if "input" in call.arguments else call["self"]
         align = bool(call.arguments.get("align_corners", False))
         op = Resize(mode=mode, align_corners=align, size=(call.result[2], call.result[3]))
         return Translation(op, (value,))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deeplab_spec.cli.certify import certify
 from deeplab_spec.cli.clauses import clauses
 from deeplab_spec.cli.count import count
 from deeplab_spec.cli.exit_codes import ExitCode
@@ -25,6 +26,7 @@ app = typer.Typer(
 app.command()(show)
 app.command()(count)
 app.command()(clauses)
+app.command()(certify)
 
 
 def _print_version(wanted: bool) -> None:

@@ -77,7 +77,9 @@ def run(
     return values
 
 
-def step(node: Node, inputs: list[Tensor], weights: Weights, opaque: OpaqueRunner | None = None) -> Tensor:
+def step(  # noqa: C901, PLR0912 - one case per operator
+    node: Node, inputs: list[Tensor], weights: Weights, opaque: OpaqueRunner | None = None
+) -> Tensor:
     """Execute one node on given values.
 
     Raises:
@@ -166,4 +168,3 @@ _ACTIVATIONS: dict[ActivationKind, Callable[[Activation, Tensor], Tensor]] = {
     ActivationKind.SIGMOID: lambda _, x: x.sigmoid(),
     ActivationKind.TANH: lambda _, x: x.tanh(),
 }
-

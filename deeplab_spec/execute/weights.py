@@ -32,6 +32,9 @@ NEAR_EPS: Final = 10
 LOUD: Final = 12
 """One channel in so many is wide enough to exceed 6, where a clipped ReLU shows."""
 
+FEW: Final = 16
+"""So few positions have no statistics of their own."""
+
 NEGATIVE: Final = 5
 """One channel in so many has a negative scale."""
 
@@ -44,9 +47,7 @@ def roles(op: Op) -> dict[str, tuple[int, ...]]:
     """
     match op:
         case Conv2d():
-            shapes: dict[str, tuple[int, ...]] = {
-                "weight": (op.channels_out, op.channels_in // op.groups, *op.kernel)
-            }
+            shapes: dict[str, tuple[int, ...]] = {"weight": (op.channels_out, op.channels_in // op.groups, *op.kernel)}
             if op.bias:
                 shapes["bias"] = (op.channels_out,)
             return shapes
@@ -97,9 +98,7 @@ def challenge(
     return weights, values
 
 
-def _draw_conv(
-    path: str, op: Conv2d, weights: dict[str, Tensor], generator: torch.Generator, *, loud: bool
-) -> None:
+def _draw_conv(path: str, op: Conv2d, weights: dict[str, Tensor], generator: torch.Generator, *, loud: bool) -> None:
     shapes = roles(op)
     fan_in = op.channels_in // op.groups * op.kernel[0] * op.kernel[1]
     normal = torch.randn(shapes["weight"], generator=generator, dtype=torch.float64)
@@ -108,28 +107,51 @@ def _draw_conv(
         weight[::LOUD] *= LOUD
     weights[f"{path}.weight"] = weight
     if op.bias:
-        weights[f"{path}.bias"] = torch.randn(shapes["bias"], generator=generator, dtype=torch.float64) * 0.5
+        bias = torch.randn(shapes["bias"], generator=generator, dtype=torch.float64) * 0.5
+        if loud:
+            bias[::3] += LOUD
+            bias[1::3] -= LOUD
+        weights[f"{path}.bias"] = bias
 
 
 def _draw_norm(
     path: str, op: BatchNorm, x: Tensor, factor: float, weights: dict[str, Tensor], generator: torch.Generator
 ) -> None:
-    channels = op.channels
-    order = torch.randperm(channels, generator=generator)
-    deviation = x.var(dim=(0, 2, 3), unbiased=False).clamp_min(1e-12).sqrt()
-    spread = 0.5 + torch.rand(channels, generator=generator, dtype=torch.float64)
-    spread[order[::LOUD]] *= 4
-    spread[order[1::NEGATIVE]] *= -1
+    def normal() -> Tensor:
+        return torch.randn(op.channels, generator=generator, dtype=torch.float64)
+
+    def uniform(count: int) -> Tensor:
+        return torch.rand(count, generator=generator, dtype=torch.float64)
+
+    order = torch.randperm(op.channels, generator=generator)
+    loud, negative, quiet = order[::LOUD], order[1::NEGATIVE], order[2 % op.channels :: NEAR_EPS]
+    mean, deviation = _statistics(x, loud, normal())
+    spread = 0.5 + uniform(op.channels)
+    spread[loud] *= 4
+    spread[negative] *= -1
     variance = deviation.square()
-    quiet = order[2 % channels :: NEAR_EPS]
-    variance[quiet] = op.eps * (0.5 + torch.rand(len(quiet), generator=generator, dtype=torch.float64))
-    scale = spread * (variance + op.eps).sqrt() / deviation
-    weights[f"{path}.running_mean"] = x.mean(dim=(0, 2, 3))
+    variance[quiet] = op.eps * (0.5 + uniform(len(quiet)))
+    weights[f"{path}.running_mean"] = mean
     weights[f"{path}.running_var"] = variance
     if op.affine:
-        weights[f"{path}.weight"] = scale * factor
-        offset = torch.randn(channels, generator=generator, dtype=torch.float64) * 0.5
-        weights[f"{path}.bias"] = offset * factor
+        weights[f"{path}.weight"] = spread * (variance + op.eps).sqrt() / deviation * factor
+        weights[f"{path}.bias"] = normal() * 0.5 * factor
+
+
+def _statistics(x: Tensor, loud: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a mean and a deviation that bring every channel to about one.
+
+    Where a map is too small to have statistics, the mean is put so that the value lies a normal
+    draw away from it, and far above it in the loud channels.
+    """
+    deviation = x.var(dim=(0, 2, 3), unbiased=False).sqrt()
+    mean = x.mean(dim=(0, 2, 3))
+    if x.shape[0] * x.shape[2] * x.shape[3] < FEW:
+        normal[loud] = 4.0
+        deviation = mean.abs().mean().clamp_min(1e-3).expand_as(mean).clone()
+        return mean - deviation * normal, deviation
+    constant = deviation < 1e-4 * deviation.max().clamp_min(1e-3)
+    return mean, deviation.masked_fill(constant, 1.0)
 
 
 def _ends_of_residual_branches(network: Network) -> frozenset[str]:

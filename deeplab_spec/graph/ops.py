@@ -87,14 +87,14 @@ class Conv2d:
 
     def __post_init__(self) -> None:
         if min(self.channels_in, self.channels_out, self.groups) < 1:
-            arrived = (self.channels_in, self.channels_out, self.groups)
-            raise GraphError("Conv2d", "channels and groups must be positive", arrived)
+            channels = (self.channels_in, self.channels_out, self.groups)
+            raise GraphError("Conv2d", "channels and groups must be positive", channels)
         if self.channels_in % self.groups or self.channels_out % self.groups:
-            arrived = (self.channels_in, self.channels_out, self.groups)
-            raise GraphError("Conv2d", "groups must divide both channel counts", arrived)
+            channels = (self.channels_in, self.channels_out, self.groups)
+            raise GraphError("Conv2d", "groups must divide both channel counts", channels)
         if min(*self.kernel, *self.stride, *self.rate) < 1:
-            arrived = (*self.kernel, *self.stride, *self.rate)
-            raise GraphError("Conv2d", "kernel, stride and rate must be positive", arrived)
+            sides = (*self.kernel, *self.stride, *self.rate)
+            raise GraphError("Conv2d", "kernel, stride and rate must be positive", sides)
 
     @property
     def depthwise(self) -> bool:

@@ -102,7 +102,7 @@ class Conv2dLayer(ConvUnit):
             kernel of more than one tap.
     """
 
-    def __init__(  # noqa: PLR0917 - the document's signature
+    def __init__(
         self,
         in_channels: int,
         out_channels: int,
@@ -157,7 +157,7 @@ class SeparableConv2d(SeparableUnit):
 
     _norm: ClassVar[rows.Norm | None] = None
 
-    def __init__(  # noqa: PLR0917 - the document's signature
+    def __init__(
         self,
         in_channels: int,
         out_channels: int,

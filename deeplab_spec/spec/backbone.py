@@ -279,4 +279,3 @@ def _low_level(choices: Choices, plans: tuple[BlockPlan, ...], output_stride: in
         case LowLevelTap.BLOCK2_SEPCONV2_ACTIVATED:
             after = choices.activation_placement is ActivationPlacement.AFTER
             return f"{second}.{'sepconv2.pointwise' if after else 'sepconv3'}.activation", 256
-

@@ -226,6 +226,7 @@ _DOCUMENT = "the document and the authors' release"
 _PUBLIC = "the document, the authors' release and public ports"
 _PAPER = "arXiv:1802.02611 section 3.2, the document and the authors' release"
 
+
 # fmt: off
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
@@ -245,7 +246,7 @@ class Choices:
     exit2_input: Exit2Input = _choice("what the second exit block reads", "graph; negative sums", _PUBLIC)
     unstrided_rate: UnstridedRate = _choice("rates of a block that loses its stride", "consistency across output strides", _PUBLIC)
     exit2_rates: tuple[int, int] = _choice("rates of the second exit block at output strides 16 and 8", "impulse response", _PUBLIC, (1, 2), (2, 2), (2, 4))
-    atrous_padding: AtrousPadding = _choice("padding of an atrous 3x3 convolution", "map size", _PUBLIC)
+    atrous_padding: AtrousPadding = _choice("padding of an atrous 3x3 convolution of the backbone", "map size", _PUBLIC)
     stride_padding: StridePadding = _choice("padding of a strided 3x3 convolution", "even input sizes", _PUBLIC)
     entry_blocks: int = _choice("blocks of the entry flow (3, or 5 for the deepest member)", "count", _DOCUMENT, 3, 5)
     middle_blocks: int = _choice("blocks of the middle flow", "count", _PUBLIC, 8, 16)
@@ -433,8 +434,4 @@ def read_overrides(arguments: Iterable[str]) -> dict[str, ChoiceValue]:
 
 def differences(left: Choices, right: Choices) -> dict[str, ChoiceValue]:
     """Return what the right side decides otherwise."""
-    return {
-        name: getattr(right, name)
-        for name in NAMES
-        if getattr(left, name) != getattr(right, name)
-    }
+    return {name: getattr(right, name) for name in NAMES if getattr(left, name) != getattr(right, name)}

@@ -84,6 +84,7 @@ CLAUSES: Final = (
     _interface("STATE-UNCHANGED", "Evaluation changes no parameter and no buffer."),
     _interface("BAD-INPUT-REFUSED", "An image of the wrong rank or with the wrong number of channels is refused with an error."),
 
+    _structure("SAME-FAMILY", "The implementation is a network of this family: at least half of its convolutions have a counterpart.", _FIGURE_4, ()),
     _structure("GRAPH-KNOWN", "Every operation is of a kind that the specification knows.", _XCEPTION, ()),
     _structure("DATAFLOW", "Every operation reads the values that it must read, with nothing in between.", _XCEPTION, ()),
     _structure("STEM-CONVS", "The stem is a 3x3 convolution with stride 2 and a 3x3 convolution with stride 1.", _FIGURE_4, _BACKBONE, "stride_padding"),

@@ -3,6 +3,7 @@
 from typing import Final
 
 from deeplab_spec.errors import SpecError
+from deeplab_spec.graph.network import Source
 from deeplab_spec.spec.choices import (
     AsppOrder,
     Choices,
@@ -16,7 +17,6 @@ from deeplab_spec.spec.choices import (
 )
 from deeplab_spec.spec.rows import AsppRows, ConvUnit, DecoderRows, HeadUnit, same_size
 from deeplab_spec.spec.sources import DEEPLAB_V3, paper, release
-from deeplab_spec.graph.network import Source
 from deeplab_spec.spec.units import head_bias, head_conv, head_norm, head_separable, initial
 from deeplab_spec.spec.width import scaled_channels
 
@@ -60,9 +60,7 @@ def aspp_rows(choices: Choices, output_stride: int) -> AsppRows:
         refinement = head_separable(choices, "aspp.refinement", depth, depth, between=between, source=_PYRAMID)
     return AsppRows(
         conv1x1=head_conv(choices, "aspp.conv1x1", features, depth, source=_PYRAMID),
-        atrous=tuple(
-            branch(number, rate) for number, rate in enumerate(aspp_rates(choices, output_stride), start=1)
-        ),
+        atrous=tuple(branch(number, rate) for number, rate in enumerate(aspp_rates(choices, output_stride), start=1)),
         pool=_pool(choices, features, depth),
         pool_resize=choices.pool_resize,
         pool_first=choices.aspp_order is AsppOrder.POOL_FIRST,

@@ -23,9 +23,20 @@ def overridden(choices: Choices, overrides: Mapping[str, Override] | None) -> Ch
 
 
 def _read(name: str, value: Override) -> ChoiceValue:
-    if isinstance(value, str | bool | int | float):
-        return parse(name, written(value))
-    return parse(name, ",".join(map(str, value)))
+    return parse(name, _written(value))
+
+
+def written_overrides(overrides: Mapping[str, Override] | None) -> tuple[str, ...]:
+    """Return overrides as ``NAME=VALUE``, as on the command line.
+
+    >>> written_overrides({"aspp_rates": (12, 24, 36), "depthwise_norm": False})
+    ('aspp_rates=12,24,36', 'depthwise_norm=false')
+    """
+    return tuple(f"{name}={_written(value)}" for name, value in (overrides or {}).items())
+
+
+def _written(value: Override) -> str:
+    return written(value) if isinstance(value, str | bool | int | float) else ",".join(map(str, value))
 
 
 def table(

@@ -86,7 +86,7 @@ class ConvUnit:
     bias: bool = False
     norm: Norm | None = None
     activation: bool = False
-    init: Init = Init()  # noqa: RUF009 - a frozen record
+    init: Init = Init()
     source: Source
 
     def __post_init__(self) -> None:

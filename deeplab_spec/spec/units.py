@@ -36,7 +36,7 @@ def head_bias(choices: Choices) -> bool:
 
 
 def padding(choices: Choices, path: str, kernel: int, stride: int, rate: int) -> Padding:
-    """Return the zeros around a convolution's input."""
+    """Return the zeros around the input of a convolution of the backbone."""
     if kernel == 1:
         return same_size(kernel, rate)
     same = choices.stride_padding
@@ -80,7 +80,7 @@ def head_conv(
         channels_out=channels_out,
         kernel=kernel,
         rate=rate,
-        padding=padding(choices, path, kernel, 1, rate),
+        padding=same_size(kernel, rate),
         bias=head_bias(choices),
         norm=head_norm(choices),
         activation=True,
@@ -106,7 +106,7 @@ def head_separable(
         channels_out=channels_in,
         kernel=3,
         rate=rate,
-        padding=padding(choices, path, 3, 1, rate),
+        padding=same_size(3, rate),
         groups=channels_in,
         bias=head_bias(choices),
         norm=None if between is DepthwiseUnit.BARE else head_norm(choices),

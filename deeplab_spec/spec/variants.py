@@ -109,9 +109,7 @@ TF_RELEASE: Final = Variant(
 )
 TF_RELEASE_DENSE: Final = Variant(
     name="tf-release-dense",
-    choices=replace(
-        _RELEASE, aspp_convs=c.HeadConvs.DENSE, decoder_convs=c.DecoderConvs.DENSE_2
-    ),
+    choices=replace(_RELEASE, aspp_convs=c.HeadConvs.DENSE, decoder_convs=c.DecoderConvs.DENSE_2),
     output_strides=(8, 16, 32),
     source=paper("table 5, rows without SC"),
     title="the authors' release with dense convolutions in pyramid and decoder",

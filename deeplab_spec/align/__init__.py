@@ -1,0 +1,1 @@
+"""Which node of one network is which node of another, and what differs. No framework."""

@@ -1,0 +1,112 @@
+"""How unlike two nodes are: the prices with which an alignment is found.
+
+Two nodes are aligned where that is cheaper than calling one missing and the other extra. Prices
+are whole numbers, so that equal alignments cost exactly the same.
+"""
+
+from typing import Final
+
+from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.graph.network import Node
+from deeplab_spec.graph.ops import (
+    Activation,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    Margins,
+    Opaque,
+    Output,
+)
+
+Signature = tuple[object, ...]
+"""Everything about a node that its price depends on."""
+
+IMPOSSIBLE: Final = 10**9
+
+_CONV: Final = 400
+_SMALL: Final = 200
+_OTHER: Final = 300
+
+
+def signature(shaped: Shaped, node: Node) -> Signature:
+    """Return what is compared of a node: its operation, its channels, and the size of its map."""
+    return (node.op, shaped.channels(node.path), shaped.map_size(node.path))
+
+
+def gap(node: Node) -> int:
+    """Return the price of a node that has no partner."""
+    match node.op:
+        case Conv2d():
+            return _CONV
+        case BatchNorm() | Activation():
+            return _SMALL
+        case _:
+            return _OTHER
+
+
+def substitution(left: Signature, right: Signature) -> int:
+    """Return the price of aligning two nodes; 0 if nothing tells them apart."""
+    if left == right:
+        return 0
+    mine, yours = left[0], right[0]
+    if type(mine) is not type(yours):
+        return IMPOSSIBLE
+    context = 30 * (left[2] != right[2])
+    match mine, yours:
+        case Conv2d(), Conv2d():
+            return context + _between_convs(mine, yours)
+        case Opaque(), Opaque():
+            return context + (50 if mine.target == yours.target else IMPOSSIBLE)
+        case Output(), Output():
+            return context if mine.name == yours.name else IMPOSSIBLE
+        case Concat(), Concat():
+            return context
+        case _:
+            return context + 50 * (left[1] != right[1]) + 50 * (mine != yours)
+
+
+def excess(conv: Conv2d) -> Margins:
+    """Return the margins beyond those that keep a map's size at stride 1.
+
+    A layer whose rate and padding are wrong together has the right excess, and so one fault.
+
+    >>> excess(Conv2d(channels_in=1, channels_out=1, kernel=(3, 3), rate=(6, 6), padding=(6, 6, 6, 6)))
+    (0, 0, 0, 0)
+    """
+    if conv.padding == "same":
+        return (0, 0, 0, 0)
+    vertical, horizontal = (rate * (taps - 1) // 2 for rate, taps in zip(conv.rate, conv.kernel, strict=True))
+    top, bottom, left, right = conv.padding
+    return (top - vertical, bottom - vertical, left - horizontal, right - horizontal)
+
+
+def comparable_rates(left: Conv2d, right: Conv2d) -> tuple[tuple[int, int], ...]:
+    """Return the rates, side by side, of every side on which both kernels have a distance between taps.
+
+    >>> atrous = Conv2d(channels_in=1, channels_out=1, kernel=(3, 3), rate=(6, 6))
+    >>> comparable_rates(atrous, Conv2d(channels_in=1, channels_out=1, kernel=(1, 3)))
+    ((6, 1),)
+    """
+    sides = zip(left.kernel, right.kernel, left.rate, right.rate, strict=True)
+    return tuple((mine, yours) for taps, others, mine, yours in sides if min(taps, others) > 1)
+
+
+def _between_rates(left: int, right: int) -> int:
+    """Price a wrong rate by the square of the error, so that branches are paired in the order of their rates."""
+    return 5 + min((left - right) ** 2 // 8, 150) if left != right else 0
+
+
+def _between_convs(left: Conv2d, right: Conv2d) -> int:
+    kinds = left.depthwise != right.depthwise
+    grouping = not (left.depthwise and right.depthwise) and left.groups != right.groups
+    return (
+        300 * (left.kernel != right.kernel)
+        + 400 * kinds
+        + 200 * (not kinds and grouping)
+        + 200 * (left.channels_out != right.channels_out)
+        + 100 * (left.stride != right.stride)
+        + sum(_between_rates(mine, yours) for mine, yours in comparable_rates(left, right))
+        + 100 * (excess(left) != excess(right))
+        + 50 * (left.bias != right.bias)
+        + 25 * (left.channels_in != right.channels_in)
+    )

@@ -1,0 +1,259 @@
+"""What differs between two aligned networks, node by node and attribute by attribute.
+
+Only causes are compared. What follows from another difference (the input channels of a
+convolution that reads another value, the size of a resize towards another map) is none of its own.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+
+from deeplab_spec.align.cost import comparable_rates, excess
+from deeplab_spec.align.match import Alignment
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    GlobalAveragePool,
+    Op,
+    Opaque,
+    Output,
+    Resize,
+    kind,
+)
+
+Fact = str | int | float | bool | None | tuple[str, ...] | tuple[int, ...]
+
+ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aspect:
+    """One fact of one node, on both sides.
+
+    Attributes:
+        path: The expected node; for one that is not expected, the node that it follows, or the
+            one that reads it where several read what it follows.
+        candidate_path: The candidate's node; None if it has none.
+        op: The operation that the fact is about.
+        attribute: Which fact: ``node`` (whether it is there), ``inputs``, or a field of the record.
+        expected: What must be.
+        actual: What is.
+        equal: Whether the two agree.
+    """
+
+    path: str
+    candidate_path: str | None
+    op: Op
+    attribute: str
+    expected: Fact
+    actual: Fact
+    equal: bool
+
+
+def aspects(alignment: Alignment) -> tuple[Aspect, ...]:
+    """Compare every fact of every node."""
+    return tuple(_compare(alignment))
+
+
+def differences(alignment: Alignment) -> tuple[Aspect, ...]:
+    """Return the facts in which the candidate differs."""
+    return tuple(aspect for aspect in _compare(alignment, skip_equal=True) if not aspect.equal)
+
+
+def describe(op: Op) -> str:
+    """Word an operation in few words.
+
+    >>> describe(Conv2d(channels_in=728, channels_out=728, kernel=(3, 3), groups=728, rate=(2, 2)))
+    'depthwise 3x3 convolution, 728 channels, rate 2'
+    """
+    match op:
+        case Conv2d():
+            label = "depthwise " if op.depthwise else ""
+            text = f"{label}{op.kernel[0]}x{op.kernel[1]} convolution"
+            text += (
+                f", {op.channels_out} channels" if op.depthwise else f", {op.channels_in} to {op.channels_out} channels"
+            )
+            for name, value in (("stride", op.stride), ("rate", op.rate)):
+                if value != (1, 1):
+                    text += f", {name} {fact(value)}"
+            return text
+        case BatchNorm():
+            return f"normalisation, eps {op.eps:g}"
+        case Activation():
+            return f"{op.kind.value} activation"
+        case Add():
+            return "sum"
+        case Concat():
+            return "concatenation"
+        case GlobalAveragePool():
+            return "global average pooling"
+        case Resize():
+            return f"{op.mode.value} resize"
+        case Opaque():
+            return op.target
+        case _:
+            return kind(op).lower()
+
+
+def fact(value: object) -> Fact:
+    """Return a value as a report shows it: a pair of equal numbers is one number.
+
+    >>> fact((6, 6)), fact((1, 2))
+    (6, (1, 2))
+    """
+    if isinstance(value, tuple):
+        return value[0] if len(set(value)) == 1 else value
+    if isinstance(value, str | int | float | bool) or value is None:
+        return value
+    return str(value)
+
+
+def _compare(alignment: Alignment, *, skip_equal: bool = False) -> Iterator[Aspect]:
+    expected, candidate = alignment.expected.network, alignment.candidate.network
+    origin = Origins(alignment)
+    partner = alignment.partner
+    for node in expected:
+        if node.path not in partner:
+            yield Aspect(
+                path=node.path,
+                candidate_path=None,
+                op=node.op,
+                attribute="node",
+                expected=describe(node.op),
+                actual=ABSENT,
+                equal=False,
+            )
+            continue
+        other = candidate[partner[node.path]]
+        if skip_equal and node.op == other.op and tuple(map(partner.get, node.inputs)) == other.inputs:
+            continue
+        shown = describe(node.op)
+        yield _aspect(node, other, "node", (shown, shown))
+        yield from _attributes(alignment, node, other)
+        if node.inputs:
+            yield _inputs(origin, node, other)
+    for path in alignment.extra:
+        node = candidate[path]
+        yield Aspect(
+            path=origin.anchor(node),
+            candidate_path=path,
+            op=node.op,
+            attribute="node",
+            expected=ABSENT,
+            actual=describe(node.op),
+            equal=False,
+        )
+
+
+def _aspect(node: Node, other: Node, attribute: str, values: tuple[Fact, Fact], *, equal: bool | None = None) -> Aspect:
+    return Aspect(
+        path=node.path,
+        candidate_path=other.path,
+        op=node.op,
+        attribute=attribute,
+        expected=values[0],
+        actual=values[1],
+        equal=values[0] == values[1] if equal is None else equal,
+    )
+
+
+def _attributes(alignment: Alignment, node: Node, other: Node) -> Iterator[Aspect]:
+    match node.op, other.op:
+        case Conv2d() as mine, Conv2d() as yours:
+            yield from _conv(node, other, mine, yours)
+        case BatchNorm() as mine, BatchNorm() as yours:
+            yield _aspect(node, other, "eps", (mine.eps, yours.eps))
+            yield _aspect(node, other, "affine", (mine.affine, yours.affine))
+        case Resize() as mine, Resize() as yours:
+            yield _aspect(node, other, "mode", (mine.mode.value, yours.mode.value))
+            yield _aspect(node, other, "align_corners", (mine.align_corners, yours.align_corners))
+            equal = mine.size == yours.size or _follows(alignment, node, yours)
+            yield _aspect(node, other, "size", (mine.size, yours.size), equal=equal)
+        case Output(), Output():
+            return
+        case mine, yours:
+            for field in fields(mine):
+                values = (fact(getattr(mine, field.name)), fact(getattr(yours, field.name)))
+                yield _aspect(node, other, field.name, values)
+
+
+def _conv(node: Node, other: Node, mine: Conv2d, yours: Conv2d) -> Iterator[Aspect]:
+    for name in ("kernel", "stride"):
+        yield _aspect(node, other, name, (fact(getattr(mine, name)), fact(getattr(yours, name))))
+    equal = all(left == right for left, right in comparable_rates(mine, yours))
+    yield _aspect(node, other, "rate", (fact(mine.rate), fact(yours.rate)), equal=equal)
+    padding = (fact(mine.padding), fact(yours.padding))
+    yield _aspect(node, other, "padding", padding, equal=excess(mine) == excess(yours) or padding[0] == padding[1])
+    both = mine.depthwise and yours.depthwise
+    yield _aspect(node, other, "groups", (mine.groups, yours.groups), equal=both or mine.groups == yours.groups)
+    multiplier = mine.channels_out * yours.channels_in == yours.channels_out * mine.channels_in
+    equal = multiplier if both else mine.channels_out == yours.channels_out
+    yield _aspect(node, other, "channels_out", (mine.channels_out, yours.channels_out), equal=equal)
+    yield _aspect(node, other, "bias", (mine.bias, yours.bias))
+
+
+def _follows(alignment: Alignment, node: Node, resize: Resize) -> bool:
+    """Tell whether a resize of another size goes to the map that it must go to."""
+    like = alignment.expected.likes.get(node.path)
+    partner = alignment.partner.get(like) if like else None
+    return partner is not None and alignment.candidate.map_size(partner) == resize.size
+
+
+def _inputs(origin: "Origins", node: Node, other: Node) -> Aspect:
+    expected = Counter(path for value in node.inputs for path in origin.of_expected(value))
+    actual = Counter(path for value in other.inputs for path in origin.of_candidate(value))
+    equal = expected == actual
+    if not equal and (origin.bridged(node.inputs, other.inputs)):
+        equal = bool(expected & actual)  # what is missing or extra in between is a finding of its own
+    shown = (tuple(sorted(expected.elements())), tuple(sorted(actual.elements())))
+    return _aspect(node, other, "inputs", shown, equal=equal)
+
+
+class Origins:
+    """Which aligned nodes a value comes from, through nodes that have no partner."""
+
+    def __init__(self, alignment: Alignment) -> None:
+        self.partner: Mapping[str, str] = alignment.partner
+        self.expected = alignment.expected.network
+        self.candidate = alignment.candidate.network
+        self.back = {right: left for left, right in self.partner.items()}
+        self.readers = self.candidate.readers()
+        self.expected_readers = self.expected.readers()
+        self.known: dict[tuple[int, str], tuple[str, ...]] = {}
+
+    def of_expected(self, path: str) -> tuple[str, ...]:
+        """Return the expected nodes, aligned ones, that an expected value comes from."""
+        return self._trace(0, path, self.expected)
+
+    def of_candidate(self, path: str) -> tuple[str, ...]:
+        """Return the expected partners of the aligned nodes that a candidate's value comes from."""
+        return self._trace(1, path, self.candidate)
+
+    def bridged(self, mine: tuple[str, ...], yours: tuple[str, ...]) -> bool:
+        """Tell whether a node without partner stands directly before one of two aligned nodes."""
+        return any(path not in self.partner for path in mine) or any(path not in self.back for path in yours)
+
+    def anchor(self, extra: Node) -> str:
+        """Return the expected node that an extra node belongs to."""
+        before = next(iter(self.of_candidate(extra.path)), None)
+        if before is not None and len(self.expected_readers[before]) == 1:
+            return before
+        reader: str | None = extra.path
+        while reader is not None and reader not in self.back:
+            reader = next(iter(self.readers[reader]), None)
+        return self.back[reader] if reader is not None else before or self.expected.outputs[0].path
+
+    def _trace(self, side: int, path: str, network: Network) -> tuple[str, ...]:
+        key = (side, path)
+        if key not in self.known:
+            aligned = path in (self.back if side else self.partner)
+            if aligned:
+                self.known[key] = (self.back[path] if side else path,)
+            else:
+                found = (self._trace(side, value, network) for value in network[path].inputs)
+                self.known[key] = tuple(dict.fromkeys(origin for origins in found for origin in origins))
+        return self.known[key]

@@ -1,0 +1,48 @@
+"""Interval analysis: which values of a network can never be negative, whatever the weights."""
+
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    Concat,
+    Dropout,
+    GlobalAveragePool,
+    Output,
+    Pad,
+    Pool,
+    Resize,
+    ResizeMode,
+)
+
+_RECTIFIERS = frozenset({ActivationKind.RELU, ActivationKind.RELU6, ActivationKind.SIGMOID, ActivationKind.HARDSIGMOID})
+
+
+def never_negative(network: Network) -> frozenset[str]:
+    """Return the paths of the values that are never negative.
+
+    Sums, means and interpolations of values that are never negative are so too; cubic
+    interpolation overshoots, so it proves nothing.
+    """
+    positive: set[str] = set()
+    for node in network:
+        if _is_positive(node, all(path in positive for path in node.inputs)):
+            positive.add(node.path)
+    return frozenset(positive)
+
+
+def _is_positive(node: Node, inputs_positive: bool) -> bool:  # noqa: FBT001 - one fact
+    match node.op:
+        case Activation(kind=kind) if kind in _RECTIFIERS:
+            return True
+        case Activation(kind=kind):
+            keeps = {ActivationKind.LEAKY_RELU, ActivationKind.ELU, ActivationKind.TANH, ActivationKind.GELU}
+            return inputs_positive and kind in keeps
+        case Resize(mode=mode):
+            return inputs_positive and mode is not ResizeMode.BICUBIC
+        case Pad(value=value):
+            return inputs_positive and value >= 0
+        case Add() | Concat() | GlobalAveragePool() | Pool() | Dropout() | Output():
+            return inputs_positive
+        case _:
+            return False

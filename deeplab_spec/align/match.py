@@ -1,0 +1,237 @@
+"""The alignment: which node is which, by structure and never by name.
+
+Both networks are put in an order that follows from their graphs, and the two sequences are
+aligned at the least price. Where many branches join, the candidate's are first put in the order
+of the specification's branches that they are most like.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import permutations
+from typing import Final
+
+from deeplab_spec.align.cost import IMPOSSIBLE, Signature, gap, signature, substitution
+from deeplab_spec.align.order import Branch, by_length, ordered
+from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.graph.network import Node
+
+Pairs = tuple[tuple[str | None, str | None], ...]
+"""Paths side by side; None where a node has no partner."""
+
+_MANY: Final = 3
+"""So many branches cannot be told apart by their lengths."""
+
+_MOST: Final = 6
+"""So many branches are matched by trying every order."""
+
+_CONTEXT: Final = 48
+"""Nodes aligned again around a difference: more than the longest block has."""
+
+_INSIDE_A_BLOCK: Final = 1
+"""Extra price of a gap that opens inside a block, so that whole blocks are missing or extra."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignment:
+    """Two networks in normal form, side by side.
+
+    Attributes:
+        expected: What the candidate is compared with.
+        candidate: The network that is judged.
+        pairs: Paths side by side, expected first.
+        price: How unlike the two are; 0 if no node differs.
+    """
+
+    expected: Shaped
+    candidate: Shaped
+    pairs: Pairs
+    price: int
+
+    @property
+    def partner(self) -> dict[str, str]:
+        """Path in the candidate by expected path."""
+        return {left: right for left, right in self.pairs if left is not None and right is not None}
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Expected paths that the candidate lacks."""
+        return tuple(left for left, right in self.pairs if left is not None and right is None)
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Paths of the candidate that are not expected."""
+        return tuple(right for left, right in self.pairs if left is None and right is not None)
+
+
+def align(expected: Shaped, candidate: Shaped) -> Alignment:
+    """Align two networks in normal form.
+
+    Args:
+        expected: What the candidate is compared with.
+        candidate: The network that is judged.
+    """
+    joints: list[list[Branch]] = []
+
+    def note(_: Node, branches: list[Branch]) -> list[Branch]:
+        arranged = by_length(_, branches)
+        if len(arranged) >= _MANY:
+            joints.append(arranged)
+        return arranged
+
+    def arrange(node: Node, branches: list[Branch]) -> list[Branch]:
+        if len(branches) < _MANY or not joints:
+            return by_length(node, branches)
+        choices = [_like(expected, joint, candidate, branches) for joint in joints]
+        return min(choices, key=lambda choice: choice[0])[1]
+
+    left = ordered(expected.network, note)
+    right = ordered(candidate.network, arrange)
+    pairs, price = _align_sequences(expected, left, candidate, right)
+    return Alignment(expected=expected, candidate=candidate, pairs=pairs, price=price)
+
+
+def _like(
+    expected: Shaped, joint: Sequence[Branch], candidate: Shaped, branches: Sequence[Branch]
+) -> tuple[int, list[Branch]]:
+    """Order branches like those of a joint; return the price and the order."""
+    if max(len(joint), len(branches)) > _MOST:
+        return IMPOSSIBLE, sorted(branches, key=len, reverse=True)
+
+    @cache
+    def price(left: Branch, right: Branch) -> int:
+        return _align_sequences(expected, _nodes(expected, left), candidate, _nodes(candidate, right))[1]
+
+    slots = [*joint, *[()] * (len(branches) - len(joint))]
+    best, order = IMPOSSIBLE, list(branches)
+    for places in permutations(range(len(slots)), len(branches)):
+        unused = set(range(len(slots))) - set(places)
+        total = sum(price(slots[place], branch) for place, branch in zip(places, branches, strict=True))
+        total += sum(price(slots[place], ()) for place in unused)
+        if total < best:
+            best = total
+            order = [branch for _, branch in sorted(zip(places, branches, strict=True), key=lambda item: item[0])]
+    return best, order
+
+
+def _nodes(shaped: Shaped, branch: Branch) -> tuple[Node, ...]:
+    return tuple(shaped.network[path] for path in branch)
+
+
+def _align_sequences(
+    expected: Shaped, left: Sequence[Node], candidate: Shaped, right: Sequence[Node]
+) -> tuple[Pairs, int]:
+    """Align two sequences; only the surroundings of differences are searched."""
+    numbers: dict[Signature, int] = {}
+    mine = [numbers.setdefault(signature(expected, node), len(numbers)) for node in left]
+    yours = [numbers.setdefault(signature(candidate, node), len(numbers)) for node in right]
+    shortest = min(len(mine), len(yours))
+    start = next((i for i in range(shortest) if mine[i] != yours[i]), shortest)
+    if start == len(mine) == len(yours):
+        return tuple((a.path, b.path) for a, b in zip(left, right, strict=True)), 0
+    start = _back_to_ablock_of(left, start)
+    end = next((i for i in range(shortest - start) if mine[-1 - i] != yours[-1 - i]), shortest - start)
+    end = _back_to_ablock_of(left[::-1], end)
+    middle, price = _search(
+        left[start : len(left) - end],
+        right[start : len(right) - end],
+        _Prices(tuple(numbers), mine[start : len(mine) - end], yours[start : len(yours) - end]),
+    )
+    before = ((a.path, b.path) for a, b in zip(left[:start], right[:start], strict=True))
+    after = ((a.path, b.path) for a, b in zip(left[len(left) - end :], right[len(right) - end :], strict=True))
+    return (*before, *middle, *after), price
+
+
+def _back_to_ablock_of(nodes: Sequence[Node], position: int) -> int:
+    """Step back far enough to see the surroundings, and on to where a block begins."""
+    position = max(0, position - _CONTEXT)
+    while 0 < position < len(nodes) and block_of(nodes[position - 1].path) == block_of(nodes[position].path):
+        position -= 1
+    return position
+
+
+class _Prices:
+    """The price of aligning two positions."""
+
+    def __init__(self, signatures: Sequence[Signature], left: Sequence[int], right: Sequence[int]) -> None:
+        self.signatures = signatures
+        self.left = left
+        self.right = right
+        self.known: dict[int, dict[int, int]] = {}
+
+    def row(self, position: int) -> list[int]:
+        """Return the prices of one expected node with every node of the candidate."""
+        number = self.left[position]
+        row = self.known.setdefault(number, {})
+        for other in self.right:
+            if other not in row:
+                row[other] = substitution(self.signatures[number], self.signatures[other])
+        return [row[other] for other in self.right]
+
+
+def block_of(path: str) -> str:
+    """Return the block, or the unit, that a path stands in."""
+    parts = path.split(".")
+    return ".".join(parts[:3] if parts[0] == "backbone" else parts[:2])
+
+
+def _search(left: Sequence[Node], right: Sequence[Node], prices: _Prices) -> tuple[Pairs, int]:
+    """Find the alignment of least price; gaps are priced by node, and more where they open in a block."""
+    rows, columns = len(left), len(right)
+    gaps_left = [gap(node) for node in left]
+    gaps_right = [gap(node) for node in right]
+    blocks = [block_of(node.path) for node in left]
+    opening = [_INSIDE_A_BLOCK * (0 < i < rows and blocks[i - 1] == blocks[i]) for i in range(rows + 1)]
+    # Three states: the last step paired two nodes (0), left one out (1), or put one in (2).
+    far = IMPOSSIBLE
+    best = [[0, *[far] * columns], [far] * (columns + 1), [far] * (columns + 1)]
+    for j in range(1, columns + 1):
+        best[2][j] = min(best[2][j - 1], best[0][j - 1] + opening[0]) + gaps_right[j - 1]
+    trace: list[list[tuple[int, int, int]]] = [_traces(best, opening[0])]
+    for i in range(1, rows + 1):
+        row = prices.row(i - 1)
+        now = [[far] * (columns + 1) for _ in range(3)]
+        paired, without, within = best
+        steps = []
+        gap_left, open_here, open_before = gaps_left[i - 1], opening[i], opening[i - 1]
+        for j in range(columns + 1):
+            up = (paired[j] + open_before, without[j], within[j] + open_before)
+            now[1][j] = min(up) + gap_left
+            from_paired = from_within = 0
+            if j:
+                diagonal = (paired[j - 1], without[j - 1], within[j - 1])
+                now[0][j] = min(diagonal) + row[j - 1]
+                from_paired = diagonal.index(min(diagonal))
+                back = (now[0][j - 1] + open_here, now[1][j - 1] + open_here, now[2][j - 1])
+                now[2][j] = min(back) + gaps_right[j - 1]
+                from_within = back.index(min(back))
+            steps.append((from_paired, up.index(min(up)), from_within))
+        trace.append(steps)
+        best = now
+    return _walk_back(left, right, trace, [state[columns] for state in best])
+
+
+def _traces(best: list[list[int]], opening: int) -> list[tuple[int, int, int]]:
+    """Return the steps of the first row, which can only put nodes in."""
+    before = zip(best[0][:-1], best[2][:-1], strict=True)
+    return [(0, 0, 0), *((0, 0, 0 if paired + opening <= within else 2) for paired, within in before)]
+
+
+def _walk_back(
+    left: Sequence[Node], right: Sequence[Node], trace: list[list[tuple[int, int, int]]], ends: list[int]
+) -> tuple[Pairs, int]:
+    i, j, state = len(left), len(right), ends.index(min(ends))
+    pairs: list[tuple[str | None, str | None]] = []
+    while i or j:
+        came_from = trace[i][j][state]
+        if state == 0:
+            i, j = i - 1, j - 1
+            pairs.append((left[i].path, right[j].path))
+        elif state == 1:
+            i -= 1
+            pairs.append((left[i].path, None))
+        else:
+            j -= 1
+            pairs.append((None, right[j].path))
+        state = came_from
+    return tuple(pairs[::-1]), min(ends)

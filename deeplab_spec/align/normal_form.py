@@ -1,0 +1,155 @@
+"""The normal form: what is left of a network when everything without effect is taken out.
+
+Each pass is one known equivalence. Passes rewrite both sides of a comparison alike, so two
+networks that differ only in such a way have the same normal form.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from deeplab_spec.align.intervals import never_negative
+from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.analysis.sizes import explicit_padding
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import (
+    Activation,
+    ActivationKind,
+    Conv2d,
+    Dropout,
+    Margins,
+    Pad,
+    Resize,
+    ResizeMode,
+)
+
+BROADCAST: Final = Resize(mode=ResizeMode.NEAREST, align_corners=False)
+"""The record of any resize of a single pixel: the size says the rest."""
+
+
+def normal_form(shaped: Shaped) -> Shaped:
+    """Return the network without what has no effect at its input size, in evaluation."""
+    for rewrite in PASSES:
+        shaped = rewrite(shaped)
+    return shaped
+
+
+def explicit_sizes(shaped: Shaped) -> Shaped:
+    """State the target size of every resize and the margins of every padding rule."""
+
+    def state(node: Node) -> Node:
+        match node.op:
+            case Resize() as op:
+                size = shaped.map_size(node.path)
+                return replace(node, op=replace(op, size=size), inputs=node.inputs[:1])
+            case Conv2d(padding="same") as op:
+                size = shaped.map_size(node.inputs[0]) or (1, 1)
+                margins = explicit_padding(op.padding, size, op.kernel, op.stride, op.rate)
+                return replace(node, op=replace(op, padding=margins))
+            case _:
+                return node
+
+    resizes = (node for node in shaped.network if isinstance(node.op, Resize) and len(node.inputs) > 1)
+    likes = {node.path: node.inputs[1] for node in resizes}
+    return replace(shaped, network=shaped.network.with_nodes(map(state, shaped.network)), likes=likes)
+
+
+def without_dropout(shaped: Shaped) -> Shaped:
+    """Take out dropout, which does nothing in evaluation."""
+    return _bypass(shaped, lambda node: isinstance(node.op, Dropout))
+
+
+def without_useless_rates(shaped: Shaped) -> Shaped:
+    """Give every side of a kernel with a single tap the rate 1: there is no distance between taps."""
+
+    def single(node: Node) -> Node:
+        if not isinstance(node.op, Conv2d):
+            return node
+        vertical, horizontal = (
+            1 if taps == 1 else rate for taps, rate in zip(node.op.kernel, node.op.rate, strict=True)
+        )
+        return replace(node, op=replace(node.op, rate=(vertical, horizontal)))
+
+    return shaped.with_network(shaped.network.with_nodes(map(single, shaped.network)))
+
+
+def merged_padding(shaped: Shaped) -> Shaped:
+    """Move a border of zeros into the convolution that reads it."""
+    network = shaped.network
+    absorbed: dict[str, Margins] = {
+        node.path: node.op.margins
+        for node in network
+        if isinstance(node.op, Pad) and node.op.mode == "constant" and node.op.value == 0 and min(node.op.margins) >= 0
+    }
+    readers = network.readers()
+    for path in list(absorbed):
+        if not all(isinstance(network[reader].op, Conv2d) for reader in readers[path]):
+            del absorbed[path]
+
+    def merge(node: Node) -> Node:
+        if not isinstance(node.op, Conv2d) or node.op.padding == "same" or node.inputs[0] not in absorbed:
+            return node
+        outer, inner = absorbed[node.inputs[0]], node.op.padding
+        top, bottom, left, right = (first + second for first, second in zip(outer, inner, strict=True))
+        return replace(node, op=replace(node.op, padding=(top, bottom, left, right)))
+
+    merged = shaped.with_network(network.with_nodes(map(merge, network)))
+    return _bypass(merged, lambda node: node.path in absorbed)
+
+
+def without_useless_activations(shaped: Shaped) -> Shaped:
+    """Take out ReLUs of values that are never negative."""
+    positive = never_negative(shaped.network)
+    identities = {ActivationKind.RELU, ActivationKind.LEAKY_RELU, ActivationKind.ELU}
+
+    def useless(node: Node) -> bool:
+        rectifies = isinstance(node.op, Activation) and node.op.kind in identities
+        return rectifies and node.inputs[0] in positive
+
+    return _bypass(shaped, useless)
+
+
+def broadcasts(shaped: Shaped) -> Shaped:
+    """Write every resize of a single pixel alike: whatever the rule, it is a broadcast."""
+
+    def rewrite(node: Node) -> Node:
+        if isinstance(node.op, Resize) and shaped.map_size(node.inputs[0]) == (1, 1):
+            return replace(node, op=replace(BROADCAST, size=node.op.size))
+        if isinstance(node.op, Resize) and node.op.mode is ResizeMode.NEAREST:
+            return replace(node, op=replace(node.op, align_corners=False))
+        return node
+
+    return shaped.with_network(shaped.network.with_nodes(map(rewrite, shaped.network)))
+
+
+def live(shaped: Shaped) -> Shaped:
+    """Take out what no output depends on."""
+    return shaped.with_network(shaped.network.live())
+
+
+def _bypass(shaped: Shaped, useless: Callable[[Node], bool]) -> Shaped:
+    """Take out nodes; what read them reads their input."""
+    instead: dict[str, str] = {}
+    nodes = []
+    for node in shaped.network:
+        inputs = tuple(instead.get(path, path) for path in node.inputs)
+        if useless(node):
+            instead[node.path] = inputs[0]
+        else:
+            nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
+    if not instead:
+        return shaped
+    taps = tuple((name, instead.get(path, path)) for name, path in shaped.network.taps)
+    return shaped.with_network(Network(nodes=tuple(nodes), taps=taps))
+
+
+PASSES: Final = (
+    explicit_sizes,
+    without_dropout,
+    without_useless_rates,
+    merged_padding,
+    without_useless_activations,
+    broadcasts,
+    live,
+)
+"""Every known equivalence, in the order in which they are applied."""

@@ -1,0 +1,49 @@
+"""A network at one input size: what alignment compares."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Pair
+
+Size = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shaped:
+    """A network together with the shape of every value at one input size.
+
+    Attributes:
+        network: The graph.
+        shapes: Channels, height and width by path; empty for a value that is no batch of maps.
+        likes: The path whose size a resize takes, by the path of the resize; where it states a
+            size instead, it has no entry.
+    """
+
+    network: Network
+    shapes: Mapping[str, Size]
+    likes: Mapping[str, str] = field(default_factory=dict)
+
+    def map_size(self, path: str) -> Pair | None:
+        """Return the height and width of a value; None if it is no batch of maps."""
+        shape = self.shapes[path]
+        return (shape[1], shape[2]) if len(shape) == 3 else None  # noqa: PLR2004 - channels, height, width
+
+    def channels(self, path: str) -> int:
+        """Return the channels of a value; 0 if it is no batch of maps."""
+        shape = self.shapes[path]
+        return shape[0] if shape else 0
+
+    def with_network(self, network: Network) -> "Shaped":
+        """Return a rewritten network, whose values keep their shapes."""
+        return replace(self, network=network)
+
+
+def shaped(network: Network, sizes: Pair | Mapping[str, Pair]) -> Shaped:
+    """Return a network whose shapes follow from the sizes of its inputs.
+
+    Raises:
+        GraphError: If the shapes do not fit.
+    """
+    return Shaped(network=network, shapes=shapes(network, sizes))

@@ -1,0 +1,112 @@
+"""Builds what the user named: the reference, or somebody's module."""
+
+import ast
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from deeplab_spec.errors import TargetError
+from deeplab_spec.reference.network import build as build_reference
+from deeplab_spec.spec.choices import ChoiceValue
+
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What is judged, and how it is built.
+
+    Attributes:
+        name: ``reference:VARIANT``, or ``module:callable``.
+        arguments: Keyword arguments as text; ``{output_stride}`` and ``{classes}`` are filled in.
+        part: The part of the specification that the target implements; None for all of it.
+        choices: Decisions of a reference.
+    """
+
+    name: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    part: str | None = None
+    choices: Mapping[str, ChoiceValue] = field(default_factory=dict)
+
+
+def load(target: Target, output_stride: int, classes: int) -> nn.Module:
+    """Build a target.
+
+    Raises:
+        TargetError: If it cannot be imported or built, or is no module; one line says why.
+        SpecError: If it is a reference that does not exist.
+    """
+    kind, _, variant = target.name.partition(":")
+    if kind == REFERENCE:
+        module: nn.Module = build_reference(variant, output_stride, classes, target.choices)
+        return getattr(module, target.part) if target.part else module
+    return build(target, _find(target.name), output_stride, classes)
+
+
+def _find(name: str) -> object:
+    """Import ``module:attribute``; the working directory is searched too."""
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise TargetError(name, f"must be {REFERENCE}:VARIANT or MODULE:CALLABLE")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: object = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise TargetError(name, f"cannot import {module_name!r}: {one_line(error)}") from error
+    for step in attribute.split("."):
+        if not hasattr(found, step):
+            raise TargetError(name, f"module {module_name!r} has no attribute {attribute!r}")
+        found = getattr(found, step)
+    return found
+
+
+def build(target: Target, found: object, output_stride: int, classes: int) -> nn.Module:
+    """Call what was found, unless it is a module already.
+
+    ``output_stride`` and ``num_classes`` are passed where the signature names them.
+
+    Raises:
+        TargetError: If the call fails, or does not return a module.
+    """
+    if isinstance(found, nn.Module):
+        return found
+    if not callable(found):
+        raise TargetError(target.name, f"must be callable, but is a {type(found).__name__}")
+    arguments = {name: _value(text, output_stride, classes) for name, text in target.arguments.items()}
+    try:
+        names = inspect.signature(found).parameters
+    except (TypeError, ValueError):
+        names = inspect.signature(lambda: None).parameters
+    for name, value in (("output_stride", output_stride), ("num_classes", classes)):
+        if name in names:
+            arguments.setdefault(name, value)
+    try:
+        module = found(**arguments)
+    except (Exception, SystemExit) as error:
+        raise TargetError(target.name, f"cannot be built: {one_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise TargetError(target.name, f"must give a torch.nn.Module, but gave a {type(module).__name__}")
+    return module
+
+
+def _value(text: str, output_stride: int, classes: int) -> object:
+    """Read an argument: a Python literal where it is one, else text."""
+    filled = text.replace("{output_stride}", str(output_stride)).replace("{classes}", str(classes))
+    try:
+        return ast.literal_eval(filled)
+    except (ValueError, SyntaxError):
+        return filled
+
+
+def one_line(error: BaseException) -> str:
+    """Word a foreign error in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."  # noqa: PLR2004 - a line that a terminal can hold

@@ -1,0 +1,8 @@
+"""Which check decides which clause."""
+
+from typing import Final
+
+from deeplab_spec.checks import interface, numerics, structure
+from deeplab_spec.checks.interface import Check
+
+CHECKS: Final[dict[str, Check]] = {**interface.CHECKS, **structure.CHECKS, **numerics.CHECKS}

@@ -1,0 +1,111 @@
+"""The certificate: what was decided, as a document. Every view is made from it."""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deeplab_spec.align.differences import Fact
+from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+
+SCHEMA_VERSION: Final = 1
+
+Json = str | int | float | bool | list[int] | list[float] | list[str] | None
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FindingRecord(_Document):
+    """One place at which a clause is false."""
+
+    path: str = Field(description="The specification's node, or 'input' or 'output' at the interface.")
+    candidate_path: str | None = Field(description="The candidate's node, if it has one there.")
+    attribute: str
+    choice: str | None = Field(description="The choice that explains the finding, if one does.")
+    expected: Json
+    actual: Json
+    hint: str
+    output_stride: int
+
+
+class ClauseRecord(_Document):
+    """What was decided about one clause."""
+
+    id: str
+    level: str
+    verdict: Verdict
+    decisions: int = Field(description="Single decisions that were made.")
+    reason: str = Field(description="Why the clause is undecided or not applicable; else empty.")
+    findings: tuple[FindingRecord, ...]
+
+
+class Case(_Document):
+    """One configuration in which the candidate was run."""
+
+    output_stride: int
+    sizes: tuple[tuple[int, int], ...] = Field(description="Height and width of the images.")
+    dtype: str
+    device: str
+
+
+class Nearest(_Document):
+    """The published network, and the choices on top of it, that is nearest."""
+
+    variant: str
+    choices: dict[str, Json]
+
+
+class Place(_Document):
+    """A node on both sides."""
+
+    path: str
+    candidate_path: str | None
+
+
+class Canaries(_Document):
+    """Planted faults that the run had to see."""
+
+    planted: int
+    killed: int
+
+
+class Conditioning(_Document):
+    """How well the drawn weights can tell faults from rounding."""
+
+    output_stride: int
+    float32_error: float = Field(description="Relative error of the specification itself in float32.")
+    covered: int = Field(description="Operations that saw values of every kind they treat differently.")
+    operations: int = Field(description="Operations that treat kinds of values differently.")
+
+
+class Certificate(_Document):
+    """What was decided about a candidate."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    target: str
+    variant: str
+    against: str | None = None
+    choices: dict[str, Json] = Field(description="Choices of the specification that differ from the variant's.")
+    part: str | None
+    classes: int
+    seed: int
+    verdict: RunVerdict
+    levels: dict[str, Verdict]
+    cases: tuple[Case, ...]
+    clauses: tuple[ClauseRecord, ...]
+    nearest: Nearest | None
+    first_divergence: Place | None
+    canaries: Canaries = Canaries(planted=0, killed=0)
+    conditioning: tuple[Conditioning, ...] = ()
+    another_network: str | None = Field(default=None, description="Why this is another network altogether.")
+    versions: dict[str, str]
+    seconds: float
+
+
+def as_json(fact: Fact) -> Json:
+    """Return a fact as JSON data."""
+    if isinstance(fact, tuple):
+        texts = [value for value in fact if isinstance(value, str)]
+        return texts or [value for value in fact if isinstance(value, int)]
+    return fact

@@ -1,0 +1,141 @@
+"""What was observed of a candidate: the only thing that checks look at."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deeplab_spec.align.differences import Aspect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """What is recorded of a tensor.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Its dtype, e.g. ``float32``.
+        finite: Whether every element is finite.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    finite: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One evaluation of the candidate.
+
+    Attributes:
+        purpose: What it was made for: ``size``, ``batch``, ``layout``, ``rank``, ``channels``.
+        legal: Whether the input is one that the variant accepts.
+        inputs: Shapes of the arguments.
+        dtype: Dtype of the arguments.
+        expected: Shapes that the results must have, by tap.
+        results: The tensors that came back, by tap; empty if none did.
+        returned: The type that came back, e.g. ``Tensor`` or ``dict``; empty after an error.
+        error: The error, in one line; empty if there was none.
+    """
+
+    purpose: str
+    legal: bool
+    inputs: tuple[tuple[int, ...], ...]
+    dtype: str
+    expected: tuple[tuple[str, tuple[int, ...]], ...]
+    results: tuple[tuple[str, Tensor], ...] = ()
+    returned: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Two evaluations that must agree.
+
+    Attributes:
+        purpose: ``repeat``, ``batch``, ``layout``, ``input`` or ``state``.
+        subject: What was compared, e.g. a shape or the name of a buffer.
+        difference: Largest difference, relative to the largest value; None if it could not be made.
+        allowed: Largest difference that is no finding.
+        reason: Why it could not be made.
+    """
+
+    purpose: str
+    subject: str
+    difference: float | None
+    allowed: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deviation:
+    """How far a value is from the oracle's.
+
+    Attributes:
+        path: The specification's node.
+        candidate_path: The candidate's node.
+        place: The node to blame: where a step includes nodes without a partner, the first of them.
+        error: Root mean square of the difference, over that of the oracle's value.
+        allowed: Largest error that is no finding.
+        covered: Whether the values that arrived could have shown a fault of this operation.
+        reason: What the values lacked, or why nothing could be compared.
+    """
+
+    path: str
+    candidate_path: str | None
+    place: str
+    error: float | None
+    allowed: float
+    covered: bool = True
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """A parameter that has no place, or not its shape, on the other side.
+
+    Attributes:
+        path: The specification's node.
+        candidate_path: The candidate's node.
+        role: ``weight``, ``bias``, ``running_mean`` or ``running_var``.
+        expected: Shape in the specification; None if it has no such parameter.
+        actual: Shape in the candidate; None if it has none.
+    """
+
+    path: str
+    candidate_path: str | None
+    role: str
+    expected: tuple[int, ...] | None
+    actual: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that was observed at one output stride.
+
+    Attributes:
+        output_stride: The output stride that the candidate was built with.
+        part: The part that is judged; None for the whole network.
+        calls: Evaluations at the interface.
+        comparisons: Evaluations that must agree.
+        aspects: Every fact of the aligned graphs by the clause that decides it; None if the graph
+            could not be read.
+        graph_reason: Why the graph could not be read.
+        parameters: How many parameters were placed; None if numerics did not run.
+        misfits: Parameters without a place.
+        steps: Local comparisons in float64.
+        ends: End-to-end comparisons in float64.
+        ends_float32: End-to-end comparisons in float32.
+        numerics_reason: Why numerics did not run.
+    """
+
+    output_stride: int
+    part: str | None
+    calls: tuple[Call, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    aspects: Mapping[str, tuple[Aspect, ...]] | None = None
+    graph_reason: str = ""
+    parameters: int | None = None
+    misfits: tuple[Misfit, ...] = ()
+    steps: tuple[Deviation, ...] = ()
+    ends: tuple[Deviation, ...] = ()
+    ends_float32: tuple[Deviation, ...] = ()
+    numerics_reason: str = ""

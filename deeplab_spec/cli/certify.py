@@ -1,0 +1,139 @@
+"""``deeplab-spec certify``: decides every clause for one implementation."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from deeplab_spec.checks.certificate import Certificate
+from deeplab_spec.checks.verdicts import RunVerdict
+from deeplab_spec.cli import output
+from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.cli.options import ChooseOption, ClassesOption, OutputOption, SchemaOption, complete_variant
+from deeplab_spec.judge.request import DTYPES, Request, default_variant
+from deeplab_spec.render.certificate import text
+from deeplab_spec.spec.clauses import Level
+from deeplab_spec.spec.network import DEFAULT_CLASSES, PARTS
+from deeplab_spec.spec.variants import VARIANTS
+
+_EXIT = {
+    RunVerdict.CONFORMS: ExitCode.DONE,
+    RunVerdict.DEVIATES: ExitCode.DIFFERENT,
+    RunVerdict.INCONCLUSIVE: ExitCode.UNDECIDED,
+}
+_NAMES = ", ".join(entry.name for entry in VARIANTS)
+
+
+def _complete_target(incomplete: str) -> list[str]:
+    references = [f"reference:{entry.name}" for entry in VARIANTS]
+    return [reference for reference in references if reference.startswith(incomplete)]
+
+
+def certify(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            autocompletion=_complete_target,
+            help="What builds the network: MODULE:CALLABLE, or reference:VARIANT.",
+            show_default=False,
+        ),
+    ] = "",
+    *,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME",
+            autocompletion=complete_variant,
+            help=f"The published network that it shall be: {_NAMES}. A reference is by default itself.",
+        ),
+    ] = None,
+    choose: ChooseOption = None,
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="PART", help=f"The part that it implements: {', '.join(PARTS)}."),
+    ] = None,
+    output_stride: Annotated[
+        list[int] | None,
+        typer.Option("--output-stride", metavar="N", help="Judge it at this output stride; repeat for several. [16]"),
+    ] = None,
+    classes: ClassesOption = DEFAULT_CLASSES,
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arg",
+            metavar="NAME=VALUE",
+            help="Keyword argument of what builds it; {output_stride} and {classes} are filled in.",
+        ),
+    ] = None,
+    level: Annotated[
+        list[Level] | None, typer.Option("--level", help="Decide this level only; repeat for several. [all]")
+    ] = None,
+    dtype: Annotated[
+        list[str] | None,
+        typer.Option("--dtype", metavar="DTYPE", help=f"Dtype of the numerics; repeat for several. {list(DTYPES)}"),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of weights and images.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
+    file: OutputOption = None,
+    json_schema: SchemaOption = False,
+) -> None:
+    """Decide every clause for one implementation.
+
+    Exit status: 0 it conforms, 1 it deviates, 3 it cannot be built, 4 something is undecided.
+    """
+    if json_schema:
+        from deeplab_spec.render.documents import to_schema
+
+        output.report(to_schema(Certificate), file)
+        return
+    if not target:
+        raise typer.BadParameter("say what to judge", param_hint="TARGET")
+    request = Request(
+        target=target,
+        variant=variant or default_variant(target),
+        overrides=tuple(choose or ()),
+        arguments=_arguments(arg or []),
+        shared_choices=variant is None,
+        part=part,
+        output_strides=tuple(dict.fromkeys(output_stride or (16,))),
+        classes=classes,
+        levels=tuple(dict.fromkeys(level or tuple(Level))),
+        dtypes=tuple(dict.fromkeys(dtype or DTYPES)),
+        seed=seed,
+    )
+    certificate = _run(request)
+    output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
+    if as_json or file:
+        output.summary(text(certificate).splitlines()[-1])
+    raise typer.Exit(_EXIT[certificate.verdict])
+
+
+def _arguments(arguments: list[str]) -> dict[str, str]:
+    read = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"must be NAME=VALUE, but got {argument!r}", param_hint="--arg")
+        read[name] = value
+    return read
+
+
+def _run(request: Request) -> Certificate:
+    """Judge, with a progress bar where stderr is a terminal."""
+    from deeplab_spec.judge.runner import run
+
+    if not sys.stderr.isatty():
+        return run(request, lambda _stage, _done, _total: None)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def progress(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=total)
+
+        return run(request, progress)

@@ -1,0 +1,1 @@
+"""Judges an implementation: plans the cases, runs it apart, and signs what the checks decide."""

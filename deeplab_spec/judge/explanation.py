@@ -1,0 +1,136 @@
+"""Says what would explain a finding: a choice, another output stride, another published network."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from deeplab_spec.align.differences import Fact, differences, fact
+from deeplab_spec.align.explain import Build, Explanation, Key, attribute, explain
+from deeplab_spec.align.match import align
+from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.checks.verdicts import Finding
+from deeplab_spec.errors import GraphError
+from deeplab_spec.graph.network import Network
+from deeplab_spec.judge.plan import Plan, specification
+from deeplab_spec.judge.structure import Reading
+from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, written
+from deeplab_spec.spec.choices import differences as other_decisions
+from deeplab_spec.spec.variants import VARIANTS
+
+_FAR_NEARER = 4
+"""Another published network is tried first if it leaves so many times fewer differences."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What explains the findings at one output stride.
+
+    Attributes:
+        variant: The nearest published network.
+        overrides: The decisions on top of it.
+        choice_of: The choice that explains a difference from the judged specification.
+        decided: What the candidate decides, by choice.
+        others: Networks that a value may come from, by how to say so.
+    """
+
+    variant: str = ""
+    overrides: Mapping[str, ChoiceValue] = field(default_factory=dict)
+    choice_of: Mapping[Key, str] = field(default_factory=dict)
+    decided: Mapping[str, ChoiceValue] = field(default_factory=dict)
+    others: tuple[tuple[str, Network], ...] = ()
+
+    def of(self, finding: Finding) -> tuple[str | None, str]:
+        """Return the choice that explains a finding, and a hint."""
+        key = (finding.path, finding.candidate_path, finding.attribute)
+        choice = finding.choice or self.choice_of.get(key) or self._at(finding.path, finding.attribute)
+        hint = finding.hint or self._as_elsewhere(finding)
+        if not hint and choice is not None and choice in self.decided:
+            hint = f"explained by {choice}={written(self.decided[choice])}"
+        return choice, hint
+
+    def _at(self, path: str, attribute: str) -> str | None:
+        """Return the choice of a numeric finding: that of the structural one at its node."""
+        if "value" not in attribute and attribute not in {"weight", "bias", "running_mean", "running_var"}:
+            return None
+        return next((choice for (where, _, _), choice in self.choice_of.items() if where == path), None)
+
+    def _as_elsewhere(self, finding: Finding) -> str:
+        for label, network in self.others:
+            if finding.path in network and _fact_of(network, finding) == finding.actual:
+                return f"as {label}"
+        return ""
+
+
+def _fact_of(network: Network, finding: Finding) -> Fact:
+    node = network[finding.path]
+    if finding.attribute == "inputs":
+        return tuple(sorted(node.inputs))
+    return fact(getattr(node.op, finding.attribute, "no such fact"))
+
+
+def explained(plan: Plan, reading: Reading) -> Explained:
+    """Explain what differs between a candidate and the specification."""
+    judged = plan.request.variant
+    if not differences(reading.alignment):
+        overrides = other_decisions(plan.request.published.choices, plan.choices)
+        return Explained(variant=judged, overrides=overrides)
+
+    @lru_cache(maxsize=512)
+    def build(choices: Choices) -> Shaped:
+        return plan.expected(reading.image, choices)
+
+    best: tuple[tuple[int, int], str, Choices, Explanation] | None = None
+    for name, start in _starts(plan, reading, build):
+        found = explain(start, build, align(build(start), reading.alignment.candidate))
+        merit = (len(found.unexplained), len(found.overrides))
+        if best is None or merit < best[0]:
+            best = (merit, name, start, found)
+        if not found.unexplained:
+            break
+    return _put_together(plan, reading, best[1:], build) if best else Explained(variant=judged)
+
+
+def _starts(plan: Plan, reading: Reading, build: Build) -> list[tuple[str, Choices]]:
+    """Return the networks to search from: the judged one first, unless another is far nearer."""
+    counts = {plan.request.variant: len(differences(reading.alignment))}
+    starts = {plan.request.variant: plan.choices}
+    for variant in VARIANTS:
+        if variant.name in starts or plan.output_stride not in variant.output_strides:
+            continue
+        scaled = choose(variant.choices, {"width": plan.choices.width})
+        try:
+            counts[variant.name] = len(differences(align(build(scaled), reading.alignment.candidate)))
+        except GraphError:
+            continue
+        starts[variant.name] = scaled
+    near = [name for name in counts if counts[name] < counts[plan.request.variant] / _FAR_NEARER]
+    order = [*sorted(near, key=counts.__getitem__), plan.request.variant]
+    return [(name, starts[name]) for name in order]
+
+
+def _put_together(plan: Plan, reading: Reading, best: tuple[str, Choices, Explanation], build: Build) -> Explained:
+    nearest, start, found = best
+    base = next(variant.choices for variant in VARIANTS if variant.name == nearest)
+    on_top = {**other_decisions(base, start), **found.overrides}
+    decided = {**other_decisions(plan.choices, start), **found.overrides}
+    choice_of = found.choice_of
+    if start != plan.choices:
+        choice_of = attribute(plan.choices, build, reading.alignment, decided)
+    return Explained(
+        variant=nearest,
+        overrides=on_top,
+        choice_of=choice_of,
+        decided=decided,
+        others=tuple(_others(plan)),
+    )
+
+
+def _others(plan: Plan) -> Iterator[tuple[str, Network]]:
+    """Return networks that a wrong value may come from."""
+    request = plan.request
+    for output_stride in request.published.output_strides:
+        if output_stride != plan.output_stride:
+            yield f"at output stride {output_stride}", specification(request, plan.choices, output_stride)[1]
+    for variant in VARIANTS:
+        if variant.name != request.variant and plan.output_stride in variant.output_strides:
+            yield f"in {variant.name}", specification(request, variant.choices, plan.output_stride)[1]

@@ -1,0 +1,100 @@
+"""What a judgement is asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import TypeAdapter
+
+from deeplab_spec.errors import SpecError
+from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, read_overrides
+from deeplab_spec.spec.clauses import Level
+from deeplab_spec.spec.network import PARTS, check_output_stride
+from deeplab_spec.spec.variants import VARIANTS, Variant, variant
+
+DTYPES: Final = ("float64", "float32")
+REFERENCE: Final = "reference"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Everything that decides what a judgement does.
+
+    Attributes:
+        target: What the user named.
+        variant: Name of the published network it is held against.
+        overrides: Choices decided otherwise, as ``NAME=VALUE``.
+        arguments: Keyword arguments of the target, as text; of a reference: its own choices.
+        shared_choices: Whether the overrides hold for a reference target too.
+        part: The part that the target implements; None for the whole network.
+        output_strides: The output strides to build and judge.
+        classes: Channels of the logits.
+        levels: The levels to decide.
+        dtypes: The dtypes of the numerics.
+        seed: Seed of weights and images.
+    """
+
+    target: str
+    variant: str
+    overrides: tuple[str, ...] = ()
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    shared_choices: bool = False
+    part: str | None = None
+    output_strides: tuple[int, ...] = (16,)
+    classes: int = 21
+    levels: tuple[Level, ...] = tuple(Level)
+    dtypes: tuple[str, ...] = DTYPES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.part is not None and self.part not in PARTS:
+            raise SpecError("part", f"must be one of {', '.join(PARTS)}", self.part)
+        if self.classes < 1:
+            raise SpecError("classes", "must be 1 or more", self.classes)
+        if not self.output_strides or not self.levels or not self.dtypes:
+            raise SpecError("request", "must name an output stride, a level and a dtype", "none")
+        for dtype in self.dtypes:
+            if dtype not in DTYPES:
+                raise SpecError("dtype", f"must be one of {', '.join(DTYPES)}", dtype)
+        for output_stride in self.output_strides:
+            check_output_stride(self.published, output_stride)
+        _ = self.choices
+
+    @property
+    def published(self) -> Variant:
+        """The published network."""
+        return variant(self.variant)
+
+    @property
+    def decided(self) -> dict[str, ChoiceValue]:
+        """The choices decided otherwise than the variant's."""
+        return read_overrides(self.overrides)
+
+    @property
+    def target_choices(self) -> dict[str, ChoiceValue]:
+        """The decisions of a reference that is the target."""
+        own = read_overrides(f"{name}={value}" for name, value in self.arguments.items())
+        return {**(self.decided if self.shared_choices else {}), **own}
+
+    @property
+    def choices(self) -> Choices:
+        """Every decision of the specification that the target is held against."""
+        return choose(self.published.choices, self.decided)
+
+
+def default_variant(target: str) -> str:
+    """Return the variant of a reference.
+
+    Raises:
+        SpecError: If the target is no reference: then the user must say.
+    """
+    kind, _, name = target.partition(":")
+    if kind == REFERENCE:
+        return name or VARIANTS[0].name
+    names = ", ".join(entry.name for entry in VARIANTS)
+    rule = f"say which network {target} shall be: --variant with one of {names}"
+    raise SpecError("variant", rule, "none")
+
+
+ADAPTER: Final = TypeAdapter(Request)
+"""Reads and writes requests as JSON."""

@@ -1,0 +1,110 @@
+"""Puts the specification's weights into a candidate, through the alignment."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.align.channels import Order
+from deeplab_spec.capture.module import Capture
+from deeplab_spec.checks.evidence import Misfit
+from deeplab_spec.execute.weights import roles
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Conv2d
+
+_ROLES: Final = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one tensor of the specification goes.
+
+    Attributes:
+        source: Its path and role in the specification.
+        name: Its name in the candidate's state.
+        order: Order of the channels along ``axis``; None for the specification's.
+        axis: The axis that is permuted.
+    """
+
+    source: str
+    name: str
+    order: Order | None
+    axis: int
+
+
+def places(
+    expected: Network,
+    partner: Mapping[str, str],
+    captured: Capture,
+    state: Mapping[str, Tensor],
+    orders: Mapping[str, Order],
+) -> tuple[tuple[Place, ...], tuple[Misfit, ...]]:
+    """Find the place of every tensor of the specification, and those that have none.
+
+    Args:
+        expected: The specification.
+        partner: The candidate's node by expected path.
+        captured: The candidate.
+        state: Its parameters and buffers.
+        orders: Order of channels by the candidate's path.
+    """
+    found: list[Place] = []
+    misfits: list[Misfit] = []
+    for node in expected:
+        shapes = roles(node.op)
+        if not shapes:
+            continue
+        if node.path not in partner:
+            misfits.append(_misfit(node, None, "weight", shapes.get("weight"), None))
+            continue
+        path = partner[node.path]
+        for role in _ROLES:
+            name = captured.parameters.get(f"{path}.{role}")
+            actual = tuple(state[name].shape) if name is not None and name in state else None
+            if actual != shapes.get(role):
+                misfits.append(_misfit(node, path, role, shapes.get(role), actual))
+            elif name is not None:
+                order = orders.get(captured.network[path].inputs[0])
+                axis = 1 if isinstance(node.op, Conv2d) and not node.op.depthwise else 0
+                permuted = order if role != "bias" or axis == 0 else None
+                found.append(Place(source=f"{node.path}.{role}", name=name, order=permuted, axis=axis))
+    return tuple(found), (*misfits, *_shared(found, expected))
+
+
+def _misfit(
+    node: Node, path: str | None, role: str, expected: tuple[int, ...] | None, actual: tuple[int, ...] | None
+) -> Misfit:
+    return Misfit(path=node.path, candidate_path=path, role=role, expected=expected, actual=actual)
+
+
+def _shared(found: list[Place], expected: Network) -> Iterator[Misfit]:
+    """Report tensors of the candidate in which two of the specification would have to live."""
+    uses = Counter(place.name for place in found)
+    for place in found:
+        if uses[place.name] > 1:
+            path, _, role = place.source.rpartition(".")
+            shape = roles(expected[path].op)[role]
+            yield Misfit(path=path, candidate_path=place.name, role=f"{role} (shared)", expected=shape, actual=shape)
+
+
+def transfer(weights: Mapping[str, Tensor], places: tuple[Place, ...], state: Mapping[str, Tensor]) -> None:
+    """Copy the specification's weights into a candidate's state, in place."""
+    with torch.no_grad():
+        for place in places:
+            tensor = weights[place.source]
+            if place.order is not None and max(place.order) < tensor.shape[place.axis]:
+                tensor = tensor.index_select(place.axis, torch.tensor(place.order))
+            state[place.name].copy_(tensor)
+
+
+def by_role(captured: Capture, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a candidate's state by path and role of its captured nodes."""
+    named = {where: name for where, name in captured.parameters.items() if name in state}
+    return {where: state[name] for where, name in named.items()} | {
+        where: captured.constants[name]
+        for where, name in captured.parameters.items()
+        if name not in state and name in captured.constants
+    }

@@ -1,0 +1,166 @@
+"""A certificate as text: what a person reads first."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from deeplab_spec.checks.certificate import Certificate, ClauseRecord, FindingRecord, Json
+from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from deeplab_spec.spec.choices import NAMES, written
+from deeplab_spec.spec.variants import variant
+
+WIDTH: Final = 100
+MOST_FINDINGS: Final = 4
+"""So many findings of one choice are shown; the JSON document has them all."""
+
+_WORDS: Final = {
+    Verdict.PASSED: "passed",
+    Verdict.FAILED: "FAILED",
+    Verdict.UNDECIDED: "undecided",
+    Verdict.NOT_APPLICABLE: "not applicable",
+}
+
+
+def text(certificate: Certificate) -> str:
+    """Return the report of a certificate."""
+    return "\n".join([_header(certificate), *_body(certificate), _verdict(certificate)])
+
+
+def _header(certificate: Certificate) -> str:
+    strides = sorted({case.output_stride for case in certificate.cases})
+    at = f" at output stride {' and '.join(map(str, strides))}" if strides else ""
+    part = f" {certificate.part}" if certificate.part else ""
+    chosen = "".join(f" {name}={_value(value)}" for name, value in certificate.choices.items())
+    title = f"{certificate.target}, judged against {certificate.variant}{part}{chosen}{at}"
+    devices = ", ".join(sorted({case.device for case in certificate.cases}))
+    running = f"torch {certificate.versions['torch']}, {devices}" if "torch" in certificate.versions else ""
+    return _apart(title, running)
+
+
+def _apart(left: str, right: str) -> str:
+    if not right:
+        return left
+    room = WIDTH - len(left) - len(right)
+    return f"{left}{' ' * room}{right}" if room > 1 else f"{left}\n{right.rjust(WIDTH)}"
+
+
+def _body(certificate: Certificate) -> Iterator[str]:
+    if certificate.another_network:
+        return
+    for level, verdict in certificate.levels.items():
+        clauses = [clause for clause in certificate.clauses if clause.level == level]
+        first = _first(certificate, level, verdict)
+        yield f"  {level:<10}{len(clauses):>3} clauses  {_WORDS[verdict]}{first}"
+        yield from _findings(certificate, clauses)
+        yield from _undecided(clauses)
+
+
+def _first(certificate: Certificate, level: str, verdict: Verdict) -> str:
+    first = certificate.first_divergence
+    shown = level == "numerics" and verdict is Verdict.FAILED and first is not None
+    return f"     first difference at {first.path}" if shown and first else ""
+
+
+def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord]) -> Iterator[str]:
+    groups: dict[str, list[FindingRecord]] = {}
+    for clause in clauses:
+        for finding in clause.findings:
+            groups.setdefault(finding.choice or clause.id, []).append(finding)
+    for name, findings in groups.items():
+        yield f"    {_group(certificate, name)} ({len(findings)} finding{'s' * (len(findings) > 1)})"
+        shown = findings[:MOST_FINDINGS]
+        several = len({case.output_stride for case in certificate.cases}) > 1
+        places = [_place(finding, several=several) for finding in shown]
+        width = min(max(map(len, places)), WIDTH // 2)
+        for place, finding in zip(places, shown, strict=True):
+            yield f"      {place:<{width}}  {_wrong(finding)}"
+        if len(findings) > len(shown):
+            yield f"      and {len(findings) - len(shown)} more"
+        for hint in dict.fromkeys(finding.hint for finding in findings if finding.hint):
+            yield f"      hint: {hint}"
+
+
+def _group(certificate: Certificate, name: str) -> str:
+    if name not in NAMES:
+        return name
+    expected = written(getattr(variant(certificate.variant).choices, name))
+    if name in certificate.choices:
+        expected = _value(certificate.choices[name])
+    nearest = certificate.nearest
+    if nearest is None:
+        return f"{name} must be {expected}"
+    published = getattr(variant(nearest.variant).choices, name)
+    actual = _value(nearest.choices[name]) if name in nearest.choices else written(published)
+    return f"{name} is {actual}, must be {expected}" if actual != expected else f"{name} must be {expected}"
+
+
+def _place(finding: FindingRecord, *, several: bool) -> str:
+    at = f"[{finding.output_stride}] " if several else ""
+    other = f"  {finding.candidate_path}" if finding.candidate_path not in {None, finding.path} else ""
+    return f"{at}{finding.path}{other}"
+
+
+def _wrong(finding: FindingRecord) -> str:
+    expected, actual = _value(finding.expected), _value(finding.actual)
+    match finding.attribute:
+        case "node" if actual == "absent":
+            return f"lacks: {expected}"
+        case "node":
+            return f"followed by: {actual}"
+        case "inputs":
+            return f"reads {actual}, must read {expected}"
+        case "value" | "float32 value":
+            return f"{finding.attribute} off by {actual}, {expected}"
+        case attribute:
+            return f"{attribute} is {actual}, must be {expected}"
+
+
+def _undecided(clauses: Sequence[ClauseRecord]) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for clause in clauses:
+        if clause.verdict in {Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}:
+            reasons.setdefault(f"{_WORDS[clause.verdict]}: {clause.reason}", []).append(clause.id)
+    for reason, names in reasons.items():
+        shown = ", ".join(names[:MOST_FINDINGS]) + (
+            f" and {len(names) - MOST_FINDINGS} more" * (len(names) > MOST_FINDINGS)
+        )
+        yield f"    {shown} {reason}"
+
+
+def _value(value: Json) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
+
+
+def _verdict(certificate: Certificate) -> str:
+    lines = textwrap.wrap(_sentence(certificate), WIDTH - len("1000 s  "), break_on_hyphens=False)
+    return "\n".join([*lines[:-1], _apart(lines[-1], f"{certificate.seconds:.0f} s")])
+
+
+def _sentence(certificate: Certificate) -> str:
+    if certificate.another_network:
+        return f"DEVIATES from {certificate.variant}: {certificate.another_network}."
+    match certificate.verdict:
+        case RunVerdict.CONFORMS:
+            clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
+            decisions = sum(clause.decisions for clause in certificate.clauses)
+            return f"CONFORMS to {certificate.variant}: {clauses} clauses, {decisions:,} decisions."
+        case RunVerdict.INCONCLUSIVE:
+            return f"INCONCLUSIVE: nothing failed, but not everything could be decided against {certificate.variant}."
+        case RunVerdict.DEVIATES:
+            return f"DEVIATES from {certificate.variant}{_in_choices(certificate)}."
+
+
+def _in_choices(certificate: Certificate) -> str:
+    findings = [finding for clause in certificate.clauses for finding in clause.findings]
+    choices = {finding.choice for finding in findings if finding.choice}
+    counted = f" in {len(choices)} choice{'s' * (len(choices) != 1)}" if choices else ""
+    nearest = certificate.nearest
+    if nearest is None:
+        return counted
+    on_top = [f"{name}={_value(value)}" for name, value in nearest.choices.items()]
+    described = f"{nearest.variant} with {' '.join(on_top)}" if on_top else nearest.variant
+    return f"{counted}. Nearest: {described}"

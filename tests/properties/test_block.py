@@ -1,6 +1,7 @@
 """Blocks against their parts."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.reference.block import Block
 from deeplab_spec.reference.document import Conv2dLayer, SeparableConv2dLayer, SkipBlock, Xception
+from deeplab_spec.reference.document_layers import separable_row
 from deeplab_spec.spec import rows
 from tests.assertions import assert_same
 from tests.registry import covers
@@ -42,6 +44,22 @@ def test_a_block_is_its_units_in_a_row_plus_its_skip(row: rows.Block, size: tupl
 
     assert_same(actual, expected, "block")
     assert_same(image, before, "the block's input after the call")
+
+
+@given(width=channels, size=sizes, seed=seeds, corrupted=st.booleans())
+@torch.no_grad()
+def test_only_a_corrupted_skip_loses_what_is_negative(
+    *, width: int, size: tuple[int, int], seed: int, corrupted: bool
+) -> None:
+    """The block minus its main path is its input, or the input after the main path's first ReLU."""
+    sepconv = separable_row("drawn.sepconv1", (width, width), 3, stride=1, rate=1, padding=1, bias=True, norm=None)
+    units = (replace(sepconv, pre_activation=True),)
+    row = rows.Block(path="drawn", units=units, skip_kind=rows.SkipKind.IDENTITY, skip_reads_activation=corrupted)
+    block = Block(row)
+    make_whole(block, seed)
+    image = whole((1, width, *size), seed, -9, -1)
+    skip = block(image) - next(block.units)(image)
+    assert_same(skip, torch.zeros_like(image) if corrupted else image, "what the skip brings")
 
 
 @covers(SkipBlock)

@@ -223,15 +223,16 @@ class Origins:
         self.back = {right: left for left, right in self.partner.items()}
         self.readers = self.candidate.readers()
         self.expected_readers = self.expected.readers()
-        self.known: dict[tuple[int, str], tuple[str, ...]] = {}
+        self.expected_origins = _traced(self.expected, {path: path for path in self.partner})
+        self.candidate_origins = _traced(self.candidate, self.back)
 
     def of_expected(self, path: str) -> tuple[str, ...]:
         """Return the expected nodes, aligned ones, that an expected value comes from."""
-        return self._trace(0, path, self.expected)
+        return self.expected_origins[path]
 
     def of_candidate(self, path: str) -> tuple[str, ...]:
         """Return the expected partners of the aligned nodes that a candidate's value comes from."""
-        return self._trace(1, path, self.candidate)
+        return self.candidate_origins[path]
 
     def bridged(self, mine: tuple[str, ...], yours: tuple[str, ...]) -> bool:
         """Tell whether a node without partner stands directly before one of two aligned nodes."""
@@ -247,13 +248,11 @@ class Origins:
             reader = next(iter(self.readers[reader]), None)
         return self.back[reader] if reader is not None else before or self.expected.outputs[0].path
 
-    def _trace(self, side: int, path: str, network: Network) -> tuple[str, ...]:
-        key = (side, path)
-        if key not in self.known:
-            aligned = path in (self.back if side else self.partner)
-            if aligned:
-                self.known[key] = (self.back[path] if side else path,)
-            else:
-                found = (self._trace(side, value, network) for value in network[path].inputs)
-                self.known[key] = tuple(dict.fromkeys(origin for origins in found for origin in origins))
-        return self.known[key]
+
+def _traced(network: Network, aligned: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Return the expected nodes that each value comes from, through nodes that are not aligned."""
+    origins: dict[str, tuple[str, ...]] = {}
+    for node in network:
+        before = (origin for path in node.inputs for origin in origins[path])
+        origins[node.path] = (aligned[node.path],) if node.path in aligned else tuple(dict.fromkeys(before))
+    return origins

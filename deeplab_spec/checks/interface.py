@@ -26,7 +26,7 @@ def _finding(evidence: Evidence, call: Call, attribute: str, expected: str, actu
     )
 
 
-def _decide(evidence: Evidence, calls: list[Call], judge: Callable[[Call], Iterator[Finding]]) -> Decision:
+def _decide(calls: list[Call], judge: Callable[[Call], Iterator[Finding]]) -> Decision:
     """Judge calls; findings that say the same of several inputs are one finding."""
     grouped: dict[tuple[object, ...], list[tuple[Finding, Call]]] = {}
     for call in calls:
@@ -61,7 +61,7 @@ def output_tensor(evidence: Evidence) -> Decision:
         if missing or (alone and call.returned != "Tensor"):
             yield _finding(evidence, call, "type", wanted, call.returned)
 
-    return _decide(evidence, _answered(evidence), judge)
+    return _decide(_answered(evidence), judge)
 
 
 def output_shape(evidence: Evidence) -> Decision:
@@ -75,7 +75,7 @@ def output_shape(evidence: Evidence) -> Decision:
                 actual = f"{tap} is {'x'.join(map(str, results[tap].shape))}, must be {'x'.join(map(str, shape))}"
                 yield _finding(evidence, call, "shape", rule, actual)
 
-    return _decide(evidence, _with_results(evidence), judge)
+    return _decide(_with_results(evidence), judge)
 
 
 def output_dtype(evidence: Evidence) -> Decision:
@@ -86,7 +86,7 @@ def output_dtype(evidence: Evidence) -> Decision:
             if tensor.dtype != call.dtype:
                 yield _finding(evidence, call, "dtype", f"{call.dtype}, as the image", f"{tap} is {tensor.dtype}")
 
-    return _decide(evidence, _with_results(evidence), judge)
+    return _decide(_with_results(evidence), judge)
 
 
 def output_finite(evidence: Evidence) -> Decision:
@@ -97,7 +97,7 @@ def output_finite(evidence: Evidence) -> Decision:
             if not tensor.finite:
                 yield _finding(evidence, call, "values", "finite values", f"{tap} has values that are not finite")
 
-    return _decide(evidence, _with_results(evidence), judge)
+    return _decide(_with_results(evidence), judge)
 
 
 def accepted(purpose: str, attribute: str, rule: str, evidence: Evidence) -> Decision:
@@ -108,7 +108,7 @@ def accepted(purpose: str, attribute: str, rule: str, evidence: Evidence) -> Dec
             yield _finding(evidence, call, attribute, rule, call.error)
 
     calls = [call for call in evidence.calls if call.legal and call.purpose == purpose]
-    return _decide(evidence, calls, judge)
+    return _decide(calls, judge)
 
 
 def sizes_accepted(evidence: Evidence) -> Decision:
@@ -131,7 +131,7 @@ def refused(evidence: Evidence) -> Decision:
         if not call.error:
             yield _finding(evidence, call, call.purpose, "an error", f"a {call.returned}")
 
-    return _decide(evidence, [call for call in evidence.calls if not call.legal], judge)
+    return _decide([call for call in evidence.calls if not call.legal], judge)
 
 
 def agree(purpose: str, attribute: str, rule: str, evidence: Evidence) -> Decision:

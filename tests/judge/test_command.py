@@ -1,0 +1,132 @@
+"""The command: a process of its own for the candidate, exit codes, and never a traceback of ours."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.judge.candidates import WIDTH
+
+CANDIDATES = "tests.judge.candidates"
+
+
+def certify(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    command = [sys.executable, "-m", "deeplab_spec", "certify", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def judged(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command on one of the candidates."""
+    narrow = ("--variant", "notebook", "--choose", f"width={WIDTH}")
+    return certify(f"{CANDIDATES}:{name}", *narrow, *arguments)
+
+
+def test_a_conforming_network_ends_with_0_and_its_certificate_is_json() -> None:
+    """What the candidate prints does not get into the document."""
+    done = judged("talkative", "--json", "--output-stride", "8", "--output-stride", "16")
+
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["verdict"] == "conforms"
+    assert document["levels"] == {"interface": "passed", "structure": "passed", "numerics": "passed"}
+    assert {case["output_stride"] for case in document["cases"]} == {8, 16}
+    assert document["canaries"] == {"planted": 0, "killed": 0}
+
+
+def test_the_report_ends_with_the_verdict() -> None:
+    """The last line says what a person wants to know."""
+    done = judged("in_a_dict", "--level", "interface")
+
+    assert done.returncode == 1
+    assert "OUTPUT-TENSOR (1 finding)" in done.stdout
+    assert "DEVIATES from notebook" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("killed", "the process was ended by SIGKILL during output stride 16, interface"),
+        ("leaves", "the process ended with exit status 0 during output stride 16, interface"),
+    ],
+)
+def test_a_candidate_that_ends_its_process_deviates(name: str, how: str) -> None:
+    """Its process is not ours; an exit status of 0 is no excuse."""
+    done = judged(name, "--level", "interface")
+
+    assert done.returncode == 1
+    assert how in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("no.such:thing", "no.such:thing: cannot import 'no.such': ModuleNotFoundError: No module named 'no'"),
+        (f"{CANDIDATES}:missing", f"{CANDIDATES}:missing: module '{CANDIDATES}' has no attribute 'missing'"),
+        (f"{CANDIDATES}:broken", f"{CANDIDATES}:broken: cannot be built: RuntimeError: no such weights"),
+        (f"{CANDIDATES}:not_a_module", f"{CANDIDATES}:not_a_module: must give a torch.nn.Module, but gave a str"),
+        (
+            f"{CANDIDATES}:ends_while_built",
+            f"{CANDIDATES}:ends_while_built: the process ended with exit status 7 while it was being built",
+        ),
+        ("nothing", "nothing: must be reference:VARIANT or MODULE:CALLABLE"),
+    ],
+)
+def test_a_target_that_cannot_be_built_is_one_line_and_3(target: str, message: str) -> None:
+    """Nothing was judged, so nothing failed."""
+    done = certify(target, "--variant", "notebook")
+
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr == f"deeplab-spec: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["some:thing"], "variant: say which network some:thing shall be: --variant with one of notebook"),
+        (["reference:nothing"], "variant: must be one of notebook, tf-release, tf-release-dense, but got 'nothing'"),
+        (["reference:notebook", "--output-stride", "32"], "output_stride: notebook has output strides 8, 16"),
+        (["reference:notebook", "--part", "tail"], "part: must be one of backbone, aspp, decoder, but got 'tail'"),
+        (["reference:notebook", "--dtype", "int8"], "dtype: must be one of float64, float32, but got 'int8'"),
+        (["reference:notebook", "--classes", "0"], "classes: must be 1 or more, but got 0"),
+        (["reference:notebook", "--choose", "aspp_rates"], "--choose: must be NAME=VALUE, but got 'aspp_rates'"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_and_2(arguments: list[str], message: str) -> None:
+    """The message names the rule and what arrived."""
+    done = certify(*arguments)
+
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_choices_of_a_reference_hold_for_both_sides_unless_a_variant_is_named() -> None:
+    """Without a variant a reference is judged as itself; with one, it is a candidate like another."""
+    narrow = ("--choose", f"width={WIDTH}", "--level", "structure", "--json")
+    same = certify("reference:notebook", *narrow, "--choose", "aspp_rates=12,24,36")
+    other = certify(
+        "reference:notebook",
+        "--variant",
+        "notebook",
+        *narrow,
+        "--arg",
+        f"width={WIDTH}",
+        "--arg",
+        "aspp_rates=12,24,36",
+    )
+
+    assert same.returncode == 0
+    assert other.returncode == 1
+    assert json.loads(other.stdout)["nearest"]["choices"]["aspp_rates"] == [12, 24, 36]
+
+
+def test_the_schema_of_the_certificate_is_published() -> None:
+    """Other programs read the document by it."""
+    done = certify("--json-schema")
+
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["title"] == "Certificate"

@@ -1,0 +1,58 @@
+"""What is right is accepted: the reference, at every variant and output stride, and its parts."""
+
+import pytest
+
+import deeplab_spec
+from deeplab_spec.checks.certificate import Certificate
+from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from deeplab_spec.spec.clauses import clauses_of
+from deeplab_spec.spec.network import PARTS
+from deeplab_spec.spec.variants import VARIANTS
+from tests.judge.candidates import WIDTH
+
+NARROW = {"width": WIDTH}
+
+
+def open_clauses(certificate: Certificate) -> list[str]:
+    """Return what is not passed, with the reason or the first finding."""
+    return [
+        f"{clause.id}: {clause.reason or clause.findings[:1]}"
+        for clause in certificate.clauses
+        if clause.verdict is not Verdict.PASSED
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variant", "output_stride"),
+    [(variant.name, stride) for variant in VARIANTS for stride in variant.output_strides],
+)
+def test_the_reference_conforms_with_every_clause_decided(variant: str, output_stride: int) -> None:
+    """Three witnesses of one specification agree: rows, modules and interpreter."""
+    certificate = deeplab_spec.certify(f"reference:{variant}", choices=NARROW, output_strides=[output_stride])
+
+    assert not open_clauses(certificate)
+    assert certificate.verdict is RunVerdict.CONFORMS
+    assert {clause.id for clause in certificate.clauses} == {clause.id for clause in clauses_of(None)}
+    assert all(clause.decisions for clause in certificate.clauses)
+    assert certificate.nearest is not None
+    assert certificate.nearest.variant == variant
+    assert certificate.first_divergence is None
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("variant", ["notebook", "tf-release"])
+def test_a_part_of_the_reference_conforms(variant: str, part: str) -> None:
+    """A part is the whole between two taps."""
+    certificate = deeplab_spec.certify(f"reference:{variant}", choices=NARROW, part=part)
+
+    assert not open_clauses(certificate)
+    assert certificate.part == part
+
+
+def test_every_draw_of_weights_covers_every_operation() -> None:
+    """An operation that saw no value it treats differently would leave its clause undecided."""
+    for seed in range(3):
+        certificate = deeplab_spec.certify("reference:tf-release", choices=NARROW, levels=["numerics"], seed=seed)
+
+        assert not open_clauses(certificate), f"seed {seed}"
+        assert all(drawn.covered == drawn.operations for drawn in certificate.conditioning)

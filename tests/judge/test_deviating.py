@@ -1,0 +1,130 @@
+"""What is wrong inside is found at its node, and explained by the choice that it is."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import deeplab_spec
+from deeplab_spec.checks.certificate import Certificate, FindingRecord
+from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from tests.judge.candidates import WIDTH
+
+
+def judged(module: nn.Module, variant: str = "tf-release", **options: object) -> Certificate:
+    """Judge a module against a narrow variant."""
+    return deeplab_spec.certify(module, variant, choices={"width": WIDTH}, **options)  # type: ignore[arg-type]
+
+
+def findings(certificate: Certificate, level: str) -> list[FindingRecord]:
+    """Return the findings of one level."""
+    return [finding for clause in certificate.clauses if clause.level == level for finding in clause.findings]
+
+
+@pytest.mark.parametrize(
+    ("variant", "name", "value", "clause", "path"),
+    [
+        ("tf-release", "aspp_rates", [12, 24, 36], "ASPP-RATES", "aspp.atrous1.depthwise.conv"),
+        ("tf-release", "unstrided_rate", "double_last", "XCEPTION-UNSTRIDED-RATE", None),
+        ("tf-release", "skip_reads", "activated_input", "SKIP-INPUT", None),
+        ("tf-release", "low_level_tap", "block1", "LOW-LEVEL-TAP", "decoder.low_level.conv"),
+        ("tf-release", "exit2_input", "activated_sum", "XCEPTION-ACTIVATIONS", None),
+        ("tf-release", "output_resize", "half_pixel", "OUTPUT-RESIZE", "output.resize"),
+        ("notebook", "pool_norm", "norm", "ASPP-POOL", "aspp.pool.conv"),
+        ("notebook", "stride_padding", "same", "XCEPTION-PADDING", None),
+        ("notebook", "backbone_norm_eps", 1e-5, "BACKBONE-NORM-EPS", "backbone.entry_flow.stem.conv1.norm"),
+    ],
+)
+def test_a_wrong_choice_is_named(variant: str, name: str, value: object, clause: str, path: str | None) -> None:
+    """The only decision that differs is the one that the certificate names."""
+    module = deeplab_spec.build(variant, choices={"width": WIDTH, name: value})  # type: ignore[dict-item]
+
+    certificate = judged(module, variant)
+
+    assert certificate.verdict is RunVerdict.DEVIATES
+    assert certificate.nearest is not None
+    assert certificate.nearest.variant == variant
+    assert certificate.nearest.choices == {"width": WIDTH, name: value}
+    assert {finding.choice for finding in findings(certificate, "structure")} == {name}
+    failed = {record.id for record in certificate.clauses if record.verdict is Verdict.FAILED}
+    assert clause in failed
+    assert findings(certificate, "numerics"), "the values show it too"
+    if path is not None:
+        assert certificate.first_divergence is not None
+        assert certificate.first_divergence.path == path
+
+
+def test_numerics_find_only_where_structure_finds() -> None:
+    """Each step runs on the specification's own values, so a fault does not spread."""
+    module = deeplab_spec.build("tf-release", choices={"width": WIDTH, "aspp_depthwise": "bare", "head_norm_eps": 1e-3})
+
+    certificate = judged(module)
+
+    structural = {finding.path for finding in findings(certificate, "structure")}
+    assert {finding.path for finding in findings(certificate, "numerics")} <= structural
+
+
+def _scale(module: nn.Module) -> None:
+    class Scaled(nn.Conv2d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002 - the framework's name
+            return super().forward(input) * 1.0001
+
+    conv = module.get_submodule("decoder.logits.conv")
+    conv.__class__ = Scaled
+
+
+def _leak(module: nn.Module) -> None:
+    module.get_submodule("aspp.projection").activation = nn.LeakyReLU(0.01)
+
+
+def _clip(module: nn.Module) -> None:
+    module.get_submodule("backbone.middle_flow.block7.sepconv2").activation = nn.ReLU6()
+
+
+def _forget(module: nn.Module) -> None:
+    module.get_submodule("aspp.conv1x1").norm = nn.Identity()
+
+
+@pytest.mark.parametrize(
+    ("fault", "path"),
+    [
+        (_scale, "decoder.logits.conv"),
+        (_leak, "aspp.projection.activation"),
+        (_clip, "backbone.middle_flow.block7.sepconv2.activation"),
+        (_forget, "aspp.conv1x1.norm"),
+    ],
+)
+def test_a_fault_that_is_no_choice_is_found_at_its_node(fault: Callable[[nn.Module], None], path: str) -> None:
+    """The first difference is where the fault was planted, and no choice is blamed for it."""
+    module = deeplab_spec.build("tf-release", choices={"width": WIDTH})
+    fault(module)
+
+    certificate = judged(module)
+
+    assert certificate.verdict is RunVerdict.DEVIATES
+    assert certificate.first_divergence is not None
+    assert certificate.first_divergence.path == path
+    assert all(finding.choice is None for finding in findings(certificate, "structure"))
+
+
+def test_a_fault_of_values_alone_is_found_by_numerics_alone() -> None:
+    """A parametrised weight looks right in every number of the graph but one: what it computes."""
+    module = deeplab_spec.build("tf-release", choices={"width": WIDTH})
+    _scale(module)
+
+    certificate = judged(module, levels=["numerics"])
+
+    assert certificate.levels == {"numerics": Verdict.FAILED}
+
+
+def test_a_judged_module_is_left_as_it_was() -> None:
+    """The judge loads weights of its own into a copy."""
+    module = deeplab_spec.build("notebook", choices={"width": WIDTH})
+    before = copy.deepcopy(module.state_dict())
+
+    judged(module, "notebook", levels=["numerics"])
+
+    after = module.state_dict()
+    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)

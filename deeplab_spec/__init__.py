@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from deeplab_spec.judge.api import certify
     from deeplab_spec.reference.network import build
     from deeplab_spec.spec.public import network
 

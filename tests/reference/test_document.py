@@ -62,6 +62,7 @@ def test_another_output_stride_is_a_value_error_that_names_the_allowed_ones(make
         make(output_stride)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 def test_another_backbone_is_a_runtime_error_that_names_its_type() -> None:
     """The head needs to be told channels and output stride."""
     with pytest.raises(RuntimeError, match="must be a BackboneModule, but is a Linear") as caught:

@@ -117,6 +117,7 @@ def test_the_network_is_the_documents(output_stride: int) -> None:
         assert getattr(module.backbone, name) == getattr(told, name)
 
 
+@pytest.mark.usefixtures("without_shape_checks")
 def test_what_the_document_refuses_is_refused_alike(theirs: dict[str, Any]) -> None:
     """The kinds of errors are the document's; the messages say more."""
     wrong: list[Callable[[Any], object]] = [

@@ -111,10 +111,9 @@ class _Search:
     def _may_help(self, trial: tuple[str, ChoiceValue]) -> bool:
         """Tell whether a decision changes where something differs, and not more elsewhere."""
         places = {_place(difference.path) for difference in self.first}
-        changed = [path for path, attribute in self._edits(*trial) if attribute not in {"after", "inputs"}]
-        rewired = [path for path, attribute in self._edits(*trial) if attribute == "inputs"]
-        elsewhere = sum(_place(path) not in places for path in changed)
-        return any(_place(path) in places for path in changed + rewired) and elsewhere < len(self.first)
+        changed = self._edits(*trial)
+        elsewhere = sum(_place(path) not in places for path, fact in changed if fact not in {"after", "inputs"})
+        return any(_place(path) in places for path, _ in changed) and elsewhere <= len(self.first)
 
     def left(self, overrides: Mapping[str, ChoiceValue]) -> tuple[Aspect, ...] | None:
         """Return what differs from the network of these decisions; None if there is no such network."""

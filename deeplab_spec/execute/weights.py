@@ -30,7 +30,10 @@ NEAR_EPS: Final = 10
 """One channel in so many has a running variance near eps; at least one in every layer."""
 
 LOUD: Final = 12
-"""One channel in so many is wide enough to exceed 6, where a clipped ReLU shows."""
+"""One channel in so many reaches this value, far above 6, where a clipped ReLU shows."""
+
+ABOVE_CLIP: Final = 9.0
+"""Least peak of a wide channel: 6, and an offset of a normalisation."""
 
 FEW: Final = 16
 """So few positions have no statistics of their own."""
@@ -125,31 +128,33 @@ def _draw_norm(
 
     order = torch.randperm(op.channels, generator=generator)
     loud, negative, quiet = order[::LOUD], order[1::NEGATIVE], order[2 % op.channels :: NEAR_EPS]
-    mean, deviation = _statistics(x, loud, normal())
-    spread = 0.5 + uniform(op.channels)
-    spread[loud] *= 4
-    spread[negative] *= -1
+    sign, spread, offset = torch.ones(op.channels, dtype=torch.float64), 0.5 + uniform(op.channels), normal() * 0.5
+    sign[negative] = -1.0
+    sign[loud] = 1.0
+    mean, deviation = _statistics(x, sign, normal())
+    highest = (x.amax(dim=(0, 2, 3)) - mean) / deviation
+    spread[loud] = (LOUD / highest.clamp_min(0.5))[loud].clamp_min(1.0)
+    offset[loud] = offset[negative] = 0.0
     variance = deviation.square()
     variance[quiet] = op.eps * (0.5 + uniform(len(quiet)))
     weights[f"{path}.running_mean"] = mean
     weights[f"{path}.running_var"] = variance
     if op.affine:
-        weights[f"{path}.weight"] = spread * (variance + op.eps).sqrt() / deviation * factor
-        weights[f"{path}.bias"] = normal() * 0.5 * factor
+        weights[f"{path}.weight"] = sign * spread * (variance + op.eps).sqrt() / deviation * factor
+        weights[f"{path}.bias"] = offset * factor
 
 
-def _statistics(x: Tensor, loud: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+def _statistics(x: Tensor, sign: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
     """Return a mean and a deviation that bring every channel to about one.
 
     Where a map is too small to have statistics, the mean is put so that the value lies a normal
-    draw away from it, and far above it in the loud channels.
+    draw above it: scaled by its sign, a channel of negative scale becomes negative for certain.
     """
-    deviation = x.var(dim=(0, 2, 3), unbiased=False).sqrt()
     mean = x.mean(dim=(0, 2, 3))
     if x.shape[0] * x.shape[2] * x.shape[3] < FEW:
-        normal[loud] = 4.0
         deviation = mean.abs().mean().clamp_min(1e-3).expand_as(mean).clone()
-        return mean - deviation * normal, deviation
+        return mean - deviation * (0.5 + normal.abs()), deviation
+    deviation = x.var(dim=(0, 2, 3), unbiased=False).sqrt()
     constant = deviation < 1e-4 * deviation.max().clamp_min(1e-3)
     return mean, deviation.masked_fill(constant, 1.0)
 

@@ -71,8 +71,7 @@ class ConvUnit:
         source: Where these numbers are published.
 
     Raises:
-        SpecError: If a number is not positive, or stride and rate both exceed 1 on a kernel
-            of more than one tap.
+        SpecError: If a number is not positive.
     """
 
     path: str
@@ -93,9 +92,6 @@ class ConvUnit:
         numbers = (self.channels_in, self.channels_out, self.kernel, self.stride, self.rate, self.groups)
         if min(numbers) < 1:
             raise SpecError(self.path, "channels, kernel, stride, rate and groups must be positive", numbers)
-        if self.kernel > 1 and self.stride > 1 and self.rate > 1:
-            rule = "stride and rate must not both exceed 1 (an atrous layer replaces subsampling)"
-            raise SpecError(self.path, rule, (self.stride, self.rate))
 
 
 def same_size(kernel: int, rate: int) -> Margins:

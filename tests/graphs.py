@@ -1,0 +1,114 @@
+"""Networks of the specification as test subjects: narrow, edited, and side by side."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from deeplab_spec.align.differences import Aspect, differences
+from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.align.shaped import Shaped, shaped
+from deeplab_spec.capture.module import Capture
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Activation, Input, Op, Output, Pair
+from deeplab_spec.spec.choices import Choices
+from deeplab_spec.spec.network import network
+from tests.strategies import NARROW
+
+TELLING: Pair = (289, 300)
+"""A size at which the largest rate, 36 at output stride 8, is visible, odd one way and even the other."""
+
+
+@lru_cache(maxsize=512)
+def narrow_network(choices: Choices, output_stride: int, classes: int = 5) -> Network:
+    """Return the graph of choices at a width at which its tensors are small."""
+    return network(replace(choices, width=NARROW), output_stride, classes)
+
+
+@lru_cache(maxsize=512)
+def narrow_normal(choices: Choices, output_stride: int, size: Pair = TELLING) -> Shaped:
+    """Return the normal form of choices at a narrow width."""
+    return normal(narrow_network(choices, output_stride), size)
+
+
+def normal(graph: Network, size: Pair = TELLING) -> Shaped:
+    """Return the normal form of a graph at one input size."""
+    return normal_form(shaped(graph, size))
+
+
+def normal_capture(captured: Capture) -> Shaped:
+    """Return the normal form of what was read from a module; its only output is the logits."""
+    shapes = {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}
+    nodes = (
+        replace(node, op=Output(name="logits")) if isinstance(node.op, Output) else node for node in captured.network
+    )
+    return normal_form(Shaped(network=captured.network.with_nodes(nodes).live(), shapes=shapes))
+
+
+def between(expected: Network, candidate: Network, size: Pair = TELLING) -> tuple[Aspect, ...]:
+    """Return the differences of two graphs at one input size."""
+    return differences(side_by_side(expected, candidate, size))
+
+
+def side_by_side(expected: Network, candidate: Network, size: Pair = TELLING) -> Alignment:
+    """Align the normal forms of two graphs at one input size."""
+    return align(normal(expected, size), normal(candidate, size))
+
+
+def chain(*ops: Op, channels: int = 4) -> Network:
+    """Return a network of operations in a row, each at ``n<position>``, from ``x`` to ``y``."""
+    nodes = [Node(path="x", op=Input(channels=channels))]
+    for number, op in enumerate(ops, start=1):
+        nodes.append(Node(path=f"n{number}", op=op, inputs=(nodes[-1].path,)))
+    nodes.append(Node(path="y", op=Output(name=""), inputs=(nodes[-1].path,)))
+    return Network(nodes=tuple(nodes))
+
+
+def with_op(graph: Network, path: str, **fields: Any) -> Network:
+    """Return a network in which one operation has other attributes."""
+    return edited(graph, path, lambda node: [replace(node, op=replace(node.op, **fields))])
+
+
+def with_inputs(graph: Network, path: str, *inputs: str) -> Network:
+    """Return a network in which one node reads other values."""
+    return edited(graph, path, lambda node: [replace(node, inputs=inputs)])
+
+
+def without(graph: Network, paths: Sequence[str]) -> Network:
+    """Return a network without nodes of one input; what read them reads their input."""
+    instead: dict[str, str] = {}
+    nodes = []
+    for node in graph:
+        inputs = tuple(instead.get(path, path) for path in node.inputs)
+        if node.path in paths:
+            instead[node.path] = inputs[0]
+        else:
+            nodes.append(replace(node, inputs=inputs))
+    taps = tuple((name, instead.get(path, path)) for name, path in graph.taps)
+    return Network(nodes=tuple(nodes), taps=taps)
+
+
+def inserted(graph: Network, after: str, op: Op | None = None, path: str = "inserted") -> Network:
+    """Return a network with one more operation on a value, which everything reads instead."""
+    nodes: list[Node] = []
+    for node in graph:
+        inputs = tuple(path if value == after else value for value in node.inputs)
+        nodes.append(replace(node, inputs=inputs))
+        if node.path == after:
+            nodes.append(Node(path=path, op=op or Activation(), inputs=(after,)))
+    return Network(nodes=tuple(nodes), taps=graph.taps)
+
+
+def renamed(graph: Network, name: Callable[[str], str]) -> Network:
+    """Return a network with other paths."""
+    nodes = (replace(node, path=name(node.path), inputs=tuple(map(name, node.inputs))) for node in graph)
+    return Network(nodes=tuple(nodes), taps=tuple((tap, name(path)) for tap, path in graph.taps))
+
+
+def edited(graph: Network, path: str, edit: Callable[[Node], list[Node]]) -> Network:
+    """Return a network with one node replaced."""
+    nodes: list[Node] = []
+    for node in graph:
+        nodes += edit(node) if node.path == path else [node]
+    return graph.with_nodes(nodes)

@@ -21,6 +21,7 @@ from deeplab_spec.graph.ops import (
     Conv2d,
     Dropout,
     GlobalAveragePool,
+    Input,
     Opaque,
     Output,
     Pad,
@@ -60,7 +61,7 @@ def run(
         Values by path.
 
     Raises:
-        GraphError: If an operation is opaque and nothing runs it.
+        GraphError: If an operation is opaque and nothing runs it, or an input has no value.
     """
     left = {path: len(readers) for path, readers in network.readers().items()}
     values: Values = {}
@@ -83,8 +84,14 @@ def step(  # noqa: C901, PLR0912 - one case per operator
     """Execute one node on given values.
 
     Raises:
-        GraphError: If the operation is opaque and nothing runs it.
+        GraphError: If the operation is opaque and nothing runs it, or is an input.
     """
+    if isinstance(node.op, Input):
+        raise GraphError(node.path, "must be given a value", "none")
+    if isinstance(node.op, Opaque):
+        if opaque is None:
+            raise GraphError(node.path, "nothing runs this operation", node.op.target)
+        return opaque(node, inputs)
     x = inputs[0]
     match node.op:
         case Conv2d() as op:
@@ -108,12 +115,6 @@ def step(  # noqa: C901, PLR0912 - one case per operator
             return functional.pad(x, (left, right, top, bottom), mode=op.mode, value=value)
         case Dropout() | Output():
             return x
-        case Opaque() as op if opaque is None:
-            raise GraphError(node.path, "nothing runs this operation", op.target)
-        case _:
-            if opaque is None:
-                raise GraphError(node.path, "must be given a value", "none")
-            return opaque(node, inputs)
 
 
 def _conv(op: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

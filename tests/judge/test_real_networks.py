@@ -1,0 +1,146 @@
+"""Real implementations, at full size: every deviation at its node, and no other."""
+
+import pytest
+
+import deeplab_spec
+from deeplab_spec.checks.certificate import Certificate
+from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from tests.document import build as build_document
+from tests.peers import smp_deeplab, timm_backbone, torchvision_deeplab
+
+Places = set[tuple[str, str]]
+
+
+def found(certificate: Certificate, level: str) -> Places:
+    """Return path and attribute of every finding of a level."""
+    clauses = [clause for clause in certificate.clauses if clause.level == level]
+    return {(finding.path, finding.attribute) for clause in clauses for finding in clause.findings}
+
+
+BARE = {
+    (f"{unit}.depthwise.{layer}", "node")
+    for unit in ("aspp.atrous1", "aspp.atrous2", "aspp.atrous3", "decoder.conv1")
+    for layer in ("norm", "activation")
+}
+SECOND_CONV = {
+    (f"decoder.conv2.{half}.{layer}", "node")
+    for half in ("depthwise", "pointwise")
+    for layer in ("conv", "norm", "activation")
+}
+RATES = {(f"aspp.atrous{branch}.depthwise.conv", "rate") for branch in (1, 2, 3)}
+TAP = {("decoder.low_level.conv", "inputs")}
+EXTRA_UNIT = {("aspp.projection.activation", "node")}
+"""Four nodes behind the projection, all of them at the node that they follow."""
+
+SMP_CHOICES = {
+    "aspp_depthwise": "bare",
+    "decoder_depthwise": "bare",
+    "decoder_convs": "separable_1",
+    "projection": "1x1_then_separable",
+    "low_level_tap": "block2_sepconv2_activated",
+    "sizes_accepted": "multiples_of_output_stride",
+}
+
+
+def check_smp(certificate: Certificate, structure: Places, choices: dict[str, object]) -> None:
+    """Compare a certificate of segmentation_models_pytorch's network with what is known of it."""
+    assert certificate.verdict is RunVerdict.DEVIATES
+    failed = {clause.id for clause in certificate.clauses if clause.verdict is Verdict.FAILED}
+    assert {name for name in failed if name in INTERFACE} == {"SIZES-ACCEPTED"}
+    assert found(certificate, "structure") == structure
+    assert {path for path, _ in found(certificate, "numerics")} <= {path for path, _ in structure}
+    assert found(certificate, "numerics")
+    assert certificate.nearest is not None
+    assert certificate.nearest.variant == "tf-release"
+    assert certificate.nearest.choices == choices
+    unexplained = [
+        finding.path for clause in certificate.clauses for finding in clause.findings if finding.choice is None
+    ]
+    assert not unexplained
+
+
+INTERFACE = {
+    "OUTPUT-TENSOR",
+    "OUTPUT-SHAPE",
+    "OUTPUT-DTYPE",
+    "OUTPUT-FINITE",
+    "SIZES-ACCEPTED",
+    "BATCHES-ACCEPTED",
+    "LAYOUTS-ACCEPTED",
+    "DETERMINISM",
+    "BATCH-INDEPENDENCE",
+    "INPUT-UNCHANGED",
+    "STATE-UNCHANGED",
+    "BAD-INPUT-REFUSED",
+}
+
+
+def test_segmentation_models_pytorch_deviates_in_seven_choices() -> None:
+    """Its rates do not follow the output stride; four layers are bare; one unit too many, one too few."""
+    certificate = deeplab_spec.certify(smp_deeplab, "tf-release")
+
+    structure = BARE | SECOND_CONV | RATES | TAP | EXTRA_UNIT
+    check_smp(certificate, structure, {**SMP_CHOICES, "aspp_rates": [12, 24, 36]})
+    extra = [finding for clause in certificate.clauses for finding in clause.findings if finding.expected == "absent"]
+    assert len(extra) == 4
+
+
+@pytest.mark.deep
+def test_segmentation_models_pytorch_has_the_right_rates_at_output_stride_8() -> None:
+    """12, 24 and 36 are what output stride 8 asks for, so there the rates are no deviation."""
+    certificate = deeplab_spec.certify(smp_deeplab, "tf-release", output_strides=[8])
+
+    check_smp(certificate, BARE | SECOND_CONV | TAP | EXTRA_UNIT, SMP_CHOICES)
+
+
+def test_timms_backbone_deviates_at_its_tap_only() -> None:
+    """Its feature of stride 4 is taken after the ReLU."""
+    certificate = deeplab_spec.certify(timm_backbone, "tf-release", part="backbone")
+
+    assert certificate.verdict is RunVerdict.DEVIATES
+    paths = {finding.path for clause in certificate.clauses for finding in clause.findings}
+    assert paths == {"output.low_level"}
+    assert found(certificate, "structure") == {("output.low_level", "inputs")}
+    assert certificate.nearest is not None
+    assert certificate.nearest.choices == {"low_level_tap": "block2_sepconv2_activated"}
+
+
+def test_torchvisions_deeplabv3_is_another_network() -> None:
+    """It is DeepLabv3 on a ResNet: one sentence, one finding."""
+    certificate = deeplab_spec.certify(torchvision_deeplab, "tf-release")
+
+    assert certificate.verdict is RunVerdict.DEVIATES
+    assert certificate.nearest is None
+    assert certificate.another_network is not None
+    assert "no decoder" in certificate.another_network
+    assert "ResNet" in certificate.another_network
+    assert sum(len(clause.findings) for clause in certificate.clauses) == 1
+
+
+@pytest.mark.parametrize("output_stride", [16, 8])
+def test_the_source_documents_own_classes_conform(output_stride: int) -> None:
+    """The first subject of this project is the network that ``notebook`` says it is."""
+    certificate = deeplab_spec.certify(build_document, "notebook", output_strides=[output_stride])
+
+    assert [clause.id for clause in certificate.clauses if clause.verdict is not Verdict.PASSED] == []
+    assert certificate.verdict is RunVerdict.CONFORMS
+
+
+@pytest.mark.parametrize("variant", ["notebook", "tf-release"])
+def test_the_reference_conforms_at_full_width(variant: str) -> None:
+    """Width is a choice; the published networks have width 1."""
+    certificate = deeplab_spec.certify(f"reference:{variant}")
+
+    assert [clause.id for clause in certificate.clauses if clause.verdict is not Verdict.PASSED] == []
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(
+    ("variant", "output_stride"),
+    [("notebook", 8), ("tf-release", 8), ("tf-release", 32), ("tf-release-dense", 8), ("tf-release-dense", 16)],
+)
+def test_the_reference_conforms_at_full_width_at_every_output_stride(variant: str, output_stride: int) -> None:
+    """The other output strides, and the third variant, at full width."""
+    certificate = deeplab_spec.certify(f"reference:{variant}", output_strides=[output_stride])
+
+    assert [clause.id for clause in certificate.clauses if clause.verdict is not Verdict.PASSED] == []

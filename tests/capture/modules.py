@@ -1,7 +1,6 @@
 """Small modules that write the same things in different ways, for captures."""
 
-from collections import namedtuple
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +8,12 @@ from torch.nn import functional
 
 CHANNELS = 3
 
-Result = namedtuple("Result", ["out", "aux"])
+
+class Result(NamedTuple):
+    """A result with names."""
+
+    out: Tensor
+    aux: Tensor
 
 
 class Wrapped(nn.Module):

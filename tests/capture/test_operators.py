@@ -50,7 +50,6 @@ def resized(mode: str, **fields: Any) -> Callable[[nn.Module, Tensor], Tensor]:
 RELU6 = Activation(kind=ActivationKind.RELU6)
 DOUBLE = (2 * HEIGHT, 2 * WIDTH)
 
-# fmt: off
 WAYS: dict[str, tuple[Any, dict[str, nn.Module], list[Op]]] = {
     "F.relu": (lambda _, x: functional.relu(x), {}, [Activation()]),
     "method relu": (lambda _, x: x.relu(), {}, [Activation()]),
@@ -58,26 +57,62 @@ WAYS: dict[str, tuple[Any, dict[str, nn.Module], list[Op]]] = {
     "clamp_min": (lambda _, x: x.clamp_min(0), {}, [Activation()]),
     "F.relu6": (lambda _, x: functional.relu6(x), {}, [RELU6]),
     "clamp to six": (lambda _, x: x.clamp(0, 6), {}, [RELU6]),
-    "leaky": (lambda _, x: functional.leaky_relu(x, 0.25), {}, [Activation(kind=ActivationKind.LEAKY_RELU, slope=0.25)]),
+    "leaky": (
+        lambda _, x: functional.leaky_relu(x, 0.25),
+        {},
+        [Activation(kind=ActivationKind.LEAKY_RELU, slope=0.25)],
+    ),
     "mean": (lambda _, x: x.mean((2, 3), keepdim=True), {}, [GlobalAveragePool()]),
     "mean, counted from the end": (lambda _, x: x.mean((-2, -1), keepdim=True), {}, [GlobalAveragePool()]),
     "adaptive pool": (lambda _, x: functional.adaptive_avg_pool2d(x, 1), {}, [GlobalAveragePool()]),
     "average pool of the whole map": (lambda _, x: functional.avg_pool2d(x, x.shape[2:]), {}, [GlobalAveragePool()]),
-    "average pool": (lambda _, x: functional.avg_pool2d(x, 2), {}, [Pool(kind=PoolKind.AVERAGE, kernel=(2, 2), stride=(2, 2))]),
-    "max pool": (lambda _, x: functional.max_pool2d(x, 3, 2, 1), {}, [Pool(kind=PoolKind.MAX, kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1))]),
-    "conv": (lambda layers, x: layers.a(x), {"a": conv(padding=2, dilation=2)}, [Conv2d(**C3, rate=(2, 2), padding=(2, 2, 2, 2))]),
-    "F.conv2d": (lambda layers, x: functional.conv2d(x, layers.a.weight, stride=2), {"a": conv()}, [Conv2d(**C3, stride=(2, 2))]),
-    "padding same": (lambda layers, x: layers.a(x), {"a": conv(padding="same", dilation=3)}, [Conv2d(**C3, rate=(3, 3), padding=(3, 3, 3, 3))]),
+    "average pool": (
+        lambda _, x: functional.avg_pool2d(x, 2),
+        {},
+        [Pool(kind=PoolKind.AVERAGE, kernel=(2, 2), stride=(2, 2))],
+    ),
+    "max pool": (
+        lambda _, x: functional.max_pool2d(x, 3, 2, 1),
+        {},
+        [Pool(kind=PoolKind.MAX, kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1))],
+    ),
+    "conv": (
+        lambda layers, x: layers.a(x),
+        {"a": conv(padding=2, dilation=2)},
+        [Conv2d(**C3, rate=(2, 2), padding=(2, 2, 2, 2))],
+    ),
+    "F.conv2d": (
+        lambda layers, x: functional.conv2d(x, layers.a.weight, stride=2),
+        {"a": conv()},
+        [Conv2d(**C3, stride=(2, 2))],
+    ),
+    "padding same": (
+        lambda layers, x: layers.a(x),
+        {"a": conv(padding="same", dilation=3)},
+        [Conv2d(**C3, rate=(3, 3), padding=(3, 3, 3, 3))],
+    ),
     "padding valid": (lambda layers, x: layers.a(x), {"a": conv(padding="valid")}, [Conv2d(**C3)]),
-    "F.pad and conv": (lambda layers, x: layers.a(functional.pad(x, (1, 2, 3, 0))), {"a": conv()}, [Pad(margins=(3, 0, 1, 2)), Conv2d(**C3)]),
-    "batch norm": (lambda layers, x: layers.a(x), {"a": nn.BatchNorm2d(CHANNELS, eps=1e-3, momentum=0.2)}, [BatchNorm(channels=CHANNELS, eps=1e-3, momentum=0.2)]),
+    "F.pad and conv": (
+        lambda layers, x: layers.a(functional.pad(x, (1, 2, 3, 0))),
+        {"a": conv()},
+        [Pad(margins=(3, 0, 1, 2)), Conv2d(**C3)],
+    ),
+    "batch norm": (
+        lambda layers, x: layers.a(x),
+        {"a": nn.BatchNorm2d(CHANNELS, eps=1e-3, momentum=0.2)},
+        [BatchNorm(channels=CHANNELS, eps=1e-3, momentum=0.2)],
+    ),
     "sum": (lambda _, x: x + x, {}, [Add()]),
     "concatenation": (lambda _, x: torch.cat([x, x], 1), {}, [Concat()]),
     "concatenation, counted from the end": (lambda _, x: torch.cat([x, x], -3), {}, [Concat()]),
     "bilinear": (resized("bilinear", align_corners=True), {}, [Resize(align_corners=True, size=DOUBLE)]),
     "half pixel": (resized("bilinear", align_corners=False), {}, [Resize(align_corners=False, size=DOUBLE)]),
     "nearest": (resized("nearest"), {}, [Resize(mode=ResizeMode.NEAREST, align_corners=False, size=DOUBLE)]),
-    "cubic": (resized("bicubic", align_corners=False), {}, [Resize(mode=ResizeMode.BICUBIC, align_corners=False, size=DOUBLE)]),
+    "cubic": (
+        resized("bicubic", align_corners=False),
+        {},
+        [Resize(mode=ResizeMode.BICUBIC, align_corners=False, size=DOUBLE)],
+    ),
     "detached and contiguous": (lambda _, x: x.detach().contiguous().clone().relu(), {}, [Activation()]),
 }
 UNKNOWN: dict[str, Any] = {
@@ -92,7 +127,6 @@ UNKNOWN: dict[str, Any] = {
     "pool to two pixels": lambda _, x: functional.adaptive_avg_pool2d(x, 2),
     "convolution of its own weights": lambda _, x: functional.conv2d(x, x[:, :, :3, :3]),
 }
-# fmt: on
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -1,0 +1,155 @@
+"""A target is found and built, or refused in one line that says why."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from deeplab_spec.capture.target import Target, load, one_line
+from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.reference.network import DeepLabV3Plus
+from deeplab_spec.spec.choices import choose
+from deeplab_spec.spec.variants import NOTEBOOK
+from tests.strategies import NARROW
+
+SOURCE = '''
+"""Builders, good and bad."""
+import torch
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self, **given):
+        super().__init__()
+        self.given = given
+
+
+class Zoo:
+    build = Model
+
+
+def build(output_stride, num_classes):
+    return Model(output_stride=output_stride, num_classes=num_classes)
+
+
+def anything(**given):
+    return Model(**given)
+
+
+def plain():
+    return Model()
+
+
+def raises():
+    raise ValueError("no weights\\nsecond line")
+
+
+def exits():
+    raise SystemExit(2)
+
+
+def text():
+    return "not a module"
+
+
+ready = Model(ready=True)
+number = 7
+'''
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """Put modules into the working directory; return the name of the good one."""
+    name = f"subject_{abs(hash(request.node.name))}"
+    files = {name: SOURCE, f"{name}_raises": "raise RuntimeError('broken')", f"{name}_exits": "raise SystemExit(3)"}
+    for module, text in files.items():
+        (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    return name
+
+
+def built(name: str, arguments: dict[str, str] | None = None) -> dict[str, object]:
+    """Load a target; return what its builder was given."""
+    module = load(Target(name=name, arguments=arguments or {}), 8, 19)
+    given: dict[str, object] = module.given  # type: ignore[assignment]
+    return given
+
+
+@pytest.mark.parametrize(
+    ("attribute", "arguments", "given"),
+    [
+        ("build", {}, {"output_stride": 8, "num_classes": 19}),
+        ("build", {"num_classes": "2"}, {"output_stride": 8, "num_classes": 2}),
+        ("plain", {}, {}),
+        ("anything", {}, {}),
+        ("Zoo.build", {"a": "1"}, {"a": 1}),
+        ("ready", {}, {"ready": True}),
+        ("anything", {"os": "{output_stride}", "c": "{classes}"}, {"os": 8, "c": 19}),
+        (
+            "anything",
+            {"a": "(1, 2)", "b": "None", "c": "resnet50", "d": "'8'"},
+            {"a": (1, 2), "b": None, "c": "resnet50", "d": "8"},
+        ),
+        ("anything", {"name": "model_{output_stride}"}, {"name": "model_8"}),
+    ],
+)
+def test_builders_get_what_they_ask_for(
+    here: str, attribute: str, arguments: dict[str, str], given: dict[str, object]
+) -> None:
+    """Output stride and classes where the signature names them; arguments as Python literals, else as text."""
+    assert built(f"{here}:{attribute}", arguments) == given
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere:build", "cannot import 'nowhere': ModuleNotFoundError: No module named 'nowhere'"),
+        ("{here}_raises:build", "cannot import '{here}_raises': RuntimeError: broken"),
+        ("{here}_exits:build", "cannot import '{here}_exits': SystemExit: 3"),
+        ("{here}:nothing", "module '{here}' has no attribute 'nothing'"),
+        ("{here}:Zoo.nothing", "module '{here}' has no attribute 'Zoo.nothing'"),
+        ("{here}:raises", "cannot be built: ValueError: no weights"),
+        ("{here}:exits", "cannot be built: SystemExit: 2"),
+        ("{here}:number", "must be callable, but is a int"),
+        ("{here}:text", "must give a torch.nn.Module, but gave a str"),
+        ("{here}", "must be reference:VARIANT or MODULE:CALLABLE"),
+        (":build", "must be reference:VARIANT or MODULE:CALLABLE"),
+        ("{here}:", "must be reference:VARIANT or MODULE:CALLABLE"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_in_one_line(here: str, name: str, reason: str) -> None:
+    """The error names the target and says why; nothing foreign gets through."""
+    target = name.format(here=here)
+    with pytest.raises(TargetError) as caught:
+        load(Target(name=target), 16, 21)
+
+    assert str(caught.value) == f"{target}: {reason.format(here=here)}"
+
+
+def test_an_argument_that_the_builder_does_not_know_is_refused(here: str) -> None:
+    """As the builder's own error says."""
+    with pytest.raises(TargetError, match=r"cannot be built: TypeError: .*unexpected keyword argument 'depth'"):
+        built(f"{here}:plain", {"depth": "65"})
+
+
+def test_a_reference_is_built_with_its_choices_and_its_part() -> None:
+    """The first word says that it is ours."""
+    choices = {"width": NARROW}
+    module = load(Target(name="reference:notebook", choices=choices), 8, 7)
+    part = load(Target(name="reference:notebook", choices=choices, part="decoder"), 8, 7)
+
+    assert isinstance(module, DeepLabV3Plus)
+    assert choose(NOTEBOOK.choices, choices).width == NARROW
+    assert part.logits.conv.out_channels == 7  # type: ignore[union-attr]
+    with pytest.raises(SpecError, match="variant: must be one of"):
+        load(Target(name="reference:unknown"), 16, 21)
+    assert isinstance(part, nn.Module)
+
+
+def test_an_error_becomes_one_line_that_a_terminal_can_hold() -> None:
+    """The first line that says something, cut where it is too long."""
+    assert one_line(ValueError("\n  first \nsecond")) == "ValueError: first"
+    assert one_line(KeyError()) == "KeyError"
+    assert len(one_line(ValueError("x" * 1000))) == 300

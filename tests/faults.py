@@ -1,10 +1,10 @@
 """Single faults: the networks that differ from one network in one attribute of one node."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from deeplab_spec.align.intervals import never_negative
-from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
@@ -38,7 +38,11 @@ class Fault:
 
 
 def faults(graph: Network) -> Iterator[Fault]:
-    """Return every single fault of every node; some may not be networks at all (shapes that do not fit)."""
+    """Return every single fault of every node that changes the function.
+
+    Some are no networks at all: their shapes do not fit. A sum is not given a ReLU where its value is
+    never negative, nor a ReLU changed below zero where nothing is.
+    """
     positive = never_negative(graph)
     readers = graph.readers()
     for node in graph:
@@ -51,19 +55,15 @@ def faults(graph: Network) -> Iterator[Fault]:
                 if not followed and node.path not in positive:
                     yield _inserted(graph, node.path)
             case Activation():
-                yield _changed(graph, node.path, "kind", "relu6", kind=ActivationKind.RELU6)
-                yield _changed(graph, node.path, "kind", "leaky", kind=ActivationKind.LEAKY_RELU, slope=0.01)
-                if graph[node.path].inputs[0] not in positive:
-                    network = without(graph, [node.path])
-                    yield Fault(paths=(node.path,), attribute="node", kind="removed activation", network=network)
+                yield from _of_activation(graph, node, readers[node.path], useless=node.inputs[0] in positive)
             case Add() if node.path not in positive:
-                yield _inserted(graph, node.path)
+                yield _inserted_after_sum(graph, node.path, readers[node.path])
             case Resize() as op if op.mode is ResizeMode.BILINEAR and node.path != "aspp.pool.resize":
                 yield _changed(graph, node.path, "align_corners", "half pixel", align_corners=not op.align_corners)
                 yield _changed(graph, node.path, "mode", "cubic", mode=ResizeMode.BICUBIC)
             case _:
                 pass
-    yield from _of_wiring(graph)
+    yield from _of_wiring(graph, positive)
 
 
 def _of_conv(graph: Network, path: str, op: Conv2d) -> Iterator[Fault]:
@@ -82,7 +82,26 @@ def _of_conv(graph: Network, path: str, op: Conv2d) -> Iterator[Fault]:
     yield _changed(graph, path, "stride", "stride", stride=stride)
 
 
-def _of_wiring(graph: Network) -> Iterator[Fault]:
+def _of_activation(graph: Network, node: Node, readers: Sequence[str], *, useless: bool) -> Iterator[Fault]:
+    """A ReLU of a value that is never negative is no ReLU: only its clipping shows, as one that is too many."""
+    if useless:
+        network = with_op(graph, node.path, kind=ActivationKind.RELU6)
+        yield Fault(paths=(readers[0],), attribute="node", kind="relu6", network=network)
+        return
+    yield _changed(graph, node.path, "kind", "relu6", kind=ActivationKind.RELU6)
+    yield _changed(graph, node.path, "kind", "leaky", kind=ActivationKind.LEAKY_RELU, slope=0.01)
+    network = without(graph, [node.path])
+    yield Fault(paths=(node.path,), attribute="node", kind="removed activation", network=network)
+
+
+def _inserted_after_sum(graph: Network, path: str, readers: Sequence[str]) -> Fault:
+    """Before a block that starts with a ReLU, the skip is all that reads another value than it must."""
+    others = tuple(reader for reader in readers if not isinstance(graph[reader].op, Activation))
+    fault = _inserted(graph, path)
+    return replace(fault, paths=others, attribute="inputs") if len(others) < len(readers) else fault
+
+
+def _of_wiring(graph: Network, positive: frozenset[str]) -> Iterator[Fault]:
     tap = "decoder.low_level.conv"
     read = graph[tap].inputs[0]
     for other in ("backbone.entry_flow.block1.add", "backbone.entry_flow.block2.sepconv1.pointwise.norm"):
@@ -91,8 +110,8 @@ def _of_wiring(graph: Network) -> Iterator[Fault]:
             network = with_inputs(with_op(graph, tap, channels_in=_channels(graph, other)), tap, other)
             yield Fault(paths=(tap,), attribute="inputs", kind="tap moved", network=network)
     for node in graph:
-        if isinstance(node.op, Add) and f"{node.path.removesuffix('add')}sepconv1.activation" in graph:
-            activation = f"{node.path.removesuffix('add')}sepconv1.activation"
+        activation = f"{node.path.removesuffix('add')}sepconv1.activation"
+        if isinstance(node.op, Add) and activation in graph and graph[activation].inputs[0] not in positive:
             reader = node.path.replace(".add", ".skip.conv")
             reader = reader if reader in graph else node.path
             inputs = (node.inputs[0], activation) if reader == node.path else (activation,)

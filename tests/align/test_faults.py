@@ -1,0 +1,89 @@
+"""A single fault anywhere is found, and the first difference names it."""
+
+from dataclasses import replace
+
+import pytest
+
+from deeplab_spec.align.differences import differences
+from deeplab_spec.align.match import align
+from deeplab_spec.errors import GraphError
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
+from tests.faults import Fault, block_faults, faults
+from tests.graphs import narrow_network, narrow_normal, normal
+
+BOTH = pytest.mark.parametrize("variant", [NOTEBOOK, TF_RELEASE], ids=lambda variant: variant.name)
+
+STEM = "backbone.entry_flow.stem.conv2.activation"
+AMBIGUOUS = {
+    "notebook": set(),
+    "tf-release": {f"removed activation at {STEM}", f"leaky at {STEM}"},
+}
+"""The stem's last ReLU is followed by that of the first block: without the one, the other is left, and
+the skip reads the value before it. The two descriptions are the same graph."""
+
+
+def survivors_and_strays(variant: Variant, output_stride: int, middle_blocks: int) -> tuple[list[str], list[str], int]:
+    """Return the faults without a difference, those whose first difference is elsewhere, and how many were tried."""
+    graphs = {
+        count: narrow_network(replace(variant.choices, middle_blocks=count), output_stride)
+        for count in (middle_blocks - 1, middle_blocks, middle_blocks + 1)
+    }
+    expected = narrow_normal(replace(variant.choices, middle_blocks=middle_blocks), output_stride)
+    graph = graphs[middle_blocks]
+    survivors, strays, total = [], [], 0
+    for fault in [*faults(graph), *block_faults(graph, graphs[middle_blocks + 1], graphs[middle_blocks - 1])]:
+        try:
+            candidate = normal(fault.network)
+        except GraphError:
+            continue  # its shapes do not fit: nobody can run it
+        total += 1
+        found = differences(align(expected, candidate))
+        if not found:
+            survivors.append(str(fault))
+        elif found[0].path not in fault.paths or found[0].attribute != fault.attribute:
+            strays.append(str(fault))
+    return survivors, strays, total
+
+
+@BOTH
+def test_every_single_fault_is_found_and_named_first(variant: Variant) -> None:
+    """Every attribute of every node of a short network, one at a time."""
+    survivors, strays, total = survivors_and_strays(variant, 16, middle_blocks=2)
+
+    assert survivors == []
+    assert set(strays) == AMBIGUOUS[variant.name]
+    assert len(strays) <= 0.01 * total
+
+
+@pytest.mark.deep
+@BOTH
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_every_single_fault_of_the_whole_depth_is_found_and_named_first(variant: Variant, output_stride: int) -> None:
+    """All sixteen middle blocks: blocks that are alike are not mistaken for each other."""
+    survivors, strays, total = survivors_and_strays(variant, output_stride, middle_blocks=16)
+
+    assert survivors == []
+    assert set(strays) == AMBIGUOUS[variant.name]
+    assert len(strays) <= 0.01 * total
+
+
+@BOTH
+def test_a_missing_block_is_one_block(variant: Variant) -> None:
+    """Not a layer here and a layer there: the gap stands at the bounds of a block."""
+    expected = narrow_normal(replace(variant.choices, middle_blocks=4), 16)
+    fewer = narrow_normal(replace(variant.choices, middle_blocks=3), 16)
+
+    missing = align(expected, fewer).missing
+    extra = align(fewer, expected).extra
+
+    assert len({path.split(".")[2] for path in missing}) == 1
+    assert len(missing) == len(extra)
+    assert len(missing) == sum(path.startswith(".".join(missing[0].split(".")[:3])) for path in map(str, missing))
+
+
+def test_a_fault_is_named_by_its_node() -> None:
+    """The label that a failing sweep shows."""
+    graph = narrow_network(NOTEBOOK.choices, 16)
+    fault = Fault(paths=("aspp.concat",), attribute="node", kind="gone", network=graph)
+
+    assert str(fault) == "gone at aspp.concat"

@@ -15,6 +15,7 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
+    BatchNorm,
     Conv2d,
     Dropout,
     Margins,
@@ -57,6 +58,15 @@ def explicit_sizes(shaped: Shaped) -> Shaped:
 def without_dropout(shaped: Shaped) -> Shaped:
     """Take out dropout, which does nothing in evaluation."""
     return _bypass(shaped, lambda node: isinstance(node.op, Dropout))
+
+
+def without_momentum(shaped: Shaped) -> Shaped:
+    """Forget the momentum of normalisations, which is a matter of training."""
+
+    def forget(node: Node) -> Node:
+        return replace(node, op=replace(node.op, momentum=None)) if isinstance(node.op, BatchNorm) else node
+
+    return shaped.with_network(shaped.network.with_nodes(map(forget, shaped.network)))
 
 
 def without_useless_rates(shaped: Shaped) -> Shaped:
@@ -146,6 +156,7 @@ def _bypass(shaped: Shaped, useless: Callable[[Node], bool]) -> Shaped:
 PASSES: Final = (
     explicit_sizes,
     without_dropout,
+    without_momentum,
     without_useless_rates,
     merged_padding,
     without_useless_activations,

@@ -131,7 +131,7 @@ def _draw_norm(
     sign, spread, offset = torch.ones(op.channels, dtype=torch.float64), 0.5 + uniform(op.channels), normal() * 0.5
     sign[negative] = -1.0
     sign[loud] = 1.0
-    mean, deviation = _statistics(x, sign, normal())
+    mean, deviation = _statistics(x, normal())
     highest = (x.amax(dim=(0, 2, 3)) - mean) / deviation
     spread[loud] = (LOUD / highest.clamp_min(0.5))[loud].clamp_min(1.0)
     offset[loud] = offset[negative] = 0.0
@@ -144,7 +144,7 @@ def _draw_norm(
         weights[f"{path}.bias"] = offset * factor
 
 
-def _statistics(x: Tensor, sign: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
+def _statistics(x: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
     """Return a mean and a deviation that bring every channel to about one.
 
     Where a map is too small to have statistics, the mean is put so that the value lies a normal

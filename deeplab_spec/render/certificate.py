@@ -47,11 +47,12 @@ def _apart(left: str, right: str) -> str:
 def _body(certificate: Certificate) -> Iterator[str]:
     if certificate.another_network:
         return
+    seen: set[str] = set()
     for level, verdict in certificate.levels.items():
         clauses = [clause for clause in certificate.clauses if clause.level == level]
         first = _first(certificate, level, verdict)
         yield f"  {level:<10}{len(clauses):>3} clauses  {_WORDS[verdict]}{first}"
-        yield from _findings(certificate, clauses)
+        yield from _findings(certificate, clauses, seen)
         yield from _undecided(clauses)
 
 
@@ -61,12 +62,18 @@ def _first(certificate: Certificate, level: str, verdict: Verdict) -> str:
     return f"     first difference at {first.path}" if shown and first else ""
 
 
-def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord]) -> Iterator[str]:
+def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: set[str]) -> Iterator[str]:
+    """Word findings by choice; of a choice that an earlier level has shown, only how many there are."""
     groups: dict[str, list[FindingRecord]] = {}
     for clause in clauses:
         for finding in clause.findings:
             groups.setdefault(finding.choice or clause.id, []).append(finding)
     for name, findings in groups.items():
+        if name in seen and name in NAMES:
+            places = len({finding.path for finding in findings})
+            yield f"    {name}: the values show it at {places} node{'s' * (places > 1)}"
+            continue
+        seen.add(name)
         yield f"    {_group(certificate, name)} ({len(findings)} finding{'s' * (len(findings) > 1)})"
         shown = findings[:MOST_FINDINGS]
         several = len({case.output_stride for case in certificate.cases}) > 1
@@ -76,8 +83,8 @@ def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord]) -> Iter
             yield f"      {place:<{width}}  {_wrong(finding)}"
         if len(findings) > len(shown):
             yield f"      and {len(findings) - len(shown)} more"
-        for hint in dict.fromkeys(finding.hint for finding in findings if finding.hint):
-            yield f"      hint: {hint}"
+        hints = (finding.hint for finding in findings if finding.hint and f"{name}=" not in finding.hint)
+        yield from (f"      hint: {hint}" for hint in dict.fromkeys(hints))
 
 
 def _group(certificate: Certificate, name: str) -> str:

@@ -4,7 +4,7 @@ Two draws serve two ends (:class:`Draw`): one in which every operation sees valu
 for comparing step by step; one in which rounding is not amplified, for comparing end to end.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -62,7 +62,7 @@ def roles(op: Op) -> dict[str, tuple[int, ...]]:
 
 
 def challenge(
-    network: Network, inputs: Mapping[str, Tensor], draw: Draw, seed: int
+    network: Network, inputs: Mapping[str, Tensor], draw: Draw, seed: int, *, keep: Collection[str] | None = None
 ) -> tuple[dict[str, Tensor], Values]:
     """Draw weights for a network, and run it with them in float64.
 
@@ -75,13 +75,15 @@ def challenge(
         inputs: A float64 tensor by the path of each input.
         draw: What the weights shall be good at.
         seed: Seed of the draw.
+        keep: Paths whose values are wanted; all by default.
 
     Returns:
-        The weights by path and role, and every value of the network by path.
+        The weights by path and role, and the values of the network by path.
     """
     generator = torch.Generator().manual_seed(seed)
     damped = _ends_of_residual_branches(network) if draw is Draw.CONDITIONING else frozenset[str]()
     readers = network.readers()
+    left = {path: len(paths) for path, paths in readers.items()}
     weights: dict[str, Tensor] = {}
     values: Values = dict(inputs)
     for node in network:
@@ -98,6 +100,10 @@ def challenge(
             case _:
                 pass
         values[node.path] = step(node, arriving, weights)
+        for path in node.inputs:
+            left[path] -= 1
+            if keep is not None and not left[path] and path not in keep:
+                del values[path]
     return weights, values
 
 

@@ -122,7 +122,9 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         coverage = [step for step in steps if isinstance(plan.network[step.path].op, Activation)]
         del weights, oracle
     tick("drawing weights that do not amplify rounding")
-    weights, oracle = challenge(plan.network, named, Draw.CONDITIONING, plan.request.seed + 1)
+    weights, oracle = challenge(
+        plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep={node.path for node in plan.network.outputs}
+    )
     loaded.load(weights)
     first = next((step for step in steps if step.error is not None and not step.error <= step.allowed), None)
     ends = _ends(loaded, plan, inputs, oracle, first, tick) if "float64" in dtypes else ()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Final
 
 from deeplab_spec.checks.certificate import Certificate, ClauseRecord, FindingRecord
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict, together
@@ -16,6 +17,12 @@ from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import clauses_of
 
 Progress = Callable[[str, int, int], None]
+
+_ENVIRONMENT: Final = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve other processes
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),  # the C library keeps freed maps, instead of asking for them again
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+}
 
 CRASH_CLAUSE = "OUTPUT-TENSOR"
 """The clause that a candidate fails by ending the process."""
@@ -36,7 +43,7 @@ def run(request: Request, progress: Progress) -> Certificate:
         raise MissingExtraError("certify", "torch")
     reading, writing = os.pipe()
     command = [sys.executable, "-W", "ignore", "-m", "deeplab_spec.judge.worker", str(writing)]
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # threads that spin starve other processes
+    environment = {**_ENVIRONMENT, **os.environ}
     with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], env=environment) as child:
         os.close(writing)
         if child.stdin:

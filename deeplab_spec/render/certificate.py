@@ -70,8 +70,8 @@ def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: s
             groups.setdefault(finding.choice or clause.id, []).append(finding)
     for name, findings in groups.items():
         if name in seen and name in NAMES:
-            places = len({finding.path for finding in findings})
-            yield f"    {name}: the values show it at {places} node{'s' * (places > 1)}"
+            nodes = len({finding.path for finding in findings})
+            yield f"    {name}: the values show it at {nodes} node{'s' * (nodes > 1)}"
             continue
         seen.add(name)
         yield f"    {_group(certificate, name)} ({len(findings)} finding{'s' * (len(findings) > 1)})"

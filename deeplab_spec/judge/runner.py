@@ -20,7 +20,7 @@ Progress = Callable[[str, int, int], None]
 
 _ENVIRONMENT: Final = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve other processes
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),  # the C library keeps freed maps, instead of asking for them again
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the C library keeps freed maps, instead of asking for them again
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
 }
 

@@ -25,6 +25,9 @@ class Aspp(nn.Module):
 
     Source:
         arXiv:1706.05587, section 3.3.
+
+    Clauses:
+        ASPP-BRANCHES, ASPP-CONVS, ASPP-POOL, ASPP-PROJECTION, ASPP-RATES, ASPP-UNITS, VALUES-ASPP.
     """
 
     def __init__(self, table: rows.AsppRows) -> None:

@@ -42,6 +42,9 @@ class Backbone(BackboneModule):
 
     Source:
         arXiv:1802.02611, figure 4 and section 3.2.
+
+    Clauses:
+        EXIT2-RATES, LOW-LEVEL-TAP, STEM-CONVS, VALUES-BACKBONE, XCEPTION-CHANNELS, XCEPTION-LAYERS.
     """
 
     def __init__(self, table: rows.BackboneRows) -> None:

@@ -24,6 +24,9 @@ class Block(nn.Module):
 
     Source:
         arXiv:1802.02611, figure 4.
+
+    Clauses:
+        SKIP-INPUT, SKIP-UNIT, XCEPTION-LAYERS, XCEPTION-STRIDES, XCEPTION-UNSTRIDED-RATE.
     """
 
     def __init__(self, row: rows.Block) -> None:

@@ -22,6 +22,9 @@ class ConvUnit(nn.Module):
 
     Source:
         arXiv:1802.02611, figure 4; each row names its own.
+
+    Clauses:
+        BACKBONE-BIAS, BACKBONE-NORM-EPS, HEAD-BIAS, HEAD-NORM-EPS, STEM-CONVS.
     """
 
     def __init__(self, row: rows.ConvUnit) -> None:

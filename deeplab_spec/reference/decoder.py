@@ -27,6 +27,9 @@ class Decoder(nn.Module):
 
     Source:
         arXiv:1802.02611, figure 2 and section 3.2.
+
+    Clauses:
+        DECODER-CONVS, DECODER-LOW-LEVEL, DECODER-RESIZE, DECODER-UNITS, LOGITS-CONV, VALUES-DECODER.
     """
 
     def __init__(self, table: rows.DecoderRows) -> None:

@@ -66,6 +66,9 @@ class Xception(Backbone):
     Source:
         The document, ``Xception``.
 
+    Clauses:
+        EXIT2-RATES, LOW-LEVEL-TAP, XCEPTION-LAYERS, XCEPTION-UNSTRIDED-RATE.
+
     Raises:
         SpecError: A ValueError, if the output stride is another; it names the allowed ones.
     """
@@ -89,6 +92,9 @@ class Xception(Backbone):
 
         Source:
             The document, ``Xception.EntryFlowBlock``.
+
+        Clauses:
+            SKIP-UNIT, XCEPTION-LAYERS, XCEPTION-STRIDES, XCEPTION-UNSTRIDED-RATE.
         """
 
         def __init__(
@@ -114,6 +120,9 @@ class Xception(Backbone):
 
         Source:
             The document, ``Xception.MiddleFlowBlock``.
+
+        Clauses:
+            SKIP-INPUT, XCEPTION-LAYERS, XCEPTION-RATES.
         """
 
         def __init__(
@@ -142,6 +151,9 @@ class Xception(Backbone):
 
         Source:
             The document, ``Xception.ExitFlowBlock``.
+
+        Clauses:
+            SKIP-UNIT, XCEPTION-LAYERS, XCEPTION-STRIDES, XCEPTION-UNSTRIDED-RATE.
         """
 
         def __init__(
@@ -170,6 +182,9 @@ class DeepLab(DeepLabV3Plus):
 
     Source:
         The document, ``DeepLab``.
+
+    Clauses:
+        DATAFLOW, OUTPUT-RESIZE, OUTPUT-SHAPE, SIZES-ACCEPTED.
 
     Raises:
         BackboneError: A RuntimeError, if the backbone is no BackboneModule.
@@ -201,6 +216,9 @@ class DeepLab(DeepLabV3Plus):
         Source:
             The document, ``DeepLab.ASPP``.
 
+        Clauses:
+            ASPP-BRANCHES, ASPP-CONVS, ASPP-POOL, ASPP-PROJECTION, ASPP-RATES.
+
         Raises:
             SpecError: A ValueError, if the output stride is another; it names the allowed ones.
         """
@@ -230,6 +248,9 @@ class DeepLab(DeepLabV3Plus):
 
         Source:
             The document, ``DeepLab.Decoder``.
+
+        Clauses:
+            DECODER-LOW-LEVEL, DECODER-RESIZE, LOGITS-CONV.
 
         Raises:
             SpecError: A ValueError, if there is no class or no low-level channel.

@@ -97,6 +97,9 @@ class Conv2dLayer(ConvUnit):
     Source:
         The document, ``Conv2dLayer``.
 
+    Clauses:
+        BACKBONE-BIAS, BACKBONE-NORM-EPS, XCEPTION-ACTIVATIONS, XCEPTION-NORMS.
+
     Raises:
         SpecError: If a number is not positive, or stride and dilation both exceed 1 on a
             kernel of more than one tap.
@@ -150,6 +153,9 @@ class SeparableConv2d(SeparableUnit):
     Source:
         The document, ``SeparableConv2d``.
 
+    Clauses:
+        SEPCONV-FACTORS.
+
     Raises:
         SpecError: If a number is not positive, or stride and dilation both exceed 1 on a
             kernel of more than one tap.
@@ -189,6 +195,9 @@ class SeparableConv2dLayer(SeparableConv2d):
     Source:
         The document, ``SeparableConv2dLayer``.
 
+    Clauses:
+        SEPCONV-FACTORS, XCEPTION-ACTIVATIONS, XCEPTION-NORMS.
+
     Raises:
         SpecError: If a number is not positive, or stride and dilation both exceed 1 on a
             kernel of more than one tap.
@@ -211,6 +220,9 @@ class SkipBlock(nn.Module):
 
     Source:
         The document, ``SkipBlock``.
+
+    Clauses:
+        SKIP-INPUT.
     """
 
     def __init__(

@@ -32,6 +32,9 @@ class DeepLabV3Plus(nn.Module):
 
     Source:
         arXiv:1802.02611, figure 2.
+
+    Clauses:
+        DATAFLOW, OUTPUT-RESIZE, OUTPUT-SHAPE, SIZES-ACCEPTED, VALUES-END-TO-END.
     """
 
     def __init__(

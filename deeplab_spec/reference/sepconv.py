@@ -21,6 +21,9 @@ class SeparableUnit(nn.Module):
 
     Source:
         arXiv:1802.02611, section 3.1 and section 3.2, changes (2) and (3).
+
+    Clauses:
+        SEPCONV-FACTORS, XCEPTION-ACTIVATIONS, XCEPTION-NORMS, XCEPTION-PADDING, XCEPTION-RATES.
     """
 
     def __init__(self, row: rows.SeparableUnit) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec import reference
+from deeplab_spec.spec.clauses import CLAUSES
 from tests.registry import COVERED, covers
 
 
@@ -38,6 +39,17 @@ def test_every_public_class_has_a_property_test() -> None:
     assert not without, "public classes without a property test"
     stale = {tests[0] for covered, tests in COVERED.items() if covered not in public}
     assert not stale, "property tests of what is no public class of the reference"
+
+
+def test_every_layer_names_clauses_that_exist() -> None:
+    """A reader of a layer finds the sentences that it makes true."""
+    ids = {clause.id for clause in CLAUSES}
+    layers = [layer for layer in public_classes() if "Source:" in (layer.__doc__ or "")]
+    assert len(layers) > 15
+    for layer in layers:
+        _, _, named = (inspect.getdoc(layer) or "").partition("Clauses:\n    ")
+        names = set(named.partition("\n\n")[0].rstrip(".").split(", "))
+        assert names <= ids, f"{layer.__qualname__} names clauses that do not exist"
 
 
 def test_only_property_tests_cover() -> None:

@@ -88,10 +88,18 @@ def test_every_override_builds_a_network_whose_sizes_fit(base: Variant, name: st
             assert known[graph.tap("logits")] == (7, *size)
 
 
-@pytest.mark.parametrize("base", VARIANTS, ids=lambda variant: variant.name)
-def test_atrous_padding_of_one_is_refused_where_the_paths_meet(base: Variant) -> None:
-    """A rate-2 layer with padding 1 shrinks the map, so that branches of different rates no longer fit."""
-    graph = network(c.choose(base.choices, dict([SHRINKS])))
+def test_atrous_padding_of_one_shrinks_the_map_in_every_layer_of_the_last_block() -> None:
+    """A 3x3 layer of rate 2 with padding 1 loses a pixel on every side: 33, 31, 29, 27."""
+    found = shapes(network(c.choose(TF_RELEASE.choices, dict([SHRINKS]))), (513, 513))
+
+    sides = [found[f"backbone.exit_flow.block2.sepconv{layer}.depthwise.conv"][1] for layer in (1, 2, 3)]
+    assert sides == [31, 29, 27]
+    assert found["output"] == (21, 513, 513)
+
+
+def test_atrous_padding_of_one_cannot_be_where_a_skip_keeps_its_map() -> None:
+    """The source document has rates inside blocks with a skip, so there the sum has two sizes."""
+    graph = network(c.choose(NOTEBOOK.choices, dict([SHRINKS])))
 
     with pytest.raises(GraphError, match=r"one (size|shape)|may be empty"):
         shapes(graph, (513, 513))

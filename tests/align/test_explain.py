@@ -1,0 +1,161 @@
+"""A single decision that is made otherwise is found again, and explains every difference."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deeplab_spec.align.differences import differences
+from deeplab_spec.align.explain import Explanation, explain
+from deeplab_spec.align.match import align
+from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.errors import GraphError
+from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
+from tests.graphs import inserted, narrow_network, narrow_normal, normal, with_op
+
+NOT_HERE = {"width"}
+"""Held narrow in these tests."""
+
+Override = tuple[str, ChoiceValue]
+
+
+def explained(choices: Choices, output_stride: int, candidate: Shaped) -> Explanation:
+    """Explain a candidate, starting from a set of choices."""
+    alignment = align(narrow_normal(choices, output_stride), candidate)
+    return explain(choices, lambda other: narrow_normal(other, output_stride), alignment)
+
+
+def visible(choices: Choices, output_stride: int) -> list[Override]:
+    """Return the single overrides that make another network with a difference."""
+    found = []
+    for name in NAMES:
+        for value in seen_values(name):
+            if name in NOT_HERE or value == getattr(choices, name):
+                continue
+            try:
+                candidate = narrow_normal(choose(choices, {name: value}), output_stride)
+            except GraphError:
+                continue  # maps of two sizes would be added: nobody has this network
+            if differences(align(narrow_normal(choices, output_stride), candidate)):
+                found.append((name, value))
+    return found
+
+
+def refute(choices: Choices, output_stride: int, override: Override) -> str:
+    """Say what is wrong with the explanation of an override; empty if nothing is."""
+    candidate = narrow_normal(choose(choices, dict([override])), output_stride)
+    found = explained(choices, output_stride, candidate)
+    if found.unexplained:
+        return f"{override}: {len(found.unexplained)} differences are left with {dict(found.overrides)}"
+    if len(found.overrides) != 1:
+        return f"{override}: {dict(found.overrides)}"
+    again = narrow_normal(choose(choices, found.overrides), output_stride)
+    return "" if align(again, candidate).price == 0 else f"{override}: {dict(found.overrides)} is another network"
+
+
+EQUIVALENT = {
+    ("notebook", 8): {("exit2_rates", (2, 2)), ("aspp_rates", (12, 24, 36))},
+    ("notebook", 16): {("unstrided_rate", "lost_last")},
+    ("tf-release", 8): {("exit2_rates", (2, 2))},
+    ("tf-release", 16): {("low_level_tap", "block1_or_stem")},
+}
+"""Overrides that are the same network as another one at this output stride: either explains it."""
+
+
+@st.composite
+def overrides(draw: st.DrawFn) -> tuple[Variant, int, Override]:
+    """Draw a visible override of a network with two middle blocks."""
+    variant = draw(st.sampled_from([NOTEBOOK, TF_RELEASE]), label="variant")
+    output_stride = draw(st.sampled_from([8, 16]), label="output stride")
+    choices = replace(variant.choices, middle_blocks=2)
+    override = draw(
+        st.sampled_from(OVERRIDES).filter(lambda item: item[1] != getattr(choices, item[0])), label="override"
+    )
+    return replace(variant, choices=choices), output_stride, override
+
+
+OVERRIDES: list[Override] = [
+    (name, value)
+    for name in NAMES
+    for value in seen_values(name)
+    if name not in NOT_HERE | {"middle_blocks", "atrous_padding", "conv_bias", "entry_blocks"}
+]
+
+
+@settings(max_examples=max(10, settings().max_examples // 3))
+@given(case=overrides())
+def test_a_single_decision_explains_all_that_it_changes(case: tuple[Variant, int, Override]) -> None:
+    """By one decision: itself, or another that is the same network at this output stride."""
+    variant, output_stride, override = case
+    candidate = narrow_normal(choose(variant.choices, dict([override])), output_stride)
+    if differences(align(narrow_normal(variant.choices, output_stride), candidate)):
+        assert refute(variant.choices, output_stride, override) == ""
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("variant", [NOTEBOOK, TF_RELEASE], ids=lambda variant: variant.name)
+def test_every_single_decision_explains_all_that_it_changes(variant: Variant, output_stride: int) -> None:
+    """Every value that was seen, of every choice that a graph shows, at full depth."""
+    found = visible(variant.choices, output_stride)
+    refuted = [refute(variant.choices, output_stride, override) for override in found]
+
+    assert len(found) > 35
+    assert [text for text in refuted if text] == []
+
+
+@pytest.mark.parametrize(("case", "pairs"), EQUIVALENT.items(), ids=str)
+def test_equivalent_decisions_are_the_same_network(case: tuple[str, int], pairs: set[Override]) -> None:
+    """The list of overrides for which another single override is exactly the same normal form."""
+    name, output_stride = case
+    variant = next(variant for variant in VARIANTS if variant.name == name)
+    choices = replace(variant.choices, middle_blocks=1)
+    for override in pairs:
+        wanted = narrow_normal(choose(choices, dict([override])), output_stride)
+        found = explained(choices, output_stride, wanted)
+        assert found.unexplained == ()
+        assert dict(found.overrides) != dict([override])
+        same = narrow_normal(choose(choices, found.overrides), output_stride)
+        assert {node.path: node.op for node in same.network} == {node.path: node.op for node in wanted.network}
+
+
+def test_two_decisions_are_both_found() -> None:
+    """Differences of both are explained, each by its own."""
+    choices = replace(TF_RELEASE.choices, middle_blocks=1)
+    decided: dict[str, ChoiceValue] = {"backbone_norm_eps": 1e-5, "aspp_rates": (12, 24, 36)}
+    found = explained(choices, 16, narrow_normal(choose(choices, decided), 16))
+
+    assert dict(found.overrides) == decided
+    assert found.unexplained == ()
+    assert set(found.choice_of.values()) == set(decided)
+
+
+def test_numbers_that_nobody_has_seen_are_read_off_the_candidate() -> None:
+    """Rates, eps and the count of blocks are open numbers."""
+    choices = replace(TF_RELEASE.choices, middle_blocks=3)
+    for override in (("aspp_rates", (5, 11, 17)), ("head_norm_eps", 0.25), ("middle_blocks", 4), ("middle_blocks", 2)):
+        found = explained(choices, 16, narrow_normal(choose(choices, dict([override])), 16))
+        assert dict(found.overrides) == dict([override])
+        assert found.unexplained == ()
+
+
+def test_what_no_decision_explains_is_left() -> None:
+    """One kernel, one sigmoid: no choice has them; the decision beside them is found all the same."""
+    choices = replace(TF_RELEASE.choices, middle_blocks=1)
+    graph = narrow_network(choose(choices, {"head_norm_eps": 1e-3}), 16)
+    graph = with_op(graph, "decoder.low_level.conv", kernel=(5, 5), padding=(2, 2, 2, 2))
+    found = explained(choices, 16, normal(inserted(graph, "decoder.logits.conv")))
+
+    assert dict(found.overrides) == {"head_norm_eps": 1e-3}
+    left = [(aspect.path, aspect.attribute) for aspect in found.unexplained]
+    assert left == [("decoder.low_level.conv", "kernel"), ("decoder.logits.conv", "node")]
+
+
+def test_nothing_needs_no_explanation() -> None:
+    """Equal networks differ in no decision."""
+    choices = replace(NOTEBOOK.choices, middle_blocks=1)
+    found = explained(choices, 8, narrow_normal(choices, 8))
+
+    assert (dict(found.overrides), dict(found.choice_of), found.unexplained) == ({}, {}, ())

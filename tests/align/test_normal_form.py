@@ -1,0 +1,189 @@
+"""Each known equivalence leaves no difference, and hides none: the same rewrite with one number wrong differs."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from deeplab_spec.align.cost import excess
+from deeplab_spec.align.normal_form import PASSES, normal_form
+from deeplab_spec.align.shaped import Shaped, shaped
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import (
+    Activation,
+    ActivationKind,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    Dropout,
+    GlobalAveragePool,
+    Input,
+    Op,
+    Output,
+    Pad,
+    Resize,
+    ResizeMode,
+)
+from deeplab_spec.spec.variants import VARIANTS, Variant
+from tests.graphs import between, chain, narrow_network, narrow_normal, normal
+
+SIZE = (9, 12)
+C: Any = {"channels_in": 4, "channels_out": 4}
+ATROUS = Conv2d(**C, kernel=(3, 3), rate=(2, 2), padding=(2, 2, 2, 2))
+BARE = replace(ATROUS, padding=(0, 0, 0, 0))
+NORM = BatchNorm(channels=4, eps=1e-3, momentum=0.1)
+BORDER = Pad(margins=(2, 2, 2, 2))
+LEAKY = Activation(kind=ActivationKind.LEAKY_RELU, slope=0.1)
+RELU = Activation()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrite:
+    """One network written in two ways, and nearly the second way.
+
+    Attributes:
+        plain: The first way.
+        equal: The second way: the same function.
+        wrong: Ways that look like the second and are other functions.
+    """
+
+    plain: tuple[Op, ...]
+    equal: tuple[Op, ...]
+    wrong: tuple[tuple[Op, ...], ...]
+
+
+STRIDED = Conv2d(**C, kernel=(3, 3), stride=(2, 2), padding="same")
+
+REWRITES = {
+    "a border put into the convolution": Rewrite(
+        plain=(ATROUS,),
+        equal=(BORDER, BARE),
+        wrong=(
+            (replace(BORDER, margins=(2, 2, 2, 1)), replace(BARE, padding=(0, 0, 0, 0))),
+            (replace(BORDER, value=1.0), BARE),
+            (replace(BORDER, mode="reflect"), BARE),
+            (BORDER, ATROUS),
+            (BORDER, RELU, BARE),
+        ),
+    ),
+    "a border in two parts": Rewrite(
+        plain=(ATROUS,),
+        equal=(Pad(margins=(1, 2, 0, 2)), replace(ATROUS, padding=(1, 0, 2, 0))),
+        wrong=((Pad(margins=(1, 2, 0, 2)), replace(ATROUS, padding=(1, 0, 2, 1))),),
+    ),
+    "dropout": Rewrite(
+        plain=(NORM, RELU),
+        equal=(Dropout(probability=0.5), NORM, Dropout(probability=0.1), RELU, Dropout(probability=0.9)),
+        wrong=((Dropout(probability=0.5), NORM), (NORM, Dropout(probability=0.1), LEAKY)),
+    ),
+    "the rate of a single tap": Rewrite(
+        plain=(Conv2d(**C),),
+        equal=(Conv2d(**C, rate=(4, 7)),),
+        wrong=((Conv2d(**C, stride=(2, 2)),), (Conv2d(**C, kernel=(3, 1), rate=(4, 1), padding=(4, 4, 0, 0)),)),
+    ),
+    "the rate along a single tap": Rewrite(
+        plain=(Conv2d(**C, kernel=(3, 1), rate=(2, 1), padding=(2, 2, 0, 0)),),
+        equal=(Conv2d(**C, kernel=(3, 1), rate=(2, 5), padding=(2, 2, 0, 0)),),
+        wrong=((Conv2d(**C, kernel=(3, 1), rate=(3, 5), padding=(3, 3, 0, 0)),),),
+    ),
+    "a ReLU of what is not negative": Rewrite(
+        plain=(NORM, RELU),
+        equal=(NORM, RELU, RELU, LEAKY),
+        wrong=(
+            (NORM, LEAKY),
+            (NORM, LEAKY, RELU),
+            (NORM, RELU, Activation(kind=ActivationKind.RELU6)),
+            (RELU, NORM, RELU),
+        ),
+    ),
+    "the rule of SAME": Rewrite(
+        plain=(STRIDED,),
+        equal=(replace(STRIDED, padding=(1, 1, 0, 1)),),  # nine rows are odd, twelve columns even
+        wrong=((replace(STRIDED, padding=(1, 1, 1, 1)),), (replace(STRIDED, padding=(1, 1, 1, 0)),)),
+    ),
+    "a resize of a single pixel": Rewrite(
+        plain=(GlobalAveragePool(), Resize(align_corners=True, size=SIZE)),
+        equal=(GlobalAveragePool(), Resize(mode=ResizeMode.BICUBIC, align_corners=False, size=SIZE)),
+        wrong=((GlobalAveragePool(), Resize(size=(9, 11))), (Resize(size=SIZE),)),
+    ),
+    "the corners of a nearest resize": Rewrite(
+        plain=(Resize(mode=ResizeMode.NEAREST, align_corners=True, size=(4, 4)),),
+        equal=(Resize(mode=ResizeMode.NEAREST, align_corners=False, size=(4, 4)),),
+        wrong=((Resize(align_corners=True, size=(4, 4)),),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REWRITES)
+def test_an_equal_rewrite_has_no_difference(name: str) -> None:
+    """Whichever of the two is the expected one."""
+    rewrite = REWRITES[name]
+    plain, equal = chain(*rewrite.plain), chain(*rewrite.equal)
+
+    assert between(plain, equal, SIZE) == ()
+    assert between(equal, plain, SIZE) == ()
+
+
+@pytest.mark.parametrize(("name", "number"), [(name, n) for name in REWRITES for n in range(len(REWRITES[name].wrong))])
+def test_a_wrong_rewrite_differs(name: str, number: int) -> None:
+    """What looks like a known equivalence and is none."""
+    rewrite = REWRITES[name]
+    wrong = chain(*rewrite.wrong[number])
+
+    assert between(chain(*rewrite.plain), wrong, SIZE) != ()
+    assert between(wrong, chain(*rewrite.equal), SIZE) != ()
+
+
+def test_what_no_output_needs_is_no_difference() -> None:
+    """A head that is trained and then not returned."""
+    plain = chain(NORM, RELU)
+    dead = Network(nodes=(*plain.nodes[:-1], Node(path="dead", op=NORM, inputs=("n1",)), plain.nodes[-1]))
+
+    assert between(plain, dead, SIZE) == ()
+    assert len(normal(dead, SIZE).network) == len(plain)
+
+
+def test_a_border_that_something_else_reads_stays() -> None:
+    """Only the convolution can take it in; the other reader still sees the border."""
+    nodes = (
+        Node(path="x", op=Input(channels=4)),
+        Node(path="pad", op=BORDER, inputs=("x",)),
+        Node(path="conv", op=replace(ATROUS, padding=(2, 2, 2, 2)), inputs=("pad",)),
+        Node(path="join", op=Concat(), inputs=("pad", "conv")),
+        Node(path="y", op=Output(name=""), inputs=("join",)),
+    )
+
+    assert "pad" in normal(Network(nodes=nodes), SIZE).network
+
+
+def test_a_tap_on_a_node_without_effect_moves_to_what_it_is() -> None:
+    """The value is the same; its name stays."""
+    graph = replace(chain(NORM, Dropout(probability=0.5)), taps=(("features", "n2"),))
+
+    assert normal(graph, SIZE).network.tap("features") == "n1"
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+def test_the_normal_form_of_a_normal_form_is_itself(variant: Variant) -> None:
+    """Nothing is left to take out."""
+    once = narrow_normal(variant.choices, 16)
+
+    assert normal_form(once).network == once.network
+
+
+@pytest.mark.parametrize("rewrite", PASSES, ids=lambda rewrite: rewrite.__name__)
+def test_passes_keep_the_shapes_of_values(rewrite: Any) -> None:
+    """A pass may take nodes out, never change what a value is."""
+    before = shaped(narrow_network(VARIANTS[1].choices, 16), (65, 66))
+    after: Shaped = rewrite(before)
+
+    for node in after.network:
+        assert after.shapes[node.path] == before.shapes[node.path]
+    assert {node.path for node in after.network} <= {node.path for node in before.network}
+
+
+def test_excess_is_what_padding_adds_beyond_keeping_the_map() -> None:
+    """So a wrong rate with the padding that belongs to it is one fault."""
+    assert excess(ATROUS) == excess(replace(ATROUS, rate=(3, 3), padding=(3, 3, 3, 3))) == (0, 0, 0, 0)
+    assert excess(replace(ATROUS, padding=(1, 2, 3, 4))) == (-1, 0, 1, 2)
+    assert excess(STRIDED) == (0, 0, 0, 0)

@@ -1,0 +1,162 @@
+"""Another network is told so in one sentence; a deviating one is not called another."""
+
+import pytest
+import torch
+from hypothesis import example, given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from deeplab_spec.align.kinship import stranger
+from deeplab_spec.align.match import align
+from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.capture.module import capture
+from deeplab_spec.errors import GraphError
+from deeplab_spec.graph.ops import Activation, Conv2d
+from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, seen_values
+from deeplab_spec.spec.variants import TF_RELEASE, VARIANTS, Variant
+from tests.graphs import chain, narrow_normal, normal, normal_capture
+from tests.strategies import cases
+
+
+def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Return a normalised convolution."""
+    layer = nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(channels_out))
+
+
+class Bottleneck(nn.Module):
+    """A block of a ResNet."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            conv(channels, channels // 2, 1),
+            nn.ReLU(),
+            conv(channels // 2, channels // 2),
+            nn.ReLU(),
+            conv(channels // 2, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block to its input."""
+        return torch.relu(self.body(x) + x)
+
+
+class Inverted(nn.Module):
+    """A block of a MobileNet."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        wide = 2 * channels
+        self.body = nn.Sequential(
+            conv(channels, wide, 1), nn.ReLU6(), conv(wide, wide, groups=wide), nn.ReLU6(), conv(wide, channels, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the block to its input."""
+        return x + self.body(x)
+
+
+class Segmenter(nn.Module):
+    """A backbone and a classifier, resized to the image."""
+
+    def __init__(self, *layers: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(*layers)
+        self.classifier = nn.Conv2d(channels, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits."""
+        return nn.functional.interpolate(self.classifier(self.backbone(x)), size=x.shape[2:], mode="bilinear")
+
+
+def resnet() -> nn.Module:
+    """Return a network like a ResNet."""
+    blocks = [Bottleneck(8) for _ in range(16)]
+    return Segmenter(conv(3, 8, 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1), *blocks, channels=8)
+
+
+def mobilenet() -> nn.Module:
+    """Return a network like a MobileNet."""
+    return Segmenter(conv(3, 8, 3, 2), nn.ReLU6(), *(Inverted(8) for _ in range(16)), channels=8)
+
+
+def plain() -> nn.Module:
+    """Return a network without anything special."""
+    return Segmenter(*(conv(3 if number == 0 else 8, 8) for number in range(10)), channels=8)
+
+
+@pytest.mark.parametrize(
+    ("module", "evidence"),
+    [
+        (resnet, "its backbone is a ResNet (7x7 stem, max pooling, no depthwise convolution)"),
+        (mobilenet, "its backbone is no Xception (its usual activation is relu6; 16 depthwise convolutions)"),
+        (plain, "its backbone is no Xception (no depthwise convolution)"),
+    ],
+    ids=["resnet", "mobilenet", "plain"],
+)
+def test_another_network_is_told_so_with_the_evidence(module: type[nn.Module], evidence: str) -> None:
+    """Whatever variant it is held against."""
+    candidate: Shaped = normal_capture(capture(module(), [torch.zeros(1, 3, 65, 66)]))
+    for variant in VARIANTS:
+        text = stranger(align(narrow_normal(variant.choices, 16, (65, 66)), candidate))
+        assert text is not None
+        assert text.startswith("this is another network: it has no decoder (nothing joins maps of two resolutions); ")
+        assert evidence in text
+        assert "specified convolutions have a counterpart among its" in text
+
+
+def test_a_network_without_convolutions_is_another() -> None:
+    """Nothing can have a counterpart."""
+    expected = narrow_normal(TF_RELEASE.choices, 16)
+    text = stranger(align(expected, normal(chain(Activation(), channels=3))))
+
+    assert text is not None
+    assert "it has no convolution" in text
+
+
+OVERRIDES = [(name, value) for name in NAMES if name != "width" for value in seen_values(name)]
+
+
+@given(case=cases(), override=st.sampled_from(OVERRIDES))
+@example(case=(TF_RELEASE, 16), override=("middle_blocks", 8))
+def test_a_deviating_network_is_kin(case: tuple[Variant, int], override: tuple[str, ChoiceValue]) -> None:
+    """However many nodes a single decision changes: half as many blocks, no decoder, a bias everywhere."""
+    variant, output_stride = case
+    try:
+        candidate = narrow_normal(choose(variant.choices, dict([override])), output_stride)
+    except GraphError:
+        return  # maps of two sizes would be added: nobody has this network
+    assert stranger(align(narrow_normal(variant.choices, output_stride), candidate)) is None
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_a_single_decision_does_not_make_another_network(variant: Variant, output_stride: int) -> None:
+    """Every value that was seen, of every choice."""
+    expected = narrow_normal(variant.choices, output_stride)
+    for override in OVERRIDES:
+        try:
+            candidate = narrow_normal(choose(variant.choices, dict([override])), output_stride)
+        except GraphError:
+            continue
+        assert stranger(align(expected, candidate)) is None, override
+
+
+def test_every_variant_is_kin_of_every_other() -> None:
+    """A notebook that is held against the release deviates; it is no stranger."""
+    for one in VARIANTS:
+        for other in VARIANTS:
+            assert stranger(align(narrow_normal(one.choices, 16), narrow_normal(other.choices, 16))) is None
+
+
+def test_kinship_needs_half_of_the_convolutions() -> None:
+    """Counted on the side that has more."""
+    layers = [Conv2d(channels_in=4, channels_out=4, kernel=(3, 3), padding=(1, 1, 1, 1))] * 8
+    other = [Conv2d(channels_in=4, channels_out=4, kernel=(5, 5), padding=(2, 2, 2, 2))] * 5
+    expected = normal(chain(*layers), (9, 9))
+
+    assert stranger(align(expected, normal(chain(*layers[:4]), (9, 9)))) is None
+    assert stranger(align(expected, normal(chain(*layers[:3]), (9, 9)))) is not None
+    assert stranger(align(expected, normal(chain(*layers[:3], *other), (9, 9)))) is not None

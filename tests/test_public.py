@@ -26,9 +26,6 @@ def test_importing_the_package_and_asking_for_a_graph_loads_no_torch() -> None:
 @pytest.mark.parametrize("name", deeplab_spec.__all__)
 def test_every_public_name_is_found(name: str) -> None:
     """Listed, and there."""
-    home = deeplab_spec._HOMES.get(name)
-    if home and importlib.util.find_spec(home) is None:
-        pytest.skip(f"not run: {home} does not exist")
     if name == "__version__" and not _installed():
         pytest.skip("not run: the package is not installed, so it has no version")
     assert getattr(deeplab_spec, name)

@@ -112,7 +112,9 @@ class _Search:
         """Tell whether a decision changes where something differs, and not more elsewhere."""
         places = {_place(difference.path) for difference in self.first}
         changed = self._edits(*trial)
-        elsewhere = sum(_place(path) not in places for path, fact in changed if fact not in {"after", "inputs"})
+        here = self.alignment.expected.network
+        own = (path for path, fact in changed if fact not in {"after", "inputs"} and path in here)
+        elsewhere = sum(_place(path) not in places for path in own)
         return any(_place(path) in places for path, _ in changed) and elsewhere <= len(self.first)
 
     def left(self, overrides: Mapping[str, ChoiceValue]) -> tuple[Aspect, ...] | None:
@@ -182,13 +184,21 @@ class _Search:
         return frozenset(
             key(difference)
             for difference in self.first
-            if (difference.path, difference.attribute) in changed
-            or (difference.expected == ABSENT and (difference.path, "after") in changed)
+            if not changed.isdisjoint((difference.path, fact) for fact in _facts(difference))
         )
 
 
+def _facts(difference: Aspect) -> tuple[str, ...]:
+    """Return the edits of a node that show as this difference at its path."""
+    if difference.expected == ABSENT:
+        return ("after", "inputs")
+    return (difference.attribute, "node")
+
+
 def _place(path: str) -> str:
-    """Return the block of the backbone, or the part of the head, that a path stands in."""
+    """Return the block, the whole of the middle flow, or the part of the head, that a path stands in."""
+    if path.startswith("backbone.middle_flow"):
+        return "backbone.middle_flow"
     return block_of(path) if path.startswith("backbone") else path.split(".", maxsplit=1)[0]
 
 

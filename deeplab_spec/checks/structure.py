@@ -127,6 +127,8 @@ def check(clause: str) -> Callable[[Evidence], Decision]:
     def decide(evidence: Evidence) -> Decision:
         if evidence.aspects is None:
             return Decision(undecided=evidence.graph_reason)
+        if not evidence.aspects:
+            return Decision(undecided="the aligned graphs have no fact in common")
         mine = evidence.aspects.get(clause, ())
         findings = tuple(_finding(evidence, aspect) for aspect in mine if not aspect.equal)
         return Decision(findings=findings, decisions=len(mine) + 1)  # and that nothing else stands there

@@ -5,7 +5,7 @@ together, as a branch; the branches stand in the order of their sizes, the longe
 before them what they share. So a skip follows the main path, whichever was computed first.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from deeplab_spec.graph.network import Network, Node
@@ -107,21 +107,3 @@ class _Walker:
             ends.append(self.network.nodes[last].path)
             rest &= ~self.masks.ancestors[last]
         return ends
-
-
-def branches_of(network: Network, joint: Node) -> list[Branch]:
-    """Return what each input of a joining node needs alone, in the order of the inputs."""
-    found: list[list[Branch]] = []
-
-    def note(node: Node, branches: list[Branch]) -> list[Branch]:
-        if node.path == joint.path:
-            found.append(list(branches))
-        return by_length(node, branches)
-
-    ordered(network, note)
-    return found[0] if found else []
-
-
-def joints(network: Network, at_least: int) -> Iterable[Node]:
-    """Return the nodes at which so many branches join."""
-    return (node for node in network if len(set(node.inputs)) >= at_least)

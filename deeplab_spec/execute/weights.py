@@ -32,9 +32,6 @@ NEAR_EPS: Final = 10
 LOUD: Final = 12
 """One channel in so many reaches this value, far above 6, where a clipped ReLU shows."""
 
-ABOVE_CLIP: Final = 9.0
-"""Least peak of a wide channel: 6, and an offset of a normalisation."""
-
 FEW: Final = 16
 """So few positions have no statistics of their own."""
 

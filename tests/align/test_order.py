@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import align
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.order import branches_of, by_length, joints, ordered
+from deeplab_spec.align.order import Branch, by_length, ordered
 from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, Input, Output
@@ -115,6 +115,18 @@ def test_several_outputs_are_told_apart_by_name() -> None:
     assert differences(side_by_side(one, swapped, (4, 4)))
 
 
+def branches(graph: Network) -> dict[str, list[Branch]]:
+    """Return the branches that are put in order at every joining node."""
+    found: dict[str, list[Branch]] = {}
+
+    def note(node: Node, arriving: list[Branch]) -> list[Branch]:
+        found[node.path] = list(arriving)
+        return by_length(node, arriving)
+
+    ordered(graph, note)
+    return found
+
+
 def test_branches_are_what_one_input_needs_alone() -> None:
     """A skip of one convolution beside a main path of two, on a shared entry."""
     conv = Conv2d(channels_in=1, channels_out=1)
@@ -123,9 +135,8 @@ def test_branches_are_what_one_input_needs_alone() -> None:
     joint = Node(path="add", op=Add(), inputs=("main2", "skip"))
     graph = Network(nodes=(*nodes, joint, Node(path="y", op=Output(name=""), inputs=("add",))))
 
-    assert branches_of(graph, joint) == [("main1", "main2"), ("skip",)]
+    assert branches(graph) == {"add": [("main1", "main2"), ("skip",)]}
     assert by_length(joint, [("a",), ("b", "c")]) == [("b", "c"), ("a",)]
-    assert [node.path for node in joints(graph, 2)] == ["add"]
     assert [node.path for node in ordered(graph)] == ["x", "entry", "main1", "main2", "skip", "add", "y"]
 
 
@@ -133,7 +144,8 @@ def test_the_pyramid_is_the_only_joint_of_five() -> None:
     """So its branches are matched by trying every order."""
     graph = narrow_network(TF_RELEASE.choices, 16)
 
-    assert [node.path for node in joints(graph, 3)] == ["aspp.concat"]
+    assert [path for path, found in branches(graph).items() if len(found) > 2] == ["aspp.concat"]
+    assert len(branches(graph)["aspp.concat"]) == 5
     assert isinstance(graph["aspp.concat"].op, Concat)
 
 

@@ -1,205 +1,170 @@
-"""Parameters and multiply-adds in closed form: one formula per operator.
+"""What every node and every block of a network costs, at one input size.
 
-Conventions:
-
-* *Parameters* are what a training step changes: weights, biases, scales and offsets of
-  normalisations.
-* *Buffers* are the running mean and variance of a normalisation, two per channel. A
-  framework's counter of batches is none of them.
-* *Folded parameters* are what is left when every normalisation that alone reads a convolution
-  is folded into it: scales and offsets go, and each such convolution has a bias.
-* *Dead biases* are biases of convolutions that only normalisations read: a normalisation
-  subtracts its input's mean, so they change nothing in training.
-* Under the convention ``mac``, one multiplication with its addition in a convolution counts as
-  one, and padding counts as if it were data. A bias, a normalisation, an activation, a sum and
-  a resize count nothing.
-
-A formula says what one operator costs per pixel of some value. Costs of a node and totals of a
-network are sums of the same formulas; a further convention is a further entry of ``FORMULAS``.
+Parameters and the operations of a convention, and beside them, whatever the convention: floating
+point operations (those of the convention ``full``), bytes read and written, bytes kept for the
+backward pass and bytes alive. One image is processed at a time; everything is a whole number, but
+for ``tfprof``, which counts halves.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Final
 
-from deeplab_spec.analysis.sizes import Shape
-from deeplab_spec.errors import GraphError
-from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
+from deeplab_spec.analysis.conventions import MAC, Convention, operator
+from deeplab_spec.analysis.flops import flops
+from deeplab_spec.analysis.memory import live_bytes
+from deeplab_spec.analysis.stored import Sizes, stored_by_node
+from deeplab_spec.analysis.terms import Mode, Surroundings, Terms
+from deeplab_spec.analysis.traffic import BYTES, bytes_kept, bytes_read, bytes_written, kept_values
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Opaque
 
-
-class Convention(StrEnum):
-    """What counts as one operation."""
-
-    MAC = "mac"
-
-
-@dataclass(frozen=True, slots=True)
-class Term:
-    """A part of a node's cost: a count for every pixel of a value.
-
-    Attributes:
-        count: Operations per pixel.
-        pixels_of: Path of the value whose height times width the count is multiplied with.
-    """
-
-    count: int
-    pixels_of: str
-
-
-def multiply_adds(node: Node) -> tuple[Term, ...]:
-    """Return the terms of a node under the convention ``mac``."""
-    if not isinstance(node.op, Conv2d):
-        return ()
-    return (Term(conv_weights(node.op), node.path),)
-
-
-FORMULAS: Final[Mapping[Convention, Callable[[Node], tuple[Term, ...]]]] = {Convention.MAC: multiply_adds}
-
-
-def conv_weights(op: Conv2d) -> int:
-    """Count a convolution's weights, which is also its multiply-adds per output pixel.
-
-    >>> conv_weights(Conv2d(channels_in=728, channels_out=728, kernel=(3, 3), groups=728))
-    6552
-    """
-    return op.kernel[0] * op.kernel[1] * (op.channels_in // op.groups) * op.channels_out
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """What a node, a block or a network stores.
-
-    Attributes:
-        parameters: Trained numbers.
-        buffers: Running statistics.
-        folded: Change of the parameters when normalisations are folded into convolutions.
-        dead_biases: Biases that only a normalisation reads.
-    """
-
-    parameters: int = 0
-    buffers: int = 0
-    folded: int = 0
-    dead_biases: int = 0
-
-    def __add__(self, other: "Sizes") -> "Sizes":
-        return Sizes(
-            self.parameters + other.parameters,
-            self.buffers + other.buffers,
-            self.folded + other.folded,
-            self.dead_biases + other.dead_biases,
-        )
-
-    def times(self, count: int) -> "Sizes":
-        """Return the sizes of so many of these; a negative number takes them away."""
-        return Sizes(count * self.parameters, count * self.buffers, count * self.folded, count * self.dead_biases)
-
-    @property
-    def folded_parameters(self) -> int:
-        """Parameters after every normalisation that can be folded into a convolution was."""
-        return self.parameters + self.folded
-
-
-NOTHING: Final = Sizes()
-
-
-def stored(op: Op, *, before_norm: bool = False, after_conv: bool = False) -> Sizes:
-    """Count what one operator stores.
-
-    Args:
-        op: The operator.
-        before_norm: Whether normalisations alone read the operator's value.
-        after_conv: Whether it is the only reader of a convolution.
-    """
-    match op:
-        case Conv2d():
-            bias = op.channels_out if op.bias else 0
-            return Sizes(
-                parameters=conv_weights(op) + bias,
-                folded=op.channels_out - bias if before_norm else 0,
-                dead_biases=bias if before_norm else 0,
-            )
-        case BatchNorm(channels=channels, affine=affine):
-            parameters = 2 * channels if affine else 0
-            return Sizes(parameters, 2 * channels, -parameters if after_conv else 0)
-        case _:
-            return NOTHING
-
-
-def stored_by_node(network: Network) -> dict[str, Sizes]:
-    """Count what every node stores."""
-    folds = _folds(network)
-    convs = {network[path].inputs[0] for path in folds}
-    return {
-        node.path: stored(node.op, before_norm=node.path in convs, after_conv=node.path in folds) for node in network
-    }
-
-
-def total_stored(network: Network) -> Sizes:
-    """Count what a whole network stores."""
-    sizes = [entry for entry in stored_by_node(network).values() if entry is not NOTHING]
-    return Sizes(
-        parameters=sum(entry.parameters for entry in sizes),
-        buffers=sum(entry.buffers for entry in sizes),
-        folded=sum(entry.folded for entry in sizes),
-        dead_biases=sum(entry.dead_biases for entry in sizes),
-    )
-
-
-def _folds(network: Network) -> set[str]:
-    """Return the normalisations that alone read a convolution."""
-    read_once: dict[str, bool] = {}
-    for node in network:
-        for path in node.inputs:
-            read_once[path] = path not in read_once
-    return {
-        node.path
-        for node in network
-        if isinstance(node.op, BatchNorm)
-        and read_once[node.inputs[0]]
-        and isinstance(network[node.inputs[0]].op, Conv2d)
-    }
+Number = int | float
+Values = Mapping[str, tuple[int, ...]]
+"""Channels, height and width of every value by path; empty for a value that is no map."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a node, a block or a network costs.
+    """What a node, a block or a network costs for one image.
 
     Attributes:
         path: Dotted position.
         sizes: What it stores.
-        operations: What it computes for one image, under the convention asked for.
-        output: Shape of its (last) value.
+        operations: What it computes, under the convention asked for.
+        once: The part of the operations that further images do not add to.
+        flops: What it computes, every operation of every operator.
+        bytes_read: Bytes of values and parameters that it reads.
+        bytes_written: Bytes that it writes.
+        bytes_kept: Bytes that wait for the backward pass.
+        bytes_live: Bytes of values and gradients alive while it runs; of a block, the most.
+        output: Shape of its (last) value; empty if that is no map.
+        operators: How many of each operator it has.
+        skipped: How many operators the convention leaves out with a warning, by name.
     """
 
     path: str
     sizes: Sizes
-    operations: int
-    output: Shape
+    operations: Number
+    once: Number
+    flops: int
+    bytes_read: int
+    bytes_written: int
+    bytes_kept: int
+    bytes_live: int
+    output: tuple[int, ...]
+    operators: Mapping[str, Number]
+    skipped: Mapping[str, int]
+
+    @property
+    def intensity(self) -> float:
+        """Floating point operations per byte read or written; 0 where nothing is moved."""
+        moved = self.bytes_read + self.bytes_written
+        return self.flops / moved if moved else 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Return the cost of both, at the other's output."""
+        return replace(
+            other,
+            path=self.path,
+            sizes=self.sizes + other.sizes,
+            operations=self.operations + other.operations,
+            once=self.once + other.once,
+            flops=self.flops + other.flops,
+            bytes_read=self.bytes_read + other.bytes_read,
+            bytes_written=self.bytes_written + other.bytes_written,
+            bytes_kept=self.bytes_kept + other.bytes_kept,
+            bytes_live=max(self.bytes_live, other.bytes_live),
+            operators=_sum(self.operators, other.operators),
+            skipped={path: int(count) for path, count in _sum(self.skipped, other.skipped).items()},
+        )
+
+
+def _sum(mine: Mapping[str, Number], yours: Mapping[str, Number]) -> dict[str, Number]:
+    return {name: mine.get(name, 0) + yours.get(name, 0) for name in dict.fromkeys([*mine, *yours])}
 
 
 def node_costs(
-    network: Network, shapes: Mapping[str, Shape], convention: Convention = Convention.MAC
+    network: Network, shapes: Values, convention: Convention = MAC, mode: Mode = Mode.FORWARD
 ) -> tuple[Cost, ...]:
     """Count every node.
+
+    An opaque operation, and one whose value or input is no map, counts nothing but what it
+    stores, and is among the skipped.
 
     Args:
         network: The graph.
         shapes: Shape of every value, by path.
         convention: What counts as one operation.
+        mode: Whether an evaluation or a training step is counted.
+
+    Raises:
+        SpecError: If the convention cannot count the mode.
     """
+    convention.require(mode)
+    channels = {path: shape[0] if shape else 0 for path, shape in shapes.items()}
+    around = Surroundings(network, channels)
     sizes = stored_by_node(network)
-    formula = FORMULAS[convention]
+    bytes_of = {path: BYTES * _elements(shape) for path, shape in shapes.items()}
+    alive = live_bytes(network, bytes_of, around, mode)
+    kept = kept_values(network.nodes, around)
     costs = []
     for node in network:
-        operations = sum(term.count * _pixels(shapes[term.pixels_of]) for term in formula(node))
-        costs.append(Cost(path=node.path, sizes=sizes[node.path], operations=operations, output=shapes[node.path]))
+        known = not isinstance(node.op, Opaque) and all(shapes[path] for path in (node.path, *node.inputs))
+        if known:
+            terms = convention.formula(node, around, mode)
+            counted = exact(evaluate(terms, shapes), convention.divisor)
+            once = exact(sum(term.count for term in terms if term.once), convention.divisor)
+            full = evaluate(flops(node, around, mode), shapes)
+            read = evaluate(bytes_read(node, around, mode), shapes)
+            written = evaluate(bytes_written(node, around, mode), shapes)
+            waiting = evaluate(bytes_kept(node, around, kept), shapes)
+            skipped = convention.skipped(node)
+        else:
+            counted = once = full = read = written = waiting = 0
+            skipped = operator(node)
+        costs.append(
+            Cost(
+                path=node.path,
+                sizes=sizes[node.path],
+                operations=counted,
+                once=once,
+                flops=full,
+                bytes_read=read,
+                bytes_written=written,
+                bytes_kept=waiting,
+                bytes_live=alive[node.path],
+                output=shapes[node.path],
+                operators={operator(node): counted} if counted else {},
+                skipped={skipped: 1} if skipped else {},
+            )
+        )
     return tuple(costs)
 
 
-def _pixels(shape: Shape) -> int:
-    return shape[1] * shape[2]
+def evaluate(terms: Terms, shapes: Values) -> int:
+    """Return the sum of terms at known shapes."""
+    total = 0
+    for term in terms:
+        pixels = 1
+        if term.pixels_of is not None:
+            _, height, width = shapes[term.pixels_of]
+            down, across = term.tile
+            pixels = -(-height // down) * down * -(-width // across) * across
+        total += term.count * pixels
+    return total
+
+
+def exact(count: int, divisor: int) -> Number:
+    """Return a count of parts as a number of operations: an integer where it is one.
+
+    >>> exact(10, 2), exact(11, 2)
+    (5, 5.5)
+    """
+    return count // divisor if count % divisor == 0 else count / divisor
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    return shape[0] * shape[1] * shape[2] if shape else 0
 
 
 def block_of(path: str) -> str:
@@ -221,22 +186,14 @@ def block_costs(costs: tuple[Cost, ...]) -> tuple[Cost, ...]:
     blocks: dict[str, Cost] = {}
     for cost in costs:
         path = block_of(cost.path)
-        before = blocks.get(path)
-        blocks[path] = replace(
-            cost,
-            path=path,
-            sizes=before.sizes + cost.sizes if before else cost.sizes,
-            operations=before.operations + cost.operations if before else cost.operations,
-        )
+        blocks[path] = blocks[path] + cost if path in blocks else replace(cost, path=path)
     return tuple(blocks.values())
 
 
-def classifier_per_class(op: Op) -> Conv2d:
-    """Return the part of a classifier that one class costs.
-
-    Raises:
-        GraphError: If it is not a convolution without groups, whose cost is not linear in the classes.
-    """
-    if not isinstance(op, Conv2d) or op.groups > 1:
-        raise GraphError("classifier", "must be a convolution without groups", op)
-    return replace(op, channels_out=1)
+def total_cost(costs: tuple[Cost, ...]) -> Cost:
+    """Add up the costs of a whole network."""
+    first, *others = costs
+    total = replace(first, path="total")
+    for cost in others:
+        total += cost
+    return total

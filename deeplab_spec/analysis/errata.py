@@ -48,5 +48,6 @@ def effects(erratum: Erratum, size: Pair = (513, 513), classes: int = DEFAULT_CL
         ours = Evaluator(network(NOTEBOOK.choices, stride, classes))(*size)
         theirs = Evaluator(network(corrected, stride, classes))(*size)
         parameters = ours.sizes.parameters - theirs.sizes.parameters
-        found.append(Effect(output_stride=stride, parameters=parameters, macs=ours.operations - theirs.operations))
+        macs = int(ours.operations - theirs.operations)
+        found.append(Effect(output_stride=stride, parameters=parameters, macs=macs))
     return tuple(found)

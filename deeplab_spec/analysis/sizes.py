@@ -127,6 +127,26 @@ def shapes(network: Network, sizes: Pair | Mapping[str, Pair]) -> dict[str, Shap
     return found
 
 
+def channels_of(network: Network) -> dict[str, int]:
+    """Return the channels of every value, which follow from the graph alone.
+
+    Raises:
+        GraphError: If an operation is opaque.
+    """
+    found: dict[str, int] = {}
+    for node in network:
+        match node.op:
+            case Input(channels=channels) | Conv2d(channels_out=channels):
+                found[node.path] = channels
+            case Concat():
+                found[node.path] = sum(found[path] for path in node.inputs)
+            case Opaque(target=target):
+                raise GraphError(node.path, "the size of an opaque operation is not known", target)
+            case _:
+                found[node.path] = found[node.inputs[0]]
+    return found
+
+
 def _shape(node: Node, inputs: list[Shape]) -> Shape:
     channels, height, width = inputs[0]
     match node.op:

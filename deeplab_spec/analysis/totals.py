@@ -1,23 +1,20 @@
 """Totals of a network for any input size and number of classes, in microseconds.
 
 A network is compiled once: the sides of its values are expressions of the input's sides (a
-handful of distinct ones, however many nodes there are), and the formulas of
-:mod:`deeplab_spec.analysis.costs` become one coefficient per expression. An evaluation then
-computes the expressions and one short sum. Everything is an integer.
+handful of distinct ones, however many nodes there are), and the terms of a convention become one
+coefficient per expression. An evaluation then computes the expressions and one short sum. The
+formulas are those of :mod:`deeplab_spec.analysis.costs`, for any convention and mode.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from deeplab_spec.analysis.costs import (
-    FORMULAS,
-    Convention,
-    Sizes,
-    classifier_per_class,
-    stored,
-    total_stored,
-)
+from deeplab_spec.analysis.conventions import MAC, Convention
+from deeplab_spec.analysis.costs import Number, exact
 from deeplab_spec.analysis.sizes import SideRule, side_rules
+from deeplab_spec.analysis.stored import Sizes, total_stored
+from deeplab_spec.analysis.terms import UNTILED, Mode, Surroundings, merged
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, GlobalAveragePool, Input, Opaque, Pad, Pair, Pool, Resize
@@ -33,10 +30,25 @@ class Totals:
     Attributes:
         sizes: What it stores.
         operations: What it computes for one image, under the evaluator's convention.
+        once: The part of the operations that further images do not add to.
     """
 
     sizes: Sizes
-    operations: int
+    operations: Number
+    once: Number = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """A side rounded up to a multiple."""
+
+    pixels: int
+
+    def __call__(self, size: int) -> int:
+        return -(-size // self.pixels) * self.pixels
+
+
+_Rule = SideRule | _Tile
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +56,7 @@ class _Step:
     """One expression: a rule applied to another expression, or a fixed number of pixels."""
 
     path: str
-    rule: SideRule | None
+    rule: _Rule | None
     operand: int
 
 
@@ -61,15 +73,15 @@ class _Axis:
     inputs: int
     steps: list[_Step] = field(default_factory=list)
     equal: list[tuple[str, int, int]] = field(default_factory=list)
-    known: dict[tuple[SideRule | None, int], int] = field(default_factory=dict)
+    known: dict[tuple[_Rule | None, int], int] = field(default_factory=dict)
 
-    def apply(self, path: str, rule: SideRule, operand: int) -> int:
+    def apply(self, path: str, rule: _Rule, operand: int) -> int:
         return operand if rule == _SAME_SIZE else self._intern(path, rule, operand)
 
     def fixed(self, path: str, pixels: int) -> int:
         return self._intern(path, None, pixels)
 
-    def _intern(self, path: str, rule: SideRule | None, operand: int) -> int:
+    def _intern(self, path: str, rule: _Rule | None, operand: int) -> int:
         key = (rule, operand)
         if key not in self.known:
             self.known[key] = self.inputs + len(self.steps)
@@ -105,30 +117,59 @@ class Evaluator:
     53554331
     """
 
-    def __init__(self, network: Network, convention: Convention = Convention.MAC) -> None:
+    def __init__(self, network: Network, convention: Convention = MAC, mode: Mode = Mode.FORWARD) -> None:
         """Compile a network.
 
         Raises:
             GraphError: If an operation is opaque, so that sizes after it are not known.
+            SpecError: If the convention cannot count the mode.
         """
+        convention.require(mode)
+        self._network = network
+        self._convention = convention
+        self._mode = mode
         self._inputs = tuple(node.path for node in network.inputs)
         self._axes = (_Axis(len(self._inputs)), _Axis(len(self._inputs)))
-        places = self._compile(network)
-        formula = FORMULAS[convention]
-        sums: dict[Pair, int] = {}
-        for node in network:
-            for term in formula(node):
-                place = places[term.pixels_of]
-                sums[place] = sums.get(place, 0) + term.count
-        self._terms = tuple((*place, count) for place, count in sums.items())
+        self._places = self._compile(network)
+        self._one = tuple(axis.fixed("one", 1) for axis in self._axes)
+        self._terms, self._once = self._counted(network)
         self._sizes = total_stored(network)
-        self._classes = 0
-        if CLASSIFIER in network:
-            per_class = classifier_per_class(network[CLASSIFIER].op)
-            self._classes = network[CLASSIFIER].op.channels_out  # type: ignore[union-attr]  # a convolution, as above
-            self._sizes_per_class = stored(per_class)
-            one = Node(path=CLASSIFIER, op=per_class)
-            self._terms_per_class = tuple((*places[term.pixels_of], term.count) for term in formula(one))
+        classifier = network[CLASSIFIER].op if CLASSIFIER in network else None
+        self._classes = classifier.channels_out if isinstance(classifier, Conv2d) else 0
+
+    def _counted(self, network: Network) -> tuple[dict[Pair, int], int]:
+        """Return the counts by the expressions of their height and width, and what is counted once."""
+        around = Surroundings(network)
+        formula, mode = self._convention.formula, self._mode
+        sums: dict[Pair, int] = {}
+        once = 0
+        for (path, tile, single), count in merged(
+            term for node in network for term in formula(node, around, mode)
+        ).items():
+            if single:
+                once += count
+            else:
+                place = self._place(path, tile)
+                sums[place] = sums.get(place, 0) + count
+        return sums, once
+
+    def _place(self, path: str | None, tile: Pair) -> Pair:
+        if path is None:
+            return (self._one[0], self._one[1])
+        row, column = self._places[path]
+        if tile == UNTILED:
+            return (row, column)
+        down, across = self._axes
+        return (down.apply(path, _Tile(tile[0]), row), across.apply(path, _Tile(tile[1]), column))
+
+    @cached_property
+    def _per_class(self) -> tuple[dict[Pair, int], int, Sizes]:
+        """What one more class adds: every formula is linear in the channels of the logits."""
+        more = with_classes(self._network, self._classes + 1)
+        terms, once = self._counted(more)
+        added = {place: count - self._terms.get(place, 0) for place, count in terms.items()}
+        sizes = total_stored(more) + self._sizes.times(-1)
+        return {place: count for place, count in added.items() if count}, once - self._once, sizes
 
     def _compile(self, network: Network) -> dict[str, Pair]:
         """Return the expressions of both sides of every value."""
@@ -186,13 +227,34 @@ class Evaluator:
             raise GraphError("input", "height and width must be 1 or more", pairs)
         heights = self._axes[0].evaluate(tuple(pair[0] for pair in pairs))
         widths = self._axes[1].evaluate(tuple(pair[1] for pair in pairs))
-        operations = sum(count * heights[row] * widths[column] for row, column, count in self._terms)
-        if classes is None or classes == self._classes:
-            return Totals(sizes=self._sizes, operations=operations)
-        if not self._classes:
-            raise GraphError(CLASSIFIER, "must be in a network whose classes change", classes)
-        if classes < 1:
-            raise GraphError("classes", "must be 1 or more", classes)
-        more = classes - self._classes
-        operations += more * sum(count * heights[row] * widths[column] for row, column, count in self._terms_per_class)
-        return Totals(sizes=self._sizes + self._sizes_per_class.times(more), operations=operations)
+        counted = self._once + _sum(self._terms, heights, widths)
+        once, stored = self._once, self._sizes
+        if classes is not None and classes != self._classes:
+            if not self._classes:
+                raise GraphError(CLASSIFIER, "must be in a network whose classes change", classes)
+            if classes < 1:
+                raise GraphError("classes", "must be 1 or more", classes)
+            more = classes - self._classes
+            terms, once_more, stored_more = self._per_class
+            counted += more * (once_more + _sum(terms, heights, widths))
+            once += more * once_more
+            stored += stored_more.times(more)
+        parts = self._convention.divisor
+        return Totals(sizes=stored, operations=exact(counted, parts), once=exact(once, parts))
+
+
+def _sum(terms: Mapping[Pair, int], heights: list[int], widths: list[int]) -> int:
+    return sum(count * heights[row] * widths[column] for (row, column), count in terms.items())
+
+
+def with_classes(network: Network, classes: int) -> Network:
+    """Return the network with another number of classes.
+
+    Raises:
+        GraphError: If the classifier is no convolution without groups, so that a class has no cost of its own.
+    """
+    op = network[CLASSIFIER].op
+    if not isinstance(op, Conv2d) or op.groups > 1:
+        raise GraphError("classifier", "must be a convolution without groups", op)
+    changed = replace(network[CLASSIFIER], op=replace(op, channels_out=classes))
+    return network.with_nodes(changed if node.path == CLASSIFIER else node for node in network)

@@ -1,10 +1,12 @@
 """The options that commands share, and how their values are read and completed."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
@@ -94,6 +96,21 @@ def read_subject(name: str, choose: list[str] | None, output_stride: int, size: 
         size=read_size(size),
         classes=classes,
     )
+
+
+def read_scales(text: str) -> tuple[Fraction, ...]:
+    """Read scales with commas between.
+
+    Raises:
+        SpecError: If one is not a positive number.
+
+    >>> read_scales("0.5,1")
+    (Fraction(1, 2), Fraction(1, 1))
+    """
+    try:
+        return Protocol(scales=tuple(Fraction(part.strip()) for part in text.split(","))).scales
+    except (ValueError, ZeroDivisionError) as error:
+        raise SpecError("--scales", "must be positive numbers with commas between", text) from error
 
 
 DEFAULT_VARIANT = NOTEBOOK.name

@@ -5,61 +5,26 @@ its meaning or goes.
 """
 
 import json
-from fractions import Fraction
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from deeplab_spec.analysis.costs import Convention, Cost, Sizes, block_costs, node_costs
 from deeplab_spec.analysis.errata import effects
-from deeplab_spec.analysis.receptive_field import ReceptiveField, receptive_fields
 from deeplab_spec.analysis.sizes import Shape, shapes
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.graph.network import Node
-from deeplab_spec.graph.ops import Input, Output, kind
+from deeplab_spec.graph.ops import kind
 from deeplab_spec.spec.choices import as_json, plain, written
 from deeplab_spec.spec.clauses import CLAUSES, Clause
 from deeplab_spec.spec.errata import ERRATA, Erratum
 from deeplab_spec.spec.variants import NOTEBOOK, Variant
 
 SCHEMA_VERSION: Final = 1
-Number = int | float
 Json = dict[str, Any]
 
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FieldModel(_Model):
-    """A receptive field, vertical first; in input pixels."""
-
-    extent: tuple[Number, Number]
-    step: tuple[Number, Number]
-    offset: tuple[Number, Number]
-    whole_image: bool
-    exact: bool
-
-
-class CostModel(_Model):
-    """What a block or a node costs."""
-
-    path: str
-    parameters: int
-    buffers: int
-    macs: int
-    output: Shape
-    receptive_field: FieldModel
-
-
-class TotalModel(_Model):
-    """What the network costs; ``macs`` is the total under the document's convention."""
-
-    parameters: int
-    buffers: int
-    macs: int
-    folded_parameters: int
-    dead_biases: int
 
 
 class _SubjectModel(_Model):
@@ -69,16 +34,6 @@ class _SubjectModel(_Model):
     output_stride: int
     size: tuple[int, int]
     classes: int
-
-
-class CountDocument(_SubjectModel):
-    """The document of ``count --json``; ``nodes`` is there with ``--by node`` only."""
-
-    convention: Convention
-    mode: Literal["forward"] = "forward"
-    total: TotalModel
-    blocks: tuple[CostModel, ...]
-    nodes: tuple[CostModel, ...] | None = None
 
 
 class NodeModel(_Model):
@@ -140,42 +95,6 @@ class ClausesDocument(_Model):
     errata: tuple[ErratumModel, ...]
 
 
-def count_document(subject: Subject, *, by_node: bool = False) -> CountDocument:
-    """Count one network.
-
-    Args:
-        subject: The network and its input.
-        by_node: Whether to list nodes too.
-
-    Raises:
-        GraphError: If the choices do not fit together at this size.
-    """
-    graph = subject.network()
-    known = shapes(graph, subject.size)
-    fields = receptive_fields(graph, subject.size)
-    nodes = node_costs(graph, known)
-    last = {block.path: node.path for node in nodes for block in block_costs((node,))}
-    blocks = tuple(
-        _cost(block, fields[last[block.path]])
-        for block in block_costs(nodes)
-        if not isinstance(graph[last[block.path]].op, Input | Output)
-    )
-    sizes = sum((node.sizes for node in nodes), Sizes())
-    return CountDocument(
-        **_subject(subject),
-        convention=Convention.MAC,
-        total=TotalModel(
-            parameters=sizes.parameters,
-            buffers=sizes.buffers,
-            macs=sum(node.operations for node in nodes),
-            folded_parameters=sizes.folded_parameters,
-            dead_biases=sizes.dead_biases,
-        ),
-        blocks=blocks,
-        nodes=tuple(_cost(node, fields[node.path]) for node in nodes) if by_node else None,
-    )
-
-
 def show_document(subject: Subject) -> ShowDocument:
     """Return the whole graph of one network.
 
@@ -204,8 +123,8 @@ def clauses_document(variant: Variant | None) -> ClausesDocument:
 
 
 def to_json(document: BaseModel) -> str:
-    """Return a document as text."""
-    return document.model_dump_json(indent=2, exclude_none=isinstance(document, CountDocument))
+    """Return a document as text, without the list of nodes where none was asked for."""
+    return document.model_dump_json(indent=2, exclude={"nodes"} if getattr(document, "nodes", ()) is None else None)
 
 
 def to_schema(document: type[BaseModel]) -> str:
@@ -221,32 +140,6 @@ def _subject(subject: Subject) -> Json:
         "size": subject.size,
         "classes": subject.classes,
     }
-
-
-def _cost(cost: Cost, field: ReceptiveField) -> CostModel:
-    return CostModel(
-        path=cost.path,
-        parameters=cost.sizes.parameters,
-        buffers=cost.sizes.buffers,
-        macs=cost.operations,
-        output=cost.output,
-        receptive_field=_field(field),
-    )
-
-
-def _field(field: ReceptiveField) -> FieldModel:
-    vertical, horizontal = field.axes
-    return FieldModel(
-        extent=(_number(vertical.extent), _number(horizontal.extent)),
-        step=(_number(vertical.step), _number(horizontal.step)),
-        offset=(_number(vertical.offset), _number(horizontal.offset)),
-        whole_image=vertical.whole,
-        exact=vertical.exact and horizontal.exact,
-    )
-
-
-def _number(value: Fraction) -> Number:
-    return int(value) if value.denominator == 1 else float(value)
 
 
 def _node(node: Node, output: Shape) -> NodeModel:

@@ -1,4 +1,4 @@
-"""What ``show``, ``count`` and ``clauses`` say, as tables and text."""
+"""What ``show`` and ``clauses`` say, as tables and text."""
 
 import textwrap
 
@@ -6,16 +6,13 @@ from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.render.documents import (
     ClauseModel,
     ClausesDocument,
-    CostModel,
-    CountDocument,
     EffectModel,
     ErratumModel,
-    FieldModel,
     choice_text,
 )
 from deeplab_spec.render.markdown import markdown
 from deeplab_spec.render.outline import Row
-from deeplab_spec.render.table import Grid, integer, shape, share
+from deeplab_spec.render.table import Grid, shape
 
 WIDTH = 100
 _INDENT = "    "
@@ -45,64 +42,6 @@ def show_summary(subject: Subject) -> str:
     """Return the lines below what ``show`` shows."""
     taps = ", ".join(f"{name} = {path}" for name, path in subject.network().taps[:3])
     return f"{subject.title}: {subject.variant.title}\ntaps: {taps}"
-
-
-def count_grid(document: CountDocument) -> Grid:
-    """Return the table of ``count``, by node where the document has nodes."""
-    if document.nodes is not None:
-        return _node_grid(document, document.nodes)
-    total = document.total
-    body = tuple(
-        (
-            block.path,
-            shape(block.output),
-            integer(block.parameters),
-            share(block.parameters, total.parameters),
-            integer(block.macs),
-            share(block.macs, total.macs),
-            field_text(block.receptive_field),
-        )
-        for block in document.blocks
-    )
-    last = ("total", "", integer(total.parameters), "100.0", integer(total.macs), "100.0", "")
-    return Grid(
-        headers=("path", "output", "parameters", "%", "MACs", "%", "field"),
-        rows=(*body, last),
-        right=frozenset({2, 3, 4, 5, 6}),
-        total=True,
-    )
-
-
-def _node_grid(document: CountDocument, nodes: tuple[CostModel, ...]) -> Grid:
-    body = tuple((node.path, shape(node.output), integer(node.parameters), integer(node.macs)) for node in nodes)
-    last = ("total", "", integer(document.total.parameters), integer(document.total.macs))
-    return Grid(
-        headers=("path", "output", "parameters", "MACs"), rows=(*body, last), right=frozenset({2, 3}), total=True
-    )
-
-
-def field_text(field: FieldModel) -> str:
-    """Write the extent of a receptive field.
-
-    >>> field_text(FieldModel(extent=(19, 19), step=(4, 4), offset=(-9, -9), whole_image=False, exact=True))
-    '19'
-    """
-    if field.whole_image:
-        return "image"
-    down, across = (f"{extent:g}" for extent in field.extent)
-    text = down if down == across else f"{down}x{across}"
-    return text if field.exact else f"<={text}"
-
-
-def count_summary(document: CountDocument) -> str:
-    """Return the line below the table of ``count``."""
-    total = document.total
-    return (
-        f"{integer(total.parameters)} parameters (of which {integer(total.dead_biases)} dead biases), "
-        f"{integer(total.buffers)} running statistics, "
-        f"{integer(total.folded_parameters)} parameters with normalisations folded; "
-        f"{integer(total.macs)} multiply-adds of convolutions per image"
-    )
 
 
 def clauses_text(document: ClausesDocument) -> str:

@@ -55,12 +55,21 @@ def integer(value: int) -> str:
     return f"{value:,}"
 
 
-def share(value: int, total: int) -> str:
+def number(value: float) -> str:
+    """Write a count, which may be of halves, with its thousands apart.
+
+    >>> number(65972773424), number(1234.5)
+    ('65,972,773,424', '1,234.5')
+    """
+    return f"{value:,}"
+
+
+def share(value: float, total: float) -> str:
     """Write a part of a total in percent."""
     return f"{100 * value / total:.1f}" if total else "-"
 
 
-def shape(value: tuple[int, int, int]) -> str:
+def shape(value: tuple[int, ...]) -> str:
     """Write a shape.
 
     >>> shape((2048, 33, 33))

@@ -11,7 +11,8 @@ import pytest
 from deeplab_spec.cli import output
 from deeplab_spec.cli.app import main
 from deeplab_spec.cli.options import complete_choice, complete_variant, read_size
-from deeplab_spec.render.documents import ClausesDocument, CountDocument, ShowDocument
+from deeplab_spec.render.count_documents import CountDocument
+from deeplab_spec.render.documents import ClausesDocument, ShowDocument
 from deeplab_spec.spec.choices import NAMES
 from deeplab_spec.spec.clauses import CLAUSES
 

@@ -8,12 +8,11 @@ from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Conv2d
+from deeplab_spec.render.count_documents import CountDocument, count_document
 from deeplab_spec.render.documents import (
     ClausesDocument,
-    CountDocument,
     ShowDocument,
     clauses_document,
-    count_document,
     show_document,
     to_json,
     to_schema,
@@ -34,8 +33,9 @@ def test_count_has_the_fields_of_its_contract() -> None:
     data = json.loads(to_json(count_document(subject())))
 
     assert list(data) == [
-        *("schema_version", "variant", "choices", "output_stride", "size", "classes"),
-        *("convention", "mode", "total", "blocks"),
+        *("schema_version", "target", "variant", "choices", "output_stride", "size", "classes"),
+        *("convention", "mode", "scales", "flip", "total", "blocks"),
+        *("published", "prediction", "notes"),
     ]
     assert (data["schema_version"], data["variant"], data["convention"], data["mode"]) == (
         1,
@@ -48,8 +48,18 @@ def test_count_has_the_fields_of_its_contract() -> None:
         "parameters": 53_559_805,
         "buffers": 187_856,
         "macs": 65_972_773_424,
+        "flops": 132_708_264_200,
+        "bytes_read": 2_482_680_052,
+        "bytes_written": 2_158_768_040,
+        "bytes_kept": 1_447_660_204,
+        "bytes_live": 87_700_748,
+        "intensity": 28.592,
+        "trainable": 53_559_805,
         "folded_parameters": 53_371_949,
         "dead_biases": 93_928,
+        "peak_bytes": 302_691_392,
+        "operators": {"conv": 65_972_773_424},
+        "skipped": {},
     }
     block = next(entry for entry in data["blocks"] if entry["path"] == "backbone.entry_flow.block1")
     assert block["output"] == [128, 129, 129]

@@ -6,8 +6,9 @@ import pytest
 from rich.console import Console
 
 from deeplab_spec.analysis.subject import Subject
-from deeplab_spec.render import reports
-from deeplab_spec.render.documents import FieldModel, clauses_document, count_document
+from deeplab_spec.render import counts, reports
+from deeplab_spec.render.count_documents import FieldModel, count_document
+from deeplab_spec.render.documents import clauses_document
 from deeplab_spec.render.markdown import markdown
 from deeplab_spec.render.outline import outline
 from deeplab_spec.render.table import Grid, plain
@@ -27,8 +28,8 @@ def test_tables_fit_100_columns(variant: Variant, output_stride: int) -> None:
     subject = Subject(variant=variant, choices=variant.choices, output_stride=output_stride)
     grids = [
         reports.show_grid(outline(subject)),
-        reports.count_grid(count_document(subject)),
-        reports.count_grid(count_document(subject, by_node=True)),
+        counts.count_grid(count_document(subject)),
+        counts.count_grid(count_document(subject, by_node=True)),
     ]
     for grid in grids:
         assert max(map(len, plain(grid).splitlines())) <= WIDE
@@ -63,7 +64,7 @@ def test_show_has_the_blocks_of_any_choice_in_the_order_of_the_graph(override: s
 
 def test_a_drawn_table_has_the_cells_of_the_plain_one() -> None:
     """A terminal and a pipe show the same numbers."""
-    grid = reports.count_grid(count_document(Subject(variant=NOTEBOOK, choices=NOTEBOOK.choices)))
+    grid = counts.count_grid(count_document(Subject(variant=NOTEBOOK, choices=NOTEBOOK.choices)))
     stream = io.StringIO()
     Console(file=stream, width=WIDE).print(drawn(grid))
     cells = [line.split() for line in stream.getvalue().splitlines() if line.strip(" \u2500")]
@@ -100,4 +101,4 @@ def test_a_field_says_whether_it_is_exact(extent: tuple[float, float], whole: bo
     """A bound must not be read as a size."""
     field = FieldModel(extent=extent, step=(1, 1), offset=(0, 0), whole_image=whole, exact=exact)
 
-    assert reports.field_text(field) == text
+    assert counts.field_text(field) == text

@@ -1,0 +1,250 @@
+"""Conventions: what counts as one operation, as records.
+
+``mac`` and ``full`` are this specification's own. The others are those of tools, and each is
+reconciled with its tool, node by node, in the tests. ``tfprof`` is a reconstruction of how the
+paper's published figures were counted, not a fact: its three constants were chosen after seeing
+the residuals.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+from deeplab_spec.analysis.flops import flops
+from deeplab_spec.analysis.stored import conv_weights
+from deeplab_spec.analysis.terms import UNTILED, Mode, Surroundings, Term, Terms
+from deeplab_spec.errors import SpecError
+from deeplab_spec.graph.network import Node, Source
+from deeplab_spec.graph.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    Dropout,
+    GlobalAveragePool,
+    Input,
+    Opaque,
+    Pad,
+    Pool,
+    Resize,
+    ResizeMode,
+    kind,
+)
+from deeplab_spec.spec.network import CLASSIFIER
+from deeplab_spec.spec.sources import paper
+
+Formula = Callable[[Node, Surroundings, Mode], Terms]
+BOTH: Final = (Mode.FORWARD, Mode.TRAIN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Convention:
+    """What counts as one operation.
+
+    Attributes:
+        name: Its name on the command line.
+        title: What it counts, in a sentence.
+        unit: What one count is, in the plural.
+        formula: The terms of a node.
+        modes: What it can count.
+        divisor: Its counts are in parts of this size of one operation.
+        skipped: What of a node it meets and leaves out with a warning, by the name that its tool
+            gives the operator; empty if it leaves out nothing.
+        source: Where it is described.
+    """
+
+    name: str
+    title: str
+    unit: str
+    formula: Formula
+    modes: tuple[Mode, ...] = BOTH
+    divisor: int = 1
+    skipped: Callable[[Node], str]
+    source: Source
+
+    def require(self, mode: Mode) -> None:
+        """Refuse a mode that the convention cannot count.
+
+        Raises:
+            SpecError: If it cannot.
+        """
+        if mode not in self.modes:
+            able = ", ".join(entry.name for entry in CONVENTIONS if mode in entry.modes)
+            raise SpecError("convention", f"{self.name} counts no backward pass; {mode.value} needs one of {able}", "")
+
+
+def multiply_adds(node: Node, around: Surroundings, mode: Mode) -> Terms:
+    """Return the multiply-adds of convolutions; in training those of both gradients too."""
+    if not isinstance(node.op, Conv2d):
+        return ()
+    passes = 1 if mode is Mode.FORWARD else 2 + (node.inputs[0] in around.learning)
+    return (Term(passes * conv_weights(node.op), node.path),)
+
+
+def torch_flops(node: Node, around: Surroundings, mode: Mode) -> Terms:
+    """Return what torch's ``FlopCounterMode`` counts: every multiply-add of a convolution is two."""
+    return tuple(Term(2 * term.count, term.pixels_of) for term in multiply_adds(node, around, mode))
+
+
+def undivided_weight_gradients(node: Node) -> Terms:
+    """Return what ``FlopCounterMode`` counts too many where it does not divide by the groups.
+
+    The versions that do so take the weight gradient of a grouped convolution for that of one
+    without groups. ``tests/capture/test_counters.py`` finds out which the installed one is.
+    """
+    if not isinstance(node.op, Conv2d) or node.op.groups == 1:
+        return ()
+    return (Term(2 * (node.op.groups - 1) * conv_weights(node.op), node.path),)
+
+
+def fvcore_flops(node: Node, around: Surroundings, mode: Mode) -> Terms:
+    """Return what fvcore's ``FlopCountAnalysis`` counts of a module in evaluation."""
+    del mode
+    match node.op:
+        case Conv2d() as op:
+            return (Term(conv_weights(op), node.path),)
+        case BatchNorm(channels=channels, affine=affine):
+            return (Term((1 + affine) * channels, node.path),)
+        case Resize(mode=ResizeMode.BILINEAR):
+            return (around.elements(node.path, 4),)
+        case Resize(mode=ResizeMode.NEAREST):
+            return (around.elements(node.path),)
+        case GlobalAveragePool():
+            return (around.elements(node.inputs[0]),)
+        case _:
+            return ()
+
+
+def fvcore_skips(node: Node) -> str:
+    """Return the operator that fvcore warns about and does not count."""
+    match node.op:
+        case Add():
+            return "aten::add"
+        case Pool() | Resize(mode=ResizeMode.BICUBIC):
+            return f"aten::{operator(node)}"
+        case Activation(kind=kind) if kind is not ActivationKind.RELU:
+            return f"aten::{operator(node)}"
+        case _:
+            return opaque(node)
+
+
+def tfprof_halves(node: Node, around: Surroundings, mode: Mode) -> Terms:
+    """Return what TensorFlow's profiler is thought to have counted, in halves.
+
+    An atrous convolution of more than one tap runs on a map that is padded to a multiple of its
+    rate; weights are read once; sums, the pooled map, the biases of the logits and the two
+    operations that scale the image count a half per element.
+    """
+    del mode
+    match node.op:
+        case Conv2d() as op:
+            tile = op.rate if prod(op.kernel) > 1 else UNTILED
+            weights = conv_weights(op)
+            once = Term((2 if op.depthwise else 5) * weights, once=True)
+            computed = (Term(2 * weights, node.path, tile), once)
+            bias = node.path == CLASSIFIER and op.bias
+            return (*computed, around.elements(node.path)) if bias else computed
+        case Add():
+            return (around.elements(node.path),)
+        case GlobalAveragePool():
+            return (around.elements(node.inputs[0]),)
+        case Input():
+            return (around.elements(node.path, 2),)
+        case _:
+            return ()
+
+
+def opaque(node: Node) -> str:
+    """Return the name of an operation that no formula knows."""
+    return node.op.target if isinstance(node.op, Opaque) else ""
+
+
+def operator(node: Node) -> str:
+    """Name a node's operator as PyTorch and fvcore do.
+
+    >>> operator(Node(path="decoder.resize", op=Resize()))
+    'upsample_bilinear2d'
+    """
+    match node.op:
+        case Resize(mode=mode):
+            return f"upsample_{mode.value}2d"
+        case Pool(kind=pool):
+            return {"max": "max_pool2d", "average": "avg_pool2d"}[pool.value]
+        case Activation(kind=activation):
+            return "hardtanh" if activation is ActivationKind.RELU6 else activation.value
+        case Opaque(target=target):
+            return target
+        case op:
+            return _OPERATORS.get(type(op), kind(op).lower())
+
+
+_OPERATORS: Final[dict[type, str]] = {
+    Conv2d: "conv",
+    BatchNorm: "batch_norm",
+    Concat: "cat",
+    GlobalAveragePool: "adaptive_avg_pool2d",
+    Pad: "constant_pad_nd",
+    Dropout: "dropout",
+}
+
+_KIT: Final = Source(work="this specification", place="analysis/flops.py")
+
+MAC: Final = Convention(
+    name="mac",
+    title="multiply-adds of convolutions; one multiplication with its addition is one, padding counts as data",
+    unit="multiply-adds",
+    formula=multiply_adds,
+    skipped=opaque,
+    source=_KIT,
+)
+FULL: Final = Convention(
+    name="full",
+    title="every arithmetic operation of every operator, forward and backward",
+    unit="operations",
+    formula=flops,
+    skipped=opaque,
+    source=_KIT,
+)
+FVCORE: Final = Convention(
+    name="fvcore",
+    title="fvcore's FlopCountAnalysis: a multiply-add is one, a normalisation two per element, a bilinear resize four",
+    unit="fvcore flops",
+    formula=fvcore_flops,
+    modes=(Mode.FORWARD,),
+    skipped=fvcore_skips,
+    source=Source(work="fvcore 0.1.5", place="nn/flop_count.py and nn/jit_handles.py"),
+)
+TORCH: Final = Convention(
+    name="torch",
+    title="torch's FlopCounterMode: a multiply-add of a convolution is two, all else nothing",
+    unit="FLOPs",
+    formula=torch_flops,
+    skipped=opaque,
+    source=Source(work="torch 2.13", place="utils/flop_counter.py"),
+)
+TFPROF: Final = Convention(
+    name="tfprof",
+    title="the published figures' multiply-adds, reconstructed: atrous convolutions run on padded maps",
+    unit="multiply-adds",
+    formula=tfprof_halves,
+    modes=(Mode.FORWARD,),
+    divisor=2,
+    skipped=opaque,
+    source=paper("table 5"),
+)
+CONVENTIONS: Final = (MAC, FULL, FVCORE, TORCH, TFPROF)
+
+
+def convention(name: str) -> Convention:
+    """Return the convention of a name.
+
+    Raises:
+        SpecError: If there is none.
+    """
+    for candidate in CONVENTIONS:
+        if candidate.name == name:
+            return candidate
+    raise SpecError("convention", f"must be one of {', '.join(entry.name for entry in CONVENTIONS)}", name)

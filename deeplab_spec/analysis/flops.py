@@ -1,0 +1,122 @@
+"""Floating-point operations of every operator, forward and backward: the convention ``full``.
+
+Every multiplication, addition, subtraction, division, comparison, root and exponential of the
+plain formula counts as one:
+
+* a convolution costs twice its multiply-adds, and one per output element for a bias;
+* a normalisation in evaluation scales and shifts (2 per element) by what it first makes of its
+  four vectors (5 per channel); in training it sums, takes differences, squares and sums again (6
+  per element) and keeps its running statistics (14 per channel);
+* a bilinear resize is four products and three sums per output element, a bicubic one sixteen and
+  fifteen; a nearest one only moves values, as do concatenation and padding;
+* backward, a convolution costs its multiply-adds twice over again for the gradient of its weights,
+  and again for that of its input, unless no parameter stands before it;
+* where several operations read one value, its gradients are added up.
+"""
+
+from collections.abc import Mapping
+from math import prod
+from typing import Final
+
+from deeplab_spec.analysis.stored import conv_weights
+from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms
+from deeplab_spec.graph.network import Node
+from deeplab_spec.graph.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    BatchNorm,
+    Conv2d,
+    Dropout,
+    GlobalAveragePool,
+    Pool,
+    PoolKind,
+    Resize,
+    ResizeMode,
+)
+
+# fmt: off
+ACTIVATIONS: Final[Mapping[ActivationKind, tuple[int, int]]] = {
+    # Operations per element, forward and backward.
+    ActivationKind.RELU: (1, 1),         # max(x, 0)
+    ActivationKind.RELU6: (2, 2),        # min(max(x, 0), 6)
+    ActivationKind.LEAKY_RELU: (2, 2),   # a comparison and a product
+    ActivationKind.ELU: (3, 3),          # a comparison, exp and - 1
+    ActivationKind.SIGMOID: (4, 3),      # 1 / (1 + exp(-x)); y (1 - y) dy
+    ActivationKind.TANH: (1, 3),         # (1 - y y) dy
+    ActivationKind.SILU: (5, 7),         # x sigmoid(x); (s + y (1 - s)) dy, s afresh
+    ActivationKind.GELU: (5, 9),         # x / 2 (1 + erf(x / sqrt 2)); its density is an exponential more
+    ActivationKind.HARDSIGMOID: (4, 2),  # min(max(x + 3, 0), 6) / 6
+    ActivationKind.HARDSWISH: (5, 5),    # x hardsigmoid(x)
+}
+RESIZES: Final[Mapping[ResizeMode, tuple[int, int]]] = {
+    # Operations per output element, forward and backward.
+    ResizeMode.NEAREST: (0, 1),
+    ResizeMode.BILINEAR: (7, 8),
+    ResizeMode.BICUBIC: (31, 32),
+}
+# fmt: on
+
+
+def flops(node: Node, around: Surroundings, mode: Mode) -> Terms:
+    """Return what a node computes: one evaluation, or a training step's two passes."""
+    if mode is Mode.FORWARD:
+        return forward(node, around, mode)
+    return (*forward(node, around, mode), *backward(node, around))
+
+
+def forward(node: Node, around: Surroundings, mode: Mode) -> Terms:
+    """Return what a node computes in the forward pass of a mode."""
+    path = node.path
+    match node.op:
+        case Conv2d() as op:
+            return (Term(2 * conv_weights(op) + (op.channels_out if op.bias else 0), path),)
+        case BatchNorm(channels=channels, affine=affine):
+            per_element, per_channel = (2, 2) if mode is Mode.FORWARD else (6, 11)
+            return (Term(per_element * channels, path), Term((per_channel + 3 * affine) * channels))
+        case Activation(kind=kind):
+            return (around.elements(path, ACTIVATIONS[kind][0]),)
+        case Add():
+            return (around.elements(path, len(node.inputs) - 1),)
+        case GlobalAveragePool():
+            return (around.elements(node.inputs[0]),)
+        case Pool() as op:
+            return (around.elements(path, prod(op.kernel) - (op.kind is PoolKind.MAX)),)
+        case Resize(mode=kind) if RESIZES[kind][0]:
+            return (around.elements(path, RESIZES[kind][0]),)
+        case Dropout() if mode is Mode.TRAIN:
+            return (around.elements(path, 2),)
+        case _:
+            return ()
+
+
+def backward(node: Node, around: Surroundings) -> Terms:
+    """Return what the backward pass computes for a node, and for the sum of its value's gradients."""
+    if node.path not in around.learning:
+        return ()
+    flows = bool(node.inputs) and node.inputs[0] in around.learning
+    own = _own_backward(node, around, flows=flows)
+    several = around.gradients[node.path] - 1
+    return (*own, around.elements(node.path, several)) if several > 0 else own
+
+
+def _own_backward(node: Node, around: Surroundings, *, flows: bool) -> Terms:
+    path = node.path
+    match node.op:
+        case Conv2d() as op:
+            return (Term((2 + 2 * flows) * conv_weights(op) + (op.channels_out if op.bias else 0), path),)
+        case BatchNorm(channels=channels, affine=affine):
+            # Sums of dy and of dy (x - mean), 4 per element; then a dy + b x + c, 4 more.
+            return (Term((4 + 4 * flows) * channels, path), Term((affine + 8 * flows) * channels))
+        case Activation(kind=kind):
+            return (around.elements(path, ACTIVATIONS[kind][1]),)
+        case GlobalAveragePool():
+            return (around.elements(path),)
+        case Pool() as op:
+            return (around.elements(path, 1 if op.kind is PoolKind.MAX else prod(op.kernel)),)
+        case Resize(mode=kind):
+            return (around.elements(path, RESIZES[kind][1]),)
+        case Dropout():
+            return (around.elements(path),)
+        case _:
+            return ()

@@ -1,0 +1,165 @@
+"""Published multiply-adds of the network, and how far the reconstruction is from each.
+
+The paper's table 5 gives multiply-adds of whole networks in billions, with two decimals. Plain
+multiply-adds of convolutions miss them by up to 14 billion; the convention ``tfprof`` gives them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from deeplab_spec.analysis.conventions import TFPROF, Convention
+from deeplab_spec.analysis.costs import Number
+from deeplab_spec.analysis.protocol import MULTI_SCALE, SINGLE, Protocol, protocol_totals
+from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.analysis.totals import Evaluator
+from deeplab_spec.errors import GraphError, SpecError
+from deeplab_spec.graph.network import Source
+from deeplab_spec.graph.ops import Pair
+from deeplab_spec.spec.choices import NAMES, ChoiceValue, Decoder, choose, seen_values
+from deeplab_spec.spec.network import DEFAULT_CLASSES, network
+from deeplab_spec.spec.sources import paper
+from deeplab_spec.spec.variants import TF_RELEASE, TF_RELEASE_DENSE, Variant
+
+TOLERANCE: Final = 2e-4
+"""Largest relative residual under the reconstruction; two printed decimals are up to 1e-4 of the smallest figure."""
+
+
+_TABLE_5: Final = paper("table 5")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """One row of the table: a network and how it is evaluated.
+
+    Attributes:
+        variant: Dense or separable head.
+        overrides: What is decided otherwise: whether there is a decoder.
+        output_stride: Of the evaluation.
+        protocol: Scales and mirrored images.
+        size: Height and width of the image.
+        classes: Channels of the logits.
+        billions: The published multiply-adds, as printed; None where the value here is a prediction.
+        source: Where it is published.
+    """
+
+    variant: Variant
+    overrides: tuple[tuple[str, ChoiceValue], ...] = ()
+    output_stride: int
+    protocol: Protocol = SINGLE
+    size: Pair = (513, 513)
+    classes: int = DEFAULT_CLASSES
+    billions: str | None = None
+    source: Source = _TABLE_5
+
+    def operations(self, convention: Convention = TFPROF, other: Mapping[str, ChoiceValue] | None = None) -> Number:
+        """Count the configuration under a convention.
+
+        Args:
+            convention: What counts as one.
+            other: Choices decided otherwise on top.
+
+        Raises:
+            GraphError: If the choices do not fit together.
+            SpecError: If a choice cannot have its value.
+        """
+        choices = choose(self.variant.choices, {**dict(self.overrides), **(other or {})})
+        graph = network(choices, self.output_stride, self.classes)
+        return protocol_totals(Evaluator(graph, convention), self.size, self.protocol).operations
+
+    def residual(self, operations: Number) -> float | None:
+        """Return how far a count is from the published figure, relative to it; None if none is published."""
+        return operations / (float(self.billions) * 1e9) - 1 if self.billions else None
+
+
+WITHOUT_DECODER: Final = (("decoder", Decoder.NONE),)
+
+# fmt: off
+PUBLISHED: Final = (
+    Configuration(variant=TF_RELEASE_DENSE, overrides=WITHOUT_DECODER, output_stride=16, billions="68.00"),
+    Configuration(variant=TF_RELEASE_DENSE, overrides=WITHOUT_DECODER, output_stride=8, billions="240.85"),
+    Configuration(variant=TF_RELEASE_DENSE, output_stride=16, billions="89.76"),
+    Configuration(variant=TF_RELEASE_DENSE, output_stride=8, billions="262.59"),
+    Configuration(variant=TF_RELEASE, output_stride=16, billions="54.17"),
+    Configuration(variant=TF_RELEASE, output_stride=8, billions="177.10"),
+)
+_UNPUBLISHED: Final = (
+    Configuration(variant=TF_RELEASE, overrides=WITHOUT_DECODER, output_stride=16),
+    Configuration(variant=TF_RELEASE, overrides=WITHOUT_DECODER, output_stride=8),
+)
+_PROTOCOLS: Final = (SINGLE, Protocol(scales=MULTI_SCALE), Protocol(scales=MULTI_SCALE, flip=True))
+_SIZES: Final = (((512, 512), 21), ((769, 769), 19), ((1024, 2048), 19), ((1025, 2049), 19))
+# fmt: on
+
+
+def configurations() -> Iterator[Configuration]:
+    """Return every configuration of the table: dense and separable, with and without decoder, all protocols."""
+    for row in (*PUBLISHED, *_UNPUBLISHED):
+        for protocol in _PROTOCOLS:
+            billions = row.billions if protocol == SINGLE else None
+            yield _like(row, protocol=protocol, billions=billions)
+
+
+def other_sizes() -> Iterator[Configuration]:
+    """Return predictions for other sizes and numbers of classes, by the same rule."""
+    for row in (*PUBLISHED, *_UNPUBLISHED):
+        for size, classes in _SIZES:
+            yield _like(row, size=size, classes=classes, billions=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misreading:
+    """One choice decided otherwise, and what the published figures say of it.
+
+    Attributes:
+        choice: Name of the choice.
+        value: What it would be.
+        changes: Change of the multiply-adds for every published row; None where the network cannot
+            be built so.
+    """
+
+    choice: str
+    value: ChoiceValue
+    changes: tuple[Number | None, ...]
+
+    def rules_out(self, row: int) -> bool:
+        """Tell whether the published figure of a row rules the reading out."""
+        change = self.changes[row]
+        published = PUBLISHED[row]
+        if change is None:
+            return False
+        residual = published.residual(published.operations() + change)
+        return residual is not None and abs(residual) > TOLERANCE
+
+
+def misreadings() -> Iterator[Misreading]:
+    """Return every single choice decided as it is seen elsewhere, where that changes a published figure."""
+    plain = [row.operations() for row in PUBLISHED]
+    for choice in NAMES:
+        for value in seen_values(choice):
+            changes = tuple(_change(row, choice, value, before) for row, before in zip(PUBLISHED, plain, strict=True))
+            if any(changes):
+                yield Misreading(choice=choice, value=value, changes=changes)
+
+
+def _change(row: Configuration, choice: str, value: ChoiceValue, before: Number) -> Number | None:
+    if choice in dict(row.overrides) or getattr(row.variant.choices, choice) == value:
+        return 0
+    try:
+        return row.operations(other={choice: value}) - before
+    except (GraphError, SpecError):
+        return None
+
+
+def _like(row: Configuration, **changes: object) -> Configuration:
+    return replace(row, **changes)  # type: ignore[arg-type]  # the fields of a configuration
+
+
+def published(subject: Subject, protocol: Protocol = SINGLE) -> Configuration | None:
+    """Return the published row of a network and how it is evaluated, if there is one."""
+    for row in PUBLISHED:
+        choices = choose(row.variant.choices, dict(row.overrides))
+        evaluated = (choices, row.output_stride, row.size, row.classes, row.protocol)
+        if evaluated == (subject.choices, subject.output_stride, subject.size, subject.classes, protocol):
+            return row
+    return None

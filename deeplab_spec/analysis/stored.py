@@ -1,0 +1,121 @@
+"""What a network stores: parameters and running statistics, from its operators alone.
+
+* *Parameters* are what a training step changes: weights, biases, scales and offsets of
+  normalisations.
+* *Buffers* are the running mean and variance of a normalisation, two per channel. A
+  framework's counter of batches is none of them.
+* *Folded parameters* are what is left when every normalisation that alone reads a convolution
+  is folded into it: scales and offsets go, and each such convolution has a bias.
+* *Dead biases* are biases of convolutions that only normalisations read: a normalisation
+  subtracts its input's mean, so they change nothing in training.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
+
+
+def conv_weights(op: Conv2d) -> int:
+    """Count a convolution's weights, which is also its multiply-adds per output pixel.
+
+    >>> conv_weights(Conv2d(channels_in=728, channels_out=728, kernel=(3, 3), groups=728))
+    6552
+    """
+    return op.kernel[0] * op.kernel[1] * (op.channels_in // op.groups) * op.channels_out
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a node, a block or a network stores.
+
+    Attributes:
+        parameters: Trained numbers.
+        buffers: Running statistics.
+        folded: Change of the parameters when normalisations are folded into convolutions.
+        dead_biases: Biases that only a normalisation reads.
+    """
+
+    parameters: int = 0
+    buffers: int = 0
+    folded: int = 0
+    dead_biases: int = 0
+
+    def __add__(self, other: "Sizes") -> "Sizes":
+        return Sizes(
+            self.parameters + other.parameters,
+            self.buffers + other.buffers,
+            self.folded + other.folded,
+            self.dead_biases + other.dead_biases,
+        )
+
+    def times(self, count: int) -> "Sizes":
+        """Return the sizes of so many of these; a negative number takes them away."""
+        return Sizes(count * self.parameters, count * self.buffers, count * self.folded, count * self.dead_biases)
+
+    @property
+    def folded_parameters(self) -> int:
+        """Parameters after every normalisation that can be folded into a convolution was."""
+        return self.parameters + self.folded
+
+
+NOTHING: Final = Sizes()
+
+
+def stored(op: Op, *, before_norm: bool = False, after_conv: bool = False) -> Sizes:
+    """Count what one operator stores.
+
+    Args:
+        op: The operator.
+        before_norm: Whether normalisations alone read the operator's value.
+        after_conv: Whether it is the only reader of a convolution.
+    """
+    match op:
+        case Conv2d():
+            bias = op.channels_out if op.bias else 0
+            return Sizes(
+                parameters=conv_weights(op) + bias,
+                folded=op.channels_out - bias if before_norm else 0,
+                dead_biases=bias if before_norm else 0,
+            )
+        case BatchNorm(channels=channels, affine=affine):
+            parameters = 2 * channels if affine else 0
+            return Sizes(parameters, 2 * channels, -parameters if after_conv else 0)
+        case _:
+            return NOTHING
+
+
+def stored_by_node(network: Network) -> dict[str, Sizes]:
+    """Count what every node stores."""
+    folds = _folds(network)
+    convs = {network[path].inputs[0] for path in folds}
+    return {
+        node.path: stored(node.op, before_norm=node.path in convs, after_conv=node.path in folds) for node in network
+    }
+
+
+def total_stored(network: Network) -> Sizes:
+    """Count what a whole network stores."""
+    sizes = [entry for entry in stored_by_node(network).values() if entry is not NOTHING]
+    return Sizes(
+        parameters=sum(entry.parameters for entry in sizes),
+        buffers=sum(entry.buffers for entry in sizes),
+        folded=sum(entry.folded for entry in sizes),
+        dead_biases=sum(entry.dead_biases for entry in sizes),
+    )
+
+
+def _folds(network: Network) -> set[str]:
+    """Return the normalisations that alone read a convolution."""
+    read_once: dict[str, bool] = {}
+    for node in network:
+        for path in node.inputs:
+            read_once[path] = path not in read_once
+    return {
+        node.path
+        for node in network
+        if isinstance(node.op, BatchNorm)
+        and read_once[node.inputs[0]]
+        and isinstance(network[node.inputs[0]].op, Conv2d)
+    }

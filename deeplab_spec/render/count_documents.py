@@ -1,0 +1,255 @@
+"""The JSON document of ``count``, and how it is made.
+
+``macs`` is what the document's convention counts. The other figures are the same under every
+convention: floating point operations are those of ``full``, bytes are of float32 and one image.
+"""
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from deeplab_spec.analysis.conventions import MAC, TFPROF, TORCH, Convention, undivided_weight_gradients
+from deeplab_spec.analysis.costs import Cost, Number, Values, block_costs, block_of, evaluate, total_cost
+from deeplab_spec.analysis.protocol import SINGLE, Protocol, protocol_costs
+from deeplab_spec.analysis.published import Configuration, published
+from deeplab_spec.analysis.receptive_field import ReceptiveField, receptive_fields
+from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.graph.network import Network
+from deeplab_spec.render.documents import SCHEMA_VERSION, Json
+from deeplab_spec.spec.choices import as_json
+
+ENDS: Final = ("input", "output")
+"""First steps of the paths that are no block but where the network begins and ends."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FieldModel(_Model):
+    """A receptive field, vertical first; in input pixels."""
+
+    extent: tuple[Number, Number]
+    step: tuple[Number, Number]
+    offset: tuple[Number, Number]
+    whole_image: bool
+    exact: bool
+
+
+class FiguresModel(_Model):
+    """What a node, a block or a network costs; ``bytes_live`` is the most that is alive at once."""
+
+    parameters: int
+    buffers: int
+    macs: Number
+    flops: int
+    bytes_read: int
+    bytes_written: int
+    bytes_kept: int
+    bytes_live: int
+    intensity: float
+
+
+class CostModel(FiguresModel):
+    """What a block or a node costs; ``output`` is empty where the value is no map."""
+
+    path: str
+    output: tuple[int, ...]
+    receptive_field: FieldModel | None
+
+
+class TotalModel(FiguresModel):
+    """What the network costs.
+
+    ``peak_bytes`` is ``bytes_live`` with parameters and running statistics; ``operators`` has the
+    total of the convention by operator, and ``skipped`` how many operators it leaves out with a
+    warning. ``trainable`` parameters are all but those that a target has frozen.
+    """
+
+    trainable: int
+    folded_parameters: int
+    dead_biases: int
+    peak_bytes: int
+    operators: dict[str, Number]
+    skipped: dict[str, int]
+
+
+class PublishedModel(_Model):
+    """A published figure in billions, and how far the document's total is from it, relative to it."""
+
+    billions: float
+    residual: float
+    source: str
+
+
+class CountDocument(_Model):
+    """The document of ``count --json``.
+
+    ``nodes`` is there with ``--by node`` only. Of a target, ``variant`` is the published network
+    whose paths its nodes have; null where it is another network, whose nodes keep their own.
+    ``prediction`` says that the convention is one of published figures, but this is none of them.
+    """
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    target: str | None = None
+    variant: str | None
+    choices: Json | None
+    output_stride: int
+    size: tuple[int, int]
+    classes: int
+    convention: str
+    mode: Mode
+    scales: tuple[float, ...]
+    flip: bool
+    total: TotalModel
+    blocks: tuple[CostModel, ...]
+    nodes: tuple[CostModel, ...] | None = None
+    published: PublishedModel | None = None
+    prediction: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def count_document(
+    subject: Subject,
+    *,
+    convention: Convention = MAC,
+    mode: Mode = Mode.FORWARD,
+    protocol: Protocol = SINGLE,
+    by_node: bool = False,
+) -> CountDocument:
+    """Count one network of the specification.
+
+    Args:
+        subject: The network and its input.
+        convention: What counts as one operation.
+        mode: Whether an evaluation or a training step is counted.
+        protocol: Scales and mirrored images.
+        by_node: Whether to list nodes too.
+
+    Raises:
+        GraphError: If the choices do not fit together at this size.
+        SpecError: If the convention cannot count the mode.
+    """
+    graph = subject.network()
+    nodes = protocol_costs(graph, subject.size, protocol, convention, mode)
+    parts = counted(nodes, receptive_fields(graph, subject.size), by_node=by_node)
+    passes = [(graph, shapes(graph, sides)) for sides in protocol.sizes(subject.size)]
+    row = published(subject, protocol) if convention is TFPROF else None
+    return CountDocument(
+        variant=subject.variant.name,
+        choices=as_json(subject.choices),
+        output_stride=subject.output_stride,
+        size=subject.size,
+        classes=subject.classes,
+        convention=convention.name,
+        mode=mode,
+        scales=tuple(map(float, protocol.scales)),
+        flip=protocol.flip,
+        published=_published(row, parts["total"].macs) if row else None,
+        prediction=convention is TFPROF and row is None,
+        notes=torch_fault(convention, mode, passes, protocol.images),
+        **parts,
+    )
+
+
+def _published(row: Configuration, operations: Number) -> PublishedModel | None:
+    residual = row.residual(operations)
+    if row.billions is None or residual is None:
+        return None
+    return PublishedModel(billions=float(row.billions), residual=residual, source=str(row.source))
+
+
+def torch_fault(
+    convention: Convention, mode: Mode, passes: Sequence[tuple[Network, Values]], images: int = 1
+) -> tuple[str, ...]:
+    """Return what the counter of a torch that does not divide weight gradients by the groups says instead.
+
+    Args:
+        convention: What counts as one operation.
+        mode: Whether an evaluation or a training step is counted.
+        passes: The network, and the shapes of its values, in every pass.
+        images: Images per pass.
+    """
+    if convention is not TORCH or mode is not Mode.TRAIN:
+        return ()
+    excess = images * sum(
+        evaluate(undivided_weight_gradients(node), known)
+        for network, known in passes
+        for node in network
+        if known[node.path]
+    )
+    text = "FlopCounterMode of torch 2.13 does not divide the weight gradients of grouped convolutions by their groups"
+    return (f"{text}: it says {excess:,} more",) if excess else ()
+
+
+def counted(
+    nodes: Sequence[Cost],
+    fields: Mapping[str, ReceptiveField],
+    *,
+    by_node: bool = False,
+    trainable: int | None = None,
+) -> Json:
+    """Return the part of a document that costs make.
+
+    Args:
+        nodes: Cost of every node.
+        fields: Receptive fields by path, where they are known.
+        by_node: Whether to list nodes too.
+        trainable: Parameters that are trained; all by default.
+    """
+    blocks = block_costs(tuple(nodes))
+    last = {block_of(node.path): node.path for node in nodes}
+    total = total_cost(tuple(nodes))
+    shown = [block for block in blocks if block.path.split(".")[0] not in ENDS or block.path == "output.resize"]
+    return {
+        "total": TotalModel(
+            **_figures(total),
+            trainable=total.sizes.parameters if trainable is None else trainable,
+            folded_parameters=total.sizes.folded_parameters,
+            dead_biases=total.sizes.dead_biases,
+            peak_bytes=total.bytes_live + 4 * (total.sizes.parameters + total.sizes.buffers),
+            operators=dict(total.operators),
+            skipped=dict(total.skipped),
+        ),
+        "blocks": tuple(_cost(block, fields.get(last[block.path])) for block in shown),
+        "nodes": tuple(_cost(node, fields.get(node.path)) for node in nodes) if by_node else None,
+    }
+
+
+def _figures(cost: Cost) -> Json:
+    return {
+        "parameters": cost.sizes.parameters,
+        "buffers": cost.sizes.buffers,
+        "macs": cost.operations,
+        "flops": cost.flops,
+        "bytes_read": cost.bytes_read,
+        "bytes_written": cost.bytes_written,
+        "bytes_kept": cost.bytes_kept,
+        "bytes_live": cost.bytes_live,
+        "intensity": round(cost.intensity, 3),
+    }
+
+
+def _cost(cost: Cost, field: ReceptiveField | None) -> CostModel:
+    return CostModel(
+        path=cost.path, output=cost.output, receptive_field=_field(field) if field else None, **_figures(cost)
+    )
+
+
+def _field(field: ReceptiveField) -> FieldModel:
+    vertical, horizontal = field.axes
+    return FieldModel(
+        extent=(_number(vertical.extent), _number(horizontal.extent)),
+        step=(_number(vertical.step), _number(horizontal.step)),
+        offset=(_number(vertical.offset), _number(horizontal.offset)),
+        whole_image=vertical.whole,
+        exact=vertical.exact and horizontal.exact,
+    )
+
+
+def _number(value: Fraction) -> Number:
+    return int(value) if value.denominator == 1 else float(value)

@@ -1,0 +1,120 @@
+"""What ``count`` says, as tables and text."""
+
+from collections.abc import Sequence
+
+from deeplab_spec.analysis.conventions import FULL, convention
+from deeplab_spec.render.count_documents import CostModel, CountDocument, FieldModel, TotalModel
+from deeplab_spec.render.table import Grid, integer, number, shape, share
+
+_HEADERS = {"mac": "MACs", "full": "operations", "fvcore": "flops", "torch": "FLOPs", "tfprof": "MACs"}
+_MEGA = 1e6
+
+
+def count_grid(document: CountDocument) -> Grid:
+    """Return the table of ``count``, by node where the document has nodes."""
+    if document.convention == FULL.name:
+        return _full_grid(document.nodes or document.blocks, document.total)
+    if document.nodes is not None:
+        return _node_grid(document, document.nodes)
+    total = document.total
+    body = tuple(
+        (
+            block.path,
+            shape(block.output),
+            integer(block.parameters),
+            share(block.parameters, total.parameters),
+            number(block.macs),
+            share(block.macs, total.macs),
+            field_text(block.receptive_field),
+        )
+        for block in document.blocks
+    )
+    last = ("total", "", integer(total.parameters), "100.0", number(total.macs), "100.0", "")
+    return Grid(
+        headers=("path", "output", "parameters", "%", _HEADERS[document.convention], "%", "field"),
+        rows=(*body, last),
+        right=frozenset({2, 3, 4, 5, 6}),
+        total=True,
+    )
+
+
+def _node_grid(document: CountDocument, nodes: tuple[CostModel, ...]) -> Grid:
+    body = tuple((node.path, shape(node.output), integer(node.parameters), number(node.macs)) for node in nodes)
+    last = ("total", "", integer(document.total.parameters), number(document.total.macs))
+    headers = ("path", "output", "parameters", _HEADERS[document.convention])
+    return Grid(headers=headers, rows=(*body, last), right=frozenset({2, 3}), total=True)
+
+
+def _full_grid(rows: Sequence[CostModel], total: TotalModel) -> Grid:
+    body = (*((row.path, row) for row in rows), ("total", total))
+    return Grid(
+        headers=("path", "parameters", "operations", "read", "written", "kept", "live", "per byte"),
+        rows=tuple(
+            (
+                path,
+                integer(row.parameters),
+                integer(row.flops),
+                *(
+                    f"{count / _MEGA:.1f}"
+                    for count in (row.bytes_read, row.bytes_written, row.bytes_kept, row.bytes_live)
+                ),
+                f"{row.intensity:.2f}",
+            )
+            for path, row in body
+        ),
+        right=frozenset(range(1, 8)),
+        total=True,
+    )
+
+
+def field_text(field: FieldModel | None) -> str:
+    """Write the extent of a receptive field; nothing where it is not known.
+
+    >>> field_text(FieldModel(extent=(19, 19), step=(4, 4), offset=(-9, -9), whole_image=False, exact=True))
+    '19'
+    """
+    if field is None:
+        return ""
+    if field.whole_image:
+        return "image"
+    down, across = (f"{extent:g}" for extent in field.extent)
+    text = down if down == across else f"{down}x{across}"
+    return text if field.exact else f"<={text}"
+
+
+def count_summary(document: CountDocument) -> str:
+    """Return the lines below the table of ``count``."""
+    total = document.total
+    used = convention(document.convention)
+    passes = len(document.scales) * (2 if document.flip else 1)
+    per = "image" if passes == 1 else f"image, in {passes} passes"
+    stored = (
+        f"{integer(total.parameters)} parameters (of which {integer(total.dead_biases)} dead biases), "
+        f"{integer(total.buffers)} running statistics, "
+        f"{integer(total.folded_parameters)} parameters with normalisations folded"
+    )
+    computed = f"{number(total.macs)} = {total.macs / 1e9:.2f} B {used.unit} per {per}, {_MODES[document.mode.value]}"
+    lines = [stored, computed, f"{used.name}: {used.title}", *_provenance(document)]
+    if document.convention == FULL.name:
+        lines.append(
+            f"in MB of float32: {total.bytes_read / _MEGA:,.1f} read, {total.bytes_written / _MEGA:,.1f} written, "
+            f"{total.bytes_kept / _MEGA:,.1f} kept for the backward pass, "
+            f"at most {total.peak_bytes / _MEGA:,.1f} alive at once with all that is stored"
+        )
+    if total.skipped:
+        left_out = ", ".join(f"{name} {count} times" for name, count in total.skipped.items())
+        lines.append(f"left out: {left_out}")
+    return "\n".join([*lines, *document.notes])
+
+
+_MODES = {"forward": "in evaluation", "train": "in a training step"}
+
+
+def _provenance(document: CountDocument) -> list[str]:
+    if document.published:
+        published = document.published
+        residual = f"{100 * published.residual:+.4f} %"
+        return [f"published: {published.billions:.2f} B ({published.source}); residual {residual}"]
+    if document.prediction:
+        return ["a prediction by the same rule: no published value is known"]
+    return []

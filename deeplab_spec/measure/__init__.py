@@ -1,0 +1,1 @@
+"""Measures time: processes, pairs, statistics, profiles."""

@@ -1,0 +1,1 @@
+"""What combines the floors below: counts of targets, benchmarks, the gate, optimized networks."""

@@ -1,0 +1,200 @@
+"""The closed form of every foreign convention against its tool, run for real: no difference at any node."""
+
+import logging
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from deeplab_spec.analysis.conventions import FVCORE, TORCH
+from deeplab_spec.analysis.costs import total_cost
+from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.analysis.terms import Mode, Surroundings
+from deeplab_spec.analysis.totals import Evaluator
+from deeplab_spec.capture.counters import (
+    count_with_fvcore,
+    count_with_torch,
+    weight_gradients_divided_by_groups,
+)
+from deeplab_spec.errors import MissingExtraError
+from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Pool, PoolKind
+from deeplab_spec.reference.network import build
+from deeplab_spec.spec.public import network
+from deeplab_spec.spec.variants import VARIANTS
+from tests.counted import Layer, Layers, Learned, by_node, costs_of, operations
+from tests.graphs import chain
+
+CASES = [(variant.name, stride) for variant in VARIANTS for stride in variant.output_strides]
+BY_CASE = pytest.mark.parametrize(("variant", "output_stride"), CASES)
+DOCUMENT = {
+    16: {
+        "conv": 65_972_773_424,
+        "batch_norm": 336_678_352,
+        "upsample_bilinear2d": 39_146_580,
+        "adaptive_avg_pool2d": 2_230_272,
+        "upsample_nearest2d": 278_784,
+    },
+    8: {
+        "conv": 231_015_045_168,
+        "batch_norm": 898_676_176,
+        "upsample_bilinear2d": 89_740_372,
+        "adaptive_avg_pool2d": 8_652_800,
+        "upsample_nearest2d": 1_081_600,
+    },
+}
+"""What fvcore 0.1.5 once counted of the document's network at 513x513; 20 sums were skipped."""
+SMALL: dict[str, Any] = {"width": 1 / 16}
+SIZE = (65, 50)
+
+
+UNDIVIDED = not weight_gradients_divided_by_groups()
+
+
+def on_meta(*sides: int) -> torch.Tensor:
+    """Return a tensor without values."""
+    return torch.empty(*sides, device="meta")
+
+
+@BY_CASE
+def test_torch_counts_every_node_as_the_closed_form(variant: str, output_stride: int) -> None:
+    """At full width and size; no value is computed on the meta device."""
+    graph = network(variant, output_stride)
+    with torch.device("meta"):
+        layers, module = Layers(graph), build(variant, output_stride)
+
+    counted = count_with_torch(layers, (on_meta(1, 3, 513, 513),), Mode.FORWARD)
+
+    expected = operations(costs_of(graph, (513, 513), TORCH))
+    assert by_node(counted, graph) == expected
+    assert counted.total == sum(expected.values()) == Evaluator(graph, TORCH)(513, 513).operations
+    assert count_with_torch(module, (on_meta(1, 3, 513, 513),), Mode.FORWARD).total == counted.total
+    assert counted.by_operator == {"conv": counted.total}
+    assert not counted.skipped
+
+
+@BY_CASE
+def test_torch_counts_every_convolution_of_a_training_step_as_the_closed_form(variant: str, output_stride: int) -> None:
+    """Each runs alone: where a value has several readers, the tool's backward counts by module are muddled."""
+    graph = network(variant, output_stride)
+    known = shapes(graph, (513, 513))
+    around = Surroundings(graph)
+    expected = operations(costs_of(graph, (513, 513), TORCH, Mode.TRAIN, undivided=UNDIVIDED))
+    counted: dict[object, int] = {}
+    convolutions = [node for node in graph if isinstance(node.op, Conv2d)]
+    for node in convolutions:
+        source = node.inputs[0]
+        key = (node.op, known[source], flows := source in around.learning)
+        if key not in counted:
+            with torch.device("meta"):
+                module = Learned(Layer(node)) if flows else Layer(node)
+            counted[key] = count_with_torch(module, (on_meta(1, *known[source]),), Mode.TRAIN).total
+        assert counted[key] == expected[node.path], node.path
+    assert {path for path, count in expected.items() if count} == {node.path for node in convolutions}
+
+
+@BY_CASE
+def test_torch_counts_a_training_step_as_the_closed_form(variant: str, output_stride: int) -> None:
+    """Forward and backward of a batch of two; what torch counts too many has a closed form of its own."""
+    graph = network(variant, output_stride)
+    with torch.device("meta"):
+        module = build(variant, output_stride)
+
+    counted = count_with_torch(module, (on_meta(2, 3, 513, 513),), Mode.TRAIN)
+
+    expected = total_cost(costs_of(graph, (513, 513), TORCH, Mode.TRAIN, undivided=UNDIVIDED))
+    assert counted.total == 2 * expected.operations
+    plain = 2 * Evaluator(graph, TORCH, Mode.TRAIN)(513, 513).operations
+    assert (counted.total > plain) is UNDIVIDED
+
+
+@BY_CASE
+def test_fvcore_counts_every_node_as_the_closed_form(variant: str, output_stride: int) -> None:
+    """A real forward pass at a small width and size; sums are met, named and not counted."""
+    graph = network(variant, output_stride, 5, SMALL)
+    image = torch.zeros(1, 3, *SIZE)
+
+    counted = count_with_fvcore(Layers(graph), (image,))
+    assembled = count_with_fvcore(build(variant, output_stride, 5, SMALL), (image,))
+
+    costs = costs_of(graph, SIZE, FVCORE)
+    total = total_cost(costs)
+    assert by_node(counted, graph) == operations(costs)
+    for found in (counted, assembled):
+        assert found.total == total.operations == Evaluator(graph, FVCORE)(*SIZE).operations
+        assert found.by_operator == dict(total.operators)
+        assert found.skipped == dict(total.skipped) == {"aten::add": 20}
+    modules = {path: count for path, count in operations(costs).items() if path in assembled.by_module}
+    assert len(modules) > 200
+    assert modules == {path: assembled.by_module[path] for path in modules}
+
+
+@pytest.mark.parametrize("output_stride", sorted(DOCUMENT))
+def test_fvcore_counts_the_documents_network_at_full_size_as_the_closed_form(output_stride: int) -> None:
+    """The figures, the closed form and the tool, run now, are three ways to one number."""
+    counted = count_with_fvcore(build("notebook", output_stride), (torch.zeros(1, 3, 513, 513),))
+
+    total = total_cost(costs_of(network("notebook", output_stride), (513, 513), FVCORE))
+    assert counted.by_operator == dict(total.operators) == DOCUMENT[output_stride]
+    assert counted.total == total.operations == sum(DOCUMENT[output_stride].values())
+    assert counted.skipped == dict(total.skipped) == {"aten::add": 20}
+
+
+FOREIGN = [
+    *(Activation(kind=kind, slope=0.1) for kind in ActivationKind),
+    Pool(kind=PoolKind.MAX, kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1)),
+    Pool(kind=PoolKind.AVERAGE, kernel=(3, 2), stride=(2, 1)),
+    Conv2d(channels_in=4, channels_out=6, kernel=(3, 1), groups=2, bias=True),
+]
+
+
+@pytest.mark.parametrize("op", FOREIGN, ids=lambda op: getattr(op, "kind", "grouped"))
+def test_operators_that_no_variant_has_are_counted_and_skipped_as_fvcore_does(op: Any) -> None:
+    """Other networks have them; what fvcore leaves out is said by its own name."""
+    graph = chain(op)
+    counted = count_with_fvcore(Layers(graph), (torch.zeros(1, 4, 9, 8),))
+
+    total = total_cost(costs_of(graph, (9, 8), FVCORE))
+    assert counted.total == total.operations
+    assert counted.by_operator == dict(total.operators)
+    assert counted.skipped == dict(total.skipped)
+
+
+def test_nothing_is_printed_and_the_module_is_left_as_it_was(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tool's own warnings are part of the answer; modes and gradients are the caller's."""
+    module = build("notebook", 16, 5, {"width": 1 / 32, "middle_blocks": 1})
+    module.aspp.eval()
+    modes = [layer.training for layer in module.modules()]
+    image = torch.zeros(2, 3, 33, 33)
+
+    with caplog.at_level(logging.DEBUG):
+        count_with_fvcore(module, (image,))
+        count_with_torch(module, (image,), Mode.TRAIN)
+
+    assert not caplog.records
+    assert capsys.readouterr() == ("", "")
+    assert [layer.training for layer in module.modules()] == modes
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_in_place_sum_is_skipped_under_the_name_of_a_sum() -> None:
+    """An implementation may add in place; it is the same operator."""
+
+    class Twice(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x + x
+            y += x
+            return y
+
+    counted = count_with_fvcore(Twice(), (torch.zeros(1, 1, 2, 2),))
+    assert (counted.total, counted.skipped) == (0, {"aten::add": 2})
+
+
+def test_missing_fvcore_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, with the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "fvcore.nn", None)
+
+    with pytest.raises(MissingExtraError, match=r"counting with fvcore needs the extra 'counters'"):
+        count_with_fvcore(torch.nn.Identity(), (torch.zeros(1),))

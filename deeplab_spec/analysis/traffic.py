@@ -13,7 +13,7 @@ once, and counts at the node whose value it is.
 
 from typing import Final
 
-from deeplab_spec.analysis.stored import stored
+from deeplab_spec.analysis.stored import conv_weights, stored
 from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms, values_read
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import (
@@ -36,7 +36,7 @@ BYTES: Final = 4
 INDEX_BYTES: Final = 8
 """Of where a maximum was."""
 
-_KEEPS_RESULT: Final = frozenset({ActivationKind.RELU, ActivationKind.SIGMOID, ActivationKind.TANH, ActivationKind.ELU})
+_KEEPS_RESULT: Final = frozenset({ActivationKind.RELU, ActivationKind.SIGMOID, ActivationKind.TANH})
 
 
 def moves_nothing(node: Node, mode: Mode) -> bool:
@@ -127,7 +127,7 @@ def _read_backward(node: Node, around: Surroundings) -> Terms:
     gradient = around.elements(node.path, BYTES)
     match node.op:
         case Conv2d(bias=bias):
-            weights = Term(BYTES * _stored(node)) if flows else Term(0)
+            weights = Term(BYTES * conv_weights(node.op)) if flows else Term(0)
             return (*(gradient,) * (1 + flows + bias), around.elements(node.inputs[0], BYTES), weights)
         case BatchNorm(channels=channels, affine=affine):
             passes = 1 + flows
@@ -135,6 +135,8 @@ def _read_backward(node: Node, around: Surroundings) -> Terms:
             return (*(gradient,) * passes, value, Term((2 + affine) * BYTES * channels))
         case Add() | Concat():
             return ()
+        case Pool():
+            return (gradient, *_mask(node, around))  # of the input, which is kept, only the size is needed
         case _:
             return (gradient, *(around.elements(path, BYTES) for path in keeps(node)), *_mask(node, around))
 

@@ -9,7 +9,16 @@ from deeplab_spec.checks.certificate import Certificate
 from deeplab_spec.checks.verdicts import RunVerdict
 from deeplab_spec.cli import output
 from deeplab_spec.cli.exit_codes import ExitCode
-from deeplab_spec.cli.options import ChooseOption, ClassesOption, OutputOption, SchemaOption, complete_variant
+from deeplab_spec.cli.options import (
+    VARIANT_NAMES,
+    ArgumentOption,
+    ChooseOption,
+    ClassesOption,
+    OutputOption,
+    SchemaOption,
+    complete_variant,
+    read_arguments,
+)
 from deeplab_spec.judge.request import DTYPES, Request, default_variant
 from deeplab_spec.render.certificate import text
 from deeplab_spec.spec.clauses import Level
@@ -21,7 +30,6 @@ _EXIT = {
     RunVerdict.DEVIATES: ExitCode.DIFFERENT,
     RunVerdict.INCONCLUSIVE: ExitCode.UNDECIDED,
 }
-_NAMES = ", ".join(entry.name for entry in VARIANTS)
 
 
 def _complete_target(incomplete: str) -> list[str]:
@@ -46,7 +54,7 @@ def certify(
             "--variant",
             metavar="NAME",
             autocompletion=complete_variant,
-            help=f"The published network that it shall be: {_NAMES}. A reference is by default itself.",
+            help=f"The published network that it shall be: {VARIANT_NAMES}. A reference is by default itself.",
         ),
     ] = None,
     choose: ChooseOption = None,
@@ -59,14 +67,7 @@ def certify(
         typer.Option("--output-stride", metavar="N", help="Judge it at this output stride; repeat for several. [16]"),
     ] = None,
     classes: ClassesOption = DEFAULT_CLASSES,
-    arg: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--arg",
-            metavar="NAME=VALUE",
-            help="Keyword argument of what builds it; {output_stride} and {classes} are filled in.",
-        ),
-    ] = None,
+    arg: ArgumentOption = None,
     level: Annotated[
         list[Level] | None, typer.Option("--level", help="Decide this level only; repeat for several. [all]")
     ] = None,
@@ -94,7 +95,7 @@ def certify(
         target=target,
         variant=variant or default_variant(target),
         overrides=tuple(choose or ()),
-        arguments=_arguments(arg or []),
+        arguments=read_arguments(arg),
         shared_choices=variant is None,
         part=part,
         output_strides=tuple(dict.fromkeys(output_stride or (16,))),
@@ -108,16 +109,6 @@ def certify(
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])
     raise typer.Exit(_EXIT[certificate.verdict])
-
-
-def _arguments(arguments: list[str]) -> dict[str, str]:
-    read = {}
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if not equals or not name.isidentifier():
-            raise typer.BadParameter(f"must be NAME=VALUE, but got {argument!r}", param_hint="--arg")
-        read[name] = value
-    return read
 
 
 def _run(request: Request) -> Certificate:

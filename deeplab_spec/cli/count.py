@@ -1,7 +1,8 @@
 """``deeplab-spec count``: what the network costs."""
 
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,16 +10,21 @@ from deeplab_spec.analysis.conventions import CONVENTIONS, MAC, convention
 from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli import options, output
+from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import (
+    ArgumentOption,
     ChooseOption,
     ClassesOption,
     OutputOption,
     OutputStrideOption,
     SchemaOption,
     SizeOption,
-    VariantOption,
 )
+from deeplab_spec.render.table import Grid
 from deeplab_spec.spec.network import DEFAULT_CLASSES
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 class By(StrEnum):
@@ -37,8 +43,25 @@ _NAMES = ", ".join(entry.name for entry in CONVENTIONS)
 
 
 def count(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TARGET]",
+            help="What builds a network of your own: MODULE:CALLABLE. By default the published network is counted.",
+            show_default=False,
+        ),
+    ] = None,
     *,
-    variant: VariantOption = options.DEFAULT_VARIANT,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME",
+            autocompletion=options.complete_variant,
+            help=f"The published network: {options.VARIANT_NAMES}. Of a target: whose paths its nodes get. "
+            f"[{options.DEFAULT_VARIANT}; of a target, the most alike]",
+        ),
+    ] = None,
     choose: ChooseOption = None,
     output_stride: OutputStrideOption = options.DEFAULT_OUTPUT_STRIDE,
     size: SizeOption = options.DEFAULT_SIZE,
@@ -58,27 +81,74 @@ def count(
     ] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Evaluate the mirrored image too.")] = False,
     by: Annotated[By, typer.Option("--by", help="One row per block, or per operation.")] = By.BLOCK,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="TARGET", help="Put another network beside it: what differs, largest first."),
+    ] = None,
+    arg: ArgumentOption = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="DIR", help="Write the tables of every variant, and the published ones."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Count parameters and operations, and give receptive fields."""
-    from deeplab_spec.render import counts, documents
-    from deeplab_spec.render.count_documents import CountDocument, count_document
+    """Count parameters and operations, and give receptive fields.
+
+    Exit status: with --against 0 where every row is equal, else 1; 3 if a target cannot be built.
+    """
+    from deeplab_spec.render import counts, side_by_side
+    from deeplab_spec.render.count_documents import CountDocument
+    from deeplab_spec.render.documents import to_schema
+    from deeplab_spec.services.count import CountRequest
 
     if json_schema:
-        output.report(documents.to_schema(CountDocument), file)
+        model = side_by_side.SideBySideDocument if against else CountDocument
+        output.report(to_schema(model), file)
         return
-    subject = options.read_subject(variant, choose, output_stride, size, classes)
-    document = count_document(
-        subject,
+    if report:
+        _write_reports(report)
+        return
+    asked = CountRequest(
+        variant=variant,
+        overrides=tuple(choose or ()),
+        arguments=options.read_arguments(arg),
+        output_stride=output_stride,
+        size=options.read_size(size),
+        classes=classes,
         convention=convention(convention_name),
         mode=mode,
         protocol=Protocol(scales=options.read_scales(scales), flip=flip),
         by_node=by is By.NODE,
     )
+    asked.convention.require(mode)
+    if against:
+        together = asked.side_by_side(target, against)
+        _show(
+            together,
+            side_by_side.side_by_side_grid(together),
+            side_by_side.side_by_side_summary(together),
+            as_json,
+            file,
+        )
+        raise typer.Exit(ExitCode.DONE if together.equal else ExitCode.DIFFERENT)
+    single = asked.document(target)
+    _show(single, counts.count_grid(single), f"{asked.title(target)}\n{counts.count_summary(single)}", as_json, file)
+
+
+def _show(document: "BaseModel", grid: Grid, summary: str, as_json: bool, file: Path | None) -> None:
+    from deeplab_spec.render.documents import to_json
+
     if as_json:
-        output.report(documents.to_json(document), file)
+        output.report(to_json(document), file)
     else:
-        output.table(counts.count_grid(document), file)
-    output.summary(f"{subject.title}\n{counts.count_summary(document)}")
+        output.table(grid, file)
+    output.summary(summary)
+
+
+def _write_reports(directory: Path) -> None:
+    from deeplab_spec.render.cost_reports import write_reports
+
+    written = write_reports(directory)
+    output.summary(f"{len(written)} files written to {directory}")

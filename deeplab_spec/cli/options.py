@@ -32,12 +32,12 @@ def complete_choice(incomplete: str) -> list[tuple[str, str]]:
     return [(f"{name}={text}", c.about(name).meaning) for text in texts if text.startswith(value)]
 
 
-_NAMES = ", ".join(entry.name for entry in VARIANTS)
+VARIANT_NAMES = ", ".join(entry.name for entry in VARIANTS)
 
 VariantOption = Annotated[
     str,
     typer.Option(
-        "--variant", metavar="NAME", autocompletion=complete_variant, help=f"The published network: {_NAMES}."
+        "--variant", metavar="NAME", autocompletion=complete_variant, help=f"The published network: {VARIANT_NAMES}."
     ),
 ]
 ChooseOption = Annotated[
@@ -56,6 +56,14 @@ SizeOption = Annotated[
     str, typer.Option("--size", metavar="HxW", help="Height and width of the input; one number for a square.")
 ]
 ClassesOption = Annotated[int, typer.Option("--classes", metavar="N", help="Channels of the logits.")]
+ArgumentOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg",
+        metavar="NAME=VALUE",
+        help="Keyword argument of what builds it; {output_stride} and {classes} are filled in.",
+    ),
+]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report to a file, not to stdout.")
 ]
@@ -96,6 +104,21 @@ def read_subject(name: str, choose: list[str] | None, output_stride: int, size: 
         size=read_size(size),
         classes=classes,
     )
+
+
+def read_arguments(arguments: list[str] | None) -> dict[str, str]:
+    """Read keyword arguments.
+
+    >>> read_arguments(["encoder=xception"])
+    {'encoder': 'xception'}
+    """
+    read = {}
+    for argument in arguments or ():
+        name, equals, value = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"must be NAME=VALUE, but got {argument!r}", param_hint="--arg")
+        read[name] = value
+    return read
 
 
 def read_scales(text: str) -> tuple[Fraction, ...]:

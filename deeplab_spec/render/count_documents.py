@@ -145,15 +145,22 @@ def count_document(
         output_stride=subject.output_stride,
         size=subject.size,
         classes=subject.classes,
-        convention=convention.name,
-        mode=mode,
-        scales=tuple(map(float, protocol.scales)),
-        flip=protocol.flip,
+        **asked(convention, mode, protocol),
         published=_published(row, parts["total"].macs) if row else None,
         prediction=convention is TFPROF and row is None,
         notes=torch_fault(convention, mode, passes, protocol.images),
         **parts,
     )
+
+
+def asked(convention: Convention, mode: Mode, protocol: Protocol) -> Json:
+    """Return the part of a document that says how was counted."""
+    return {
+        "convention": convention.name,
+        "mode": mode,
+        "scales": tuple(map(float, protocol.scales)),
+        "flip": protocol.flip,
+    }
 
 
 def _published(row: Configuration, operations: Number) -> PublishedModel | None:

@@ -1,0 +1,198 @@
+"""Counts what somebody's own network costs, under the specification's paths where it is of the family."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from deeplab_spec.align.kinship import stranger
+from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.names import renamed, specified_paths
+from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.align.shaped import Shaped, shaped
+from deeplab_spec.analysis.conventions import TFPROF, Convention
+from deeplab_spec.analysis.costs import Cost, Values, node_costs
+from deeplab_spec.analysis.protocol import Protocol, over_passes
+from deeplab_spec.analysis.receptive_field import receptive_fields
+from deeplab_spec.analysis.stored import Sizes
+from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.capture.module import Capture, capture, state_of
+from deeplab_spec.capture.target import Target, load, one_line
+from deeplab_spec.errors import CaptureError, GraphError, TargetError
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Pair
+from deeplab_spec.render.count_documents import CountDocument, asked, counted, torch_fault
+from deeplab_spec.spec.network import network as specification
+from deeplab_spec.spec.variants import VARIANTS, Variant
+
+if TYPE_CHECKING:
+    from deeplab_spec.services.count import CountRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """A captured network, ready to be counted.
+
+    Attributes:
+        name: What the user named.
+        variant: The published network whose paths its nodes have; None if they keep their own.
+        network: Its graph, at the image's own size.
+        shapes: Shape of every value, at that size.
+        passes: The graph and its shapes in every pass of the protocol.
+        trainable: Parameters that are trained.
+        shared: Paths of the nodes whose parameters another node has already.
+        unread: Parameters that no operation reads.
+    """
+
+    name: str
+    variant: Variant | None
+    network: Network
+    shapes: Values
+    passes: tuple[tuple[Network, Values], ...]
+    trainable: int
+    shared: frozenset[str]
+    unread: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the counts do not show."""
+        notes = []
+        if self.variant:
+            notes.append(f"blocks are named as in {self.variant.name}, the published network that it is nearest to")
+        if self.shared:
+            notes.append(f"{len(self.shared)} operations use parameters of others, which are counted once")
+        if self.unread:
+            notes.append(f"{self.unread:,} more parameters are read by no operation")
+        return tuple(notes)
+
+    def document(self, request: "CountRequest") -> CountDocument:
+        """Count the network as it was asked for.
+
+        Raises:
+            SpecError: If the convention cannot count the mode.
+        """
+        protocol = request.protocol
+        nodes = self.costs(request.convention, request.mode, protocol.images)
+        try:
+            fields = receptive_fields(self.network, request.size)
+        except GraphError:
+            fields = {}  # an operation is not known
+        fault = torch_fault(request.convention, request.mode, self.passes, protocol.images)
+        return CountDocument(
+            target=self.name,
+            variant=self.variant.name if self.variant else None,
+            choices=None,
+            output_stride=request.output_stride,
+            size=request.size,
+            classes=request.classes,
+            **asked(request.convention, request.mode, protocol),
+            prediction=request.convention is TFPROF,
+            notes=(*self.notes, *fault),
+            **counted(nodes, fields, by_node=request.by_node, trainable=self.trainable),
+        )
+
+    def costs(self, convention: Convention, mode: Mode, images: int = 1) -> tuple[Cost, ...]:
+        """Count every node over all passes; parameters that nodes share are counted once.
+
+        Raises:
+            SpecError: If the convention cannot count the mode.
+        """
+        own = node_costs(self.network, self.shapes, convention, mode)
+        passes = [node_costs(network, shapes, convention, mode) for network, shapes in self.passes]
+        costs = over_passes(own, passes, images)
+        return tuple(replace(cost, sizes=Sizes()) if cost.path in self.shared else cost for cost in costs)
+
+
+def read(
+    target: Target, output_stride: int, classes: int, size: Pair, protocol: Protocol, variant: Variant | None = None
+) -> Captured:
+    """Build a target and read its graph at every size of a protocol.
+
+    What the target prints goes to stderr.
+
+    Args:
+        target: What the user named.
+        output_stride: Passed to what builds it.
+        classes: Passed to what builds it.
+        size: Height and width of the image.
+        protocol: Scales of the image.
+        variant: The published network whose paths its nodes shall have; by default the nearest.
+
+    Raises:
+        TargetError: If it cannot be imported, built, exported or run at a size.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        module = load(target, output_stride, classes).eval()
+        captures = {sides: _captured(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
+    own = captures[size]
+    alignment, found = _nearest(own, output_stride, classes, size, variant)
+    paths = specified_paths(alignment, own.network) if alignment else {node.path: node.path for node in own.network}
+    read_by = {name: path.rpartition(".")[0] for path, name in own.parameters.items()}
+    passes = []
+    for sides in protocol.sizes(size):
+        if [node.path for node in captures[sides].network] != list(paths):
+            raise TargetError(target.name, f"computes other operations at {sides[0]}x{sides[1]} than at its own size")
+        passes.append(_named(captures[sides], paths))
+    parameters = {id(parameter): parameter for parameter in module.parameters()}
+    used = {id(parameter) for name, parameter in module.named_parameters(remove_duplicate=False) if name in read_by}
+    network, shapes = _named(own, paths)
+    return Captured(
+        name=target.name,
+        variant=found,
+        network=network,
+        shapes=shapes,
+        passes=tuple(passes),
+        trainable=sum(parameter.numel() for parameter in parameters.values() if parameter.requires_grad),
+        shared=frozenset(paths[path] for path in _shared(module, own)),
+        unread=sum(parameter.numel() for key, parameter in parameters.items() if key not in used),
+    )
+
+
+def _captured(module: nn.Module, size: Pair, name: str) -> Capture:
+    channels = next((weight.shape[1] for weight in module.parameters() if weight.ndim == 4), 3)  # noqa: PLR2004 - a kernel
+    try:
+        return capture(module, (torch.zeros(1, channels, *size),))
+    except CaptureError as error:
+        raise TargetError(name, f"cannot be read at {size[0]}x{size[1]}: {one_line(error)}") from error
+
+
+def _maps(captured: Capture) -> dict[str, tuple[int, ...]]:
+    return {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}  # noqa: PLR2004 - a batch of maps
+
+
+def _named(captured: Capture, paths: Mapping[str, str]) -> tuple[Network, Values]:
+    return renamed(captured.network, paths), {paths[path]: shape for path, shape in _maps(captured).items()}
+
+
+def _nearest(
+    captured: Capture, output_stride: int, classes: int, size: Pair, variant: Variant | None
+) -> tuple[Alignment | None, Variant | None]:
+    """Align with the published network that is most alike; with none if it is another network."""
+    candidate = normal_form(Shaped(network=captured.network.live(), shapes=_maps(captured)))
+    best: tuple[Alignment, Variant] | None = None
+    for entry in (variant,) if variant else VARIANTS:
+        if output_stride not in entry.output_strides:
+            continue
+        expected = normal_form(shaped(specification(entry.choices, output_stride, classes), size))
+        alignment = align(expected, candidate)
+        if stranger(alignment):
+            continue
+        if best is None or alignment.price < best[0].price:
+            best = (alignment, entry)
+    return best or (None, None)
+
+
+def _shared(module: nn.Module, captured: Capture) -> Iterator[str]:
+    """Return the nodes all of whose parameters belong to a node before them too."""
+    state = state_of(module)
+    seen: set[int] = set()
+    for path, names in groupby(captured.parameters.items(), key=lambda item: item[0].rpartition(".")[0]):
+        pointers = {state[name].data_ptr() for _, name in names if name in state}
+        if pointers and pointers <= seen:
+            yield path
+        seen |= pointers

@@ -1,0 +1,131 @@
+"""What ``count`` is asked for: one network or two, of the specification or somebody's own.
+
+Only a network of one's own needs torch.
+"""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from deeplab_spec.analysis.conventions import Convention
+from deeplab_spec.analysis.costs import Cost
+from deeplab_spec.analysis.protocol import Protocol, protocol_costs
+from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.errors import MissingExtraError, SpecError
+from deeplab_spec.graph.ops import Pair
+from deeplab_spec.render.count_documents import CountDocument, count_document
+from deeplab_spec.render.side_by_side import SideBySideDocument, side_by_side_document
+from deeplab_spec.spec.choices import choose, read_overrides
+from deeplab_spec.spec.variants import NOTEBOOK, Variant, variant
+
+if TYPE_CHECKING:
+    from deeplab_spec.services.captured import Captured
+
+REFERENCE: Final = "reference"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountRequest:
+    """Everything that decides what is counted, but for which network.
+
+    Attributes:
+        variant: Name of the published network; None for the default, or the most alike.
+        overrides: Choices decided otherwise, as ``NAME=VALUE``.
+        arguments: Keyword arguments of what builds a target, as text.
+        output_stride: Of every network.
+        size: Height and width of the image.
+        classes: Channels of the logits.
+        convention: What counts as one operation.
+        mode: Whether an evaluation or a training step is counted.
+        protocol: Scales and mirrored images.
+        by_node: Whether a row is a node, not a block.
+    """
+
+    variant: str | None
+    overrides: tuple[str, ...]
+    arguments: Mapping[str, str]
+    output_stride: int
+    size: Pair
+    classes: int
+    convention: Convention
+    mode: Mode
+    protocol: Protocol
+    by_node: bool
+
+    def document(self, target: str | None) -> CountDocument:
+        """Count one network: that of a target, or without one the published network.
+
+        Raises:
+            SpecError: If an option has a value that it cannot have.
+            TargetError: If the target cannot be built or read.
+        """
+        if target is None or _is_reference(target):
+            subject = self._published(target)
+            return count_document(
+                subject, convention=self.convention, mode=self.mode, protocol=self.protocol, by_node=self.by_node
+            )
+        if self.overrides:
+            raise SpecError("--choose", "decides choices of a published network, not of a target", self.overrides[0])
+        return self._captured(target, variant(self.variant) if self.variant else None).document(self)
+
+    def title(self, target: str | None) -> str:
+        """Return what is counted, in one line."""
+        if target is None or _is_reference(target):
+            return self._published(target).title
+        height, width = self.size
+        return f"{target}, output stride {self.output_stride}, {height}x{width}, {self.classes} classes"
+
+    def side_by_side(self, first: str | None, second: str) -> SideBySideDocument:
+        """Put two networks side by side.
+
+        Raises:
+            SpecError: If an option has a value that it cannot have.
+            TargetError: If a target cannot be built or read.
+        """
+        return side_by_side_document(
+            self._side(first, second),
+            self._side(second, first),
+            output_stride=self.output_stride,
+            size=self.size,
+            classes=self.classes,
+            convention=self.convention,
+            mode=self.mode,
+            protocol=self.protocol,
+            by_node=self.by_node,
+        )
+
+    def _side(self, target: str | None, other: str | None) -> tuple[str, Callable[[Convention], tuple[Cost, ...]]]:
+        """Return the name of a network, and what counts its nodes."""
+        if target is None or _is_reference(target):
+            subject = self._published(target)
+            graph = subject.network()
+            return self.title(target), lambda used: protocol_costs(graph, subject.size, self.protocol, used, self.mode)
+        named = self._published(other).variant if other is None or _is_reference(other) else None
+        captured = self._captured(target, named or (variant(self.variant) if self.variant else None))
+        return self.title(target), lambda used: captured.costs(used, self.mode, self.protocol.images)
+
+    def _published(self, target: str | None) -> Subject:
+        name = (target or "").partition(":")[2] or self.variant or NOTEBOOK.name
+        chosen = variant(name)
+        return Subject(
+            variant=chosen,
+            choices=choose(chosen.choices, read_overrides(self.overrides)),
+            output_stride=self.output_stride,
+            size=self.size,
+            classes=self.classes,
+        )
+
+    def _captured(self, target: str, named: Variant | None) -> "Captured":
+        if importlib.util.find_spec("torch") is None:
+            raise MissingExtraError("count TARGET", "torch")
+        from deeplab_spec.capture.target import Target
+        from deeplab_spec.services.captured import read
+
+        wanted = Target(name=target, arguments=self.arguments)
+        return read(wanted, self.output_stride, self.classes, self.size, self.protocol, named)
+
+
+def _is_reference(target: str) -> bool:
+    return target.partition(":")[0] == REFERENCE

@@ -1,0 +1,201 @@
+"""Counts of somebody's own network: exact, under the specification's paths, with what they do not show."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from torch import Tensor, nn
+
+from deeplab_spec.analysis.conventions import FVCORE, MAC, Convention
+from deeplab_spec.analysis.protocol import SINGLE, Protocol
+from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.reference.network import build
+from deeplab_spec.services.count import CountRequest
+
+NARROW = 0.06
+TARGETS = "tests.services.test_count:"
+
+
+def request(**changes: Any) -> CountRequest:
+    """Return a request, small unless told otherwise."""
+    asked: dict[str, Any] = {
+        "variant": None,
+        "overrides": (),
+        "arguments": {},
+        "output_stride": 16,
+        "size": (97, 130),
+        "classes": 5,
+        "convention": MAC,
+        "mode": Mode.FORWARD,
+        "protocol": SINGLE,
+        "by_node": False,
+    }
+    return CountRequest(**{**asked, **changes})
+
+
+def release(output_stride: int = 16, num_classes: int = 5) -> nn.Module:
+    """Build the release's network, narrow; what is printed must not get into a report."""
+    print("building")  # noqa: T201 - what foreign code does
+    return build("tf-release", output_stride, num_classes, {"width": NARROW})
+
+
+class Renamed(nn.Module):
+    """The release's network under another name, with a spare layer and a frozen backbone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = release()
+        self.spare = nn.Linear(3, 7)
+        for parameter in self.inner.backbone.parameters():
+            parameter.requires_grad = False
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.inner(image)
+        return logits
+
+
+class Sharing(nn.Module):
+    """The release's network with one middle block in two places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = release()
+        middle = self.inner.backbone.middle_flow
+        names = [name for name, _ in middle.named_children()]
+        setattr(middle, names[4], getattr(middle, names[3]))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.inner(image)
+        return logits
+
+
+def elsewhere() -> nn.Module:
+    """Build another network altogether."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 5, 1))
+
+
+class Picky(nn.Module):
+    """A network that computes something else on large images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, padding=1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.conv(image)
+        return logits.relu() if image.shape[-1] > 200 else logits
+
+
+@pytest.mark.parametrize("convention", [MAC, FVCORE], ids=lambda convention: convention.name)
+@pytest.mark.parametrize("protocol", [SINGLE, Protocol(scales=(1, 2), flip=True)], ids=["single", "scales"])  # type: ignore[arg-type]
+def test_a_captured_reference_costs_what_the_specification_says(convention: Convention, protocol: Protocol) -> None:
+    """The graph that export finds and that of the rows are counted alike; an export has no dropout."""
+    overrides = (f"width={NARROW}",)
+    specified = request(variant="tf-release", overrides=overrides, convention=convention, protocol=protocol)
+    asked = request(variant="tf-release", convention=convention, protocol=protocol)
+
+    expected = specified.document(None)
+    counted = asked.document(f"{TARGETS}release")
+
+    assert counted.variant == "tf-release"
+    assert counted.total.macs == expected.total.macs
+    assert counted.total.parameters == expected.total.parameters
+    rows = {row.path: (row.parameters, row.macs, row.output) for row in counted.blocks}
+    assert rows == {
+        row.path: (row.parameters, row.macs, row.output) for row in expected.blocks if row.path != "aspp.dropout"
+    }
+
+
+def test_the_nearest_published_network_lends_its_paths() -> None:
+    """Without --variant the network itself decides whose blocks it has."""
+    assert request().document(f"{TARGETS}release").variant == "tf-release"
+
+
+def test_parameters_that_no_operation_reads_and_frozen_ones_are_said() -> None:
+    """The oldest question about this network is why two counts of parameters differ."""
+    plain = request().document(f"{TARGETS}release")
+    counted = request().document(f"{TARGETS}Renamed")
+
+    assert counted.total.parameters == plain.total.parameters
+    assert "28 more parameters are read by no operation" in counted.notes
+    backbone = sum(row.parameters for row in plain.blocks if row.path.startswith("backbone."))
+    assert counted.total.trainable == plain.total.parameters - backbone + 28
+
+
+def test_shared_parameters_are_counted_once() -> None:
+    """Two blocks with one set of weights compute twice and store once."""
+    plain = request().document(f"{TARGETS}release")
+    counted = request().document(f"{TARGETS}Sharing")
+    block = next(row for row in plain.blocks if row.path == "backbone.middle_flow.block5")
+    again = next(row for row in counted.blocks if row.path == "backbone.middle_flow.block5")
+
+    assert (again.parameters, again.macs) == (0, block.macs)
+    assert counted.total.parameters == plain.total.parameters - block.parameters
+    assert any("use parameters of others" in note for note in counted.notes)
+
+
+def test_another_network_keeps_its_own_paths() -> None:
+    """Nothing is forced into the blocks of this family."""
+    counted = request().document(f"{TARGETS}elsewhere")
+
+    assert counted.variant is None
+    assert counted.total.macs == (27 * 8 + 8 * 5) * 97 * 130
+    assert [row.path for row in counted.blocks] == ["0", "1", "2"]
+
+
+def test_what_the_target_prints_is_not_in_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    """A JSON document with somebody's greeting in front is none."""
+    request().document(f"{TARGETS}release")
+    captured = capsys.readouterr()
+
+    assert captured.out == ""
+    assert "building" in captured.err
+
+
+def test_side_by_side_of_equal_and_of_different_networks() -> None:
+    """The first row is where most differs."""
+    alike = request(overrides=(f"width={NARROW}",)).side_by_side("reference:tf-release", f"{TARGETS}release")
+    other = request(overrides=(f"width={NARROW}", "aspp_convs=dense")).side_by_side(
+        "reference:tf-release", f"{TARGETS}release"
+    )
+
+    assert alike.equal
+    assert alike.operations_explained == "equal under mac"
+    assert not other.equal
+    assert other.rows[0].path.startswith("aspp.atrous")
+    assert other.rows[0].macs[0] > other.rows[0].macs[1]
+    assert other.operations_explained == ""
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: request().document("nowhere:nothing"), "cannot import 'nowhere'"),
+        (lambda: request(size=(1, 1)).document(f"{TARGETS}refusing"), "cannot be read at 1x1"),
+        (
+            lambda: request(protocol=Protocol(scales=(1, 2))).document(f"{TARGETS}Picky"),  # type: ignore[arg-type]
+            "computes other operations at 193x259",
+        ),
+    ],
+    ids=["import", "size", "scales"],
+)
+def test_what_cannot_be_counted_is_refused_in_one_line(make: Callable[[], object], message: str) -> None:
+    """Where, and why."""
+    with pytest.raises(TargetError, match=message) as caught:
+        make()
+    assert "\n" not in str(caught.value)
+
+
+def refusing() -> nn.Module:
+    """Build a network whose kernel does not fit into a pixel."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3))
+
+
+def test_choices_are_not_those_of_a_target() -> None:
+    """A target decides for itself."""
+    with pytest.raises(SpecError, match="decides choices of a published network"):
+        request(overrides=("middle_blocks=8",)).document(f"{TARGETS}release")

@@ -2,9 +2,8 @@
 
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +20,7 @@ from deeplab_spec.analysis.protocol import Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.stored import Sizes
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.capture.module import Capture, capture, state_of
+from deeplab_spec.capture.module import Capture, capture, shared_parameters
 from deeplab_spec.capture.target import Target, load, one_line
 from deeplab_spec.errors import CaptureError, GraphError, TargetError
 from deeplab_spec.graph.network import Network
@@ -128,19 +127,19 @@ def read(
     """
     with contextlib.redirect_stdout(sys.stderr):
         module = load(target, output_stride, classes).eval()
-        captures = {sides: _captured(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
+        captures = {sides: capture_at(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
     own = captures[size]
-    alignment, found = _nearest(own, output_stride, classes, size, variant)
+    alignment, found = nearest(own, output_stride, classes, size, variant)
     paths = specified_paths(alignment, own.network) if alignment else {node.path: node.path for node in own.network}
     read_by = {name: path.rpartition(".")[0] for path, name in own.parameters.items()}
     passes = []
     for sides in protocol.sizes(size):
         if [node.path for node in captures[sides].network] != list(paths):
             raise TargetError(target.name, f"computes other operations at {sides[0]}x{sides[1]} than at its own size")
-        passes.append(_named(captures[sides], paths))
+        passes.append(named(captures[sides], paths))
     parameters = {id(parameter): parameter for parameter in module.parameters()}
     used = {id(parameter) for name, parameter in module.named_parameters(remove_duplicate=False) if name in read_by}
-    network, shapes = _named(own, paths)
+    network, shapes = named(own, paths)
     return Captured(
         name=target.name,
         variant=found,
@@ -148,12 +147,17 @@ def read(
         shapes=shapes,
         passes=tuple(passes),
         trainable=sum(parameter.numel() for parameter in parameters.values() if parameter.requires_grad),
-        shared=frozenset(paths[path] for path in _shared(module, own)),
+        shared=frozenset(paths[path] for path in shared_parameters(module, own)),
         unread=sum(parameter.numel() for key, parameter in parameters.items() if key not in used),
     )
 
 
-def _captured(module: nn.Module, size: Pair, name: str) -> Capture:
+def capture_at(module: nn.Module, size: Pair, name: str) -> Capture:
+    """Read a module's graph at the size of one image.
+
+    Raises:
+        TargetError: If it cannot be exported or run at the size.
+    """
     channels = next((weight.shape[1] for weight in module.parameters() if weight.ndim == 4), 3)  # noqa: PLR2004 - a kernel
     try:
         return capture(module, (torch.zeros(1, channels, *size),))
@@ -165,11 +169,12 @@ def _maps(captured: Capture) -> dict[str, tuple[int, ...]]:
     return {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}  # noqa: PLR2004 - a batch of maps
 
 
-def _named(captured: Capture, paths: Mapping[str, str]) -> tuple[Network, Values]:
+def named(captured: Capture, paths: Mapping[str, str]) -> tuple[Network, Values]:
+    """Return a captured network and the shapes of its values under other paths."""
     return renamed(captured.network, paths), {paths[path]: shape for path, shape in _maps(captured).items()}
 
 
-def _nearest(
+def nearest(
     captured: Capture, output_stride: int, classes: int, size: Pair, variant: Variant | None
 ) -> tuple[Alignment | None, Variant | None]:
     """Align with the published network that is most alike; with none if it is another network."""
@@ -185,14 +190,3 @@ def _nearest(
         if best is None or alignment.price < best[0].price:
             best = (alignment, entry)
     return best or (None, None)
-
-
-def _shared(module: nn.Module, captured: Capture) -> Iterator[str]:
-    """Return the nodes all of whose parameters belong to a node before them too."""
-    state = state_of(module)
-    seen: set[int] = set()
-    for path, names in groupby(captured.parameters.items(), key=lambda item: item[0].rpartition(".")[0]):
-        pointers = {state[name].data_ptr() for _, name in names if name in state}
-        if pointers and pointers <= seen:
-            yield path
-        seen |= pointers

@@ -41,12 +41,12 @@ ACTIVATIONS: Final[Mapping[ActivationKind, tuple[int, int]]] = {
     ActivationKind.RELU: (1, 1),         # max(x, 0)
     ActivationKind.RELU6: (2, 2),        # min(max(x, 0), 6)
     ActivationKind.LEAKY_RELU: (2, 2),   # a comparison and a product
-    ActivationKind.ELU: (3, 3),          # a comparison, exp and - 1
+    ActivationKind.ELU: (4, 4),          # a comparison, s (exp(x) - 1); s exp(x) dy
     ActivationKind.SIGMOID: (4, 3),      # 1 / (1 + exp(-x)); y (1 - y) dy
     ActivationKind.TANH: (1, 3),         # (1 - y y) dy
-    ActivationKind.SILU: (5, 7),         # x sigmoid(x); (s + y (1 - s)) dy, s afresh
-    ActivationKind.GELU: (5, 9),         # x / 2 (1 + erf(x / sqrt 2)); its density is an exponential more
-    ActivationKind.HARDSIGMOID: (4, 2),  # min(max(x + 3, 0), 6) / 6
+    ActivationKind.SILU: (5, 9),         # x sigmoid(x); s (1 + x (1 - s)) dy, s afresh
+    ActivationKind.GELU: (5, 11),        # x / 2 (1 + erf(x / sqrt 2)); its density is an exponential more
+    ActivationKind.HARDSIGMOID: (4, 3),  # min(max(x + 3, 0), 6) / 6; between -3 and 3, dy / 6
     ActivationKind.HARDSWISH: (5, 5),    # x hardsigmoid(x)
 }
 RESIZES: Final[Mapping[ResizeMode, tuple[int, int]]] = {

@@ -6,8 +6,9 @@ overwrote shows as a skip that reads the ReLU.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -101,6 +102,17 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     """Return every parameter and buffer by name, also those that are not saved."""
     named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     return {name: tensor.detach() for name, tensor in named}
+
+
+def shared_parameters(module: nn.Module, captured: "Capture") -> Iterator[str]:
+    """Return the nodes all of whose parameters belong to a node before them too."""
+    pointers = {name: tensor.data_ptr() for name, tensor in state_of(module).items()}
+    seen: set[int] = set()
+    for path, names in groupby(captured.parameters.items(), key=lambda item: item[0].rpartition(".")[0]):
+        mine = {pointers.get(name, 0) for _, name in names} - {0}
+        if mine and mine <= seen:
+            yield path
+        seen |= mine
 
 
 def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:

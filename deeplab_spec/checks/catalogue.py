@@ -3,6 +3,6 @@
 from typing import Final
 
 from deeplab_spec.checks import interface, numerics, structure
-from deeplab_spec.checks.interface import Check
+from deeplab_spec.checks.evidence import Check
 
 CHECKS: Final[dict[str, Check]] = {**interface.CHECKS, **structure.CHECKS, **numerics.CHECKS}

@@ -79,6 +79,24 @@ class Conditioning(_Document):
     operations: int = Field(description="Operations that treat kinds of values differently.")
 
 
+class BlockCounts(_Document):
+    """What one block costs: specified, then found."""
+
+    path: str
+    parameters: tuple[int, int]
+    macs: tuple[int, int]
+
+
+class Counts(_Document):
+    """What the network costs at one output stride: specified, then found."""
+
+    output_stride: int
+    size: tuple[int, int] = Field(description="Height and width of the image of the multiply-adds.")
+    parameters: tuple[int, int]
+    macs: tuple[int, int]
+    differing: tuple[BlockCounts, ...] = Field(description="The blocks that do not cost what is specified.")
+
+
 class Certificate(_Document):
     """What was decided about a candidate."""
 
@@ -98,6 +116,7 @@ class Certificate(_Document):
     first_divergence: Place | None
     canaries: Canaries = Canaries(planted=0, killed=0)
     conditioning: tuple[Conditioning, ...] = ()
+    counts: tuple[Counts, ...] = ()
     another_network: str | None = Field(default=None, description="Why this is another network altogether.")
     versions: dict[str, str]
     seconds: float

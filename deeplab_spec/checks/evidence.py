@@ -1,9 +1,11 @@
 """What was observed of a candidate: the only thing that checks look at."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from deeplab_spec.align.counts import BlockCounts
 from deeplab_spec.align.differences import Aspect
+from deeplab_spec.checks.verdicts import Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +120,7 @@ class Evidence:
         comparisons: Evaluations that must agree.
         aspects: Every fact of the aligned graphs by the clause that decides it; None if the graph
             could not be read.
+        counts: What every block costs on both sides; None if the graph could not be read.
         graph_reason: Why the graph could not be read.
         parameters: How many parameters were placed; None if numerics did not run.
         misfits: Parameters without a place.
@@ -132,6 +135,7 @@ class Evidence:
     calls: tuple[Call, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     aspects: Mapping[str, tuple[Aspect, ...]] | None = None
+    counts: tuple[BlockCounts, ...] | None = None
     graph_reason: str = ""
     parameters: int | None = None
     misfits: tuple[Misfit, ...] = ()
@@ -139,3 +143,7 @@ class Evidence:
     ends: tuple[Deviation, ...] = ()
     ends_float32: tuple[Deviation, ...] = ()
     numerics_reason: str = ""
+
+
+Check = Callable[[Evidence], Decision]
+"""Decides one clause."""

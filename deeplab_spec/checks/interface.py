@@ -5,10 +5,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from deeplab_spec.checks.evidence import Call, Evidence
+from deeplab_spec.checks.evidence import Call, Check, Evidence
 from deeplab_spec.checks.verdicts import Decision, Finding
-
-Check = Callable[[Evidence], Decision]
 
 
 def _shown(call: Call) -> str:

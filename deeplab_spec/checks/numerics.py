@@ -1,14 +1,11 @@
 """Decides the clauses of the numerics from recorded deviations."""
 
 import re
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from deeplab_spec.checks.evidence import Deviation, Evidence
+from deeplab_spec.checks.evidence import Check, Deviation, Evidence
 from deeplab_spec.checks.verdicts import Decision, Finding
-
-Check = Callable[[Evidence], Decision]
 
 _PARTS: Final = {
     "backbone": r"backbone\.|output\.(backbone|low_level)$",

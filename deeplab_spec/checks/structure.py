@@ -4,12 +4,12 @@ Every fact of every node belongs to exactly one clause: the first row of a table
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from deeplab_spec.align.differences import Aspect
-from deeplab_spec.checks.evidence import Evidence
+from deeplab_spec.checks.evidence import Check, Evidence
 from deeplab_spec.checks.verdicts import Decision, Finding
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Opaque
 from deeplab_spec.spec.clauses import CLAUSES, Level
@@ -121,7 +121,7 @@ def by_clause(aspects: Iterable[Aspect], unstrided: frozenset[str]) -> dict[str,
     return {clause: tuple(found) for clause, found in sorted_out.items()}
 
 
-def check(clause: str) -> Callable[[Evidence], Decision]:
+def check(clause: str) -> Check:
     """Return the check of one clause of the structure."""
 
     def decide(evidence: Evidence) -> Decision:
@@ -147,4 +147,31 @@ def _finding(evidence: Evidence, aspect: Aspect) -> Finding:
     )
 
 
-CHECKS: Final = {clause.id: check(clause.id) for clause in CLAUSES if clause.level is Level.STRUCTURE}
+def block_counts(evidence: Evidence) -> Decision:
+    """Decide BLOCK-COUNTS: every block that is otherwise as specified costs what is specified."""
+    if evidence.counts is None:
+        return Decision(undecided=evidence.graph_reason)
+    comparable = [block for block in evidence.counts if block.comparable]
+    findings = tuple(
+        Finding(
+            path=node.path,
+            candidate_path=node.candidate_path,
+            attribute=node.attribute,
+            expected=node.expected,
+            actual=node.actual,
+            hint=f"of {block.path}: {total.actual:,} {total.attribute}, must be {total.expected:,}",
+            output_stride=evidence.output_stride,
+        )
+        for block in comparable
+        for total in (block.parameters, block.multiply_adds)
+        for node in block.nodes
+        if node.attribute == total.attribute and node.expected != node.actual
+    )
+    reason = "" if comparable else "the operations of every block differ"
+    return Decision(findings=findings, decisions=2 * len(comparable), undecided=reason)
+
+
+CHECKS: Final[dict[str, Check]] = {
+    **{clause.id: check(clause.id) for clause in CLAUSES if clause.level is Level.STRUCTURE},
+    "BLOCK-COUNTS": block_counts,
+}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
+from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
 from deeplab_spec.checks import certificate as documents
 from deeplab_spec.checks.catalogue import CHECKS
@@ -114,6 +115,7 @@ def _read(found: _Stride, module: nn.Module) -> None:
     found.evidence = replace(
         found.evidence,
         aspects=by_clause(aspects(reading.alignment), structure.unstrided_blocks(found.plan.network)),
+        counts=block_counts(reading.alignment, reading.shared),
     )
 
 
@@ -124,7 +126,9 @@ def _run(found: _Stride, reading: Reading, module: nn.Module, request: Request, 
         try:
             observed = numerics.observe(loaded, found.plan, request.dtypes, tick)
         except CaptureError as error:
-            found.evidence = replace(found.evidence, aspects=None, graph_reason=str(error), numerics_reason=str(error))
+            found.evidence = replace(
+                found.evidence, aspects=None, counts=None, graph_reason=str(error), numerics_reason=str(error)
+            )
             found.reading = None
         else:
             found.evidence = replace(
@@ -226,10 +230,39 @@ def _certificate(
         nearest=None if stranger else _nearest(request, strides, clauses),
         first_divergence=_first_divergence(strides, clauses),
         conditioning=tuple(stride.conditioning for stride in strides if stride.conditioning),
+        counts=tuple(counts for stride in strides for counts in _counts(stride)),
         another_network=stranger,
         versions={"torch": torch.__version__, "python": platform.python_version()},
         seconds=round(seconds, 1),
     )
+
+
+def _counts(stride: _Stride) -> list[documents.Counts]:
+    """Return what the network costs on both sides, and the blocks that cost something else."""
+    blocks = stride.evidence.counts
+    if blocks is None or stride.image is None:
+        return []
+    sums = [
+        (
+            block.path,
+            (block.parameters.expected, block.parameters.actual),
+            (block.multiply_adds.expected, block.multiply_adds.actual),
+        )
+        for block in blocks
+    ]
+    return [
+        documents.Counts(
+            output_stride=stride.plan.output_stride,
+            size=stride.image,
+            parameters=(sum(entry[1][0] for entry in sums), sum(entry[1][1] for entry in sums)),
+            macs=(sum(entry[2][0] for entry in sums), sum(entry[2][1] for entry in sums)),
+            differing=tuple(
+                documents.BlockCounts(path=path, parameters=parameters, macs=macs)
+                for path, parameters, macs in sums
+                if parameters[0] != parameters[1] or macs[0] != macs[1]
+            ),
+        )
+    ]
 
 
 def _cases(stride: _Stride, request: Request) -> list[documents.Case]:

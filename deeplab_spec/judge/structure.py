@@ -10,7 +10,7 @@ from deeplab_spec.align.kinship import stranger
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped
-from deeplab_spec.capture.module import Capture, capture
+from deeplab_spec.capture.module import Capture, capture, shared_parameters
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, Output, Pair
@@ -27,12 +27,14 @@ class Reading:
         image: The size of the image that both were taken at.
         capture: The graph, with its outputs named as taps.
         alignment: Both sides in normal form.
+        shared: Paths of nodes whose parameters another node has already.
         stranger: Why the candidate is another network; None if it is not.
     """
 
     image: Pair
     capture: Capture
     alignment: Alignment
+    shared: frozenset[str]
     stranger: str | None
 
 
@@ -47,7 +49,13 @@ def read(module: nn.Module, plan: Plan) -> Reading:
     shapes = {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}  # noqa: PLR2004 - a batch of maps
     candidate = normal_form(Shaped(network=captured.network.live(), shapes=shapes))
     alignment = align(plan.expected(image), candidate)
-    return Reading(image=image, capture=captured, alignment=alignment, stranger=stranger(alignment))
+    return Reading(
+        image=image,
+        capture=captured,
+        alignment=alignment,
+        shared=frozenset(shared_parameters(module, captured)),
+        stranger=stranger(alignment),
+    )
 
 
 def _telling_inputs(module: nn.Module, plan: Plan) -> tuple[Pair, Sequence[Tensor]]:

@@ -53,6 +53,8 @@ def _body(certificate: Certificate) -> Iterator[str]:
         first = _first(certificate, level, verdict)
         yield f"  {level:<10}{len(clauses):>3} clauses  {_WORDS[verdict]}{first}"
         yield from _findings(certificate, clauses, seen)
+        if level == "structure":
+            yield from _counts(certificate)
         yield from _undecided(clauses)
 
 
@@ -120,6 +122,25 @@ def _wrong(finding: FindingRecord) -> str:
             return f"{finding.attribute} off by {actual}, {expected}"
         case attribute:
             return f"{attribute} is {actual}, must be {expected}"
+
+
+def _counts(certificate: Certificate) -> Iterator[str]:
+    """Say where the parameters and multiply-adds go, of a network that has others than specified."""
+    for counts in certificate.counts:
+        if not counts.differing:
+            continue
+        several = f"[{counts.output_stride}] " if len(certificate.counts) > 1 else ""
+        changes = [
+            f"{actual:,} {name} ({actual - expected:+,})" if actual != expected else f"{actual:,} {name} (as specified)"
+            for name, (expected, actual) in (("parameters", counts.parameters), ("multiply-adds", counts.macs))
+        ]
+        yield f"    {several}costs {' and '.join(changes)} at {counts.size[0]}x{counts.size[1]}"
+        largest = sorted(counts.differing, key=lambda block: -abs(block.macs[1] - block.macs[0]))
+        for block in largest[:MOST_FINDINGS]:
+            parameters, macs = (pair[1] - pair[0] for pair in (block.parameters, block.macs))
+            yield f"      {block.path:<32}{parameters:+16,} parameters {macs:+18,} multiply-adds"
+        if len(largest) > MOST_FINDINGS:
+            yield f"      and {len(largest) - MOST_FINDINGS} more blocks"
 
 
 def _undecided(clauses: Sequence[ClauseRecord]) -> Iterator[str]:

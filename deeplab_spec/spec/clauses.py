@@ -44,6 +44,7 @@ class Clause:
 
 _CONTRACT: Final = Source(work="this specification", place="interface of a network in evaluation")
 _NUMERICS: Final = Source(work="this specification", place="numerics")
+_COUNTS: Final = Source(work="this specification", place="costs of every block")
 _FIGURE_4: Final = paper("figure 4")
 _XCEPTION: Final = release("core/xception.py")
 _MODEL: Final = release("model.py")
@@ -117,6 +118,7 @@ CLAUSES: Final = (
     _structure("HEAD-BIAS", "The convolutions of pyramid and decoder have a bias just where specified.", _MODEL, _HEAD, "conv_bias", "pool_norm"),
     _structure("HEAD-NORM-EPS", "Every normalisation of pyramid and decoder has the specified eps.", _MODEL, _HEAD, "head_norm_eps"),
     _structure("OUTPUT-RESIZE", "The logits are resized to the size of the image.", _MODEL, ("network",), "output_resize"),
+    _structure("BLOCK-COUNTS", "A block whose operations and inputs are as specified has the specified parameters and multiply-adds.", _COUNTS, ()),
 
     _numerics("WEIGHTS-FIT", "Every parameter of the specification has exactly one place in the implementation, of its shape."),
     _numerics("VALUES-BACKBONE", "Each step of the backbone, run on the specification's values, gives the specification's value.", "backbone"),

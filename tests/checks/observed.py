@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from deeplab_spec.align.counts import BlockCounts, Count
 from deeplab_spec.align.differences import Aspect
 from deeplab_spec.checks.evidence import Call, Comparison, Deviation, Evidence, Misfit, Tensor
 from deeplab_spec.graph.ops import Activation
@@ -56,6 +57,17 @@ def aspect(*, equal: bool) -> Aspect:
         expected="relu",
         actual="relu" if equal else "relu6",
         equal=equal,
+    )
+
+
+def block(*, actual: int = 7, comparable: bool = True) -> BlockCounts:
+    """Return a block with one node that stores seven parameters, or another number."""
+    path = "aspp.pool.conv"
+    node = Count(path=path, candidate_path="m.conv", attribute="parameters", expected=7, actual=actual)
+    total = replace(node, path="aspp.pool", candidate_path=None)
+    operations = replace(total, attribute="multiply-adds", expected=9, actual=9)
+    return BlockCounts(
+        path="aspp.pool", parameters=total, multiply_adds=operations, nodes=(node,), comparable=comparable
     )
 
 

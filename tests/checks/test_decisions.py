@@ -13,6 +13,7 @@ from tests.checks.observed import (
     MISFIT,
     NOTHING,
     aspect,
+    block,
     call,
     comparison,
     deviation,
@@ -51,6 +52,7 @@ PASSING: dict[str, Evidence] = {
         for entry in CLAUSES
         if entry.level is Level.STRUCTURE
     },
+    "BLOCK-COUNTS": replace(NOTHING, counts=(block(), block(actual=0, comparable=False))),
     "WEIGHTS-FIT": replace(NOTHING, parameters=7),
     **{name: with_steps(deviation(path)) for name, path in HEAD.items()},
     "VALUES-END-TO-END": replace(NOTHING, ends=(deviation("output"),)),
@@ -82,6 +84,7 @@ FAILING: dict[str, list[Evidence]] = {
         for entry in CLAUSES
         if entry.level is Level.STRUCTURE
     },
+    "BLOCK-COUNTS": [replace(NOTHING, counts=(block(), block(actual=0)))],
     "WEIGHTS-FIT": [replace(NOTHING, parameters=7, misfits=(MISFIT,))],
     **{
         name: [
@@ -109,6 +112,10 @@ UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
         for entry in CLAUSES
         if entry.level is Level.STRUCTURE
     },
+    "BLOCK-COUNTS": [
+        (replace(NOTHING, graph_reason="cannot be exported"), "cannot be exported"),
+        (replace(NOTHING, counts=(block(actual=0, comparable=False),)), "the operations of every block differ"),
+    ],
     "WEIGHTS-FIT": [(replace(NOTHING, numerics_reason="cannot be exported"), "cannot be exported")],
     **{
         name: [

@@ -10,6 +10,7 @@ from torch import nn
 import deeplab_spec
 from deeplab_spec.checks.certificate import Certificate, FindingRecord
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from deeplab_spec.render.certificate import text
 from tests.judge.candidates import WIDTH
 
 
@@ -117,6 +118,45 @@ def test_a_fault_of_values_alone_is_found_by_numerics_alone() -> None:
     certificate = judged(module, levels=["numerics"])
 
     assert certificate.levels == {"numerics": Verdict.FAILED}
+
+
+def test_blocks_that_share_their_weights_are_found_by_their_counts() -> None:
+    """No operation shows it: the graph is right, and every block computes what it must."""
+    module = deeplab_spec.build("tf-release", choices={"width": WIDTH})
+    middle = module.get_submodule("backbone.middle_flow")
+    middle.block5 = middle.block4
+
+    certificate = judged(module, levels=["structure"])
+
+    failed = [record for record in certificate.clauses if record.verdict is Verdict.FAILED]
+    assert [record.id for record in failed] == ["BLOCK-COUNTS"]
+    assert {finding.attribute for finding in failed[0].findings} == {"parameters"}
+    assert certificate.first_divergence is not None
+    assert certificate.first_divergence.path.startswith("backbone.middle_flow.block5.")
+    assert [block.path for block in certificate.counts[0].differing] == ["backbone.middle_flow.block5"]
+    assert "backbone.middle_flow.block5" in text(certificate)
+
+
+def test_cost_moved_between_blocks_is_refused_though_the_totals_are_equal() -> None:
+    """One block gives taps of its kernels to another: every total stays."""
+    right = deeplab_spec.build("tf-release", choices={"width": WIDTH})
+    module = deeplab_spec.build("tf-release", choices={"width": WIDTH})
+    kernels = {"block3": (3, 1), "block9": (3, 5)}
+    for name, kernel in kernels.items():
+        conv = module.get_submodule(f"backbone.middle_flow.{name}.sepconv2.depthwise").conv
+        conv.weight = nn.Parameter(torch.randn(*conv.weight.shape[:2], *kernel))
+        conv.kernel_size, conv.padding = kernel, (1, kernel[1] // 2)
+
+    certificate = judged(module, levels=["structure"])
+    counts = certificate.counts[0]
+
+    assert sum(p.numel() for p in module.parameters()) == sum(p.numel() for p in right.parameters())
+    assert certificate.verdict is RunVerdict.DEVIATES
+    assert counts.parameters[0] == counts.parameters[1]
+    assert counts.macs[0] == counts.macs[1]
+    assert [block.path.rpartition(".")[2] for block in counts.differing] == ["block3", "block9"]
+    found = {finding.path.split(".")[2] for finding in findings(certificate, "structure")}
+    assert found == {"block3", "block9"}
 
 
 def test_a_judged_module_is_left_as_it_was() -> None:

@@ -1,0 +1,135 @@
+"""Parameters and multiply-adds of every block, on both sides of an alignment.
+
+A block whose operations differ, or whose inputs have other shapes, costs something else because of
+that, and that is found where it is. What remains are costs that no operation shows: parameters that
+two nodes share are stored once.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from deeplab_spec.align.differences import Origins, differences
+from deeplab_spec.align.match import Alignment
+from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.analysis.conventions import multiply_adds
+from deeplab_spec.analysis.costs import block_of, evaluate
+from deeplab_spec.analysis.stored import stored
+from deeplab_spec.analysis.terms import Mode, Surroundings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """A count of a node or a block on both sides.
+
+    Attributes:
+        path: The specification's node, or block.
+        candidate_path: The candidate's node; None for a block.
+        attribute: ``parameters`` or ``multiply-adds``.
+        expected: What must be.
+        actual: What is.
+    """
+
+    path: str
+    candidate_path: str | None
+    attribute: str
+    expected: int
+    actual: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCounts:
+    """What one block costs on both sides.
+
+    Attributes:
+        path: The specification's block.
+        parameters: Of the whole block.
+        multiply_adds: Of the whole block, for one image of the size that both were read at.
+        nodes: Counts of the block's aligned nodes.
+        comparable: Whether operations and inputs are as specified, so that the counts must be.
+    """
+
+    path: str
+    parameters: Count
+    multiply_adds: Count
+    nodes: tuple[Count, ...]
+    comparable: bool
+
+
+PARAMETERS = "parameters"
+MULTIPLY_ADDS = "multiply-adds"
+
+
+def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[BlockCounts, ...]:
+    """Count every block that the specification, or the candidate, stores or computes something in.
+
+    Args:
+        alignment: Both sides, in normal form.
+        shared: Paths of the candidate's nodes whose parameters a node before them has already.
+    """
+    expected = dict(_counted(alignment.expected))
+    actual = {
+        path: (0 if path in shared else parameters, operations)
+        for path, (parameters, operations) in _counted(alignment.candidate)
+    }
+    partner = alignment.partner
+    origins = Origins(alignment)
+    blocks: dict[str, tuple[list[str], list[str]]] = {}
+    for path in expected:
+        blocks.setdefault(block_of(path), ([], []))[0].append(path)
+    for path in actual:
+        anchor = origins.back.get(path) or origins.anchor(alignment.candidate.network[path])
+        blocks.setdefault(block_of(anchor), ([], []))[1].append(path)
+    differing = {block_of(aspect.path) for aspect in differences(alignment)}
+    found = []
+    for block, (mine, yours) in blocks.items():
+        parameters = Count(
+            path=block,
+            candidate_path=None,
+            attribute=PARAMETERS,
+            expected=sum(expected[path][0] for path in mine),
+            actual=sum(actual[path][0] for path in yours),
+        )
+        operations = Count(
+            path=block,
+            candidate_path=None,
+            attribute=MULTIPLY_ADDS,
+            expected=sum(expected[path][1] for path in mine),
+            actual=sum(actual[path][1] for path in yours),
+        )
+        if not (parameters.expected or parameters.actual):
+            continue
+        nodes = tuple(
+            count
+            for path in mine
+            if path in partner and partner[path] in actual
+            for count in _of_node(path, partner[path], expected[path], actual[partner[path]])
+        )
+        comparable = block not in differing and all(_same_inputs(alignment, path) for path in mine)
+        found.append(
+            BlockCounts(path=block, parameters=parameters, multiply_adds=operations, nodes=nodes, comparable=comparable)
+        )
+    return tuple(found)
+
+
+def _counted(shaped: Shaped) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Return what every node stores and computes."""
+    around = Surroundings(shaped.network, {path: shaped.channels(path) for path in shaped.shapes})
+    for node in shaped.network:
+        known = bool(shaped.shapes[node.path])
+        operations = evaluate(multiply_adds(node, around, Mode.FORWARD), shaped.shapes) if known else 0
+        yield node.path, (stored(node.op).parameters, operations)
+
+
+def _of_node(path: str, candidate: str, mine: tuple[int, int], yours: tuple[int, int]) -> Iterator[Count]:
+    for attribute, expected, actual in zip((PARAMETERS, MULTIPLY_ADDS), mine, yours, strict=True):
+        if expected or actual:
+            yield Count(path=path, candidate_path=candidate, attribute=attribute, expected=expected, actual=actual)
+
+
+def _same_inputs(alignment: Alignment, path: str) -> bool:
+    """Tell whether the values that a node reads have the specified shapes."""
+    partner = alignment.partner
+    return all(
+        value in partner and alignment.expected.shapes[value] == alignment.candidate.shapes[partner[value]]
+        for value in alignment.expected.network[path].inputs
+    )

@@ -16,8 +16,8 @@ from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.graph.network import Source
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.spec.choices import NAMES, ChoiceValue, Decoder, choose, seen_values
-from deeplab_spec.spec.network import DEFAULT_CLASSES, network
+from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, Decoder, choose, seen_values
+from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.sources import paper
 from deeplab_spec.spec.variants import TF_RELEASE, TF_RELEASE_DENSE, Variant
 
@@ -52,6 +52,25 @@ class Configuration:
     billions: str | None = None
     source: Source = _TABLE_5
 
+    @property
+    def choices(self) -> Choices:
+        """Every decision of the network."""
+        return choose(self.variant.choices, dict(self.overrides))
+
+    def subject(self, other: Mapping[str, ChoiceValue] | None = None) -> Subject:
+        """Return the network and its input, with choices decided otherwise on top.
+
+        Raises:
+            SpecError: If a choice cannot have its value, or the network does not take the size.
+        """
+        return Subject(
+            variant=self.variant,
+            choices=choose(self.choices, other or {}),
+            output_stride=self.output_stride,
+            size=self.size,
+            classes=self.classes,
+        )
+
     def operations(self, convention: Convention = TFPROF, other: Mapping[str, ChoiceValue] | None = None) -> Number:
         """Count the configuration under a convention.
 
@@ -61,10 +80,9 @@ class Configuration:
 
         Raises:
             GraphError: If the choices do not fit together.
-            SpecError: If a choice cannot have its value.
+            SpecError: If a choice cannot have its value, or the network does not take the size.
         """
-        choices = choose(self.variant.choices, {**dict(self.overrides), **(other or {})})
-        graph = network(choices, self.output_stride, self.classes)
+        graph = self.subject(other).network()
         return protocol_totals(Evaluator(graph, convention), self.size, self.protocol).operations
 
     def residual(self, operations: Number) -> float | None:
@@ -97,18 +115,18 @@ def configurations() -> Iterator[Configuration]:
     for row in (*PUBLISHED, *_UNPUBLISHED):
         for protocol in _PROTOCOLS:
             billions = row.billions if protocol == SINGLE else None
-            yield _like(row, protocol=protocol, billions=billions)
+            yield replace(row, protocol=protocol, billions=billions)
 
 
 def other_sizes() -> Iterator[Configuration]:
     """Return predictions for other sizes and numbers of classes, by the same rule."""
     for row in (*PUBLISHED, *_UNPUBLISHED):
         for size, classes in _SIZES:
-            yield _like(row, size=size, classes=classes, billions=None)
+            yield replace(row, size=size, classes=classes, billions=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Misreading:
+class Reading:
     """One choice decided otherwise, and what the published figures say of it.
 
     Attributes:
@@ -116,34 +134,47 @@ class Misreading:
         value: What it would be.
         changes: Change of the multiply-adds for every published row; None where the network cannot
             be built so.
+        residuals: Residual of every published row if the choice were decided so; None as above.
     """
 
     choice: str
     value: ChoiceValue
     changes: tuple[Number | None, ...]
+    residuals: tuple[float | None, ...]
+
+    @property
+    def visible(self) -> bool:
+        """Whether it changes a published figure, or cannot be built for one."""
+        return any(change != 0 for change in self.changes)
 
     def rules_out(self, row: int) -> bool:
         """Tell whether the published figure of a row rules the reading out."""
-        change = self.changes[row]
-        published = PUBLISHED[row]
-        if change is None:
-            return False
-        residual = published.residual(published.operations() + change)
+        residual = self.residuals[row]
         return residual is not None and abs(residual) > TOLERANCE
 
 
-def misreadings() -> Iterator[Misreading]:
-    """Return every single choice decided as it is seen elsewhere, where that changes a published figure."""
+def readings() -> Iterator[Reading]:
+    """Return every single choice decided as it is seen elsewhere."""
     plain = [row.operations() for row in PUBLISHED]
     for choice in NAMES:
         for value in seen_values(choice):
+            if all(_settled(row, choice, value) for row in PUBLISHED):
+                continue
             changes = tuple(_change(row, choice, value, before) for row, before in zip(PUBLISHED, plain, strict=True))
-            if any(changes):
-                yield Misreading(choice=choice, value=value, changes=changes)
+            residuals = tuple(
+                None if change is None else row.residual(before + change)
+                for row, before, change in zip(PUBLISHED, plain, changes, strict=True)
+            )
+            yield Reading(choice=choice, value=value, changes=changes, residuals=residuals)
+
+
+def _settled(row: Configuration, choice: str, value: ChoiceValue) -> bool:
+    """Return whether the row is of networks with that value, or of those with another."""
+    return choice in dict(row.overrides) or bool(getattr(row.choices, choice) == value)
 
 
 def _change(row: Configuration, choice: str, value: ChoiceValue, before: Number) -> Number | None:
-    if choice in dict(row.overrides) or getattr(row.variant.choices, choice) == value:
+    if _settled(row, choice, value):
         return 0
     try:
         return row.operations(other={choice: value}) - before
@@ -151,15 +182,10 @@ def _change(row: Configuration, choice: str, value: ChoiceValue, before: Number)
         return None
 
 
-def _like(row: Configuration, **changes: object) -> Configuration:
-    return replace(row, **changes)  # type: ignore[arg-type]  # the fields of a configuration
-
-
 def published(subject: Subject, protocol: Protocol = SINGLE) -> Configuration | None:
     """Return the published row of a network and how it is evaluated, if there is one."""
     for row in PUBLISHED:
-        choices = choose(row.variant.choices, dict(row.overrides))
-        evaluated = (choices, row.output_stride, row.size, row.classes, row.protocol)
+        evaluated = (row.choices, row.output_stride, row.size, row.classes, row.protocol)
         if evaluated == (subject.choices, subject.output_stride, subject.size, subject.classes, protocol):
             return row
     return None

@@ -23,6 +23,11 @@ def drawing(subject: Subject) -> str:
     Raises:
         GraphError: If the choices do not fit together at the subject's size.
     """
+    return filled("network.svg.j2", lay_out(subject))
+
+
+def filled(template: str, drawn: object) -> str:
+    """Return a template of this package with everything that is drawn in its places."""
     environment = Environment(
         loader=PackageLoader("deeplab_spec.render"),
         autoescape=True,
@@ -31,4 +36,4 @@ def drawing(subject: Subject) -> str:
         lstrip_blocks=True,
     )
     environment.filters["times"] = times
-    return environment.get_template("network.svg.j2").render(d=lay_out(subject)).rstrip("\n")
+    return environment.get_template(template).render(d=drawn).rstrip("\n")

@@ -1,0 +1,39 @@
+"""How reports reach the disk: every file whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from deeplab_spec.errors import TargetError
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file; a reader never sees half of it, and an error leaves what was there.
+
+    Args:
+        path: The file; its directory is made where it is missing.
+        text: Everything that it shall contain.
+
+    Raises:
+        TargetError: If it cannot be written.
+    """
+    half = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", newline="\n"
+        ) as file:
+            half = Path(file.name)
+            file.write(text)
+        half.chmod(path.stat().st_mode if path.exists() else 0o666 & ~_umask())
+        half.replace(path)
+    except OSError as error:
+        if half:
+            half.unlink(missing_ok=True)
+        raise TargetError(str(path), f"cannot be written: {error.strerror}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -9,8 +9,11 @@ import typer
 
 from deeplab_spec.cli.certify import certify
 from deeplab_spec.cli.clauses import clauses
+from deeplab_spec.cli.compare import compare
 from deeplab_spec.cli.count import count
 from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.cli.gate import gate
+from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
 from deeplab_spec.errors import DeepLabSpecError, SpecError
 
@@ -27,6 +30,9 @@ app.command()(show)
 app.command()(count)
 app.command()(clauses)
 app.command()(certify)
+app.command()(profile)
+app.command()(compare)
+app.command()(gate)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,84 @@
+"""``deeplab-spec compare``: what became slower between two profiles."""
+
+from enum import StrEnum
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from deeplab_spec.cli import output
+from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.cli.options import OutputOption, SchemaOption
+
+_EXIT = {"within": ExitCode.DONE, "over": ExitCode.DIFFERENT, "undecided": ExitCode.UNDECIDED}
+
+
+class Format(StrEnum):
+    """The forms in which a comparison is written."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    JSON = "json"
+    HTML = "html"
+
+
+class Clock(StrEnum):
+    """Whose time is compared."""
+
+    HOST = "host"
+    DEVICE = "device"
+
+
+def compare(
+    before: Annotated[
+        Path | None, typer.Argument(metavar="A", help="A profile: its directory, or its JSON.", show_default=False)
+    ] = None,
+    after: Annotated[
+        Path | None, typer.Argument(metavar="B", help="The profile to hold against it.", show_default=False)
+    ] = None,
+    *,
+    clock: Annotated[
+        Clock | None, typer.Option("--clock", help="Compare this time. [the device's, where there is one]")
+    ] = None,
+    fail_over: Annotated[
+        float | None,
+        typer.Option("--fail-over", metavar="PCT", help="Fail if the total is slower by more percent than this."),
+    ] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TABLE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document: --format json.")] = False,
+    file: OutputOption = None,
+    json_schema: SchemaOption = False,
+) -> None:
+    """Compare two profiles block by block; also of two implementations.
+
+    Exit status: 0 compared, and not slower than allowed; 1 slower than --fail-over allows; 2 the profiles cannot be
+    compared; 3 a profile cannot be read; 4 the interval of the slowdown contains what --fail-over allows.
+    """
+    import deeplab_spec.render.compare as pages
+    from deeplab_spec.render.compare_documents import CompareDocument
+    from deeplab_spec.render.documents import to_schema
+    from deeplab_spec.render.profile_documents import read_profile
+    from deeplab_spec.services.compare import compare as together
+
+    if json_schema:
+        output.report(to_schema(CompareDocument), file)
+        return
+    if before is None or after is None:
+        raise typer.BadParameter("name two profiles", param_hint="A B")
+    if fail_over is not None and not isfinite(fail_over):
+        raise typer.BadParameter("must be a number of percent", param_hint="--fail-over")
+    name: Literal["host", "device"] | None = clock.value if clock else None
+    document = together(read_profile(before), read_profile(after), name, fail_over)
+    match Format.JSON if as_json else form:
+        case Format.JSON:
+            output.report(document.model_dump_json(indent=2), file)
+        case Format.MARKDOWN:
+            output.report(pages.compare_markdown(document), file)
+        case Format.HTML:
+            output.report(pages.compare_html(document), file)
+        case Format.TABLE:
+            output.table(pages.compare_grid(document), file)
+    output.summary(pages.compare_summary(document))
+    if document.limit:
+        raise typer.Exit(_EXIT[document.limit.verdict])

@@ -1,0 +1,84 @@
+"""Opens a profiler range around every module that belongs to one block."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import fx, nn
+from torch.profiler import record_function
+
+from deeplab_spec.analysis.costs import block_of
+from deeplab_spec.capture.module import Capture
+from deeplab_spec.capture.operators import operator_name
+from deeplab_spec.measure.trace_blocks import Call
+
+
+def ranged_modules(capture: Capture, paths: Mapping[str, str]) -> dict[str, str]:
+    """Return the outermost modules all of whose operations are of one block, with the block.
+
+    Args:
+        capture: The network.
+        paths: Path in the specification of every node.
+    """
+    blocks: dict[str, set[str]] = defaultdict(set)
+    for path, call in capture.calls.items():
+        for module in _stack(call.node):
+            blocks[module].add(block_of(paths[path]))
+    single = {module: next(iter(found)) for module, found in blocks.items() if len(found) == 1}
+    return {module: block for module, block in single.items() if not _ancestors(module) & single.keys()}
+
+
+def call_order(capture: Capture, paths: Mapping[str, str], ranged: Mapping[str, str]) -> tuple[Call, ...]:
+    """Return the operator calls of a network in the order in which they are made."""
+    return tuple(
+        Call(
+            operator=operator_name(call.node),
+            block=block_of(paths[path]),
+            ranged=any(module in ranged for module in _stack(call.node)),
+        )
+        for path, call in capture.calls.items()
+    )
+
+
+@contextmanager
+def ranges(module: nn.Module, ranged: Mapping[str, str]) -> Iterator[None]:
+    """Give modules profiler ranges of their blocks' names, until the end of the context."""
+    opened: list[record_function] = []
+
+    def leave(_module: nn.Module, _inputs: object, _output: object) -> None:
+        opened.pop().__exit__(None, None, None)
+
+    handles = []
+    for path, block in ranged.items():
+        inner = module.get_submodule(path)
+        handles.append(inner.register_forward_pre_hook(_Opens(block, opened)))
+        handles.append(inner.register_forward_hook(leave, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Opens:
+    """A hook that opens a range."""
+
+    def __init__(self, block: str, opened: list[record_function]) -> None:
+        self.block = block
+        self.opened = opened
+
+    def __call__(self, _module: nn.Module, _inputs: object) -> None:
+        entered = record_function(self.block)
+        entered.__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        self.opened.append(entered)
+
+
+def _stack(node: fx.Node) -> tuple[str, ...]:
+    """Return the paths of the modules that a call stands in; a further call of a module is the module's."""
+    stack = (node.meta.get("nn_module_stack") or {}).values()
+    return tuple(str(module).partition("@")[0] for module, _ in stack)
+
+
+def _ancestors(module: str) -> set[str]:
+    steps = module.split(".") if module else []
+    return {".".join(steps[:length]) for length in range(len(steps))}

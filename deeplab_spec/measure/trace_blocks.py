@@ -1,0 +1,283 @@
+"""Attributes every moment of a step, and every kernel, to a block.
+
+Two mechanisms, neither of which touches what is measured:
+
+* *Ranges.* Modules all of whose operations belong to one block run inside a ``record_function``
+  range with the block's name (``profile_ranges``): some thirty per step. Everything inside such a
+  range is the block's, also Python code, a wait, and work that a captured graph does not show.
+* *Order.* An operator outside all ranges (a sum, a resize, a concatenation that a larger module
+  calls as a function) is found by its place: a captured graph has the operators in the order in
+  which the module calls them. The two sequences of operators are matched, with the ranges as
+  anchors, and an operator that has no counterpart stays unattributed.
+
+A backward function belongs to the block of the forward operator with its sequence number, and an
+accumulation of gradients to the block of the function before it. A kernel belongs to the block that
+launched it. What is left of a step is ``unattributed``, so that the rows add up to the step.
+"""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from typing import Final
+
+from deeplab_spec.errors import TargetError
+from deeplab_spec.measure.trace import LAUNCHES, ON_DEVICE, OPERATOR, RANGE, STEP, Allocation, Event, Trace
+
+UNATTRIBUTED: Final = "unattributed"
+"""The row of what belongs to no block."""
+
+_BACKWARD: Final = "autograd::engine::evaluate_function: "
+_ACCUMULATE: Final = f"{_BACKWARD}torch::autograd::AccumulateGrad"
+_ALIKE: Final = {"convolution": "conv2d", "_native_batch_norm_legit_no_training": "batch_norm", "concat": "cat"}
+"""Names of one operator in captured graphs and at run time."""
+
+Token = tuple[str | None, str]
+"""The range that an operator is called in, if any, and the operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One operator call of a captured graph.
+
+    Attributes:
+        operator: Its name, e.g. ``conv2d``.
+        block: The block that it belongs to.
+        ranged: Whether it is called inside a range of its block.
+    """
+
+    operator: str
+    block: str
+    ranged: bool
+
+    @property
+    def token(self) -> Token:
+        """What it is matched by."""
+        return (self.block if self.ranged else None, plain_name(self.operator))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uses:
+    """How often something was called in a step, and how long that took by itself.
+
+    Attributes:
+        calls: How often.
+        time: Nanoseconds, without what it called in turn.
+    """
+
+    calls: int = 0
+    time: int = 0
+
+    def __add__(self, other: "Uses") -> "Uses":
+        """Return both together."""
+        return Uses(calls=self.calls + other.calls, time=self.time + other.time)
+
+
+@dataclass(slots=True, kw_only=True)
+class Slice:
+    """A block's part of one step.
+
+    Attributes:
+        host: Nanoseconds on the host.
+        device: Nanoseconds of its kernels.
+        operators: What the host ran, by name.
+        kernels: What the device ran, by name.
+    """
+
+    host: int = 0
+    device: int = 0
+    operators: dict[str, Uses] = field(default_factory=dict)
+    kernels: dict[str, Uses] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step; host and device times of its slices add up to the step's.
+
+    Attributes:
+        host: Nanoseconds from its beginning to its end.
+        slices: By block, with one for what is unattributed.
+        unmatched: Operators of the captured graph that have no counterpart.
+        peak: The most bytes allocated beyond those at its beginning, by block; empty if not recorded.
+    """
+
+    host: int
+    slices: Mapping[str, Slice]
+    unmatched: int
+    peak: Mapping[str, int]
+
+    @property
+    def device(self) -> int:
+        """Nanoseconds of all kernels."""
+        return sum(part.device for part in self.slices.values())
+
+
+def plain_name(operator: str) -> str:
+    """Return an operator's name as it is matched: ``aten::relu_`` is ``relu``."""
+    name = operator.rpartition("::")[2].removesuffix("_")
+    return _ALIKE.get(name, name)
+
+
+def attribute(trace: Trace, order: Sequence[Call], ranges: frozenset[str], *, on_device: bool = False) -> list[Step]:
+    """Attribute every step of a trace.
+
+    Args:
+        trace: A trace whose steps have ranges of their own.
+        order: The calls of the captured graph, in order.
+        ranges: Names of the ranges that are blocks.
+        on_device: Whether peak memory is the accelerator's.
+
+    Raises:
+        TargetError: If the trace has no step.
+    """
+    bounds = [event for event in trace.events if event.category == RANGE and event.name.startswith(STEP)]
+    if not bounds:
+        raise TargetError("trace", "has no step")
+    expected = tuple(call.token for call in order)
+    kernels: dict[int | None, Event] = {
+        event.correlation: event for event in trace.events if event.category in ON_DEVICE and event.correlation
+    }
+    return [_Reader(trace, bound, order, expected, ranges).read(kernels, on_device=on_device) for bound in bounds]
+
+
+@dataclass(slots=True)
+class _Open:
+    """An event that contains others."""
+
+    event: Event
+    block: str
+    own: int
+
+
+class _Reader:
+    """Reads one step."""
+
+    def __init__(
+        self, trace: Trace, bound: Event, order: Sequence[Call], expected: Sequence[Token], ranges: frozenset[str]
+    ) -> None:
+        self.bound = bound
+        self.events = [event for event in trace.events if bound.start <= event.start < bound.end]
+        self.allocations = trace.allocations
+        self.order = order
+        self.expected = expected
+        self.ranges = ranges
+        self.slices: dict[str, Slice] = defaultdict(Slice)
+        self.roots: dict[str, list[_Open]] = defaultdict(list)
+        self.by_sequence: dict[int, str] = {}
+        self.place: dict[int, str] = {}
+
+    def read(self, kernels: Mapping[int | None, Event], *, on_device: bool) -> Step:
+        threads: dict[str, list[Event]] = {self.bound.thread: []}
+        for event in self.events:
+            if event.category == OPERATOR or (event.category == RANGE and event.name in self.ranges):
+                threads.setdefault(event.thread, []).append(event)
+        main, *others = threads.values()
+        unmatched = self._match(main)
+        self._walk(main)
+        for events in others:
+            if any(event.name.startswith(_BACKWARD) for event in events):  # the main thread waits for it
+                self._walk(events)
+        host = self.bound.end - self.bound.start
+        known = sum(part.host for part in self.slices.values())
+        self.slices[UNATTRIBUTED].host += host - known
+        self._launches(kernels)
+        peak = dict(self._peaks([found for found in self.allocations if found.on_device == on_device]))
+        return Step(host=host, slices=dict(self.slices), unmatched=unmatched, peak=peak)
+
+    def _match(self, events: Sequence[Event]) -> int:
+        """Find the blocks of the outermost operators; return how many captured calls are not found."""
+        found: list[tuple[int, Token]] = []
+        inside, end = None, 0
+        range_end = 0
+        for number, event in enumerate(events):
+            if event.start >= range_end:
+                inside = None
+            if event.category == RANGE:
+                if inside is None:
+                    inside, range_end = event.name, event.end
+            elif event.name.startswith(_BACKWARD):
+                break
+            elif event.start >= end:
+                found.append((number, (inside, plain_name(event.name))))
+                end = event.end
+        tokens = tuple(token for _, token in found)
+        pairs = list(_pairs(tokens, self.expected))
+        self.place = {found[here][0]: self.order[there].block for here, there in pairs}
+        return len(self.expected) - len(pairs)
+
+    def _walk(self, events: Sequence[Event]) -> None:
+        """Give every event of a thread to a block, with the time that it spent by itself."""
+        main = bool(events) and events[0].thread == self.bound.thread
+        stack: list[_Open] = []
+        before = UNATTRIBUTED
+        for number, event in enumerate(events):
+            while stack and stack[-1].event.end <= event.start:
+                self._close(stack.pop())
+            if stack:
+                block = stack[-1].block
+                stack[-1].own -= event.end - event.start
+            else:
+                block = self._root(event, self.place.get(number, UNATTRIBUTED) if main else UNATTRIBUTED, before)
+                before = block
+            if event.sequence is not None and not (stack or [_Open(event, block, 0)])[0].event.name.startswith(
+                _BACKWARD
+            ):
+                self.by_sequence[event.sequence] = block
+            opened = _Open(event, block, event.end - event.start)
+            if not stack:
+                self.roots[event.thread].append(opened)
+                self.slices[block].host += opened.own if block != UNATTRIBUTED else 0
+            stack.append(opened)
+        while stack:
+            self._close(stack.pop())
+
+    def _root(self, event: Event, place: str, before: str) -> str:
+        if event.category == RANGE:
+            return event.name
+        if event.name == _ACCUMULATE:
+            return before
+        if event.name.startswith(_BACKWARD):
+            return self.by_sequence.get(event.sequence, UNATTRIBUTED) if event.sequence is not None else UNATTRIBUTED
+        return place
+
+    def _close(self, done: _Open) -> None:
+        if done.event.category == OPERATOR:
+            uses = self.slices[done.block].operators
+            name = done.event.name.removeprefix(_BACKWARD)
+            uses[name] = uses.get(name, Uses()) + Uses(calls=1, time=done.own)
+
+    def _launches(self, kernels: Mapping[int | None, Event]) -> None:
+        for event in self.events:
+            kernel = kernels.get(event.correlation) if event.category in LAUNCHES and event.correlation else None
+            if kernel:
+                part = self.slices[self._block_at(event.thread, event.start)]
+                taken = kernel.end - kernel.start
+                part.device += taken
+                part.kernels[kernel.name] = part.kernels.get(kernel.name, Uses()) + Uses(calls=1, time=taken)
+
+    def _block_at(self, thread: str, time: int) -> str:
+        roots = self.roots.get(thread, [])
+        place = bisect_right(roots, time, key=lambda root: root.event.start) - 1
+        return roots[place].block if place >= 0 and time < roots[place].event.end else UNATTRIBUTED
+
+    def _peaks(self, allocations: Sequence[Allocation]) -> Iterator[tuple[str, int]]:
+        """Return the most that is allocated in every block beyond what was at the step's beginning."""
+        inside = [found for found in allocations if self.bound.start <= found.time < self.bound.end]
+        if not inside:
+            return
+        beginning = inside[0].total - inside[0].change
+        most: dict[str, int] = defaultdict(int)
+        for found in inside:
+            block = self._block_at(found.thread, found.time)
+            most[block] = max(most[block], found.total - beginning)
+        yield from most.items()
+
+
+def _pairs(actual: Sequence[Token], expected: Sequence[Token]) -> Iterator[tuple[int, int]]:
+    """Match two sequences of operators; pairs of positions."""
+    if actual == expected:
+        yield from ((place, place) for place in range(len(actual)))
+        return
+    for here, there, length in SequenceMatcher(None, actual, expected, autojunk=False).get_matching_blocks():
+        yield from ((here + place, there + place) for place in range(length))

@@ -1,0 +1,192 @@
+"""A profile as a table, a line, and a page."""
+
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from deeplab_spec.render.profile_documents import BlockModel, CallModel, DeviceModel, ProfileDocument, TimeModel
+from deeplab_spec.render.table import Grid, share
+
+UNKNOWN = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a page's table.
+
+    Attributes:
+        title: What it holds.
+        unit: Its unit; empty for none.
+        number: Whether it is sorted as numbers.
+    """
+
+    title: str
+    unit: str = ""
+    number: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A cell of a page's table: what is read, and what it is sorted by."""
+
+    text: str
+    key: float | str
+
+
+def environment() -> Environment:
+    """Return what pages are made with: everything that is put in is escaped."""
+    made = Environment(
+        loader=PackageLoader("deeplab_spec.render"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"ms": milliseconds, "us": microseconds, "count": count}
+    return made
+
+
+def milliseconds(nanoseconds: float) -> str:
+    """Write a time.
+
+    >>> milliseconds(1234567.8)
+    '1.235'
+    """
+    return f"{nanoseconds / 1e6:,.3f}"
+
+
+def microseconds(nanoseconds: float) -> str:
+    """Write a short time.
+
+    >>> microseconds(1234567.8)
+    '1,234.6'
+    """
+    return f"{nanoseconds / 1e3:,.1f}"
+
+
+def count(calls: float) -> str:
+    """Write how often something runs in a step, which may be a mean.
+
+    >>> count(3.0), count(2.5)
+    ('3', '2.5')
+    """
+    return f"{calls:,.10g}"
+
+
+def half(time: TimeModel) -> float:
+    """Return half of a time's interval."""
+    return (time.high - time.low) / 2
+
+
+def profile_summary(document: ProfileDocument) -> str:
+    """Return what the table does not say, line by line."""
+    (height, width), time = document.size, document.total.host
+    what = f"{document.target}, output stride {document.output_stride}, {document.batch} x {height}x{width}"
+    how = f"{document.dtype}, {document.mode.value}, on {named(document.device)}, torch {document.torch}"
+    rate = document.batch / (time.mean / 1e9)
+    times = f"{document.steps} steps: {milliseconds(time.mean)} ms +- {milliseconds(half(time))} each"
+    return "\n".join([f"{what}, {how}", f"{times}, {rate:,.3g} images per second under the profiler", *document.notes])
+
+
+def named(device: DeviceModel) -> str:
+    """Name where a network ran."""
+    return f"{device.name} ({device.kind}, {device.threads} {'thread' if device.threads == 1 else 'threads'})"
+
+
+def profile_grid(document: ProfileDocument) -> Grid:
+    """Return the table of blocks, in the order of the network."""
+    columns, rows = table(document)
+    cells = (*rows, _cells(document.total, document))
+    return Grid(
+        headers=tuple(f"{column.title} {column.unit}".strip() for column in columns),
+        rows=tuple(tuple(cell.text for cell in row) for row in cells),
+        right=frozenset(range(1, len(columns))),
+        total=True,
+    )
+
+
+def table(document: ProfileDocument) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
+    """Return the columns and cells that this profile can fill."""
+    on_device = document.total.device is not None
+    columns = [
+        Column(title="block", number=False),
+        Column(title="host", unit="ms"),
+        Column(title="\N{PLUS-MINUS SIGN}", unit="ms"),
+    ]
+    if on_device:
+        columns += [Column(title="device", unit="ms"), Column(title="\N{PLUS-MINUS SIGN}", unit="ms")]
+    columns += [
+        Column(title="share", unit="%"),
+        Column(title="work", unit="GFLOP"),
+        Column(title="moved", unit="MB"),
+        Column(title="intensity", unit="FLOP/B"),
+        Column(title="roofline", unit="%"),
+        Column(title="operators"),
+    ]
+    if on_device:
+        columns.append(Column(title="kernels"))
+    columns.append(Column(title="peak", unit="MB"))
+    return tuple(columns), tuple(_cells(row, document) for row in document.rows)
+
+
+def _cells(row: BlockModel, document: ProfileDocument) -> tuple[Cell, ...]:
+    cells = [Cell(text=row.path, key=row.path), *_time(row.host)]
+    if row.device:
+        cells += _time(row.device)
+    total = document.total.time.mean
+    cells += [
+        Cell(text=share(row.time.mean, total), key=row.time.mean),
+        _number(row.flops, 1e9, 3),
+        _number(row.bytes, 1e6, 1),
+        _number(row.intensity, 1, 1),
+        _number(row.roofline, 0.01, 1),
+        _calls(row.operators),
+    ]
+    if row.kernels is not None:
+        cells.append(_calls(row.kernels))
+    cells.append(_number(row.peak_bytes, 1e6, 1))
+    return tuple(cells)
+
+
+def _time(time: TimeModel) -> tuple[Cell, Cell]:
+    return (
+        Cell(text=milliseconds(time.mean), key=time.mean),
+        Cell(text=milliseconds(half(time)), key=half(time)),
+    )
+
+
+def _number(value: float | None, unit: float, digits: int) -> Cell:
+    if value is None:
+        return Cell(text=UNKNOWN, key=-1)
+    return Cell(text=f"{value / unit:,.{digits}f}", key=value)
+
+
+def _calls(calls: tuple[CallModel, ...]) -> Cell:
+    number = sum(call.calls for call in calls)
+    return Cell(text=count(number), key=number)
+
+
+def profile_html(document: ProfileDocument) -> str:
+    """Return the page: one file that needs no network."""
+    columns, rows = table(document)
+    return (
+        environment()
+        .get_template("profile.html.j2")
+        .render(
+            document=document,
+            device=named(document.device),
+            columns=columns,
+            rows=tuple(zip(document.rows, rows, strict=True)),
+            total=_cells(document.total, document),
+            whole=document.total.time.mean,
+            longest=max(row.time.mean for row in document.rows),
+            between=between,
+            half=half,
+        )
+        .rstrip("\n")
+    )
+
+
+def between(row: BlockModel) -> float:
+    """Return the host's nanoseconds in a block that no operator accounts for: Python, and waits."""
+    return max(0.0, row.host.mean - sum(call.time for call in row.operators))

@@ -1,0 +1,310 @@
+"""Profiles a target: where the time of a step goes, block by block, under the specification's paths."""
+
+import contextlib
+import platform
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from deeplab_spec.align.names import specified_paths
+from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.capture.target import REFERENCE, Target, load, one_line
+from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.graph.ops import Pair
+from deeplab_spec.measure.profile_ceilings import Ceilings, measure_ceilings
+from deeplab_spec.measure.profile_costs import BatchCost, batch_costs
+from deeplab_spec.measure.profile_ranges import call_order, ranged_modules
+from deeplab_spec.measure.profile_run import Work, record
+from deeplab_spec.measure.profile_statistics import mean_interval
+from deeplab_spec.measure.trace import for_tensorboard, read
+from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call, Slice, Step, Uses, attribute
+from deeplab_spec.render.profile_documents import (
+    BlockModel,
+    CallModel,
+    CeilingsModel,
+    DeviceModel,
+    ProfileDocument,
+    TimeModel,
+)
+from deeplab_spec.services.captured import capture_at, named, nearest
+from deeplab_spec.spec.choices import ChoiceValue, choose, plain
+from deeplab_spec.spec.network import DEFAULT_CLASSES
+from deeplab_spec.spec.variants import Variant
+from deeplab_spec.spec.variants import variant as published
+
+TRACE: Final = "trace.json"
+"""The trace that the times come from."""
+TENSORBOARD: Final = Path("tensorboard", "deeplab-spec.pt.trace.json")
+"""The trace with stacks, shapes and memory, as torch-tb-profiler reads it."""
+DEVICES: Final = ("cpu", "cuda")
+_DETAILED: Final = 2
+"""Steps of the trace for TensorBoard."""
+_SEED: Final = 0
+"""Of the weights that a target draws, and of the images."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileRequest:
+    """What is profiled, and how.
+
+    Attributes:
+        target: ``reference:VARIANT``, or ``module:callable``.
+        variant: The published network whose paths the blocks get; by default the most alike.
+        overrides: Choices decided otherwise than the variant does.
+        arguments: Keyword arguments of what builds the target, as text.
+        output_stride: Passed to what builds it.
+        classes: Passed to what builds it.
+        size: Height and width of the images.
+        batch: Images per step.
+        steps: Steps that count.
+        warmup: Steps before them.
+        device: ``cpu`` or ``cuda``.
+        mode: An evaluation, or a forward and a backward pass.
+        ceilings: Whether the device's ceilings are measured.
+
+    Raises:
+        SpecError: If a number or the device is none that it can be.
+    """
+
+    target: str
+    variant: str | None = None
+    overrides: Mapping[str, ChoiceValue] = field(default_factory=dict)
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    output_stride: int = 16
+    classes: int = DEFAULT_CLASSES
+    size: Pair = (513, 513)
+    batch: int = 1
+    steps: int = 10
+    warmup: int = 3
+    device: str = "cpu"
+    mode: Mode = Mode.FORWARD
+    ceilings: bool = True
+
+    def __post_init__(self) -> None:
+        least = {"batch": 1, "steps": 2, "warmup": 0, "classes": 1}
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise SpecError(f"--{name}", f"must be {minimum} or more", getattr(self, name))
+        if self.device not in DEVICES:
+            raise SpecError("--device", f"must be one of {', '.join(DEVICES)}", self.device)
+        if self.overrides and not self.expected:
+            raise SpecError("--choose", "needs --variant, or a reference", ", ".join(self.overrides))
+
+    @property
+    def expected(self) -> Variant | None:
+        """The published network, with the choices decided; None if the most alike is to be found.
+
+        Raises:
+            SpecError: If there is no such variant or choice.
+        """
+        kind, _, name = self.target.partition(":")
+        name = self.variant or (name if kind == REFERENCE else "")
+        if not name:
+            return None
+        entry = published(name)
+        return replace(entry, choices=choose(entry.choices, self.overrides))
+
+
+def profile(
+    request: ProfileRequest, directory: Path, progress: Progress = lambda _stage, _done, _total: None
+) -> ProfileDocument:
+    """Profile a target, and leave the two traces in a directory.
+
+    What the target prints goes to stderr.
+
+    Args:
+        request: What is profiled, and how.
+        directory: Where the traces go; made where it is missing.
+        progress: Told how many steps of a stage are done, of how many.
+
+    Raises:
+        TargetError: If the target cannot be built, read or run, or the device is not there.
+    """
+    device = _device(request)
+    with contextlib.redirect_stdout(sys.stderr):
+        return _profile(request, device, directory, progress)
+
+
+def _profile(request: ProfileRequest, device: torch.device, directory: Path, progress: Progress) -> ProfileDocument:
+    progress("building", 0, 1)
+    torch.manual_seed(_SEED)
+    choices = request.overrides if request.target.partition(":")[0] == REFERENCE else {}
+    target = Target(name=request.target, arguments=request.arguments, choices=choices)
+    module = load(target, request.output_stride, request.classes)
+    captured = capture_at(module, request.size, request.target)
+    alignment, entry = nearest(captured, request.output_stride, request.classes, request.size, request.expected)
+    if alignment:
+        paths = specified_paths(alignment, captured.network)
+    else:
+        paths = {node.path: node.path for node in captured.network}
+    ranged = ranged_modules(captured, paths)
+    order = call_order(captured, paths, ranged)
+    costs = batch_costs(*named(captured, paths), request.mode, request.batch)
+    channels = captured.shapes[captured.network.inputs[0].path][1]
+    work = Work(
+        module=module.to(device),
+        images=torch.randn(request.batch, channels, *request.size, generator=torch.Generator().manual_seed(_SEED)).to(
+            device
+        ),
+        mode=request.mode,
+        ranged=ranged,
+    )
+    ceilings = measure_ceilings(device) if request.ceilings else None
+    timed, detailed = _run(request, work, order, directory, progress)
+    table = _Table(timed, detailed, costs, ceilings)
+    return ProfileDocument(
+        target=request.target,
+        arguments=dict(request.arguments),
+        variant=entry.name if entry else None,
+        choices={name: plain(value) for name, value in request.overrides.items()},
+        output_stride=request.output_stride,
+        classes=request.classes,
+        size=request.size,
+        batch=request.batch,
+        dtype="float32",
+        mode=request.mode,
+        steps=request.steps,
+        warmup=request.warmup,
+        device=DeviceModel(
+            kind="cuda" if device.type == "cuda" else "cpu", name=_name(device), threads=torch.get_num_threads()
+        ),
+        torch=torch.__version__,
+        ceilings=CeilingsModel(flops_per_second=ceilings.flops_per_second, bytes_per_second=ceilings.bytes_per_second)
+        if ceilings
+        else None,
+        total=table.total(),
+        blocks=tuple(table.row(path) for path in dict.fromkeys(call.block for call in order)),
+        unattributed=table.row(UNATTRIBUTED),
+        notes=tuple(_notes(entry, timed, len(order))),
+    )
+
+
+def _run(
+    request: ProfileRequest, work: Work, order: Sequence[Call], directory: Path, progress: Progress
+) -> tuple[list[Step], list[Step]]:
+    """Warm up, time, and record details; return the steps of both traces."""
+    ranges = frozenset(work.ranged.values())
+    on_device = request.device != "cpu"
+    (directory / TENSORBOARD).parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".traces.") as scratch:
+        timed, detailed = Path(scratch, "timed.json"), Path(scratch, "detailed.json")
+        try:
+            work.module.train(request.mode is Mode.TRAIN)
+            for number in range(request.warmup):
+                work.step()
+                progress("warming up", number + 1, request.warmup)
+            record(work, request.steps, timed, progress=lambda done: progress("timing", done, request.steps))
+            record(work, _DETAILED, detailed, detailed=True)
+        except Exception as error:
+            raise TargetError(request.target, f"cannot be run: {one_line(error)}") from error
+        steps = attribute(read(timed), order, ranges)
+        details = attribute(read(detailed), order, ranges, on_device=on_device)
+        for_tensorboard(detailed, directory / TENSORBOARD)
+        timed.replace(directory / TRACE)
+    return steps, details
+
+
+def _device(request: ProfileRequest) -> torch.device:
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise TargetError("--device cuda", "no CUDA device is available")
+    return torch.device(request.device)
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _notes(entry: Variant | None, steps: Iterable[Step], calls: int) -> Iterable[str]:
+    if entry is None:
+        yield "another network: blocks are named by its own modules"
+    unmatched = max(step.unmatched for step in steps)
+    if unmatched:
+        yield f"{unmatched} of {calls} operators of the captured graph were not seen when it ran"
+
+
+class _Table:
+    """Makes rows of steps."""
+
+    def __init__(
+        self, timed: Sequence[Step], detailed: Sequence[Step], costs: Mapping[str, BatchCost], ceilings: Ceilings | None
+    ) -> None:
+        self.timed = timed
+        self.on_device = any(step.device for step in timed)
+        self.costs = costs
+        self.ceilings = ceilings
+        self.peaks: dict[str, int] = defaultdict(int)
+        for step in detailed:
+            for path, peak in step.peak.items():
+                self.peaks[path] = max(self.peaks[path], peak)
+
+    def row(self, path: str) -> BlockModel:
+        """Return the row of a block."""
+        parts = [step.slices.get(path, Slice()) for step in self.timed]
+        return self._row(path, parts, self.costs.get(path), self.peaks.get(path))
+
+    def total(self) -> BlockModel:
+        """Return the row of the whole network."""
+        parts = [
+            Slice(
+                host=step.host,
+                device=step.device,
+                operators=_sum(part.operators for part in step.slices.values()),
+                kernels=_sum(part.kernels for part in step.slices.values()),
+            )
+            for step in self.timed
+        ]
+        cost = sum(self.costs.values(), start=BatchCost())
+        return self._row("total", parts, cost, max(self.peaks.values(), default=None))
+
+    def _row(self, path: str, parts: Sequence[Slice], cost: BatchCost | None, peak: int | None) -> BlockModel:
+        host = _time([part.host for part in parts])
+        device = _time([part.device for part in parts]) if self.on_device else None
+        known = cost if cost and not cost.unknown else None
+        seconds = (device or host).mean / 1e9
+        least = self.ceilings.least_seconds(known.flops, known.moved) if self.ceilings and known else None
+        return BlockModel(
+            path=path,
+            host=host,
+            device=device,
+            operators=_calls([part.operators for part in parts]),
+            kernels=_calls([part.kernels for part in parts]) if self.on_device else None,
+            flops=known.flops if known else None,
+            bytes=known.moved if known else None,
+            intensity=known.flops / known.moved if known and known.moved else None,
+            roofline=least / seconds if least and seconds else None,
+            peak_bytes=peak,
+        )
+
+
+def _time(steps: Sequence[int]) -> TimeModel:
+    found = mean_interval(steps)
+    return TimeModel(steps=tuple(steps), mean=found.mean, low=found.low, high=found.high)
+
+
+def _sum(parts: Iterable[Mapping[str, Uses]]) -> dict[str, Uses]:
+    total: dict[str, Uses] = defaultdict(Uses)
+    for part in parts:
+        for name, uses in part.items():
+            total[name] += uses
+    return dict(total)
+
+
+def _calls(steps: Sequence[Mapping[str, Uses]]) -> tuple[CallModel, ...]:
+    """Return means over the steps, the longest first."""
+    total = sorted(_sum(steps).items(), key=lambda item: (-item[1].time, item[0]))
+    count = len(steps)
+    return tuple(CallModel(name=name, calls=uses.calls / count, time=uses.time / count) for name, uses in total)

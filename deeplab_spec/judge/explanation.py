@@ -92,20 +92,18 @@ def explained(plan: Plan, reading: Reading) -> Explained:
 
 def _starts(plan: Plan, reading: Reading, build: Build) -> list[tuple[str, Choices]]:
     """Return the networks to search from: the judged one first, unless another is far nearer."""
-    counts = {plan.request.variant: len(differences(reading.alignment))}
-    starts = {plan.request.variant: plan.choices}
+    judged = (plan.request.variant, plan.choices)
+    counts = {judged: len(differences(reading.alignment))}
     for variant in VARIANTS:
-        if variant.name in starts or plan.output_stride not in variant.output_strides:
+        start = (variant.name, choose(variant.choices, {"width": plan.choices.width}))
+        if start in counts or plan.output_stride not in variant.output_strides:
             continue
-        scaled = choose(variant.choices, {"width": plan.choices.width})
         try:
-            counts[variant.name] = len(differences(align(build(scaled), reading.alignment.candidate)))
+            counts[start] = len(differences(align(build(start[1]), reading.alignment.candidate)))
         except GraphError:
             continue
-        starts[variant.name] = scaled
-    near = [name for name in counts if counts[name] < counts[plan.request.variant] / _FAR_NEARER]
-    order = [*sorted(near, key=counts.__getitem__), plan.request.variant]
-    return [(name, starts[name]) for name in order]
+    near = [start for start in counts if counts[start] < counts[judged] / _FAR_NEARER]
+    return [*sorted(near, key=counts.__getitem__), judged]
 
 
 def _put_together(plan: Plan, reading: Reading, best: tuple[str, Choices, Explanation], build: Build) -> Explained:

@@ -57,6 +57,19 @@ def test_a_wrong_choice_is_named(variant: str, name: str, value: object, clause:
         assert certificate.first_divergence.path == path
 
 
+def test_a_published_network_is_recognised_although_another_was_asked_for() -> None:
+    """The nearest network is the plain one, not the asked-for one with its overrides taken back."""
+    module = deeplab_spec.build("tf-release", choices={"width": WIDTH})
+
+    certificate = deeplab_spec.certify(
+        module, "tf-release", choices={"width": WIDTH, "middle_blocks": 8, "aspp_convs": "dense"}, levels=["structure"]
+    )
+
+    assert certificate.nearest is not None
+    assert (certificate.nearest.variant, certificate.nearest.choices) == ("tf-release", {"width": WIDTH})
+    assert "aspp_convs" in {finding.choice for finding in findings(certificate, "structure")}
+
+
 def test_numerics_find_only_where_structure_finds() -> None:
     """Each step runs on the specification's own values, so a fault does not spread."""
     module = deeplab_spec.build("tf-release", choices={"width": WIDTH, "aspp_depthwise": "bare", "head_norm_eps": 1e-3})

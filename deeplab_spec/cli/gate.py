@@ -1,0 +1,198 @@
+"""``deeplab-spec gate``: is head slower than base, with a verdict whose errors are known."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from deeplab_spec.cli import output
+from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.cli.options import OutputOption, SchemaOption
+from deeplab_spec.measure.gate_cases import CASES, DEFAULT_CASES, Case, case
+from deeplab_spec.measure.gate_rule import GateVerdict, Rule
+from deeplab_spec.measure.gate_run import Progress, Settings
+from deeplab_spec.measure.gate_sides import BUILD
+
+if TYPE_CHECKING:
+    from deeplab_spec.render.gate_documents import GateDocument
+    from deeplab_spec.services.gate import GateRequest
+
+_EXIT = {
+    GateVerdict.PASS.value: ExitCode.DONE,
+    GateVerdict.FAIL.value: ExitCode.DIFFERENT,
+    GateVerdict.INCONCLUSIVE.value: ExitCode.UNDECIDED,
+}
+Document = TypeVar("Document")
+
+_SIDE = "a directory, ref:NAME, a wheel, reference:VARIANT, or MODULE:CALLABLE"
+_RULE = Rule()
+_SETTINGS = Settings()
+
+
+def _complete_case(incomplete: str) -> list[tuple[str, str]]:
+    return [(entry.name, entry.reason) for entry in CASES if entry.name.startswith(incomplete)]
+
+
+def gate(
+    base: Annotated[
+        str, typer.Argument(metavar="BASE", help=f"What head is compared with: {_SIDE}.", show_default=False)
+    ] = "",
+    head: Annotated[
+        str, typer.Argument(metavar="HEAD", help="What must not be slower, likewise.", show_default=False)
+    ] = "",
+    *,
+    case_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--case",
+            metavar="NAME",
+            autocompletion=_complete_case,
+            help=f"What is timed; repeat for several: {', '.join(entry.name for entry in CASES)}. [{DEFAULT_CASES[0]}]",
+        ),
+    ] = None,
+    target: Annotated[
+        str, typer.Option("--target", metavar="MODULE:CALLABLE", help="What is built of a directory, ref or wheel.")
+    ] = BUILD,
+    arg: Annotated[
+        list[str] | None, typer.Option("--arg", metavar="NAME=VALUE", help="Keyword argument of what builds it.")
+    ] = None,
+    margin: Annotated[
+        float, typer.Option("--margin", metavar="F", help="The slowdown that must be found: 0.1 is ten percent.")
+    ] = _RULE.margin,
+    count_margin: Annotated[
+        float, typer.Option("--count-margin", metavar="F", help="The increase of an exact count that fails.")
+    ] = _SETTINGS.count_margin,
+    max_pairs: Annotated[
+        int, typer.Option("--max-pairs", metavar="N", help="Pairs of processes, at most, for each case.")
+    ] = _RULE.max_pairs,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", help="Seconds that a process may take for any answer.")
+    ] = _SETTINGS.timeout,
+    allow_different: Annotated[
+        bool, typer.Option("--allow-different", help="Time two networks that are not the same network.")
+    ] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="DIR", help="Store it as pytest-benchmark does, under DIR.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--summary", metavar="FILE", help="Write a Markdown summary, too.")
+    ] = None,
+    calibrate: Annotated[
+        Path | None,
+        typer.Option("--calibrate", metavar="DIR", help="Measure the gate's own error rates on BASE instead."),
+    ] = None,
+    recordings: Annotated[
+        int, typer.Option("--recordings", metavar="N", help="Pairs that --calibrate records; those in DIR count.")
+    ] = 216,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the resampling of --calibrate.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
+    file: OutputOption = None,
+    json_schema: SchemaOption = False,
+) -> None:
+    """Decide whether HEAD is slower than BASE, by pairs of fresh processes and by exact counts.
+
+    Exit status: 0 PASS, 1 FAIL, 3 a side cannot be run or is another network, 4 INCONCLUSIVE.
+    """
+    from deeplab_spec.render.documents import to_json, to_schema
+    from deeplab_spec.render.gate_documents import CalibrationDocument, GateDocument
+
+    if json_schema:
+        output.report(to_schema(CalibrationDocument if calibrate else GateDocument), file)
+        return
+    if not base or bool(head) == bool(calibrate):
+        raise typer.BadParameter("name BASE and HEAD; with --calibrate, BASE alone", param_hint="BASE HEAD")
+    from deeplab_spec.services.gate import GateRequest
+
+    cases = tuple(map(case, dict.fromkeys(case_name or DEFAULT_CASES)))
+    rule = Rule(margin=margin, max_pairs=max_pairs, cases=len(cases))
+    if count_margin < 0:
+        raise typer.BadParameter("must not be negative", param_hint="--count-margin")
+    if timeout <= 0:
+        raise typer.BadParameter("must be positive", param_hint="--timeout")
+    request = GateRequest(
+        base=base,
+        head=head or base,
+        cases=cases,
+        target=target,
+        arguments=_arguments(arg or []),
+        settings=Settings(rule=rule, count_margin=count_margin, timeout=timeout, allow_different=allow_different),
+    )
+    output.summary("\n".join(map(_plan, cases)))
+    if calibrate:
+        _calibrate(calibrate, request, recordings, seed)
+        return
+    from deeplab_spec.render import gate as texts
+    from deeplab_spec.services.gate import gate as run
+
+    document = _with_progress(lambda progress: run(request, progress))
+    if save:
+        _save(save, document)
+    if page:
+        _write(page, texts.page(document))
+    output.report(to_json(document) if as_json else texts.text(document), file)
+    if as_json or file:
+        output.summary(texts.headline(document))
+    raise typer.Exit(_EXIT[document.verdict])
+
+
+def _plan(entry: Case) -> str:
+    return f"{entry.name}: {entry.title}, {entry.rounds} rounds, {entry.threads} thread(s) of each process"
+
+
+def _arguments(arguments: list[str]) -> dict[str, str]:
+    read = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"must be NAME=VALUE, but got {argument!r}", param_hint="--arg")
+        read[name] = value
+    return read
+
+
+def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int) -> None:
+    from deeplab_spec.render.documents import to_json
+    from deeplab_spec.render.gate import calibration_page, headline_of_rates
+    from deeplab_spec.render.gate_curve import curve
+    from deeplab_spec.services.gate import calibration
+
+    device, document = _with_progress(lambda progress: calibration(folder, request, recordings, seed, progress))
+    _write(folder / f"{device}.json", to_json(document))
+    _write(folder / f"{device}.svg", curve(document))
+    _write(folder / f"{device}.md", calibration_page(document, f"{device}.svg"))
+    output.report(headline_of_rates(document))
+
+
+def _save(folder: Path, document: "GateDocument") -> None:
+    """Write the next file of the storage, as pytest-benchmark numbers them."""
+    from deeplab_spec.render.gate_storage import storage
+    from deeplab_spec.services.gate_commit import commit, node, now, storage_name
+
+    place = folder / storage_name()
+    numbers = [int(path.name[:4]) for path in place.glob("*.json") if path.name[:4].isdigit()]
+    name = f"{max(numbers, default=0) + 1:04}_gate.json"
+    _write(place / name, storage(document, commit=commit(), node=node(), when=now()))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    output.report(text, path)
+
+
+def _with_progress(work: Callable[[Progress], Document]) -> Document:
+    """Run with a progress bar where stderr is a terminal."""
+    if not sys.stderr.isatty():
+        return work(lambda _stage, _done, _total: None)
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
+    with Bar(*columns, TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=1)
+
+        def progress(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=total)
+
+        return work(progress)

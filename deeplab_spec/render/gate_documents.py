@@ -1,0 +1,178 @@
+"""The JSON documents of ``gate``: a verdict with everything that it rests on, and the gate's own error rates."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from deeplab_spec.render.documents import SCHEMA_VERSION
+
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+
+
+class GateCaseModel(_Model):
+    """What was timed."""
+
+    name: str
+    reason: str
+    device: str
+    variant: str
+    choices: dict[str, str | float]
+    output_stride: int
+    size: tuple[int, int]
+    batch: int
+    direction: str
+    mode: str
+    rounds: int
+    threads: int
+
+
+class RuleModel(_Model):
+    """When a case is decided; ``alpha`` is shared by all cases, ``beta`` is of each."""
+
+    margin: float
+    alpha: float
+    beta: float
+    max_pairs: int
+    cases: int
+    looks: tuple[int, ...]
+    fails_above: float
+    passes_below: float
+
+
+class EstimateModel(_Model):
+    """The slowdown as a logarithm of head's time over base's, with the bounds that decide."""
+
+    pairs: int
+    log_ratio: float
+    low: float
+    high: float
+
+
+class DecisionModel(_Model):
+    """A verdict of the clock; ``estimate`` is null where no pair counted."""
+
+    verdict: Verdict
+    estimate: EstimateModel | None
+
+
+class PairModel(_Model):
+    """A pair of fresh processes."""
+
+    log_ratio: float
+    base_seconds: float
+    head_seconds: float
+    witness_ratio: float
+    seconds: float
+    device: str
+    torch: str
+
+
+class TimingModel(_Model):
+    """What the clock says; ``dropped`` pairs had unequal clocks."""
+
+    decision: DecisionModel
+    pairs: tuple[PairModel, ...]
+    dropped: int
+    reason: str
+    seconds: float
+
+
+class CountsModel(_Model):
+    """Exact counts of one side, for one image."""
+
+    parameters: int
+    flops: int
+    bytes: int
+    ops: int
+    uncounted: int
+    digest: str
+
+
+class CountVerdictModel(_Model):
+    """Exact counts of both sides; ``increases`` are relative."""
+
+    base: CountsModel
+    head: CountsModel
+    increases: dict[str, float]
+    differences: tuple[str, ...]
+    verdict: Verdict
+
+
+class CaseResultModel(_Model):
+    """The verdict on one case; ``counts`` is null where a graph could not be read, and the reason says why."""
+
+    case: GateCaseModel
+    counts: CountVerdictModel | None
+    counts_reason: str
+    timing: TimingModel
+    verdict: Verdict
+
+
+class GateDocument(_Model):
+    """The document of ``gate --json``."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    base: str
+    head: str
+    rule: RuleModel
+    count_margin: float
+    witness_factor: float
+    cases: tuple[CaseResultModel, ...]
+    verdict: Verdict
+    machine: dict[str, str | int]
+    seconds: float
+
+
+class RateModel(_Model):
+    """How trials end; ``low`` and ``high`` are the 95 % Wilson interval of the share that ends in FAIL."""
+
+    trials: int
+    failed: int
+    passed: int
+    low: float
+    high: float
+    rate: float
+
+
+class OutcomeModel(_Model):
+    """What the gate does under one condition: what was recorded first, what was resampled after it."""
+
+    name: str
+    slowdown: float | None
+    recorded: int
+    dropped: int
+    measured: float
+    spread: float
+    consecutive: RateModel
+    resampled: RateModel
+    recordings_low: float
+    recordings_high: float
+    pairs: float
+    seconds: float
+    slow_seconds: float
+
+
+class CurvePointModel(_Model):
+    """Detection of a slowdown that was added to the A/A recordings by arithmetic; resampled."""
+
+    slowdown: float
+    rate: float
+
+
+class CalibrationDocument(_Model):
+    """The document of ``gate --calibrate``: the gate's error rates on one device."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    device: str
+    torch: str
+    case: GateCaseModel
+    rule: RuleModel
+    seed: int
+    outcomes: tuple[OutcomeModel, ...]
+    curve: tuple[CurvePointModel, ...]
+    pair_seconds: float
+    machine: dict[str, str | int]

@@ -12,6 +12,7 @@ import pytest
 
 from deeplab_spec.analysis.conventions import CONVENTIONS, MAC
 from deeplab_spec.analysis.published import PUBLISHED, readings
+from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.errors import TargetError
@@ -19,7 +20,7 @@ from deeplab_spec.render import cost_chart, files
 from deeplab_spec.render.cost_chart import COLUMN, LABEL, LEFT, amount, lay_out_costs, percent
 from deeplab_spec.render.cost_reports import write_reports
 from deeplab_spec.render.network_costs import CostReport, cost_report
-from deeplab_spec.spec.choices import choose
+from deeplab_spec.spec.choices import choose, written
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS
 
 COMMITTED = Path(__file__).parents[2] / "reports" / "costs"
@@ -52,10 +53,10 @@ def document() -> CostReport:
 
 def test_committed_reports_are_what_the_command_writes(fresh: Path) -> None:
     """A number that changes shows in a report's diff; equal bytes from two interpreters leave nothing to chance."""
-    written = {path.name: path.read_bytes() for path in fresh.iterdir()}
+    today = {path.name: path.read_bytes() for path in fresh.iterdir()}
     committed = {path.name: path.read_bytes() for path in COMMITTED.iterdir()}
 
-    stale = sorted(name for name in {**written, **committed} if written.get(name) != committed.get(name))
+    stale = sorted(name for name in {**today, **committed} if today.get(name) != committed.get(name))
 
     assert not stale, f"reports/costs differs in {', '.join(stale)}; make it again with: {COMMAND}"
 
@@ -153,7 +154,7 @@ def test_published_page_says_of_every_reading_what_the_figures_say(fresh: Path) 
         if not reading.visible:
             assert f"`{reading.choice}`" in unseen
             continue
-        (cells,) = [row for key, row in rows.items() if key == f"`{reading.choice}={written(reading)}`"]
+        (cells,) = [row for key, row in rows.items() if key == f"`{reading.choice}={written(reading.value)}`"]
         for number, (cell, change) in enumerate(zip(cells, reading.changes, strict=True)):
             assert cell.startswith("**") == reading.rules_out(number)
             assert (cell == "-") == (change == 0)
@@ -164,19 +165,10 @@ def test_published_page_says_of_every_reading_what_the_figures_say(fresh: Path) 
         assert f"`{choice}`" in unseen
 
 
-def written(reading: object) -> str:
-    """Return the value of a reading as a user would type it."""
-    from deeplab_spec.spec.choices import written as typed
-
-    return typed(reading.value)  # type: ignore[attr-defined]  # a reading
-
-
 def test_index_says_what_a_counter_that_does_not_divide_says(document: CostReport, fresh: Path) -> None:
     """By hand: two for each weight of a depthwise convolution, channel by channel, at each of its outputs."""
     excess = 0
     subject = Subject(variant=TF_RELEASE, choices=TF_RELEASE.choices)
-    from deeplab_spec.analysis.sizes import shapes
-
     known = shapes(subject.network(), (513, 513))
     for node in subject.network():
         if node.path.endswith(".depthwise.conv"):

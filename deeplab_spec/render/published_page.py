@@ -66,7 +66,7 @@ def published_page() -> str:
 def _reconstruction() -> str:
     residuals = [abs(row.residual(row.operations()) or 0) for row in PUBLISHED]
     return (
-        f"`tfprof` is a reconstruction, not a fact: nobody has published how the figures were counted, and its three "
+        f"`tfprof` is a reconstruction, not a fact: no source here says how the figures were counted, and its three "
         f"constants were chosen after seeing the residuals of plain multiply-adds. One rule with the same constants "
         f"meets all {len(residuals)} figures; the largest residual is {_percent(max(residuals), digits=4)}. Most of "
         f"the difference to plain multiply-adds is one plausible fact, that an atrous convolution runs on a map padded "

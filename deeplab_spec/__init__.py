@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deeplab_spec.judge.api import certify
     from deeplab_spec.reference.network import build
+    from deeplab_spec.services.optimize import optimize
     from deeplab_spec.spec.public import network
 
     __version__: str
 
-__all__ = ["__version__", "build", "certify", "network"]
+__all__ = ["__version__", "build", "certify", "network", "optimize"]
 
 _HOMES = {
     "build": "deeplab_spec.reference.network",
     "certify": "deeplab_spec.judge.api",
     "network": "deeplab_spec.spec.public",
+    "optimize": "deeplab_spec.services.optimize",
 }
 
 

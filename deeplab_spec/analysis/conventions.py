@@ -123,6 +123,10 @@ def fvcore_skips(node: Node) -> str:
     match node.op:
         case Add():
             return "aten::add"
+        case Pad() | Conv2d(padding="same"):
+            return "aten::pad"  # fvcore knows the operator's parts, but not its name in a trace
+        case Conv2d(padding=(top, bottom, left, right)) if (top, left) != (bottom, right):
+            return "aten::pad"
         case Pool() | Resize(mode=ResizeMode.BICUBIC):
             return f"aten::{operator(node)}"
         case Activation(kind=kind) if kind is not ActivationKind.RELU:

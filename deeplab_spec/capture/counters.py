@@ -5,9 +5,10 @@ Each tool runs the module; operators have the names of :func:`deeplab_spec.analy
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import MissingExtraError
+
+_ARITHMETIC: Final = tuple(f"aten::{name}" for name in ("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "neg"))
+"""Operators without a rule that a module may use on tensors, and on sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,8 @@ def count_with_fvcore(module: nn.Module, inputs: Sequence[Tensor]) -> ToolCount:
     """Count a module in evaluation with fvcore's ``FlopCountAnalysis``.
 
     It traces a real forward pass: no tensor may be on the meta device. What it has no rule for, a
-    sum of tensors for one, is not in the total; it is among the skipped instead of a warning.
+    sum of tensors for one, is not in the total; it is among the skipped instead of a warning. What
+    the module works out with sizes, which a trace shows as operators too, is no part of either.
 
     Args:
         module: The implementation; its mode is as before afterwards.
@@ -56,7 +61,11 @@ def count_with_fvcore(module: nn.Module, inputs: Sequence[Tensor]) -> ToolCount:
             raise MissingExtraError("counting with fvcore", "counters") from error
         analysis = FlopCountAnalysis(module, tuple(inputs))
         analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
-        operators, modules, skipped = analysis.by_operator(), analysis.by_module(), analysis.unsupported_ops()
+        arithmetic: Counter[str] = Counter()
+        for name in _ARITHMETIC:
+            analysis.set_op_handle(name, _skip(name, arithmetic))
+        operators, modules = analysis.by_operator(), analysis.by_module()
+        skipped = analysis.unsupported_ops() + arithmetic
     return ToolCount(
         total=int(modules[""]),
         by_operator=_counts(operators),
@@ -131,6 +140,18 @@ def _read(counter: FlopCounterMode, root: str) -> ToolCount:
     }
     total = counter.get_total_flops()
     return ToolCount(total=total, by_operator=_counts(operators), by_module=_counts(modules | {"": total}), skipped={})
+
+
+def _skip(name: str, skipped: Counter[str]) -> Callable[[list[Any], list[Any]], int]:
+    """Return a rule that counts nothing, and enters an operator as skipped unless it works on a size."""
+
+    def count(inputs: list[Any], outputs: list[Any]) -> int:
+        del inputs
+        kind = outputs[0].type()
+        skipped[name] += not (kind.sizes() == [] and kind.scalarType() == "Long")
+        return 0
+
+    return count
 
 
 def _without_in_place(names: Mapping[str, int]) -> Counter[str]:

@@ -119,10 +119,10 @@ def test_a_convention_is_found_by_its_name_and_an_unknown_name_lists_them() -> N
 
 
 def test_what_no_formula_knows_is_skipped_and_named_by_every_convention() -> None:
-    """An opaque operation of a captured network counts nothing, aloud; a pad is known and costs nothing."""
+    """An opaque operation of a captured network counts nothing, aloud; a pad is known, though not to fvcore."""
     graph = chain(Opaque(target="aten.fft"), Pad(margins=(0, 0, 0, 0)))
     known = dict.fromkeys(("x", "n1", "n2", "y"), (4, *SIDES))
     for counts in (MAC, FULL, FVCORE, TORCH, TFPROF):
         costs = node_costs(graph, known, counts)
-        assert total_cost(costs).skipped == {"aten.fft": 1}
+        assert total_cost(costs).skipped == {"aten.fft": 1} | ({"aten::pad": 1} if counts is FVCORE else {})
         assert costs[1].operations == costs[1].flops == costs[1].bytes_read == 0

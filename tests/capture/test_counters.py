@@ -18,7 +18,7 @@ from deeplab_spec.capture.counters import (
     weight_gradients_divided_by_groups,
 )
 from deeplab_spec.errors import MissingExtraError
-from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Pool, PoolKind
+from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Pad, Pool, PoolKind, Resize, ResizeMode
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.public import network
 from deeplab_spec.spec.variants import VARIANTS
@@ -145,10 +145,14 @@ FOREIGN = [
     Pool(kind=PoolKind.MAX, kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1)),
     Pool(kind=PoolKind.AVERAGE, kernel=(3, 2), stride=(2, 1)),
     Conv2d(channels_in=4, channels_out=6, kernel=(3, 1), groups=2, bias=True),
+    Conv2d(channels_in=4, channels_out=6, kernel=(3, 1), padding=(0, 1, 0, 0)),
+    Pad(margins=(1, 0, 1, 0)),
+    Pad(margins=(1, 1, 1, 1), mode="reflect"),
+    *(Resize(mode=mode, align_corners=mode is ResizeMode.BILINEAR, size=(8, 7)) for mode in ResizeMode),
 ]
 
 
-@pytest.mark.parametrize("op", FOREIGN, ids=lambda op: getattr(op, "kind", "grouped"))
+@pytest.mark.parametrize("op", FOREIGN, ids=lambda op: getattr(op, "kind", getattr(op, "mode", "conv")))
 def test_operators_that_no_variant_has_are_counted_and_skipped_as_fvcore_does(op: Any) -> None:
     """Other networks have them; what fvcore leaves out is said by its own name."""
     graph = chain(op)
@@ -177,6 +181,16 @@ def test_nothing_is_printed_and_the_module_is_left_as_it_was(
     assert capsys.readouterr() == ("", "")
     assert [layer.training for layer in module.modules()] == modes
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_arithmetic_on_sizes_is_not_among_the_skipped() -> None:
+    """A trace shows it beside the arithmetic on tensors; a module that pads by a rule does both."""
+    choices = {"width": 1 / 32, "middle_blocks": 1, "stride_padding": "same"}
+
+    counted = count_with_fvcore(build("tf-release", 16, 5, choices), (torch.zeros(1, 3, 33, 34),))
+
+    total = total_cost(costs_of(network("tf-release", 16, 5, choices), (33, 34), FVCORE))
+    assert counted.skipped == dict(total.skipped) == {"aten::add": 5, "aten::pad": 4}
 
 
 def test_in_place_sum_is_skipped_under_the_name_of_a_sum() -> None:

@@ -9,7 +9,7 @@ import typer
 
 from deeplab_spec.cli import output
 from deeplab_spec.cli.exit_codes import ExitCode
-from deeplab_spec.cli.options import OutputOption, SchemaOption
+from deeplab_spec.cli.options import ArgumentOption, OutputOption, SchemaOption, read_arguments
 from deeplab_spec.measure.gate_cases import CASES, DEFAULT_CASES, Case, case
 from deeplab_spec.measure.gate_rule import GateVerdict, Rule
 from deeplab_spec.measure.gate_run import Progress, Settings
@@ -55,9 +55,7 @@ def gate(
     target: Annotated[
         str, typer.Option("--target", metavar="MODULE:CALLABLE", help="What is built of a directory, ref or wheel.")
     ] = BUILD,
-    arg: Annotated[
-        list[str] | None, typer.Option("--arg", metavar="NAME=VALUE", help="Keyword argument of what builds it.")
-    ] = None,
+    arg: ArgumentOption = None,
     margin: Annotated[
         float, typer.Option("--margin", metavar="F", help="The slowdown that must be found: 0.1 is ten percent.")
     ] = _RULE.margin,
@@ -116,7 +114,7 @@ def gate(
         head=head or base,
         cases=cases,
         target=target,
-        arguments=_arguments(arg or []),
+        arguments=read_arguments(arg),
         settings=Settings(rule=rule, count_margin=count_margin, timeout=timeout, allow_different=allow_different),
     )
     output.summary("\n".join(map(_plan, cases)))
@@ -139,16 +137,6 @@ def gate(
 
 def _plan(entry: Case) -> str:
     return f"{entry.name}: {entry.title}, {entry.rounds} rounds, {entry.threads} thread(s) of each process"
-
-
-def _arguments(arguments: list[str]) -> dict[str, str]:
-    read = {}
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if not equals or not name.isidentifier():
-            raise typer.BadParameter(f"must be NAME=VALUE, but got {argument!r}", param_hint="--arg")
-        read[name] = value
-    return read
 
 
 def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int) -> None:

@@ -25,7 +25,7 @@ from deeplab_spec.measure.gate_sides import Side
 
 TRIALS: Final = 2000
 _OUTER: Final = 200
-_INNER: Final = 200
+_INNER: Final = 100
 _NORMAL_95: Final = 1.959964
 _CURVE_STEPS: Final = 40
 

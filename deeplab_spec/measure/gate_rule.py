@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from math import atan, cos, fsum, inf, isfinite, log1p, pi, sin, sqrt
+from math import atan, cos, fsum, isfinite, log1p, pi, sin, sqrt
 from typing import Final
 
 from deeplab_spec.errors import SpecError
@@ -78,7 +78,7 @@ class Rule:
     @property
     def looks(self) -> tuple[int, ...]:
         """The numbers of pairs at which the rule looks."""
-        return (*(look for look in _LOOKS if look < self.max_pairs), self.max_pairs)
+        return _looks(self.max_pairs)
 
     @property
     def passes_below(self) -> float:
@@ -89,6 +89,11 @@ class Rule:
     def fails_above(self) -> float:
         """The log-ratio that FAIL is beyond."""
         return self.passes_below / 2
+
+
+@cache
+def _looks(most: int) -> tuple[int, ...]:
+    return (*(look for look in _LOOKS if look < most), most)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,18 +115,16 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A verdict, and the estimate that it was reached on; None where nothing was measured."""
+    """A verdict, and the estimate that it was reached on; None of fewer than two pairs."""
 
     verdict: GateVerdict
     estimate: Estimate | None
 
 
 def estimate(rule: Rule, log_ratios: Sequence[float]) -> Estimate:
-    """Return mean and bounds of the log-ratios that a look sees."""
+    """Return mean and bounds of log-ratios, of which there must be two."""
     pairs = len(log_ratios)
     mean = fsum(log_ratios) / pairs
-    if pairs < 2:  # noqa: PLR2004 - a deviation needs two
-        return Estimate(pairs=pairs, log_ratio=mean, low=-inf, high=inf)
     error = sqrt(fsum((ratio - mean) ** 2 for ratio in log_ratios) / (pairs - 1) / pairs)
     share = pairs / sum(rule.looks)
     return Estimate(
@@ -162,7 +165,7 @@ def follow(rule: Rule, log_ratios: Sequence[float]) -> Decision:
 
 def undecided(rule: Rule, log_ratios: Sequence[float]) -> Decision:
     """Return the decision where no more pairs come."""
-    seen = estimate(rule, log_ratios) if log_ratios else None
+    seen = estimate(rule, log_ratios) if len(log_ratios) > 1 else None
     return Decision(verdict=GateVerdict.INCONCLUSIVE, estimate=seen)
 
 

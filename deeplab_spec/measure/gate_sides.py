@@ -104,7 +104,7 @@ def _place(name: str, folder: Path) -> Path:
         except (OSError, zipfile.BadZipFile) as error:
             raise TargetError(name, f"the wheel cannot be read: {error}") from error
         return folder
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return Path(name).resolve()
     raise TargetError(name, "there is no such directory; a side is also a wheel, ref:NAME, or MODULE:CALLABLE")
 

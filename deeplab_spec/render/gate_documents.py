@@ -53,7 +53,7 @@ class EstimateModel(_Model):
 
 
 class DecisionModel(_Model):
-    """A verdict of the clock; ``estimate`` is null where no pair counted."""
+    """A verdict of the clock; ``estimate`` is null where fewer than two pairs counted."""
 
     verdict: Verdict
     estimate: EstimateModel | None

@@ -1,0 +1,344 @@
+"""The command ``gate``: exit status, documents, storage form, and one real run of equal sides."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from deeplab_spec.cli import gate as command
+from deeplab_spec.cli.app import main
+from deeplab_spec.errors import TargetError
+from deeplab_spec.measure import gate_recordings, gate_run
+from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case
+from deeplab_spec.measure.gate_counts import Counts, CountVerdict
+from deeplab_spec.measure.gate_pairs import Pair
+from deeplab_spec.measure.gate_rule import GateVerdict
+from deeplab_spec.render.gate_documents import CalibrationDocument, GateDocument
+
+NETWORK = """
+    from torch import nn
+
+    def build():
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+"""
+COUNTS = Counts(parameters=120, flops=1000, bytes=4000, ops=3, uncounted=0, digest="ab" * 32)
+
+
+def run(*arguments: str) -> int:
+    """Run the program in this process, and return its exit status."""
+    with pytest.raises(SystemExit) as exited:
+        main(["gate", *arguments])
+    return int(exited.value.code or 0)
+
+
+class Machine:
+    """What the gate would measure: log-ratios of pairs, and counts of head."""
+
+    def __init__(self) -> None:
+        self.log_ratios = [0.001, -0.001]
+        self.head = COUNTS
+        self.witness = 1.0
+        self.number = 0
+
+    def pair(self, *_: object, **__: object) -> Pair:
+        """Return the next pair."""
+        self.number += 1
+        ratio = self.log_ratios[self.number % len(self.log_ratios)]
+        return Pair(
+            log_ratio=ratio,
+            base_seconds=0.03,
+            head_seconds=0.03 + ratio / 100,
+            witness_ratio=self.witness,
+            seconds=5.0,
+            device="cpu",
+            torch="2.13.0",
+        )
+
+    def counts(self, *_: object) -> tuple[CountVerdict, str]:
+        """Return the counts of both sides."""
+        grown = (self.head.flops - COUNTS.flops) / COUNTS.flops
+        verdict = CountVerdict(
+            base=COUNTS,
+            head=self.head,
+            increases={"flops": grown} if grown > 0 else {},
+            differences=(),
+            verdict=GateVerdict.FAIL if grown > 0.01 else GateVerdict.PASS,
+        )
+        return verdict, ""
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Measure nothing."""
+    pytest.importorskip("torch")
+    fake = Machine()
+    monkeypatch.setattr(gate_run, "run_pair", fake.pair)
+    monkeypatch.setattr(gate_recordings, "run_pair", fake.pair)
+    monkeypatch.setattr(gate_run, "compare_counts", fake.counts)
+    return fake
+
+
+SIDES = ("reference:notebook", "reference:notebook")
+
+
+@pytest.mark.parametrize(
+    ("log_ratios", "status", "word"),
+    [([0.001, -0.001], 0, "PASS"), ([0.2, 0.21], 1, "FAIL"), ([0.9, -0.9], 4, "INCONCLUSIVE")],
+)
+def test_the_exit_status_is_the_verdict(
+    log_ratios: list[float], status: int, word: str, machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And the last line of the report says it."""
+    machine.log_ratios = log_ratios
+
+    assert run(*SIDES) == status
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[-1].startswith(word)
+    assert captured.err.startswith("cpu-forward: notebook, width=0.25, output stride 16, 1x3x97x97")
+
+
+def test_more_work_fails_although_the_clock_sees_nothing(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exact counts need no clock: two percent more operations are a failure, half a percent is reported."""
+    machine.head = replace(COUNTS, flops=1020, digest="cd" * 32)
+    assert run(*SIDES) == 1
+    assert "cpu-forward: flops grew by 2 %, from 1,000 to 1,020" in capsys.readouterr().out
+    machine.head = replace(COUNTS, flops=1005, uncounted=2)
+    assert run(*SIDES) == 0
+    report = capsys.readouterr().out
+    assert "flops grew by 0.5 %" in report
+    assert "2 operations of head are in no count" in report
+    assert "one graph on both sides, abababababab" in report
+
+
+def test_clocks_that_differ_are_inconclusive(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """No pair is left, and that is no pass."""
+    machine.witness = 1.5
+
+    assert run(*SIDES) == 4
+    assert "the clocks differed in 6 of 6 pairs" in capsys.readouterr().out
+
+
+def test_one_failing_case_fails_all(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
+    """The error of a false alarm is shared by the cases."""
+    seen: list[int] = []
+
+    def pair(case: Case, *_: object, **__: object) -> Pair:
+        machine.log_ratios = [0.3, 0.31] if case.name == "cpu-train" else [0.001, -0.001]
+        return machine.pair()
+
+    monkeypatch.setattr(gate_run, "run_pair", pair)
+    inner = gate_run.decide
+    monkeypatch.setattr(gate_run, "decide", lambda rule, ratios: (seen.append(rule.cases), inner(rule, ratios))[1])
+
+    assert run(*SIDES, "--case", "cpu-forward", "--case", "cpu-train") == 1
+    assert set(seen) == {2}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("reference:notebook",),
+        (*SIDES, "--calibrate", "x"),
+        (*SIDES, "--case", "fast"),
+        (*SIDES, "--margin", "0"),
+        (*SIDES, "--max-pairs", "2"),
+        (*SIDES, "--count-margin", "-1"),
+        (*SIDES, "--timeout", "0"),
+        (*SIDES, "--arg", "width"),
+        (*SIDES, "--target", "nothing"),
+        ("reference:xception", "reference:notebook"),
+    ],
+    ids=" ".join,
+)
+def test_bad_arguments_are_usage_errors(arguments: tuple[str, ...], machine: Machine) -> None:
+    """Exit status 2, before anything is measured."""
+    assert run(*arguments) == 2
+    assert machine.number == 0
+
+
+def test_what_cannot_be_run_is_status_3(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing baseline, and a crash in the middle."""
+    assert run("no-such-checkout", "reference:notebook") == 3
+    assert "no-such-checkout: there is no such directory" in capsys.readouterr().err
+
+    def crash(*_: object, **__: object) -> Pair:
+        if machine.number == 3:
+            raise TargetError("head (x)", "the process was ended by SIGSEGV")
+        return machine.pair()
+
+    monkeypatch.setattr(gate_run, "run_pair", crash)
+    assert run(*SIDES) == 3
+    captured = capsys.readouterr()
+    assert captured.err.endswith("deeplab-spec: head (x): the process was ended by SIGSEGV\n")
+    assert "PASS" not in captured.out
+
+
+@pytest.mark.usefixtures("machine")
+def test_json_is_of_the_printed_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The document holds every pair, and what the verdict rests on."""
+    assert run(*SIDES, "--json", "--margin", "0.2") == 0
+    text = capsys.readouterr().out
+    document = GateDocument.model_validate_json(text)
+    assert run("--json-schema") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(GateDocument.model_json_schema()))
+    assert run("--json-schema", "--calibrate", str(tmp_path)) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(CalibrationDocument.model_json_schema()))
+
+    assert (document.verdict, document.rule.margin, len(document.cases[0].timing.pairs)) == ("PASS", 0.2, 6)
+    assert document.cases[0].timing.decision.estimate
+    assert document.cases[0].timing.decision.estimate.pairs == 6
+    assert document.cases[0].counts
+    assert document.cases[0].counts.head.flops == 1000
+    assert json.loads(text)["machine"]["torch"]
+
+
+def stored(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[Path]:
+    """Store two runs, and return their files."""
+    for _ in range(2):
+        assert run(*SIDES, "--save", str(folder)) == 0
+    capsys.readouterr()
+    return sorted(folder.glob("*/*.json"))
+
+
+def test_storage_is_what_pytest_benchmark_stores(
+    machine: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Every field that its own statistics give has its own value."""
+    stats = pytest.importorskip("pytest_benchmark.stats")
+    machine.log_ratios = [0.01, 0.02, -0.01, 0.0, 0.3, -0.02, 0.015]
+    run(*SIDES, "--save", str(tmp_path), "--max-pairs", "12")
+    document = json.loads(next(tmp_path.glob("*/0001_gate.json")).read_text())
+    entries: dict[str, Any] = {entry["name"]: entry for entry in document["benchmarks"]}
+    capsys.readouterr()
+
+    assert set(entries) == {"cpu-forward[base]", "cpu-forward[head]"}
+    entry = entries["cpu-forward[head]"]
+    expected = stats.Stats()
+    for value in entry["stats"]["data"]:
+        expected.update(value)
+    for field in ("min", "max", "mean", "stddev", "rounds", "median", "ops", "total", "stddev_outliers"):
+        assert entry["stats"][field] == pytest.approx(getattr(expected, field)), field
+    assert entry["stats"]["min"] <= entry["stats"]["q1"] <= entry["stats"]["q3"] <= entry["stats"]["max"]
+    assert entry["extra_info"]["verdict"] in {"PASS", "FAIL", "INCONCLUSIVE"}
+    assert set(document["commit_info"]) >= {"id", "dirty", "time", "branch"}
+
+
+@pytest.mark.usefixtures("machine")
+def test_pytest_benchmark_compares_what_was_stored(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Its own loader and its own command read the files."""
+    pytest.importorskip("pytest_benchmark")
+    first, second = stored(tmp_path, capsys)
+    assert (first.name, second.name) == ("0001_gate.json", "0002_gate.json")
+    code = "from pytest_benchmark.cli import main; main()"
+    command = [sys.executable, "-c", code, "--storage", f"file://{tmp_path}"]
+    listed = subprocess.run([*command, "list"], capture_output=True, text=True, check=False)
+    compared = subprocess.run([*command, "compare", "--group-by", "group"], capture_output=True, text=True, check=False)
+
+    assert listed.returncode == 0, listed.stderr
+    assert listed.stdout.split() == [str(first), str(second)]
+    assert compared.returncode == 0, compared.stderr
+    assert "benchmark 'cpu-forward': 4 tests" in compared.stdout
+    assert "cpu-forward[head] (0002_gate)" in compared.stdout
+
+
+@pytest.mark.usefixtures("machine")
+def test_the_summary_is_markdown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """A pull request shows it."""
+    page = tmp_path / "gate.md"
+    assert run(*SIDES, "--summary", str(page), "-o", str(tmp_path / "report.txt")) == 0
+    lines = page.read_text().splitlines()
+
+    assert lines[0].startswith("### PASS: reference:notebook against reference:notebook, margin 10 %")
+    assert lines[2].startswith("| case | verdict |")
+    assert capsys.readouterr().out == ""
+
+
+def test_calibration_writes_a_document_a_page_and_a_picture(
+    machine: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The page says apart what was recorded and what was resampled."""
+    assert run("reference:notebook", "--calibrate", str(tmp_path), "--recordings", "54") == 0
+    headline = capsys.readouterr().out
+    [document] = list(tmp_path.glob("*.json"))
+    found = CalibrationDocument.model_validate_json(document.read_text())
+    page = document.with_suffix(".md").read_text()
+    picture = ET.fromstring(document.with_suffix(".svg").read_text())  # noqa: S314 - written by this test
+
+    assert sum(entry.recorded for entry in found.outcomes) == 54
+    assert headline.strip() in page
+    assert page.index("## Recorded") < page.index("Trials of consecutive recordings") < page.index("## Resampled")
+    assert "54 pairs of fresh processes, each one independent observation" in page
+    assert "| wait 0.1 | 2000 |" in page
+    assert f"({document.stem}.svg)" in page
+    namespace = "{http://www.w3.org/2000/svg}"
+    assert len(picture.findall(f".//{namespace}circle")) == 5
+    assert (tmp_path / f"{document.stem}.recordings.jsonl").read_text().count("\n") == 55
+    before = machine.number
+    assert run("reference:notebook", "--calibrate", str(tmp_path), "--recordings", "54") == 0
+    assert machine.number == before == 54
+
+
+def test_two_cases_cannot_be_calibrated_at_once(machine: Machine, tmp_path: Path) -> None:
+    """The rates are those of one case."""
+    assert run("reference:notebook", "--calibrate", str(tmp_path), "--case", "cpu-train", "--case", "cpu-os8") == 2
+    assert machine.number == 0
+
+
+def test_equal_checkouts_are_decided_by_real_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Everything is real but the size: nothing is said about time, everything about what was done."""
+    pytest.importorskip("torch")
+    tiny = replace(CPU_FORWARD, name="tiny", size=(8, 8), rounds=2)
+    monkeypatch.setattr(command, "case", lambda _: tiny)
+    for name in ("base", "head"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tiny_network.py").write_text(textwrap.dedent(NETWORK))
+    sides = [str(tmp_path / "base"), str(tmp_path / "head")]
+    status = run(*sides, "--target", "tiny_network:build", "--max-pairs", "6", "--json")
+    document = GateDocument.model_validate_json(capsys.readouterr().out)
+    [result] = document.cases
+
+    assert {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 4}[document.verdict] == status
+    assert len(result.timing.pairs) + result.timing.dropped >= 6
+    assert all(min(pair.base_seconds, pair.head_seconds) > 0 for pair in result.timing.pairs)
+    assert len({pair.log_ratio for pair in result.timing.pairs}) > 1
+    assert result.counts
+    assert result.counts.verdict == "PASS"
+    assert result.counts.base == result.counts.head
+    assert result.counts.head.ops == 3
+
+
+def test_a_checkout_that_lacks_the_target_is_status_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An import error is no measurement."""
+    pytest.importorskip("torch")
+    (tmp_path / "empty").mkdir()
+
+    assert run(str(tmp_path / "empty"), str(tmp_path / "empty"), "--target", "tiny_network:build") == 3
+    assert "No module named 'tiny_network'" in capsys.readouterr().err
+
+
+def test_the_workflow_gates_and_says_what_did_not_run() -> None:
+    """Without a runner the job for a GPU ends in an error, and it is another job that says so."""
+    text = (Path(__file__).parents[2] / ".github" / "workflows" / "gate.yml").read_text()
+    jobs = text.split("\njobs:\n")[1]
+    gpu, absent = jobs.split("\n  gpu:\n")[1].split("\n  gpu-not-run:\n")
+
+    assert "if: vars.GPU_RUNNER != ''" in gpu
+    assert "if: vars.GPU_RUNNER == ''" in absent
+    assert absent.rstrip().endswith("exit 1")
+    assert "|| true" not in text
+    assert "continue-on-error" not in text
+    lines = text.splitlines()
+    assert any("|| code=$?" in line and "gate.md" in following for line, following in pairwise(lines))
+    assert text.count("exit $code") == 2

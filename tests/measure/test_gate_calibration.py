@@ -1,0 +1,199 @@
+"""The gate's own error rates: what is recorded, what is resampled, and that the two are kept apart."""
+
+import json
+import random
+from collections import Counter
+from dataclasses import replace
+from math import log1p
+from pathlib import Path
+
+import pytest
+
+from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.measure import gate_recordings
+from deeplab_spec.measure.gate_calibration import TRIALS, Calibration, calibrate, outcome, rate, wilson
+from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case, case
+from deeplab_spec.measure.gate_pairs import NOTHING, Pair, Plant
+from deeplab_spec.measure.gate_recordings import SAME, Condition, conditions, device_name, record, schedule
+from deeplab_spec.measure.gate_rule import GateVerdict, Rule
+from deeplab_spec.measure.gate_sides import Side
+
+RULE = Rule()
+SIDE = Side(name="m:build", target="m:build", paths=())
+
+
+def made(log_ratio: float, witness_ratio: float = 1.0) -> Pair:
+    """Return a pair that was not measured."""
+    return Pair(
+        log_ratio=log_ratio,
+        base_seconds=0.03,
+        head_seconds=0.03,
+        witness_ratio=witness_ratio,
+        seconds=5.0,
+        device="cpu",
+        torch="2.13.0",
+    )
+
+
+class FakePairs:
+    """Measures pairs of known noise; a folded or channels_last base is 15 % faster than eager."""
+
+    def __init__(self, spread: float = 0.02) -> None:
+        self.chance = random.Random(3)  # noqa: S311 - repeatable draws
+        self.spread = spread
+        self.calls = 0
+
+    def __call__(
+        self, case: Case, base: Side, head: Side, timeout: float, *, head_first: bool, plant: Plant = NOTHING
+    ) -> Pair:
+        """Return the next pair."""
+        assert base is head
+        assert timeout == 9.0
+        assert isinstance(head_first, bool)
+        self.calls += 1
+        size = log1p(plant.wait) + (log1p(0.15) if plant.mode else 0.0)
+        assert bool(plant.mode) == (case.mode != "eager")
+        return made(size + self.chance.gauss(0, self.spread))
+
+
+@pytest.fixture
+def pairs(monkeypatch: pytest.MonkeyPatch) -> FakePairs:
+    """Measure nothing."""
+    fake = FakePairs()
+    monkeypatch.setattr(gate_recordings, "run_pair", fake)
+    return fake
+
+
+def calibrated(folder: Path, recordings: int = 216) -> Calibration:
+    """Calibrate with what the fake measures."""
+    return calibrate(folder, CPU_FORWARD, SIDE, RULE, recordings, 9.0, 0, lambda *_: None)
+
+
+def test_recordings_are_made_once_and_a_run_that_was_ended_goes_on(pairs: FakePairs, tmp_path: Path) -> None:
+    """Half an hour of measuring is not thrown away."""
+    file = tmp_path / "r.jsonl"
+    record(file, CPU_FORWARD, SIDE, RULE, 30, 9.0, lambda *_: None)
+    first = file.read_text()
+    found = record(file, CPU_FORWARD, SIDE, RULE, 216, 9.0, lambda *_: None)
+    record(file, CPU_FORWARD, SIDE, RULE, 216, 9.0, lambda *_: None)
+
+    assert pairs.calls == 216
+    assert file.read_text().startswith(first)
+    assert Counter(name for name, _ in found) == Counter(
+        condition.name for condition in schedule(conditions(CPU_FORWARD, RULE), 216)
+    )
+
+
+def test_recordings_of_something_else_are_refused(pairs: FakePairs, tmp_path: Path) -> None:
+    """Another case, another margin and a broken line are no recordings of this."""
+    file = tmp_path / "r.jsonl"
+    record(file, CPU_FORWARD, SIDE, RULE, 3, 9.0, lambda *_: None)
+
+    for other, rule in ((replace(CPU_FORWARD, rounds=3), RULE), (CPU_FORWARD, Rule(margin=0.2))):
+        with pytest.raises(SpecError, match="must hold recordings of the same case, target and margin"):
+            record(file, other, SIDE, rule, 3, 9.0, lambda *_: None)
+    file.write_text(file.read_text()[:-20])
+    with pytest.raises(TargetError, match="line 4 is no recording"):
+        record(file, CPU_FORWARD, SIDE, RULE, 3, 9.0, lambda *_: None)
+    assert pairs.calls == 3
+
+
+def test_conditions_take_turns_in_proportion_to_their_shares() -> None:
+    """Minutes of disturbance must not fall on one condition alone."""
+    wanted = conditions(CPU_FORWARD, RULE)
+    order = [condition.name for condition in schedule(wanted, 216)]
+
+    assert Counter(order) == {
+        "A/A": 72,
+        "wait 0.1": 40,
+        "wait 0.03": 24,
+        "wait 0.05": 24,
+        "lost channels_last": 20,
+        "unfused BN": 20,
+        "wait 0.2": 16,
+    }
+    assert len(set(order[:12])) == len(wanted)
+    assert 30 <= order[:108].count(SAME) <= 42
+
+
+def test_conditions_follow_the_case() -> None:
+    """A loss is planted where base has something to lose; a training step is not folded."""
+    lost = {entry.name: entry for entry in conditions(case("gpu-throughput"), RULE)}
+    train = {entry.name for entry in conditions(case("cpu-train"), RULE)}
+
+    assert (lost["lost channels_last"].base_mode, lost["lost channels_last"].plant.mode) == (
+        "channels_last+bf16",
+        "bf16",
+    )
+    assert lost["unfused BN"].base_mode == "folded+bf16"
+    assert "unfused BN" not in train
+    assert {entry.slowdown for entry in lost.values()} == {0.0, 0.03, 0.05, 0.1, 0.2, None}
+
+
+def test_calibration_says_what_was_recorded_and_what_was_resampled(pairs: FakePairs, tmp_path: Path) -> None:
+    """With 2 % noise the gate keeps its promise; the counts of recordings and trials are separate numbers."""
+    found = calibrated(tmp_path)
+    by_name = {entry.name: entry for entry in found.outcomes}
+    same, planted = by_name["A/A"], by_name["wait 0.1"]
+
+    assert pairs.calls == 216
+    assert (same.recorded, same.resampled.trials, planted.recorded) == (72, TRIALS, 40)
+    assert TRIALS >= 1000
+    assert same.resampled.rate <= 0.01
+    assert planted.resampled.rate >= 0.95
+    assert same.recordings_low <= same.resampled.rate <= same.recordings_high
+    assert 0 < same.consecutive.trials <= 72 // 6
+    assert same.seconds == 30.0
+    assert by_name["unfused BN"].measured == pytest.approx(0.15, abs=0.02)
+    rates = [point.rate for point in found.curve]
+    assert (found.curve[0].slowdown, found.curve[-1].slowdown) == (0.0, 0.2)
+    assert rates[0] <= 0.01
+    assert rates[-1] == 1.0
+    assert calibrated(tmp_path) == found, "the seed is the only source of chance, and nothing is recorded again"
+    assert pairs.calls == 216
+
+
+def test_recordings_with_unequal_clocks_are_dropped_and_counted() -> None:
+    """As in a real run."""
+    condition = Condition(name="x", slowdown=0.0, share=1, base_mode="eager", plant=NOTHING)
+    recordings = [*(made(0.001 * number) for number in range(20)), made(9.0, witness_ratio=2.0)]
+    found = outcome(condition, recordings, RULE, random.Random(0))  # noqa: S311 - repeatable draws
+
+    assert (found.recorded, found.dropped) == (20, 1)
+    assert found.measured < 0.02
+    with pytest.raises(TargetError, match="1 recordings are too few"):
+        outcome(condition, recordings[-2:], RULE, random.Random(0))  # noqa: S311 - repeatable draws
+
+
+def test_consecutive_trials_use_each_recording_once() -> None:
+    """Twenty equal recordings are three trials of six; the rest is no trial."""
+    condition = Condition(name="x", slowdown=0.0, share=1, base_mode="eager", plant=NOTHING)
+    found = outcome(condition, [made(0.0) for _ in range(20)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
+
+    assert (found.consecutive.trials, found.consecutive.passed, found.pairs) == (3, 3, 6.0)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "expected"),
+    [(0, 300, (0.0, 0.01264)), (15, 300, (0.03054, 0.08085)), (300, 300, (0.98736, 1.0)), (0, 0, (0.0, 1.0))],
+)
+def test_wilson_intervals_are_those_of_the_formula(successes: int, trials: int, expected: tuple[float, float]) -> None:
+    """Checked against values from another program; no trials say nothing."""
+    assert wilson(successes, trials) == pytest.approx(expected, abs=5e-5)
+    assert rate([GateVerdict.FAIL, GateVerdict.PASS]).rate == 0.5
+    assert rate([]).rate == 0.0
+
+
+def test_a_device_names_a_file() -> None:
+    """No slash, no blank, no host."""
+    name = device_name(CPU_FORWARD)
+
+    assert name.startswith("cpu-")
+    assert name == json.loads(json.dumps(name)).lower().replace(" ", "")
+    assert "/" not in name
+
+
+def test_no_recordings_are_refused(tmp_path: Path) -> None:
+    """Before anything is run."""
+    with pytest.raises(SpecError, match="--recordings"):
+        calibrated(tmp_path, 0)

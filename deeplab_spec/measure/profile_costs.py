@@ -5,14 +5,15 @@ kernel that is read, statistics that are kept) is counted once for the batch.
 """
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deeplab_spec.analysis.costs import Values, block_of, evaluate
+from deeplab_spec.analysis.costs import Values, evaluate
 from deeplab_spec.analysis.flops import flops
 from deeplab_spec.analysis.terms import Mode, Surroundings, Terms
 from deeplab_spec.analysis.traffic import bytes_read, bytes_written
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Input, Opaque, Output
+from deeplab_spec.graph.ops import Opaque
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,9 @@ class BatchCost:
         )
 
 
-def batch_costs(network: Network, shapes: Values, mode: Mode, images: int) -> dict[str, BatchCost]:
+def batch_costs(
+    network: Network, shapes: Values, mode: Mode, images: int, blocks: Mapping[str, str]
+) -> dict[str, BatchCost]:
     """Return what every block costs.
 
     Args:
@@ -44,20 +47,21 @@ def batch_costs(network: Network, shapes: Values, mode: Mode, images: int) -> di
         shapes: Shape of every value for one image, by path.
         mode: Whether gradients are computed too.
         images: Images in the batch.
+        blocks: Block of every node that counts, by path.
     """
     around = Surroundings(network, {path: shape[0] if shape else 0 for path, shape in shapes.items()})
-    blocks: dict[str, BatchCost] = defaultdict(BatchCost)
+    costs: dict[str, BatchCost] = defaultdict(BatchCost)
     for node in network:
-        if isinstance(node.op, Input | Output):
+        if node.path not in blocks:
             continue
         if isinstance(node.op, Opaque) or not all(shapes[path] for path in (node.path, *node.inputs)):
-            blocks[block_of(node.path)] += BatchCost(unknown=1)
+            costs[blocks[node.path]] += BatchCost(unknown=1)
             continue
         moved = (*bytes_read(node, around, mode), *bytes_written(node, around, mode))
-        blocks[block_of(node.path)] += BatchCost(
+        costs[blocks[node.path]] += BatchCost(
             flops=_of_batch(flops(node, around, mode), shapes, images), moved=_of_batch(moved, shapes, images)
         )
-    return dict(blocks)
+    return dict(costs)
 
 
 def _of_batch(terms: Terms, shapes: Values, images: int) -> int:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from torch import fx, nn
 from torch.profiler import record_function
@@ -10,11 +11,16 @@ from torch.profiler import record_function
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.capture.module import Capture
 from deeplab_spec.capture.operators import operator_name
-from deeplab_spec.measure.trace_blocks import Call
+from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call
+
+UNKNOWN: Final = "unknown"
+"""How the path of a node that stands in no block begins."""
 
 
 def ranged_modules(capture: Capture, paths: Mapping[str, str]) -> dict[str, str]:
     """Return the outermost modules all of whose operations are of one block, with the block.
+
+    An operation that stands in no block, such as one whose result nobody reads, decides nothing.
 
     Args:
         capture: The network.
@@ -22,22 +28,25 @@ def ranged_modules(capture: Capture, paths: Mapping[str, str]) -> dict[str, str]
     """
     blocks: dict[str, set[str]] = defaultdict(set)
     for path, call in capture.calls.items():
-        for module in _stack(call.node):
-            blocks[module].add(block_of(paths[path]))
+        block = _block(paths[path])
+        for module in _stack(call.node) if block != UNATTRIBUTED else ():
+            blocks[module].add(block)
     single = {module: next(iter(found)) for module, found in blocks.items() if len(found) == 1}
     return {module: block for module, block in single.items() if not _ancestors(module) & single.keys()}
 
 
-def call_order(capture: Capture, paths: Mapping[str, str], ranged: Mapping[str, str]) -> tuple[Call, ...]:
-    """Return the operator calls of a network in the order in which they are made."""
-    return tuple(
-        Call(
-            operator=operator_name(call.node),
-            block=block_of(paths[path]),
-            ranged=any(module in ranged for module in _stack(call.node)),
-        )
-        for path, call in capture.calls.items()
-    )
+def call_order(capture: Capture, paths: Mapping[str, str], ranged: Mapping[str, str]) -> dict[str, Call]:
+    """Return the operator call of every node, in the order in which they are made."""
+    calls = {}
+    for path, call in capture.calls.items():
+        within = next((ranged[module] for module in _stack(call.node) if module in ranged), None)
+        block = within or _block(paths[path])
+        calls[path] = Call(operator=operator_name(call.node), block=block, ranged=within is not None)
+    return calls
+
+
+def _block(path: str) -> str:
+    return UNATTRIBUTED if path.startswith(f"{UNKNOWN}.") else block_of(path)
 
 
 @contextmanager

@@ -220,9 +220,8 @@ class _Reader:
             else:
                 block = self._root(event, self.place.get(number, UNATTRIBUTED) if main else UNATTRIBUTED, before)
                 before = block
-            if event.sequence is not None and not (stack or [_Open(event, block, 0)])[0].event.name.startswith(
-                _BACKWARD
-            ):
+            root = stack[0].event if stack else event
+            if event.sequence is not None and not root.name.startswith(_BACKWARD):
                 self.by_sequence[event.sequence] = block
             opened = _Open(event, block, event.end - event.start)
             if not stack:

@@ -146,8 +146,10 @@ def _profile(request: ProfileRequest, device: torch.device, directory: Path, pro
     else:
         paths = {node.path: node.path for node in captured.network}
     ranged = ranged_modules(captured, paths)
-    order = call_order(captured, paths, ranged)
-    costs = batch_costs(*named(captured, paths), request.mode, request.batch)
+    calls = call_order(captured, paths, ranged)
+    order = tuple(calls.values())
+    blocks = {paths[path]: call.block for path, call in calls.items()}
+    costs = batch_costs(*named(captured, paths), request.mode, request.batch, blocks)
     channels = captured.shapes[captured.network.inputs[0].path][1]
     work = Work(
         module=module.to(device),
@@ -181,7 +183,7 @@ def _profile(request: ProfileRequest, device: torch.device, directory: Path, pro
         if ceilings
         else None,
         total=table.total(),
-        blocks=tuple(table.row(path) for path in dict.fromkeys(call.block for call in order)),
+        blocks=tuple(table.row(path) for path in dict.fromkeys(blocks.values()) if path != UNATTRIBUTED),
         unattributed=table.row(UNATTRIBUTED),
         notes=tuple(_notes(entry, timed, len(order))),
     )

@@ -1,0 +1,177 @@
+"""Profiles of real runs: rows have the specification's names, and a planted slowdown is found where it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from deeplab_spec.analysis.costs import block_of, node_costs, total_cost
+from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.cli.app import app
+from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.measure.profile_costs import batch_costs
+from deeplab_spec.render.profile_documents import ProfileDocument, read_profile
+from deeplab_spec.services.compare import compare
+from deeplab_spec.services.profile import ProfileRequest, profile
+from deeplab_spec.spec.choices import choose
+from deeplab_spec.spec.network import network
+from deeplab_spec.spec.variants import NOTEBOOK
+from tests.measure.profiled import NARROW, SLOW_BLOCK, WIDTH, command, profiled
+
+SPECIFIED = network(choose(NOTEBOOK.choices, {"width": WIDTH}), 16, 21)
+BLOCKS = {block_of(node.path) for node in SPECIFIED} - {"input", "output"}
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Profile the reference."""
+    return profiled("reference:notebook", tmp_path_factory.mktemp("right"), "--choose", f"width={WIDTH}")
+
+
+def blocks(document: ProfileDocument) -> set[str]:
+    """Return the names of the rows."""
+    return {row.path for row in document.blocks}
+
+
+def foreign(directory: Path, **other: Any) -> ProfileDocument:
+    """Profile another network altogether, in this process."""
+    asked = {"size": (33, 33), "steps": 2, "warmup": 0, "ceilings": False} | other
+    return profile(ProfileRequest(target="tests.measure.profiled:Foreign", **asked), directory)
+
+
+def test_a_reference_has_a_row_for_every_block_of_the_specification(right: Path) -> None:
+    """With time and work in each, in the order of the network; parts add up to the whole."""
+    document = read_profile(right)
+
+    assert blocks(document) == BLOCKS
+    assert document.notes == ()
+    assert all(row.host.mean > 0 and row.peak_bytes for row in document.blocks)
+    assert document.total.flops == total_cost(node_costs(SPECIFIED, shapes(SPECIFIED, (65, 65)))).flops
+    assert document.total.host.steps == tuple(
+        sum(row.host.steps[step] for row in document.rows) for step in range(document.steps)
+    )
+    convolutions = {row.path: row.operators for row in document.blocks}["backbone.middle_flow.block1"]
+    assert {call.name: call.calls for call in convolutions}["aten::conv2d"] == 6
+
+
+def test_the_traces_hold_a_range_for_every_block(right: Path) -> None:
+    """Each is opened by a module, and the page stands beside them."""
+    for name in ("trace.json", "tensorboard/deeplab-spec.pt.trace.json"):
+        records = json.loads((right / name).read_text())["traceEvents"]
+        ranges = {record["name"] for record in records if record.get("cat") == "user_annotation"}
+        assert ranges > {path for path in BLOCKS if path.startswith("backbone.")}
+    assert "<table" in (right / "index.html").read_text()
+
+
+def test_a_shuffled_network_has_the_specifications_names(tmp_path: Path) -> None:
+    """Its modules are called ``bag.7``; the alignment knows them by structure."""
+    document = read_profile(profiled("renamed", tmp_path, *NARROW))
+
+    assert blocks(document) == BLOCKS
+    assert document.notes == ()
+    stems = {row.path: row for row in document.blocks}["backbone.entry_flow.stem.conv1"]
+    assert {call.name: call.calls for call in stems.operators}["aten::conv2d"] == 1
+
+
+def test_a_planted_slowdown_is_the_first_row_and_the_changes_add_up(right: Path, tmp_path: Path) -> None:
+    """The block multiplies matrices for tens of milliseconds, which its captured graph does not show."""
+    document = compare(read_profile(right), read_profile(profiled("slowed", tmp_path, *NARROW)))
+
+    first = document.rows[0]
+    assert first.path == SLOW_BLOCK
+    assert ("aten::mm", "appeared") in {(call.name, call.change) for call in first.calls}
+    assert document.total.delta.mean == pytest.approx(sum(row.delta.mean for row in document.rows), abs=1e-3)
+
+
+def test_another_network_keeps_its_own_names(tmp_path: Path) -> None:
+    """A note says so."""
+    document = foreign(tmp_path)
+
+    assert document.variant is None
+    assert blocks(document) == {"body.0", "body.1", "body.2", "tail"}
+    assert document.notes == ("another network: blocks are named by its own modules",)
+
+
+def test_a_training_step_counts_the_backward_pass_to_the_blocks(tmp_path: Path) -> None:
+    """A backward function is its forward operator's; work is that of both passes."""
+    document = foreign(tmp_path, mode=Mode.TRAIN, batch=2)
+    rows = {row.path: {call.name for call in row.operators} for row in document.blocks}
+
+    assert "ConvolutionBackward0" in rows["body.0"] & rows["tail"]
+    assert "ReluBackward0" in rows["body.2"]
+    assert "torch::autograd::AccumulateGrad" in rows["body.1"]
+    assert "MeanBackward0" in {call.name for call in document.unattributed.operators}
+    assert document.total.flops is not None
+    assert document.total.flops > 2 * (foreign(tmp_path, batch=2).total.flops or 0)
+
+
+def test_the_roofline_is_the_least_time_by_the_measured_ceilings(tmp_path: Path) -> None:
+    """Both ceilings are measured where they are wanted."""
+    document = foreign(tmp_path, ceilings=True)
+    row = document.blocks[0]
+
+    assert document.ceilings is not None
+    assert row.flops is not None
+    assert row.bytes is not None
+    least = max(row.flops / document.ceilings.flops_per_second, row.bytes / document.ceilings.bytes_per_second)
+    assert row.roofline == pytest.approx(least / (row.host.mean / 1e9))
+    assert foreign(tmp_path).blocks[0].roofline is None
+
+
+def test_a_batch_reads_its_weights_once() -> None:
+    """Everything else goes by the image."""
+    known = shapes(SPECIFIED, (65, 65))
+    names = {
+        node.path: block_of(node.path) for node in SPECIFIED if node.op.__class__.__name__ not in ("Input", "Output")
+    }
+    one, three = (batch_costs(SPECIFIED, known, Mode.FORWARD, images, names) for images in (1, 3))
+    costs = node_costs(SPECIFIED, known)
+
+    weights = {block: 3 * one[block].moved - three[block].moved for block in one}
+    stored = dict.fromkeys(one, 0)
+    for cost in costs:
+        if block_of(cost.path) in stored:
+            stored[block_of(cost.path)] += 2 * 4 * (cost.sizes.parameters + cost.sizes.buffers)
+    assert sum(found.moved for found in one.values()) == total_cost(costs).bytes_read + total_cost(costs).bytes_written
+    assert {block: left >= 0 for block, left in weights.items()} == dict.fromkeys(one, True)
+    assert weights["backbone.entry_flow.stem.conv1"] == stored["backbone.entry_flow.stem.conv1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("reference:nothing",), "variant: must be one of"),
+        (("some:thing", "--choose", "width=0.1"), "--choose: needs --variant, or a reference, but got 'width'"),
+        (("reference:notebook", "--steps", "1"), "--steps: must be 2 or more, but got 1"),
+        (("reference:notebook", "--batch", "0"), "--batch: must be 1 or more, but got 0"),
+        (("reference:notebook", "--device", "tpu"), "--device: must be one of cpu, cuda, but got 'tpu'"),
+        (("no.such:thing",), "no.such:thing: cannot import"),
+        (
+            ("tests.measure.profiled:broken_when_run", "--mode", "train", "--size", "9", "--no-ceilings"),
+            "cannot be run: ValueError: Expected more than 1 value per channel",
+        ),
+    ],
+)
+def test_what_cannot_be_profiled_is_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    """No report is left."""
+    found = CliRunner().invoke(app, ["profile", *arguments, "-o", str(tmp_path)])
+
+    assert isinstance(found.exception, SpecError | TargetError)
+    assert message in str(found.exception)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_profile_needs_a_place() -> None:
+    """It is more than one file."""
+    done = command("profile", "reference:notebook")
+
+    assert done.returncode == 2
+    assert "--output" in done.stderr
+
+
+def test_the_schema_is_published() -> None:
+    """Other programs read the document by it."""
+    assert json.loads(command("profile", "--json-schema").stdout)["title"] == "ProfileDocument"

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import nn
@@ -31,6 +31,9 @@ from deeplab_spec.spec.variants import VARIANTS, Variant
 
 if TYPE_CHECKING:
     from deeplab_spec.services.count import CountRequest
+
+_COLOURS: Final = 3
+"""Channels of an image, unless the network reads others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,11 +161,14 @@ def capture_at(module: nn.Module, size: Pair, name: str) -> Capture:
     Raises:
         TargetError: If it cannot be exported or run at the size.
     """
-    channels = next((weight.shape[1] for weight in module.parameters() if weight.ndim == 4), 3)  # noqa: PLR2004 - a kernel
-    try:
-        return capture(module, (torch.zeros(1, channels, *size),))
-    except CaptureError as error:
-        raise TargetError(name, f"cannot be read at {size[0]}x{size[1]}: {one_line(error)}") from error
+    first = next((weight.shape[1] for weight in module.parameters() if weight.ndim == 4), _COLOURS)  # noqa: PLR2004 - a kernel
+    refused = ""
+    for channels in dict.fromkeys((_COLOURS, first)):  # the kernel that is stored first may be any
+        try:
+            return capture(module, (torch.zeros(1, channels, *size),))
+        except CaptureError as error:
+            refused = refused or one_line(error)
+    raise TargetError(name, f"cannot be read at {size[0]}x{size[1]}: {refused}")
 
 
 def _maps(captured: Capture) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,5 @@
 """``deeplab-spec certify``: decides every clause for one implementation."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -91,6 +90,8 @@ def certify(
         return
     if not target:
         raise typer.BadParameter("say what to judge", param_hint="TARGET")
+    from deeplab_spec.judge.runner import run
+
     request = Request(
         target=target,
         variant=variant or default_variant(target),
@@ -104,27 +105,9 @@ def certify(
         dtypes=tuple(dict.fromkeys(dtype or DTYPES)),
         seed=seed,
     )
-    certificate = _run(request)
+    with output.progress() as told:
+        certificate = run(request, told)
     output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])
     raise typer.Exit(_EXIT[certificate.verdict])
-
-
-def _run(request: Request) -> Certificate:
-    """Judge, with a progress bar where stderr is a terminal."""
-    from deeplab_spec.judge.runner import run
-
-    if not sys.stderr.isatty():
-        return run(request, lambda _stage, _done, _total: None)
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def progress(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total)
-
-        return run(request, progress)

@@ -150,5 +150,6 @@ def _show(document: "BaseModel", grid: Grid, summary: str, as_json: bool, file: 
 def _write_reports(directory: Path) -> None:
     from deeplab_spec.render.cost_reports import write_reports
 
-    written = write_reports(directory)
+    with output.progress() as told:
+        written = write_reports(directory, told)
     output.summary(f"{len(written)} files written to {directory}")

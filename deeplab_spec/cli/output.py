@@ -2,11 +2,15 @@
 
 import os
 import sys
-import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from deeplab_spec.errors import TargetError
+from deeplab_spec.render.files import write_whole
 from deeplab_spec.render.table import Grid, plain
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage, how many are done, and how many there are."""
 
 
 def report(text: str, output: Path | None = None) -> None:
@@ -22,25 +26,23 @@ def report(text: str, output: Path | None = None) -> None:
     if output is None:
         write(f"{text}\n")
         return
-    try:
-        _replace(output, f"{text}\n")
-    except OSError as error:
-        raise TargetError(str(output), f"cannot be written: {error.strerror}") from error
+    write_whole(output, f"{text}\n")
 
 
-def _replace(output: Path, text: str) -> None:
-    """Write beside the file and rename, so that a reader never sees half of it."""
-    with tempfile.NamedTemporaryFile("w", dir=output.parent, prefix=f".{output.name}.", delete=False) as half:
-        half.write(text)
-    permissions = output.stat().st_mode if output.exists() else 0o666 & ~_umask()
-    Path(half.name).chmod(permissions)
-    Path(half.name).replace(output)
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Give what tells how far something is: a bar where stderr is a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        yield lambda _stage, _done, _total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
 
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
 
 
 def table(grid: Grid, output: Path | None = None) -> None:

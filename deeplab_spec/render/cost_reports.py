@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.errors import TargetError
 from deeplab_spec.render.cost_chart import cost_chart
 from deeplab_spec.render.documents import to_json
 from deeplab_spec.render.files import write_whole
@@ -28,6 +29,10 @@ def write_reports(directory: Path, progress: Progress = lambda _stage, _done, _t
     Raises:
         TargetError: If a file cannot be written.
     """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TargetError(str(directory), f"cannot be made: {error.strerror}") from error
     written = []
     for name, text in cost_reports(progress):
         write_whole(directory / name, f"{text}\n")

@@ -11,7 +11,7 @@ def write_whole(path: Path, text: str) -> None:
     """Replace a file; a reader never sees half of it, and an error leaves what was there.
 
     Args:
-        path: The file; its directory is made where it is missing.
+        path: The file, in a directory that is there.
         text: Everything that it shall contain.
 
     Raises:
@@ -19,7 +19,6 @@ def write_whole(path: Path, text: str) -> None:
     """
     half = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", newline="\n"
         ) as file:

@@ -117,7 +117,7 @@ def gate(
         arguments=read_arguments(arg),
         settings=Settings(rule=rule, count_margin=count_margin, timeout=timeout, allow_different=allow_different),
     )
-    output.summary("\n".join(map(_plan, cases)))
+    output.summary("\n".join(_plan(entry, rule) for entry in cases))
     if calibrate:
         _calibrate(calibrate, request, recordings, seed)
         return
@@ -135,8 +135,12 @@ def gate(
     raise typer.Exit(_EXIT[document.verdict])
 
 
-def _plan(entry: Case) -> str:
-    return f"{entry.name}: {entry.title}, {entry.rounds} rounds, {entry.threads} thread(s) of each process"
+def _plan(entry: Case, rule: Rule) -> str:
+    threads = "1 thread" if entry.threads == 1 else f"{entry.threads} threads"
+    return (
+        f"{entry.name}: {entry.title}; {rule.looks[0]} to {rule.max_pairs} pairs of processes, "
+        f"{threads} and {entry.rounds} rounds each"
+    )
 
 
 def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int) -> None:

@@ -41,20 +41,21 @@ def build(job: Job) -> tuple[nn.Module, str]:
     origin = str(getattr(home, "__file__", ""))
     if isinstance(found, nn.Module):
         return found, origin
-    arguments = {name: _value(text) for name, text in job["arguments"].items()}
+    arguments = {name: _value(text, job) for name, text in job["arguments"].items()}
     names = inspect.signature(found).parameters
-    offered = {"variant": job["variant"], "output_stride": job["output_stride"], "choices": job["choices"]}
-    for name, value in offered.items():
-        if name in names and value:
-            arguments.setdefault(name, value)
+    for name in ("variant", "output_stride", "num_classes", "choices"):
+        if name in names and job[name]:
+            arguments.setdefault(name, job[name])
     return found(**arguments), origin
 
 
-def _value(text: str) -> object:
+def _value(text: str, job: Job) -> object:
+    """Read an argument: a Python literal where it is one, else text."""
+    filled = text.replace("{output_stride}", str(job["output_stride"])).replace("{classes}", str(job["num_classes"]))
     try:
-        return ast.literal_eval(text)
+        return ast.literal_eval(filled)
     except (ValueError, SyntaxError):
-        return text
+        return filled
 
 
 def image_of(job: Job) -> Tensor:

@@ -20,6 +20,7 @@ from deeplab_spec.errors import TargetError
 from deeplab_spec.measure.gate_cases import Case
 from deeplab_spec.measure.gate_process import SamplingProcess
 from deeplab_spec.measure.gate_sides import Side
+from deeplab_spec.spec.network import DEFAULT_CLASSES
 
 WARM_UP: Final = 3
 """Runs of each process before the first round; the first round is run, and not counted."""
@@ -76,6 +77,7 @@ def job_of(case: Case, side: Side, plant: Plant = NOTHING) -> dict[str, Any]:
         "variant": side.variant or case.variant,
         "choices": dict(case.choices),
         "output_stride": case.output_stride,
+        "num_classes": DEFAULT_CLASSES,
         "size": case.size,
         "batch": case.batch,
         "direction": case.direction,

@@ -24,6 +24,11 @@ NETWORK = """
 
     def build(channels=4):
         return nn.Sequential(nn.Conv2d(3, channels, 3), nn.BatchNorm2d(channels), nn.ReLU())
+
+    def check(text, number, variant, output_stride, num_classes, choices):
+        assert (text, number) == ("as-is", 1621)
+        assert (variant, output_stride, num_classes, choices) == ("notebook", 16, 21, {"width": 0.25})
+        return build()
 """
 
 
@@ -226,6 +231,14 @@ def test_a_checkout_is_measured_by_its_own_code_in_fresh_processes(tmp_path: Pat
     assert measured.log_ratio > 0
     assert min(measured.base_seconds, measured.head_seconds, measured.witness_ratio, measured.seconds) > 0
     assert measured.device == "cpu"
+
+
+def test_what_builds_a_network_gets_the_case_where_its_signature_names_it(tmp_path: Path) -> None:
+    """As for every other command: arguments are literals where they can be, and places are filled in."""
+    pytest.importorskip("torch")
+    arguments = {"text": "as-is", "number": "{output_stride}{classes}"}
+    with opened(str(checkout(tmp_path / "base")), "tiny_network:check", arguments) as side:
+        assert compare_counts(TINY, side, side, Settings())[0]
 
 
 def test_modes_run_and_a_fold_that_changes_the_result_is_refused(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import platform
 import sys
 import tempfile
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,22 +16,20 @@ from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.target import REFERENCE, Target, load, one_line
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.measure.profile_ceilings import Ceilings, measure_ceilings
-from deeplab_spec.measure.profile_costs import BatchCost, batch_costs
+from deeplab_spec.measure.profile_costs import batch_costs
 from deeplab_spec.measure.profile_ranges import call_order, ranged_modules
 from deeplab_spec.measure.profile_run import Work, record
-from deeplab_spec.measure.profile_statistics import mean_interval
+from deeplab_spec.measure.roofline import ceilings
+from deeplab_spec.measure.running import products
 from deeplab_spec.measure.trace import for_tensorboard, read
-from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call, Slice, Step, Uses, attribute
+from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call, Step, attribute
 from deeplab_spec.render.profile_documents import (
-    BlockModel,
-    CallModel,
     CeilingsModel,
     DeviceModel,
     ProfileDocument,
-    TimeModel,
 )
 from deeplab_spec.services.captured import capture_at, named, nearest
+from deeplab_spec.services.profile_rows import Rows
 from deeplab_spec.spec.choices import ChoiceValue, choose, plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.variants import Variant
@@ -118,7 +115,7 @@ def profile(
 ) -> ProfileDocument:
     """Profile a target, and leave the two traces in a directory.
 
-    What the target prints goes to stderr.
+    Float32 is IEEE's: TF32 is switched off. What the target prints goes to stderr.
 
     Args:
         request: What is profiled, and how.
@@ -129,7 +126,7 @@ def profile(
         TargetError: If the target cannot be built, read or run, or the device is not there.
     """
     device = _device(request)
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), products(tf32=False):
         return _profile(request, device, directory, progress)
 
 
@@ -151,17 +148,11 @@ def _profile(request: ProfileRequest, device: torch.device, directory: Path, pro
     blocks = {paths[path]: call.block for path, call in calls.items()}
     costs = batch_costs(*named(captured, paths), request.mode, request.batch, blocks)
     channels = captured.shapes[captured.network.inputs[0].path][1]
-    work = Work(
-        module=module.to(device),
-        images=torch.randn(request.batch, channels, *request.size, generator=torch.Generator().manual_seed(_SEED)).to(
-            device
-        ),
-        mode=request.mode,
-        ranged=ranged,
-    )
-    ceilings = measure_ceilings(device) if request.ceilings else None
+    images = torch.randn(request.batch, channels, *request.size, generator=torch.Generator().manual_seed(_SEED))
+    work = Work(module=module.to(device), images=images.to(device), mode=request.mode, ranged=ranged)
+    limits = ceilings(device) if request.ceilings else None
     timed, detailed = _run(request, work, order, directory, progress)
-    table = _Table(timed, detailed, costs, ceilings)
+    rows = Rows(timed, detailed, costs, limits)
     return ProfileDocument(
         target=request.target,
         arguments=dict(request.arguments),
@@ -179,12 +170,12 @@ def _profile(request: ProfileRequest, device: torch.device, directory: Path, pro
             kind="cuda" if device.type == "cuda" else "cpu", name=_name(device), threads=torch.get_num_threads()
         ),
         torch=torch.__version__,
-        ceilings=CeilingsModel(flops_per_second=ceilings.flops_per_second, bytes_per_second=ceilings.bytes_per_second)
-        if ceilings
+        ceilings=CeilingsModel(flops_per_second=limits.flops_per_second, bytes_per_second=limits.bytes_per_second)
+        if limits
         else None,
-        total=table.total(),
-        blocks=tuple(table.row(path) for path in dict.fromkeys(blocks.values()) if path != UNATTRIBUTED),
-        unattributed=table.row(UNATTRIBUTED),
+        total=rows.total(),
+        blocks=tuple(rows.row(path) for path in dict.fromkeys(blocks.values()) if path != UNATTRIBUTED),
+        unattributed=rows.row(UNATTRIBUTED),
         notes=tuple(_notes(entry, timed, len(order))),
     )
 
@@ -236,77 +227,3 @@ def _notes(entry: Variant | None, steps: Iterable[Step], calls: int) -> Iterable
     unmatched = max(step.unmatched for step in steps)
     if unmatched:
         yield f"{unmatched} of {calls} operators of the captured graph were not seen when it ran"
-
-
-class _Table:
-    """Makes rows of steps."""
-
-    def __init__(
-        self, timed: Sequence[Step], detailed: Sequence[Step], costs: Mapping[str, BatchCost], ceilings: Ceilings | None
-    ) -> None:
-        self.timed = timed
-        self.on_device = any(step.device for step in timed)
-        self.costs = costs
-        self.ceilings = ceilings
-        self.peaks: dict[str, int] = defaultdict(int)
-        for step in detailed:
-            for path, peak in step.peak.items():
-                self.peaks[path] = max(self.peaks[path], peak)
-
-    def row(self, path: str) -> BlockModel:
-        """Return the row of a block."""
-        parts = [step.slices.get(path, Slice()) for step in self.timed]
-        return self._row(path, parts, self.costs.get(path), self.peaks.get(path))
-
-    def total(self) -> BlockModel:
-        """Return the row of the whole network."""
-        parts = [
-            Slice(
-                host=step.host,
-                device=step.device,
-                operators=_sum(part.operators for part in step.slices.values()),
-                kernels=_sum(part.kernels for part in step.slices.values()),
-            )
-            for step in self.timed
-        ]
-        cost = sum(self.costs.values(), start=BatchCost())
-        return self._row("total", parts, cost, max(self.peaks.values(), default=None))
-
-    def _row(self, path: str, parts: Sequence[Slice], cost: BatchCost | None, peak: int | None) -> BlockModel:
-        host = _time([part.host for part in parts])
-        device = _time([part.device for part in parts]) if self.on_device else None
-        known = cost if cost and not cost.unknown else None
-        seconds = (device or host).mean / 1e9
-        least = self.ceilings.least_seconds(known.flops, known.moved) if self.ceilings and known else None
-        return BlockModel(
-            path=path,
-            host=host,
-            device=device,
-            operators=_calls([part.operators for part in parts]),
-            kernels=_calls([part.kernels for part in parts]) if self.on_device else None,
-            flops=known.flops if known else None,
-            bytes=known.moved if known else None,
-            intensity=known.flops / known.moved if known and known.moved else None,
-            roofline=least / seconds if least and seconds else None,
-            peak_bytes=peak,
-        )
-
-
-def _time(steps: Sequence[int]) -> TimeModel:
-    found = mean_interval(steps)
-    return TimeModel(steps=tuple(steps), mean=found.mean, low=found.low, high=found.high)
-
-
-def _sum(parts: Iterable[Mapping[str, Uses]]) -> dict[str, Uses]:
-    total: dict[str, Uses] = defaultdict(Uses)
-    for part in parts:
-        for name, uses in part.items():
-            total[name] += uses
-    return dict(total)
-
-
-def _calls(steps: Sequence[Mapping[str, Uses]]) -> tuple[CallModel, ...]:
-    """Return means over the steps, the longest first."""
-    total = sorted(_sum(steps).items(), key=lambda item: (-item[1].time, item[0]))
-    count = len(steps)
-    return tuple(CallModel(name=name, calls=uses.calls / count, time=uses.time / count) for name, uses in total)

@@ -132,3 +132,7 @@ class MissingExtraError(DeepLabSpecError, ImportError):
 
     def __str__(self) -> str:
         return f"{self.what} needs the extra {self.extra!r}: pip install 'deeplab-spec[{self.extra}]'"
+
+
+class NotEqualError(TargetError):
+    """A network that was made of another does not compute what that computes."""

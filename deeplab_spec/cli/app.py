@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deeplab_spec.cli.bench import bench_command
 from deeplab_spec.cli.certify import certify
 from deeplab_spec.cli.clauses import clauses
 from deeplab_spec.cli.compare import compare
@@ -30,6 +31,7 @@ app.command()(show)
 app.command()(count)
 app.command()(clauses)
 app.command()(certify)
+app.command("bench")(bench_command)
 app.command()(profile)
 app.command()(compare)
 app.command()(gate)

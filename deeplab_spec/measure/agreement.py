@@ -96,7 +96,8 @@ class Standard:
     def agreement(self, running: Callable[[Tensor], object], precision: Precision = Precision.FLOAT32) -> Agreement:
         """Compare what runs with the module, in a precision."""
         own = self.own(precision)
-        error = self._error(_ends_of(running(self.example), len(self.example)))
+        with torch.no_grad():
+            error = self._error(_ends_of(running(self.example), len(self.example)))
         return Agreement(error=error, allowed=Error(mean=RATIO * own.mean, most=RATIO * own.most))
 
     def own(self, precision: Precision) -> Error:

@@ -86,7 +86,7 @@ def _fp16(module: nn.Module, _example: Tensor) -> nn.Module:
 
 
 def _compiled(module: nn.Module, _example: Tensor) -> nn.Module:
-    compiled: nn.Module = torch.compile(module)  # type: ignore[assignment]  # of a module it is one
+    compiled: nn.Module = torch.compile(module, dynamic=False)  # type: ignore[assignment]  # of a module it is one
     return compiled
 
 
@@ -188,6 +188,9 @@ DEFAULTS: Final = {
 }
 """What is tried on a device where nothing is named."""
 
+GPU_EXAMPLES: Final = ("tf32", "amp_fp16", "cuda_graph")
+"""What is listed as not run where there is no GPU."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
@@ -236,11 +239,11 @@ class Mode:
 
     def missing(self, device: str) -> str:
         """Say why the mode cannot run on a device here; empty if it can."""
-        unable = [part.name for part in self.parts if device not in part.devices]
-        if unable:
-            return f"{unable[0]} needs a CUDA device"
-        if device == "cuda" and not torch.cuda.is_available():
+        gpu = device == "cuda" or any(device not in part.devices for part in self.parts)
+        if gpu and not torch.cuda.is_available():
             return "no CUDA device"
+        if gpu and device != "cuda":
+            return "only for a CUDA device"
         if device == "cpu" and self.precision is Precision.BF16 and not _computes_bf16():
             return "this processor computes no bfloat16"
         return ""

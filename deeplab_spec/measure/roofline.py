@@ -29,6 +29,11 @@ DTYPES: Final = {
 }
 
 
+def number_bytes(precision: Precision) -> int:
+    """Return the bytes of one number."""
+    return DTYPES[precision].itemsize
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ceilings:
     """What a device was seen to do at most.

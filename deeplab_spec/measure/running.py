@@ -49,7 +49,7 @@ class Frozen(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self.compiled = torch.compile(module)
+        self.compiled = torch.compile(module, dynamic=False)
         self.seen: set[torch.Size] = set()
 
     def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
@@ -112,12 +112,9 @@ class Running(nn.Module):
 @contextmanager
 def products(*, tf32: bool) -> Iterator[None]:
     """Compute float32 products in TF32, or not, where the device has it."""
-    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [switch.allow_tf32 for switch in switches]
-    for switch in switches:
-        switch.allow_tf32 = tf32
+    convolutions, matrices = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
         yield
     finally:
-        for switch, allowed in zip(switches, before, strict=True):
-            switch.allow_tf32 = allowed
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, matrices

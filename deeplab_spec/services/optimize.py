@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.target import one_line
-from deeplab_spec.errors import DeepLabSpecError, SpecError, TargetError
+from deeplab_spec.errors import DeepLabSpecError, NotEqualError, SpecError, TargetError
 from deeplab_spec.measure.agreement import Agreement, Standard, agreement
 from deeplab_spec.measure.modes import AUTO, Mode, Precision, modes_for, read_mode
 from deeplab_spec.measure.timing import timed
@@ -77,7 +77,8 @@ def optimize(
     Raises:
         SpecError: A ValueError, if a mode is unknown or cannot run on the device, or the module's
             values are not finite.
-        TargetError: If the mode cannot be made, or does not compute what the module computes.
+        NotEqualError: If the mode does not compute what the module computes.
+        TargetError: If it cannot be made.
     """
     images = random_images(module) if example is None else example
     standard = Standard(module, images)
@@ -104,7 +105,8 @@ def certified(standard: Standard, mode: Mode) -> tuple[nn.Module, Agreement]:
     """Make a module in a mode, and hold it against the original.
 
     Raises:
-        TargetError: If it cannot be made, or does not compute the same; the reason says which.
+        NotEqualError: If it does not compute the same.
+        TargetError: If it cannot be made.
     """
     try:
         running = mode.apply(standard.module, standard.example)
@@ -114,7 +116,7 @@ def certified(standard: Standard, mode: Mode) -> tuple[nn.Module, Agreement]:
     except Exception as error:
         raise TargetError(mode.name, f"cannot be made: {one_line(error)}") from error
     if not found.equal:
-        raise TargetError(mode.name, f"does not compute what the module computes: {found}")
+        raise NotEqualError(mode.name, f"does not compute what the module computes: {found}")
     return running, found
 
 

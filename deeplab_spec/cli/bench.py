@@ -1,0 +1,141 @@
+"""``deeplab-spec bench``: how fast a network runs, in every mode side by side."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeplab_spec.cli import options, output
+from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.cli.options import (
+    ChooseOption,
+    ClassesOption,
+    OutputOption,
+    OutputStrideOption,
+    SchemaOption,
+    SizeOption,
+    VariantOption,
+)
+from deeplab_spec.errors import SpecError
+from deeplab_spec.render.bench import BenchDocument, bench_grid, bench_notes, bench_page
+from deeplab_spec.render.documents import to_json, to_schema
+from deeplab_spec.services.bench import Plan, bench, measured_ceilings, plan
+from deeplab_spec.services.bench_request import WIDE, BenchRequest, Case
+from deeplab_spec.spec.network import DEFAULT_CLASSES
+
+
+def bench_command(
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[TARGET]",
+            help="What builds the network: MODULE:CALLABLE, or reference:VARIANT; by default that of --variant.",
+        ),
+    ] = None,
+    *,
+    variant: VariantOption = options.DEFAULT_VARIANT,
+    choose: ChooseOption = None,
+    output_stride: OutputStrideOption = options.DEFAULT_OUTPUT_STRIDE,
+    size: SizeOption = options.DEFAULT_SIZE,
+    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Images of a run.")] = 1,
+    classes: ClassesOption = DEFAULT_CLASSES,
+    arg: Annotated[
+        list[str] | None,
+        typer.Option("--arg", metavar="NAME=VALUE", help="Keyword argument of what builds a target."),
+    ] = None,
+    mode: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mode",
+            metavar="MODE",
+            help="eager, onnxruntime, or parts joined by +, as bn_folded+channels_last; repeat for several. "
+            "By default those usual on the device.",
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
+    runs: Annotated[int, typer.Option("--runs", metavar="N", help="Timed runs of each mode.")] = 7,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="The wide table: 513x513 and 1024x2048, batches 1, 8, 32, strides 8, 16.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Begin the wide table without asking.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
+    file: OutputOption = None,
+    save: Annotated[
+        Path | None, typer.Option("--save", metavar="DIR", help="Also write <device>.json and its page, <device>.md.")
+    ] = None,
+    json_schema: SchemaOption = False,
+) -> None:
+    """Time a network in every mode; each is first held against the network itself in float64.
+
+    Exit status: 0 everything that can run here was timed, 1 a mode is not equal or failed.
+    """
+    if json_schema:
+        output.report(to_schema(BenchDocument), file)
+        return
+    request = BenchRequest(
+        target=target,
+        variant=variant,
+        overrides=tuple(choose or ()),
+        arguments=options.read_arguments(arg),
+        classes=classes,
+        cases=WIDE if wide else (Case(output_stride=output_stride, size=options.read_size(size), batch=batch),),
+        modes=tuple(mode or ()),
+        device=device,
+        runs=runs,
+    )
+    planned = plan(request)
+    _state(planned, ask=wide and not yes)
+    document = _run(planned)
+    if save:
+        output.report(to_json(document), save / f"{device}.json")
+        output.report(bench_page(document, f"deeplab-spec {_line()}"), save / f"{device}.md")
+    if as_json:
+        output.report(to_json(document), file)
+    else:
+        _report(document, file)
+    statuses = {entry.status for case in document.cases for entry in case.modes}
+    raise typer.Exit(ExitCode.DIFFERENT if statuses & {"refused", "failed"} else ExitCode.DONE)
+
+
+def _state(planned: Plan, *, ask: bool) -> None:
+    """Say what will be timed and how long it takes, and ask where it takes long."""
+    output.summary(planned.statement(measured_ceilings(planned)))
+    if not ask:
+        return
+    if not sys.stdin.isatty():
+        raise SpecError("--wide", "takes long: confirm it with --yes", "no --yes")
+    typer.confirm("Begin?", abort=True, err=True)
+
+
+def _report(document: BenchDocument, file: Path | None) -> None:
+    if file is not None:
+        output.report(bench_page(document, f"deeplab-spec {_line()}"), file)
+        return
+    for case in document.cases:
+        output.write(f"{document.target} on {document.device_name or document.device}, {case.title}\n")
+        output.table(bench_grid(case))
+        output.write(f"{bench_notes(case)}\n")
+
+
+def _line() -> str:
+    """Return the arguments that this process was given."""
+    return shlex.join(sys.argv[1:])
+
+
+def _run(planned: Plan) -> BenchDocument:
+    """Time, with a progress bar where stderr is a terminal, else a line for each stage."""
+    if not sys.stderr.isatty():
+        return bench(planned, lambda stage, _done, _total: output.summary(stage))
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def progress(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=total)
+
+        return bench(planned, progress)

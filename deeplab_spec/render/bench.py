@@ -1,0 +1,150 @@
+"""The JSON document of ``bench``, and its table."""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from deeplab_spec.render.documents import SCHEMA_VERSION
+from deeplab_spec.render.table import Grid, integer
+
+Status = Literal["timed", "refused", "failed", "not run"]
+_MEBI: Final = 2**20
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ErrorModel(_Model):
+    """Relative errors against float64: root mean square, and largest element."""
+
+    mean: float
+    most: float
+
+
+class RatioModel(_Model):
+    """How many times faster than eager, from pairs of runs: median, and the interval of the median."""
+
+    median: float
+    low: float
+    high: float
+    coverage: float
+
+
+class ClockModel(_Model):
+    """What the clock did: MHz as read, and the time of a loop of fixed length, each the median over the runs."""
+
+    megahertz: float | None
+    spin_seconds: float
+
+
+class CeilingsModel(_Model):
+    """What the device was seen to do at most, in the same job."""
+
+    flops_per_second: float
+    bytes_per_second: float
+
+
+class ModeModel(_Model):
+    """One mode in one case; what was not measured is null, and ``reason`` says why."""
+
+    mode: str
+    does: str
+    precision: str
+    status: Status
+    reason: str = ""
+    seconds: tuple[float, ...] = ()
+    median_seconds: float | None = None
+    images_per_second: float | None = None
+    ratio: RatioModel | None = None
+    roofline_fraction: float | None = None
+    peak_memory_bytes: int | None = None
+    error: ErrorModel | None = None
+    allowed: ErrorModel | None = None
+    prepare_seconds: float | None = None
+    clock: ClockModel | None = None
+
+
+class BenchCaseModel(_Model):
+    """Every mode at one size; FLOPs (convention ``full``) and bytes (float32) are of the whole batch."""
+
+    title: str
+    output_stride: int
+    size: tuple[int, int]
+    batch: int
+    flops: int
+    bytes: int
+    ceilings: dict[str, CeilingsModel]
+    modes: tuple[ModeModel, ...]
+    fastest: str | None
+
+
+class BenchDocument(_Model):
+    """The document of ``bench --json``."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    target: str
+    classes: int
+    device: str
+    device_name: str | None
+    threads: int | None
+    runs: int
+    versions: dict[str, str]
+    cases: tuple[BenchCaseModel, ...]
+
+
+_HEADERS: Final = ("mode", "median ms", "images/s", "x eager", "interval", "% of roofline", "peak MiB", "error")
+
+
+def bench_grid(case: BenchCaseModel) -> Grid:
+    """Return the modes of a case side by side."""
+    return Grid(headers=_HEADERS, rows=tuple(map(_row, case.modes)), right=frozenset(range(1, len(_HEADERS))))
+
+
+def _row(mode: ModeModel) -> tuple[str, ...]:
+    if mode.status != "timed":
+        return (mode.mode, mode.status, *("-",) * (len(_HEADERS) - 2))
+    return (
+        mode.mode,
+        f"{1000 * (mode.median_seconds or 0):.1f}",
+        f"{mode.images_per_second:.3g}",
+        f"{mode.ratio.median:.2f}" if mode.ratio else "-",
+        f"{mode.ratio.low:.2f}-{mode.ratio.high:.2f}" if mode.ratio else "-",
+        f"{100 * mode.roofline_fraction:.0f}" if mode.roofline_fraction is not None else "-",
+        integer((mode.peak_memory_bytes or 0) // _MEBI),
+        f"{mode.error.mean:.1e}" if mode.error else "-",
+    )
+
+
+def bench_notes(case: BenchCaseModel) -> str:
+    """Return what the table does not hold: what was not timed and why, ceilings, and which mode is the fastest."""
+    lines = [f"{mode.mode}: {mode.status}: {mode.reason}" for mode in case.modes if mode.status != "timed"]
+    for precision, found in case.ceilings.items():
+        flops, moved = found.flops_per_second / 1e9, found.bytes_per_second / 1e9
+        lines.append(f"ceilings in {precision}: {flops:.0f} GFLOP/s, {moved:.1f} GB/s")
+    lines.append(f"one run is {case.flops / 1e9:.1f} GFLOP and moves {case.bytes / 1e9:.2f} GB, one operator at a time")
+    lines.append(f"fastest here: {case.fastest}" if case.fastest else "nothing was timed")
+    return "\n".join(lines)
+
+
+def bench_page(document: BenchDocument, command: str) -> str:
+    """Return the document as Markdown.
+
+    Args:
+        document: What was measured.
+        command: What makes it again.
+    """
+    lines = [f"# Speed of {document.target} on {document.device_name or document.device}", ""]
+    versions = ", ".join(f"{name} {version}" for name, version in document.versions.items())
+    lines += [f"{document.threads} threads, {document.runs} runs of each mode in turn; {versions}. Made by", ""]
+    lines += ["```console", command, "```"]
+    for case in document.cases:
+        grid = bench_grid(case)
+        lines += ["", f"## {case.title}", "", _bar(grid.headers)]
+        lines += ["|" + "|".join(["---", *["---:"] * (len(grid.headers) - 1)]) + "|"]
+        lines += [*map(_bar, grid.rows), "", *(f"- {line}" for line in bench_notes(case).splitlines())]
+    return "\n".join(lines)
+
+
+def _bar(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"

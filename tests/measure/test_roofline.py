@@ -1,0 +1,92 @@
+"""Ceilings, times, their ratios, and memory."""
+
+import time
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deeplab_spec.measure import roofline
+from deeplab_spec.measure.memory import forget_peak, peak_bytes
+from deeplab_spec.measure.modes import Precision
+from deeplab_spec.measure.roofline import Ceilings, ceilings, number_bytes
+from deeplab_spec.measure.timing import device_name, megahertz, paired_ratio, spin_seconds, timed
+
+CPU = torch.device("cpu")
+
+
+def test_ceilings_are_measured_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor computes and copies something in a second; with twice the time it does half."""
+    monkeypatch.setattr(roofline, "_SIDE", {"cpu": 128})
+    monkeypatch.setattr(roofline, "_COPIED", {"cpu": 2**20})
+
+    found = ceilings(CPU)
+    assert found.flops_per_second > 1e6
+    assert found.bytes_per_second > 1e6
+
+    monkeypatch.setattr(roofline, "timed", lambda work, _device: work() is None or 2.0)
+    slow = ceilings(CPU)
+    assert slow.flops_per_second == 2 * 128**3 / 2
+    assert slow.bytes_per_second == 2 * 2**20 / 2
+
+
+def test_roofline_is_the_slower_of_arithmetic_and_memory() -> None:
+    """Both go on at once."""
+    found = Ceilings(flops_per_second=100, bytes_per_second=10)
+
+    assert found.least_seconds(1000, 10) == 10
+    assert found.least_seconds(100, 1000) == 100
+
+
+def test_numbers_of_a_precision_have_its_bytes() -> None:
+    """TF32 is stored as float32 is."""
+    assert [number_bytes(precision) for precision in Precision] == [4, 4, 2, 2]
+
+
+def test_a_wait_is_timed() -> None:
+    """The clock runs while the call does."""
+    assert timed(lambda: time.sleep(0.02), CPU) >= 0.02
+    assert spin_seconds() > 0
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=3, max_size=40))
+def test_ratio_lies_in_its_interval(pairs: list[tuple[float, float]]) -> None:
+    """The interval is between ratios that were seen, and holds 95 % where there are six pairs."""
+    base, other = zip(*pairs, strict=True)
+    ratios = [first / second for first, second in pairs]
+
+    found = paired_ratio(base, other)
+
+    assert found
+    assert min(ratios) <= found.low <= found.median <= found.high <= max(ratios)
+    assert found.coverage >= (0.95 if len(pairs) >= 6 else 0.5)
+
+
+def test_ratio_is_of_pairs() -> None:
+    """A machine that becomes slower for both changes no ratio; two pairs say nothing."""
+    found = paired_ratio([2, 20, 200, 4], [1, 10, 100, 2])
+
+    assert found
+    assert (found.median, found.low, found.high) == (2, 2, 2)
+    assert paired_ratio([1, 2], [1, 2]) is None
+
+
+def test_peak_memory_grows_with_what_is_held() -> None:
+    """64 MiB more are seen, and forgotten again."""
+    forget_peak(CPU)
+    before = peak_bytes(CPU)
+    held = torch.ones(2**24)
+    grown = peak_bytes(CPU)
+    del held
+    forget_peak(CPU)
+
+    assert grown - before >= 2**25
+    assert peak_bytes(CPU) < grown
+
+
+def test_device_is_named_and_its_clock_read_where_there_is_one() -> None:
+    """Neither is ever empty or negative."""
+    assert device_name(CPU)
+    clock = megahertz(CPU)
+    assert clock is None or clock > 0

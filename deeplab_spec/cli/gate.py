@@ -1,9 +1,7 @@
 """``deeplab-spec gate``: is head slower than base, with a verdict whose errors are known."""
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +10,7 @@ from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import ArgumentOption, OutputOption, SchemaOption, read_arguments
 from deeplab_spec.measure.gate_cases import CASES, DEFAULT_CASES, Case, case
 from deeplab_spec.measure.gate_rule import GateVerdict, Rule
-from deeplab_spec.measure.gate_run import Progress, Settings
+from deeplab_spec.measure.gate_run import Settings
 from deeplab_spec.measure.gate_sides import BUILD
 
 if TYPE_CHECKING:
@@ -24,8 +22,6 @@ _EXIT = {
     GateVerdict.FAIL.value: ExitCode.DIFFERENT,
     GateVerdict.INCONCLUSIVE.value: ExitCode.UNDECIDED,
 }
-Document = TypeVar("Document")
-
 _SIDE = "a directory, ref:NAME, a wheel, reference:VARIANT, or MODULE:CALLABLE"
 _RULE = Rule()
 _SETTINGS = Settings()
@@ -124,11 +120,12 @@ def gate(
     from deeplab_spec.render import gate as texts
     from deeplab_spec.services.gate import gate as run
 
-    document = _with_progress(lambda progress: run(request, progress))
+    with output.progress() as progress:
+        document = run(request, progress)
     if save:
         _save(save, document)
     if page:
-        _write(page, texts.page(document))
+        output.report(texts.page(document), page)
     output.report(to_json(document) if as_json else texts.text(document), file)
     if as_json or file:
         output.summary(texts.headline(document))
@@ -149,10 +146,11 @@ def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int)
     from deeplab_spec.render.gate_curve import curve
     from deeplab_spec.services.gate import calibration
 
-    device, document = _with_progress(lambda progress: calibration(folder, request, recordings, seed, progress))
-    _write(folder / f"{device}.json", to_json(document))
-    _write(folder / f"{device}.svg", curve(document))
-    _write(folder / f"{device}.md", calibration_page(document, f"{device}.svg"))
+    with output.progress() as progress:
+        device, document = calibration(folder, request, recordings, seed, progress)
+    output.report(to_json(document), folder / f"{device}.json")
+    output.report(curve(document), folder / f"{device}.svg")
+    output.report(calibration_page(document, f"{device}.svg"), folder / f"{device}.md")
     output.report(headline_of_rates(document))
 
 
@@ -164,27 +162,5 @@ def _save(folder: Path, document: "GateDocument") -> None:
     place = folder / storage_name()
     numbers = [int(path.name[:4]) for path in place.glob("*.json") if path.name[:4].isdigit()]
     name = f"{max(numbers, default=0) + 1:04}_gate.json"
-    _write(place / name, storage(document, commit=commit(), node=node(), when=now()))
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    output.report(text, path)
-
-
-def _with_progress(work: Callable[[Progress], Document]) -> Document:
-    """Run with a progress bar where stderr is a terminal."""
-    if not sys.stderr.isatty():
-        return work(lambda _stage, _done, _total: None)
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-    with Bar(*columns, TextColumn("{task.description}"), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=1)
-
-        def progress(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total)
-
-        return work(progress)
+    place.mkdir(parents=True, exist_ok=True)
+    output.report(storage(document, commit=commit(), node=node(), when=now()), place / name)

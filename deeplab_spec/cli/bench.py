@@ -67,7 +67,7 @@ def bench_command(
     ] = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Time a network in every mode; each is first held against the network itself in float64.
+    """Time a network in every mode, each of them certified first.
 
     Exit status: 0 everything that can run here was timed, 1 a mode is not equal or failed.
     """

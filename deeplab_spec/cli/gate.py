@@ -85,7 +85,7 @@ def gate(
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Decide whether HEAD is slower than BASE, by pairs of fresh processes and by exact counts.
+    """Decide whether HEAD is slower than BASE, by time and by counts.
 
     Exit status: 0 PASS, 1 FAIL, 3 a side cannot be run or is another network, 4 INCONCLUSIVE.
     """

@@ -66,7 +66,7 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document too.")] = False,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Profile a network: host and device time, work and memory of every block, with traces.
+    """Profile a network, block by block, with traces.
 
     DIR/tensorboard is for TensorBoard with torch-tb-profiler; DIR/trace.json, which the times come from,
     opens in any viewer of Chrome traces.

@@ -82,7 +82,7 @@ def forward(node: Node, around: Surroundings, mode: Mode) -> Terms:
             return (around.elements(node.inputs[0]),)
         case Pool() as op:
             return (around.elements(path, prod(op.kernel) - (op.kind is PoolKind.MAX)),)
-        case Resize(mode=kind) if RESIZES[kind][0]:
+        case Resize(mode=kind):
             return (around.elements(path, RESIZES[kind][0]),)
         case Dropout() if mode is Mode.TRAIN:
             return (around.elements(path, 2),)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -213,6 +214,7 @@ def test_a_convolution_costs_two_for_every_tap_that_is_read() -> None:
     taps, biases = ledger.count, len(outputs)
 
     assert counts(op) == (taps + biases, 2 * (taps + biases), 3 * taps + 2 * biases)
+    assert counts(replace(op, bias=False)) == (taps, 2 * taps, 3 * taps)
 
 
 def invert(variance: Number) -> Number:
@@ -288,6 +290,7 @@ WINDOW = {"kernel": (2, 3), "stride": (2, 2)}
     ("op", "forward", "step"),
     [
         (Activation(), 80, 160),
+        (Activation(kind=ActivationKind.SILU), 5 * 80, (5 + 9) * 80),
         (Add(), 80, 80),
         (GlobalAveragePool(), 80, 160 - 80 + 4),
         (Pool(kind=PoolKind.MAX, **WINDOW), 16 * 5, 16 * 5 + 16),  # type: ignore[arg-type]

@@ -53,6 +53,14 @@ class Named(Small):
         return {"out": super().forward(x)}
 
 
+class Particular(Small):
+    """A network that computes something else without its normalisation, so that folding it is wrong."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network."""
+        return super().forward(x) + isinstance(self.stem_norm, nn.Identity)
+
+
 def draw(module: nn.Module, seed: int = 0) -> nn.Module:
     """Give every normalisation numbers with which a wrong fold shows."""
     with torch.random.fork_rng():

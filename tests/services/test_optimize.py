@@ -1,0 +1,199 @@
+"""``optimize``: a new module in a mode, certified equal, or a clear refusal."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import deeplab_spec
+from deeplab_spec.errors import NotEqualError, SpecError, TargetError
+from deeplab_spec.measure import modes
+from deeplab_spec.measure.modes import Part
+from deeplab_spec.services.optimize import optimize, random_images
+from tests.measure.networks import Named, Small, draw, images, norms
+
+REWRITES = ("eager", "channels_last", "bn_folded", "shifted", "bn_folded+shifted+channels_last")
+
+
+def change(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
+    """Put another part into the table under the same name."""
+    parts: tuple[Part, ...] = tuple(
+        replace(part, **changes) if part.name == name else part  # type: ignore[arg-type]
+        for part in modes.PARTS
+    )
+    monkeypatch.setattr(modes, "PARTS", parts)
+
+
+@pytest.mark.parametrize("mode", REWRITES)
+def test_optimized_module_computes_the_same_and_says_its_mode(mode: str) -> None:
+    """Certified on the example, and equal on another image of another size too."""
+    module = Small()
+
+    result = optimize(module, mode, example=images())
+
+    other = torch.randn(1, 3, 31, 12)
+    torch.testing.assert_close(result(other), module(other).detach(), rtol=1e-4, atol=1e-5)
+    assert result.mode == mode
+    assert result.agreement.equal
+    assert not result(other).requires_grad
+
+
+def test_argument_is_not_changed() -> None:
+    """Not its weights, not its layers, not its layout, not its mode, not its gradients' switch."""
+    module = Small().train()
+    before = {name: (tensor.clone(), tensor.stride()) for name, tensor in module.state_dict().items()}
+
+    result = optimize(module, "bn_folded+shifted+channels_last", example=images())
+
+    assert module.training
+    assert norms(module) == 4
+    assert type(module.depthwise) is nn.Conv2d
+    assert all(
+        torch.equal(tensor, before[name][0]) and tensor.stride() == before[name][1]
+        for name, tensor in module.state_dict().items()
+    )
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert norms(result) == 1
+
+
+def test_dictionaries_come_back_as_they_are() -> None:
+    """The form of the result is the module's."""
+    result = optimize(Named(), "bn_folded", example=images())
+
+    assert list(result(images())) == ["out"]
+
+
+@pytest.mark.filterwarnings("ignore")  # what the compiler warns of is its own code
+def test_compiled_module_computes_the_same() -> None:
+    """With the weights as constants, after both rewrites; the switch of the process stays as it was."""
+    import torch._inductor.config as inductor
+
+    module = Small()
+    before = inductor.freezing
+
+    result = optimize(module, "bn_folded+shifted+channels_last+inductor_freezing", example=images())
+
+    torch.testing.assert_close(result(images()), module(images()).detach(), rtol=1e-4, atol=1e-5)
+    assert inductor.freezing == before
+
+
+def test_mode_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rewrite that loses a thousandth is seen, and the error says how far it is off."""
+
+    def wrong(module: nn.Module, _example: Tensor) -> nn.Module:
+        return nn.Sequential(module, Scale(1.001))
+
+    change(monkeypatch, "bn_folded", apply=wrong)
+
+    with pytest.raises(NotEqualError, match=r"bn_folded: does not compute what the module computes: errs by 0\.001"):
+        optimize(Small(), "bn_folded", example=images())
+
+
+class Scale(nn.Module):
+    """Multiplies."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer."""
+        return self.factor * x
+
+
+def test_mode_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a compiler throws."""
+
+    def broken(_module: nn.Module, _example: Tensor) -> nn.Module:
+        raise RuntimeError("no compiler\nat line 7")
+
+    change(monkeypatch, "inductor", apply=broken)
+
+    with pytest.raises(TargetError, match=r"^inductor: cannot be made: RuntimeError: no compiler$"):
+        optimize(Small(), "inductor", example=images())
+
+
+def test_auto_takes_the_fastest_of_those_that_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong mode would win here, since it does nothing; it is refused, and named."""
+
+    def nothing(_module: nn.Module, _example: Tensor) -> nn.Module:
+        return nn.Identity()
+
+    clock = {"bn_folded": 1.0, "eager": 2.0, "channels_last": 3.0}
+    monkeypatch.setattr("deeplab_spec.services.optimize.timed", lambda work, _device: clock[_mode_of(work.func)])
+    change(monkeypatch, "shifted", apply=nothing)
+
+    result = optimize(Small(), example=images(), candidates=("eager", "channels_last", "bn_folded", "shifted"), runs=3)
+
+    assert result.mode == "bn_folded"
+    assert result.seconds == clock
+    assert list(result.refused) == ["shifted"]
+    assert "does not compute" in result.refused["shifted"]
+
+
+def _mode_of(module: nn.Module) -> str:
+    weight = next(parameter for parameter in module.parameters() if parameter.ndim == 4)
+    if weight.is_contiguous(memory_format=torch.channels_last):
+        return "channels_last"
+    return "eager" if norms(module) == 4 else "bn_folded"
+
+
+def test_auto_without_an_equal_mode_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is returned that was not certified."""
+    change(monkeypatch, "shifted", apply=lambda _module, _example: nn.Identity())
+
+    with pytest.raises(TargetError, match="shifted: does not compute"):
+        optimize(Small(), example=images(), candidates=("shifted",))
+
+
+def test_modes_and_examples_that_cannot_be_are_refused() -> None:
+    """One line says where, which rule, and what arrived."""
+    with pytest.raises(SpecError, match="mode: must be eager, or some of"):
+        optimize(Small(), "quick", example=images())
+    with pytest.raises(SpecError, match="runs: must be 1 or more, but got 0"):
+        optimize(Small(), example=images(), runs=0)
+    with pytest.raises(SpecError, match="example: must be given for a module without a convolution"):
+        optimize(nn.ReLU())
+    if not torch.cuda.is_available():
+        with pytest.raises(SpecError, match=r"must be able to run here \(no CUDA device\), but got 'cuda_graph'"):
+            optimize(Small(), "cuda_graph", example=images())
+
+
+def test_example_has_the_channels_of_the_first_kernel() -> None:
+    """And is the same every time."""
+    module = nn.Conv2d(5, 2, 3)
+
+    assert random_images(module, (7, 9), 2).shape == (2, 5, 7, 9)
+    assert torch.equal(random_images(module, (7, 9)), random_images(module, (7, 9)))
+
+
+@pytest.mark.parametrize("variant", ["notebook", "tf-release"])
+def test_every_normalisation_of_the_reference_that_may_is_folded(variant: str) -> None:
+    """All of them: each alone reads a convolution."""
+    module = draw(deeplab_spec.build(variant, choices={"width": 0.125}))
+
+    result = optimize(module, "bn_folded+channels_last", example=torch.randn(1, 3, 33, 49))
+
+    assert norms(module) > 100
+    assert norms(result) == 0
+
+
+def test_reference_with_its_channels_last_is_certified_by_the_judge() -> None:
+    """The whole judgement of structure and numerics, beside the comparison of outputs."""
+    choices = {"width": 0.125}
+    module = draw(deeplab_spec.build("notebook", choices=choices))
+
+    result = optimize(module, "channels_last", example=torch.randn(1, 3, 33, 49))
+
+    certificate = deeplab_spec.certify(result, "notebook", choices=choices, levels=("structure", "numerics"))
+    assert certificate.verdict == "conforms"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: not run")
+@pytest.mark.parametrize("mode", [name for name in modes.DEFAULTS["cuda"] if "inductor" not in name])
+def test_modes_of_a_gpu_compute_the_same(mode: str) -> None:
+    """Each within three times the module's own error in its precision."""
+    module = Small().cuda()
+
+    assert optimize(module, mode, example=images().cuda()).agreement.equal

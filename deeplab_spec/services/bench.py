@@ -16,13 +16,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from deeplab_spec.analysis.conventions import FULL
-from deeplab_spec.analysis.costs import Cost, node_costs, total_cost
+from deeplab_spec.analysis.costs import Values
 from deeplab_spec.analysis.protocol import SINGLE
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode as Pass
 from deeplab_spec.analysis.traffic import BYTES
 from deeplab_spec.errors import MissingExtraError, TargetError
+from deeplab_spec.graph.network import Network
 from deeplab_spec.render.bench import BenchCaseModel, BenchDocument, CeilingsModel, ClockModel, ModeModel, RatioModel
 from deeplab_spec.services.bench_request import ADAPTER, BenchRequest, Case, Job, job
 
@@ -30,6 +30,8 @@ Progress = Callable[[str, int, int], None]
 
 _ENVIRONMENT: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Threads that spin while they wait starve the other processes of a machine that is shared."""
+
+_ALL: Final = "all"
 
 _PROCESS_SECONDS: Final = 12
 """To start a process and build a full-size network in it."""
@@ -161,21 +163,23 @@ def _entries(request: BenchRequest) -> tuple[Entry, ...]:
 
 def _case_cost(request: BenchRequest, case: Case) -> tuple[int, int]:
     """Return operations and bytes of a batch; parameters are read once for all of it."""
-    total = total_cost(_costs(request, case))
-    stored = BYTES * (total.sizes.parameters + total.sizes.buffers)
-    moved = total.bytes_read + total.bytes_written
-    return case.batch * total.flops, case.batch * moved - (case.batch - 1) * stored
+    from deeplab_spec.measure.profile_costs import batch_costs
+
+    network, values = _graph(request, case)
+    total = batch_costs(network, values, Pass.FORWARD, case.batch, {node.path: _ALL for node in network})[_ALL]
+    return total.flops, total.moved
 
 
-def _costs(request: BenchRequest, case: Case) -> tuple[Cost, ...]:
+def _graph(request: BenchRequest, case: Case) -> tuple[Network, Values]:
     if request.published:
         graph = request.subject(case).network()
-        return node_costs(graph, shapes(graph, case.size), FULL, Pass.FORWARD)
+        return graph, shapes(graph, case.size)
     from deeplab_spec.capture.target import Target
     from deeplab_spec.services.captured import read
 
     target = Target(name=str(request.target), arguments=request.arguments)
-    return read(target, case.output_stride, request.classes, case.size, SINGLE).costs(FULL, Pass.FORWARD)
+    captured = read(target, case.output_stride, request.classes, case.size, SINGLE)
+    return captured.network, captured.shapes
 
 
 def measured_ceilings(plan: Plan) -> CeilingsModel | None:

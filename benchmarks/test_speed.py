@@ -1,0 +1,191 @@
+"""How fast the reference runs: the whole network, and each distinct block, forward and in a training step.
+
+The network has a quarter of the width and sees 257x257, so that all of it takes minutes; the full
+size is ``deeplab-spec bench``'s. Every mode is certified equal before it is timed. Each record carries
+operations, bytes, the fraction of the roofline, peak memory, the clock and versions.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
+
+from deeplab_spec.analysis.costs import block_of
+from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.measure.memory import forget_peak, peak_bytes
+from deeplab_spec.measure.profile_costs import BatchCost, batch_costs
+from deeplab_spec.measure.roofline import Ceilings, ceilings
+from deeplab_spec.measure.timing import device_name, megahertz, timed
+from deeplab_spec.reference.network import build
+from deeplab_spec.services.bench_worker import draw_norms
+from deeplab_spec.services.optimize import optimize, random_images
+from deeplab_spec.spec.public import network
+
+CHOICES = {"width": 0.25}
+SIZE = (257, 257)
+BATCH = {Mode.FORWARD: 1, Mode.TRAIN: 2}
+ROUNDS = 5
+VARIANTS = ("notebook", "tf-release")
+WHOLE = ""
+
+BEST = {
+    "cpu": "bn_folded+shifted+channels_last+inductor_freezing",
+    "cuda": "bn_folded+channels_last+amp_fp16+cuda_graph",
+}
+"""The fastest mode that was found, by device."""
+
+FLOWS = ("stem.conv1", "stem.conv2", "block1", "block2", "block3")
+BLOCKS = (
+    *(f"backbone.entry_flow.{name}" for name in FLOWS),
+    "backbone.middle_flow.block1",
+    "backbone.exit_flow.block1",
+    "backbone.exit_flow.block2",
+    "aspp",
+    "decoder",
+)
+"""Every block that is not like another: of the middle flow's sixteen, one."""
+
+DEVICES = (
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: not run")),
+)
+ON_DEVICES = pytest.mark.parametrize("device", DEVICES)
+
+
+class WithLowLevel(nn.Module):
+    """The decoder as a function of its first input.
+
+    Args:
+        decoder: The decoder.
+        low_level: Its second input.
+    """
+
+    def __init__(self, decoder: nn.Module, low_level: Tensor) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.register_buffer("low_level", low_level)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the decoder."""
+        result: Tensor = self.decoder(x, self.low_level.to(x.dtype))
+        return result
+
+
+def subject(variant: str, path: str, device: str, mode: Mode) -> tuple[nn.Module, Tensor]:
+    """Return a block, or the whole network, with the input that it has in the network."""
+    torch.manual_seed(0)
+    module = draw_norms(build(variant, choices=CHOICES)).to(device).eval()
+    images = random_images(module, SIZE, BATCH[mode])
+    if path == WHOLE:
+        return module, images
+    seen: list[Tensor] = []
+    block = module.get_submodule(path)
+    handle = block.register_forward_pre_hook(
+        lambda _module, arguments: seen.extend(each for each in arguments if isinstance(each, Tensor))
+    )
+    with torch.no_grad():
+        module(images)
+    handle.remove()
+    inner = mode is Mode.TRAIN and path != BLOCKS[0]  # no gradient is computed of the image
+    first, *others = (value.detach().requires_grad_(inner) for value in seen)
+    return (WithLowLevel(block, others[0]) if others else block), first
+
+
+def cost(variant: str, path: str, mode: Mode) -> BatchCost:
+    """Return what a block costs, from the specification alone."""
+    graph = network(variant, choices=CHOICES)
+    blocks = {node.path: path for node in graph if path in {WHOLE, block_of(node.path), node.path.partition(".")[0]}}
+    return batch_costs(graph, shapes(graph, SIZE), mode, BATCH[mode], blocks)[path]
+
+
+@cache
+def ceilings_of(device: str) -> Ceilings:
+    """Measure the ceilings once."""
+    return ceilings(torch.device(device))
+
+
+def measure(benchmark: BenchmarkFixture, work: Callable[[], object], device: str, costs: BatchCost, batch: int) -> None:
+    """Time some work, and put beside the times what they are to be read with."""
+    place = torch.device(device)
+    forget_peak(place)
+    work()
+    peak = peak_bytes(place)
+
+    def waited() -> None:
+        work()
+        if place.type == "cuda":
+            torch.cuda.synchronize(place)
+
+    benchmark.pedantic(waited, rounds=ROUNDS, warmup_rounds=1)
+    seconds = benchmark.stats["median"] if device == "cpu" else sorted(timed(work, place) for _ in range(ROUNDS))[2]
+    benchmark.extra_info.update(
+        device=device_name(place),
+        batch=batch,
+        seconds=seconds,
+        images_per_second=batch / seconds,
+        flops=costs.flops,
+        bytes=costs.moved,
+        roofline_fraction=ceilings_of(device).least_seconds(costs.flops, costs.moved) / seconds,
+        peak_memory_bytes=peak,
+        megahertz=megahertz(place),
+        threads=torch.get_num_threads(),
+        torch=torch.__version__,
+    )
+
+
+def step(module: nn.Module, images: Tensor) -> None:
+    """Compute the gradient of the mean square of the result."""
+    module.zero_grad(set_to_none=True)
+    module(images).square().mean().backward()
+
+
+@ON_DEVICES
+@pytest.mark.parametrize("kind", ["eager", "best"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_whole_network_forward(variant: str, kind: str, device: str, benchmark: BenchmarkFixture) -> None:
+    """Images per second of an evaluation."""
+    _forward(variant, WHOLE, kind, device, benchmark)
+
+
+@ON_DEVICES
+@pytest.mark.parametrize("kind", ["eager", "best"])
+@pytest.mark.parametrize("path", BLOCKS)
+def test_block_forward(path: str, kind: str, device: str, benchmark: BenchmarkFixture) -> None:
+    """Where the time of an evaluation goes."""
+    _forward("tf-release", path, kind, device, benchmark)
+
+
+def _forward(variant: str, path: str, kind: str, device: str, benchmark: BenchmarkFixture) -> None:
+    module, images = subject(variant, path, device, Mode.FORWARD)
+    found = optimize(module, BEST[device] if kind == "best" else "eager", example=images)
+    benchmark.extra_info.update(mode=found.mode, error=found.agreement.error.mean)
+    measure(benchmark, partial(found, images), device, cost(variant, path, Mode.FORWARD), BATCH[Mode.FORWARD])
+
+
+@ON_DEVICES
+@pytest.mark.parametrize("layout", ["eager", "channels_last"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_whole_network_training_step(variant: str, layout: str, device: str, benchmark: BenchmarkFixture) -> None:
+    """Images per second of a forward and a backward pass."""
+    _train(variant, WHOLE, layout, device, benchmark)
+
+
+@ON_DEVICES
+@pytest.mark.parametrize("layout", ["eager", "channels_last"])
+@pytest.mark.parametrize("path", BLOCKS)
+def test_block_training_step(path: str, layout: str, device: str, benchmark: BenchmarkFixture) -> None:
+    """Where the time of a training step goes."""
+    _train("tf-release", path, layout, device, benchmark)
+
+
+def _train(variant: str, path: str, layout: str, device: str, benchmark: BenchmarkFixture) -> None:
+    module, images = subject(variant, path, device, Mode.TRAIN)
+    module.train()
+    if layout == "channels_last":
+        module, images = module.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
+    benchmark.extra_info.update(mode=layout)
+    measure(benchmark, partial(step, module, images), device, cost(variant, path, Mode.TRAIN), BATCH[Mode.TRAIN])

@@ -13,7 +13,6 @@ from deeplab_spec.cli.options import (
     ChooseOption,
     ClassesOption,
     OutputOption,
-    OutputStrideOption,
     SchemaOption,
     SizeOption,
     VariantOption,
@@ -21,8 +20,9 @@ from deeplab_spec.cli.options import (
 from deeplab_spec.errors import SpecError
 from deeplab_spec.render.bench import BenchDocument, bench_grid, bench_notes, bench_page
 from deeplab_spec.render.documents import to_json, to_schema
+from deeplab_spec.render.files import write_whole
 from deeplab_spec.services.bench import Plan, bench, measured_ceilings, plan
-from deeplab_spec.services.bench_request import WIDE, BenchRequest, Case
+from deeplab_spec.services.bench_request import WIDE, BenchRequest, cases
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 
 
@@ -37,9 +37,14 @@ def bench_command(
     *,
     variant: VariantOption = options.DEFAULT_VARIANT,
     choose: ChooseOption = None,
-    output_stride: OutputStrideOption = options.DEFAULT_OUTPUT_STRIDE,
+    output_stride: Annotated[
+        list[int] | None,
+        typer.Option("--output-stride", metavar="N", help="Of the backbone's result; repeat for several. [16]"),
+    ] = None,
     size: SizeOption = options.DEFAULT_SIZE,
-    batch: Annotated[int, typer.Option("--batch", metavar="N", help="Images of a run.")] = 1,
+    batch: Annotated[
+        list[int] | None, typer.Option("--batch", metavar="N", help="Images of a run; repeat for several. [1]")
+    ] = None,
     classes: ClassesOption = DEFAULT_CLASSES,
     arg: Annotated[
         list[str] | None,
@@ -80,7 +85,7 @@ def bench_command(
         overrides=tuple(choose or ()),
         arguments=options.read_arguments(arg),
         classes=classes,
-        cases=WIDE if wide else (Case(output_stride=output_stride, size=options.read_size(size), batch=batch),),
+        cases=WIDE if wide else cases((options.read_size(size),), batch or (1,), output_stride or (16,)),
         modes=tuple(mode or ()),
         device=device,
         runs=runs,
@@ -89,8 +94,8 @@ def bench_command(
     _state(planned, ask=wide and not yes)
     document = _run(planned)
     if save:
-        output.report(to_json(document), save / f"{device}.json")
-        output.report(bench_page(document, f"deeplab-spec {_line()}"), save / f"{device}.md")
+        write_whole(save / f"{device}.json", f"{to_json(document)}\n")
+        write_whole(save / f"{device}.md", f"{bench_page(document, _line())}\n")
     if as_json:
         output.report(to_json(document), file)
     else:
@@ -111,7 +116,7 @@ def _state(planned: Plan, *, ask: bool) -> None:
 
 def _report(document: BenchDocument, file: Path | None) -> None:
     if file is not None:
-        output.report(bench_page(document, f"deeplab-spec {_line()}"), file)
+        output.report(bench_page(document, _line()), file)
         return
     for case in document.cases:
         output.write(f"{document.target} on {document.device_name or document.device}, {case.title}\n")
@@ -120,8 +125,8 @@ def _report(document: BenchDocument, file: Path | None) -> None:
 
 
 def _line() -> str:
-    """Return the arguments that this process was given."""
-    return shlex.join(sys.argv[1:])
+    """Return the command line that this process was given."""
+    return shlex.join(["deeplab-spec", *sys.argv[1:]])
 
 
 def _run(planned: Plan) -> BenchDocument:

@@ -1,6 +1,6 @@
 """What ``bench`` is asked for, and the jobs that it gives to its processes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Final
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 REFERENCE: Final = "reference"
 DEVICES: Final = ("cpu", "cuda")
-
-WIDE_SIZES: Final[tuple[Pair, ...]] = ((513, 513), (1024, 2048))
-WIDE_BATCHES: Final = (1, 8, 32)
-WIDE_OUTPUT_STRIDES: Final = (8, 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +41,16 @@ class Case:
         return f"output stride {self.output_stride}, {self.batch}x3x{self.size[0]}x{self.size[1]}"
 
 
-WIDE: Final = tuple(
-    Case(output_stride=stride, size=size, batch=batch)
-    for size, batch, stride in product(WIDE_SIZES, WIDE_BATCHES, WIDE_OUTPUT_STRIDES)
-)
+def cases(sizes: Sequence[Pair], batches: Sequence[int], output_strides: Sequence[int]) -> tuple[Case, ...]:
+    """Return every combination."""
+    return tuple(
+        Case(output_stride=stride, size=size, batch=batch)
+        for size, batch, stride in product(sizes, batches, output_strides)
+    )
+
+
+WIDE: Final = cases(((513, 513), (1024, 2048)), (1, 8, 32), (8, 16))
+"""The cases of the wide table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

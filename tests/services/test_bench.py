@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -238,6 +239,8 @@ def test_mode_that_is_not_equal_is_refused_and_the_others_go_on() -> None:
     assert result.code == 1, result.err
     eager, folded = json.loads(result.out)["cases"][0]["modes"]
     assert (eager["status"], folded["status"], folded["seconds"]) == ("timed", "refused", [])
+    assert (tmp_path / "new" / "cpu.json").read_text() == result.out
+    assert "--mode bn_folded --size 17" in (tmp_path / "new" / "cpu.md").read_text()
     assert folded["reason"].startswith("does not compute what the module computes: errs by")
 
 

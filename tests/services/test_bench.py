@@ -230,11 +230,10 @@ def command(*arguments: str) -> SimpleNamespace:
     return SimpleNamespace(code=result.returncode, out=result.stdout, err=result.stderr)
 
 
-def test_mode_that_is_not_equal_is_refused_and_the_others_go_on() -> None:
+def test_mode_that_is_not_equal_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
     """A network that computes something else once its normalisations are folded: no time, and exit status 1."""
-    result = command(
-        "tests.measure.networks:Particular", "--mode", "bn_folded", "--size", "17", "--runs", "1", "--json"
-    )
+    arguments = ("--mode", "bn_folded", "--size", "17", "--runs", "1", "--json", "--save", str(tmp_path / "new"))
+    result = command("tests.measure.networks:Particular", *arguments)
 
     assert result.code == 1, result.err
     eager, folded = json.loads(result.out)["cases"][0]["modes"]

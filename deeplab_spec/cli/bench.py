@@ -17,7 +17,7 @@ from deeplab_spec.cli.options import (
     SizeOption,
     VariantOption,
 )
-from deeplab_spec.errors import SpecError
+from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.render.bench import BenchDocument, bench_grid, bench_notes, bench_page
 from deeplab_spec.render.documents import to_json, to_schema
 from deeplab_spec.render.files import write_whole
@@ -92,8 +92,10 @@ def bench_command(
     )
     planned = plan(request)
     _state(planned, ask=wide and not yes)
-    document = _run(planned)
+    with output.progress() as told:
+        document = bench(planned, told)
     if save:
+        _make(save)
         write_whole(save / f"{device}.json", f"{to_json(document)}\n")
         write_whole(save / f"{device}.md", f"{bench_page(document, _line())}\n")
     if as_json:
@@ -114,6 +116,13 @@ def _state(planned: Plan, *, ask: bool) -> None:
     typer.confirm("Begin?", abort=True, err=True)
 
 
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TargetError(str(directory), f"cannot be made: {error.strerror}") from error
+
+
 def _report(document: BenchDocument, file: Path | None) -> None:
     if file is not None:
         output.report(bench_page(document, _line()), file)
@@ -127,20 +136,3 @@ def _report(document: BenchDocument, file: Path | None) -> None:
 def _line() -> str:
     """Return the command line that this process was given."""
     return shlex.join(["deeplab-spec", *sys.argv[1:]])
-
-
-def _run(planned: Plan) -> BenchDocument:
-    """Time, with a progress bar where stderr is a terminal, else a line for each stage."""
-    if not sys.stderr.isatty():
-        return bench(planned, lambda stage, _done, _total: output.summary(stage))
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def progress(stage: str, done: int, total: int) -> None:
-            bar.update(task, description=stage, completed=done, total=total)
-
-        return bench(planned, progress)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deeplab_spec.reference.init import draw
-from deeplab_spec.reference.shape import require_map, require_sides
+from deeplab_spec.reference.shape import Side, require_map, require_sides
 from deeplab_spec.reference.values import UNSEEN, Values
 from deeplab_spec.spec import rows
 
@@ -87,7 +87,7 @@ def extent(row: rows.ConvUnit) -> int:
     return row.rate * (row.kernel - 1) + 1
 
 
-def same_margins(row: rows.ConvUnit, side: int) -> tuple[int, int]:
+def same_margins(row: rows.ConvUnit, side: Side) -> tuple[Side, Side]:
     """Return the zeros before and after one side under the rule ``same``.
 
     Args:

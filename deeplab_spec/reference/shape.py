@@ -1,11 +1,16 @@
 """What a layer asks of its input, and the error that says so."""
 
+from typing import Any
+
 from torch import Tensor
 
 from deeplab_spec.errors import Pattern, ShapeError
 
 MAP_RANK = 4
 """Images, channels, height, width."""
+
+Side = Any
+"""A number of pixels or images: an integer, or a tensor while a tracer records the arithmetic on sizes."""
 
 
 def require_map(x: Tensor, channels: int, layer: str) -> None:
@@ -23,7 +28,7 @@ def require_map(x: Tensor, channels: int, layer: str) -> None:
         raise ShapeError(layer, ("n", channels, "h", "w"), tuple(x.shape))
 
 
-def require_batch(x: Tensor, batch: int, layer: str) -> None:
+def require_batch(x: Tensor, batch: Side, layer: str) -> None:
     """Refuse maps that are not as many as those they are joined with.
 
     Raises:

@@ -262,7 +262,7 @@ def test_amounts_and_shares_keep_their_meaning_at_the_edges() -> None:
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error before the rename leaves the old file and nothing beside it."""
-    path = tmp_path / "new" / "report.md"
+    path = tmp_path / "report.md"
     files.write_whole(path, "before\n")
 
     def fails(_self: Path, _target: Path) -> None:
@@ -277,10 +277,10 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_directory_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
-    """The first report already says so."""
+    """Before any report is written."""
     (tmp_path / "costs").write_text("", encoding="utf-8")
 
-    with pytest.raises(TargetError, match="cannot be written"):
+    with pytest.raises(TargetError, match="cannot be made"):
         write_reports(tmp_path / "costs")
 
 

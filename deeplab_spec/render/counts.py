@@ -101,6 +101,8 @@ def count_summary(document: CountDocument) -> str:
             f"{total.bytes_kept / _MEGA:,.1f} kept for the backward pass, "
             f"at most {total.peak_bytes / _MEGA:,.1f} alive at once with all that is stored"
         )
+    if len(total.operators) > 1:
+        lines.append("by operator: " + ", ".join(f"{name} {number(count)}" for name, count in total.operators.items()))
     if total.skipped:
         left_out = ", ".join(f"{name} {count} times" for name, count in total.skipped.items())
         lines.append(f"left out: {left_out}")

@@ -10,6 +10,7 @@ import pytest
 
 from deeplab_spec.cli import output
 from deeplab_spec.cli.app import main
+from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import complete_choice, complete_variant, read_size
 from deeplab_spec.render.count_documents import CountDocument
 from deeplab_spec.render.documents import ClausesDocument, ShowDocument
@@ -47,6 +48,42 @@ def test_count_json_is_of_the_network_asked_for(capsys: pytest.CaptureFixture[st
     assert data["total"]["macs"] == 241_615_110_144 - 2 * 256 * 128 * 128
     assert "nodes" not in data
     assert len(document(capsys, "count", "--by", "node", "--json")["nodes"]) == 445
+
+
+def test_count_says_a_convention_by_operator_and_what_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures were counted by the tool on the document's network; sums it does not count."""
+    run("count", "--convention", "fvcore")
+    lines = capsys.readouterr().err.splitlines()
+
+    assert any(line.startswith("66,351,107,412 = 66.35 B ") for line in lines)
+    operators = "by operator: conv 65,972,773,424, batch_norm 336,678,352, adaptive_avg_pool2d 2,230,272, "
+    assert f"{operators}upsample_nearest2d 278,784, upsample_bilinear2d 39,146,580" in lines
+    assert "left out: aten::add 20 times" in lines
+
+
+def test_count_prints_the_residual_of_a_published_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    """Other evaluations are predictions, and say so."""
+    run("count", "--variant", "tf-release-dense", "--output-stride", "8", "--convention", "tfprof")
+    published = capsys.readouterr().err
+    run("count", "--variant", "tf-release-dense", "--convention", "tfprof", "--scales", "0.5,1", "--flip")
+    predicted = capsys.readouterr().err
+
+    assert "262,587,195,065.5 = 262.59 B multiply-adds per image" in published
+    assert "published: 262.59 B (arXiv:1802.02611, table 5); residual -0.0011 %" in published
+    assert "in 4 passes" in predicted
+    assert "a prediction by the same rule: no published value is known" in predicted
+
+
+def test_count_side_by_side_exits_by_whether_all_is_equal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A build can stop on it."""
+    run("count", "reference:notebook", "--against", "reference:notebook")
+    assert "operations: equal under mac" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as exited:
+        main(["count", "--against", "reference:tf-release", "--json"])
+    assert exited.value.code == ExitCode.DIFFERENT
+    data = json.loads(capsys.readouterr().out)
+    assert data["rows"][0]["path"].startswith("aspp.atrous")
+    assert not data["equal"]
 
 
 def test_count_table_ends_in_the_totals_and_the_summary_is_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from deeplab_spec.analysis.protocol import SINGLE, Protocol
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.reference.network import build
+from deeplab_spec.render.count_documents import CountDocument
 from deeplab_spec.services.count import CountRequest
 
 NARROW = 0.06
@@ -90,8 +91,17 @@ class Picky(nn.Module):
         return logits.relu() if image.shape[-1] > 200 else logits
 
 
-@pytest.mark.parametrize("convention", [MAC, FVCORE], ids=lambda convention: convention.name)
-@pytest.mark.parametrize("protocol", [SINGLE, Protocol(scales=(1, 2), flip=True)], ids=["single", "scales"])  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def plain() -> CountDocument:
+    """Return the count of the release's network, as somebody's own."""
+    return request().document(f"{TARGETS}release")
+
+
+@pytest.mark.parametrize(
+    ("convention", "protocol"),
+    [(FVCORE, SINGLE), (MAC, Protocol(scales=(1, 2), flip=True))],  # type: ignore[arg-type]
+    ids=["fvcore", "scales"],
+)
 def test_a_captured_reference_costs_what_the_specification_says(convention: Convention, protocol: Protocol) -> None:
     """The graph that export finds and that of the rows are counted alike; an export has no dropout."""
     overrides = (f"width={NARROW}",)
@@ -110,14 +120,13 @@ def test_a_captured_reference_costs_what_the_specification_says(convention: Conv
     }
 
 
-def test_the_nearest_published_network_lends_its_paths() -> None:
+def test_the_nearest_published_network_lends_its_paths(plain: CountDocument) -> None:
     """Without --variant the network itself decides whose blocks it has."""
-    assert request().document(f"{TARGETS}release").variant == "tf-release"
+    assert plain.variant == "tf-release"
 
 
-def test_parameters_that_no_operation_reads_and_frozen_ones_are_said() -> None:
+def test_parameters_that_no_operation_reads_and_frozen_ones_are_said(plain: CountDocument) -> None:
     """The oldest question about this network is why two counts of parameters differ."""
-    plain = request().document(f"{TARGETS}release")
     counted = request().document(f"{TARGETS}Renamed")
 
     assert counted.total.parameters == plain.total.parameters
@@ -126,9 +135,8 @@ def test_parameters_that_no_operation_reads_and_frozen_ones_are_said() -> None:
     assert counted.total.trainable == plain.total.parameters - backbone + 28
 
 
-def test_shared_parameters_are_counted_once() -> None:
+def test_shared_parameters_are_counted_once(plain: CountDocument) -> None:
     """Two blocks with one set of weights compute twice and store once."""
-    plain = request().document(f"{TARGETS}release")
     counted = request().document(f"{TARGETS}Sharing")
     block = next(row for row in plain.blocks if row.path == "backbone.middle_flow.block5")
     again = next(row for row in counted.blocks if row.path == "backbone.middle_flow.block5")

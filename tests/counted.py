@@ -1,8 +1,11 @@
 """Networks as modules of one layer per node, so that a tool's count by module is a count by node."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
+from jaxtyping import config
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -101,3 +104,14 @@ def costs_of(
 def operations(costs: tuple[Cost, ...]) -> dict[str, int | float]:
     """Return the operations by path."""
     return {cost.path: cost.operations for cost in costs}
+
+
+@contextmanager
+def shapes_unchecked() -> Iterator[None]:
+    """Switch the checks of annotated shapes off, which are tested elsewhere."""
+    before = config.jaxtyping_disable
+    config.update("jaxtyping_disable", True)  # noqa: FBT003 - the library's signature
+    try:
+        yield
+    finally:
+        config.update("jaxtyping_disable", before)

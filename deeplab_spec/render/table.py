@@ -58,10 +58,10 @@ def integer(value: int) -> str:
 def number(value: float) -> str:
     """Write a count, which may be of halves, with its thousands apart.
 
-    >>> number(65972773424), number(1234.5)
-    ('65,972,773,424', '1,234.5')
+    >>> number(65972773424), number(1234.5), number(1234.0)
+    ('65,972,773,424', '1,234.5', '1,234')
     """
-    return f"{value:,}"
+    return f"{int(value) if value == int(value) else value:,}"
 
 
 def share(value: float, total: float) -> str:

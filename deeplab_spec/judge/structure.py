@@ -10,7 +10,8 @@ from deeplab_spec.align.kinship import stranger
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped
-from deeplab_spec.capture.module import Capture, capture, shared_parameters
+from deeplab_spec.capture.module import capture, shared_parameters
+from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, Output, Pair

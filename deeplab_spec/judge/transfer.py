@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.align.channels import Order
-from deeplab_spec.capture.module import Capture
+from deeplab_spec.capture.record import Capture
 from deeplab_spec.checks.evidence import Misfit
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from deeplab_spec.capture.module import Capture, capture
+from deeplab_spec.capture.module import capture
+from deeplab_spec.capture.record import Capture
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d
 

@@ -9,8 +9,9 @@ from torch import fx, nn
 from torch.profiler import record_function
 
 from deeplab_spec.analysis.costs import block_of
-from deeplab_spec.capture.module import Capture
 from deeplab_spec.capture.operators import operator_name
+from deeplab_spec.capture.program import ProgramCall
+from deeplab_spec.capture.record import Capture
 from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call
 
 UNKNOWN: Final = "unknown"
@@ -27,7 +28,7 @@ def ranged_modules(capture: Capture, paths: Mapping[str, str]) -> dict[str, str]
         paths: Path in the specification of every node.
     """
     blocks: dict[str, set[str]] = defaultdict(set)
-    for path, call in capture.calls.items():
+    for path, call in _calls(capture):
         block = _block(paths[path])
         for module in _stack(call.node) if block != UNATTRIBUTED else ():
             blocks[module].add(block)
@@ -38,11 +39,16 @@ def ranged_modules(capture: Capture, paths: Mapping[str, str]) -> dict[str, str]
 def call_order(capture: Capture, paths: Mapping[str, str], ranged: Mapping[str, str]) -> dict[str, Call]:
     """Return the operator call of every node, in the order in which they are made."""
     calls = {}
-    for path, call in capture.calls.items():
+    for path, call in _calls(capture):
         within = next((ranged[module] for module in _stack(call.node) if module in ranged), None)
         block = within or _block(paths[path])
         calls[path] = Call(operator=operator_name(call.node), block=block, ranged=within is not None)
     return calls
+
+
+def _calls(capture: Capture) -> Iterator[tuple[str, ProgramCall]]:
+    """Return the framework calls of a module; a file of another framework has none."""
+    return ((path, step) for path, step in capture.steps.items() if isinstance(step, ProgramCall))
 
 
 def _block(path: str) -> str:

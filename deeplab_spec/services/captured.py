@@ -20,7 +20,8 @@ from deeplab_spec.analysis.protocol import Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.stored import Sizes
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.capture.module import Capture, capture, shared_parameters
+from deeplab_spec.capture.module import capture, shared_parameters
+from deeplab_spec.capture.record import Capture
 from deeplab_spec.capture.target import Target, load, one_line
 from deeplab_spec.errors import CaptureError, GraphError, TargetError
 from deeplab_spec.graph.network import Network

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplab_spec.capture.module import Capture, capture, state_of
+from deeplab_spec.capture.module import capture, state_of
+from deeplab_spec.capture.record import Capture
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add, Op
 from deeplab_spec.judge.transfer import by_role

@@ -1,0 +1,54 @@
+"""A captured network: its graph, and what is needed to run it step by step."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from deeplab_spec.graph.network import Network
+
+
+class Step(Protocol):
+    """Runs one operation of a captured network as its own framework does."""
+
+    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
+        """Return the value of a node.
+
+        Args:
+            inputs: The values that it reads, in order; they are not changed.
+            tensors: Parameters, buffers and constants by name.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capture:
+    """The graph of an implementation, and what is needed to run it step by step.
+
+    Attributes:
+        network: The graph, at the size that it was captured with.
+        shapes: Shape of every value by path; empty for what is no tensor.
+        parameters: Names in the implementation's state, by path and role.
+        steps: What runs a node, by path; not for inputs and outputs.
+        constants: Tensors of the graph that are not in the state, by name.
+    """
+
+    network: Network
+    shapes: Mapping[str, tuple[int, ...]]
+    parameters: Mapping[str, str]
+    steps: Mapping[str, Step]
+    constants: Mapping[str, Tensor]
+
+    def step(self, path: str, inputs: Sequence[Tensor], state: Mapping[str, Tensor]) -> Tensor:
+        """Run the captured call of one node on given values.
+
+        Args:
+            path: The node; not an input or output.
+            inputs: Its inputs' values, in order.
+            state: The implementation's parameters and buffers by name.
+
+        Returns:
+            The node's value. The inputs are not changed.
+        """
+        return self.steps[path](inputs, {**self.constants, **state} if self.constants else state)

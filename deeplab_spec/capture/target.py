@@ -7,14 +7,24 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from torch import nn
 
+from deeplab_spec.capture.files import open_file
 from deeplab_spec.errors import TargetError
 from deeplab_spec.reference.network import build as build_reference
 from deeplab_spec.spec.choices import ChoiceValue
 
 REFERENCE = "reference"
+
+FILES: Final = (".pt2", ".onnx")
+"""Endings of the names of files that hold a network."""
+
+
+def is_file(name: str) -> bool:
+    """Tell whether a target is a file."""
+    return Path(name).suffix.lower() in FILES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +32,7 @@ class Target:
     """What is judged, and how it is built.
 
     Attributes:
-        name: ``reference:VARIANT``, or ``module:callable``.
+        name: ``reference:VARIANT``, ``module:callable``, or the path of a file.
         arguments: Keyword arguments as text; ``{output_stride}`` and ``{classes}`` are filled in.
         part: The part of the specification that the target implements; None for all of it.
         choices: Decisions of a reference.
@@ -35,16 +45,18 @@ class Target:
 
 
 def load(target: Target, output_stride: int, classes: int) -> nn.Module:
-    """Build a target.
+    """Build a target, or read it from its file.
 
     Raises:
-        TargetError: If it cannot be imported or built, or is no module; one line says why.
+        TargetError: If it cannot be imported, built or read, or is no module; one line says why.
         SpecError: If it is a reference that does not exist.
     """
     kind, _, variant = target.name.partition(":")
     if kind == REFERENCE:
         module: nn.Module = build_reference(variant, output_stride, classes, target.choices)
         return getattr(module, target.part) if target.part else module
+    if is_file(target.name):
+        return open_file(Path(target.name), target.name)
     return build(target, _find(target.name), output_stride, classes)
 
 

@@ -102,8 +102,8 @@ class Certificate(_Document):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     target: str
-    variant: str
-    against: str | None = None
+    variant: str | None = Field(description="The published network that it was held against.")
+    against: str | None = Field(default=None, description="The other target that it was held against.")
     choices: dict[str, Json] = Field(description="Choices of the specification that differ from the variant's.")
     part: str | None
     classes: int
@@ -114,12 +114,20 @@ class Certificate(_Document):
     clauses: tuple[ClauseRecord, ...]
     nearest: Nearest | None
     first_divergence: Place | None
+    first_divergence_reason: str = Field(
+        default="", description="Why no node is named although something differs; else empty."
+    )
     canaries: Canaries = Canaries(planted=0, killed=0)
     conditioning: tuple[Conditioning, ...] = ()
     counts: tuple[Counts, ...] = ()
     another_network: str | None = Field(default=None, description="Why this is another network altogether.")
     versions: dict[str, str]
     seconds: float
+
+    @property
+    def standard(self) -> str:
+        """What the candidate was held against, as the user named it."""
+        return self.variant or self.against or ""
 
 
 def as_json(fact: Fact) -> Json:

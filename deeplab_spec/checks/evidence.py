@@ -116,6 +116,9 @@ class Evidence:
     Attributes:
         output_stride: The output stride that the candidate was built with.
         part: The part that is judged; None for the whole network.
+        fixed_size: Whether the candidate, a file, states the size of its input.
+        fixed_batch: Whether it states how many images there are.
+        folded: Whether normalisations are folded into convolutions.
         calls: Evaluations at the interface.
         comparisons: Evaluations that must agree.
         aspects: Every fact of the aligned graphs by the clause that decides it; None if the graph
@@ -132,6 +135,9 @@ class Evidence:
 
     output_stride: int
     part: str | None
+    fixed_size: bool = False
+    fixed_batch: bool = False
+    folded: bool = False
     calls: tuple[Call, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     aspects: Mapping[str, tuple[Aspect, ...]] | None = None

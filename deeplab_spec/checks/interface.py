@@ -112,6 +112,8 @@ def accepted(purpose: str, attribute: str, rule: str, evidence: Evidence) -> Dec
 def sizes_accepted(evidence: Evidence) -> Decision:
     """Decide SIZES-ACCEPTED; refusing just what is no multiple of the output stride is a known choice."""
     decision = accepted("size", "size", "a result, whatever the height and width", evidence)
+    if evidence.fixed_size and not decision.findings:
+        return Decision(not_applicable="the file states the size of its input")
     images = evidence.part in {None, "backbone"}
     calls = [call for call in evidence.calls if call.legal and call.purpose == "size"]
     multiple = [all(side % evidence.output_stride == 0 for side in call.inputs[0][-2:]) for call in calls]
@@ -120,6 +122,13 @@ def sizes_accepted(evidence: Evidence) -> Decision:
     hint = "pad or crop the image to multiples of the output stride"
     findings = tuple(replace(finding, choice="sizes_accepted", hint=hint) for finding in decision.findings)
     return replace(decision, findings=findings)
+
+
+def batches(decide: Check, evidence: Evidence) -> Decision:
+    """Decide a clause about batches of several sizes, unless a file states how many images there are."""
+    if evidence.fixed_batch:
+        return Decision(not_applicable="the file states how many images it takes")
+    return decide(evidence)
 
 
 def refused(evidence: Evidence) -> Decision:
@@ -162,10 +171,10 @@ CHECKS: Final[dict[str, Check]] = {
     "OUTPUT-DTYPE": output_dtype,
     "OUTPUT-FINITE": output_finite,
     "SIZES-ACCEPTED": sizes_accepted,
-    "BATCHES-ACCEPTED": partial(accepted, "batch", "batch", "a result, whatever the batch"),
+    "BATCHES-ACCEPTED": partial(batches, partial(accepted, "batch", "batch", "a result, whatever the batch")),
     "LAYOUTS-ACCEPTED": partial(agree, "layout", "layout", "the same result in another memory layout"),
     "DETERMINISM": partial(agree, "repeat", "repetition", "the same result again"),
-    "BATCH-INDEPENDENCE": partial(agree, "batch", "batch", "the same result alone and in a batch"),
+    "BATCH-INDEPENDENCE": partial(batches, partial(agree, "batch", "batch", "the same result alone and in a batch")),
     "INPUT-UNCHANGED": partial(agree, "input", "values", "the image as it was given"),
     "STATE-UNCHANGED": partial(agree, "state", "state", "parameters and buffers as they were"),
     "BAD-INPUT-REFUSED": refused,

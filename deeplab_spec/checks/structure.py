@@ -121,6 +121,10 @@ def by_clause(aspects: Iterable[Aspect], unstrided: frozenset[str]) -> dict[str,
     return {clause: tuple(found) for clause, found in sorted_out.items()}
 
 
+_FOLDED_AWAY: Final = frozenset({"BACKBONE-BIAS", "BACKBONE-NORM-EPS", "XCEPTION-NORMS", "HEAD-BIAS", "HEAD-NORM-EPS"})
+"""Clauses about normalisations, and about a bias beside them: nothing is left to decide once they are folded."""
+
+
 def check(clause: str) -> Check:
     """Return the check of one clause of the structure."""
 
@@ -131,6 +135,8 @@ def check(clause: str) -> Check:
             return Decision(undecided="the aligned graphs have no fact in common")
         mine = evidence.aspects.get(clause, ())
         findings = tuple(_finding(evidence, aspect) for aspect in mine if not aspect.equal)
+        if evidence.folded and clause in _FOLDED_AWAY and not findings:
+            return Decision(not_applicable="its normalisations are folded into its convolutions")
         return Decision(findings=findings, decisions=len(mine) + 1)  # and that nothing else stands there
 
     return decide

@@ -12,7 +12,6 @@ from deeplab_spec.cli.options import (
     VARIANT_NAMES,
     ArgumentOption,
     ChooseOption,
-    ClassesOption,
     OutputOption,
     SchemaOption,
     complete_variant,
@@ -21,7 +20,7 @@ from deeplab_spec.cli.options import (
 from deeplab_spec.judge.request import DTYPES, Request, default_variant
 from deeplab_spec.render.certificate import text
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.spec.network import DEFAULT_CLASSES, PARTS
+from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import VARIANTS
 
 _EXIT = {
@@ -42,7 +41,7 @@ def certify(
         typer.Argument(
             metavar="TARGET",
             autocompletion=_complete_target,
-            help="What builds the network: MODULE:CALLABLE, or reference:VARIANT.",
+            help="What builds the network: MODULE:CALLABLE, reference:VARIANT, or a file (.pt2, .onnx).",
             show_default=False,
         ),
     ] = "",
@@ -56,6 +55,12 @@ def certify(
             help=f"The published network that it shall be: {VARIANT_NAMES}. A reference is by default itself.",
         ),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="OTHER", help="Another target, or a file of lock, that it shall equal instead."
+        ),
+    ] = None,
     choose: ChooseOption = None,
     part: Annotated[
         str | None,
@@ -63,10 +68,20 @@ def certify(
     ] = None,
     output_stride: Annotated[
         list[int] | None,
-        typer.Option("--output-stride", metavar="N", help="Judge it at this output stride; repeat for several. [16]"),
+        typer.Option(
+            "--output-stride",
+            metavar="N",
+            help="Judge it at this output stride; repeat for several. [16; of a file: its own]",
+        ),
     ] = None,
-    classes: ClassesOption = DEFAULT_CLASSES,
+    classes: Annotated[
+        int | None,
+        typer.Option("--classes", metavar="N", help="Channels of the logits. [21; of a file: its own]"),
+    ] = None,
     arg: ArgumentOption = None,
+    against_arg: Annotated[
+        list[str] | None, typer.Option("--against-arg", metavar="NAME=VALUE", help="As --arg, for the other target.")
+    ] = None,
     level: Annotated[
         list[Level] | None, typer.Option("--level", help="Decide this level only; repeat for several. [all]")
     ] = None,
@@ -94,12 +109,14 @@ def certify(
 
     request = Request(
         target=target,
-        variant=variant or default_variant(target),
+        variant=None if against else variant or default_variant(target),
+        against=against,
+        against_arguments=read_arguments(against_arg),
         overrides=tuple(choose or ()),
         arguments=read_arguments(arg),
-        shared_choices=variant is None,
+        shared_choices=variant is None and against is None,
         part=part,
-        output_strides=tuple(dict.fromkeys(output_stride or (16,))),
+        output_strides=tuple(dict.fromkeys(output_stride or ())),
         classes=classes,
         levels=tuple(dict.fromkeys(level or tuple(Level))),
         dtypes=tuple(dict.fromkeys(dtype or DTYPES)),

@@ -21,7 +21,7 @@ from deeplab_spec.cli.options import (
     SizeOption,
 )
 from deeplab_spec.render.table import Grid
-from deeplab_spec.spec.network import DEFAULT_CLASSES
+from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -63,7 +63,7 @@ def count(
         ),
     ] = None,
     choose: ChooseOption = None,
-    output_stride: OutputStrideOption = options.DEFAULT_OUTPUT_STRIDE,
+    output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
     size: SizeOption = options.DEFAULT_SIZE,
     classes: ClassesOption = DEFAULT_CLASSES,
     convention_name: Annotated[

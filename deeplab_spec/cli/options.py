@@ -137,5 +137,4 @@ def read_scales(text: str) -> tuple[Fraction, ...]:
 
 
 DEFAULT_VARIANT = NOTEBOOK.name
-DEFAULT_OUTPUT_STRIDE = 16
 DEFAULT_SIZE = "513x513"

@@ -18,7 +18,7 @@ from deeplab_spec.cli.options import (
     SizeOption,
 )
 from deeplab_spec.spec.choices import read_overrides
-from deeplab_spec.spec.network import DEFAULT_CLASSES
+from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
 if TYPE_CHECKING:
     from deeplab_spec.render.profile_documents import ProfileDocument
@@ -49,7 +49,7 @@ def profile(
         ),
     ] = None,
     choose: ChooseOption = None,
-    output_stride: OutputStrideOption = options.DEFAULT_OUTPUT_STRIDE,
+    output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
     classes: ClassesOption = DEFAULT_CLASSES,
     size: SizeOption = options.DEFAULT_SIZE,
     arg: ArgumentOption = None,

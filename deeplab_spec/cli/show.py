@@ -15,7 +15,7 @@ from deeplab_spec.cli.options import (
     SizeOption,
     VariantOption,
 )
-from deeplab_spec.spec.network import DEFAULT_CLASSES
+from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
 
 class Format(StrEnum):
@@ -31,7 +31,7 @@ def show(
     *,
     variant: VariantOption = options.DEFAULT_VARIANT,
     choose: ChooseOption = None,
-    output_stride: OutputStrideOption = options.DEFAULT_OUTPUT_STRIDE,
+    output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
     size: SizeOption = options.DEFAULT_SIZE,
     classes: ClassesOption = DEFAULT_CLASSES,
     form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TABLE,

@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from deeplab_spec.capture.target import Target, build, load
+from deeplab_spec.capture.target import Target, build
 from deeplab_spec.checks.certificate import Certificate
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.judge import judge
 from deeplab_spec.judge.request import DTYPES, Request, default_variant
-from deeplab_spec.judge.worker import target_of
+from deeplab_spec.judge.subjects import candidate, standards
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.public import Override, written_overrides
 
 
@@ -20,9 +19,10 @@ def certify(
     target: str | nn.Module | Callable[..., nn.Module],
     variant: str | None = None,
     *,
+    against: str | None = None,
     choices: Mapping[str, Override] | None = None,
-    output_strides: Sequence[int] = (16,),
-    num_classes: int = DEFAULT_CLASSES,
+    output_strides: Sequence[int] = (),
+    num_classes: int | None = None,
     part: str | None = None,
     arguments: Mapping[str, object] | None = None,
     levels: Sequence[str] = tuple(Level),
@@ -33,12 +33,13 @@ def certify(
     """Decide every clause of the specification for one implementation.
 
     Args:
-        target: A module, what builds one, or ``module:callable`` or ``reference:VARIANT``. A
-            module is copied, and judged at one output stride.
+        target: A module, what builds one, ``module:callable``, ``reference:VARIANT`` or the path of
+            a file. A module is copied, and judged at one output stride.
         variant: The published network that it shall be; a reference is by default itself.
+        against: Another target that it shall equal instead: as ``target``, or a file of ``lock``.
         choices: Decisions in which it shall differ from the variant.
-        output_strides: The output strides to build it for.
-        num_classes: Channels of the logits.
+        output_strides: The output strides to build it for; by default 16, or what a file says of itself.
+        num_classes: Channels of the logits; by default 21, or what a file says of itself.
         part: ``backbone``, ``aspp`` or ``decoder``, where it implements only that.
         arguments: Keyword arguments of what builds it; text may hold ``{output_stride}`` and
             ``{classes}``.
@@ -55,14 +56,15 @@ def certify(
         TargetError: If the target cannot be imported or built.
     """
     name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
-    if variant is None and not isinstance(target, str):
+    if variant is None and against is None and not isinstance(target, str):
         raise SpecError("variant", f"say which network {name} shall be", None)
     request = Request(
         target=name,
-        variant=variant or default_variant(name),
+        variant=None if against else variant or default_variant(name),
+        against=against,
         overrides=written_overrides(choices),
         arguments={key: str(value) for key, value in (arguments or {}).items()},
-        shared_choices=variant is None,
+        shared_choices=variant is None and against is None,
         part=part,
         output_strides=tuple(output_strides),
         classes=num_classes,
@@ -70,13 +72,15 @@ def certify(
         dtypes=tuple(dtypes),
         seed=seed,
     )
-    if isinstance(target, nn.Module) and len(request.output_strides) > 1:
+    if isinstance(target, nn.Module) and len(request.strides) > 1:
         raise SpecError("output_strides", "a module is judged at one output stride", request.output_strides)
+    asked, others = standards(request)
+    if isinstance(target, str):
+        settled, built = candidate(asked)
+        return judge(settled, built, progress, others)
 
-    def built(output_stride: int) -> nn.Module:
-        if isinstance(target, str):
-            return load(target_of(request), output_stride, num_classes)
+    def build_module(output_stride: int) -> nn.Module:
         found = copy.deepcopy(target) if isinstance(target, nn.Module) else target
-        return build(Target(name=name, arguments=request.arguments), found, output_stride, num_classes)
+        return build(Target(name=name, arguments=request.arguments), found, output_stride, asked.class_count)
 
-    return judge(request, built, progress)
+    return judge(asked, build_module, progress, others)

@@ -11,7 +11,7 @@ from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.checks.verdicts import Finding
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network
-from deeplab_spec.judge.plan import Plan, specification
+from deeplab_spec.judge.plan import SpecifiedPlan, specification
 from deeplab_spec.judge.structure import Reading
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, written
 from deeplab_spec.spec.choices import differences as other_decisions
@@ -68,16 +68,16 @@ def _fact_of(network: Network, finding: Finding) -> Fact:
     return fact(getattr(node.op, finding.attribute, "no such fact"))
 
 
-def explained(plan: Plan, reading: Reading) -> Explained:
+def explained(plan: SpecifiedPlan, reading: Reading) -> Explained:
     """Explain what differs between a candidate and the specification."""
-    judged = plan.request.variant
+    judged = plan.request.standard
     if not differences(reading.alignment):
         overrides = other_decisions(plan.request.published.choices, plan.choices)
         return Explained(variant=judged, overrides=overrides)
 
     @lru_cache(maxsize=512)
     def build(choices: Choices) -> Shaped:
-        return plan.expected(reading.image, choices)
+        return reading.compared(plan.expected(reading.image, choices))
 
     best: tuple[tuple[int, int], str, Choices, Explanation] | None = None
     for name, start in _starts(plan, reading, build):
@@ -90,9 +90,9 @@ def explained(plan: Plan, reading: Reading) -> Explained:
     return _put_together(plan, reading, best[1:], build) if best else Explained(variant=judged)
 
 
-def _starts(plan: Plan, reading: Reading, build: Build) -> list[tuple[str, Choices]]:
+def _starts(plan: SpecifiedPlan, reading: Reading, build: Build) -> list[tuple[str, Choices]]:
     """Return the networks to search from: the judged one first, unless another is far nearer."""
-    judged = (plan.request.variant, plan.choices)
+    judged = (plan.request.standard, plan.choices)
     counts = {judged: len(differences(reading.alignment))}
     for variant in VARIANTS:
         start = (variant.name, choose(variant.choices, {"width": plan.choices.width}))
@@ -106,7 +106,9 @@ def _starts(plan: Plan, reading: Reading, build: Build) -> list[tuple[str, Choic
     return [*sorted(near, key=counts.__getitem__), judged]
 
 
-def _put_together(plan: Plan, reading: Reading, best: tuple[str, Choices, Explanation], build: Build) -> Explained:
+def _put_together(
+    plan: SpecifiedPlan, reading: Reading, best: tuple[str, Choices, Explanation], build: Build
+) -> Explained:
     nearest, start, found = best
     base = next(variant.choices for variant in VARIANTS if variant.name == nearest)
     on_top = {**other_decisions(base, start), **found.overrides}
@@ -123,7 +125,7 @@ def _put_together(plan: Plan, reading: Reading, best: tuple[str, Choices, Explan
     )
 
 
-def _others(plan: Plan) -> Iterator[tuple[str, Network]]:
+def _others(plan: SpecifiedPlan) -> Iterator[tuple[str, Network]]:
     """Return networks that a wrong value may come from."""
     request = plan.request
     for output_stride in request.published.output_strides:

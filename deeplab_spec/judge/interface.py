@@ -44,11 +44,11 @@ def _calls(module: nn.Module, plan: Plan, tick: Tick) -> Iterator[Call]:
 
     seed = plan.request.seed
     for sizes in plan.small:
-        yield call("size", images(plan, sizes, 1, torch.float32, seed), sizes)
+        yield call("size", images(plan, sizes, plan.batch, torch.float32, seed), sizes)
     first = plan.small[0]
-    for batch in (1, 2, 3):
+    for batch in (plan.batch,) if plan.limits.batch else (1, 2, 3):
         yield call("batch", images(plan, first, batch, torch.float32, seed), first)
-    inputs = images(plan, first, 1, torch.float32, seed)
+    inputs = images(plan, first, plan.batch, torch.float32, seed)
     yield call("rank", [inputs[0][0], *inputs[1:]], first, legal=False)
     wider = torch.cat([inputs[0], inputs[0][:, :1]], dim=1)
     yield call("channels", [wider, *inputs[1:]], first, legal=False)
@@ -95,17 +95,17 @@ def comparisons(module: nn.Module, plan: Plan, dtype: torch.dtype, tick: Tick) -
         tick: Told what happens next.
     """
     sizes = plan.small[0]
-    expected = plan.taps(sizes, 1)
-    inputs = images(plan, sizes, 2, dtype, plan.request.seed + 1)
-    alone = [value[:1].clone() for value in inputs]
+    expected = plan.taps(sizes, plan.batch)
+    inputs = images(plan, sizes, plan.limits.batch or 2, dtype, plan.request.seed + 1)
+    alone = [value[: plan.batch].clone() for value in inputs]
     given = [value.clone() for value in alone]
     before = {name: tensor.clone() for name, tensor in state_of(module).items()}
     tick("repetition, batch and layout")
     first = ask(module, given, expected)
     again = ask(module, [value.clone() for value in alone], expected)
     changed = [_changed("state", name, before[name], tensor) for name, tensor in state_of(module).items()]
-    both = ask(module, inputs, plan.taps(sizes, 2))
-    halves = Answer(results={tap: tensor[:1] for tap, tensor in both.results.items()}, error=both.error)
+    both = ask(module, inputs, plan.taps(sizes, len(inputs[0])))
+    halves = Answer(results={tap: tensor[: plan.batch] for tap, tensor in both.results.items()}, error=both.error)
     other = ask(module, [value.to(memory_format=torch.channels_last) for value in alone], expected)
     return (
         _compare("repeat", first, again, SAME),

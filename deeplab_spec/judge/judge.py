@@ -4,22 +4,26 @@ import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import torch
 from torch import nn
 
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
+from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.module import original
 from deeplab_spec.checks import certificate as documents
 from deeplab_spec.checks.catalogue import CHECKS
-from deeplab_spec.checks.evidence import Evidence
+from deeplab_spec.checks.evidence import Comparison, Evidence
 from deeplab_spec.checks.structure import by_clause
 from deeplab_spec.checks.verdicts import Decision, Finding, Verdict, of_run, together
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.judge import interface, numerics, structure
 from deeplab_spec.judge.explanation import Explained, explained
-from deeplab_spec.judge.plan import Plan, plan
+from deeplab_spec.judge.plan import Plan, SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.standard import Standard, against
 from deeplab_spec.judge.structure import Reading
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import Clause, Level, clauses_of
@@ -27,8 +31,15 @@ from deeplab_spec.spec.clauses import Clause, Level, clauses_of
 Builder = Callable[[int], nn.Module]
 """Builds the candidate for an output stride."""
 
+Standards = Callable[[int], Standard]
+"""Reads the other network for an output stride."""
+
 Progress = Callable[[str, int, int], None]
 """Told the stage, how many are done, and how many there are."""
+
+
+END_TO_END: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32"})
+"""Clauses about whole runs: their findings name the node that a step shows, or none."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,17 +55,20 @@ class _Stride:
     explained: Explained = field(default_factory=Explained)
 
 
-def judge(request: Request, build: Builder, progress: Progress) -> documents.Certificate:
+def judge(
+    request: Request, build: Builder, progress: Progress, standards: Standards | None = None
+) -> documents.Certificate:
     """Judge a candidate.
 
     Args:
         request: What is asked.
         build: Builds the candidate; its errors are not caught here.
         progress: Told how far the judgement is.
+        standards: Reads the network that it is held against, where that is not the specification.
     """
     started = time.monotonic()
-    stages = _Stages(progress, len(request.output_strides))
-    strides = [_observe(request, output_stride, build, stages) for output_stride in request.output_strides]
+    stages = _Stages(progress, len(request.strides))
+    strides = [_observe(request, output_stride, build, standards, stages) for output_stride in request.strides]
     clauses = [clause for clause in clauses_of(request.part) if clause.level in request.levels]
     decided = [_record(clause, strides) for clause in clauses]
     stages.done()
@@ -82,12 +96,24 @@ class _Stages:
         self.progress("done", self.total, self.total)
 
 
-def _observe(request: Request, output_stride: int, build: Builder, stages: _Stages) -> _Stride:
+def _observe(
+    request: Request, output_stride: int, build: Builder, standards: Standards | None, stages: _Stages
+) -> _Stride:
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
-    module = build(output_stride).eval()
-    planned = plan(request, output_stride)
-    found = _Stride(plan=planned, evidence=Evidence(output_stride=output_stride, part=request.part))
+    running = build(output_stride).eval()
+    module = original(running)
+    limits = structure.limits_of(module)
+    planned = against(request, standards(output_stride), limits) if standards else plan(request, output_stride, limits)
+    found = _Stride(
+        plan=planned,
+        evidence=Evidence(
+            output_stride=output_stride,
+            part=request.part,
+            fixed_size=bool(limits.sides),
+            fixed_batch=limits.batch is not None,
+        ),
+    )
     needs_graph = Level.STRUCTURE in request.levels or Level.NUMERICS in request.levels
     if needs_graph:
         tick("reading the graph")
@@ -98,11 +124,17 @@ def _observe(request: Request, output_stride: int, build: Builder, stages: _Stag
         tick_call = stages.tick(f"output stride {output_stride}, interface")
         found.evidence = replace(found.evidence, calls=interface.calls(module, planned, tick_call))
     if found.reading:
-        _run(found, found.reading, module, request, tick)
+        _run(found, found.reading, module, running, request, tick)
     elif Level.INTERFACE in request.levels:
-        compared = interface.comparisons(module.double(), planned, torch.float64, tick)
-        found.evidence = replace(found.evidence, comparisons=compared)
+        found.evidence = replace(found.evidence, comparisons=_comparisons(module, planned, tick))
     return found
+
+
+def _comparisons(module: nn.Module, planned: Plan, tick: Callable[[str], None]) -> tuple[Comparison, ...]:
+    """Compare evaluations that must agree, in the dtype that tells most of those that the candidate runs in."""
+    if isinstance(module, Artefact) and module.single:
+        return interface.comparisons(module.float(), planned, torch.float32, tick)
+    return interface.comparisons(module.double(), planned, torch.float64, tick)
 
 
 def _read(found: _Stride, module: nn.Module) -> None:
@@ -116,12 +148,20 @@ def _read(found: _Stride, module: nn.Module) -> None:
         found.evidence,
         aspects=by_clause(aspects(reading.alignment), structure.unstrided_blocks(found.plan.network)),
         counts=block_counts(reading.alignment, reading.shared),
+        folded=reading.folded,
     )
 
 
-def _run(found: _Stride, reading: Reading, module: nn.Module, request: Request, tick: Callable[[str], None]) -> None:
+def _run(
+    found: _Stride,
+    reading: Reading,
+    module: nn.Module,
+    running: nn.Module,
+    request: Request,
+    tick: Callable[[str], None],
+) -> None:
     """Run the candidate with drawn weights: for the numerics, and for comparisons at the interface."""
-    loaded = numerics.prepare(module, reading, found.plan)
+    loaded = numerics.prepare(module, running, reading)
     if Level.NUMERICS in request.levels:
         try:
             observed = numerics.observe(loaded, found.plan, request.dtypes, tick)
@@ -147,9 +187,8 @@ def _run(found: _Stride, reading: Reading, module: nn.Module, request: Request, 
                 operations=observed.operations,
             )
     if Level.INTERFACE in request.levels:
-        compared = interface.comparisons(module, found.plan, torch.float64, tick)
-        found.evidence = replace(found.evidence, comparisons=compared)
-    if found.reading:
+        found.evidence = replace(found.evidence, comparisons=_comparisons(module, found.plan, tick))
+    if found.reading and isinstance(found.plan, SpecifiedPlan):
         tick("explaining what differs")
         found.explained = explained(found.plan, reading)
 
@@ -187,7 +226,7 @@ def _decide(clause: Clause, stride: _Stride) -> Decision:
         path="input",
         candidate_path=None,
         attribute="network",
-        expected=f"a network of the family of {stride.plan.request.variant}",
+        expected=f"a network of the family of {stride.plan.request.standard}",
         actual=stride.stranger,
         output_stride=stride.plan.output_stride,
     )
@@ -216,19 +255,22 @@ def _certificate(
         for level in request.levels
     }
     stranger = next((stride.stranger for stride in strides if stride.stranger), None)
+    first = _first_divergence(strides, clauses)
     return documents.Certificate(
         target=request.target,
         variant=request.variant,
+        against=request.against,
         choices={name: plain(value) for name, value in request.decided.items()},
         part=request.part,
-        classes=request.classes,
+        classes=request.class_count,
         seed=request.seed,
         verdict=of_run(clause.verdict for clause in clauses),
         levels=levels,
         cases=tuple(case for stride in strides for case in _cases(stride, request)),
         clauses=tuple(clauses),
-        nearest=None if stranger else _nearest(request, strides, clauses),
-        first_divergence=_first_divergence(strides, clauses),
+        nearest=None if stranger or request.against else _nearest(request, strides, clauses),
+        first_divergence=first,
+        first_divergence_reason="" if first else _no_node(clauses),
         conditioning=tuple(stride.conditioning for stride in strides if stride.conditioning),
         counts=tuple(counts for stride in strides for counts in _counts(stride)),
         another_network=stranger,
@@ -283,10 +325,10 @@ def _nearest(
     if not read:
         return None
     read.sort(key=lambda stride: -len(stride.explained.overrides))
-    name = read[0].explained.variant or request.variant
+    name = read[0].explained.variant or request.standard
     found: dict[str, documents.Json] = {}
     for stride in read:
-        if (stride.explained.variant or request.variant) == name:
+        if (stride.explained.variant or request.standard) == name:
             found = {**{key: plain(value) for key, value in stride.explained.overrides.items()}, **found}
     sizes = next((clause for clause in clauses if clause.id == "SIZES-ACCEPTED"), None)
     if sizes and any(finding.choice == "sizes_accepted" for finding in sizes.findings):
@@ -305,9 +347,17 @@ def _first_divergence(strides: Sequence[_Stride], clauses: Sequence[documents.Cl
     findings = [
         finding
         for clause in clauses
-        if clause.level != Level.INTERFACE.value
+        if clause.level != Level.INTERFACE.value and clause.id not in END_TO_END
         for finding in clause.findings
         if finding.path in positions
     ]
     first = min(findings, key=lambda finding: positions[finding.path], default=None)
     return documents.Place(path=first.path, candidate_path=first.candidate_path) if first else None
+
+
+def _no_node(clauses: Sequence[documents.ClauseRecord]) -> str:
+    """Say why no node is named, where only whole runs differ."""
+    failed = [clause.id for clause in clauses if clause.id in END_TO_END and clause.findings]
+    if not failed:
+        return ""
+    return "every node computes what is specified; what runs them together, a compiler or a runtime, does not"

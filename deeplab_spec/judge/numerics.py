@@ -6,8 +6,8 @@ error. In the second, rounding is not amplified over the depth; the whole candid
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -17,9 +17,9 @@ from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.differences import Origins
 from deeplab_spec.align.intervals import never_negative
 from deeplab_spec.capture.module import state_of
-from deeplab_spec.capture.record import Capture
 from deeplab_spec.checks.evidence import Deviation, Misfit
 from deeplab_spec.errors import CaptureError
+from deeplab_spec.execute.folding import folded_values, folded_weights
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.weights import Draw, challenge
 from deeplab_spec.graph.network import Network, Node
@@ -27,8 +27,9 @@ from deeplab_spec.graph.ops import Activation, Conv2d, Output
 from deeplab_spec.judge.interface import Tick, images
 from deeplab_spec.judge.plan import Plan
 from deeplab_spec.judge.results import ask
+from deeplab_spec.judge.running import executed, in_double, relative_error
 from deeplab_spec.judge.structure import Reading
-from deeplab_spec.judge.transfer import Place, by_role, places, transfer
+from deeplab_spec.judge.transfer import Place, places, transfer
 
 STEP: Final = 1e-11
 """Relative error of one step in float64: the longest sum, over 18,432 products, rounds to 1e-14;
@@ -80,27 +81,34 @@ class Loaded:
 
     Attributes:
         module: The candidate, in float64.
+        running: What runs in float32: the candidate itself, or what a compiler made of it for that.
         reading: Its graph beside the specification's.
         places: Where each tensor goes.
         misfits: Tensors without a place.
     """
 
     module: nn.Module
+    running: nn.Module
     reading: Reading
     places: tuple[Place, ...]
     misfits: tuple[Misfit, ...]
+
+    @property
+    def expected(self) -> Network:
+        """What the candidate is held against, in the form in which it is compared."""
+        return self.reading.expected
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Copy weights into the candidate."""
         transfer(weights, self.places, state_of(self.module))
 
 
-def prepare(module: nn.Module, reading: Reading, plan: Plan) -> Loaded:
+def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
     """Turn a candidate to float64 and find the place of every weight."""
     module.double()
     orders = channel_orders(reading.alignment, reading.capture.network)
-    found, misfits = places(plan.network, reading.alignment.partner, reading.capture, state_of(module), orders)
-    return Loaded(module=module, reading=reading, places=found, misfits=misfits)
+    found, misfits = places(reading.expected, reading.alignment.partner, reading.capture, state_of(module), orders)
+    return Loaded(module=module, running=running, reading=reading, places=found, misfits=misfits)
 
 
 def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Observed:
@@ -110,21 +118,27 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         CaptureError: If the captured graph does not compute what the candidate computes.
     """
     sizes = plan.inputs_at(loaded.reading.image)
-    inputs = images(plan, sizes, 1, torch.float64, plan.request.seed)
-    named = {node.path: value for node, value in zip(plan.network.inputs, inputs, strict=True)}
+    inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed)
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
     steps: tuple[Deviation, ...] = ()
     coverage: list[Deviation] = []
     if "float64" in dtypes:
         tick("drawing weights that every step can be seen with")
-        weights, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed)
+        weights, oracle = _drawn(loaded, plan, named, Draw.COVERAGE, plan.request.seed)
         loaded.load(weights)
         tick("comparing step by step")
-        steps = _Steps(loaded, plan, oracle).compare()
-        coverage = [step for step in steps if isinstance(plan.network[step.path].op, Activation)]
+        steps = _Steps(loaded, oracle).compare()
+        coverage = [step for step in steps if isinstance(loaded.expected[step.path].op, Activation)]
         del weights, oracle
     tick("drawing weights that do not amplify rounding")
-    weights, oracle = challenge(
-        plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep={node.path for node in plan.network.outputs}
+    results = {node.path for node in loaded.expected.outputs}
+    weights, oracle = _drawn(
+        loaded,
+        plan,
+        named,
+        Draw.CONDITIONING,
+        plan.request.seed + 1,
+        keep=results,
     )
     loaded.load(weights)
     first = next((step for step in steps if step.error is not None and not step.error <= step.allowed), None)
@@ -144,21 +158,28 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     )
 
 
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """Return the root mean square of the difference, over that of the expected value."""
-    if actual.shape != expected.shape:
-        return math.inf
-    scale = float(expected.double().square().mean().sqrt())
-    error = float((actual.double() - expected.double()).square().mean().sqrt())
-    return error / scale if scale > 0 else error
+def _drawn(
+    loaded: Loaded,
+    plan: Plan,
+    inputs: Mapping[str, Tensor],
+    draw: Draw,
+    seed: int,
+    *,
+    keep: Collection[str] | None = None,
+) -> tuple[Mapping[str, Tensor], Values]:
+    """Draw weights for what the candidate is held against, in the form in which it is compared."""
+    weights, values = challenge(plan.network, inputs, draw, seed, keep=keep)
+    if loaded.reading.folded:
+        return folded_weights(plan.network, weights), folded_values(plan.network, values)
+    return weights, values
 
 
 class _Steps:
     """Runs every aligned step of a candidate on the oracle's values."""
 
-    def __init__(self, loaded: Loaded, plan: Plan, oracle: Values) -> None:
-        self.capture = _in_double(loaded.reading.capture)
-        self.expected = plan.network
+    def __init__(self, loaded: Loaded, oracle: Values) -> None:
+        self.capture = in_double(loaded.reading.capture)
+        self.expected = loaded.expected
         self.alignment = loaded.reading.alignment
         self.partner = self.alignment.partner
         self.back = {right: left for left, right in self.partner.items()}
@@ -243,40 +264,24 @@ class _Steps:
         return ""
 
 
-def _in_double(captured: Capture) -> Capture:
-    constants = {
-        name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in captured.constants.items()
-    }
-    return replace(captured, constants=constants)
-
-
 def _ends(
     loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], oracle: Values, first: Deviation | None, tick: Tick
 ) -> tuple[Deviation, ...]:
     tick("comparing end to end in float64")
-    expected = plan.taps(plan.inputs_at(loaded.reading.image), 1)
+    expected = plan.taps(plan.inputs_at(loaded.reading.image), plan.batch)
     answer = ask(loaded.module, inputs, expected)
     tick("checking the captured graph by running it")
     _check_capture(loaded, inputs, answer.results, answer.error)
     allowed = dict.fromkeys((tap for tap, _ in expected), END)
-    return _compare_ends(loaded, plan.network, answer.results, oracle, allowed, answer.error, first)
+    return _compare_ends(loaded, loaded.expected, answer.results, oracle, allowed, answer.error, first)
 
 
 def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[str, Tensor], error: str) -> None:
-    captured = _in_double(loaded.reading.capture)
     if error:
         return
-    state = state_of(loaded.module)
-    named = {node.path: value for node, value in zip(captured.network.inputs, inputs, strict=True)}
+    captured = loaded.reading.capture
+    values = executed(captured, state_of(loaded.module), inputs)
     outputs = {node.path: node.op.name for node in captured.network.outputs if isinstance(node.op, Output)}
-    with torch.no_grad():
-        values = run(
-            captured.network,
-            by_role(captured, state),
-            named,
-            keep=outputs,
-            opaque=lambda node, arriving: captured.step(node.path, arriving, state),
-        )
     for path, tap in outputs.items():
         if tap in results and not relative_error(values[path], results[tap]) <= CAPTURE:
             off = relative_error(values[path], results[tap])
@@ -294,20 +299,20 @@ def _float32(
 ) -> tuple[tuple[Deviation, ...], float]:
     tick("comparing end to end in float32")
     single = [value.float() for value in inputs]
-    named = {node.path: value for node, value in zip(plan.network.inputs, single, strict=True)}
-    outputs = [node.path for node in plan.network.outputs]
-    reference = run(plan.network, {name: tensor.float() for name, tensor in weights.items()}, named, keep=outputs)
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, single, strict=True)}
+    outputs = [node.path for node in loaded.expected.outputs]
+    reference = run(loaded.expected, {name: tensor.float() for name, tensor in weights.items()}, named, keep=outputs)
     floor = torch.finfo(torch.float32).eps
     errors = {
         node.op.name: max(relative_error(reference[node.path], oracle[node.path]), floor)
-        for node in plan.network.outputs
+        for node in loaded.expected.outputs
         if isinstance(node.op, Output)
     }
     loaded.module.float()
-    answer = ask(loaded.module, single, plan.taps(plan.inputs_at(loaded.reading.image), 1))
+    answer = ask(loaded.running, single, plan.taps(plan.inputs_at(loaded.reading.image), plan.batch))
     loaded.module.double()
     allowed = {tap: RATIO * error for tap, error in errors.items()}
-    deviations = _compare_ends(loaded, plan.network, answer.results, oracle, allowed, answer.error, first)
+    deviations = _compare_ends(loaded, loaded.expected, answer.results, oracle, allowed, answer.error, first)
     return deviations, max(errors.values())
 
 

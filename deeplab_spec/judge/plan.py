@@ -1,20 +1,24 @@
 """Which inputs a judgement uses: sizes that are legal, and sizes that can tell faults apart."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.analysis.sizes import shapes
-from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Conv2d, Pair
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Conv2d, Output, Pair
 from deeplab_spec.judge.request import Request
 from deeplab_spec.spec.choices import Choices, SizesAccepted
 from deeplab_spec.spec.network import graph, part, rows
 
 Sizes = Mapping[str, Pair]
 """Height and width by the path of an input."""
+
+Taps = tuple[tuple[str, tuple[int, ...]], ...]
+"""Shapes of results by their public names."""
 
 SMALL_SIZES: Final = ((64, 96), (97, 65), (33, 50), (1, 1))
 """Images at the interface: a multiple of every output stride, odd, not a multiple, a single pixel."""
@@ -25,37 +29,51 @@ LEAST_MAP: Final = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The specification at one output stride, and the sizes to judge it with.
+class Limits:
+    """What a file fixes that a module leaves open.
+
+    Attributes:
+        sides: Height and width of every input; empty if they are free.
+        batch: Images of a call; None if that is free.
+    """
+
+    sides: tuple[Pair, ...] = ()
+    batch: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(ABC):
+    """What a candidate is held against at one output stride, and the sizes to judge it with.
 
     Attributes:
         request: What was asked for.
         output_stride: The output stride.
-        choices: Every decision.
-        whole: The graph of the whole network.
-        network: The graph that the candidate is held against: the whole network or a part.
+        network: The graph that the candidate is held against.
+        limits: What the candidate fixes.
     """
 
     request: Request
     output_stride: int
-    choices: Choices
-    whole: Network
     network: Network
+    limits: Limits = field(default_factory=Limits)
 
     def inputs_at(self, image: Pair) -> Sizes:
         """Return the sizes of the candidate's inputs when the whole network sees an image."""
-        if self.request.part in {None, "backbone"}:
-            return {node.path: image for node in self.network.inputs}
-        found = shapes(self.whole, image)
-        return {
-            node.path: _size(found[self.whole.tap(node.path.removeprefix("input."))]) for node in self.network.inputs
-        }
+        if self.limits.sides:
+            return dict(zip((node.path for node in self.network.inputs), self.limits.sides, strict=False))
+        return self._free_inputs_at(image)
+
+    @property
+    def batch(self) -> int:
+        """Images of a call, where nothing asks for more."""
+        return self.limits.batch or 1
 
     @property
     def small(self) -> tuple[Sizes, ...]:
-        """Inputs that every variant must accept, small enough to run many."""
-        any_size = self.choices.sizes_accepted is SizesAccepted.ANY
-        return tuple(self.inputs_at(image) for image in (SMALL_SIZES if any_size else SMALL_MULTIPLES))
+        """Inputs that must be accepted, small enough to run many."""
+        if self.limits.sides:
+            return (self.inputs_at(self.limits.sides[0]),)
+        return tuple(self.inputs_at(image) for image in self._small_images())
 
     @property
     def telling(self) -> tuple[Pair, ...]:
@@ -64,31 +82,79 @@ class Plan:
         A rate is visible only on a map wider than the rate. The first image has an odd and an even
         side, neither a multiple of the output stride; the second is for candidates that refuse it.
         """
-        convs = (node.op for node in self.whole if isinstance(node.op, Conv2d) and node.op.kernel != (1, 1))
-        widest = max(LEAST_MAP, *(max(conv.rate) for conv in convs))
-        least = self.output_stride * widest + 1
-        step = max(self.output_stride, 32)
-        multiple = -(-least // step) * step
-        odd = least + (least % 2 == 0)
-        even = odd + self.output_stride // 2 + 3
-        multiples = (multiple, multiple + step)
-        if self.choices.sizes_accepted is SizesAccepted.MULTIPLES:
-            return (multiples,)
-        return ((odd, even + even % 2), multiples)
+        return self.limits.sides[:1] or self._telling_images()
+
+    def taps(self, sizes: Sizes, batch: int) -> Taps:
+        """Return the shapes of the results by tap."""
+        found = shapes(self.network, sizes)
+        return tuple((tap_of(node), (batch, *found[node.path])) for node in self.network.outputs)
+
+    @abstractmethod
+    def expected(self, image: Pair) -> Shaped:
+        """Return what the candidate is held against, in normal form at an image's size."""
+
+    def _free_inputs_at(self, image: Pair) -> Sizes:
+        return {node.path: image for node in self.network.inputs}
+
+    @abstractmethod
+    def _small_images(self) -> tuple[Pair, ...]: ...
+
+    @abstractmethod
+    def _telling_images(self) -> tuple[Pair, ...]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecifiedPlan(Plan):
+    """A candidate is held against the specification.
+
+    Attributes:
+        choices: Every decision.
+        whole: The graph of the whole network, of which ``network`` may be a part.
+    """
+
+    choices: Choices
+    whole: Network
 
     def expected(self, image: Pair, choices: Choices | None = None) -> Shaped:
         """Return the specification, or one of other choices, in normal form at an image's size."""
         network = self.network if choices is None else specification(self.request, choices, self.output_stride)[1]
         return normal_form(shaped(network, self.inputs_at(image)))
 
-    def taps(self, sizes: Sizes, batch: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
-        """Return the shapes of the results by tap."""
-        found = shapes(self.network, sizes)
-        return tuple((_tap(node.path), (batch, *found[node.path])) for node in self.network.outputs)
+    def _free_inputs_at(self, image: Pair) -> Sizes:
+        if self.request.part in {None, "backbone"}:
+            return {node.path: image for node in self.network.inputs}
+        found = shapes(self.whole, image)
+        return {
+            node.path: _size(found[self.whole.tap(node.path.removeprefix("input."))]) for node in self.network.inputs
+        }
+
+    def _small_images(self) -> tuple[Pair, ...]:
+        return SMALL_MULTIPLES if self._multiples else SMALL_SIZES
+
+    def _telling_images(self) -> tuple[Pair, ...]:
+        free, multiples = telling_sizes(self.whole, self.output_stride)
+        return (multiples,) if self._multiples else (free, multiples)
+
+    @property
+    def _multiples(self) -> bool:
+        return self.choices.sizes_accepted is SizesAccepted.MULTIPLES
 
 
-def _tap(path: str) -> str:
-    return path.removeprefix("output.") if path != "output" else "logits"
+def tap_of(node: Node) -> str:
+    """Return the public name of an output."""
+    return node.op.name if isinstance(node.op, Output) else ""
+
+
+def telling_sizes(network: Network, output_stride: int) -> tuple[Pair, Pair]:
+    """Return the least images on whose maps every rate is visible: one of any size, one of multiples."""
+    convs = (node.op for node in network if isinstance(node.op, Conv2d) and node.op.kernel != (1, 1))
+    widest = max(LEAST_MAP, *(max(conv.rate) for conv in convs))
+    least = output_stride * widest + 1
+    step = max(output_stride, 32)
+    multiple = -(-least // step) * step
+    odd = least + (least % 2 == 0)
+    even = odd + output_stride // 2 + 3
+    return (odd, even + even % 2), (multiple, multiple + step)
 
 
 def _size(shape: tuple[int, int, int]) -> Pair:
@@ -97,12 +163,19 @@ def _size(shape: tuple[int, int, int]) -> Pair:
 
 def specification(request: Request, choices: Choices, output_stride: int) -> tuple[Network, Network]:
     """Return the graph of the whole network, and of the part that is judged."""
-    table = rows(choices, output_stride, request.classes)
+    table = rows(choices, output_stride, request.class_count)
     whole = graph(table)
     return whole, part(table, request.part) if request.part else whole
 
 
-def plan(request: Request, output_stride: int) -> Plan:
-    """Plan a judgement at one output stride."""
+def plan(request: Request, output_stride: int, limits: Limits | None = None) -> SpecifiedPlan:
+    """Plan a judgement against the specification at one output stride."""
     whole, network = specification(request, request.choices, output_stride)
-    return Plan(request=request, output_stride=output_stride, choices=request.choices, whole=whole, network=network)
+    return SpecifiedPlan(
+        request=request,
+        output_stride=output_stride,
+        choices=request.choices,
+        whole=whole,
+        network=network,
+        limits=limits or Limits(),
+    )

@@ -7,9 +7,10 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from deeplab_spec.errors import SpecError
+from deeplab_spec.spec.backbone import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, read_overrides
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.spec.network import PARTS, check_output_stride
+from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE, PARTS, check_output_stride
 from deeplab_spec.spec.variants import VARIANTS, Variant, variant
 
 DTYPES: Final = ("float64", "float32")
@@ -22,48 +23,75 @@ class Request:
 
     Attributes:
         target: What the user named.
-        variant: Name of the published network it is held against.
+        variant: Name of the published network it is held against; None where another target is.
+        against: The other target that it is held against, if one is.
         overrides: Choices decided otherwise, as ``NAME=VALUE``.
         arguments: Keyword arguments of the target, as text; of a reference: its own choices.
+        against_arguments: Those of the other target.
         shared_choices: Whether the overrides hold for a reference target too.
         part: The part that the target implements; None for the whole network.
-        output_strides: The output strides to build and judge.
-        classes: Channels of the logits.
+        output_strides: The output strides to build and judge; empty for what a file says of itself.
+        classes: Channels of the logits; None for what a file says of itself, or the default.
         levels: The levels to decide.
         dtypes: The dtypes of the numerics.
         seed: Seed of weights and images.
     """
 
     target: str
-    variant: str
+    variant: str | None = None
+    against: str | None = None
     overrides: tuple[str, ...] = ()
     arguments: Mapping[str, str] = field(default_factory=dict)
+    against_arguments: Mapping[str, str] = field(default_factory=dict)
     shared_choices: bool = False
     part: str | None = None
-    output_strides: tuple[int, ...] = (16,)
-    classes: int = 21
+    output_strides: tuple[int, ...] = ()
+    classes: int | None = None
     levels: tuple[Level, ...] = tuple(Level)
     dtypes: tuple[str, ...] = DTYPES
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if (self.variant is None) == (self.against is None):
+            raise SpecError("against", "name either a published network or another target", self.against)
+        if self.against is not None and (self.part or self.overrides):
+            raise SpecError("against", "parts and choices are those of a published network", self.against)
         if self.part is not None and self.part not in PARTS:
             raise SpecError("part", f"must be one of {', '.join(PARTS)}", self.part)
-        if self.classes < 1:
+        if self.classes is not None and self.classes < 1:
             raise SpecError("classes", "must be 1 or more", self.classes)
-        if not self.output_strides or not self.levels or not self.dtypes:
-            raise SpecError("request", "must name an output stride, a level and a dtype", "none")
+        if not self.levels or not self.dtypes:
+            raise SpecError("request", "must name a level and a dtype", "none")
         for dtype in self.dtypes:
             if dtype not in DTYPES:
                 raise SpecError("dtype", f"must be one of {', '.join(DTYPES)}", dtype)
         for output_stride in self.output_strides:
-            check_output_stride(self.published, output_stride)
-        _ = self.choices
+            if self.variant is not None:
+                check_output_stride(self.published, output_stride)
+            elif output_stride not in OUTPUT_STRIDES:
+                raise SpecError("output_stride", f"must be one of {', '.join(map(str, OUTPUT_STRIDES))}", output_stride)
+        if self.variant is not None:
+            _ = self.choices
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The output strides to build and judge."""
+        return self.output_strides or (DEFAULT_OUTPUT_STRIDE,)
+
+    @property
+    def class_count(self) -> int:
+        """Channels of the logits."""
+        return DEFAULT_CLASSES if self.classes is None else self.classes
+
+    @property
+    def standard(self) -> str:
+        """What the target is held against, as the user named it."""
+        return self.variant or self.against or ""
 
     @property
     def published(self) -> Variant:
-        """The published network."""
-        return variant(self.variant)
+        """The published network; SpecError where another target takes its place."""
+        return variant(self.variant or "")
 
     @property
     def decided(self) -> dict[str, ChoiceValue]:

@@ -88,7 +88,7 @@ def _ending(code: int) -> str:
 
 def _crashed(request: Request, reason: str) -> Certificate:
     """Write the certificate of a candidate that ended its process: nothing else is decided."""
-    output_stride = request.output_strides[0]
+    output_stride = request.strides[0]
     finding = FindingRecord(
         path="output",
         candidate_path=None,
@@ -117,9 +117,10 @@ def _crashed(request: Request, reason: str) -> Certificate:
     return Certificate(
         target=request.target,
         variant=request.variant,
+        against=request.against,
         choices={name: plain(value) for name, value in request.decided.items()},
         part=request.part,
-        classes=request.classes,
+        classes=request.class_count,
         seed=request.seed,
         verdict=RunVerdict.DEVIATES,
         levels={

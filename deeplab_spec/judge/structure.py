@@ -1,7 +1,8 @@
 """Observes a candidate's structure: captures its graph and aligns it with the specification."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -10,14 +11,25 @@ from deeplab_spec.align.kinship import stranger
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped
-from deeplab_spec.capture.module import capture, shared_parameters
+from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.images import maps
+from deeplab_spec.capture.module import capture, shared_parameters, state_of
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import CaptureError
+from deeplab_spec.graph.folding import folded, normalises
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, Output, Pair
 from deeplab_spec.judge.interface import images
-from deeplab_spec.judge.plan import Plan
+from deeplab_spec.judge.plan import Limits, Plan
 from deeplab_spec.judge.results import ask, choose
+from deeplab_spec.judge.running import double, executed, relative_error
+
+_BATCH_OF_MAPS: Final = 4
+
+RUNTIME: Final = 0.05
+"""Relative difference between a runtime in float32 and the graph in float64, with weights as they come:
+rounding amplified over the depth of a random network stays near 1e-3, a graph that was read wrongly is off by 0.1
+and more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +40,8 @@ class Reading:
         image: The size of the image that both were taken at.
         capture: The graph, with its outputs named as taps.
         alignment: Both sides in normal form.
+        expected: What the candidate was held against, as it is executed.
+        folded: Whether normalisations are folded into convolutions on both sides.
         shared: Paths of nodes whose parameters another node has already.
         stranger: Why the candidate is another network; None if it is not.
     """
@@ -35,45 +49,90 @@ class Reading:
     image: Pair
     capture: Capture
     alignment: Alignment
+    expected: Network
+    folded: bool
     shared: frozenset[str]
     stranger: str | None
+
+    def compared(self, expected: Shaped) -> Shaped:
+        """Return a network in the form in which the candidate is compared."""
+        return expected.with_network(folded(expected.network)) if self.folded else expected
 
 
 def read(module: nn.Module, plan: Plan) -> Reading:
     """Capture a candidate at a size that can tell, and align it.
 
+    A candidate without normalisations is compared with the specification in folded form.
+
     Raises:
         CaptureError: If no such size is accepted, or the graph cannot be read.
     """
-    image, inputs = _telling_inputs(module, plan)
+    image, inputs, results = _telling_inputs(module, plan)
     captured = _with_taps(capture(module, inputs), plan, image)
-    shapes = {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}  # noqa: PLR2004 - a batch of maps
-    candidate = normal_form(Shaped(network=captured.network.live(), shapes=shapes))
-    alignment = align(plan.expected(image), candidate)
+    if isinstance(module, Artefact) and module.single:
+        _check_runtime(module, captured, inputs, results)
+    candidate = in_normal_form(captured)
+    expected, network = plan.expected(image), plan.network
+    fold = normalises(network) and not normalises(candidate.network)
+    if fold:
+        expected, network = expected.with_network(folded(expected.network)), folded(network)
+    alignment = align(expected, candidate)
     return Reading(
         image=image,
         capture=captured,
         alignment=alignment,
+        expected=network,
+        folded=fold,
         shared=frozenset(shared_parameters(module, captured)),
         stranger=stranger(alignment),
     )
 
 
-def _telling_inputs(module: nn.Module, plan: Plan) -> tuple[Pair, Sequence[Tensor]]:
+def in_normal_form(captured: Capture) -> Shaped:
+    """Return a captured network in normal form."""
+    return normal_form(Shaped(network=captured.network.live(), shapes=maps(captured)))
+
+
+def limits_of(module: nn.Module) -> Limits:
+    """Return what a candidate fixes: nothing, unless it is a file."""
+    if not isinstance(module, Artefact):
+        return Limits()
+    stated = [shape for shape in module.shapes if len(shape) == _BATCH_OF_MAPS]
+    sides = [(height, width) for *_, height, width in stated if height is not None and width is not None]
+    batches = {shape[0] for shape in stated}
+    return Limits(
+        sides=tuple(sides) if len(sides) == len(module.shapes) else (),
+        batch=batches.pop() if len(batches) == 1 else None,
+    )
+
+
+def _telling_inputs(module: nn.Module, plan: Plan) -> tuple[Pair, Sequence[Tensor], Mapping[str, Tensor]]:
     error = ""
     for image in plan.telling:
         sizes = plan.inputs_at(image)
-        inputs = images(plan, sizes, 1, torch.float32, plan.request.seed)
-        answer = ask(module, inputs, plan.taps(sizes, 1))
+        inputs = images(plan, sizes, plan.batch, torch.float32, plan.request.seed)
+        answer = ask(module, inputs, plan.taps(sizes, plan.batch))
         if not answer.error:
-            return image, inputs
+            return image, inputs, answer.results
         error = error or answer.error
     raise CaptureError(f"the candidate refuses every size that can tell: {error}")
 
 
+def _check_runtime(
+    module: Artefact, captured: Capture, inputs: Sequence[Tensor], results: Mapping[str, Tensor]
+) -> None:
+    """Hold what a file's runtime computes in float32, with its own weights, against its graph in float64."""
+    values = executed(captured, {name: double(tensor) for name, tensor in state_of(module).items()}, inputs)
+    for node in captured.network.outputs:
+        tap = _place(node)
+        off = relative_error(results[tap], values[node.path]) if tap in results else 0.0
+        if not off <= RUNTIME:
+            raise CaptureError(f"its graph as it was read is off by {off:.2g} from what its runtime computes")
+
+
 def _with_taps(captured: Capture, plan: Plan, image: Pair) -> Capture:
     """Name the outputs as the taps that they are, and drop the others."""
-    expected = plan.taps(plan.inputs_at(image), 1)
+    expected = plan.taps(plan.inputs_at(image), plan.batch)
     outputs = {node.path: captured.shapes[node.path] for node in captured.network.outputs}
     chosen = choose([(_place(captured.network[path]), shape) for path, shape in outputs.items()], expected)
     taps = {place: tap for tap, place in chosen.items()}

@@ -10,24 +10,10 @@ import warnings
 from collections.abc import Mapping
 from typing import TextIO
 
-from deeplab_spec.capture.target import REFERENCE, Target, load
 from deeplab_spec.errors import DeepLabSpecError
 from deeplab_spec.judge.judge import judge
 from deeplab_spec.judge.request import ADAPTER, Request
-
-
-def target_of(request: Request) -> Target:
-    """Return what a request wants built."""
-    reference = request.target.partition(":")[0] == REFERENCE
-    name = request.target
-    if reference and ":" not in name:
-        name = f"{REFERENCE}:{request.variant}"
-    return Target(
-        name=name,
-        arguments={} if reference else request.arguments,
-        part=request.part,
-        choices=request.target_choices if reference else {},
-    )
+from deeplab_spec.judge.subjects import candidate, standards
 
 
 def work(request: Request, events: TextIO) -> None:
@@ -40,9 +26,10 @@ def work(request: Request, events: TextIO) -> None:
     def progress(stage: str, done: int, total: int) -> None:
         send("progress", {"stage": stage, "done": done, "total": total})
 
-    target = target_of(request)
     try:
-        certificate = judge(request, lambda stride: load(target, stride, request.classes), progress)
+        asked, others = standards(request)
+        settled, build = candidate(asked)
+        certificate = judge(settled, build, progress, others)
     except DeepLabSpecError as error:
         send("could not run", {"message": str(error)})
     else:

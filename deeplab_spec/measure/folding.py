@@ -10,8 +10,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deeplab_spec.capture.module import capture
 from deeplab_spec.capture.record import Capture
-from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import BatchNorm, Conv2d
+from deeplab_spec.graph.folding import foldable
 
 
 def folded(module: nn.Module, example: Tensor) -> nn.Module:
@@ -37,18 +36,6 @@ def folded(module: nn.Module, example: Tensor) -> nn.Module:
                 result.set_submodule(conv, fuse_conv_bn_eval(conv_module, norm_module))
             result.set_submodule(norm, nn.Identity())
     return result
-
-
-def foldable(network: Network) -> tuple[tuple[str, str], ...]:
-    """Return the convolutions that only a normalisation reads, each with that normalisation."""
-    readers = network.readers()
-    found = []
-    for node in network:
-        if isinstance(node.op, BatchNorm):
-            before = network[node.inputs[0]]
-            if isinstance(before.op, Conv2d) and len(readers[before.path]) == 1:
-                found.append((before.path, node.path))
-    return tuple(found)
 
 
 def _owners(captured: Capture, module: nn.Module) -> Mapping[str, str]:

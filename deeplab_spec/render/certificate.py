@@ -31,7 +31,7 @@ def _header(certificate: Certificate) -> str:
     at = f" at output stride {' and '.join(map(str, strides))}" if strides else ""
     part = f" {certificate.part}" if certificate.part else ""
     chosen = "".join(f" {name}={_value(value)}" for name, value in certificate.choices.items())
-    title = f"{certificate.target}, judged against {certificate.variant}{part}{chosen}{at}"
+    title = f"{certificate.target}, judged against {certificate.standard}{part}{chosen}{at}"
     devices = ", ".join(sorted({case.device for case in certificate.cases}))
     running = f"torch {certificate.versions['torch']}, {devices}" if "torch" in certificate.versions else ""
     return _apart(title, running)
@@ -90,7 +90,7 @@ def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: s
 
 
 def _group(certificate: Certificate, name: str) -> str:
-    if name not in NAMES:
+    if name not in NAMES or certificate.variant is None:
         return name
     expected = written(getattr(variant(certificate.variant).choices, name))
     if name in certificate.choices:
@@ -170,16 +170,16 @@ def _verdict(certificate: Certificate) -> str:
 
 def _sentence(certificate: Certificate) -> str:
     if certificate.another_network:
-        return f"DEVIATES from {certificate.variant}: {certificate.another_network}."
+        return f"DEVIATES from {certificate.standard}: {certificate.another_network}."
     match certificate.verdict:
         case RunVerdict.CONFORMS:
             clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
             decisions = sum(clause.decisions for clause in certificate.clauses)
-            return f"CONFORMS to {certificate.variant}: {clauses} clauses, {decisions:,} decisions."
+            return f"CONFORMS to {certificate.standard}: {clauses} clauses, {decisions:,} decisions."
         case RunVerdict.INCONCLUSIVE:
-            return f"INCONCLUSIVE: nothing failed, but not everything could be decided against {certificate.variant}."
+            return f"INCONCLUSIVE: nothing failed, but not everything could be decided against {certificate.standard}."
         case RunVerdict.DEVIATES:
-            return f"DEVIATES from {certificate.variant}{_in_choices(certificate)}."
+            return f"DEVIATES from {certificate.standard}{_in_choices(certificate)}."
 
 
 def _in_choices(certificate: Certificate) -> str:

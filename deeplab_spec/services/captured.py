@@ -4,37 +4,31 @@ import contextlib
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
-from deeplab_spec.align.kinship import stranger
-from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.names import renamed, specified_paths
-from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped, shaped
+from deeplab_spec.align.nearest import nearest
 from deeplab_spec.analysis.conventions import TFPROF, Convention
 from deeplab_spec.analysis.costs import Cost, Values, node_costs
 from deeplab_spec.analysis.protocol import Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.stored import Sizes
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.capture.module import capture, shared_parameters
+from deeplab_spec.capture.images import capture_at, maps
+from deeplab_spec.capture.module import shared_parameters
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.capture.target import Target, load, one_line
 from deeplab_spec.errors import CaptureError, GraphError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
+from deeplab_spec.judge.structure import in_normal_form
 from deeplab_spec.render.count_documents import CountDocument, asked, counted, torch_fault
-from deeplab_spec.spec.network import network as specification
-from deeplab_spec.spec.variants import VARIANTS, Variant
+from deeplab_spec.spec.variants import Variant
 
 if TYPE_CHECKING:
     from deeplab_spec.services.count import CountRequest
-
-_COLOURS: Final = 3
-"""Channels of an image, unless the network reads others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,10 +125,10 @@ def read(
     """
     with contextlib.redirect_stdout(sys.stderr):
         module = load(target, output_stride, classes).eval()
-        captures = {sides: capture_at(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
+        captures = {sides: captured_at(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
     own = captures[size]
-    alignment, found = nearest(own, output_stride, classes, size, variant)
-    paths = specified_paths(alignment, own.network) if alignment else {node.path: node.path for node in own.network}
+    found = nearest(in_normal_form(own), output_stride, classes, size, variant)
+    paths = specified_paths(found[0], own.network) if found else {node.path: node.path for node in own.network}
     read_by = {name: path.rpartition(".")[0] for path, name in own.parameters.items()}
     passes = []
     for sides in protocol.sizes(size):
@@ -146,7 +140,7 @@ def read(
     network, shapes = named(own, paths)
     return Captured(
         name=target.name,
-        variant=found,
+        variant=found[1] if found else None,
         network=network,
         shapes=shapes,
         passes=tuple(passes),
@@ -156,44 +150,18 @@ def read(
     )
 
 
-def capture_at(module: nn.Module, size: Pair, name: str) -> Capture:
+def captured_at(module: nn.Module, size: Pair, name: str) -> Capture:
     """Read a module's graph at the size of one image.
 
     Raises:
         TargetError: If it cannot be exported or run at the size.
     """
-    first = next((weight.shape[1] for weight in module.parameters() if weight.ndim == 4), _COLOURS)  # noqa: PLR2004 - a kernel
-    refused = ""
-    for channels in dict.fromkeys((_COLOURS, first)):  # the kernel that is stored first may be any
-        try:
-            return capture(module, (torch.zeros(1, channels, *size),))
-        except CaptureError as error:
-            refused = refused or one_line(error)
-    raise TargetError(name, f"cannot be read at {size[0]}x{size[1]}: {refused}")
-
-
-def _maps(captured: Capture) -> dict[str, tuple[int, ...]]:
-    return {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}  # noqa: PLR2004 - a batch of maps
+    try:
+        return capture_at(module, size)
+    except CaptureError as error:
+        raise TargetError(name, f"cannot be read at {size[0]}x{size[1]}: {one_line(error)}") from error
 
 
 def named(captured: Capture, paths: Mapping[str, str]) -> tuple[Network, Values]:
     """Return a captured network and the shapes of its values under other paths."""
-    return renamed(captured.network, paths), {paths[path]: shape for path, shape in _maps(captured).items()}
-
-
-def nearest(
-    captured: Capture, output_stride: int, classes: int, size: Pair, variant: Variant | None
-) -> tuple[Alignment | None, Variant | None]:
-    """Align with the published network that is most alike; with none if it is another network."""
-    candidate = normal_form(Shaped(network=captured.network.live(), shapes=_maps(captured)))
-    best: tuple[Alignment, Variant] | None = None
-    for entry in (variant,) if variant else VARIANTS:
-        if output_stride not in entry.output_strides:
-            continue
-        expected = normal_form(shaped(specification(entry.choices, output_stride, classes), size))
-        alignment = align(expected, candidate)
-        if stranger(alignment):
-            continue
-        if best is None or alignment.price < best[0].price:
-            best = (alignment, entry)
-    return best or (None, None)
+    return renamed(captured.network, paths), {paths[path]: shape for path, shape in maps(captured).items()}

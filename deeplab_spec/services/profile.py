@@ -12,10 +12,12 @@ from typing import Final
 import torch
 
 from deeplab_spec.align.names import specified_paths
+from deeplab_spec.align.nearest import nearest
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.target import REFERENCE, Target, load, one_line
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Pair
+from deeplab_spec.judge.structure import in_normal_form
 from deeplab_spec.measure.profile_costs import batch_costs
 from deeplab_spec.measure.profile_ranges import call_order, ranged_modules
 from deeplab_spec.measure.profile_run import Work, record
@@ -28,7 +30,7 @@ from deeplab_spec.render.profile_documents import (
     DeviceModel,
     ProfileDocument,
 )
-from deeplab_spec.services.captured import capture_at, named, nearest
+from deeplab_spec.services.captured import captured_at, named
 from deeplab_spec.services.profile_rows import Rows
 from deeplab_spec.spec.choices import ChoiceValue, choose, plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES
@@ -136,12 +138,13 @@ def _profile(request: ProfileRequest, device: torch.device, directory: Path, pro
     choices = request.overrides if request.target.partition(":")[0] == REFERENCE else {}
     target = Target(name=request.target, arguments=request.arguments, choices=choices)
     module = load(target, request.output_stride, request.classes)
-    captured = capture_at(module, request.size, request.target)
-    alignment, entry = nearest(captured, request.output_stride, request.classes, request.size, request.expected)
-    if alignment:
-        paths = specified_paths(alignment, captured.network)
-    else:
-        paths = {node.path: node.path for node in captured.network}
+    captured = captured_at(module, request.size, request.target)
+    candidate = in_normal_form(captured)
+    found = nearest(candidate, request.output_stride, request.classes, request.size, request.expected)
+    entry = found[1] if found else None
+    paths = (
+        specified_paths(found[0], captured.network) if found else {node.path: node.path for node in captured.network}
+    )
     ranged = ranged_modules(captured, paths)
     calls = call_order(captured, paths, ranged)
     order = tuple(calls.values())

@@ -20,6 +20,9 @@ from deeplab_spec.spec.sources import paper
 from deeplab_spec.spec.units import backbone_bias, backbone_norm, initial, padding
 from deeplab_spec.spec.width import scaled_channels
 
+OUTPUT_STRIDES: Final = (8, 16, 32)
+"""Input pixels per pixel of the backbone's result that the rows can be made for."""
+
 IMAGE_CHANNELS: Final = 3
 BACKBONE_STD: Final = 0.09
 STEM_STRIDE: Final = 2
@@ -122,7 +125,7 @@ def backbone_rows(choices: Choices, output_stride: int, reported: int | None = N
         output_stride: Input pixels per pixel of the result: 8, 16 or 32.
         reported: What the backbone says its output stride is; by default the truth.
     """
-    if output_stride not in (8, 16, 32):
+    if output_stride not in OUTPUT_STRIDES:
         raise SpecError("output_stride", "must be 8, 16 or 32", output_stride)
     channels = scaled_channels(choices.width)
     plans = _plans(choices)

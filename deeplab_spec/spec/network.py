@@ -41,6 +41,7 @@ PARTS = ("backbone", "aspp", "decoder")
 """The parts of the network that can be judged alone."""
 
 DEFAULT_CLASSES = 21
+DEFAULT_OUTPUT_STRIDE = 16
 CLASSIFIER = "decoder.logits.conv"
 """The convolution that gives one channel per class."""
 

@@ -1,0 +1,46 @@
+"""Folds normalisations into the convolutions before them, on the graph alone.
+
+In evaluation a normalisation multiplies and adds a number per channel, which a convolution with a
+bias can do itself. Exporters fold them, and so do people.
+"""
+
+from dataclasses import replace
+
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import BatchNorm, Conv2d
+
+
+def foldable(network: Network) -> tuple[tuple[str, str], ...]:
+    """Return the convolutions that only a normalisation reads, each with that normalisation."""
+    readers = network.readers()
+    found = []
+    for node in network:
+        if isinstance(node.op, BatchNorm):
+            before = network[node.inputs[0]]
+            if isinstance(before.op, Conv2d) and len(readers[before.path]) == 1:
+                found.append((before.path, node.path))
+    return tuple(found)
+
+
+def folded(network: Network) -> Network:
+    """Return the network whose convolutions do what the normalisations behind them did.
+
+    Each such convolution has a bias, and what read the normalisation reads it.
+    """
+    conv_of = {norm: conv for conv, norm in foldable(network)}
+    convs = set(conv_of.values())
+    nodes = []
+    for node in network:
+        if node.path in conv_of:
+            continue
+        inputs = tuple(conv_of.get(path, path) for path in node.inputs)
+        op = replace(node.op, bias=True) if node.path in convs and isinstance(node.op, Conv2d) else node.op
+        nodes.append(node if inputs == node.inputs and op is node.op else replace(node, op=op, inputs=inputs))
+    taps = tuple((name, conv_of.get(path, path)) for name, path in network.taps)
+    return Network(nodes=tuple(nodes), taps=taps)
+
+
+def normalises(network: Network) -> bool:
+    """Tell whether a normalisation reads a convolution anywhere."""
+    norms = (node for node in network if isinstance(node.op, BatchNorm))
+    return any(isinstance(network[node.inputs[0]].op, Conv2d) for node in norms)

@@ -1,0 +1,106 @@
+"""What is judged, and what it is held against, built as a request names them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import nn
+
+from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.target import REFERENCE, Target, is_file, load
+from deeplab_spec.errors import CaptureError, TargetError
+from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.standard import Standard, classes_of, output_stride_of, read_whole, standard_of
+from deeplab_spec.judge.structure import in_normal_form
+from deeplab_spec.spec.choices import read_overrides
+from deeplab_spec.spec.variants import VARIANTS
+
+Built = Callable[[int], nn.Module]
+Standards = Callable[[int], Standard]
+
+
+def target_of(request: Request) -> Target:
+    """Return what a request wants built."""
+    name = request.target
+    reference = name.partition(":")[0] == REFERENCE
+    if reference and ":" not in name and request.variant:
+        name = f"{REFERENCE}:{request.variant}"
+    return Target(
+        name=name,
+        arguments={} if reference else request.arguments,
+        part=request.part,
+        choices=request.target_choices if reference else {},
+    )
+
+
+def against_of(request: Request) -> Target:
+    """Return what a request holds its target against, where that is no published network."""
+    name = request.against or ""
+    if name.partition(":")[0] != REFERENCE:
+        return Target(name=name, arguments=request.against_arguments)
+    choices = read_overrides(f"{choice}={value}" for choice, value in request.against_arguments.items())
+    return Target(name=name if ":" in name else f"{REFERENCE}:{VARIANTS[0].name}", choices=choices)
+
+
+def settled(request: Request, module: nn.Module) -> Request:
+    """Fill in what a file says of itself: its output stride, and its classes.
+
+    Raises:
+        TargetError: If its graph cannot be read.
+    """
+    known = request.output_strides and request.classes is not None
+    if known or request.part or not isinstance(module, Artefact):
+        return request
+    try:
+        found = in_normal_form(read_whole(module)[0])
+        stride, classes = output_stride_of(found), classes_of(found)
+    except CaptureError as error:
+        raise TargetError(module.name, f"cannot be read: {error}") from error
+    return replace(
+        request,
+        output_strides=request.output_strides or (stride,),
+        classes=classes if request.classes is None else request.classes,
+    )
+
+
+def candidate(request: Request) -> tuple[Request, Built]:
+    """Return the request, with what a file says of itself, and what builds the candidate.
+
+    Raises:
+        TargetError: If a file cannot be read.
+    """
+    target = target_of(request)
+
+    def built(output_stride: int) -> nn.Module:
+        return load(target, output_stride, request.class_count)
+
+    if not is_file(target.name):
+        return request, built
+    ready = [built(request.strides[0])]
+    return settled(request, ready[0]), lambda stride: ready.pop() if ready else built(stride)
+
+
+def standards(request: Request) -> tuple[Request, Standards | None]:
+    """Return the request, with what the other network says of itself, and what reads it; None without one.
+
+    Raises:
+        TargetError: If it cannot be built or read.
+    """
+    if request.against is None:
+        return request, None
+    target = against_of(request)
+    stated = is_file(target.name)
+
+    def read(output_stride: int) -> Standard:
+        module = load(target, output_stride, request.class_count).eval()
+        try:
+            return standard_of(module, target.name, None if stated else output_stride)
+        except CaptureError as error:
+            raise TargetError(target.name, f"nothing can be held against it: {error}") from error
+
+    if not stated:
+        return request, read
+    standard = read(request.strides[0])
+    found = replace(
+        request, output_strides=request.output_strides or (standard.output_stride,), classes=standard.classes
+    )
+    return found, lambda _stride: standard

@@ -56,11 +56,39 @@ class Nearest(_Document):
     choices: dict[str, Json]
 
 
+class Values(_Document):
+    """A value in few numbers."""
+
+    shape: tuple[int, ...]
+    mean: float
+    deviation: float = Field(description="Standard deviation of the elements.")
+    least: float
+    greatest: float
+
+
+class SmallestInput(_Document):
+    """The smallest input found on which a node's values differ, with both values there."""
+
+    batch: int
+    image: tuple[int, int] = Field(description="Height and width.")
+    content: str = Field(description="What the images hold.")
+    error: float = Field(description="Relative error of the candidate's value.")
+    expected: Values
+    actual: Values
+
+
 class Place(_Document):
-    """A node on both sides."""
+    """The first node that differs, on both sides."""
 
     path: str
     candidate_path: str | None
+    output_stride: int
+    attribute: str = Field(description="What of it differs first.")
+    expected: Json
+    actual: Json
+    smallest_input: SmallestInput | None = Field(
+        default=None, description="Where its values differ on the specification's own values; null where they do not."
+    )
 
 
 class Canaries(_Document):

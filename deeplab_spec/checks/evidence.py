@@ -91,6 +91,46 @@ class Deviation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A value in few numbers.
+
+    Attributes:
+        shape: Its shape.
+        mean: Mean of its elements.
+        deviation: Their standard deviation.
+        least: The smallest.
+        greatest: The largest.
+    """
+
+    shape: tuple[int, ...]
+    mean: float
+    deviation: float
+    least: float
+    greatest: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """The smallest input found on which a node's values differ.
+
+    Attributes:
+        batch: How many images.
+        image: Their height and width.
+        content: What they hold.
+        error: Relative error of the candidate's value there.
+        expected: The oracle's value.
+        actual: The candidate's value.
+    """
+
+    batch: int
+    image: tuple[int, int]
+    content: str
+    error: float
+    expected: Summary
+    actual: Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Misfit:
     """A parameter that has no place, or not its shape, on the other side.
 

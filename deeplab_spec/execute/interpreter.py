@@ -46,6 +46,7 @@ def run(
     inputs: Mapping[str, Tensor],
     *,
     keep: Collection[str] | None = None,
+    until: str | None = None,
     opaque: OpaqueRunner | None = None,
 ) -> Values:
     """Execute a network in evaluation.
@@ -55,6 +56,7 @@ def run(
         weights: The parameters and buffers of its nodes.
         inputs: A tensor ``(n, channels, h, w)`` by the path of each input.
         keep: Paths whose values are wanted; all by default. Outputs are always kept.
+        until: Path of the last node to execute; all are by default.
         opaque: What runs the operations that the specification does not know.
 
     Returns:
@@ -75,6 +77,8 @@ def run(
             unwanted = keep is not None and path not in keep
             if unwanted and not left[path] and not isinstance(network[path].op, Output):
                 values.pop(path, None)
+        if node.path == until:
+            break
     return values
 
 

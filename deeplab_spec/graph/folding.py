@@ -4,22 +4,30 @@ In evaluation a normalisation multiplies and adds a number per channel, which a 
 bias can do itself. Exporters fold them, and so do people.
 """
 
+from collections import Counter
 from dataclasses import replace
 
-from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import BatchNorm, Conv2d
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Resize
 
 
 def foldable(network: Network) -> tuple[tuple[str, str], ...]:
-    """Return the convolutions that only a normalisation reads, each with that normalisation."""
-    readers = network.readers()
+    """Return the convolutions whose values only a normalisation reads, each with that normalisation.
+
+    A resize that goes to the size of a convolution's map does not read its values.
+    """
+    reads = Counter(path for node in network for path in _values_read(node))
     found = []
     for node in network:
         if isinstance(node.op, BatchNorm):
             before = network[node.inputs[0]]
-            if isinstance(before.op, Conv2d) and len(readers[before.path]) == 1:
+            if isinstance(before.op, Conv2d) and reads[before.path] == 1:
                 found.append((before.path, node.path))
     return tuple(found)
+
+
+def _values_read(node: Node) -> tuple[str, ...]:
+    return node.inputs[:1] if isinstance(node.op, Resize) else node.inputs
 
 
 def folded(network: Network) -> Network:

@@ -5,7 +5,6 @@ step of the candidate runs on the oracle's own values, so that no fault hides be
 error. In the second, rounding is not amplified over the depth; the whole candidate runs.
 """
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -14,26 +13,22 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.align.channels import channel_orders
-from deeplab_spec.align.differences import Origins
-from deeplab_spec.align.intervals import never_negative
 from deeplab_spec.capture.module import state_of
-from deeplab_spec.checks.evidence import Deviation, Misfit
+from deeplab_spec.checks.evidence import Deviation, Misfit, Witness
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.folding import folded_values, folded_weights
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.weights import Draw, challenge
-from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, Conv2d, Output
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Activation, Output
 from deeplab_spec.judge.interface import Tick, images
 from deeplab_spec.judge.plan import Plan
 from deeplab_spec.judge.results import ask
-from deeplab_spec.judge.running import executed, in_double, relative_error
+from deeplab_spec.judge.running import executed, relative_error
+from deeplab_spec.judge.steps import Loaded, Steps
 from deeplab_spec.judge.structure import Reading
-from deeplab_spec.judge.transfer import Place, places, transfer
-
-STEP: Final = 1e-11
-"""Relative error of one step in float64: the longest sum, over 18,432 products, rounds to 1e-14;
-the smallest fault of one step, an eps in the wrong place of a channel of low variance, is at 1e-2."""
+from deeplab_spec.judge.transfer import places
+from deeplab_spec.judge.witness import shrunk
 
 END: Final = 1e-9
 """Relative error end to end in float64: rounding amplified over 140 layers stays below 1e-12;
@@ -46,9 +41,6 @@ RATIO: Final = 3.0
 CAPTURE: Final = 1e-9
 """Relative difference between a module and its captured graph, both in float64."""
 
-CLIP: Final = 6.0
-"""Where a clipped ReLU differs from a ReLU."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
@@ -58,6 +50,8 @@ class Observed:
         parameters: How many tensors were placed.
         misfits: Tensors without a place.
         steps: Local comparisons in float64.
+        first: The first of them that differs.
+        witness: The smallest input found that shows it.
         ends: End-to-end comparisons in float64.
         ends_float32: End-to-end comparisons in float32.
         float32_error: Relative error of the specification in float32; None if it was not run.
@@ -68,39 +62,13 @@ class Observed:
     parameters: int
     misfits: tuple[Misfit, ...]
     steps: tuple[Deviation, ...]
+    first: Deviation | None
+    witness: Witness | None
     ends: tuple[Deviation, ...]
     ends_float32: tuple[Deviation, ...]
     float32_error: float | None
     covered: int
     operations: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
-    """A candidate that can hold the specification's weights.
-
-    Attributes:
-        module: The candidate, in float64.
-        running: What runs in float32: the candidate itself, or what a compiler made of it for that.
-        reading: Its graph beside the specification's.
-        places: Where each tensor goes.
-        misfits: Tensors without a place.
-    """
-
-    module: nn.Module
-    running: nn.Module
-    reading: Reading
-    places: tuple[Place, ...]
-    misfits: tuple[Misfit, ...]
-
-    @property
-    def expected(self) -> Network:
-        """What the candidate is held against, in the form in which it is compared."""
-        return self.reading.expected
-
-    def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy weights into the candidate."""
-        transfer(weights, self.places, state_of(self.module))
 
 
 def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
@@ -122,14 +90,21 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
     steps: tuple[Deviation, ...] = ()
     coverage: list[Deviation] = []
+    first: Deviation | None = None
+    witness: Witness | None = None
     if "float64" in dtypes:
         tick("drawing weights that every step can be seen with")
         weights, oracle = _drawn(loaded, plan, named, Draw.COVERAGE, plan.request.seed)
         loaded.load(weights)
         tick("comparing step by step")
-        steps = _Steps(loaded, oracle).compare()
+        comparing = Steps(loaded, oracle)
+        steps = comparing.compare()
+        first = next((step for step in steps if step.error is not None and not step.error <= step.allowed), None)
+        if first:
+            tick("looking for the smallest input that shows it")
+            witness = shrunk(comparing, plan, weights, first.path, loaded.reading.image)
         coverage = [step for step in steps if isinstance(loaded.expected[step.path].op, Activation)]
-        del weights, oracle
+        del weights, oracle, comparing
     tick("drawing weights that do not amplify rounding")
     results = {node.path for node in loaded.expected.outputs}
     weights, oracle = _drawn(
@@ -141,7 +116,6 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         keep=results,
     )
     loaded.load(weights)
-    first = next((step for step in steps if step.error is not None and not step.error <= step.allowed), None)
     ends = _ends(loaded, plan, inputs, oracle, first, tick) if "float64" in dtypes else ()
     ends32, error32 = (
         _float32(loaded, plan, inputs, weights, oracle, first, tick) if "float32" in dtypes else ((), None)
@@ -150,6 +124,8 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         parameters=len(loaded.places),
         misfits=loaded.misfits,
         steps=steps,
+        first=first,
+        witness=witness,
         ends=ends,
         ends_float32=ends32,
         float32_error=error32,
@@ -172,96 +148,6 @@ def _drawn(
     if loaded.reading.folded:
         return folded_weights(plan.network, weights), folded_values(plan.network, values)
     return weights, values
-
-
-class _Steps:
-    """Runs every aligned step of a candidate on the oracle's values."""
-
-    def __init__(self, loaded: Loaded, oracle: Values) -> None:
-        self.capture = in_double(loaded.reading.capture)
-        self.expected = loaded.expected
-        self.alignment = loaded.reading.alignment
-        self.partner = self.alignment.partner
-        self.back = {right: left for left, right in self.partner.items()}
-        self.orders = channel_orders(self.alignment, self.capture.network)
-        self.state = state_of(loaded.module)
-        self.oracle = oracle
-        self.origins = Origins(self.alignment)
-        self.positive = never_negative(self.expected)
-        self.readers = self.expected.readers()
-
-    def compare(self) -> tuple[Deviation, ...]:
-        ordered = (left for left, _ in self.alignment.pairs if left in self.partner)
-        return tuple(self._deviation(left) for left in ordered if left is not None and self.expected[left].inputs)
-
-    def _deviation(self, path: str) -> Deviation:
-        other = self.partner[path]
-        bridge: list[str] = []
-        try:
-            with torch.no_grad():
-                error = relative_error(self._value(other, bridge, first=True), self._oracle_value(path, other))
-        except (RuntimeError, IndexError, KeyError, ValueError):
-            error = math.inf  # the step does not even run on the specification's values
-        reason = self._uncovered(self.expected[path])
-        return Deviation(
-            path=path,
-            candidate_path=other,
-            place=self._place(path, bridge),
-            error=error,
-            allowed=STEP,
-            covered=not reason,
-            reason=reason,
-        )
-
-    def _oracle_value(self, path: str, other: str) -> Tensor:
-        """Return the specification's value with its channels in the candidate's order."""
-        value = self.oracle[path]
-        order = self.orders.get(other)
-        return value if order is None or max(order) >= value.shape[1] else value[:, list(order)]
-
-    def _value(self, path: str, bridge: list[str], *, first: bool = False) -> Tensor:
-        """Compute a candidate's value from the oracle's values of the aligned nodes before it."""
-        node = self.capture.network[path]
-        if not first:
-            if path in self.back:
-                return self._oracle_value(self.back[path], path)
-            if path in self.alignment.candidate.network:
-                bridge.append(path)
-        if not node.inputs:
-            return self.oracle[self.back[path]]
-        inputs = [self._value(before, bridge) for before in node.inputs]
-        if isinstance(node.op, Output):
-            return inputs[0]
-        return self.capture.step(path, inputs, self.state)
-
-    def _place(self, path: str, bridge: list[str]) -> str:
-        """Return the node to blame: a missing one first, else where an extra one stands."""
-        missing = path
-        for before in self.alignment.expected.network[path].inputs:
-            while before not in self.partner:
-                missing = before
-                before = self.alignment.expected.network[before].inputs[0]  # noqa: PLW2901 - walking back
-        if missing == path and bridge:
-            return self.origins.anchor(self.alignment.candidate.network[bridge[-1]])
-        return missing
-
-    def _uncovered(self, node: Node) -> str:
-        """Say what a node's values lack to show a fault of it; empty if nothing."""
-        match node.op:
-            case Activation():
-                arriving = self.oracle[node.inputs[0]]
-                if not bool((arriving > CLIP).any()):
-                    return f"no value above {CLIP:g} arrived, so a clipped ReLU would not show"
-                if node.inputs[0] not in self.positive and not bool((arriving < 0).any()):
-                    return "no negative value arrived, so a missing ReLU would not show"
-            case Conv2d() as op if op.kernel != (1, 1):
-                height, width = self.oracle[node.inputs[0]].shape[2:]
-                if max(op.rate) >= min(height, width):
-                    least = max(op.rate) + 1
-                    return f"a map of {height}x{width} cannot show rate {max(op.rate)}; it takes a side of {least}"
-            case _:
-                pass
-        return ""
 
 
 def _ends(

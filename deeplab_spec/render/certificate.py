@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from deeplab_spec.checks.certificate import Certificate, ClauseRecord, FindingRecord, Json
+from deeplab_spec.checks.certificate import Certificate, ClauseRecord, FindingRecord, Json, Values
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.spec.choices import NAMES, written
 from deeplab_spec.spec.variants import variant
@@ -23,7 +23,7 @@ _WORDS: Final = {
 
 def text(certificate: Certificate) -> str:
     """Return the report of a certificate."""
-    return "\n".join([_header(certificate), *_body(certificate), _verdict(certificate)])
+    return "\n".join([_header(certificate), *_body(certificate), *_divergence(certificate), _verdict(certificate)])
 
 
 def _header(certificate: Certificate) -> str:
@@ -56,6 +56,28 @@ def _body(certificate: Certificate) -> Iterator[str]:
         if level == "structure":
             yield from _counts(certificate)
         yield from _undecided(clauses)
+
+
+def _divergence(certificate: Certificate) -> Iterator[str]:
+    """Say where the candidate differs first, and the smallest input that shows it."""
+    first = certificate.first_divergence
+    if certificate.first_divergence_reason:
+        yield f"  no node differs: {certificate.first_divergence_reason}"
+    if first is None or first.smallest_input is None:
+        return
+    shown = first.smallest_input
+    images = f"{shown.batch} image{'s' * (shown.batch > 1)} of {shown.image[0]}x{shown.image[1]}"
+    yield f"  {first.path} differs already on {images}, {shown.content}: off by {shown.error:.2g}"
+    yield f"    is      {_numbers(shown.actual)}"
+    yield f"    must be {_numbers(shown.expected)}"
+
+
+def _numbers(values: Values) -> str:
+    shape = "x".join(map(str, values.shape))
+    return (
+        f"{shape}, mean {values.mean:.4g}, deviation {values.deviation:.4g}, "
+        f"from {values.least:.4g} to {values.greatest:.4g}"
+    )
 
 
 def _first(certificate: Certificate, level: str, verdict: Verdict) -> str:

@@ -1,0 +1,73 @@
+"""Names the first node at which a candidate differs, and shows how."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from deeplab_spec.checks import certificate as documents
+from deeplab_spec.checks.evidence import Summary, Witness
+from deeplab_spec.judge.observe import AtStride
+from deeplab_spec.spec.clauses import Level
+
+END_TO_END: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32"})
+"""Clauses about whole runs: their findings name the node that a step shows, or none."""
+
+
+def first_divergence(strides: Sequence[AtStride], clauses: Sequence[documents.ClauseRecord]) -> documents.Place | None:
+    """Return the first node, in the order of the alignment, that a finding names; None if none does."""
+    for stride in strides:
+        if stride.reading is None:
+            continue
+        pairs = stride.reading.alignment.pairs
+        positions = {left: number for number, (left, _) in enumerate(pairs) if left is not None}
+        findings = [
+            finding
+            for clause in clauses
+            if clause.level != Level.INTERFACE.value and clause.id not in END_TO_END
+            for finding in clause.findings
+            if finding.path in positions and finding.output_stride == stride.plan.output_stride
+        ]
+        first = min(findings, key=lambda finding: positions[finding.path], default=None)
+        if first:
+            return _place(first, stride)
+    return None
+
+
+def no_node(clauses: Sequence[documents.ClauseRecord]) -> str:
+    """Say why no node is named, where only whole runs differ; empty where none does."""
+    if not any(clause.id in END_TO_END and clause.findings for clause in clauses):
+        return ""
+    return "every node computes what is specified; what runs them together, a compiler or a runtime, does not"
+
+
+def _place(finding: documents.FindingRecord, stride: AtStride) -> documents.Place:
+    shown = stride.witness if stride.witness and stride.witness[0] == finding.path else None
+    return documents.Place(
+        path=finding.path,
+        candidate_path=finding.candidate_path,
+        output_stride=finding.output_stride,
+        attribute=finding.attribute,
+        expected=finding.expected,
+        actual=finding.actual,
+        smallest_input=_smallest(shown[1]) if shown else None,
+    )
+
+
+def _smallest(witness: Witness) -> documents.SmallestInput:
+    return documents.SmallestInput(
+        batch=witness.batch,
+        image=witness.image,
+        content=witness.content,
+        error=witness.error,
+        expected=_values(witness.expected),
+        actual=_values(witness.actual),
+    )
+
+
+def _values(summary: Summary) -> documents.Values:
+    return documents.Values(
+        shape=summary.shape,
+        mean=summary.mean,
+        deviation=summary.deviation,
+        least=summary.least,
+        greatest=summary.greatest,
+    )

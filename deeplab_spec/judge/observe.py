@@ -1,0 +1,178 @@
+"""Observes a candidate at one output stride: its interface, its graph, its values."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import nn
+
+from deeplab_spec.align.counts import block_counts
+from deeplab_spec.align.differences import aspects
+from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.module import original
+from deeplab_spec.checks import certificate as documents
+from deeplab_spec.checks.evidence import Comparison, Evidence, Witness
+from deeplab_spec.checks.structure import by_clause
+from deeplab_spec.errors import CaptureError
+from deeplab_spec.judge import interface, numerics, structure
+from deeplab_spec.judge.explanation import Explained, explained
+from deeplab_spec.judge.plan import Plan, SpecifiedPlan, plan
+from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.standard import Standard, against
+from deeplab_spec.judge.structure import Reading
+from deeplab_spec.spec.clauses import Level
+
+Builder = Callable[[int], nn.Module]
+"""Builds the candidate for an output stride."""
+
+Standards = Callable[[int], Standard]
+"""Reads the other network for an output stride."""
+
+Progress = Callable[[str, int, int], None]
+"""Told the stage, how many are done, and how many there are."""
+
+
+@dataclass(slots=True, kw_only=True)
+class AtStride:
+    """What was found at one output stride."""
+
+    plan: Plan
+    evidence: Evidence
+    image: tuple[int, int] | None = None
+    reading: Reading | None = None
+    stranger: str | None = None
+    witness: tuple[str, Witness] | None = None
+    conditioning: documents.Conditioning | None = None
+    explained: Explained = field(default_factory=Explained)
+
+
+class Stages:
+    """Counts the stages of a run."""
+
+    PER_STRIDE = 16
+
+    def __init__(self, progress: Progress, strides: int) -> None:
+        self.progress = progress
+        self.total = self.PER_STRIDE * strides
+        self.count = 0
+
+    def tick(self, prefix: str) -> Callable[[str], None]:
+        """Return what is told the next stage of one kind."""
+
+        def told(what: str) -> None:
+            self.progress(f"{prefix}: {what}", min(self.count, self.total), self.total)
+            self.count += 1
+
+        return told
+
+    def done(self) -> None:
+        """Say that all stages are done."""
+        self.progress("done", self.total, self.total)
+
+
+def observe(
+    request: Request, output_stride: int, build: Builder, standards: Standards | None, stages: Stages
+) -> AtStride:
+    """Observe a candidate at one output stride.
+
+    Args:
+        request: What is asked.
+        output_stride: What it is built with.
+        build: Builds it; its errors are not caught here.
+        standards: Reads the network that it is held against, where that is not the specification.
+        stages: Told how far the judgement is.
+    """
+    tick = stages.tick(f"output stride {output_stride}")
+    tick("building")
+    running = build(output_stride).eval()
+    module = original(running)
+    limits = structure.limits_of(module)
+    planned = against(request, standards(output_stride), limits) if standards else plan(request, output_stride, limits)
+    found = AtStride(
+        plan=planned,
+        evidence=Evidence(
+            output_stride=output_stride,
+            part=request.part,
+            fixed_size=bool(limits.sides),
+            fixed_batch=limits.batch is not None,
+        ),
+    )
+    needs_graph = Level.STRUCTURE in request.levels or Level.NUMERICS in request.levels
+    if needs_graph:
+        tick("reading the graph")
+        _read(found, module)
+        if found.stranger:
+            return found
+    if Level.INTERFACE in request.levels:
+        tick_call = stages.tick(f"output stride {output_stride}, interface")
+        found.evidence = replace(found.evidence, calls=interface.calls(module, planned, tick_call))
+    if found.reading:
+        _run(found, found.reading, module, running, request, tick)
+    elif Level.INTERFACE in request.levels:
+        found.evidence = replace(found.evidence, comparisons=_comparisons(module, planned, tick))
+    return found
+
+
+def _comparisons(module: nn.Module, planned: Plan, tick: Callable[[str], None]) -> tuple[Comparison, ...]:
+    """Compare evaluations that must agree, in the dtype that tells most of those that the candidate runs in."""
+    if isinstance(module, Artefact) and module.single:
+        return interface.comparisons(module.float(), planned, torch.float32, tick)
+    return interface.comparisons(module.double(), planned, torch.float64, tick)
+
+
+def _read(found: AtStride, module: nn.Module) -> None:
+    try:
+        reading = structure.read(module, found.plan)
+    except CaptureError as error:
+        found.evidence = replace(found.evidence, graph_reason=str(error), numerics_reason=str(error))
+        return
+    found.reading, found.stranger, found.image = reading, reading.stranger, reading.image
+    found.evidence = replace(
+        found.evidence,
+        aspects=by_clause(aspects(reading.alignment), structure.unstrided_blocks(found.plan.network)),
+        counts=block_counts(reading.alignment, reading.shared),
+        folded=reading.folded,
+    )
+
+
+def _run(
+    found: AtStride,
+    reading: Reading,
+    module: nn.Module,
+    running: nn.Module,
+    request: Request,
+    tick: Callable[[str], None],
+) -> None:
+    """Run the candidate with drawn weights: for the numerics, and for comparisons at the interface."""
+    loaded = numerics.prepare(module, running, reading)
+    if Level.NUMERICS in request.levels:
+        try:
+            observed = numerics.observe(loaded, found.plan, request.dtypes, tick)
+        except CaptureError as error:
+            found.evidence = replace(
+                found.evidence, aspects=None, counts=None, graph_reason=str(error), numerics_reason=str(error)
+            )
+            found.reading = None
+        else:
+            found.evidence = replace(
+                found.evidence,
+                parameters=observed.parameters,
+                misfits=observed.misfits,
+                steps=observed.steps,
+                ends=observed.ends,
+                ends_float32=observed.ends_float32,
+                numerics_reason="this dtype was not asked for",
+            )
+            if observed.first and observed.witness:
+                found.witness = (observed.first.place, observed.witness)
+            found.conditioning = documents.Conditioning(
+                output_stride=found.plan.output_stride,
+                float32_error=observed.float32_error or 0.0,
+                covered=observed.covered,
+                operations=observed.operations,
+            )
+    if Level.INTERFACE in request.levels:
+        found.evidence = replace(found.evidence, comparisons=_comparisons(module, found.plan, tick))
+    if found.reading and isinstance(found.plan, SpecifiedPlan):
+        tick("explaining what differs")
+        found.explained = explained(found.plan, reading)

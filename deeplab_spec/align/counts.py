@@ -66,10 +66,10 @@ def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[Bl
         alignment: Both sides, in normal form.
         shared: Paths of the candidate's nodes whose parameters a node before them has already.
     """
-    expected = dict(_counted(alignment.expected))
+    expected = dict(node_counts(alignment.expected))
     actual = {
         path: (0 if path in shared else parameters, operations)
-        for path, (parameters, operations) in _counted(alignment.candidate)
+        for path, (parameters, operations) in node_counts(alignment.candidate)
     }
     partner = alignment.partner
     origins = Origins(alignment)
@@ -111,8 +111,8 @@ def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[Bl
     return tuple(found)
 
 
-def _counted(shaped: Shaped) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Return what every node stores and computes."""
+def node_counts(shaped: Shaped) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Return the parameters and the multiply-adds of every node, by path."""
     around = Surroundings(shaped.network, {path: shaped.channels(path) for path in shaped.shapes})
     for node in shaped.network:
         known = bool(shaped.shapes[node.path])

@@ -120,7 +120,7 @@ def shapes(network: Network, sizes: Pair | Mapping[str, Pair]) -> dict[str, Shap
             height, width = sizes[node.path] if isinstance(sizes, Mapping) else sizes
             shape = (node.op.channels, height, width)
         else:
-            shape = _shape(node, [found[path] for path in node.inputs])
+            shape = shape_of(node, [found[path] for path in node.inputs])
         if min(shape) < 1:
             raise GraphError(node.path, "no side of a value may be empty", shape)
         found[node.path] = shape
@@ -147,7 +147,12 @@ def channels_of(network: Network) -> dict[str, int]:
     return found
 
 
-def _shape(node: Node, inputs: list[Shape]) -> Shape:
+def shape_of(node: Node, inputs: list[Shape]) -> Shape:
+    """Return the shape of a node's value, which is no input, from the shapes of what it reads.
+
+    Raises:
+        GraphError: If channels or sizes do not fit, or the operation is opaque.
+    """
     channels, height, width = inputs[0]
     match node.op:
         case Conv2d() | Pool() | Pad() as op:

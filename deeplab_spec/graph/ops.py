@@ -173,6 +173,10 @@ class Pool:
     ceil_mode: bool = False
     count_margin: bool = True
 
+    def __post_init__(self) -> None:
+        if min(*self.kernel, *self.stride) < 1:
+            raise GraphError("Pool", "kernel and stride must be positive", (*self.kernel, *self.stride))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resize:

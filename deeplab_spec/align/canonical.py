@@ -1,0 +1,123 @@
+"""A normal form under names and in an order that do not depend on how the network was written down.
+
+Where the network is of the family, a node has the specification's path; what the specification does
+not have is called by its operator, in its block: ``aspp.projection.extra.conv2``. In any other
+network, joints and convolutions are counted: ``part3.unit2.norm`` follows the second convolution
+after the second joint. So a layer more or less changes few other names.
+"""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Final
+
+from deeplab_spec.align.match import Alignment
+from deeplab_spec.align.names import renamed, specified_paths
+from deeplab_spec.align.order import ordered
+from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import (
+    Activation,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    GlobalAveragePool,
+    Input,
+    Opaque,
+    Output,
+    Pad,
+    Pool,
+    Resize,
+    kind,
+)
+
+_WORDS: Final = {
+    Conv2d: "conv",
+    BatchNorm: "norm",
+    Activation: "activation",
+    Add: "add",
+    Concat: "concat",
+    GlobalAveragePool: "mean",
+    Pool: "pool",
+    Resize: "resize",
+    Pad: "pad",
+    Input: "input",
+    Output: "output",
+    Opaque: "opaque",
+}
+
+
+def canonical(shaped: Shaped, alignment: Alignment | None = None) -> Shaped:
+    """Return a network in its own order, under canonical names, without the places it was found at.
+
+    Args:
+        shaped: The network, in normal form.
+        alignment: The specification beside it, where it is of the family.
+    """
+    paths = canonical_paths(shaped.network, alignment)
+    nodes = (replace(node, source=None) for node in ordered(shaped.network))
+    network = Network(nodes=tuple(nodes), taps=tuple(sorted(shaped.network.taps)))
+    return Shaped(
+        network=renamed(network, paths),
+        shapes={path: tuple(shaped.shapes[old]) for old, path in paths.items()},
+        likes={paths[path]: paths[like] for path, like in shaped.likes.items() if path in paths and like in paths},
+    )
+
+
+def canonical_paths(network: Network, alignment: Alignment | None = None) -> dict[str, str]:
+    """Return the canonical name of every node by its path, in the order of :func:`ordered`.
+
+    Args:
+        network: The graph, every node of which an output needs.
+        alignment: The specification beside it, where it is of the family.
+    """
+    nodes = ordered(network)
+    return _counted_names(nodes) if alignment is None else _specified_names(nodes, alignment, network)
+
+
+def _specified_names(nodes: tuple[Node, ...], alignment: Alignment, network: Network) -> dict[str, str]:
+    aligned = set(alignment.partner.values())
+    found = specified_paths(alignment, network)
+    seen: Counter[str] = Counter()
+    paths: dict[str, str] = {}
+    for node in nodes:
+        if node.path in aligned:
+            paths[node.path] = found[node.path]
+        else:
+            block = found[node.path].removesuffix(f".{node.path}")
+            paths[node.path] = _numbered(f"{block}.extra.{_word(node)}", seen)
+    return paths
+
+
+def _counted_names(nodes: tuple[Node, ...]) -> dict[str, str]:
+    seen: Counter[str] = Counter()
+    units: dict[str, str] = {}
+    paths: dict[str, str] = {}
+    part, convs = 1, 0
+    for node in nodes:
+        word = _word(node)
+        if isinstance(node.op, Input | Output):
+            paths[node.path] = _numbered(word, seen)
+            units[node.path] = f"part{part}.{word}"
+            continue
+        if isinstance(node.op, Add | Concat):
+            part, convs = part + 1, 0
+            unit = f"part{part}.joint"
+        elif isinstance(node.op, Conv2d) or not node.inputs:
+            convs += 1
+            unit = f"part{part}.unit{convs}"
+        else:
+            unit = units[node.inputs[0]]
+        units[node.path] = unit
+        paths[node.path] = _numbered(f"{unit}.{word}", seen)
+    return paths
+
+
+def _numbered(name: str, seen: "Counter[str]") -> str:
+    """Return a name, with its number from the second of its kind on."""
+    seen[name] += 1
+    return name if seen[name] == 1 else f"{name}{seen[name]}"
+
+
+def _word(node: Node) -> str:
+    return _WORDS.get(type(node.op), kind(node.op).lower())

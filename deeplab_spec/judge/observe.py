@@ -8,6 +8,7 @@ from torch import nn
 
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
+from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.module import original
 from deeplab_spec.checks import certificate as documents
@@ -18,14 +19,14 @@ from deeplab_spec.judge import interface, numerics, structure
 from deeplab_spec.judge.explanation import Explained, explained
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.standard import Standard, against
+from deeplab_spec.judge.standard import against
 from deeplab_spec.judge.structure import Reading
 from deeplab_spec.spec.clauses import Level
 
 Builder = Callable[[int], nn.Module]
 """Builds the candidate for an output stride."""
 
-Standards = Callable[[int], Standard]
+Standards = Callable[[int], Lock]
 """Reads the other network for an output stride."""
 
 Progress = Callable[[str, int, int], None]

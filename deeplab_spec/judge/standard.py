@@ -1,6 +1,5 @@
-"""Another network as the standard that a candidate is held against."""
+"""Another network as what a candidate is held against: it is locked first, and a lock is what is compared."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,16 +7,17 @@ import torch
 from torch import nn
 
 from deeplab_spec.align.any_size import for_any_size
-from deeplab_spec.align.names import renamed, specified_paths
+from deeplab_spec.align.differences import differences
+from deeplab_spec.align.lock import Answer, Lock, NearestNetwork, Result, lock
 from deeplab_spec.align.nearest import nearest
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.capture.images import capture_at, own_size
+from deeplab_spec.capture.module import shared_parameters
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import CaptureError
-from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Input, Opaque, Pair
-from deeplab_spec.judge.plan import SMALL_MULTIPLES, SMALL_SIZES, Limits, Plan, telling_sizes
+from deeplab_spec.judge.plan import SMALL_MULTIPLES, SMALL_SIZES, Limits, Plan, tap_of, telling_sizes
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.results import ask
 from deeplab_spec.judge.structure import in_normal_form
@@ -29,57 +29,35 @@ refuse what is no multiple."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standard:
-    """A network that others are held against, at one output stride.
-
-    Attributes:
-        name: What the user named.
-        output_stride: The output stride that it was built with, or that its maps show.
-        classes: Channels of its result.
-        network: Its graph for images of any size, under the specification's paths where it is of the family.
-        image: The size that it was read with.
-        accepted: Small images that it takes.
-        refused: Small images that it refuses.
-    """
-
-    name: str
-    output_stride: int
-    classes: int
-    network: Network
-    image: Pair
-    accepted: tuple[Pair, ...]
-    refused: tuple[Pair, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AgainstPlan(Plan):
-    """A candidate is held against another network.
+    """A candidate is held against another network, as it was locked.
 
     Attributes:
-        standard: The other network.
+        lock: The other network.
     """
 
-    standard: Standard
+    lock: Lock
 
     def expected(self, image: Pair) -> Shaped:
         """Return the other network in normal form at an image's size."""
         return normal_form(shaped(self.network, self.inputs_at(image)))
 
     def _small_images(self) -> tuple[Pair, ...]:
-        return self.standard.accepted
+        accepted = (answer.inputs[0][-2:] for answer in self.lock.answers if answer.results)
+        return tuple((height, width) for height, width in accepted) or (self.lock.image,)
 
     def _telling_images(self) -> tuple[Pair, ...]:
         return telling_sizes(self.network, self.output_stride)
 
 
-def against(request: Request, standard: Standard, limits: Limits) -> AgainstPlan:
+def against(request: Request, lock: Lock, limits: Limits) -> AgainstPlan:
     """Plan a judgement against another network."""
     return AgainstPlan(
         request=request,
-        output_stride=standard.output_stride,
-        network=standard.network,
+        output_stride=lock.output_stride,
+        network=for_any_size(lock.normal),
         limits=limits,
-        standard=standard,
+        lock=lock,
     )
 
 
@@ -99,8 +77,8 @@ def read_whole(module: nn.Module) -> tuple[Capture, Pair]:
     raise refused or CaptureError("it takes no image")
 
 
-def standard_of(module: nn.Module, name: str, output_stride: int | None = None) -> Standard:
-    """Read a network as a standard.
+def locked(module: nn.Module, name: str, output_stride: int | None = None) -> Lock:
+    """Lock a network: everything that others can be held to.
 
     Args:
         module: The network, in evaluation.
@@ -115,18 +93,18 @@ def standard_of(module: nn.Module, name: str, output_stride: int | None = None) 
     for node in found.network:
         if isinstance(node.op, Opaque):
             raise CaptureError(f"it holds an operation that is not known, {node.op.target}, at {node.path}")
-    stride = output_stride or output_stride_of(found)
-    paths = _paths(captured, found, stride, image)
-    fixed = own_size(module)
-    accepted = _accepted(module, captured, (fixed,) if fixed else dict.fromkeys((*SMALL_SIZES, *SMALL_MULTIPLES)))
-    return Standard(
-        name=name,
+    stride, classes = output_stride or output_stride_of(found), classes_of(found)
+    near = nearest(found, stride, classes, image)
+    return lock(
+        found,
+        target=name,
         output_stride=stride,
-        classes=classes_of(found),
-        network=renamed(for_any_size(found), paths),
+        classes=classes,
         image=image,
-        accepted=tuple(size for size, answered in accepted if answered),
-        refused=tuple(size for size, answered in accepted if not answered),
+        alignment=near[0] if near else None,
+        shared=frozenset(shared_parameters(module, captured)),
+        nearest=NearestNetwork(variant=near[1].name, unexplained=len(differences(near[0]))) if near else None,
+        answers=_answers(module, captured),
     )
 
 
@@ -149,15 +127,20 @@ def classes_of(found: Shaped) -> int:
     return found.channels(found.network.outputs[0].path) if found.network.outputs else 0
 
 
-def _paths(captured: Capture, found: Shaped, output_stride: int, image: Pair) -> dict[str, str]:
-    near = nearest(found, output_stride, classes_of(found), image)
-    if near is None:
-        return {node.path: node.path for node in captured.network}
-    return specified_paths(near[0], captured.network)
-
-
-def _accepted(module: nn.Module, captured: Capture, sizes: Iterable[Pair]) -> list[tuple[Pair, bool]]:
+def _answers(module: nn.Module, captured: Capture) -> tuple[Answer, ...]:
+    """Record which small images a network takes, and which it refuses."""
     first = captured.network.inputs[0]
     channels = first.op.channels if isinstance(first.op, Input) else 0
     batch = captured.shapes[first.path][0]
-    return [(size, not ask(module, [torch.zeros(batch, channels, *size)], ()).error) for size in sizes]
+    fixed = own_size(module)
+    taps = [(tap_of(node), captured.shapes[node.path]) for node in captured.network.outputs]
+    answers = []
+    for size in (fixed,) if fixed else dict.fromkeys((*SMALL_SIZES, *SMALL_MULTIPLES)):
+        shape = (batch, channels, *size)
+        results = ask(module, [torch.zeros(shape)], taps).results
+        found = tuple(
+            Result(tap=tap, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
+            for tap, tensor in results.items()
+        )
+        answers.append(Answer(inputs=(shape,), dtype="float32", results=found))
+    return tuple(answers)

@@ -2,20 +2,32 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Final
 
 from torch import nn
 
+from deeplab_spec.align import lock_text
+from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.target import REFERENCE, Target, is_file, load
-from deeplab_spec.errors import CaptureError, TargetError
+from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.standard import Standard, classes_of, output_stride_of, read_whole, standard_of
+from deeplab_spec.judge.standard import classes_of, locked, output_stride_of, read_whole
 from deeplab_spec.judge.structure import in_normal_form
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.variants import VARIANTS
 
+LOCK: Final = ".lock"
+"""Ending of the name of a lock."""
+
 Built = Callable[[int], nn.Module]
-Standards = Callable[[int], Standard]
+Standards = Callable[[int], Lock]
+
+
+def is_lock(name: str) -> bool:
+    """Tell whether what a user named is a lock."""
+    return Path(name).suffix == LOCK
 
 
 def target_of(request: Request) -> Target:
@@ -87,20 +99,25 @@ def standards(request: Request) -> tuple[Request, Standards | None]:
     """
     if request.against is None:
         return request, None
+    if is_lock(request.against):
+        return _with(request, lock_text.load(Path(request.against)))
     target = against_of(request)
     stated = is_file(target.name)
 
-    def read(output_stride: int) -> Standard:
+    def read(output_stride: int) -> Lock:
         module = load(target, output_stride, request.class_count).eval()
         try:
-            return standard_of(module, target.name, None if stated else output_stride)
+            return locked(module, target.name, None if stated else output_stride)
         except CaptureError as error:
             raise TargetError(target.name, f"nothing can be held against it: {error}") from error
 
-    if not stated:
-        return request, read
-    standard = read(request.strides[0])
-    found = replace(
-        request, output_strides=request.output_strides or (standard.output_stride,), classes=standard.classes
-    )
-    return found, lambda _stride: standard
+    return _with(request, read(request.strides[0])) if stated else (request, read)
+
+
+def _with(request: Request, lock: Lock) -> tuple[Request, Standards]:
+    """Return a request at the output stride and with the classes of a lock."""
+    stated = request.output_strides
+    if stated and stated != (lock.output_stride,):
+        rule = f"must be {lock.output_stride}, that of {request.against}"
+        raise SpecError("output_stride", rule, ", ".join(map(str, stated)))
+    return replace(request, output_strides=(lock.output_stride,), classes=lock.classes), lambda _stride: lock

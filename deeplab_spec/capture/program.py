@@ -30,9 +30,15 @@ _WHOLE_ALIAS = frozenset(
 )
 """Operators that may give back the very tensor they got."""
 
-_NO_VALUE = frozenset(
-    {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size", "sym_size"}
+_CHECKS = frozenset(
+    {
+        *("_assert_tensor_metadata", "_assert_scalar", "_assert_async"),
+        *("sym_constrain_range", "sym_constrain_range_for_size"),
+    }
 )
+"""Operators that an exporter writes into a graph to check what it assumed."""
+
+_NO_VALUE = _CHECKS | {"sym_size"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +200,11 @@ class ProgramReader:
     def _unique(self, path: str) -> str:
         self.taken[path] += 1
         return path if self.taken[path] == 1 else f"{path}#{self.taken[path]}"
+
+
+def checks_only(node: fx.Node) -> bool:
+    """Tell whether a call computes nothing, and only checks what an exporter assumed."""
+    return node.op == "call_function" and operator_name(node) in _CHECKS
 
 
 def _place(node: fx.Node) -> Source | None:

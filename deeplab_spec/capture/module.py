@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.program import PartialAliasError, ProgramReader
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import CaptureError
+
+_LINE: Final = 300
 
 
 def original(module: nn.Module) -> nn.Module:
@@ -68,7 +71,7 @@ def export(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
         with torch.no_grad():
             return torch.export.export(original(module).eval(), tuple(inputs), strict=False)
     except Exception as error:
-        raise CaptureError(f"torch.export refused the module: {_first_line(error)}") from error
+        raise CaptureError(f"torch.export refused the module: {first_line(error)}") from error
 
 
 def read_program(program: ExportedProgram) -> Capture:
@@ -83,10 +86,12 @@ def read_program(program: ExportedProgram) -> Capture:
         try:
             program = program.run_decompositions({})
         except Exception as error:
-            raise CaptureError(f"in-place operations on views cannot be resolved: {_first_line(error)}") from error
+            raise CaptureError(f"in-place operations on views cannot be resolved: {first_line(error)}") from error
         return ProgramReader(program).read()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Word a framework's error in one line that a terminal can hold."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+    text = f"{type(error).__name__}: {lines[0] if lines else ''}"
+    return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."

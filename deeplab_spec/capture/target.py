@@ -7,24 +7,15 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from torch import nn
 
-from deeplab_spec.capture.files import open_file
+from deeplab_spec.capture.files import is_file, open_file
 from deeplab_spec.errors import TargetError
 from deeplab_spec.reference.network import build as build_reference
 from deeplab_spec.spec.choices import ChoiceValue
 
 REFERENCE = "reference"
-
-FILES: Final = (".pt2", ".onnx")
-"""Endings of the names of files that hold a network."""
-
-
-def is_file(name: str) -> bool:
-    """Tell whether a target is a file."""
-    return Path(name).suffix.lower() in FILES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from torch import nn
 from deeplab_spec.align import lock_text
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.target import REFERENCE, Target, is_file, load
+from deeplab_spec.capture.files import is_file
+from deeplab_spec.capture.target import REFERENCE, Target, load
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.standard import classes_of, locked, output_stride_of, read_whole

@@ -41,7 +41,7 @@ class Aspp(nn.Module):
         self.refinement = SeparableUnit(table.refinement) if table.refinement else None
         self.dropout = nn.Dropout(table.dropout) if table.dropout else None
 
-    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values = UNSEEN) -> Float[Tensor, "n c_out h w"]:
+    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values | None = None) -> Float[Tensor, "n c_out h w"]:
         """Apply the pyramid.
 
         Args:
@@ -52,6 +52,7 @@ class Aspp(nn.Module):
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or a
                 kernel does not fit into them.
         """
+        values = values or UNSEEN
         require_map(x, self.rows.channels_in, "aspp")
         branches = [self.conv1x1(x, values)]
         branches += [self.get_submodule(last_name(row.path))(x, values) for row in self.rows.atrous]

@@ -62,7 +62,7 @@ class Backbone(BackboneModule):
         self._layers = tuple(path.removeprefix("backbone.") for path in paths)
 
     def forward(
-        self, image: Float[Tensor, "n c h w"], values: Values = UNSEEN
+        self, image: Float[Tensor, "n c h w"], values: Values | None = None
     ) -> tuple[Float[Tensor, "n c_out h2 w2"], Float[Tensor, "n c_low h3 w3"]]:
         """Extract features.
 
@@ -76,6 +76,7 @@ class Backbone(BackboneModule):
         Raises:
             ShapeError: If ``image`` is not a batch of images with ``channels_in`` channels.
         """
+        values = values or UNSEEN
         require_map(image, self.rows.channels_in, "backbone")
         tapped = Values(self.rows.low_level, outer=values)
         x = image

@@ -43,7 +43,7 @@ class Block(nn.Module):
         """The separable units, in order."""
         return (module for module in self.children() if isinstance(module, SeparableUnit))
 
-    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values = UNSEEN) -> Float[Tensor, "n c_out h2 w2"]:
+    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values | None = None) -> Float[Tensor, "n c_out h2 w2"]:
         """Apply the block.
 
         Args:
@@ -54,6 +54,7 @@ class Block(nn.Module):
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or a
                 kernel does not fit into them.
         """
+        values = values or UNSEEN
         require_map(x, self.row.channels_in, self.row.path)
         if self.norm is not None:
             x = values.see(f"{self.row.path}.norm", self.norm(x))

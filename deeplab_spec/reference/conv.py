@@ -44,7 +44,7 @@ class ConvUnit(nn.Module):
         self.activation = nn.ReLU() if row.activation else None
         draw(self.conv, row.init)
 
-    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values = UNSEEN) -> Float[Tensor, "n c_out h2 w2"]:
+    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values | None = None) -> Float[Tensor, "n c_out h2 w2"]:
         """Apply the layer.
 
         Args:
@@ -55,6 +55,7 @@ class ConvUnit(nn.Module):
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or the
                 kernel does not fit into them.
         """
+        values = values or UNSEEN
         require_map(x, self.row.channels_in, self.row.path)
         x = self._pad(x)
         x = values.see(f"{self.row.path}.conv", self.conv(x))

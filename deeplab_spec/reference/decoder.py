@@ -47,7 +47,7 @@ class Decoder(nn.Module):
         self,
         x: Float[Tensor, "n c h w"],
         low_level: Float[Tensor, "n c_low h2 w2"] | None = None,
-        values: Values = UNSEEN,
+        values: Values | None = None,
     ) -> Float[Tensor, "n c_out h3 w3"]:
         """Apply the decoder.
 
@@ -60,6 +60,7 @@ class Decoder(nn.Module):
             ShapeError: If an input is not a batch of maps with the channels of the rows, or
                 the two are not equally many.
         """
+        values = values or UNSEEN
         require_map(x, channels_in(self.rows), "decoder")
         if self.low_level is not None:
             x = self._join(self.low_level, x, low_level, values)

@@ -52,7 +52,7 @@ class DeepLabV3Plus(nn.Module):
         self.output_resize = output_resize
         self.size_multiple = size_multiple
 
-    def forward(self, image: Float[Tensor, "n c h w"], values: Values = UNSEEN) -> Float[Tensor, "n classes h w"]:
+    def forward(self, image: Float[Tensor, "n c h w"], values: Values | None = None) -> Float[Tensor, "n classes h w"]:
         """Return the logits of every pixel.
 
         Args:
@@ -63,6 +63,7 @@ class DeepLabV3Plus(nn.Module):
             ShapeError: If ``image`` is not a batch of images with the channels that the
                 backbone reads, or its size is not legal.
         """
+        values = values or UNSEEN
         features, low_level = self._extract(image, values)
         x = values.see("aspp", self.aspp(features, values))
         x = values.see("decoder", self.decoder(x, low_level, values))

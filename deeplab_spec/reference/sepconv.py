@@ -33,7 +33,7 @@ class SeparableUnit(nn.Module):
         self.depthwise = ConvUnit(row.depthwise)
         self.pointwise = ConvUnit(row.pointwise)
 
-    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values = UNSEEN) -> Float[Tensor, "n c_out h2 w2"]:
+    def forward(self, x: Float[Tensor, "n c_in h w"], values: Values | None = None) -> Float[Tensor, "n c_out h2 w2"]:
         """Apply the layer.
 
         Args:
@@ -44,6 +44,7 @@ class SeparableUnit(nn.Module):
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or the
                 kernel does not fit into them.
         """
+        values = values or UNSEEN
         require_map(x, self.row.depthwise.channels_in, self.row.path)
         if self.activation is not None:
             x = values.see(f"{self.row.path}.activation", self.activation(x))

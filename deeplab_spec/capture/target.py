@@ -13,7 +13,8 @@ from torch import nn
 from deeplab_spec.capture.files import is_file, open_file
 from deeplab_spec.errors import TargetError
 from deeplab_spec.reference.network import build as build_reference
-from deeplab_spec.spec.choices import ChoiceValue
+from deeplab_spec.spec.choices import ChoiceValue, read_overrides
+from deeplab_spec.spec.variants import VARIANTS
 
 REFERENCE = "reference"
 
@@ -33,6 +34,18 @@ class Target:
     arguments: Mapping[str, str] = field(default_factory=dict)
     part: str | None = None
     choices: Mapping[str, ChoiceValue] = field(default_factory=dict)
+
+
+def named(name: str, arguments: Mapping[str, str]) -> Target:
+    """Return what a user named: arguments of a reference decide its choices.
+
+    Raises:
+        SpecError: If a choice of a reference cannot be decided so.
+    """
+    if name.partition(":")[0] != REFERENCE:
+        return Target(name=name, arguments=arguments)
+    choices = read_overrides(f"{choice}={value}" for choice, value in arguments.items())
+    return Target(name=name if ":" in name else f"{REFERENCE}:{VARIANTS[0].name}", choices=choices)
 
 
 def load(target: Target, output_stride: int, classes: int) -> nn.Module:

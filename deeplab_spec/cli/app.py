@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deeplab_spec.cli.apart import run_apart, runs_apart
 from deeplab_spec.cli.bench import bench_command
 from deeplab_spec.cli.certify import certify
 from deeplab_spec.cli.clauses import clauses
@@ -14,6 +15,7 @@ from deeplab_spec.cli.compare import compare
 from deeplab_spec.cli.count import count
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.gate import gate
+from deeplab_spec.cli.lock import lock
 from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
 from deeplab_spec.errors import DeepLabSpecError, SpecError
@@ -35,6 +37,7 @@ app.command("bench")(bench_command)
 app.command()(profile)
 app.command()(compare)
 app.command()(gate)
+app.command()(lock)
 
 
 def _print_version(wanted: bool) -> None:
@@ -64,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Instead of those of the process.
     """
+    given = sys.argv[1:] if arguments is None else arguments
+    if runs_apart(given):
+        sys.exit(run_apart(PROGRAM, given))
     try:
         app(arguments, prog_name=PROGRAM)
     except DeepLabSpecError as error:

@@ -1,6 +1,6 @@
 """Another network as what a candidate is held against: it is locked first, and a lock is what is compared."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -16,7 +16,7 @@ from deeplab_spec.capture.images import capture_at, own_size
 from deeplab_spec.capture.module import shared_parameters
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import CaptureError
-from deeplab_spec.graph.ops import Input, Opaque, Pair
+from deeplab_spec.graph.ops import Input, Opaque, Output, Pair
 from deeplab_spec.judge.plan import SMALL_MULTIPLES, SMALL_SIZES, Limits, Plan, tap_of, telling_sizes
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.results import ask
@@ -71,10 +71,20 @@ def read_whole(module: nn.Module) -> tuple[Capture, Pair]:
     refused: CaptureError | None = None
     for image in (size,) if size else READING:
         try:
-            return capture_at(module, image), image
+            return _with_logits(capture_at(module, image)), image
         except CaptureError as error:
             refused = refused or error
     raise refused or CaptureError("it takes no image")
+
+
+def _with_logits(captured: Capture) -> Capture:
+    """Call the only result of a network what the specification calls it."""
+    if len(captured.network.outputs) != 1:
+        return captured
+    nodes = (
+        replace(node, op=Output(name="logits")) if isinstance(node.op, Output) else node for node in captured.network
+    )
+    return replace(captured, network=captured.network.with_nodes(nodes))
 
 
 def locked(module: nn.Module, name: str, output_stride: int | None = None) -> Lock:

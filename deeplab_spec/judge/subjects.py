@@ -11,13 +11,11 @@ from deeplab_spec.align import lock_text
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.files import is_file
-from deeplab_spec.capture.target import REFERENCE, Target, load
+from deeplab_spec.capture.target import REFERENCE, Target, load, named
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.standard import classes_of, locked, output_stride_of, read_whole
 from deeplab_spec.judge.structure import in_normal_form
-from deeplab_spec.spec.choices import read_overrides
-from deeplab_spec.spec.variants import VARIANTS
 
 LOCK: Final = ".lock"
 """Ending of the name of a lock."""
@@ -43,15 +41,6 @@ def target_of(request: Request) -> Target:
         part=request.part,
         choices=request.target_choices if reference else {},
     )
-
-
-def against_of(request: Request) -> Target:
-    """Return what a request holds its target against, where that is no published network."""
-    name = request.against or ""
-    if name.partition(":")[0] != REFERENCE:
-        return Target(name=name, arguments=request.against_arguments)
-    choices = read_overrides(f"{choice}={value}" for choice, value in request.against_arguments.items())
-    return Target(name=name if ":" in name else f"{REFERENCE}:{VARIANTS[0].name}", choices=choices)
 
 
 def settled(request: Request, module: nn.Module) -> Request:
@@ -102,7 +91,7 @@ def standards(request: Request) -> tuple[Request, Standards | None]:
         return request, None
     if is_lock(request.against):
         return _with(request, lock_text.load(Path(request.against)))
-    target = against_of(request)
+    target = named(request.against, request.against_arguments)
     stated = is_file(target.name)
 
     def read(output_stride: int) -> Lock:

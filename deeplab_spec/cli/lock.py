@@ -1,0 +1,68 @@
+"""``deeplab-spec lock``: writes down what a network is, so that it can be held to it later."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeplab_spec.cli import output
+from deeplab_spec.cli.options import ArgumentOption, SchemaOption, read_arguments
+
+_ENDING = ".lock"
+
+
+def lock(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="What builds the network: MODULE:CALLABLE, reference:VARIANT, or a file (.pt2, .onnx).",
+            show_default=False,
+        ),
+    ] = "",
+    *,
+    file: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE.lock", help="The lock that is written.")
+    ] = None,
+    output_stride: Annotated[
+        int | None,
+        typer.Option("--output-stride", metavar="N", help="Build it for this output stride. [16; of a file: its own]"),
+    ] = None,
+    classes: Annotated[
+        int | None, typer.Option("--classes", metavar="N", help="Channels of the logits. [21; of a file: its own]")
+    ] = None,
+    arg: ArgumentOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was locked as JSON.")] = False,
+    json_schema: SchemaOption = False,
+) -> None:
+    """Write down what a network is: normal form, counts and choices, for certify --against FILE.lock.
+
+    Exit status: 0 written, 3 it cannot be built or read.
+    """
+    from deeplab_spec.render.documents import to_json, to_schema
+    from deeplab_spec.render.lock_documents import LockDocument, lock_document
+
+    if json_schema:
+        output.report(to_schema(LockDocument))
+        return
+    if not target:
+        raise typer.BadParameter("say what to lock", param_hint="TARGET")
+    if file is None or file.suffix != _ENDING:
+        raise typer.BadParameter(f"say where the lock goes: a file whose name ends in {_ENDING}", param_hint="--output")
+    from deeplab_spec.align import lock_text
+    from deeplab_spec.capture.target import named
+    from deeplab_spec.render.files import write_whole
+    from deeplab_spec.services.lock import LockRequest, lock_target
+
+    request = LockRequest(target=named(target, read_arguments(arg)), output_stride=output_stride, classes=classes)
+    with output.progress() as told:
+        locked = lock_target(request, told)
+    write_whole(file, lock_text.text(locked))
+    document = lock_document(locked)
+    if as_json:
+        output.report(to_json(document))
+    near = f"nearest {document.nearest.variant}" if document.nearest else "of no published family"
+    output.summary(
+        f"{file}: {target} at output stride {document.output_stride}, {document.nodes} operations, "
+        f"{document.parameters:,} parameters, {document.macs:,} multiply-adds, {near}"
+    )

@@ -1,0 +1,81 @@
+"""The JSON document of ``lock``: what was locked, without its nodes, which are in the file."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deeplab_spec.align.lock import Lock
+from deeplab_spec.spec.choices import plain
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LockedBlock(_Model):
+    """What one block costs."""
+
+    path: str
+    parameters: int
+    macs: int
+    output: tuple[int, ...] = Field(description="Channels, height and width at the locked image.")
+
+
+class LockedNearest(_Model):
+    """The published network that it is nearest to."""
+
+    variant: str
+    choices: dict[str, Any]
+    unexplained: int = Field(description="Differences that the choices leave.")
+
+
+class LockDocument(_Model):
+    """What was locked."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    target: str
+    output_stride: int
+    classes: int
+    image: tuple[int, int] = Field(description="Height and width of the image that it was read at.")
+    parameters: int
+    macs: int = Field(description="Multiply-adds of the convolutions, for one image.")
+    nodes: int
+    nearest: LockedNearest | None
+    accepted: tuple[tuple[int, int], ...] = Field(description="Small images that it takes.")
+    refused: tuple[tuple[int, int], ...] = Field(description="Small images that it refuses.")
+    blocks: tuple[LockedBlock, ...]
+
+
+def lock_document(lock: Lock) -> LockDocument:
+    """Return the document of a lock."""
+    near = lock.nearest
+    return LockDocument(
+        target=lock.target,
+        output_stride=lock.output_stride,
+        classes=lock.classes,
+        image=lock.image,
+        parameters=lock.parameters,
+        macs=lock.multiply_adds,
+        nodes=len(lock.normal.network),
+        nearest=None
+        if near is None
+        else LockedNearest(
+            variant=near.variant,
+            choices={name: plain(value) for name, value in near.choices.items()},
+            unexplained=near.unexplained,
+        ),
+        accepted=tuple(_size(answer.inputs[0]) for answer in lock.answers if answer.results),
+        refused=tuple(_size(answer.inputs[0]) for answer in lock.answers if not answer.results),
+        blocks=tuple(
+            LockedBlock(
+                path=block.path, parameters=block.parameters, macs=block.multiply_adds, output=tuple(block.output)
+            )
+            for block in lock.blocks
+        ),
+    )
+
+
+def _size(shape: tuple[int, ...]) -> tuple[int, int]:
+    return shape[-2], shape[-1]

@@ -1,0 +1,53 @@
+"""Locks a network: reads it, finds what it is nearest to, and writes down everything that others can be held to."""
+
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deeplab_spec.align.lock import Lock
+from deeplab_spec.capture.files import is_file
+from deeplab_spec.capture.target import Target, load
+from deeplab_spec.errors import CaptureError, TargetError
+from deeplab_spec.judge.standard import locked
+from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
+
+Progress = Callable[[str, int, int], None]
+
+_STAGES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockRequest:
+    """What is locked.
+
+    Attributes:
+        target: What builds it.
+        output_stride: What it is built with; None for the default, or what a file says of itself.
+        classes: Channels of its logits; None as above.
+    """
+
+    target: Target
+    output_stride: int | None = None
+    classes: int | None = None
+
+
+def lock_target(request: LockRequest, progress: Progress = lambda _stage, _done, _total: None) -> Lock:
+    """Lock a network.
+
+    Raises:
+        TargetError: If it cannot be imported, built or read, or holds operations that are not known.
+    """
+    target = request.target
+    stated = is_file(target.name)
+    output_stride = request.output_stride or (None if stated else DEFAULT_OUTPUT_STRIDE)
+    progress("building", 0, _STAGES)
+    with contextlib.redirect_stdout(sys.stderr):
+        module = load(target, output_stride or DEFAULT_OUTPUT_STRIDE, request.classes or DEFAULT_CLASSES).eval()
+        progress("reading the graph", 1, _STAGES)
+        try:
+            found = locked(module, target.name, output_stride)
+        except CaptureError as error:
+            raise TargetError(target.name, f"cannot be locked: {error}") from error
+    progress("done", _STAGES, _STAGES)
+    return found

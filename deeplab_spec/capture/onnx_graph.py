@@ -12,8 +12,9 @@ import torch
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, numpy_helper
 from torch import Tensor
 
+from deeplab_spec.capture.onnx_call import Translation
 from deeplab_spec.capture.onnx_model import label, opset_of, printable
-from deeplab_spec.capture.onnx_operators import Translation, opaque, translate
+from deeplab_spec.capture.onnx_operators import opaque, translate
 from deeplab_spec.capture.onnx_values import Array, Values, compute
 from deeplab_spec.capture.record import Capture, Step
 from deeplab_spec.capture.target import one_line

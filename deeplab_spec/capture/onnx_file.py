@@ -147,7 +147,7 @@ class OnnxFile(Artefact):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4
         model = with_weights(self.model, self.tensors).SerializeToString()
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
     def _apply(self, fn: "Callable[[Tensor], Tensor]", recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - the framework's signature
         self._session, self._loaded = None, []

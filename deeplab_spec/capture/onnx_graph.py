@@ -12,10 +12,12 @@ import torch
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, numpy_helper
 from torch import Tensor
 
-from deeplab_spec.capture.onnx_model import opset_of, printable
-from deeplab_spec.capture.onnx_operators import Translation, opaque, translate
+from deeplab_spec.capture.onnx_call import Translation
+from deeplab_spec.capture.onnx_model import label, opset_of, printable
+from deeplab_spec.capture.onnx_operators import opaque, translate
 from deeplab_spec.capture.onnx_values import Array, Values, compute
 from deeplab_spec.capture.record import Capture, Step
+from deeplab_spec.capture.target import one_line
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute import interpreter
 from deeplab_spec.graph.network import Network, Node, Source
@@ -157,7 +159,10 @@ class GraphReader:
         return Capture(network=network, shapes=self.shapes, parameters=self.parameters, steps=self.steps, constants={})
 
     def _node(self, node: NodeProto, name: str) -> None:
-        translation = translate(node, self.values)
+        try:
+            translation = translate(node, self.values)
+        except Exception as error:
+            raise CaptureError(f"{label(node)}: its attributes do not fit it: {printable(one_line(error))}") from error
         if translation and translation.op is not None:
             self._record(node, self._unique(name), translation.op, translation)
         elif translation:

@@ -6,15 +6,16 @@ becomes an ``Opaque`` with its attributes: nothing is dropped.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto
 
 from deeplab_spec.analysis.sizes import explicit_padding, side_rules
+from deeplab_spec.capture.onnx_call import PIXEL, Call, Translation, attributes_of, decimal
 from deeplab_spec.capture.onnx_model import printable
-from deeplab_spec.capture.onnx_values import Array, Values
+from deeplab_spec.capture.onnx_resize import broadcast, resize
+from deeplab_spec.capture.onnx_values import Values
 from deeplab_spec.graph.ops import (
     NO_MARGINS,
     Activation,
@@ -26,77 +27,12 @@ from deeplab_spec.graph.ops import (
     Dropout,
     GlobalAveragePool,
     Margins,
-    Op,
     Opaque,
     Pad,
     Pair,
     Pool,
     PoolKind,
-    Resize,
-    ResizeMode,
 )
-
-_PIXEL: Final = (1, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One node of an ONNX graph whose first value is a batch of maps.
-
-    Attributes:
-        node: The node.
-        values: What is known of what it reads.
-        attributes: Its attributes by name, text decoded.
-    """
-
-    node: NodeProto
-    values: Values
-    attributes: dict[str, Any]
-
-    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - an operator's attribute
-        """Return an attribute."""
-        return self.attributes.get(name, default)
-
-    def pair(self, name: str) -> Pair:
-        """Return an attribute of two sides; 1 on both where it is not stated."""
-        vertical, horizontal = self.get(name) or _PIXEL
-        return (vertical, horizontal)
-
-    def name(self, position: int) -> str:
-        """Return the name of what is read at a position; empty if nothing is."""
-        return self.node.input[position] if position < len(self.node.input) else ""
-
-    def constant(self, position: int) -> Array | None:
-        """Return what is read at a position, if that is known."""
-        return self.values.arrays.get(self.name(position))
-
-    def open(self, position: int) -> bool:
-        """Say whether something is read at a position that is not known."""
-        return bool(self.name(position)) and self.constant(position) is None
-
-    def shape(self, position: int = 0) -> tuple[int, ...]:
-        """Return the shape of what is read at a position."""
-        return self.values.shape(self.name(position)) or ()
-
-    @property
-    def result(self) -> tuple[int, ...]:
-        """The shape of the first value."""
-        return self.values.shape(self.node.output[0]) or ()
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """What a node means.
-
-    Attributes:
-        op: The record; None if the node gives back what it reads.
-        inputs: Names of the values that it reads.
-        roles: Names of its own tensors, by role.
-    """
-
-    op: Op | None
-    inputs: tuple[str, ...]
-    roles: tuple[tuple[str, str], ...] = ()
 
 
 def translate(node: NodeProto, values: Values) -> Translation | None:
@@ -117,26 +53,6 @@ def opaque(node: NodeProto, values: Values) -> Opaque:
             array = values.arrays[name]
             parts.append(f"input {position}={array.tolist() if array.size <= 8 else array.shape}")  # noqa: PLR2004 - as many as fit a line
     return Opaque(target=f"onnx.{node.op_type}", detail=printable(", ".join(parts)))
-
-
-def attributes_of(node: NodeProto) -> dict[str, Any]:
-    """Return a node's attributes by name."""
-    found: dict[str, Any] = {}
-    for attribute in node.attribute:
-        value = helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode(errors="replace")
-        found[attribute.name] = f"{tuple(value.dims)}" if isinstance(value, TensorProto) else value
-    return found
-
-
-def decimal(value: float) -> float:
-    """Return the shortest number that is the same in float32, in which attributes are kept.
-
-    >>> decimal(9.999999747378752e-06)
-    1e-05
-    """
-    return float(str(np.float32(value)))
 
 
 def _margins(call: Call, kernel: Pair, stride: Pair, rate: Pair) -> Margins:
@@ -250,9 +166,9 @@ def _mean(call: Call) -> Translation | None:
 def _pool(kind: PoolKind) -> Callable[[Call], Translation | None]:
     def rule(call: Call) -> Translation | None:
         kernel, stride = call.pair("kernel_shape"), call.pair("strides")
-        padding = _margins(call, kernel, stride, _PIXEL)
+        padding = _margins(call, kernel, stride, PIXEL)
         top, bottom, left, right = padding
-        if call.pair("dilations") != _PIXEL or (top, left) != (bottom, right):
+        if call.pair("dilations") != PIXEL or (top, left) != (bottom, right):
             return None
         if kind is PoolKind.AVERAGE and kernel == call.shape()[2:] and padding == NO_MARGINS:
             return _global_pool(call)
@@ -269,60 +185,6 @@ def _pool(kind: PoolKind) -> Callable[[Call], Translation | None]:
         return Translation(op, (call.name(0),)) if fits else None
 
     return rule
-
-
-def _resize(call: Call) -> Translation | None:
-    """Translate a resize whose rule a record stands for; any resize of a single pixel is a broadcast."""
-    before, after = call.shape(), call.result
-    if before[:2] != after[:2] or call.get("coordinate_transformation_mode") == "tf_crop_and_resize":
-        return None
-    size = (after[2], after[3])
-    if before[2:] == _PIXEL:
-        op: Resize | None = Resize(mode=ResizeMode.NEAREST, align_corners=False, size=size)
-    else:
-        op = _grid(call, size)
-    return Translation(op, (call.name(0),)) if op else None
-
-
-def _grid(call: Call, size: Pair) -> Resize | None:
-    modern = call.node.op_type == "Resize" and call.values.opset > 10  # noqa: PLR2004 - before it, there was one rule
-    mode, sides = call.get("mode", "nearest"), call.get("coordinate_transformation_mode", "half_pixel")
-    if not modern:
-        sides = "asymmetric"
-    if call.get("antialias") or not _exact(call, size, 2 if modern else 1):
-        return None
-    if mode == "nearest":
-        rounding = call.get("nearest_mode", "round_prefer_floor") if modern else "floor"
-        kept = size == call.shape()[2:]
-        floor = kept or (sides, rounding) == ("asymmetric", "floor")
-        return Resize(mode=ResizeMode.NEAREST, align_corners=False, size=size) if floor else None
-    kind = {"linear": ResizeMode.BILINEAR, "cubic": ResizeMode.BICUBIC}.get(mode)
-    if mode == "cubic" and (decimal(call.get("cubic_coeff_a", -0.75)) != -0.75 or call.get("exclude_outside")):  # noqa: PLR2004 - the framework's constant
-        return None
-    centred = sides == "half_pixel" or (sides == "pytorch_half_pixel" and 1 not in size)
-    if kind is None or not (centred or sides == "align_corners"):
-        return None
-    return Resize(mode=kind, align_corners=not centred, size=size)
-
-
-def _exact(call: Call, size: Pair, scales: int) -> bool:
-    """Say whether the distance of samples is the ratio of the sides, also where scales are stated."""
-    found = call.constant(scales)
-    stated = call.get("scales", ()) if found is None else np.ravel(found).tolist()
-    axes = [axis % 4 for axis in call.get("axes") or range(4)]
-    sides = zip(call.shape()[2:], size, (2, 3), strict=True)
-    if call.get("keep_aspect_ratio_policy", "stretch") != "stretch" or axes not in ([0, 1, 2, 3], [2, 3]):
-        return False
-    return not stated or all(
-        math.isclose(side * stated[axes.index(axis)], result, rel_tol=1e-6) for side, result, axis in sides
-    )
-
-
-def _broadcast(call: Call) -> Translation | None:
-    before, after = call.shape(), call.result
-    if before == after:
-        return Translation(None, (call.name(0),))
-    return _resize(call) if before[2:] == _PIXEL else None
 
 
 def _pad(call: Call) -> Translation | None:
@@ -376,10 +238,10 @@ _TABLE: Final[dict[str, Callable[[Call], Translation | None]]] = {
     "ReduceMean": _mean,
     "AveragePool": _pool(PoolKind.AVERAGE),
     "MaxPool": _pool(PoolKind.MAX),
-    "Resize": _resize,
-    "Upsample": _resize,
-    "Expand": _broadcast,
-    "Tile": _broadcast,
+    "Resize": resize,
+    "Upsample": resize,
+    "Expand": broadcast,
+    "Tile": broadcast,
     "Pad": _pad,
     "Dropout": _dropout,
     "Identity": lambda call: Translation(None, (call.name(0),)),

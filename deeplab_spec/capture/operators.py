@@ -243,12 +243,15 @@ def _resize(mode: ResizeMode) -> Callable[[Call], Translation]:
     return rule
 
 
+_PADDINGS: Final = {"reflection_pad2d": "reflect", "replication_pad2d": "replicate"}
+
+
 def _pad(call: Call) -> Translation | None:
-    sides = [*call["pad"], 0, 0, 0, 0]
+    sides = [*(call["pad"] if "pad" in call.arguments else call["padding"]), 0, 0, 0, 0]
     left, right, top, bottom = sides[:4]
     if any(sides[4:8]):
         return None
-    mode = call.arguments.get("mode", "constant")
+    mode = _PADDINGS.get(operator_name(call.node), call.arguments.get("mode", "constant"))
     value = float(call.arguments.get("value") or 0)
     return Translation(Pad(margins=(top, bottom, left, right), mode=mode, value=value), (call["self"],))
 
@@ -282,11 +285,14 @@ _TABLE: Final[dict[str, Callable[[Call], Translation | None]]] = {
     "mean": _mean,
     "avg_pool2d": _pool(PoolKind.AVERAGE),
     "max_pool2d": _pool(PoolKind.MAX),
+    "max_pool2d_with_indices": _pool(PoolKind.MAX),
     "upsample_nearest2d": _resize(ResizeMode.NEAREST),
     "upsample_bilinear2d": _resize(ResizeMode.BILINEAR),
     "upsample_bicubic2d": _resize(ResizeMode.BICUBIC),
     "pad": _pad,
     "constant_pad_nd": _pad,
+    "reflection_pad2d": _pad,
+    "replication_pad2d": _pad,
     "dropout": _dropout,
     "feature_dropout": _dropout,
 }

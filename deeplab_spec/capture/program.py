@@ -30,6 +30,9 @@ _WHOLE_ALIAS = frozenset(
 )
 """Operators that may give back the very tensor they got."""
 
+_FIRST_OF_MANY = frozenset({"_native_batch_norm_legit_no_training", "max_pool2d_with_indices"})
+"""Operators that return what is asked for first, and more that only training needs."""
+
 _CHECKS = frozenset(
     {
         *("_assert_tensor_metadata", "_assert_scalar", "_assert_async"),
@@ -67,8 +70,8 @@ class ProgramCall:
         if self.in_place:
             arguments[0] = arguments[0].clone()
         function: Callable[..., Any] = self.node.target  # type: ignore[assignment]  # a call_function node
-        result: Tensor = function(*arguments, **fx.map_arg(self.node.kwargs, value))
-        return result
+        result: Any = function(*arguments, **fx.map_arg(self.node.kwargs, value))
+        return result[0] if _first_alone(self.node) else result  # type: ignore[no-any-return]  # what the operator gives
 
 
 class PartialAliasError(Exception):
@@ -128,6 +131,8 @@ class ProgramReader:
 
     def _call(self, node: fx.Node) -> None:
         name = operator_name(node)
+        if name == "getitem" and not node.users and _first_alone(node.all_input_nodes[0]):
+            return
         tensors = [argument for argument in node.all_input_nodes if argument in self.current]
         in_place = _overwrites(node)
         first = tensors[0] if tensors else None
@@ -135,7 +140,7 @@ class ProgramReader:
             self.current[node] = self.current[first]
             self.storage[node] = self.storage[first] if name in _WHOLE_ALIAS else node
             return
-        translation = translate(node)
+        translation = translate(node) if name not in _FIRST_OF_MANY or _first_alone(node) else None
         op: Op = opaque(node)
         inputs: tuple[fx.Node, ...] = tuple(tensors)
         if translation and all(argument in self.current for argument in translation.inputs):
@@ -207,6 +212,13 @@ def checks_only(node: fx.Node) -> bool:
     return node.op == "call_function" and operator_name(node) in _CHECKS
 
 
+def _first_alone(node: fx.Node) -> bool:
+    """Tell whether only the first of an operator's results is used."""
+    if operator_name(node) not in _FIRST_OF_MANY:
+        return False
+    return all(operator_name(user) == "getitem" and (user.args[1] == 0 or not user.users) for user in node.users)
+
+
 def _place(node: fx.Node) -> Source | None:
     stack = tuple((node.meta.get("nn_module_stack") or {}).values())
     if not stack:
@@ -231,7 +243,7 @@ def _is_view(node: fx.Node) -> bool:
 
 def _keeps_value(node: fx.Node, first: fx.Node, name: str) -> bool:
     if name == "getitem":
-        return operator_name(first) == "_native_batch_norm_legit_no_training" and node.args[1:] == (0,)
+        return _first_alone(first) and node.args[1:] == (0,)
     if name not in _SAME_VALUE:
         return False
     return bool(node.meta["val"].dtype == first.meta["val"].dtype)

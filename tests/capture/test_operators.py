@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplab_spec.capture.module import capture, state_of
+from deeplab_spec.capture.module import capture, export, read_program, state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import (
     Activation,
@@ -157,6 +157,47 @@ def test_what_is_unknown_is_kept_and_can_be_run(way: str) -> None:
     assert any(isinstance(node.op, Opaque) for node in captured.network)
     values = run(captured.network, by_role(captured, state), {"input": image}, opaque=unknown)
     assert_same(values["output"], module(image), way)
+
+
+DECOMPOSED = ("conv", "padding same", "F.pad and conv", "batch norm", "max pool", "clamp to six", "adaptive pool")
+
+
+@pytest.mark.parametrize("way", DECOMPOSED)
+def test_what_the_exporter_decomposed_is_read(way: str) -> None:
+    """The operators of the core set, with results that only training needs, mean the same."""
+    function, layers, expected = WAYS[way]
+    module = make_whole(Wrapped(function, **layers), 0)
+    image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
+    captured = read_program(export(module, [image]).run_decompositions())
+
+    assert [node.op for node in captured.network if not isinstance(node.op, Input | Output)] == expected
+    values = run(captured.network, by_role(captured, state_of(module)), {"input": image})
+    with torch.no_grad():
+        assert_same(values["output"], module(image), way)
+    node = next(node for node in captured.network if node.op in expected)
+    assert_same(captured.step(node.path, [image], state_of(module)), values[node.path], "its own call")
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+def test_a_padding_under_its_own_name_is_read(mode: str) -> None:
+    """The exporter names some modes of padding as operators of their own."""
+    program = export(Wrapped(lambda _, x: functional.pad(x, (1, 2, 3, 0), mode=mode)), [torch.ones(1, CHANNELS, 4, 5)])
+    captured = read_program(program.run_decompositions({}))
+
+    assert [node.op for node in captured.network][1:-1] == [Pad(margins=(3, 0, 1, 2), mode=mode)]
+
+
+def test_a_pooling_whose_places_are_used_is_kept_as_it_is() -> None:
+    """It gives two values, which no record does."""
+    module = Wrapped(lambda _, x: functional.max_pool2d(x, 2, return_indices=True)[1].double())
+    image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
+    captured = capture(module, [image])
+
+    assert not any(isinstance(node.op, Pool) for node in captured.network)
+    values = run(
+        captured.network, {}, {"input": image}, opaque=lambda node, inputs: captured.step(node.path, inputs, {})
+    )
+    assert_same(values["output"], module(image), "places")
 
 
 def test_every_call_can_be_repeated_without_changing_its_inputs() -> None:

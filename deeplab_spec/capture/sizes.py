@@ -6,7 +6,7 @@ and places stay as they are.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, fx
@@ -15,6 +15,9 @@ from torch.export import ExportedProgram
 
 from deeplab_spec.capture.artefact import Shape
 from deeplab_spec.errors import CaptureError
+
+_FROM_ONE: Final = 2
+"""The least lower bound that an exporter states; it means any size, as it means to the framework."""
 
 
 def tensor_inputs(program: ExportedProgram) -> tuple[fx.Node, ...]:
@@ -56,7 +59,8 @@ def _check_symbols(program: ExportedProgram, nodes: Sequence[fx.Node], inputs: S
         if expression.is_symbol:
             expected = found.setdefault(expression, size)
             allowed = program.range_constraints.get(expression)
-            if allowed is not None and not allowed.lower <= size <= allowed.upper:
+            least = allowed.lower if allowed is not None and allowed.lower > _FROM_ONE else 0
+            if allowed is not None and not least <= size <= allowed.upper:
                 text = f"from {allowed.lower} to {allowed.upper}"
                 raise CaptureError(f"the program was exported for a side of {name} {text}, but got {size}")
         else:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
+from torch.utils._sympy.numbers import int_oo
 
 from deeplab_spec.capture.artefact import Shape
 from deeplab_spec.errors import CaptureError
@@ -61,7 +62,7 @@ def _check_symbols(program: ExportedProgram, nodes: Sequence[fx.Node], inputs: S
             allowed = program.range_constraints.get(expression)
             least = allowed.lower if allowed is not None and allowed.lower > _FROM_ONE else 0
             if allowed is not None and not least <= size <= allowed.upper:
-                text = f"from {allowed.lower} to {allowed.upper}"
+                text = f"of {least} or more" if allowed.upper == int_oo else f"from {least} to {allowed.upper}"
                 raise CaptureError(f"the program was exported for a side of {name} {text}, but got {size}")
         else:
             expected = int(expression.subs(found))

@@ -161,7 +161,7 @@ def test_free_sizes_are_free(artefact: Artefact, network: nn.Module) -> None:
     assert found(capture(network, [batch]), capture(artefact, [batch])) == ()
     with torch.no_grad():
         assert_same(artefact(batch), network(batch), "two images of another size")
-    with pytest.raises(CaptureError, match=r"^the program was exported for a side of image from \d+ to .*, but got 2$"):
+    with pytest.raises(CaptureError, match=r"^the program was exported for a side of image of \d+ or more, but got 2$"):
         artefact.read([torch.ones(2, 3, 2, 33)])
 
 
@@ -305,7 +305,7 @@ def test_two_inputs_of_one_free_side_must_agree(tmp_path: Path) -> None:
     assert artefact(torch.ones(1, 3, 9, 6), torch.ones(1, 3, 9, 6)).shape == (1, 3, 9, 6)
     with pytest.raises(CaptureError, match=r"of inputs_1 of 9 here, but got 8$"):
         artefact(torch.ones(1, 3, 9, 6), torch.ones(1, 3, 8, 6))
-    with pytest.raises(CaptureError, match=r"for a side of inputs_0 from 2 to 64, but got 65$"):
+    with pytest.raises(CaptureError, match=r"for a side of inputs_0 from 0 to 64, but got 65$"):
         artefact.read([torch.ones(1, 3, 65, 6), torch.ones(1, 3, 65, 6)])
     with pytest.raises(CaptureError, match=r"^the program was exported for 2 inputs, but got 1$"):
         artefact(torch.ones(1, 3, 9, 6))

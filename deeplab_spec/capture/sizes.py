@@ -6,15 +6,19 @@ and places stay as they are.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
+from torch.utils._sympy.numbers import int_oo
 
 from deeplab_spec.capture.artefact import Shape
 from deeplab_spec.errors import CaptureError
+
+_FROM_ONE: Final = 2
+"""The least lower bound that an exporter states; it means any size, as it means to the framework."""
 
 
 def tensor_inputs(program: ExportedProgram) -> tuple[fx.Node, ...]:
@@ -56,8 +60,9 @@ def _check_symbols(program: ExportedProgram, nodes: Sequence[fx.Node], inputs: S
         if expression.is_symbol:
             expected = found.setdefault(expression, size)
             allowed = program.range_constraints.get(expression)
-            if allowed is not None and not allowed.lower <= size <= allowed.upper:
-                text = f"from {allowed.lower} to {allowed.upper}"
+            least = allowed.lower if allowed is not None and allowed.lower > _FROM_ONE else 0
+            if allowed is not None and not least <= size <= allowed.upper:
+                text = f"of {least} or more" if allowed.upper == int_oo else f"from {least} to {allowed.upper}"
                 raise CaptureError(f"the program was exported for a side of {name} {text}, but got {size}")
         else:
             expected = int(expression.subs(found))

@@ -1,6 +1,6 @@
 """The arguments of a captured call, and where they have their elements."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,16 +20,16 @@ class Arguments:
     """Where the arguments of a call have their elements.
 
     Attributes:
-        values: Layouts of the network's values.
+        value: Returns the layout of a value of the network; None for what is none.
         tensors: Layouts of parameters and buffers.
     """
 
-    values: Mapping[fx.Node, Layout]
+    value: Callable[[fx.Node], Layout | None]
     tensors: Mapping[fx.Node, Layout]
 
     def map(self, argument: object) -> Layout | None:
         """Return the layout of a value whose base is a batch of maps."""
-        layout = self.values.get(argument) if isinstance(argument, fx.Node) else None
+        layout = self.value(argument) if isinstance(argument, fx.Node) else None
         return layout if layout and len(layout.base) == MAP else None
 
     def tensor(self, argument: object) -> Layout | None:

@@ -72,19 +72,17 @@ class Layout:
         axes: list[Axis] = []
         for size in shape:
             axis: list[Atom] = []
-            while prod(atom.size for atom in axis) < size:
-                wanted = size // prod(atom.size for atom in axis)
-                if not atoms:
-                    return None
+            left = size
+            while left > 1 and atoms:
                 atom = atoms.pop()
-                if atom.size > wanted:
-                    if atom.size % wanted:
-                        return None
-                    inner = atom.size // wanted
-                    atoms.append(Atom(atom.axis, atom.step, inner))
-                    atom = Atom(atom.axis, atom.step * inner, wanted)
-                axis.append(atom)
-            if prod(atom.size for atom in axis) != size:
+                taken = min(atom.size, left)
+                if atom.size % taken or left % taken:
+                    return None
+                inner = atom.size // taken
+                axis.append(Atom(atom.axis, atom.step * inner, taken))
+                atoms += [Atom(atom.axis, atom.step, inner)] * (inner > 1)
+                left //= taken
+            if left != 1:
                 return None
             axes.append(_joined(axis))
         return None if atoms else replace(self, axes=tuple(axes))

@@ -44,7 +44,7 @@ def move(node: fx.Node, layout: Layout) -> Layout | None:
 
 def _order(node: fx.Node, rank: int) -> tuple[int, ...]:
     """Return the order that a call brings axes into: it says so itself, on a tensor without values."""
-    probe = torch.empty(range(2, 2 + rank), device="meta")
+    probe = torch.empty(tuple(range(2, 2 + rank)), device="meta")
     function: Callable[..., Any] = node.target  # type: ignore[assignment]  # a call_function node
     return tuple(side - 2 for side in function(probe, *node.args[1:], **node.kwargs).shape)
 

@@ -35,6 +35,9 @@ _WHOLE_ALIAS = frozenset(
 )
 """Operators that may give back the very tensor they got."""
 
+_NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1}
+"""What changes nothing, by operator, as the second operand."""
+
 _NO_VALUE = frozenset(
     {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range_for_size", "sym_size"}
 )
@@ -64,6 +67,7 @@ class ProgramReader:
         self.storage: dict[fx.Node, fx.Node] = {}
         self.viewed: set[fx.Node] = set()
         self.taken: Counter[str] = Counter()
+        self.arguments = Arguments(value=self._layout, tensors=self.tensors)
 
     def read(self) -> Capture:
         """Read the graph.
@@ -154,7 +158,7 @@ class ProgramReader:
         conv = self.nodes[path]
         if not isinstance(conv.op, Conv2d) or not self._read_once(first, self.makers[path]):
             return False
-        translation = absorbed(node, first, conv.op, self._arguments([first]))
+        translation = absorbed(node, first, conv.op, self.arguments)
         if translation is None or not self._knows(translation):
             return False
         step = self.steps[path]
@@ -179,9 +183,8 @@ class ProgramReader:
     def _record(self, node: fx.Node, values: Sequence[fx.Node]) -> None:
         """Read a call by what it means, in whatever order its arguments are; else keep it as it is."""
         relaid = any(value in self.bases for value in values)
-        arguments = self._arguments(values)
         for read in (True, False) if relaid else (False, True):
-            translation = translate_relaid(node, arguments) if read else translate(node)
+            translation = translate_relaid(node, self.arguments) if read else translate(node)
             if translation and self._knows(translation):
                 break
         else:
@@ -238,8 +241,8 @@ class ProgramReader:
         """Return what a value is an order of, and which."""
         return self.bases.get(value) or (self.current[value], of(self.shapes[self.current[value]]))
 
-    def _arguments(self, values: Sequence[fx.Node]) -> Arguments:
-        return Arguments(values={value: self._base(value)[1] for value in values}, tensors=self.tensors)
+    def _layout(self, value: fx.Node) -> Layout | None:
+        return self._base(value)[1] if value in self.current else None
 
     def _knows(self, translation: Translation) -> bool:
         """Tell whether a call reads values and tensors where its meaning has them."""
@@ -330,6 +333,15 @@ def _is_view(node: fx.Node) -> bool:
 def _keeps_value(node: fx.Node, first: fx.Node, name: str) -> bool:
     if name == "getitem":
         return operator_name(first) == "_native_batch_norm_legit_no_training" and node.args[1:] == (0,)
-    if name not in _SAME_VALUE:
+    if name not in _SAME_VALUE and not _is_neutral(node, first, name):
         return False
-    return bool(node.meta["val"].dtype == first.meta["val"].dtype)
+    before, after = first.meta["val"], node.meta["val"]
+    return bool(before.dtype == after.dtype and before.shape == after.shape)
+
+
+def _is_neutral(node: fx.Node, first: fx.Node, name: str) -> bool:
+    """Tell whether a call adds zero, multiplies by one, or joins a single value."""
+    if name in {"cat", "concat"}:
+        return node.args[0] == [first]
+    neutral = _NEUTRAL.get(name)
+    return neutral is not None and node.args == (first, neutral) and not node.kwargs

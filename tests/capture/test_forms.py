@@ -1,7 +1,6 @@
 """What is written in another way is the same network; with one number changed it is another."""
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from tests.assertions import assert_same
 from tests.capture.modules import Wrapped
 from tests.whole import whole
 
-C, OUT, HEIGHT, WIDTH = 4, 6, 8, 12
+C, OUT, HEIGHT, WIDTH = 4, 6, 8, 16
 IMAGE = whole((1, C, HEIGHT, WIDTH), 0)
 
 
@@ -137,7 +136,7 @@ def test_a_product_over_channels_is_a_pointwise_convolution(way: str) -> None:
 
 
 NOT_POINTWISE: dict[str, tuple[Callable[..., Tensor], dict[str, tuple[int, ...]]]] = {
-    "over columns": (lambda x, w: functional.linear(x, w), {"w": (WIDTH, WIDTH)}),
+    "over columns": (functional.linear, {"weight": (WIDTH, WIDTH)}),
     "over rows": (lambda x, w: functional.linear(x.transpose(2, 3), w).transpose(2, 3), {"w": (HEIGHT, HEIGHT)}),
     "over channels and pixels": (
         lambda x, w: functional.linear(x.flatten(1), w).view(1, OUT, 1, 1),
@@ -301,6 +300,8 @@ def test_what_changes_nothing_is_left_out_and_what_is_known_is_read(way: str) ->
 DIFFERENT: dict[str, Callable[[Tensor], Tensor]] = {
     "a factor": lambda x: x * 2,
     "an offset": lambda x: x + 1,
+    "two values joined": lambda x: torch.cat([x, x], 1),
+    "half of it added": lambda x: torch.add(x, x, alpha=0.5),
     "taken from zero": lambda x: 0 - x,
     "over": lambda x: 2 / (x + 10),
     "there and not back": lambda x: x.permute(0, 2, 3, 1).permute(0, 3, 2, 1),

@@ -84,7 +84,7 @@ def rewritten(last_rate: int | None = None) -> nn.Module:
     put("aspp.conv1x1.conv", Transposed)  # type: ignore[arg-type]
     put("aspp.atrous1.conv", Batched)  # type: ignore[arg-type]
     put("aspp.atrous3.conv", lambda conv: Batched(conv, last_rate))  # type: ignore[arg-type]
-    put("decoder.logits.conv", Linear)  # type: ignore[arg-type]
+    put("decoder.low_level.conv", Linear)  # type: ignore[arg-type]
     return module
 
 

@@ -16,6 +16,7 @@ from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
     BatchNorm,
+    Concat,
     Conv2d,
     Dropout,
     Margins,
@@ -81,6 +82,42 @@ def without_useless_rates(shaped: Shaped) -> Shaped:
         return replace(node, op=replace(node.op, rate=(vertical, horizontal)))
 
     return shaped.with_network(shaped.network.with_nodes(map(single, shaped.network)))
+
+
+def joined_padding(shaped: Shaped) -> Shaped:
+    """Make one border of two that are added, or cut, one after the other."""
+    pads = {node.path: node.op for node in shaped.network if isinstance(node.op, Pad)}
+    readers = shaped.network.readers()
+    inner: set[str] = set()
+    nodes = []
+    for node in shaped.network:
+        before = pads.get(node.inputs[0]) if node.path in pads else None
+        if before is not None and _add_up(before, pads[node.path]) and len(readers[node.inputs[0]]) == 1:
+            inner.add(node.inputs[0])
+            top, bottom, left, right = (a + b for a, b in zip(before.margins, pads[node.path].margins, strict=True))
+            pads[node.path] = replace(before, margins=(top, bottom, left, right))
+        nodes.append(replace(node, op=pads.get(node.path, node.op)))
+    return _bypass(shaped.with_network(shaped.network.with_nodes(nodes)), lambda node: node.path in inner)
+
+
+def _add_up(first: Pad, second: Pad) -> bool:
+    margins = (*first.margins, *second.margins)
+    if max(margins) <= 0:
+        return True
+    return min(margins) >= 0 and first.mode == second.mode == "constant" and first.value == second.value
+
+
+def joined_concats(shaped: Shaped) -> Shaped:
+    """Let what joins a joined value join its parts."""
+    parts: dict[str, tuple[str, ...]] = {}
+
+    def join(node: Node) -> Node:
+        if not isinstance(node.op, Concat):
+            return node
+        parts[node.path] = tuple(part for path in node.inputs for part in parts.get(path, (path,)))
+        return replace(node, inputs=parts[node.path])
+
+    return shaped.with_network(shaped.network.with_nodes([join(node) for node in shaped.network]))
 
 
 def merged_padding(shaped: Shaped) -> Shaped:
@@ -158,6 +195,8 @@ PASSES: Final = (
     without_dropout,
     without_momentum,
     without_useless_rates,
+    joined_concats,
+    joined_padding,
     merged_padding,
     without_useless_activations,
     broadcasts,

@@ -4,13 +4,14 @@ One small function per operator. What the table does not know, or knows only in 
 call, becomes an ``Opaque`` with its arguments: nothing is dropped.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from torch import Tensor, fx
 from torch._ops import OpOverload
 
+from deeplab_spec.capture.layout import Layout
 from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
@@ -31,6 +32,9 @@ from deeplab_spec.graph.ops import (
     ResizeMode,
     margins,
 )
+
+_SIDES: Final = (2, 3)
+"""The axes of a batch of maps that count rows and columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,15 @@ class Translation:
         op: The record.
         inputs: The values that it reads.
         roles: Its own tensors, by role.
+        result: Where the call's result has the elements of the record's; None if it is the record's.
+        views: Where the tensor of a role has the elements of a parameter; by role.
     """
 
     op: Op
     inputs: tuple[fx.Node, ...]
     roles: tuple[tuple[str, fx.Node], ...] = ()
+    result: Layout | None = None
+    views: Mapping[str, Layout] = field(default_factory=dict)
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
@@ -99,20 +107,33 @@ def operator_name(node: fx.Node) -> str:
     return str(getattr(target, "__name__", target))
 
 
+def calls(value: object, names: Collection[str]) -> bool:
+    """Tell whether a value is the result of a call of one of some operators."""
+    return isinstance(value, fx.Node) and isinstance(value.target, OpOverload) and operator_name(value) in names
+
+
 def translate(node: fx.Node) -> Translation | None:
     """Return what a call means, or None if the table does not know it."""
     if not isinstance(node.target, OpOverload):
         return None
-    rule = _TABLE.get(operator_name(node).removesuffix("_"))
+    rule = rule_of(node)
     if rule is None or len(shape_of(node)) != 4:  # noqa: PLR2004 - a batch of images
         return None
     return rule(read_call(node))
+
+
+def rule_of(node: fx.Node) -> "Rule | None":
+    """Return what reads a call of batches of maps."""
+    return _TABLE.get(operator_name(node).removesuffix("_"))
 
 
 def opaque(node: fx.Node) -> Opaque:
     """Keep a call as it is."""
     described = ", ".join(map(str, node.args))
     return Opaque(target=str(node.target), detail=described)
+
+
+Rule = Callable[[Call], Translation | None]
 
 
 def _pair(value: Sequence[int] | int) -> Pair:
@@ -233,10 +254,12 @@ def _pool(kind: PoolKind) -> Callable[[Call], Translation | None]:
     return rule
 
 
-def _resize(mode: ResizeMode) -> Callable[[Call], Translation]:
-    def rule(call: Call) -> Translation:
+def _resize(mode: ResizeMode) -> Rule:
+    def rule(call: Call) -> Translation | None:
         value = call["input"] if "input" in call.arguments else call["self"]
         align = bool(call.arguments.get("align_corners", False))
+        if not align and not _whole_factors(call, shape_of(value)):
+            return None
         op = Resize(mode=mode, align_corners=align, size=(call.result[2], call.result[3]))
         return Translation(op, (value,))
 
@@ -244,6 +267,39 @@ def _resize(mode: ResizeMode) -> Callable[[Call], Translation]:
 
 
 _PADDINGS: Final = {"reflection_pad2d": "reflect", "replication_pad2d": "replicate"}
+
+
+def _whole_factors(call: Call, shape: tuple[int, ...]) -> bool:
+    """Tell whether the factors that a resize states are those of its sizes: else it samples elsewhere."""
+    stated = call.arguments.get("scale_factors") or (call.arguments.get("scales_h"), call.arguments.get("scales_w"))
+    sides = zip(stated, shape[2:], call.result[2:], strict=True)
+    return all(factor is None or factor * before == after for factor, before, after in sides)
+
+
+def _broadcast(call: Call) -> Translation | None:
+    """Read the repetition of a single pixel."""
+    shape = call.shape("self")
+    if shape[2:] != (1, 1) or shape[:2] != call.result[:2]:
+        return None
+    like = (call["other"],) if isinstance(call.arguments.get("other"), fx.Node) else ()
+    op = Resize(mode=ResizeMode.NEAREST, align_corners=False, size=(call.result[2], call.result[3]))
+    return Translation(op, (call["self"], *like))
+
+
+def cropped_margins(call: Call) -> Margins | None:
+    """Return what a slice of rows or columns takes away, as margins; None if it is another slice."""
+    axis, start = call["dim"] % len(call.result), call["start"] or 0
+    if axis not in _SIDES or call["step"] != 1 or min(call.result) < 1:
+        return None
+    side = call.shape("self")[axis]
+    before = start + side if start < 0 else start
+    behind = side - before - call.result[axis]
+    return (-before, -behind, 0, 0) if axis == _SIDES[0] else (0, 0, -before, -behind)
+
+
+def _slice(call: Call) -> Translation | None:
+    taken = cropped_margins(call)
+    return Translation(Pad(margins=taken), (call["self"],)) if taken else None
 
 
 def _pad(call: Call) -> Translation | None:
@@ -260,7 +316,7 @@ def _dropout(call: Call) -> Translation:
     return Translation(Dropout(probability=call["p"]), (call["input"],))
 
 
-_TABLE: Final[dict[str, Callable[[Call], Translation | None]]] = {
+_TABLE: Final[dict[str, Rule]] = {
     "conv2d": _conv,
     "convolution": _conv,
     "batch_norm": _batch_norm,
@@ -295,4 +351,17 @@ _TABLE: Final[dict[str, Callable[[Call], Translation | None]]] = {
     "replication_pad2d": _pad,
     "dropout": _dropout,
     "feature_dropout": _dropout,
+    "expand": _broadcast,
+    "expand_as": _broadcast,
+    "repeat": _broadcast,
+    "tile": _broadcast,
+    "slice": _slice,
 }
+
+ELEMENT_WISE: Final = frozenset(
+    {
+        *("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh"),
+        *("hardtanh", "clamp", "clamp_min", "dropout", "feature_dropout"),
+    }
+)
+"""Operators of the table that treat every element alike, wherever it stands."""

@@ -1,11 +1,12 @@
 """A captured network: its graph, and what is needed to run it step by step."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
 
+from deeplab_spec.capture.layout import Layout
 from deeplab_spec.graph.network import Network
 
 
@@ -32,6 +33,8 @@ class Capture:
         parameters: Names in the implementation's state, by path and role.
         steps: What runs a node, by path; not for inputs and outputs.
         constants: Tensors of the graph that are not in the state, by name.
+        views: Where the tensor of a node has the elements of the one in the state, by path and role; a
+            tensor without an entry has the shape that its node wants.
     """
 
     network: Network
@@ -39,6 +42,17 @@ class Capture:
     parameters: Mapping[str, str]
     steps: Mapping[str, Step]
     constants: Mapping[str, Tensor]
+    views: Mapping[str, Layout] = field(default_factory=dict)
+
+    def as_read(self, where: str, tensor: Tensor) -> Tensor:
+        """Return a tensor of the state as its node reads it; what is written to it is written to the state.
+
+        Args:
+            where: Path and role.
+            tensor: The tensor in the state.
+        """
+        view = self.views.get(where)
+        return tensor if view is None else view.place(tensor)
 
     def step(self, path: str, inputs: Sequence[Tensor], state: Mapping[str, Tensor]) -> Tensor:
         """Run the captured call of one node on given values.

@@ -133,7 +133,7 @@ def _conv(op: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     else:
         top, bottom, left, right = op.padding
         margins = [left, right, top, bottom]
-    if margins[0] == margins[1] and margins[2] == margins[3]:
+    if margins[0] == margins[1] >= 0 and margins[2] == margins[3] >= 0:
         padding = (margins[2], margins[0])
     else:
         x, padding = functional.pad(x, margins), (0, 0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.align.channels import Order
+from deeplab_spec.capture.layout import Layout
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.checks.evidence import Misfit
 from deeplab_spec.execute.weights import roles
@@ -27,12 +28,14 @@ class Place:
         name: Its name in the candidate's state.
         order: Order of the channels along ``axis``; None for the specification's.
         axis: The axis that is permuted.
+        view: How the tensor in the state is read; None for as it is.
     """
 
     source: str
     name: str
     order: Order | None
     axis: int
+    view: Layout | None = None
 
 
 def places(
@@ -62,15 +65,17 @@ def places(
             continue
         path = partner[node.path]
         for role in _ROLES:
-            name = captured.parameters.get(f"{path}.{role}")
-            actual = tuple(state[name].shape) if name is not None and name in state else None
+            where = f"{path}.{role}"
+            name, view = captured.parameters.get(where), captured.views.get(where)
+            held = captured.as_read(where, state[name]) if name is not None and name in state else None
+            actual = None if held is None else tuple(held.shape)
             if actual != shapes.get(role):
                 misfits.append(_misfit(node, path, role, shapes.get(role), actual))
             elif name is not None:
                 order = orders.get(captured.network[path].inputs[0])
                 axis = 1 if isinstance(node.op, Conv2d) and not node.op.depthwise else 0
                 permuted = order if role != "bias" or axis == 0 else None
-                found.append(Place(source=f"{node.path}.{role}", name=name, order=permuted, axis=axis))
+                found.append(Place(source=f"{node.path}.{role}", name=name, order=permuted, axis=axis, view=view))
     return tuple(found), (*misfits, *_shared(found, expected))
 
 
@@ -97,14 +102,12 @@ def transfer(weights: Mapping[str, Tensor], places: tuple[Place, ...], state: Ma
             tensor = weights[place.source]
             if place.order is not None and max(place.order) < tensor.shape[place.axis]:
                 tensor = tensor.index_select(place.axis, torch.tensor(place.order))
-            state[place.name].copy_(tensor)
+            held = state[place.name]
+            (place.view.place(held) if place.view else held).copy_(tensor)
 
 
 def by_role(captured: Capture, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a candidate's state by path and role of its captured nodes."""
-    named = {where: name for where, name in captured.parameters.items() if name in state}
-    return {where: state[name] for where, name in named.items()} | {
-        where: captured.constants[name]
-        for where, name in captured.parameters.items()
-        if name not in state and name in captured.constants
-    }
+    tensors = {**captured.constants, **state}
+    named = {where: name for where, name in captured.parameters.items() if name in tensors}
+    return {where: captured.as_read(where, tensors[name]) for where, name in named.items()}

@@ -71,6 +71,21 @@ REWRITES = {
         equal=(Pad(margins=(1, 2, 0, 2)), replace(ATROUS, padding=(1, 0, 2, 0))),
         wrong=((Pad(margins=(1, 2, 0, 2)), replace(ATROUS, padding=(1, 0, 2, 1))),),
     ),
+    "a border added in two steps": Rewrite(
+        plain=(ATROUS,),
+        equal=(Pad(margins=(1, 2, 0, 2)), Pad(margins=(1, 0, 2, 0)), BARE),
+        wrong=(
+            (Pad(margins=(1, 2, 0, 2)), Pad(margins=(1, 0, 2, 1)), BARE),
+            (Pad(margins=(1, 2, 0, 2)), Pad(margins=(1, 0, 2, 0), value=1.0), BARE),
+            (Pad(margins=(1, 2, 0, 2)), Pad(margins=(1, 0, 2, 0), mode="reflect"), BARE),
+            (Pad(margins=(3, 2, 2, 2)), Pad(margins=(-1, 0, 0, 0)), BARE, RELU),
+        ),
+    ),
+    "a border cut in two steps": Rewrite(
+        plain=(Pad(margins=(-1, -2, 0, -3)), NORM),
+        equal=(Pad(margins=(-1, 0, 0, -1)), Pad(margins=(0, -2, 0, -2)), NORM),
+        wrong=((Pad(margins=(-1, 0, 0, -1)), Pad(margins=(0, -2, -1, -1)), NORM),),
+    ),
     "dropout": Rewrite(
         plain=(NORM, RELU),
         equal=(Dropout(probability=0.5), NORM, Dropout(probability=0.1), RELU, Dropout(probability=0.9)),
@@ -187,3 +202,27 @@ def test_excess_is_what_padding_adds_beyond_keeping_the_map() -> None:
     assert excess(ATROUS) == excess(replace(ATROUS, rate=(3, 3), padding=(3, 3, 3, 3))) == (0, 0, 0, 0)
     assert excess(replace(ATROUS, padding=(1, 2, 3, 4))) == (-1, 0, 1, 2)
     assert excess(STRIDED) == (0, 0, 0, 0)
+
+
+def joined(*, apart: bool, swapped: bool = False) -> Network:
+    """Return three values joined at once, or the first two before the third."""
+    nodes = [Node(path="x", op=Input(channels=4))]
+    nodes += [Node(path=name, op=replace(ATROUS, bias=name == "b"), inputs=("x",)) for name in "abc"]
+    first = ("b", "a") if swapped else ("a", "b")
+    if apart:
+        nodes += [Node(path="pair", op=Concat(), inputs=first)]
+    inputs = ("pair", "c") if apart else (*first, "c")
+    nodes += [
+        Node(path="all", op=Concat(), inputs=inputs),
+        Node(path="y", op=Output(name="y"), inputs=("all",)),
+    ]
+    return Network(nodes=tuple(nodes))
+
+
+def test_values_joined_in_two_steps_are_joined_values() -> None:
+    """In the order in which they stand in the result, and no other."""
+    right = normal(joined(apart=False), SIZE)
+
+    assert normal(joined(apart=True), SIZE).network == right.network
+    assert normal(joined(apart=True, swapped=True), SIZE).network != right.network
+    assert not between(joined(apart=False), joined(apart=True), SIZE)

@@ -5,7 +5,7 @@ as a graph and given other weights. What a file fixes that a module leaves open,
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -47,6 +47,19 @@ class Artefact(nn.Module, ABC):
     @abstractmethod
     def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - what the network returns
         """Run the file with its current weights."""
+
+    def give_biases(self, weights: Collection[str]) -> bool:  # noqa: ARG002 - for files that can
+        """Give convolutions without a bias one of zeros, with which they compute the same.
+
+        An exporter that folds a normalisation without an offset writes no bias at all.
+
+        Args:
+            weights: Names of the convolutions' kernels.
+
+        Returns:
+            Whether it was done; then the graph must be read again.
+        """
+        return False
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002, ARG002 - the framework's signature
         """Turn the weights to another dtype: what ``double`` and ``float`` of a module do."""

@@ -2,7 +2,7 @@
 
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -107,6 +107,17 @@ class OnnxFile(Artefact):
         values = self._run(inputs) if single else self._execute(inputs)
         names = [value.name for value in self.model.graph.output]
         return values[0] if len(values) == 1 else dict(zip(names, values, strict=True))
+
+    def give_biases(self, weights: Collection[str]) -> bool:
+        """Give convolutions without a bias one of zeros."""
+        from deeplab_spec.capture.onnx_weights import add_biases
+
+        dtype = next(iter(self.tensors.values())).dtype
+        added = {name: bias.to(dtype) for name, bias in add_biases(self.model, self.constants, weights).items()}
+        self.tensors |= added
+        self._captures.clear()
+        self._session, self._loaded = None, []
+        return bool(added)
 
     def _execute(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Run the graph by the interpreter."""

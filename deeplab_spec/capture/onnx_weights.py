@@ -1,6 +1,6 @@
 """Takes the weights out of an ONNX model, and puts others in their place."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
@@ -44,6 +44,31 @@ def take_weights(model: ModelProto) -> tuple[dict[str, Tensor], Values]:
         place = held[name] if name in held else graph.initializer.add(name=name)
         place.CopyFrom(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=weight.shape))
     return tensors, constants
+
+
+def add_biases(model: ModelProto, constants: Values, weights: Collection[str]) -> dict[str, Tensor]:
+    """Give convolutions without a bias one of zeros, in place.
+
+    Args:
+        model: The model, without the values of its weights.
+        constants: What is known of the graph at every size.
+        weights: Names of the convolutions' kernels.
+
+    Returns:
+        The biases by name.
+    """
+    added: dict[str, Tensor] = {}
+    for node in model.graph.node:
+        if node.op_type != "Conv" or node.input[1] not in weights or any(node.input[2:]):
+            continue
+        name = f"{node.input[1]}.zeros.{len(added)}"
+        zeros = np.zeros(constants.arrays[node.input[1]].shape[0], dtype=np.float32)
+        del node.input[2:]
+        node.input.append(name)
+        model.graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=zeros.shape)
+        constants.hold(name, zeros)
+        added[name] = torch.from_numpy(zeros)
+    return added
 
 
 def with_weights(model: ModelProto, tensors: Mapping[str, Tensor]) -> ModelProto:

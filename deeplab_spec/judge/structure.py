@@ -71,21 +71,46 @@ def read(module: nn.Module, plan: Plan) -> Reading:
     captured = _with_taps(capture(module, inputs), plan, image)
     if isinstance(module, Artefact) and module.single:
         _check_runtime(module, captured, inputs, results)
-    candidate = in_normal_form(captured)
-    expected, network = plan.expected(image), plan.network
-    fold = normalises(network) and not normalises(candidate.network)
-    if fold:
-        expected, network = expected.with_network(folded(expected.network)), folded(network)
-    alignment = align(expected, candidate)
+    alignment, network = _held_against(captured, plan, image)
+    lacking = _without_bias(alignment)
+    if (
+        isinstance(module, Artefact)
+        and lacking
+        and module.give_biases({captured.parameters[f"{path}.weight"] for path in lacking})
+    ):
+        captured = _with_taps(capture(module, inputs), plan, image)
+        alignment, network = _held_against(captured, plan, image)
     return Reading(
         image=image,
         capture=captured,
         alignment=alignment,
         expected=network,
-        folded=fold,
+        folded=network is not plan.network,
         shared=frozenset(shared_parameters(module, captured)),
         stranger=stranger(alignment),
     )
+
+
+def _held_against(captured: Capture, plan: Plan, image: Pair) -> tuple[Alignment, Network]:
+    """Align a candidate; one without normalisations with what it is held against in folded form."""
+    candidate = in_normal_form(captured)
+    expected, network = plan.expected(image), plan.network
+    if normalises(network) and not normalises(candidate.network):
+        expected, network = expected.with_network(folded(expected.network)), folded(network)
+    return align(expected, candidate), network
+
+
+def _without_bias(alignment: Alignment) -> list[str]:
+    """Return the candidate's convolutions that lack only the bias of a folded normalisation."""
+    expected, candidate = alignment.expected.network, alignment.candidate.network
+    return [
+        right
+        for left, right in alignment.partner.items()
+        if isinstance(mine := expected[left].op, Conv2d)
+        and isinstance(yours := candidate[right].op, Conv2d)
+        and mine.bias
+        and not yours.bias
+    ]
 
 
 def in_normal_form(captured: Capture) -> Shaped:

@@ -228,9 +228,7 @@ class DeepLab(nn.Module):
         return functional.interpolate(x, image.shape[2:], mode="bilinear", align_corners=True)
 
 
-def build(
-    output_stride: int = 16, num_classes: int = 21, width: float = 1.0, mistakes: Mistakes = USUAL
-) -> nn.Module:
+def build(output_stride: int = 16, num_classes: int = 21, width: float = 1.0, mistakes: Mistakes = USUAL) -> nn.Module:
     """Build the port with its mistakes."""
     return DeepLab(output_stride, num_classes, width, mistakes)
 

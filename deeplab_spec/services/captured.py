@@ -172,20 +172,21 @@ def capture_at(module: nn.Module, size: Pair, name: str) -> Capture:
     raise TargetError(name, f"cannot be read at {size[0]}x{size[1]}: {refused}")
 
 
-def _maps(captured: Capture) -> dict[str, tuple[int, ...]]:
+def maps(captured: Capture) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every value without its batch; empty for what is no batch of maps."""
     return {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}  # noqa: PLR2004 - a batch of maps
 
 
 def named(captured: Capture, paths: Mapping[str, str]) -> tuple[Network, Values]:
     """Return a captured network and the shapes of its values under other paths."""
-    return renamed(captured.network, paths), {paths[path]: shape for path, shape in _maps(captured).items()}
+    return renamed(captured.network, paths), {paths[path]: shape for path, shape in maps(captured).items()}
 
 
 def nearest(
     captured: Capture, output_stride: int, classes: int, size: Pair, variant: Variant | None
 ) -> tuple[Alignment | None, Variant | None]:
     """Align with the published network that is most alike; with none if it is another network."""
-    candidate = normal_form(Shaped(network=captured.network.live(), shapes=_maps(captured)))
+    candidate = normal_form(Shaped(network=captured.network.live(), shapes=maps(captured)))
     best: tuple[Alignment, Variant] | None = None
     for entry in (variant,) if variant else VARIANTS:
         if output_stride not in entry.output_strides:

@@ -1,6 +1,7 @@
 """Reads a file of weights, of which nothing is executed, into a network."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -50,7 +51,9 @@ def _read(path: Path) -> object:
     try:
         if path.suffix == SAFE:
             return load_file(path)
-        loaded: object = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file that is refused, the refusal says enough
+            loaded: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = "holds more than plain weights, or is damaged; it is not loaded, as that could execute code"
         raise TargetError(str(path), reason) from error

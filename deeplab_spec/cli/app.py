@@ -16,6 +16,7 @@ from deeplab_spec.cli.count import count
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.gate import gate
 from deeplab_spec.cli.lock import lock
+from deeplab_spec.cli.port import port
 from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
 from deeplab_spec.errors import DeepLabSpecError, SpecError
@@ -34,6 +35,7 @@ app.command()(count)
 app.command()(clauses)
 app.command()(certify)
 app.command("bench")(bench_command)
+app.command()(port)
 app.command()(profile)
 app.command()(compare)
 app.command()(gate)

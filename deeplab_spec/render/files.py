@@ -7,23 +7,21 @@ from pathlib import Path
 from deeplab_spec.errors import TargetError
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Replace a file; a reader never sees half of it, and an error leaves what was there.
 
     Args:
         path: The file, in a directory that is there.
-        text: Everything that it shall contain.
+        content: Everything that it shall contain; text is written as UTF-8.
 
     Raises:
         TargetError: If it cannot be written.
     """
     half = None
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8", newline="\n"
-        ) as file:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             half = Path(file.name)
-            file.write(text)
+            file.write(content.encode() if isinstance(content, str) else content)
         half.chmod(path.stat().st_mode if path.exists() else 0o666 & ~_umask())
         half.replace(path)
     except OSError as error:

@@ -1,0 +1,95 @@
+"""What ``port`` reports, as text."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from deeplab_spec.align.match import block_of
+from deeplab_spec.render.port_documents import PortDocument, RunModel
+from deeplab_spec.render.table import Grid, integer
+
+_ACTIONS: Final = ("copied", "folded", "unfolded", "shifted", "initialised", "kept")
+_WIDTH: Final = 100
+_ENGINES: Final = {"interpreter": "the interpreter on both graphs", "torch": "torch on both modules"}
+
+
+def port_text(document: PortDocument) -> str:
+    """Return the report; its last line is the outcome."""
+    return "\n".join(_lines(document))
+
+
+def map_grid(document: PortDocument) -> Grid:
+    """Return the parameter map: a row for every tensor of the destination."""
+    rows = (
+        (entry.name, f"{entry.action}, permuted" if entry.permuted else entry.action, ", ".join(entry.sources) or "-")
+        for entry in document.parameters
+    )
+    return Grid(headers=("destination", "action", "source"), rows=tuple(rows))
+
+
+def _lines(document: PortDocument) -> Iterator[str]:
+    title = f"{document.source} -> {document.destination}, output stride {document.output_stride}"
+    yield f"{title}{f'torch {document.torch}, cpu'.rjust(_WIDTH - len(title))}"
+    counts = document.counts
+    done = [f"{integer(count)} {action}" for action in _ACTIONS if (count := getattr(counts, action))]
+    if counts.permuted:
+        done.append(f"{integer(counts.permuted)} with permuted channels")
+    if document.parameters:
+        yield f"  {integer(len(document.parameters))} tensors: {', '.join(done)}"
+    yield from (f"  note: {note}" for note in document.notes)
+    yield from _differences(document)
+    yield from _gaps(document)
+    if document.proof:
+        yield "  results in float64"
+        yield from (f"    {_run(run)}" for run in document.proof.runs)
+        if document.proof.refused:
+            yield f"    not compared at {document.proof.refused}"
+        if document.proof.first:
+            first = document.proof.first
+            error = "no number" if first.error is None else f"off by {first.error:.2g}"
+            yield f"    first difference at {first.path} (of the source: {first.source_path}), {error}"
+    yield _outcome(document)
+
+
+def _outcome(document: PortDocument) -> str:
+    if document.written:
+        return f"MOVED, proven equal: {document.written}, {', '.join(document.dtypes)}"
+    return f"NOT MOVED, nothing is written: {document.reason}"
+
+
+def _run(run: RunModel) -> str:
+    where = f"{_ENGINES[run.engine]}, {run.size[0]}x{run.size[1]}"
+    if not run.rounded:
+        where += ", before rounding"
+    if run.bit_equal:
+        return f"{where}: bit-equal"
+    error = "no number" if run.error is None else f"{run.error:.2g}"
+    largest = "" if run.largest is None else f", largest difference {run.largest:.2g}"
+    return f"{where}: relative error {error}, allowed {run.allowed:.2g}{largest}{'' if run.equal else '  FAILED'}"
+
+
+def _differences(document: PortDocument) -> Iterator[str]:
+    """Group facts that differ alike; layers of one side alone are named as what has no partner, if anything is."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for found in document.differences:
+        if found.attribute != "node" or not document.gaps:
+            where = found.path or f"nothing (of the source: {found.source_path})"
+            groups.setdefault((found.attribute, found.destination, found.source), []).append(where)
+    if groups:
+        yield "  the graphs differ"
+    for (attribute, destination, source), paths in groups.items():
+        yield f"    {_first_of(paths)}: {attribute} is {destination}, must be {source}"
+
+
+def _first_of(paths: list[str]) -> str:
+    return paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
+
+
+def _gaps(document: PortDocument) -> Iterator[str]:
+    """Group what has no partner by side, block and reason."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for gap in document.gaps:
+        groups.setdefault((gap.side, block_of(gap.path or gap.names[0]), gap.reason), []).extend(gap.names)
+    if groups:
+        yield "  without a partner"
+    for (side, block, reason), names in groups.items():
+        yield f"    {block} of the {side}, {_first_of(names)}: {reason}"

@@ -1,0 +1,300 @@
+"""The parameter map: where every tensor of the destination gets its value from, and what has no partner."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.align.channels import Order
+from deeplab_spec.align.differences import describe
+from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.program import ProgramCall
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Opaque
+from deeplab_spec.judge.transfer import by_role
+from deeplab_spec.services.port_forms import ROLES, WEIGHT, Action, Tensors, UnfitError, convert
+from deeplab_spec.services.port_sides import Side, SideBySide, Unit
+
+_BATCHES: Final = "num_batches_tracked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Where one tensor of the destination gets its value from.
+
+    Attributes:
+        name: Its name in the destination's state dict.
+        path: The destination's operation that reads it; empty if none does.
+        sources: Names of the source's tensors that it is made of.
+        action: How.
+        role: Its role in its unit; empty outside of one.
+        permuted: Whether its channels stand in another order than the source's.
+    """
+
+    name: str
+    path: str
+    sources: tuple[str, ...]
+    action: Action
+    role: str = ""
+    permuted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Tensors without a partner.
+
+    Attributes:
+        side: Whose they are.
+        path: The operation that they belong to; empty if none is known.
+        names: Their names in that side's state.
+        reason: Why they have none.
+    """
+
+    side: Literal["source", "destination"]
+    path: str
+    names: tuple[str, ...]
+    reason: str
+
+
+@dataclass(slots=True, kw_only=True)
+class ParameterMap:
+    """The parameter map of two networks.
+
+    Attributes:
+        moves: By name in the destination's state dict.
+        tensors: The values, not rounded yet, by name.
+        dtypes: What they are written as, by name.
+        gaps: What has no partner; nothing may be written if there is any.
+        unread: Names of the source's tensors that no result depends on; they stay behind.
+    """
+
+    moves: dict[str, Move] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    dtypes: dict[str, torch.dtype] = field(default_factory=dict)
+    gaps: list[Gap] = field(default_factory=list)
+    unread: tuple[str, ...] = ()
+
+    def written(self) -> dict[str, Tensor]:
+        """Return the values as they are written: rounded, and sharing no memory."""
+        return {name: tensor.to(self.dtypes[name]).clone() for name, tensor in self.tensors.items()}
+
+
+def parameter_map(pair: SideBySide) -> ParameterMap:
+    """Find out where every tensor of the destination's state dict gets its value from."""
+    mapper = _Mapper(pair)
+    for left, right in pair.alignment.pairs:
+        if left is not None and right is not None:
+            mapper.together(left, right)
+        elif left is not None:
+            mapper.alone("source", left, pair.source_units.get(left))
+        elif right is not None:
+            mapper.alone("destination", right, pair.dest_units.get(right))
+    return mapper.finished()
+
+
+class _Mapper:
+    """Collects the moves of one pair of networks."""
+
+    def __init__(self, pair: SideBySide) -> None:
+        self.pair = pair
+        self.source, self.dest = pair.source, pair.dest
+        self.state, self.dest_state = state_of(self.source.module), state_of(self.dest.module)
+        self.values = by_role(self.source.captured, self.state)
+        self.saved = self.dest.saved()
+        self.map = ParameterMap()
+        self.used: set[str] = set()
+        self.blamed: set[str] = set()
+
+    def together(self, left: str, right: str) -> None:
+        """Move what an operation and its partner own."""
+        if left in self.pair.source_units:
+            self._unit(self.pair.source_units[left], self.pair.dest_units[right])
+        elif opaque_tensors(self.source, left) or opaque_tensors(self.dest, right):
+            self._opaque(left, right)
+
+    def alone(self, side: Literal["source", "destination"], path: str, unit: Unit | None) -> None:
+        """Note that what an operation owns has no partner."""
+        owner, other = (self.source, "destination") if side == "source" else (self.dest, "source")
+        paths = unit.paths if unit else (path,)
+        names = tuple(name for part in paths for name in (_owned(owner, part) or opaque_tensors(owner, part)))
+        if names:
+            self._gap(side, paths[0], names, f"the {other} has no such layer")
+
+    def finished(self) -> ParameterMap:
+        """Return the map, after what no operation reads."""
+        self._aliases()
+        for name, tensor in self.saved.items():
+            if name in self.map.moves or name in self.blamed:
+                continue
+            if name.rpartition(".")[2] == _BATCHES:
+                self._batches(name)
+            elif not isinstance(tensor, Tensor):
+                self._gap("destination", "", (name,), "it is no tensor")
+            elif tensor.is_floating_point() and not isinstance(self.dest.module, Artefact):
+                self._gap("destination", "", (name,), "no operation that leads to the outputs of both reads it")
+            else:
+                self._put(Move(name=name, path="", sources=(), action=Action.KEPT), tensor, tensor.dtype)
+        floating = (name for name, tensor in self.state.items() if tensor.is_floating_point())
+        self.map.unread = tuple(name for name in floating if name not in self.used | self.blamed)
+        return self.map
+
+    def _gap(self, side: Literal["source", "destination"], path: str, names: tuple[str, ...], reason: str) -> None:
+        self.blamed |= set(names)
+        self.map.gaps.append(Gap(side=side, path=path, names=names, reason=reason))
+
+    def _unit(self, mine: Unit, yours: Unit) -> None:
+        source, names = self._tensors(mine)
+        wanted = {
+            role: self.dest.captured.parameters[where]
+            for role, where in _places(yours)
+            if where in self.dest.captured.parameters
+        }
+        path = yours.paths[0]
+        order = self.pair.orders.get(self.dest.captured.network[path].inputs[0])
+        try:
+            permuted = self._permuted(source, order, yours)
+            found = convert(permuted, _eps(self.source, mine), wanted, _eps(self.dest, yours))
+        except UnfitError as error:
+            self._gap("destination", path, tuple(wanted.values()), str(error))
+            return
+        dtype = self.source.dtypes.get(next(iter(names.values()), ""), torch.float32)
+        for role, name in wanted.items():
+            if role not in found:
+                self._gap("destination", path, (name,), "the source has no such tensor")
+                continue
+            move = Move(
+                name=name,
+                path=path,
+                sources=tuple(names[each] for each in found[role].roles),
+                action=found[role].action,
+                role=role,
+                permuted=any(permuted[each] is not source[each] for each in found[role].roles),
+            )
+            self._place(move, found[role].value, dtype)
+
+    def _place(self, move: Move, value: Tensor, dtype: torch.dtype) -> None:
+        """Move a value, if the destination's state dict has a place of its shape."""
+        own = self.dest_state.get(move.name)
+        if own is None or move.name not in self.saved:
+            self._gap("destination", move.path, (move.name,), "its state dict does not hold it")
+        elif [side for side in own.shape if side > 1] != [side for side in value.shape if side > 1]:
+            shapes = tuple(value.shape), tuple(own.shape)
+            reason = f"its {move.role.partition('.')[2]} must have the source's shape {shapes[0]}, but has {shapes[1]}"
+            self._gap("destination", move.path, (move.name,), reason)
+        else:
+            self._put(move, value.reshape(own.shape), dtype)
+
+    def _put(self, move: Move, value: Tensor, dtype: torch.dtype) -> None:
+        before = self.map.tensors.get(move.name)
+        if before is not None and not torch.equal(before, value):
+            where = f"{self.map.moves[move.name].path} and {move.path}"
+            self._gap("destination", move.path, (move.name,), f"{where} share it, and differ in the source")
+            return
+        self.map.moves.setdefault(move.name, move)
+        self.map.tensors.setdefault(move.name, value)
+        self.map.dtypes.setdefault(move.name, dtype)
+
+    def _tensors(self, unit: Unit) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Return the source's tensors of a unit, and their names, by role."""
+        places = [(role, where) for role, where in _places(unit) if where in self.values]
+        names = {role: self.source.captured.parameters[where] for role, where in places}
+        self.used |= set(names.values())
+        return {role: self.values[where].double() for role, where in places}, names
+
+    def _permuted(self, source: Tensors, order: Order | None, unit: Unit) -> Tensors:
+        """Put the channels into the order in which they arrive in the destination."""
+        if order is None:
+            return source
+        op = self.dest.captured.network[unit.paths[0]].op
+        index = torch.tensor(order)
+        if isinstance(op, Conv2d) and op.groups == 1:
+            axes = {WEIGHT: 1}
+        elif not isinstance(op, Conv2d) or (op.depthwise and op.channels_out == op.channels_in):
+            axes = dict.fromkeys(source, 0)
+        else:
+            raise UnfitError("its groups of channels come from a concatenation in another order")
+        if any(source[role].shape[axis] != len(order) for role, axis in axes.items()):
+            raise UnfitError(f"must read as many channels as that of the source, but reads {len(order)}")
+        return {**source, **{role: source[role].index_select(axis, index) for role, axis in axes.items()}}
+
+    def _opaque(self, left: str, right: str) -> None:
+        """Copy what two operations without a record own, where they are called alike."""
+        mine, yours = opaque_tensors(self.source, left), opaque_tensors(self.dest, right)
+        shapes = [
+            [state[name].shape for name in names] for state, names in ((self.state, mine), (self.dest_state, yours))
+        ]
+        if shapes[0] != shapes[1] or any(path in self.pair.orders for path in self.dest.captured.network[right].inputs):
+            op = self.dest.captured.network[right].op
+            self._gap("destination", right, yours, f"no rule is known to move the tensors of {describe(op)}")
+            self._gap("source", left, mine, f"no rule is known to move the tensors of {describe(op)}")
+            return
+        self.used |= set(mine)
+        for name, other in zip(mine, yours, strict=True):
+            move = Move(name=other, path=right, sources=(name,), action=Action.COPIED)
+            self._place(move, self.state[name].double(), self.source.dtypes[name])
+
+    def _aliases(self) -> None:
+        """Give tensors that the destination saves under several names their value under each."""
+        by_memory: dict[tuple[int, torch.Size], str] = {}
+        for name in list(self.map.moves):
+            tensor = self.dest_state[name]
+            key = (tensor.data_ptr(), tensor.shape)
+            first = by_memory.setdefault(key, name)
+            if first != name and not torch.equal(self.map.tensors[first], self.map.tensors[name]):
+                paths = f"{self.map.moves[first].path} and {self.map.moves[name].path}"
+                reason = f"{paths} share it, and differ in the source"
+                self._gap("destination", self.map.moves[name].path, (name,), reason)
+        for name, tensor in self.saved.items():
+            known = by_memory.get((tensor.data_ptr(), tensor.shape))
+            if known and name not in self.map.moves and tensor.numel():
+                move = self.map.moves[known]
+                self._put(replace(move, name=name), self.map.tensors[known], self.map.dtypes[known])
+
+    def _batches(self, name: str) -> None:
+        """Take over how many batches a normalisation has seen, where both count them."""
+        mean = self.map.moves.get(_sibling(name, "running_mean"))
+        theirs = _sibling(mean.sources[0], _BATCHES) if mean and mean.sources else ""
+        count = self.state.get(theirs)
+        if mean and mean.action in {Action.COPIED, Action.SHIFTED} and count is not None:
+            move = Move(name=name, path=mean.path, sources=(theirs,), action=Action.COPIED)
+        else:
+            count = torch.zeros_like(self.saved[name])
+            move = Move(name=name, path=mean.path if mean else "", sources=(), action=Action.INITIALISED)
+        self.used |= set(move.sources)
+        self._put(move, count, self.saved[name].dtype)
+
+
+def opaque_tensors(side: Side, path: str) -> tuple[str, ...]:
+    """Return the names of the tensors that an operation without a record reads, in order."""
+    step = side.captured.steps.get(path)
+    if not isinstance(side.captured.network[path].op, Opaque) or not isinstance(step, ProgramCall):
+        return ()
+    state = state_of(side.module)
+    names = (step.state.get(argument, "") for argument in step.node.all_input_nodes)
+    return tuple(name for name in names if name in state)
+
+
+def _sibling(name: str, last: str) -> str:
+    prefix, dot, _ = name.rpartition(".")
+    return f"{prefix}{dot}{last}"
+
+
+def _owned(side: Side, path: str) -> tuple[str, ...]:
+    names = (side.captured.parameters.get(f"{path}.{role.partition('.')[2]}") for role in ROLES)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _places(unit: Unit) -> Iterator[tuple[str, str]]:
+    """Return where each role of a unit stands among a capture's parameters."""
+    for role in ROLES:
+        part, _, last = role.partition(".")
+        path = unit.conv if part == "conv" else unit.norm
+        if path:
+            yield role, f"{path}.{last}"
+
+
+def _eps(side: Side, unit: Unit) -> float:
+    op = side.captured.network[unit.norm].op if unit.norm else None
+    return op.eps if isinstance(op, BatchNorm) else 0.0

@@ -1,0 +1,98 @@
+"""Reads a file of weights, of which nothing is executed, into a network."""
+
+import pickle
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.module import original
+from deeplab_spec.capture.target import one_line
+from deeplab_spec.errors import SpecError, TargetError
+
+SAFE: Final = ".safetensors"
+PICKLED: Final = (".pt", ".pth")
+_NESTS: Final = ("state_dict", "model")
+_PREFIX: Final = "module."
+
+
+def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
+    """Load a state dict from a file.
+
+    Args:
+        module: What gets it.
+        path: A ``.safetensors`` file, or a ``.pt`` or ``.pth`` file of plain tensors.
+
+    Returns:
+        What was done to the file's contents to make them fit.
+
+    Raises:
+        SpecError: If the file's ending is another.
+        TargetError: If it cannot be read, holds more than plain tensors, or does not fit.
+    """
+    own = dict(module.tensors) if isinstance(module, Artefact) else original(module).state_dict()
+    tensors, notes = _plain(path, _read(path), own)
+    _check(path, tensors, own)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+    return notes
+
+
+def _read(path: Path) -> object:
+    if path.suffix not in {SAFE, *PICKLED}:
+        raise SpecError("--weights", f"must be a file {SAFE}, {' or '.join(PICKLED)}", str(path))
+    try:
+        if path.suffix == SAFE:
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a file that is refused, the refusal says enough
+            loaded: object = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "holds more than plain weights, or is damaged; it is not loaded, as that could execute code"
+        raise TargetError(str(path), reason) from error
+    except (OSError, SafetensorError) as error:
+        raise TargetError(str(path), f"cannot be read: {one_line(error)}") from error
+    except Exception as error:  # what a damaged archive raises is anybody's guess
+        raise TargetError(str(path), f"is no file of weights: {one_line(error)}") from error
+    return loaded
+
+
+def _plain(path: Path, loaded: object, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the tensors by name, whatever they are wrapped in."""
+    notes = []
+    for nest in _NESTS:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(nest), Mapping):
+            loaded = loaded[nest]
+            notes.append(f"the weights are those under {nest!r}")
+    if not isinstance(loaded, Mapping):
+        raise TargetError(str(path), f"must hold a state dict, but holds a {type(loaded).__name__}")
+    for name, tensor in loaded.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise TargetError(str(path), f"must hold tensors by name, but holds a {type(tensor).__name__} at {name!r}")
+    tensors = dict(loaded)
+    if tensors and all(name.startswith(_PREFIX) and name not in own for name in tensors):
+        tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
+        notes.append(f"the prefix {_PREFIX!r} was taken off every name")
+    return tensors, tuple(notes)
+
+
+def _check(path: Path, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
+    """Refuse weights of another network, in one sentence."""
+    faults = []
+    for names, what in ((own.keys() - tensors.keys(), "missing"), (tensors.keys() - own.keys(), "not known")):
+        if names:
+            faults.append(f"{len(names)} names are {what} (first {min(names)!r})")
+    shapes = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
+    if shapes:
+        name = min(shapes)
+        wrong, right = tuple(tensors[name].shape), tuple(own[name].shape)
+        faults.append(f"{len(shapes)} have another shape (first {name!r}: is {wrong}, must be {right})")
+    if faults:
+        raise TargetError(str(path), f"does not fit the source: {'; '.join(faults)}")

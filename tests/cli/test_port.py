@@ -1,0 +1,155 @@
+"""``deeplab-spec port``: its report, its document and its exit status."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from deeplab_spec.cli.app import main
+from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.render.port_documents import PortDocument
+from tests.ported import small, small_folded
+
+SMALL = "tests.ported:small"
+SIZE = ("--size", "17x14")
+
+
+def run(*arguments: object) -> int:
+    """Run the program in this process and return its exit status."""
+    with pytest.raises(SystemExit) as exited:
+        main(["port", *map(str, arguments)])
+    return int(exited.value.code or 0)
+
+
+def test_the_report_says_what_was_done_and_ends_with_the_outcome(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counts, results of both engines, and the file; what a target prints stays out of it."""
+    output = tmp_path / "w.safetensors"
+
+    status = run(SMALL, "tests.ported:small_shuffled", "-o", output, *SIZE, "--map")
+    captured = capsys.readouterr()
+
+    lines = captured.out.splitlines()
+    assert status == ExitCode.DONE == 0
+    assert lines[0].startswith("tests.ported:small -> tests.ported:small_shuffled, output stride 16 ")
+    assert lines[1:7] == [
+        "  20 tensors: 20 copied",
+        "  results in float64",
+        "    the interpreter on both graphs, 17x14: bit-equal",
+        "    torch on both modules, 17x14: bit-equal",
+        "    torch on both modules, 49x46: bit-equal",
+        f"MOVED, proven equal: {output}, float32, int64",
+    ]
+    assert len(lines) == 7 + 2 + 20
+    assert lines[7].split() == ["destination", "action", "source"]
+    assert "a target may print" in captured.err
+
+
+def test_the_document_has_the_map_and_the_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It fits its own schema, and what the file holds is what its map says."""
+    output = tmp_path / "w.safetensors"
+
+    status = run(SMALL, "tests.ported:small_folded", "-o", output, *SIZE, "--json")
+    captured = capsys.readouterr()
+
+    document = PortDocument.model_validate(json.loads(captured.out))
+    assert status == 0
+    assert captured.err.splitlines()[-1].startswith("MOVED, proven equal: ")
+    assert document.verdict == "moved"
+    assert (document.counts.folded, document.counts.copied) == (6, 2)
+    assert document.notes == ("3 normalisations of the source were folded into their convolutions, in float64",)
+    assert {entry.name for entry in document.parameters} == set(load_file(output)) == set(small_folded().state_dict())
+    assert document.proof
+    assert [(run.engine, run.rounded, run.equal) for run in document.proof.runs] == [
+        ("interpreter", False, True),
+        ("interpreter", True, True),
+        ("torch", True, True),
+        ("torch", True, True),
+    ]
+
+
+def test_what_is_not_equal_is_not_written_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The node is named, and no half of a file is left."""
+    status = run(SMALL, "tests.ported:small_other_eps", "-o", tmp_path / "w.safetensors", *SIZE)
+    lines = capsys.readouterr().out.splitlines()
+
+    assert status == ExitCode.DIFFERENT == 1
+    assert any(line.endswith(" and 2 more: eps is 1e-05, must be 0.001") for line in lines)
+    assert lines[-1].startswith("NOT MOVED, nothing is written: the first difference is at box")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_layers_are_grouped_by_block(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two more blocks of the entry flow, and no list of hundreds of tensors."""
+    arguments = ("--choose", "width=0.03", "--choose", "middle_blocks=8", "--dest-choose", "entry_blocks=5")
+    status = run("reference:notebook", "reference:notebook", "-o", tmp_path / "w.safetensors", "--size", 65, *arguments)
+    lines = capsys.readouterr().out.splitlines()
+
+    start = lines.index("  without a partner")
+    assert status == 1
+    assert 4 <= len(lines) - start <= 10
+    assert all("backbone.entry_flow.block" in line for line in lines[start + 1 : -1])
+    assert "the source has no such layer" in lines[start + 1]
+    assert lines[-1].endswith("tensors have no partner")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_of_a_file_are_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not those that the source was built with."""
+    weights = {name: tensor.double().mul(0.5).to(tensor.dtype) for name, tensor in small().state_dict().items()}
+    torch.save({"state_dict": weights}, tmp_path / "trained.pth")
+
+    status = run(SMALL, SMALL, "-o", tmp_path / "w.safetensors", "--weights", tmp_path / "trained.pth", *SIZE)
+
+    assert status == 0
+    assert "  note: the weights are those under 'state_dict'\n" in capsys.readouterr().out
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in load_file(tmp_path / "w.safetensors").items())
+
+
+def test_errors_are_one_line_with_the_exit_status_of_their_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is written, and nothing stands on stdout."""
+    good, bad = tmp_path / "w.safetensors", tmp_path / "bad.safetensors"
+    save_file({"x": torch.ones(1)}, bad)
+    cases = (
+        (ExitCode.USAGE, (SMALL, SMALL, "-o", tmp_path / "w.pt"), "--output: must end in .safetensors"),
+        (ExitCode.USAGE, (SMALL, SMALL, "-o", good, "--weights", "w.pkl"), "--weights: must be a file .safetensors"),
+        (ExitCode.COULD_NOT_RUN, (SMALL, SMALL, "-o", tmp_path / "no" / "w.safetensors"), "its directory is not there"),
+        (ExitCode.COULD_NOT_RUN, (SMALL, SMALL, "-o", good, "--weights", bad), "does not fit the source: 20 names are"),
+        (ExitCode.COULD_NOT_RUN, (SMALL, "tests.ported:none", "-o", good), "has no attribute 'none'"),
+    )
+    for status, arguments, message in cases:
+        assert run(*arguments) == status
+        captured = capsys.readouterr()
+        last = captured.err.splitlines()[-1]
+        assert last.startswith("deeplab-spec: ")
+        assert message in last
+        assert captured.out == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((SMALL,), "name two networks"),
+        ((SMALL, SMALL), "say where to write the weights"),
+        ((SMALL, SMALL, "-o", "w.safetensors", "--dest-choose", "width=1"), "decides choices of a reference"),
+        ((SMALL, SMALL, "-o", "w.safetensors", "--source-arg", "x"), "must be NAME=VALUE"),
+    ],
+)
+def test_usage_errors_exit_2(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is built."""
+    assert run(*arguments) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_schema_is_the_documents(capsys: pytest.CaptureFixture[str]) -> None:
+    """As it is printed."""
+    main_status = run("--json-schema")
+
+    assert main_status == 0
+    assert json.loads(capsys.readouterr().out) == PortDocument.model_json_schema()

@@ -1,0 +1,454 @@
+"""``port``: weights go where the graphs say, whatever the names, and only if the results are then equal."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from deeplab_spec.capture.target import Target
+from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d
+from deeplab_spec.measure.folding import folded
+from deeplab_spec.reference.network import build
+from deeplab_spec.services import port_proof
+from deeplab_spec.services.port import Moved, PortRequest, move, port
+from deeplab_spec.services.port_document import port_document
+from deeplab_spec.services.port_forms import Action
+from tests import document
+from tests.graphs import chain, with_op
+from tests.ported import (
+    FORMS,
+    NARROW,
+    SIZE,
+    File,
+    branches,
+    image,
+    in_form,
+    kernel,
+    narrow,
+    narrow_shuffled,
+    normal,
+    small,
+    trained,
+)
+from tests.shuffled import Shuffled, make_trained
+
+WIDE = (97, 65)
+
+
+@torch.no_grad()
+def assert_moved(moved: Moved, source: nn.Module, dest: nn.Module) -> None:
+    """The claim itself, by another way: both in float32 on an image that the proof has not seen."""
+    assert moved.verdict == "moved", (moved.reason, moved.map.gaps, moved.differences)
+    torch.testing.assert_close(dest(image(9)), source(image(9)), rtol=1e-4, atol=1e-4)
+
+
+def bit_equal(moved: Moved) -> tuple[bool, ...]:
+    """Return whether each comparison was bit-equal."""
+    assert moved.proof
+    return tuple(run.bit_equal for run in moved.proof.runs)
+
+
+def reasons(moved: Moved) -> list[str]:
+    """Return why there are gaps."""
+    return [gap.reason for gap in moved.map.gaps]
+
+
+@pytest.mark.parametrize("theirs", FORMS)
+@pytest.mark.parametrize("mine", FORMS)
+def test_every_form_of_a_normalisation_becomes_every_other(mine: str, theirs: str) -> None:
+    """Exact before rounding; bit-equal where nothing is computed; names and order of definition are drawn."""
+    source, dest = trained(in_form(mine, 1e-3), 1), trained(in_form(theirs, 1e-3), 2)
+
+    moved = move(source, dest, size=SIZE)
+
+    assert_moved(moved, source, dest)
+    assert moved.proof
+    copies = mine == theirs or (mine, theirs) == ("norm", "biased norm")
+    assert bit_equal(moved) == ((True,) * 3 if copies else (False,) * 4)
+    assert [run.rounded for run in moved.proof.runs] == [True] * 3 if copies else [False, *[True] * 3]
+    assert moved.proof.runs[0].error < 1e-14
+    assert set(moved.map.moves) == set(dest.state_dict())
+
+
+def test_what_is_made_of_what_is_in_the_map() -> None:
+    """A folded bias is made of five tensors, in the source's names."""
+    source, dest = trained(in_form("biased norm"), 1), trained(in_form("folded"), 2)
+    moved = move(source, dest, size=SIZE)
+
+    (weight, bias) = (moved.map.moves[f"{dest.names['n1']}.{role}"] for role in ("weight", "bias"))
+
+    conv, norm = source.names["n1"], source.names["n2"]
+    assert (weight.action, bias.action) == (Action.FOLDED, Action.FOLDED)
+    assert set(weight.sources) == {f"{conv}.weight", f"{norm}.weight", f"{norm}.running_var"}
+    assert set(bias.sources) == {
+        f"{conv}.bias",
+        *(f"{norm}.{role}" for role in ("weight", "bias", "running_mean", "running_var")),
+    }
+
+
+def test_an_unfolded_normalisation_is_the_identity_with_the_destinations_own_eps() -> None:
+    """Mean 0, variance 1 - eps, scale 1, offset the bias; it has seen no batch."""
+    source, dest = trained(in_form("folded"), 1), trained(in_form("norm", 0.25), 2)
+    moved = move(source, dest, size=SIZE)
+
+    norm, state = dest.names["n2"], moved.map.written()
+
+    assert state[f"{norm}.running_mean"].eq(0).all()
+    assert state[f"{norm}.running_var"].eq(0.75).all()
+    assert state[f"{norm}.weight"].eq(1).all()
+    assert torch.equal(state[f"{norm}.bias"], source.state_dict()[f"{source.names['n1']}.bias"])
+    assert state[f"{norm}.num_batches_tracked"] == 0
+    assert any("training from here" in note for note in port_document(_request(Path()), moved, ()).notes)
+
+
+def test_counts_of_batches_are_taken_over() -> None:
+    """A whole number, copied where both have it."""
+    source, dest = trained(in_form("norm"), 1), Shuffled(in_form("norm"), 2)
+
+    move(source, dest, size=SIZE)
+
+    counts = [value for name, value in dest.state_dict().items() if name.endswith("num_batches_tracked")]
+    assert len(counts) == 3
+    assert all(count == 7 and count.dtype == torch.int64 for count in counts)
+
+
+def test_an_offset_without_a_place_is_refused_at_its_node() -> None:
+    """A convolution without a bias can hold a normalisation only if that adds nothing."""
+    graph = chain(kernel(3, 4), normal(4), channels=3)
+    source, dest = trained(graph, 1), trained(chain(kernel(3, 4), channels=3), 2)
+
+    moved = move(source, dest, size=SIZE)
+    assert moved.verdict == "no_partner"
+    assert [gap.path for gap in moved.map.gaps] == [dest.names["n1"]]
+    assert reasons(moved) == ["has neither a normalisation nor a bias to hold the offset of the source's normalisation"]
+
+    state = source.state_dict()
+    state[f"{source.names['n2']}.running_mean"].zero_()
+    state[f"{source.names['n2']}.bias"].zero_()
+    assert_moved(move(source, dest, size=SIZE), source, dest)
+
+
+def test_a_bias_without_a_place_is_refused_unless_it_is_zero() -> None:
+    """No normalisation, no running mean to move it into."""
+    source = trained(chain(kernel(3, 4, bias=True), channels=3), 1)
+    dest = trained(chain(kernel(3, 4), channels=3), 2)
+
+    assert reasons(move(source, dest, size=SIZE)) == ["has no bias, and that of the source is not zero"]
+
+    source.state_dict()[f"{source.names['n1']}.bias"].zero_()
+    assert_moved(move(source, dest, size=SIZE), source, dest)
+
+
+def test_a_normalisation_without_a_scale_holds_only_neutral_ones() -> None:
+    """And one with a scale takes the values that have no effect."""
+    mine, yours = (chain(kernel(3, 4), normal(4, affine=affine), channels=3) for affine in (True, False))
+    source, dest = trained(mine, 1), trained(yours, 2)
+
+    assert reasons(move(source, dest, size=SIZE)) == [
+        "its normalisation has no scale and offset, and those of the source have an effect"
+    ]
+    moved = move(dest, source, size=SIZE)
+    assert_moved(moved, dest, source)
+    assert sum(entry.action is Action.INITIALISED for entry in moved.map.moves.values()) == 2
+
+
+def test_a_normalisation_at_no_convolution_needs_a_partner() -> None:
+    """Nothing of the source can go there."""
+    mine = chain(kernel(3, 4), Activation(), kernel(4, 4), Activation(), channels=3)
+    yours = chain(kernel(3, 4), Activation(), normal(4), kernel(4, 4), Activation(), channels=3)
+    source, dest = trained(mine, 1), trained(yours, 2)
+
+    moved = move(source, dest, size=SIZE)
+    assert reasons(moved) == ["the source has no such layer"]
+    assert (moved.map.gaps[0].side, moved.map.gaps[0].path) == ("destination", dest.names["n3"])
+
+    back = move(dest, source, size=SIZE)
+    assert reasons(back) == ["the destination has no such layer"]
+    assert back.map.gaps[0].side == "source"
+
+
+AFTER = {
+    "dense": [Conv2d(channels_in=10, channels_out=4, bias=True)],
+    "depthwise": [
+        kernel(10, 10, bias=True, groups=10),
+        normal(10),
+        Activation(),
+        Conv2d(channels_in=10, channels_out=4),
+    ],
+    "normalised": [normal(10), Activation(), Conv2d(channels_in=10, channels_out=4)],
+}
+
+
+@pytest.mark.parametrize("after", AFTER)
+def test_another_order_of_concatenation_permutes_what_reads_it(after: str) -> None:
+    """There and back, every weight has its first value again."""
+    source = trained(branches("abc", AFTER[after]), 1)
+    dest, back = trained(branches("cab", AFTER[after]), 2), trained(branches("abc", AFTER[after]), 1)
+    make_trained(back, 3)
+
+    moved = move(source, dest, size=SIZE)
+    assert_moved(moved, source, dest)
+    assert any(entry.permuted for entry in moved.map.moves.values())
+    assert moved.proof
+    assert all(run.allowed == port_proof.END for run in moved.proof.runs)
+
+    assert_moved(move(dest, back, size=SIZE), dest, back)
+    assert all(torch.equal(value, back.state_dict()[name]) for name, value in source.state_dict().items())
+
+
+def test_groups_behind_another_order_of_concatenation_are_refused() -> None:
+    """Channels of one group would come from two."""
+    after = [kernel(10, 10, groups=2), Activation()]
+    source, dest = trained(branches("abc", after), 1), trained(branches("cab", after), 2)
+
+    assert reasons(move(source, dest, size=SIZE)) == [
+        "its groups of channels come from a concatenation in another order"
+    ]
+
+
+def test_a_wrong_attribute_is_refused_at_its_node_and_by_its_values() -> None:
+    """A slope that no parameter and no shape can show; both sides' values are named."""
+    graph = chain(kernel(3, 4), Activation(kind=ActivationKind.LEAKY_RELU, slope=0.1), kernel(4, 4), channels=3)
+    source, dest = trained(graph, 1), trained(with_op(graph, "n2", slope=0.2), 2)
+
+    moved = move(source, dest, size=SIZE)
+
+    (found,) = moved.differences
+    assert moved.verdict == "different"
+    assert (found.attribute, found.expected, found.actual) == ("slope", 0.1, 0.2)
+
+
+class Scaled(nn.Module):
+    """A network with an operation that no record describes, with or without weights of its own."""
+
+    def __init__(self, factor: float, middle: nn.Module | None = None) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.middle = middle or nn.Identity()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the result."""
+        result: Tensor = self.last(self.middle(self.first(x)) * self.factor)
+        return result
+
+
+def test_what_no_record_describes_is_left_to_the_values() -> None:
+    """Equal factors are equal; another one is found by the first value that differs."""
+    source = Scaled(0.5)
+    assert_moved(move(source, same := Scaled(0.5), size=SIZE), source, same)
+
+    moved = move(source, Scaled(0.6), size=SIZE)
+
+    assert moved.verdict == "unequal"
+    assert moved.proof
+    assert moved.proof.first
+    assert moved.proof.first.path == "mul"
+    assert moved.proof.first.error == pytest.approx(0.2)
+    assert moved.reason == "the results are not equal; the first difference is at mul"
+
+
+def test_weights_that_no_record_describes_are_copied_between_like_operations_only() -> None:
+    """A PReLU has a partner in a PReLU, and none in one of another shape."""
+    source, dest = Scaled(1, nn.PReLU(4, 0.3)), Scaled(1, nn.PReLU(4))
+    assert_moved(move(source, dest, size=SIZE), source, dest)
+
+    moved = move(source, Scaled(1, nn.PReLU(1)), size=SIZE)
+    assert moved.verdict == "no_partner"
+    assert {gap.path for gap in moved.map.gaps} == {"middle"}
+    assert all("no rule is known to move the tensors of aten.prelu" in reason for reason in reasons(moved))
+
+    lost = move(source, Scaled(1), size=SIZE)
+    assert [(gap.side, gap.names) for gap in lost.map.gaps] == [("source", ("middle.weight",))]
+
+
+class Twice(nn.Module):
+    """A network whose two layers are one, or two."""
+
+    def __init__(self, *, shared: bool) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(3, 3, 3)
+        self.two = self.one if shared else nn.Conv2d(3, 3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the result."""
+        result: Tensor = self.two(self.one(x).relu())
+        return result
+
+
+def test_a_shared_layer_takes_two_only_if_they_are_equal() -> None:
+    """And is written under each of its names, as its state dict has it."""
+    source, dest = Twice(shared=False), Twice(shared=True)
+
+    moved = move(source, dest, size=SIZE)
+    assert moved.verdict == "no_partner"
+    assert all(reason.endswith("share it, and differ in the source") for reason in reasons(moved))
+
+    source.two.load_state_dict(source.one.state_dict())
+    moved = move(source, dest, size=SIZE)
+    assert_moved(moved, source, dest)
+    assert set(moved.map.written()) == {"one.weight", "one.bias", "two.weight", "two.bias"}
+
+
+def test_what_no_result_depends_on_is_refused_in_the_destination_and_stays_in_the_source() -> None:
+    """A destination must have every value; a source may have what it never uses."""
+    source, dest = Scaled(1), Scaled(1)
+    dest.unread = nn.Linear(2, 2)
+
+    moved = move(source, dest, size=SIZE)
+    assert moved.verdict == "no_partner"
+    assert [gap.names for gap in moved.map.gaps] == [("unread.weight",), ("unread.bias",)]
+
+    back = move(dest, source, size=SIZE)
+    assert_moved(back, dest, source)
+    assert back.map.unread == ("unread.weight", "unread.bias")
+    assert any(
+        "2 tensors of the source stay behind" in note for note in port_document(_request(Path()), back, ()).notes
+    )
+
+
+def test_values_that_are_no_numbers_prove_nothing() -> None:
+    """A source with a broken weight has no results that could be equal."""
+    source = Scaled(1)
+    with torch.no_grad():
+        source.first.weight.fill_(float("nan"))
+
+    moved = move(source, Scaled(1), size=SIZE)
+
+    assert moved.verdict == "unequal"
+    assert not any(bit_equal(moved))
+    said = port_document(_request(Path()), moved, ())
+    assert said.proof
+    assert {run.error for run in said.proof.runs} == {None}
+
+
+def test_another_network_is_said_in_one_sentence() -> None:
+    """With the evidence, not by a list of what is missing."""
+    moved = move(trained(in_form("norm"), 1), nn.Sequential(nn.Conv2d(3, 4, 7), nn.Conv2d(4, 4, 5)), size=SIZE)
+
+    assert moved.verdict == "another_network"
+    assert moved.reason.startswith("this is another network: ")
+    assert not moved.map.moves
+
+
+def test_a_wrong_proof_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a weight were lost on its way, the results would show it, before and after rounding."""
+    source, dest = trained(in_form("norm"), 1), trained(in_form("folded"), 2)
+    whole = port_proof.load
+
+    def loses(side: Any, tensors: Any) -> None:
+        whole(side, tensors)
+        side.saved()[f"{dest.names['n1']}.weight"][0, 0, 0, 0] += 0.01
+
+    monkeypatch.setattr(port_proof, "load", loses)
+    moved = move(source, dest, size=SIZE)
+
+    assert moved.verdict == "unequal"
+    assert moved.proof
+    assert [run.equal for run in moved.proof.runs] == [False] * 4
+    assert moved.proof.first
+    assert moved.proof.first.path == dest.names["n1"]
+
+
+def test_a_network_does_not_move_into_itself() -> None:
+    """One module twice, as a target that is a module would give it."""
+    with pytest.raises(SpecError, match="must be another network than the source"):
+        move(module := Scaled(1), module)
+
+
+def test_a_size_that_one_of_both_refuses_is_one_line() -> None:
+    """With whose refusal it is."""
+    with pytest.raises(TargetError, match="destination: cannot be read at 17x14: "):
+        move(Scaled(1), nn.Sequential(nn.Conv2d(3, 4, 30)), size=SIZE)
+
+
+def test_files_are_sources_and_destinations_at_their_own_size() -> None:
+    """No second size is tried, and the file's own tensors change."""
+    source, dest = File(small()), File(trained(in_form("norm"), 3))
+
+    moved = move(source, dest)
+
+    assert moved.verdict == "moved"
+    assert bit_equal(moved) == (True, True)
+    expected = {frozenset(tensor.flatten().tolist()) for tensor in source.tensors.values()}
+    assert {frozenset(tensor.flatten().tolist()) for tensor in dest.tensors.values()} == expected
+    assert {tensor.dtype for tensor in dest.tensors.values()} == {torch.float32, torch.int64}
+
+
+def _request(output: Path, **fields: Any) -> PortRequest:
+    targets = {"source": Target(name="tests.ported:narrow"), "dest": Target(name="tests.ported:narrow_shuffled")}
+    return PortRequest(**{**targets, "output": output, "classes": 5, "size": WIDE, **fields})
+
+
+def test_shuffled_names_and_order_of_definition_play_no_role(tmp_path: Path) -> None:
+    """Bit-equal by either engine; the file loads strictly into the destination built again."""
+    output = tmp_path / "weights.safetensors"
+
+    moved, _ = port(_request(output))
+
+    assert moved.verdict == "moved"
+    assert bit_equal(moved) == (True, True, True)
+    assert {entry.action for entry in moved.map.moves.values()} == {Action.COPIED}
+    again = narrow_shuffled(16, 5)
+    again.load_state_dict(load_file(output), strict=True)
+    picture = torch.randn(1, 3, *WIDE)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(picture), narrow(16, 5).eval()(picture))
+
+
+def test_a_rewritten_reference_gets_its_own_weights_back(tmp_path: Path) -> None:
+    """Other orders of concatenation and no dead biases; from there to folded, and each proof holds."""
+    source = narrow()
+    overrides = {**NARROW, "aspp_order": "pool_first", "decoder_order": "low_first", "conv_bias": "none"}
+    other = make_trained(build("notebook", 16, 5, overrides), 4)
+    moved = move(source, other, size=WIDE)
+    assert moved.verdict == "moved"
+    said = port_document(_request(tmp_path), moved, ())
+    norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in other.modules())
+    assert (said.counts.permuted, said.counts.shifted) == (2, norms)
+
+    plain = folded(copy.deepcopy(other), torch.zeros(1, 3, *WIDE))
+    make_trained(plain, 5)
+    moved = move(other, plain, size=WIDE)
+    assert moved.verdict == "moved"
+    assert moved.proof
+    assert moved.proof.runs[0].error < 1e-13
+
+
+def test_a_wrong_rate_is_refused_at_its_node_and_nothing_is_written(tmp_path: Path) -> None:
+    """Every weight has a place, and the image is too small for the results to show it; what was there stays."""
+    output = tmp_path / "weights.safetensors"
+    output.write_text("before", encoding="utf-8")
+    rates = Target(name="reference:notebook", choices={**NARROW, "aspp_rates": (12, 24, 36)})
+
+    moved, _ = port(_request(output, dest=rates))
+
+    assert moved.verdict == "different"
+    assert moved.reason == "the first difference is at aspp.atrous1.conv"
+    assert [(found.attribute, found.actual) for found in moved.differences] == [
+        ("rate", 12),
+        ("rate", 24),
+        ("rate", 36),
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+    assert output.read_text(encoding="utf-8") == "before"
+
+
+def test_the_source_documents_network_moves_to_the_reference_and_back() -> None:
+    """At full width: every tensor is copied, and the results are bit-equal, by either engine."""
+    theirs = make_trained(document.build(16, 21), 1)
+    ours = build("notebook", 16, 21)
+    there = move(theirs, ours, size=WIDE)
+    assert there.verdict == "moved"
+    assert len(there.map.moves) == len(ours.state_dict()) == 970
+
+    before = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
+    back = move(ours, make_trained(theirs, 2), size=WIDE)
+    assert back.verdict == "moved"
+    assert bit_equal(there) == bit_equal(back) == (True, True, True)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in theirs.state_dict().items())

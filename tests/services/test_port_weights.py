@@ -1,0 +1,172 @@
+"""Files of weights: read as data, and refused in one line."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.services.port_weights import load_weights
+
+
+def network() -> nn.Module:
+    """Return a small network."""
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+
+
+def state() -> dict[str, Tensor]:
+    """Return weights that fit it."""
+    return {name: torch.full_like(tensor, 5) for name, tensor in network().state_dict().items()}
+
+
+def prefixed() -> dict[str, Tensor]:
+    """Return them as a network in a wrapper has them."""
+    return {f"module.{name}": tensor for name, tensor in state().items()}
+
+
+WRAPPED: dict[str, tuple[Callable[[], Any], list[str]]] = {
+    "plain": (state, []),
+    "state_dict": (lambda: {"state_dict": state(), "epoch": 3}, ["the weights are those under 'state_dict'"]),
+    "model": (lambda: {"model": state()}, ["the weights are those under 'model'"]),
+    "prefix": (prefixed, ["the prefix 'module.' was taken off every name"]),
+    "both": (
+        lambda: {"state_dict": prefixed()},
+        ["the weights are those under 'state_dict'", "the prefix 'module.' was taken off every name"],
+    ),
+}
+
+
+CASES = [(wrapped, ending) for wrapped in WRAPPED for ending in (".pt", ".pth")]
+CASES += [(wrapped, ".safetensors") for wrapped in ("plain", "prefix")]  # such a file has no nesting
+
+
+@pytest.mark.parametrize(("wrapped", "ending"), CASES)
+def test_weights_are_loaded_from_whatever_they_are_wrapped_in(wrapped: str, ending: str, tmp_path: Path) -> None:
+    """And what was unwrapped is said."""
+    make, notes = WRAPPED[wrapped]
+    path = tmp_path / f"weights{ending}"
+    save_file(make(), path) if ending == ".safetensors" else torch.save(make(), path)
+    module = network()
+
+    assert list(load_weights(module, path)) == notes
+    assert all(tensor.eq(5).all() for tensor in module.state_dict().values())
+
+
+def test_a_network_whose_own_names_have_the_prefix_keeps_it(tmp_path: Path) -> None:
+    """It is a part of the name there."""
+    module = nn.ModuleDict({"module": network()})
+    save_file({f"module.{name}": tensor for name, tensor in state().items()}, tmp_path / "weights.safetensors")
+
+    assert load_weights(module, tmp_path / "weights.safetensors") == ()
+    assert all(tensor.eq(5).all() for tensor in module.state_dict().values())
+
+
+class Evil:
+    """Executes code when it is unpickled."""
+
+    def __init__(self, sign: Path) -> None:
+        self.sign = sign
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what unpickling calls."""
+        return (Path.touch, (self.sign,))
+
+
+@pytest.mark.parametrize("archive", [True, False])
+def test_a_pickle_that_would_execute_code_is_refused_and_nothing_is_executed(
+    archive: bool,  # noqa: FBT001 - a parameter of the test
+    tmp_path: Path,
+) -> None:
+    """In one line that does not advise to load it anyway; the same file does execute where it is unpickled."""
+    sign, path = tmp_path / "executed", tmp_path / "weights.pt"
+    if archive:
+        torch.save({"state_dict": state(), "extra": Evil(sign)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Evil(sign)))
+    module = network()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+    with pytest.raises(TargetError) as refused:
+        load_weights(module, path)
+
+    assert str(refused.value).startswith(f"{path}: holds more than plain weights, or is damaged; it is not loaded")
+    assert len(str(refused.value).splitlines()) == 1
+    assert "weights_only" not in str(refused.value)
+    assert not sign.exists()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    if not archive:
+        pickle.loads(path.read_bytes())  # noqa: S301 - the test's own file: it shows that the sign can appear
+        assert sign.exists()
+
+
+MISFITS: dict[str, tuple[Callable[[], Any], str]] = {
+    "missing": (lambda: {"0.weight": state()["0.weight"]}, r"6 names are missing \(first '0\.bias'\)"),
+    "unknown": (lambda: {**state(), "x": torch.ones(1)}, r"1 names are not known \(first 'x'\)"),
+    "shape": (
+        lambda: {**state(), "0.bias": torch.ones(9)},
+        r"1 have another shape \(first '0\.bias': is \(9,\), must be \(4,\)\)",
+    ),
+    "list": (lambda: [torch.ones(1)], "must hold a state dict, but holds a list"),
+    "number": (lambda: {"epoch": 3}, "must hold tensors by name, but holds a int at 'epoch'"),
+    "nothing": (dict, "7 names are missing"),
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_weights_that_do_not_fit_are_one_line_and_change_nothing(misfit: str, tmp_path: Path) -> None:
+    """It names the first of each kind."""
+    make, message = MISFITS[misfit]
+    torch.save(make(), tmp_path / "weights.pt")
+    module = network()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+    with pytest.raises(TargetError, match=message) as refused:
+        load_weights(module, tmp_path / "weights.pt")
+
+    assert len(str(refused.value).splitlines()) == 1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x00" * 64, b"PK\x03\x04broken"])
+def test_damaged_files_are_one_line(ending: str, content: bytes, tmp_path: Path) -> None:
+    """Whatever the library raises."""
+    path = tmp_path / f"weights{ending}"
+    path.write_bytes(content)
+
+    with pytest.raises(TargetError) as refused:
+        load_weights(network(), path)
+
+    assert str(refused.value).startswith(f"{path}: ")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_truncated_file_is_one_line(ending: str, tmp_path: Path) -> None:
+    """Half of a good file."""
+    path = tmp_path / f"weights{ending}"
+    torch.save(state(), path) if ending == ".pt" else save_file(state(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    with pytest.raises(TargetError) as refused:
+        load_weights(network(), path)
+
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_a_file_that_is_not_there_is_one_line(ending: str, tmp_path: Path) -> None:
+    """Not a traceback."""
+    with pytest.raises(TargetError, match="cannot be read: "):
+        load_weights(network(), tmp_path / f"none{ending}")
+
+
+def test_another_ending_is_a_usage_error(tmp_path: Path) -> None:
+    """A file of unknown form is not even opened."""
+    with pytest.raises(SpecError, match=r"--weights: must be a file \.safetensors, \.pt or \.pth, but got "):
+        load_weights(network(), tmp_path / "weights.pkl")

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from deeplab_spec.align.differences import Fact, differences, fact
-from deeplab_spec.align.explain import Build, Explanation, Key, attribute, explain
+from deeplab_spec.align.explain import Explanation, Key, attribute, explain
+from deeplab_spec.align.identify import Build
 from deeplab_spec.align.match import align
 from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.checks.verdicts import Finding

@@ -7,12 +7,17 @@ millisecond and say how unlike two networks are; equal digests say that nothing 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Final
 
 from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.graph.ops import Add, Concat, Conv2d, Op, Resize, kind
 
 Bag = Mapping[int, int]
 """How often each fact occurs, by its number."""
+
+
+_ATTRIBUTES: Final = frozenset({"stride", "rate", "padding", "bias", "align_corners", "mode"})
+"""What a convolution or a resize of any shape may have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ class Fingerprints:
     def __init__(self) -> None:
         self._numbers: dict[Hashable, int] = {}
         self._topics: dict[int, Hashable] = {}
-        self._of_ops: dict[tuple[Op, int], tuple[int, tuple[int, ...]]] = {}
+        self._of_ops: dict[tuple[Op, int], tuple[int, int, tuple[int, ...]]] = {}
 
     def of(self, shaped: Shaped) -> Fingerprint:
         """Take the fingerprint of a network in normal form."""
@@ -48,10 +53,10 @@ class Fingerprints:
         facts: list[int] = []
         nodes: list[int] = []
         for node in shaped.network:
-            core, of_op = self._of_op(node.op, shaped.channels(node.path))
             size = shaped.shapes[node.path]
+            whole, core, of_op = self._of_op(node.op, shaped.channels(node.path))
             kinds[node.path] = core
-            labels[node.path] = label = number(("label", node.op, size))
+            labels[node.path] = label = number(("label", whole, size))
             ordered = not isinstance(node.op, Add | Concat)
             facts += of_op
             facts.append(number(("size", core, size[1:])))
@@ -67,21 +72,20 @@ class Fingerprints:
         )
 
     def topics(self, facts: Iterable[int]) -> set[Hashable]:
-        """Return what facts are about: one attribute of one kind of operation, or else the fact itself."""
+        """Return what facts are about: one attribute of any shape, or else the fact itself."""
         return {self._topics.get(fact, fact) for fact in facts}
 
     def _number(self, fact: Hashable) -> int:
         return self._numbers.setdefault(fact, len(self._numbers))
 
-    def _of_op(self, op: Op, channels: int) -> tuple[int, tuple[int, ...]]:
-        """Return what an operation is, apart from its attributes, and the facts about it."""
+    def _of_op(self, op: Op, channels: int) -> tuple[int, int, tuple[int, ...]]:
+        """Return an operation, what it is apart from its attributes, and the facts about it, as numbers."""
         if (op, channels) not in self._of_ops:
             core: Hashable = (kind(op), channels)
             attributes = [(field.name, getattr(op, field.name)) for field in fields(op)]
             if isinstance(op, Conv2d):
                 core = (core, op.kernel, op.depthwise, op.channels_in)
-                attributes = [(name, value) for name, value in attributes if name in {"stride", "rate", "bias"}]
-                attributes.append(("padding", op.padding))
+                attributes = [(name, value) for name, value in attributes if name in _ATTRIBUTES]
                 attributes.append(("groups", op.depthwise or op.groups))
             elif isinstance(op, Resize):
                 core = (core, op.size)  # the resizes of a network may be of the same channels
@@ -89,8 +93,9 @@ class Fingerprints:
             facts = []
             for name, value in attributes:
                 facts.append(self._number(("attribute", core, name, value)))
-                self._topics[facts[-1]] = (kind(op), name)
-            self._of_ops[op, channels] = (number, (number, *facts))
+                if name in _ATTRIBUTES:
+                    self._topics[facts[-1]] = name
+            self._of_ops[op, channels] = (self._number(("op", op)), number, (number, *facts))
         return self._of_ops[op, channels]
 
 

@@ -5,7 +5,7 @@ so cheap that every decision can be tried by itself; what two decisions change t
 the sum of what each changes, so that a whole set is found in one step and then verified.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -203,14 +203,46 @@ class _Search:
     def step(self, choices: Choices, *, detours: bool) -> Choices | None:
         """Return better choices; None if none are found."""
         now = self.distance(choices)
+        left = self.left(choices)
+        known: dict[Decision, Changes] = {}
         for everything in (False, True):
-            better, harmless = self.pursued(choices, now, everything=everything)
+            fresh = dict(self.changes(choices, left, known, everything=everything))
+            known |= fresh
+            better = self.pursued(choices, left, known, now) if fresh else None
             if better is not None:
                 return better
-        for decision in harmless if detours else ():
-            better, _ = self.pursued(choose(choices, dict([decision])), now)
+        for name, value in _harmless(left, known) if detours else ():
+            changed = choose(choices, {name: value})
+            rest = self.left(changed)
+            others = {decision: facts for decision, facts in known.items() if decision[0] != name}
+            others |= dict(self.changes(changed, rest, {**known, (name, getattr(choices, name)): ()}, everything=False))
+            better = self.pursued(changed, rest, others, now)
             if better is not None:
                 return better
+        return None
+
+    def pursued(self, choices: Choices, left: Changes, known: Mapping[Decision, Changes], now: int) -> Choices | None:
+        """Take the decision that explains most of what is left, and so on with the rest.
+
+        Args:
+            choices: Where to begin.
+            left: What is left there.
+            known: What single decisions change there.
+            now: What must be left less than.
+        """
+        rest = tuple(dict(facts) for facts in left)
+        gains = {decision: _gain(rest, changed) for decision, changed in known.items()}
+        chosen: dict[str, ChoiceValue] = {}
+        while gains and max(gains.values()) > 0:
+            name, value = max(gains, key=gains.__getitem__)
+            chosen[name] = value
+            _take(rest, known[name, value])
+            gains = {decision: _gain(rest, known[decision]) for decision in gains if decision[0] != name}
+        while chosen:
+            better = choose(choices, chosen)
+            if self.distance(better) < now:
+                return better
+            chosen.popitem()
         return None
 
     def left(self, choices: Choices) -> Changes:
@@ -222,11 +254,22 @@ class _Search:
         """Return what changes from one network to another."""
         return tuple(change(mine.facts, theirs.facts) for mine, theirs in zip(before, after, strict=True))
 
-    def changes(self, choices: Choices, left: Changes, *, everything: bool) -> Iterator[tuple[Decision, Changes]]:
-        """Return what single decisions change: of everything, or of what has had to do with what is left."""
+    def changes(
+        self, choices: Choices, left: Changes, known: Container[Decision], *, everything: bool
+    ) -> Iterator[tuple[Decision, Changes]]:
+        """Return what single decisions change.
+
+        Args:
+            choices: Where the decisions are made.
+            left: What is left there; a decision that has only changed other things is passed over.
+            known: Decisions that need not be tried.
+            everything: Whether to try new values of a choice that has only changed other things.
+        """
         open_topics = self.topics(left)
         before = self.prints(choices) or ()
         for name, value in self.decisions(choices):
+            if (name, value) in known:
+                continue
             touched = self.touched.get((name, value))
             if touched is None and not everything:
                 touched = self.touched.get((name, None))
@@ -259,31 +302,6 @@ class _Search:
             if getattr(choices, name) != value:
                 yield name, value
 
-    def pursued(self, choices: Choices, now: int, *, everything: bool = False) -> tuple[Choices | None, list[Decision]]:
-        """Take the decision that explains most of what is left, and so on with the rest.
-
-        Returns:
-            Choices that leave less than now, or None; and decisions that help none by themselves,
-            though they change something that is left, those that do least harm first.
-        """
-        left = self.left(choices)
-        rest = tuple(dict(facts) for facts in left)
-        known = dict(self.changes(choices, left, everything=everything))
-        gains = {decision: _gain(left, changed) for decision, changed in known.items()}
-        detours = sorted((decision for decision in known if _meets(left, known[decision])), key=lambda it: -gains[it])
-        chosen: dict[str, ChoiceValue] = {}
-        while gains and max(gains.values()) > 0:
-            name, value = max(gains, key=gains.__getitem__)
-            chosen[name] = value
-            _take(rest, known[name, value])
-            gains = {decision: _gain(rest, known[decision]) for decision in gains if decision[0] != name}
-        while chosen:
-            better = choose(choices, chosen)
-            if self.distance(better) < now:
-                return better, []
-            chosen.popitem()
-        return (choices if self.distance(choices) < now else None), detours[:_MOST_DETOURS]
-
     def simplified(self, start: Choices, found: Choices, fewest: int) -> Choices | None:
         """Take back decisions that are not needed; None if there are not fewer than some number."""
         if not self.as_near(start, found) and fewest <= 1:
@@ -315,9 +333,14 @@ def _gain(left: Sequence[Bag], changed: Sequence[Bag]) -> int:
     return gain
 
 
-def _meets(left: Sequence[Bag], changed: Sequence[Bag]) -> bool:
-    """Tell whether a change has to do with what is left."""
-    return any(not facts.keys().isdisjoint(now) for facts, now in zip(left, changed, strict=True))
+def _harmless(left: Changes, known: Mapping[Decision, Changes]) -> list[Decision]:
+    """Return the decisions that change something that is left, those that do least harm first."""
+    losses = {
+        decision: -_gain(left, changed)
+        for decision, changed in known.items()
+        if any(not facts.keys().isdisjoint(now) for facts, now in zip(left, changed, strict=True))
+    }
+    return sorted(losses, key=losses.__getitem__)[:_MOST_DETOURS]
 
 
 def _take(left: Sequence[dict[int, int]], changed: Sequence[Bag]) -> None:

@@ -21,7 +21,7 @@ from deeplab_spec.spec.choices import differences as decided_otherwise
 Build = Callable[[Choices], Shaped]
 """Makes the network, in normal form, that a set of choices describes."""
 
-_INVISIBLE: Final = frozenset(
+INVISIBLE: Final = frozenset(
     {
         "norm_momentum",
         "init",
@@ -37,7 +37,7 @@ _INVISIBLE: Final = frozenset(
 )
 """Choices that no normal form shows; the width is read beforehand."""
 
-_FIXED: Final = tuple((name, value) for name in NAMES if name not in _INVISIBLE for value in seen_values(name))
+_FIXED: Final = tuple((name, value) for name in NAMES if name not in INVISIBLE for value in seen_values(name))
 
 _MOST_STEPS: Final = 12
 _MOST_DETOURS: Final = 6

@@ -14,6 +14,7 @@ from deeplab_spec.cli.compare import compare
 from deeplab_spec.cli.count import count
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.gate import gate
+from deeplab_spec.cli.identify import identify
 from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
 from deeplab_spec.errors import DeepLabSpecError, SpecError
@@ -31,6 +32,7 @@ app.command()(show)
 app.command()(count)
 app.command()(clauses)
 app.command()(certify)
+app.command()(identify)
 app.command("bench")(bench_command)
 app.command()(profile)
 app.command()(compare)

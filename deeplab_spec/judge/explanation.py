@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from deeplab_spec.align.differences import Fact, differences, fact
 from deeplab_spec.align.explain import Key, attribute
-from deeplab_spec.align.identify import Build, Identity, Library, identify
+from deeplab_spec.align.identify import INVISIBLE, Build, Identity, Library, identify
 from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.checks.verdicts import Finding
 from deeplab_spec.graph.network import Network
@@ -80,10 +80,12 @@ def explained(plan: Plan, reading: Reading) -> Explained:
 
 
 def _starts(plan: Plan) -> Iterator[tuple[str, Choices]]:
-    """Return the published networks, as wide as the specification; of equally near ones the judged one is first."""
+    """Return the published networks, the judged one first, with what no graph shows as it is specified."""
     for variant in sorted(VARIANTS, key=lambda variant: variant.name != plan.request.variant):
+        judged = variant.name == plan.request.variant
+        unseen = {name: getattr(plan.choices, name) for name in (INVISIBLE if judged else {"width"})}
         if plan.output_stride in variant.output_strides:
-            yield variant.name, choose(variant.choices, {"width": plan.choices.width})
+            yield variant.name, choose(variant.choices, unseen)
 
 
 def _put_together(plan: Plan, reading: Reading, found: Identity, build: Build) -> Explained:

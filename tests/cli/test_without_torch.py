@@ -16,6 +16,8 @@ COMMANDS = (
     ("count", "--json", "--by", "node"),
     ("clauses", "--variant", "notebook"),
     ("clauses", "--json-schema"),
+    ("identify", "--help"),
+    ("identify", "--json-schema"),
 )
 
 WATCH = """

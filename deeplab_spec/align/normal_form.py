@@ -79,6 +79,8 @@ def without_useless_rates(shaped: Shaped) -> Shaped:
         vertical, horizontal = (
             1 if taps == 1 else rate for taps, rate in zip(node.op.kernel, node.op.rate, strict=True)
         )
+        if (vertical, horizontal) == node.op.rate:
+            return node
         return replace(node, op=replace(node.op, rate=(vertical, horizontal)))
 
     return shaped.with_network(shaped.network.with_nodes(map(single, shaped.network)))

@@ -45,7 +45,8 @@ def named(name: str, arguments: Mapping[str, str]) -> Target:
     if name.partition(":")[0] != REFERENCE:
         return Target(name=name, arguments=arguments)
     choices = read_overrides(f"{choice}={value}" for choice, value in arguments.items())
-    return Target(name=name if ":" in name else f"{REFERENCE}:{VARIANTS[0].name}", choices=choices)
+    full = name if ":" in name else f"{REFERENCE}:{VARIANTS[0].name}"
+    return Target(name=full, arguments=arguments, choices=choices)
 
 
 def load(target: Target, output_stride: int, classes: int) -> nn.Module:

@@ -15,6 +15,7 @@ from deeplab_spec.cli.compare import compare
 from deeplab_spec.cli.count import count
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.gate import gate
+from deeplab_spec.cli.identify import identify
 from deeplab_spec.cli.lock import lock
 from deeplab_spec.cli.port import port
 from deeplab_spec.cli.profile import profile
@@ -34,6 +35,7 @@ app.command()(show)
 app.command()(count)
 app.command()(clauses)
 app.command()(certify)
+app.command()(identify)
 app.command("bench")(bench_command)
 app.command()(port)
 app.command()(profile)

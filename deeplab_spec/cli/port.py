@@ -9,7 +9,7 @@ from deeplab_spec.cli import options, output
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import ChooseOption, ClassesOption, OutputStrideOption, SchemaOption, read_arguments
 from deeplab_spec.spec.choices import read_overrides
-from deeplab_spec.spec.network import DEFAULT_CLASSES
+from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
 _TARGET = "MODULE:CALLABLE, reference:VARIANT, or a file that other commands take"
 _ARGUMENT = "{output_stride} and {classes} are filled in; repeat for several."
@@ -48,7 +48,7 @@ def port(
         list[str] | None,
         typer.Option("--dest-choose", metavar="NAME=VALUE", help="As --choose, of the destination alone."),
     ] = None,
-    output_stride: OutputStrideOption = options.DEFAULT_OUTPUT_STRIDE,
+    output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
     classes: ClassesOption = DEFAULT_CLASSES,
     source_arg: Annotated[
         list[str] | None,

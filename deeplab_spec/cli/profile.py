@@ -30,7 +30,7 @@ def profile(
         str,
         typer.Argument(
             metavar="TARGET",
-            help="What builds the network: MODULE:CALLABLE, or reference:VARIANT.",
+            help="What builds the network: MODULE:CALLABLE, reference:VARIANT, or a file (.pt2, .onnx).",
             show_default=False,
         ),
     ] = "",

@@ -5,20 +5,16 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from deeplab_spec.align.differences import Fact, differences, fact
-from deeplab_spec.align.explain import Build, Explanation, Key, attribute, explain
-from deeplab_spec.align.match import align
+from deeplab_spec.align.explain import Key, attribute
+from deeplab_spec.align.identify import INVISIBLE, Build, Identity, Library, identify
 from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.checks.verdicts import Finding
-from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.plan import SpecifiedPlan, specification
 from deeplab_spec.judge.structure import Reading
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, written
 from deeplab_spec.spec.choices import differences as other_decisions
 from deeplab_spec.spec.variants import VARIANTS
-
-_FAR_NEARER = 4
-"""Another published network is tried first if it leaves so many times fewer differences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,47 +75,26 @@ def explained(plan: SpecifiedPlan, reading: Reading) -> Explained:
     def build(choices: Choices) -> Shaped:
         return reading.compared(plan.expected(reading.image, choices))
 
-    best: tuple[tuple[int, int], str, Choices, Explanation] | None = None
-    for name, start in _starts(plan, reading, build):
-        found = explain(start, build, align(build(start), reading.alignment.candidate))
-        merit = (len(found.unexplained), len(found.overrides))
-        if best is None or merit < best[0]:
-            best = (merit, name, start, found)
-        if not found.unexplained:
-            break
-    return _put_together(plan, reading, best[1:], build) if best else Explained(variant=judged)
+    found = identify([reading.alignment.candidate], [Library(build)], dict(_starts(plan)))
+    return _put_together(plan, reading, found, build) if found else Explained(variant=judged)
 
 
-def _starts(plan: SpecifiedPlan, reading: Reading, build: Build) -> list[tuple[str, Choices]]:
-    """Return the networks to search from: the judged one first, unless another is far nearer."""
-    judged = (plan.request.standard, plan.choices)
-    counts = {judged: len(differences(reading.alignment))}
-    for variant in VARIANTS:
-        start = (variant.name, choose(variant.choices, {"width": plan.choices.width}))
-        if start in counts or plan.output_stride not in variant.output_strides:
-            continue
-        try:
-            counts[start] = len(differences(align(build(start[1]), reading.alignment.candidate)))
-        except GraphError:
-            continue
-    near = [start for start in counts if counts[start] < counts[judged] / _FAR_NEARER]
-    return [*sorted(near, key=counts.__getitem__), judged]
+def _starts(plan: SpecifiedPlan) -> Iterator[tuple[str, Choices]]:
+    """Return the published networks, the judged one first, with what no graph shows as it is specified."""
+    for variant in sorted(VARIANTS, key=lambda variant: variant.name != plan.request.variant):
+        judged = variant.name == plan.request.variant
+        unseen = {name: getattr(plan.choices, name) for name in (INVISIBLE if judged else {"width"})}
+        if plan.output_stride in variant.output_strides:
+            yield variant.name, choose(variant.choices, unseen)
 
 
-def _put_together(
-    plan: SpecifiedPlan, reading: Reading, best: tuple[str, Choices, Explanation], build: Build
-) -> Explained:
-    nearest, start, found = best
-    base = next(variant.choices for variant in VARIANTS if variant.name == nearest)
-    on_top = {**other_decisions(base, start), **found.overrides}
-    decided = {**other_decisions(plan.choices, start), **found.overrides}
-    choice_of = found.choice_of
-    if start != plan.choices:
-        choice_of = attribute(plan.choices, build, reading.alignment, decided)
+def _put_together(plan: SpecifiedPlan, reading: Reading, found: Identity, build: Build) -> Explained:
+    base = next(variant.choices for variant in VARIANTS if variant.name == found.start)
+    decided = other_decisions(plan.choices, found.choices)
     return Explained(
-        variant=nearest,
-        overrides=on_top,
-        choice_of=choice_of,
+        variant=found.start,
+        overrides=other_decisions(base, found.choices),
+        choice_of=attribute(plan.choices, build, reading.alignment, decided),
         decided=decided,
         others=tuple(_others(plan)),
     )

@@ -16,7 +16,7 @@ from deeplab_spec.capture.target import Target, load
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.render.files import write_whole
-from deeplab_spec.services.captured import capture_at
+from deeplab_spec.services.captured import captured_at
 from deeplab_spec.services.port_map import ParameterMap, parameter_map
 from deeplab_spec.services.port_proof import Proof, prove
 from deeplab_spec.services.port_sides import SideBySide, in_double, side_by_side
@@ -183,7 +183,7 @@ def _read(
             captures = []
             for module, name in zip(modules, names, strict=True):
                 tick(f"reading {name} at {size[0]}x{size[1]}")
-                captures.append(capture_at(module.eval(), size, name))
+                captures.append(captured_at(module.eval(), size, name))
         except TargetError as error:
             errors.append(error)
             continue

@@ -13,7 +13,8 @@ from deeplab_spec.capture.target import one_line
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.graph.ops import Opaque, Output, Pair
-from deeplab_spec.judge.numerics import CAPTURE, END, RATIO, relative_error
+from deeplab_spec.judge.numerics import CAPTURE, END, RATIO
+from deeplab_spec.judge.running import relative_error
 from deeplab_spec.judge.transfer import by_role
 from deeplab_spec.services.port_forms import ROUNDED
 from deeplab_spec.services.port_map import ParameterMap

@@ -18,6 +18,8 @@ COMMANDS = (
     ("clauses", "--json-schema"),
     ("port", "--help"),
     ("port", "--json-schema"),
+    ("identify", "--help"),
+    ("identify", "--json-schema"),
 )
 
 WATCH = """

@@ -1,0 +1,109 @@
+"""What a network was identified as: the document, and the text that a person reads."""
+
+import shlex
+from collections.abc import Iterator
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deeplab_spec.checks.certificate import FindingRecord, Json, Nearest
+from deeplab_spec.spec.choices import about, written
+from deeplab_spec.spec.variants import variant
+
+SCHEMA_VERSION: Final = 1
+MOST_FINDINGS: Final = 24
+"""So many findings are shown; the JSON document has them all."""
+
+
+class IdentifyDocument(BaseModel):
+    """The nearest published network, and what no choice explains."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    target: str
+    output_strides: tuple[int, ...] = Field(description="The output strides at which the network was read.")
+    size: tuple[int, int] = Field(description="Height and width of the image that it was read with.")
+    classes: int
+    arguments: dict[str, str] = Field(description="Keyword arguments of what builds it, as text.")
+    nearest: Nearest | None = Field(description="Null for another network altogether.")
+    distance: int = Field(
+        description="Nodes, on both sides, without an equal one that reads equal ones; 0 if nothing differs."
+    )
+    unexplained: tuple[FindingRecord, ...] = Field(description="What no choice explains, node by node.")
+    another_network: str | None = Field(description="Why this is another network altogether.")
+
+    @property
+    def explained(self) -> bool:
+        """Whether choices explain everything."""
+        return self.nearest is not None and not self.distance
+
+
+def text(document: IdentifyDocument) -> str:
+    """Return the report of an identification."""
+    return "\n".join(_lines(document))
+
+
+def _lines(document: IdentifyDocument) -> Iterator[str]:
+    strides = " and ".join(map(str, document.output_strides))
+    height, width = document.size
+    yield f"{document.target}, {document.classes} classes, read at output stride {strides} with {height}x{width}"
+    nearest = document.nearest
+    if nearest is None:
+        yield f"  {document.another_network}"
+        return
+    count = len(nearest.choices)
+    choices = f"with {count} choice{'s' * (count != 1)}" if count else "as published"
+    yield f"  {'is' if document.explained else 'is nearest to'} {nearest.variant} {choices}"
+    published = variant(nearest.variant).choices
+    names = max(map(len, nearest.choices), default=0)
+    values = max((len(_value(value)) for value in nearest.choices.values()), default=0)
+    for name, value in nearest.choices.items():
+        instead = written(getattr(published, name))
+        yield f"    {name:<{names}} = {_value(value):<{values}}  not {instead}: {about(name).meaning}"
+    yield from _unexplained(document)
+    yield f"  to confirm: {_certify(document, nearest)}"
+
+
+def _unexplained(document: IdentifyDocument) -> Iterator[str]:
+    findings = document.unexplained
+    if document.explained:
+        return
+    yield f"  {document.distance} nodes without an equal one; no choice explains:"
+    several = len(document.output_strides) > 1
+    places = [f"[{finding.output_stride}] {finding.path}" if several else finding.path for finding in findings]
+    room = max(map(len, places[:MOST_FINDINGS]), default=0)
+    for place, finding in list(zip(places, findings, strict=True))[:MOST_FINDINGS]:
+        other = f" ({finding.candidate_path})" if finding.candidate_path not in {None, finding.path} else ""
+        yield f"    {place:<{room}}  {_wrong(finding)}{other}"
+    if len(findings) > MOST_FINDINGS:
+        yield f"    and {len(findings) - MOST_FINDINGS} more"
+
+
+def _wrong(finding: FindingRecord) -> str:
+    expected, actual = _value(finding.expected), _value(finding.actual)
+    if finding.attribute == "node":
+        return f"lacks: {expected}" if actual == "absent" else f"followed by: {actual}"
+    if finding.attribute == "inputs":
+        return f"reads {actual}, not {expected}"
+    return f"{finding.attribute} is {actual}, not {expected}"
+
+
+def _certify(document: IdentifyDocument, nearest: Nearest) -> str:
+    words = ["deeplab-spec", "certify", document.target, "--variant", nearest.variant]
+    for name, value in nearest.choices.items():
+        words += ["--choose", f"{name}={_value(value)}"]
+    for output_stride in document.output_strides:
+        words += ["--output-stride", str(output_stride)]
+    words += ["--classes", str(document.classes)]
+    for name, given in document.arguments.items():
+        words += ["--arg", f"{name}={given}"]
+    return shlex.join(words)
+
+
+def _value(value: Json) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)

@@ -1,0 +1,210 @@
+"""Identifies somebody's network: the nearest published one, and the choices on top of it."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from torch import nn
+
+from deeplab_spec.align.identify import Identity, Library
+from deeplab_spec.align.identify import identify as search
+from deeplab_spec.align.kinship import stranger
+from deeplab_spec.align.match import align
+from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.align.readings import read_width
+from deeplab_spec.align.shaped import Shaped, shaped
+from deeplab_spec.capture.files import is_file
+from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.target import Target, load
+from deeplab_spec.checks.certificate import FindingRecord, Nearest, as_json
+from deeplab_spec.errors import CaptureError, SpecError, TargetError
+from deeplab_spec.graph.folding import folded, normalises
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Conv2d, Output, Pair
+from deeplab_spec.judge.results import choose as choose_results
+from deeplab_spec.judge.standard import classes_of, output_stride_of, read_whole
+from deeplab_spec.judge.structure import in_normal_form
+from deeplab_spec.render.identify import IdentifyDocument
+from deeplab_spec.services.captured import captured_at
+from deeplab_spec.spec.choices import Choices, choose, differences, plain
+from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
+from deeplab_spec.spec.network import network as specification
+from deeplab_spec.spec.variants import VARIANTS, Variant, variant
+
+SIZES: Final = ((289, 300), (288, 320), (513, 513), (512, 512))
+"""Images that a network is read with, the first that it accepts: odd one way and even the other, so
+that the rules of padding differ, and large enough for maps of several pixels at every output stride."""
+
+
+def identify(
+    target: Target,
+    output_strides: Sequence[int] = (),
+    classes: int | None = None,
+    sizes: Sequence[Pair] = SIZES,
+) -> IdentifyDocument:
+    """Search the published network and the choices that a target is.
+
+    What the target prints goes to stderr.
+
+    Args:
+        target: What the user named.
+        output_strides: Passed to what builds it, one after the other; choices must hold at each. By
+            default 16, or what a file says of itself.
+        classes: Passed to what builds it; by default 21, or what a file says of itself.
+        sizes: Images to read it with; the first that it accepts at every output stride is taken.
+
+    Raises:
+        TargetError: If it cannot be imported, built, exported or run at a size.
+        SpecError: If no published network has these output strides.
+    """
+    output_strides, classes, sizes = _settled(target, output_strides, classes, sizes)
+    variants = [entry for entry in VARIANTS if set(output_strides) <= set(entry.output_strides)]
+    if not variants or not output_strides:
+        raise SpecError("output_stride", "must be 8, 16 or 32", output_strides)
+    if classes < 1:
+        raise SpecError("classes", "must be 1 or more", classes)
+    with contextlib.redirect_stdout(sys.stderr), _without_traces():
+        modules = [load(target, output_stride, classes).eval() for output_stride in output_strides]
+        size, captures = _captures(modules, sizes, target.name)
+    candidates = [_candidate(captured, classes, size) for captured in captures]
+    fold = not any(normalises(found.network) for found in candidates)
+    if fold:
+        candidates = [_unbiased(found) for found in candidates]
+    libraries = [library(output_stride, classes, size, fold=fold) for output_stride in output_strides]
+    found = _search(candidates, libraries, variants)
+    other = _stranger(candidates[0], libraries[0], found) if found.distance else None
+    return IdentifyDocument(
+        target=target.name,
+        output_strides=output_strides,
+        size=size,
+        classes=classes,
+        arguments=dict(target.arguments),
+        nearest=None if other else _nearest(found, variants),
+        distance=found.distance,
+        unexplained=() if other else tuple(_findings(found, output_strides)),
+        another_network=other,
+    )
+
+
+def library(output_stride: int, classes: int, size: Pair, *, fold: bool = False) -> Library:
+    """Return the networks that choices describe, at one output stride and size.
+
+    Args:
+        output_stride: Of every network.
+        classes: Channels of the logits.
+        size: Height and width of the image.
+        fold: Whether normalisations are folded; then a bias tells nothing, as one of zeros may be left out.
+    """
+
+    def build(choices: Choices) -> Shaped:
+        found = normal_form(shaped(specification(choices, output_stride, classes), size))
+        return _unbiased(found.with_network(folded(found.network))) if fold else found
+
+    return Library(build)
+
+
+def _unbiased(found: Shaped) -> Shaped:
+    """Return a network without the biases of its convolutions."""
+
+    def bare(node: Node) -> Node:
+        return replace(node, op=replace(node.op, bias=False)) if isinstance(node.op, Conv2d) else node
+
+    return found.with_network(found.network.with_nodes(map(bare, found.network)))
+
+
+def _settled(
+    target: Target, output_strides: Sequence[int], classes: int | None, sizes: Sequence[Pair]
+) -> tuple[tuple[int, ...], int, Sequence[Pair]]:
+    """Fill in what was not asked for: the defaults, or what a file says of itself."""
+    strides = tuple(dict.fromkeys(output_strides))
+    if not is_file(target.name):
+        return strides or (DEFAULT_OUTPUT_STRIDE,), DEFAULT_CLASSES if classes is None else classes, sizes
+    module = load(target, DEFAULT_OUTPUT_STRIDE, DEFAULT_CLASSES).eval()
+    try:
+        captured, image = read_whole(module)
+        found = in_normal_form(captured)
+        strides = strides or (output_stride_of(found),)
+    except CaptureError as error:
+        raise TargetError(target.name, f"cannot be read: {error}") from error
+    return strides, classes_of(found) if classes is None else classes, (image,)
+
+
+@contextlib.contextmanager
+def _without_traces() -> Iterator[None]:
+    """Keep torch from printing a stack for a size that is refused: the next size may be accepted."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _captures(modules: Sequence[nn.Module], sizes: Sequence[Pair], name: str) -> tuple[Pair, list[Capture]]:
+    """Read every module at the first size that all of them accept."""
+    refused: TargetError | None = None
+    for size in sizes:
+        try:
+            return size, [captured_at(module, size, name) for module in modules]
+        except TargetError as error:
+            refused = refused or error
+    raise refused or SpecError("sizes", "must name a size", sizes)
+
+
+def _candidate(captured: Capture, classes: int, size: Pair) -> Shaped:
+    """Return the normal form of what was read; of several results, of the logits alone."""
+    outputs = {node.path: captured.shapes[node.path] for node in captured.network.outputs}
+    places = {node.op.name: node.path for node in captured.network.outputs if isinstance(node.op, Output)}
+    results = [(name, outputs[path]) for name, path in places.items()]
+    logits = places.get(choose_results(results, [("logits", (1, classes, *size))]).get("logits", ""))
+    nodes = [
+        replace(node, op=Output(name="logits")) if node.path == logits else node
+        for node in captured.network
+        if node.path == logits or not isinstance(node.op, Output)
+    ]
+    shapes = {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}  # noqa: PLR2004 - a batch of maps
+    return normal_form(Shaped(network=Network(nodes=tuple(nodes)).live(), shapes=shapes))
+
+
+def _search(candidates: Sequence[Shaped], libraries: Sequence[Library], variants: Sequence[Variant]) -> Identity:
+    """Search from every variant, as wide as the candidate is."""
+    width = read_width(candidates[0])
+    starts: dict[str, Choices] = {entry.name: choose(entry.choices, {"width": width}) for entry in variants}
+    found = search(candidates, libraries, starts)
+    if found is None:
+        raise SpecError("output_stride", "no published network has this one", "none")
+    return found
+
+
+def _stranger(candidate: Shaped, known: Library, found: Identity) -> str | None:
+    """Say why a network is another one; the evidence is what it lacks of the published network."""
+    if not stranger(align(known.build(found.choices), candidate)):
+        return None
+    published = variant(found.start).choices
+    return stranger(align(known.build(published), candidate))
+
+
+def _nearest(found: Identity, variants: Sequence[Variant]) -> Nearest:
+    base = next(entry.choices for entry in variants if entry.name == found.start)
+    decided = differences(base, found.choices)
+    return Nearest(variant=found.start, choices={name: plain(value) for name, value in decided.items()})
+
+
+def _findings(found: Identity, output_strides: Sequence[int]) -> list[FindingRecord]:
+    return [
+        FindingRecord(
+            path=aspect.path,
+            candidate_path=aspect.candidate_path,
+            attribute=aspect.attribute,
+            choice=None,
+            expected=as_json(aspect.expected),
+            actual=as_json(aspect.actual),
+            hint="",
+            output_stride=output_stride,
+        )
+        for output_stride, aspects in zip(output_strides, found.unexplained, strict=True)
+        for aspect in aspects
+    ]

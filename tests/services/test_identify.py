@@ -1,0 +1,168 @@
+"""Somebody's module is identified, and the report says how to confirm it."""
+
+import json
+import random
+from collections.abc import Mapping
+from itertools import combinations
+
+import pytest
+
+from deeplab_spec.capture.target import Target, named
+from deeplab_spec.checks.certificate import Json
+from deeplab_spec.cli.app import main
+from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.render.identify import IdentifyDocument, text
+from deeplab_spec.services.identify import identify, library
+from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, parse, seen_values
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant, variant
+from tests.judge.candidates import WIDTH
+
+CLASSES = 5
+Pair = tuple[tuple[str, ChoiceValue], tuple[str, ChoiceValue]]
+
+
+def refute(published: Variant, output_stride: int, pair: Pair) -> str:
+    """Say what is wrong with the answer for a real module of two decisions; empty if nothing is."""
+    decided: dict[str, ChoiceValue] = {**dict(pair), "width": WIDTH}
+    target = Target(name=f"reference:{published.name}", choices=decided)
+    document = identify(target, (output_stride,), CLASSES)
+    nearest = document.nearest
+    if nearest is None or document.distance or document.unexplained:
+        return f"{published.name} {output_stride} {pair}: {document}"
+    known = library(output_stride, CLASSES, document.size)
+    answer = known.of(choose(variant(nearest.variant).choices, read(nearest.choices)))
+    right = known.of(choose(published.choices, decided))
+    same = answer is not None and right is not None and answer.digest == right.digest
+    return (
+        "" if same and len(nearest.choices) <= len(decided) else f"{published.name} {output_stride} {pair}: {nearest}"
+    )
+
+
+def read(choices: Mapping[str, Json]) -> dict[str, ChoiceValue]:
+    """Read the choices of a document as a command line would."""
+    texts = {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in choices.items()
+    }
+    return {name: parse(name, given) for name, given in texts.items()}
+
+
+def drawn_pairs(count: int) -> list[tuple[Variant, int, Pair]]:
+    """Draw pairs of compatible decisions, over both main variants and output strides."""
+    cases = []
+    for published in (NOTEBOOK, TF_RELEASE):
+        for output_stride in (8, 16):
+            options = [
+                (name, value)
+                for name in NAMES
+                if name != "width"
+                for value in seen_values(name)
+                if value != getattr(published.choices, name)
+            ]
+            cases += [(published, output_stride, pair) for pair in combinations(options, 2) if pair[0][0] != pair[1][0]]
+    compatible = []
+    for published, output_stride, pair in random.Random(count).sample(cases, 2 * count):  # noqa: S311 - the same cases in every run
+        choices = choose(published.choices, {**dict(pair), "width": WIDTH})
+        if library(output_stride, CLASSES, (289, 300)).of(choices):
+            compatible.append((published, output_stride, pair))
+    return compatible[:count]
+
+
+def test_pairs_of_decisions_are_found_in_real_modules() -> None:
+    """Built by the reference, read from what torch exports."""
+    assert [text for case in drawn_pairs(2) if (text := refute(*case))] == []
+
+
+@pytest.mark.deep
+def test_fifty_pairs_of_decisions_are_found_in_real_modules() -> None:
+    """As above."""
+    pairs = drawn_pairs(50)
+
+    assert len(pairs) == 50
+    assert [text for case in pairs if (text := refute(*case))] == []
+
+
+@pytest.mark.deep
+def test_segmentation_models_pytorch_is_tf_release_with_six_choices() -> None:
+    """It takes multiples of the output stride only; rates that follow the stride would be others at 16."""
+    document = identify(Target(name="tests.peers:smp_deeplab"))
+
+    assert document.nearest is not None
+    assert document.nearest.variant == "tf-release"
+    assert document.nearest.choices == {
+        "aspp_depthwise": "bare",
+        "decoder_depthwise": "bare",
+        "decoder_convs": "separable_1",
+        "projection": "1x1_then_separable",
+        "low_level_tap": "block2_sepconv2_activated",
+        "aspp_rates": [12, 24, 36],
+    }
+    assert (document.distance, document.unexplained, document.size) == (0, (), (288, 320))
+
+
+def test_the_command_finds_choices_at_every_output_stride(capsys: pytest.CaptureFixture[str]) -> None:
+    """What shows at output stride 8 only is joined with what shows at 16 only."""
+    options = ["--arg", f"width={WIDTH}", "--arg", "middle_blocks=1", "--arg", "exit2_rates=3,5"]
+    strides = ["--output-stride", "8", "--output-stride", "16"]
+    with pytest.raises(SystemExit) as ended:
+        main(["identify", "reference:tf-release", *options, *strides, "--json"])
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+
+    assert ended.value.code == 0
+    assert document["nearest"] == {
+        "variant": "tf-release",
+        "choices": {"exit2_rates": [3, 5], "middle_blocks": 1, "width": WIDTH},
+    }
+    assert (document["distance"], document["unexplained"], document["another_network"]) == (0, [], None)
+    assert "is tf-release with 3 choices" in captured.err
+    confirm = captured.err.splitlines()[-1]
+    assert "certify reference:tf-release --variant tf-release --choose exit2_rates=3,5" in confirm
+    assert "--output-stride 8 --output-stride 16 --classes 21 --arg width=0.03" in confirm
+
+
+def test_another_network_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """In one sentence, without a nearest network."""
+    with pytest.raises(SystemExit) as ended:
+        main(["identify", "tests.judge.test_strangers:Plain"])
+    lines = capsys.readouterr().out.splitlines()
+
+    assert ended.value.code == 1
+    assert len(lines) == 2
+    assert "this is another network: it has no decoder" in lines[1]
+
+
+def test_what_is_left_is_shown_with_its_node() -> None:
+    """One sigmoid behind the logits: nearest is the plain network, and the node is named."""
+    document = identify(Target(name="tests.services.test_identify:with_sigmoid"))
+
+    assert document.nearest is not None
+    assert document.nearest.choices == {"middle_blocks": 1, "width": WIDTH}
+    assert [(finding.path, finding.attribute) for finding in document.unexplained] == [("decoder.logits.conv", "node")]
+    assert document.unexplained[0].output_stride == 16
+    report = text(document)
+    assert "is nearest to notebook with 2 choices" in report
+    assert "decoder.logits.conv  followed by: sigmoid activation" in report
+    assert IdentifyDocument.model_validate_json(document.model_dump_json()) == document
+
+
+def with_sigmoid(output_stride: int = 16, num_classes: int = 21) -> object:
+    """Build a short network with one more function before its last resize."""
+    from torch import nn
+
+    import deeplab_spec
+
+    module = deeplab_spec.build("notebook", output_stride, num_classes, {"width": WIDTH, "middle_blocks": 1})
+    module.decoder.logits.conv = nn.Sequential(module.decoder.logits.conv, nn.Sigmoid())
+    return module
+
+
+def test_bad_requests_are_refused() -> None:
+    """Before anything is built, or by what cannot be built."""
+    with pytest.raises(SpecError, match="must be 8, 16 or 32"):
+        identify(Target(name="reference:notebook"), (4,))
+    with pytest.raises(SpecError, match="classes: must be 1 or more"):
+        identify(Target(name="reference:notebook"), classes=0)
+    with pytest.raises(SpecError, match="colour"):
+        named("reference:notebook", {"colour": "red"})
+    with pytest.raises(TargetError, match="has no attribute 'nothing'"):
+        identify(Target(name="tests.peers:nothing"))

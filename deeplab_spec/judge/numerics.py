@@ -111,19 +111,21 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     sizes = plan.inputs_at(loaded.reading.image)
     inputs = images(plan, sizes, 1, torch.float64, plan.request.seed)
     named = {node.path: value for node, value in zip(plan.network.inputs, inputs, strict=True)}
+    kernels: Mapping[str, Tensor] | None = None
     steps: tuple[Deviation, ...] = ()
     coverage: list[Deviation] = []
     if "float64" in dtypes:
         tick("drawing weights that every step can be seen with")
-        weights, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed)
-        loaded.load(weights)
+        kernels, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed)
+        loaded.load(kernels)
         tick("comparing step by step")
         steps = _Steps(loaded, plan, oracle).compare()
         coverage = [step for step in steps if isinstance(plan.network[step.path].op, Activation)]
-        del weights, oracle
+        del oracle
     tick("drawing weights that do not amplify rounding")
+    outputs = {node.path for node in plan.network.outputs}
     weights, oracle = challenge(
-        plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep={node.path for node in plan.network.outputs}
+        plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep=outputs, kernels=kernels
     )
     loaded.load(weights)
     first = next((step for step in steps if step.error is not None and not step.error <= step.allowed), None)
@@ -147,9 +149,9 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     """Return the root mean square of the difference, over that of the expected value."""
     if actual.shape != expected.shape:
         return math.inf
-    scale = float(expected.double().square().mean().sqrt())
-    error = float((actual.double() - expected.double()).square().mean().sqrt())
-    return error / scale if scale > 0 else error
+    scale = float(torch.linalg.vector_norm(expected.double()))
+    error = float(torch.dist(actual.double(), expected.double()))
+    return error / (scale if scale > 0 else math.sqrt(expected.numel()))
 
 
 class _Steps:
@@ -228,9 +230,9 @@ class _Steps:
         match node.op:
             case Activation():
                 arriving = self.oracle[node.inputs[0]]
-                if not bool((arriving > CLIP).any()):
+                if not bool(arriving.max() > CLIP):
                     return f"no value above {CLIP:g} arrived, so a clipped ReLU would not show"
-                if node.inputs[0] not in self.positive and not bool((arriving < 0).any()):
+                if node.inputs[0] not in self.positive and not bool(arriving.min() < 0):
                     return "no negative value arrived, so a missing ReLU would not show"
             case Conv2d() as op if op.kernel != (1, 1):
                 height, width = self.oracle[node.inputs[0]].shape[2:]

@@ -16,9 +16,9 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     """Return the root mean square of the difference, over that of the expected value."""
     if actual.shape != expected.shape:
         return math.inf
-    scale = float(expected.double().square().mean().sqrt())
-    error = float((actual.double() - expected.double()).square().mean().sqrt())
-    return error / scale if scale > 0 else error
+    scale = float(torch.linalg.vector_norm(expected.double()))
+    error = float(torch.dist(actual.double(), expected.double()))
+    return error / (scale if scale > 0 else math.sqrt(expected.numel()))
 
 
 def double(tensor: Tensor) -> Tensor:

@@ -80,6 +80,53 @@ def test_a_convolution_is_pytorchs_on_the_padded_map(
     assert_same(compute(op, x, weight=weight, **({"bias": offset} if bias else {})), expected, "convolution")
 
 
+@given(
+    kernel=PAIRS,
+    stride=PAIRS,
+    rate=PAIRS,
+    padding=MARGINS | st.just("same"),
+    multiplier=st.integers(1, 2),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+    bias=st.booleans(),
+    seed=seeds,
+)
+def test_a_depthwise_convolution_is_pytorchs_in_each_dtype(
+    *, kernel: Any, stride: Any, rate: Any, padding: Any, multiplier: int, dtype: torch.dtype, bias: bool, seed: int
+) -> None:
+    """Two ways to sum the same taps, whichever is quicker in a dtype: whole numbers tell any difference."""
+    x = whole((2, 3, 9, 10), seed).to(dtype)
+    op = Conv2d(
+        channels_in=3,
+        channels_out=3 * multiplier,
+        kernel=kernel,
+        stride=stride,
+        rate=rate,
+        padding=padding,
+        groups=3,
+        bias=bias,
+    )
+    weight, offset = (
+        whole((3 * multiplier, 1, *kernel), seed + 1).to(dtype),
+        whole((3 * multiplier,), seed + 2).to(dtype),
+    )
+    given_weight = weight.clone()
+    top, bottom, left, right = explicit_padding(padding, (9, 10), kernel, stride, rate)
+
+    padded = functional.pad(x, (left, right, top, bottom))
+    expected = functional.conv2d(padded, weight, offset if bias else None, stride, 0, rate, 3)
+
+    assert_same(compute(op, x, weight=weight, **({"bias": offset} if bias else {})), expected, "convolution")
+    assert_same(weight, given_weight, "the weights are not changed")
+
+
+def test_a_depthwise_kernel_wider_than_the_map_is_refused_in_each_dtype() -> None:
+    """There is no position to put it at."""
+    op = Conv2d(channels_in=2, channels_out=2, kernel=(3, 3), rate=(2, 2), groups=2)
+    for dtype in (torch.float32, torch.float64):
+        with pytest.raises(RuntimeError):
+            compute(op, torch.ones(1, 2, 4, 4, dtype=dtype), weight=torch.ones(2, 1, 3, 3, dtype=dtype))
+
+
 @pytest.mark.parametrize(
     ("size", "padding", "expected"),
     [

@@ -34,7 +34,7 @@ def test_every_activation_sees_values_below_zero_between_and_above_six(variant: 
     """A clipped, a leaky and a missing ReLU each differ from a ReLU on some of these only."""
     graph = narrow(variant)
     positive = never_negative(graph)
-    _, values = challenge(graph, image(0), Draw.COVERAGE, 0)
+    _, values = challenge(graph, image(0), Draw.COVERAGE, 1)
 
     for node in graph:
         if isinstance(node.op, Activation):
@@ -113,6 +113,20 @@ def test_a_seed_decides_every_weight() -> None:
     for name in first:
         assert_same(again[name], first[name], name)
     assert_same(run(graph, first, image(0))["output"], values["output"], "the value that came with the weights")
+
+
+def test_a_draw_with_the_kernels_of_another_differs_in_its_normalisations_only() -> None:
+    """They are what decides whether a draw covers or conditions; drawing kernels takes longest."""
+    graph = narrow("notebook")
+    kernels, _ = challenge(graph, image(0), Draw.COVERAGE, 7)
+    weights, values = challenge(graph, image(0), Draw.CONDITIONING, 8, kernels=kernels)
+    convolutions = {f"{node.path}.{role}" for node in graph if isinstance(node.op, Conv2d) for role in roles(node.op)}
+
+    same = {name for name in kernels if torch.equal(kernels[name], weights[name])}
+    first = "backbone.entry_flow.stem.conv1.norm.running_mean"  # of the same kernel on the same image
+    assert same == {*convolutions, first}
+    assert kernels.keys() == weights.keys()
+    assert_same(run(graph, weights, image(0))["output"], values["output"], "the value that came with the weights")
 
 
 def test_a_map_without_statistics_still_has_values_of_every_kind() -> None:

@@ -9,6 +9,9 @@ from torch import nn
 
 import deeplab_spec
 from deeplab_spec.align.differences import Fact, differences
+from deeplab_spec.align.lock import NearestNetwork, lock
+from deeplab_spec.align.lock_text import read as read_lock
+from deeplab_spec.align.lock_text import text
 from deeplab_spec.align.match import align
 from deeplab_spec.analysis.conventions import CONVENTIONS
 from deeplab_spec.analysis.costs import Cost, node_costs, total_cost
@@ -190,3 +193,25 @@ def test_a_port_of_full_size_costs_what_was_counted_of_it(build: object, paramet
 
     assert sum(parameter.numel() for parameter in module.parameters()) == parameters
     assert sum(counted) == operations
+
+
+def test_the_lock_of_a_port_names_its_nodes_as_the_release_does() -> None:
+    """Whatever the port calls its modules; what the release has not is called by its operator, in its block."""
+    expected = normal(network(narrow(TF_RELEASE_DENSE), 16, 21), SIZE)
+    form = normal_capture(read(ports.USUAL))
+    found = lock(
+        form,
+        target="tests.ports:build",
+        output_stride=16,
+        classes=21,
+        image=SIZE,
+        alignment=align(expected, form),
+        nearest=NearestNetwork(variant="tf-release-dense", choices={"low_level_tap": "block1"}),
+    )
+    content = text(found)
+
+    paths = {node.path for node in found.normal.network}
+    assert paths - {node.path for node in expected.network} == {f"{EXIT1}.extra.activation"}
+    assert differences(align(form, read_lock(content, "port.lock").normal)) == ()
+    assert differences(align(read_lock(content, "port.lock").normal, normal_capture(read(Mistakes()))))
+    assert not any(name in content for name in ("layers", "bn1", "low_level_feat", "aspp4"))

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from deeplab_spec.align.any_size import for_any_size
-from deeplab_spec.align.differences import differences
+from deeplab_spec.align.identify import Identity
+from deeplab_spec.align.known import known, like
 from deeplab_spec.align.lock import Answer, Lock, NearestNetwork, Result, lock
-from deeplab_spec.align.nearest import nearest
+from deeplab_spec.align.match import align
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.capture.images import capture_at, own_size
@@ -22,6 +23,8 @@ from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.results import ask
 from deeplab_spec.judge.structure import in_normal_form
 from deeplab_spec.spec.backbone import OUTPUT_STRIDES
+from deeplab_spec.spec.choices import differences as decided_otherwise
+from deeplab_spec.spec.variants import variant
 
 READING: Final = ((289, 303), (320, 352))
 """Images with which a network is read: every stride has a map of its own size; the second for those that
@@ -77,6 +80,14 @@ def read_whole(module: nn.Module) -> tuple[Capture, Pair]:
     raise refused or CaptureError("it takes no image")
 
 
+def _nearest(identity: Identity) -> NearestNetwork:
+    return NearestNetwork(
+        variant=identity.start,
+        choices=decided_otherwise(variant(identity.start).choices, identity.choices),
+        unexplained=sum(map(len, identity.unexplained)),
+    )
+
+
 def _with_logits(captured: Capture) -> Capture:
     """Call the only result of a network what the specification calls it."""
     if len(captured.network.outputs) != 1:
@@ -104,16 +115,17 @@ def locked(module: nn.Module, name: str, output_stride: int | None = None) -> Lo
         if isinstance(node.op, Opaque):
             raise CaptureError(f"it holds an operation that is not known, {node.op.target}, at {node.path}")
     stride, classes = output_stride or output_stride_of(found), classes_of(found)
-    near = nearest(found, stride, classes, image)
+    identity, other = known([found], [stride], classes, image)
+    near = None if other else align(like(found, identity.choices, stride, classes, image), found)
     return lock(
         found,
         target=name,
         output_stride=stride,
         classes=classes,
         image=image,
-        alignment=near[0] if near else None,
+        alignment=near,
         shared=frozenset(shared_parameters(module, captured)),
-        nearest=NearestNetwork(variant=near[1].name, unexplained=len(differences(near[0]))) if near else None,
+        nearest=None if other else _nearest(identity),
         answers=_answers(module, captured),
     )
 

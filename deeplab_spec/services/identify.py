@@ -9,30 +9,26 @@ from typing import Final
 
 from torch import nn
 
-from deeplab_spec.align.identify import Identity, Library
-from deeplab_spec.align.identify import identify as search
-from deeplab_spec.align.kinship import stranger
-from deeplab_spec.align.match import align
+from deeplab_spec.align.identify import Identity
+from deeplab_spec.align.known import known
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.readings import read_width
-from deeplab_spec.align.shaped import Shaped, shaped
+from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.capture.files import is_file
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.checks.certificate import FindingRecord, Nearest, as_json
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
-from deeplab_spec.graph.folding import folded, normalises
-from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Conv2d, Output, Pair
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Output, Pair
 from deeplab_spec.judge.results import choose as choose_results
 from deeplab_spec.judge.standard import classes_of, output_stride_of, read_whole
 from deeplab_spec.judge.structure import in_normal_form
 from deeplab_spec.render.identify import IdentifyDocument
 from deeplab_spec.services.captured import captured_at
-from deeplab_spec.spec.choices import Choices, choose, differences, plain
+from deeplab_spec.spec.backbone import OUTPUT_STRIDES
+from deeplab_spec.spec.choices import differences, plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
-from deeplab_spec.spec.network import network as specification
-from deeplab_spec.spec.variants import VARIANTS, Variant, variant
+from deeplab_spec.spec.variants import variant
 
 SIZES: Final = ((289, 300), (288, 320), (513, 513), (512, 512))
 """Images that a network is read with, the first that it accepts: odd one way and even the other, so
@@ -61,58 +57,27 @@ def identify(
         SpecError: If no published network has these output strides.
     """
     output_strides, classes, sizes = _settled(target, output_strides, classes, sizes)
-    variants = [entry for entry in VARIANTS if set(output_strides) <= set(entry.output_strides)]
-    if not variants or not output_strides:
-        raise SpecError("output_stride", "must be 8, 16 or 32", output_strides)
+    for output_stride in output_strides:
+        if output_stride not in OUTPUT_STRIDES:
+            raise SpecError("output_stride", f"must be one of {', '.join(map(str, OUTPUT_STRIDES))}", output_stride)
     if classes < 1:
         raise SpecError("classes", "must be 1 or more", classes)
     with contextlib.redirect_stdout(sys.stderr), _without_traces():
         modules = [load(target, output_stride, classes).eval() for output_stride in output_strides]
         size, captures = _captures(modules, sizes, target.name)
     candidates = [_candidate(captured, classes, size) for captured in captures]
-    fold = not any(normalises(found.network) for found in candidates)
-    if fold:
-        candidates = [_unbiased(found) for found in candidates]
-    libraries = [library(output_stride, classes, size, fold=fold) for output_stride in output_strides]
-    found = _search(candidates, libraries, variants)
-    other = _stranger(candidates[0], libraries[0], found) if found.distance else None
+    found, other = known(candidates, output_strides, classes, size)
     return IdentifyDocument(
         target=target.name,
         output_strides=output_strides,
         size=size,
         classes=classes,
         arguments=dict(target.arguments),
-        nearest=None if other else _nearest(found, variants),
+        nearest=None if other else _nearest(found),
         distance=found.distance,
         unexplained=() if other else tuple(_findings(found, output_strides)),
         another_network=other,
     )
-
-
-def library(output_stride: int, classes: int, size: Pair, *, fold: bool = False) -> Library:
-    """Return the networks that choices describe, at one output stride and size.
-
-    Args:
-        output_stride: Of every network.
-        classes: Channels of the logits.
-        size: Height and width of the image.
-        fold: Whether normalisations are folded; then a bias tells nothing, as one of zeros may be left out.
-    """
-
-    def build(choices: Choices) -> Shaped:
-        found = normal_form(shaped(specification(choices, output_stride, classes), size))
-        return _unbiased(found.with_network(folded(found.network))) if fold else found
-
-    return Library(build)
-
-
-def _unbiased(found: Shaped) -> Shaped:
-    """Return a network without the biases of its convolutions."""
-
-    def bare(node: Node) -> Node:
-        return replace(node, op=replace(node.op, bias=False)) if isinstance(node.op, Conv2d) else node
-
-    return found.with_network(found.network.with_nodes(map(bare, found.network)))
 
 
 def _settled(
@@ -169,27 +134,8 @@ def _candidate(captured: Capture, classes: int, size: Pair) -> Shaped:
     return normal_form(Shaped(network=Network(nodes=tuple(nodes)).live(), shapes=shapes))
 
 
-def _search(candidates: Sequence[Shaped], libraries: Sequence[Library], variants: Sequence[Variant]) -> Identity:
-    """Search from every variant, as wide as the candidate is."""
-    width = read_width(candidates[0])
-    starts: dict[str, Choices] = {entry.name: choose(entry.choices, {"width": width}) for entry in variants}
-    found = search(candidates, libraries, starts)
-    if found is None:
-        raise SpecError("output_stride", "no published network has this one", "none")
-    return found
-
-
-def _stranger(candidate: Shaped, known: Library, found: Identity) -> str | None:
-    """Say why a network is another one; the evidence is what it lacks of the published network."""
-    if not stranger(align(known.build(found.choices), candidate)):
-        return None
-    published = variant(found.start).choices
-    return stranger(align(known.build(published), candidate))
-
-
-def _nearest(found: Identity, variants: Sequence[Variant]) -> Nearest:
-    base = next(entry.choices for entry in variants if entry.name == found.start)
-    decided = differences(base, found.choices)
+def _nearest(found: Identity) -> Nearest:
+    decided = differences(variant(found.start).choices, found.choices)
     return Nearest(variant=found.start, choices={name: plain(value) for name, value in decided.items()})
 
 

@@ -106,7 +106,7 @@ def test_every_single_decision_explains_all_that_it_changes(variant: Variant, ou
     assert [text for text in refuted if text] == []
 
 
-@pytest.mark.parametrize(("case", "pairs"), EQUIVALENT.items(), ids=str)
+@pytest.mark.parametrize(("case", "pairs"), EQUIVALENT.items(), ids=[f"{name}-{stride}" for name, stride in EQUIVALENT])
 def test_equivalent_decisions_are_the_same_network(case: tuple[str, int], pairs: set[Override]) -> None:
     """The list of overrides for which another single override is exactly the same normal form."""
     name, output_stride = case

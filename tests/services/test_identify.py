@@ -7,12 +7,13 @@ from itertools import combinations
 
 import pytest
 
+from deeplab_spec.align.known import library
 from deeplab_spec.capture.target import Target, named
 from deeplab_spec.checks.certificate import Json
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.render.identify import IdentifyDocument, text
-from deeplab_spec.services.identify import identify, library
+from deeplab_spec.services.identify import identify
 from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, parse, seen_values
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant, variant
 from tests.judge.candidates import WIDTH

@@ -16,7 +16,8 @@ from deeplab_spec.graph.folding import foldable
 def folded(module: nn.Module, example: Tensor) -> nn.Module:
     """Return a copy in evaluation, with every normalisation that alone reads a convolution folded into it.
 
-    A normalisation stays where it, or its convolution, is used twice, or is a plain function call.
+    A normalisation stays where it, or its convolution, is used twice, or is a plain function call, or where its
+    class may do more than normalise.
 
     Args:
         module: The network.
@@ -31,7 +32,7 @@ def folded(module: nn.Module, example: Tensor) -> nn.Module:
     for conv_path, norm_path in foldable(captured.network):
         conv, norm = owners.get(conv_path, ""), owners.get(norm_path, "")
         conv_module, norm_module = result.get_submodule(conv), result.get_submodule(norm)
-        if isinstance(conv_module, nn.Conv2d) and isinstance(norm_module, nn.BatchNorm2d):
+        if isinstance(conv_module, nn.Conv2d) and type(norm_module) is nn.BatchNorm2d:
             with torch.no_grad():
                 result.set_submodule(conv, fuse_conv_bn_eval(conv_module, norm_module))
             result.set_submodule(norm, nn.Identity())

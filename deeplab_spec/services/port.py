@@ -27,8 +27,8 @@ __all__ = ["Moved", "PortRequest", "move", "parameter_map", "port"]
 SIZES: Final[tuple[Pair, Pair]] = ((289, 300), (320, 352))
 """Images at which the published networks show every rate; the second for networks that refuse the first."""
 
-_STEP: Final = 32
-"""Pixels between a size that was asked for and the second one."""
+SMALL: Final[Pair] = (64, 96)
+"""Another image at which the modules are compared, too; every published network accepts it."""
 
 Tick = Callable[[str], None]
 """Told what happens next."""
@@ -178,7 +178,7 @@ def _read(
     fixed = next((size for module in modules if (size := _fixed(module))), None)
     sizes = (asked,) if asked else (fixed,) if fixed else SIZES
     errors = []
-    for number, size in enumerate(sizes):
+    for size in sizes:
         try:
             captures = []
             for module, name in zip(modules, names, strict=True):
@@ -188,8 +188,7 @@ def _read(
             errors.append(error)
             continue
         sides = [in_double(*each, size) for each in zip(modules, names, captures, strict=True)]
-        later = sizes[number + 1] if number + 1 < len(sizes) else (size[0] + _STEP, size[1] + _STEP)
-        return side_by_side(*sides), None if fixed else later
+        return side_by_side(*sides), None if fixed or size == SMALL else SMALL
     raise errors[0]
 
 

@@ -40,7 +40,7 @@ def test_the_report_says_what_was_done_and_ends_with_the_outcome(
         "  results in float64",
         "    the interpreter on both graphs, 17x14: bit-equal",
         "    torch on both modules, 17x14: bit-equal",
-        "    torch on both modules, 49x46: bit-equal",
+        "    torch on both modules, 64x96: bit-equal",
         f"MOVED, proven equal: {output}, float32, int64",
     ]
     assert len(lines) == 7 + 2 + 20

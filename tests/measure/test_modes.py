@@ -101,10 +101,21 @@ def test_every_rewrite_is_tested() -> None:
     assert tested >= {part.name for part in PARTS if part.kind is Kind.REWRITE}
 
 
+class Rectified(nn.BatchNorm2d):
+    """A normalisation that does more."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise and rectify."""
+        return super().forward(x).relu()
+
+
 def test_folding_leaves_what_it_may_not_fold() -> None:
     """A normalisation goes only where it alone reads a convolution that is called once."""
     assert norms(folded(Small(), images())) == 1
     assert norms(folded(Shared(), images())) == 3  # late, pointwise, and the one that is not called
+    rectified = Small()
+    rectified.stem_norm = Rectified(6)
+    assert norms(folded(rectified, images())) == 2
     tied = Small()
     tied.read_twice.weight = tied.pointwise.weight
     assert norms(folded(tied, images())) == 2

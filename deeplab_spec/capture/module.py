@@ -7,6 +7,7 @@ overwrote shows as a skip that reads the ReLU.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -130,7 +131,7 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
         CaptureError: If the module cannot be exported; the reason is the exporter's first line.
     """
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _no_stack_traces():
             program = torch.export.export(module.eval(), tuple(inputs), strict=False)
     except Exception as error:
         raise CaptureError(f"torch.export refused the module: {_first_line(error)}") from error
@@ -142,6 +143,17 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
         except Exception as error:
             raise CaptureError(f"in-place operations on views cannot be resolved: {_first_line(error)}") from error
         return _Reader(program).read()
+
+
+@contextmanager
+def _no_stack_traces() -> Iterator[None]:
+    """Spare the exporter writing down where in the source each call was made: a sixth of its time, read by nobody."""
+    before = fx.config.do_not_emit_stack_traces
+    fx.config.do_not_emit_stack_traces = True
+    try:
+        yield
+    finally:
+        fx.config.do_not_emit_stack_traces = before
 
 
 def _first_line(error: Exception) -> str:

@@ -25,8 +25,8 @@ SIZE = (97, 70)
 def test_a_captured_reference_is_the_specification(variant: str, output_stride: int) -> None:
     """No difference; every parameter has the name of its node; the captured graph computes the same values."""
     choices = {"width": NARROW}
-    module = make_lively(build(variant, output_stride, 5, choices), 0)
-    image = whole((1, 3, *SIZE), 0)
+    module = make_lively(build(variant, output_stride, 5, choices), 0).float()  # the same operators, to the last bit
+    image = whole((1, 3, *SIZE), 0).float()
     captured = capture(module, [image])
     expected = normal(network(variant, output_stride, 5, choices), SIZE)
 

@@ -19,7 +19,7 @@ from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.reference.network import DeepLabV3Plus, build
 from deeplab_spec.spec.choices import NAMES, SizesAccepted, seen_values
 from deeplab_spec.spec.public import network
-from tests.counted import costs_of, operations, shapes_unchecked
+from tests.counted import costs_of, normalisation_unseen, operations, shapes_unchecked
 from tests.strategies import NARROW, cases
 
 ON_META = settings(max_examples=max(200, settings().max_examples))
@@ -92,7 +92,7 @@ narrow = configurations(st.sampled_from((NARROW, 1 / 16)), st.integers(1, 49))
 @given(drawn=full)
 def test_torch_counts_any_network_as_the_closed_form(drawn: Configuration) -> None:
     """In total and at every convolution, whose name in the reference is its path."""
-    with shapes_unchecked():
+    with shapes_unchecked(), normalisation_unseen():
         counted = count_with_torch(drawn.on_meta(), (torch.empty(1, 3, *drawn.size, device="meta"),), Mode.FORWARD)
 
     graph = drawn.graph

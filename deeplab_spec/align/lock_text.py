@@ -33,13 +33,16 @@ SCHEMA: Final = 1
 MOST_BYTES: Final = 64 * 2**20
 """A larger file is no lock, and is not read."""
 
+MOST_NODES: Final = 20_000
+"""A network of more nodes is none of this family, and none that can be compared."""
+
 _FIRST: Final = "deeplab-spec lock, schema "
 _NOTE: Final = (
     "Made by `deeplab-spec lock`; judged against by `deeplab-spec certify TARGET --against FILE`. Not edited."
 )
-_SHAPE: Final = r"(?:[0-9]{1,9}(?:x[0-9]{1,9})*|-)"
+_SHAPE: Final = r"(?:[0-9]{1,9}(?:x[0-9]{1,9})*+|-)"
 _BEHIND: Final = re.compile(rf" -> ({_SHAPE})(?: like ({NAME}))?( shared)?", re.ASCII)
-_ANSWER: Final = re.compile(rf"({_SHAPE}(?:, {_SHAPE})*) (\w+) -> (.+)", re.ASCII)
+_ANSWER: Final = re.compile(rf"({_SHAPE}(?:, {_SHAPE})*+) (\w+) -> (.+)", re.ASCII)
 _RESULT: Final = re.compile(rf"({NAME}) ({_SHAPE}) (\w+)(, |$)", re.ASCII)
 _REFUSED: Final = "refused"
 _EDITED: Final = "was edited by hand, or damaged; lock it again"
@@ -214,6 +217,8 @@ class _Reader:
             found = _BEHIND.fullmatch(rest)
             if not found:
                 raise GraphError(node.path, "behind a node must stand its shape", shown(rest))
+            if len(nodes) == MOST_NODES:
+                raise GraphError("nodes", f"must be at most {MOST_NODES:,}", "more")
             nodes.append(node)
             shapes[node.path] = _sides(found[1])
             if found[2]:

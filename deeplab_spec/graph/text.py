@@ -30,11 +30,13 @@ from deeplab_spec.graph.ops import (
     kind,
 )
 
-_STRING: Final = r'"(?:[^"\\\n]|\\.)*"'
-NAME: Final = rf"(?:[\w.#:/'\[\]-]+|{_STRING})"
+_STRING: Final = r'"(?:[^"\\\n]++|\\.)*+"'  # possessive: a line that does not fit takes no second look
+NAME: Final = rf"(?:[\w.#:/'\[\]-]++|{_STRING})"
 """Pattern of a path or another name, as it is written."""
 
-_NODE: Final = re.compile(rf"({NAME}) = (\w+)\(((?:[^\"()\n]|{_STRING})*)\)(?: <- ({NAME}(?:, {NAME})*))?", re.ASCII)
+_NODE: Final = re.compile(
+    rf"({NAME}) = (\w+)\(((?:[^\"()\n]++|{_STRING})*+)\)(?: <- ({NAME}(?:, {NAME})*+))?", re.ASCII
+)
 _TAP: Final = re.compile(rf"tap ({NAME}) = ({NAME})", re.ASCII)
 _FIELD: Final = re.compile(rf"(\w+)=({_STRING}|[^\s\"]*)(, |$)", re.ASCII)
 _PLAIN: Final = re.compile(r"[\w.#:/'\[\]-]+", re.ASCII)

@@ -68,7 +68,8 @@ def any_networks(draw: st.DrawFn) -> Network:
     nodes = [Node(path=paths[0], op=draw(operator(ops.Input), label="input"))]
     for path in paths[1:-1]:
         op = draw(st.sampled_from(get_args(ops.Op)).flatmap(operator), label="operator")
-        reads = st.lists(st.sampled_from([node.path for node in nodes]), max_size=3)
+        most = 0 if isinstance(op, ops.Input) else 3
+        reads = st.lists(st.sampled_from([node.path for node in nodes]), max_size=most)
         nodes.append(Node(path=path, op=op, inputs=tuple(draw(reads, label="inputs"))))
     nodes.append(Node(path=paths[-1], op=draw(operator(ops.Output), label="output"), inputs=(nodes[-1].path,)))
     taps = st.lists(st.tuples(names, st.sampled_from(paths)), max_size=3)

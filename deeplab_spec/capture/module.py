@@ -1,6 +1,7 @@
 """Captures a module: its graph through ``torch.export``."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Final
 

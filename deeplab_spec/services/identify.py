@@ -9,12 +9,13 @@ from typing import Final
 
 from torch import nn
 
-from deeplab_spec.align.identify import Identity, Library
+from deeplab_spec.align.identify import Identity
 from deeplab_spec.align.identify import identify as search
 from deeplab_spec.align.kinship import stranger
 from deeplab_spec.align.match import align
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.readings import read_width
+from deeplab_spec.align.search import Library
 from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.capture.module import Capture
 from deeplab_spec.capture.target import REFERENCE, Target, load

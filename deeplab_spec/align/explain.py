@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from deeplab_spec.align.differences import ABSENT, Aspect, differences
 from deeplab_spec.align.edits import Edit, edits
-from deeplab_spec.align.identify import Build, Library, identify
+from deeplab_spec.align.identify import identify
 from deeplab_spec.align.match import Alignment
+from deeplab_spec.align.search import Build, Library
 from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose
 

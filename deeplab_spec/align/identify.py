@@ -1,75 +1,17 @@
-"""Which published network, with which choices, a network is.
+"""Which published network, with which choices, a network is."""
 
-The search walks through sets of decisions. Networks are compared by their fingerprints, which is
-so cheap that every decision can be tried by itself; what two decisions change together is nearly
-the sum of what each changes, so that a whole set is found in one step and then verified.
-"""
-
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from deeplab_spec.align.differences import Aspect, differences
-from deeplab_spec.align.fingerprint import Bag, Fingerprint, Fingerprints, change, unlike
-from deeplab_spec.align.match import align
-from deeplab_spec.align.readings import Decision, read_off
+from deeplab_spec.align.differences import Aspect
+from deeplab_spec.align.search import NO_NETWORK, Library, Search
 from deeplab_spec.align.shaped import Shaped
-from deeplab_spec.errors import GraphError, SpecError
-from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
+from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue
 from deeplab_spec.spec.choices import differences as decided_otherwise
 
-Build = Callable[[Choices], Shaped]
-"""Makes the network, in normal form, that a set of choices describes."""
-
-INVISIBLE: Final = frozenset(
-    {
-        "norm_momentum",
-        "init",
-        "aspp_dropout",
-        "aspp_order",
-        "decoder_dropout",
-        "decoder_order",
-        "pool_resize",
-        "sizes_accepted",
-        "skip_rate",
-        "width",
-    }
-)
-"""Choices that no normal form shows; the width is read beforehand."""
-
-_FIXED: Final = tuple((name, value) for name in NAMES if name not in INVISIBLE for value in seen_values(name))
-
-_MOST_STEPS: Final = 12
-_MOST_DETOURS: Final = 6
-"""So many decisions are tried although they do not help by themselves."""
-
-_NO_NETWORK: Final = 10**6
-
-Changes = tuple[dict[int, int], ...]
-"""What a decision changes in the fingerprint, at every place of comparison."""
-
-
-class Library:
-    """The networks that choices describe, at one output stride and size, with their fingerprints.
-
-    Attributes:
-        build: Makes a network, in normal form.
-        fingerprints: Takes fingerprints, of candidates too.
-    """
-
-    def __init__(self, build: Build) -> None:
-        self.build = build
-        self.fingerprints = Fingerprints()
-        self._known: dict[Choices, Fingerprint | None] = {}
-
-    def of(self, choices: Choices) -> Fingerprint | None:
-        """Return the fingerprint of the network of some choices; None if there is no such network."""
-        if choices not in self._known:
-            try:
-                self._known[choices] = self.fingerprints.of(self.build(choices))
-            except (SpecError, GraphError):
-                self._known[choices] = None
-        return self._known[choices]
+_FAR: Final = 32
+"""A start that leaves so many times more than what is found already is not searched from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +48,15 @@ def identify(
         The network with fewest differences, of these one with fewest decisions, of these the one
         nearest to its start. None if no start is a network at every place.
     """
-    search = _Search(candidates, libraries)
+    search = Search(candidates, libraries)
     near = sorted(starts, key=lambda name: search.distance(starts[name]))
-    near = [name for name in near if search.distance(starts[name]) < _NO_NETWORK]
+    near = [name for name in near if search.distance(starts[name]) < NO_NETWORK]
     if not near:
         return None
     found = starts[near[0]]
     for name in near:
+        if search.distance(found) * _FAR < search.distance(starts[name]):
+            continue  # so little is left that it is not worth the way from there
         found = min(found, search.descend(starts[name]), key=search.distance)
         if search.exact(found):
             break
@@ -134,216 +78,3 @@ def identify(
         distance=search.nodes_apart(choices),
         unexplained=search.unexplained(choices),
     )
-
-
-class _Search:
-    """Compares sets of decisions with a candidate."""
-
-    def __init__(self, candidates: Sequence[Shaped], libraries: Sequence[Library]) -> None:
-        self.candidates = candidates
-        self.libraries = libraries
-        places = zip(candidates, libraries, strict=True)
-        self.wanted = tuple(library.fingerprints.of(candidate) for candidate, library in places)
-        self.touched: dict[tuple[str, ChoiceValue | None], set[Hashable]] = {}
-
-    def prints(self, choices: Choices) -> tuple[Fingerprint, ...] | None:
-        """Return the fingerprints of some choices; None if they are no network somewhere."""
-        found = []
-        for library in self.libraries:
-            fingerprint = library.of(choices)
-            if fingerprint is None:
-                return None
-            found.append(fingerprint)
-        return tuple(found)
-
-    def distance(self, choices: Choices) -> int:
-        """Return how many facts tell the network of some choices from the candidate."""
-        prints = self.prints(choices)
-        if prints is None:
-            return _NO_NETWORK
-        return sum(unlike(mine.facts, theirs.facts) for mine, theirs in zip(prints, self.wanted, strict=True))
-
-    def exact(self, choices: Choices) -> bool:
-        """Tell whether nothing tells the network of some choices from the candidate."""
-        prints = self.prints(choices)
-        return prints is not None and all(
-            mine.digest == theirs.digest for mine, theirs in zip(prints, self.wanted, strict=True)
-        )
-
-    def nodes_apart(self, choices: Choices) -> int:
-        """Return the nodes, on both sides, that have no equal one; 0 only for equal networks."""
-        if self.exact(choices):
-            return 0
-        prints = self.prints(choices) or ()
-        return max(1, sum(unlike(mine.nodes, theirs.nodes) for mine, theirs in zip(prints, self.wanted, strict=True)))
-
-    def unexplained(self, choices: Choices) -> tuple[tuple[Aspect, ...], ...]:
-        """Return what tells the network of some choices from the candidate, node by node."""
-        if self.exact(choices):
-            return ((),) * len(self.candidates)
-        places = zip(self.candidates, self.libraries, strict=True)
-        return tuple(differences(align(library.build(choices), candidate)) for candidate, library in places)
-
-    def descend(self, choices: Choices, *, detours: bool = False) -> Choices:
-        """Decide otherwise as long as that leaves fewer facts.
-
-        Args:
-            choices: Where to begin.
-            detours: Whether to try decisions that help only together with another.
-        """
-        for _ in range(_MOST_STEPS):
-            if self.exact(choices):
-                break
-            better = self.step(choices, detours=detours)
-            if better is None:
-                break
-            choices = better
-        return choices
-
-    def step(self, choices: Choices, *, detours: bool) -> Choices | None:
-        """Return better choices; None if none are found."""
-        now = self.distance(choices)
-        left = self.left(choices)
-        known: dict[Decision, Changes] = {}
-        for everything in (False, True):
-            fresh = dict(self.changes(choices, left, known, everything=everything))
-            known |= fresh
-            better = self.pursued(choices, left, known, now) if fresh else None
-            if better is not None:
-                return better
-        for name, value in _harmless(left, known) if detours else ():
-            changed = choose(choices, {name: value})
-            rest = self.left(changed)
-            others = {decision: facts for decision, facts in known.items() if decision[0] != name}
-            others |= dict(self.changes(changed, rest, {**known, (name, getattr(choices, name)): ()}, everything=False))
-            better = self.pursued(changed, rest, others, now)
-            if better is not None:
-                return better
-        return None
-
-    def pursued(self, choices: Choices, left: Changes, known: Mapping[Decision, Changes], now: int) -> Choices | None:
-        """Take the decision that explains most of what is left, and so on with the rest.
-
-        Args:
-            choices: Where to begin.
-            left: What is left there.
-            known: What single decisions change there.
-            now: What must be left less than.
-        """
-        rest = tuple(dict(facts) for facts in left)
-        gains = {decision: _gain(rest, changed) for decision, changed in known.items()}
-        chosen: dict[str, ChoiceValue] = {}
-        while gains and max(gains.values()) > 0:
-            name, value = max(gains, key=gains.__getitem__)
-            chosen[name] = value
-            _take(rest, known[name, value])
-            gains = {decision: _gain(rest, known[decision]) for decision in gains if decision[0] != name}
-        while chosen:
-            better = choose(choices, chosen)
-            if self.distance(better) < now:
-                return better
-            chosen.popitem()
-        return None
-
-    def left(self, choices: Choices) -> Changes:
-        """Return what has to change in the network of some choices to make it the candidate."""
-        return self.between(self.prints(choices) or (), self.wanted)
-
-    @staticmethod
-    def between(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Changes:
-        """Return what changes from one network to another."""
-        return tuple(change(mine.facts, theirs.facts) for mine, theirs in zip(before, after, strict=True))
-
-    def changes(
-        self, choices: Choices, left: Changes, known: Container[Decision], *, everything: bool
-    ) -> Iterator[tuple[Decision, Changes]]:
-        """Return what single decisions change.
-
-        Args:
-            choices: Where the decisions are made.
-            left: What is left there; a decision that has only changed other things is passed over.
-            known: Decisions that need not be tried.
-            everything: Whether to try new values of a choice that has only changed other things.
-        """
-        open_topics = self.topics(left)
-        before = self.prints(choices) or ()
-        for name, value in self.decisions(choices):
-            if (name, value) in known:
-                continue
-            touched = self.touched.get((name, value))
-            if touched is None and not everything:
-                touched = self.touched.get((name, None))
-            if touched and open_topics.isdisjoint(touched):
-                continue  # what this decision, or this choice, changes is as it should be
-            after = self.prints(choose(choices, {name: value}))
-            if after is None:
-                continue
-            changed = self.between(before, after)
-            if any(changed):
-                for key in ((name, value), (name, None)):
-                    self.touched.setdefault(key, set()).update(self.topics(changed))
-                yield (name, value), changed
-
-    def topics(self, changed: Changes) -> set[Hashable]:
-        """Return what changes are about."""
-        places = zip(self.libraries, changed, strict=True)
-        return {
-            (number, topic)
-            for number, (library, facts) in enumerate(places)
-            for topic in library.fingerprints.topics(facts)
-        }
-
-    def decisions(self, choices: Choices) -> Iterator[Decision]:
-        """Return every decision worth trying: known values, and numbers read off the candidate."""
-        trials = list(_FIXED)
-        for candidate, library in zip(self.candidates, self.libraries, strict=True):
-            trials += read_off(candidate, library.build(choices), choices)
-        for name, value in dict.fromkeys(trials):
-            if getattr(choices, name) != value:
-                yield name, value
-
-    def simplified(self, start: Choices, found: Choices, fewest: int) -> Choices | None:
-        """Take back decisions that are not needed; None if there are not fewer than some number."""
-        if not self.as_near(start, found) and fewest <= 1:
-            return None
-        decided = decided_otherwise(start, found)
-        needed = 0
-        for name in decided:
-            without = choose(found, {name: getattr(start, name)})
-            if self.as_near(without, found):
-                found = without
-            else:
-                needed += 1
-            if needed >= fewest:
-                return None
-        return found
-
-    def as_near(self, choices: Choices, found: Choices) -> bool:
-        """Tell whether some choices leave no more than others."""
-        return self.exact(choices) if self.exact(found) else self.distance(choices) <= self.distance(found)
-
-
-def _gain(left: Sequence[Bag], changed: Sequence[Bag]) -> int:
-    """Return how many facts fewer are left after a change."""
-    gain = 0
-    for facts, now in zip(left, changed, strict=True):
-        for fact, count in now.items():
-            before = facts.get(fact, 0)
-            gain += abs(before) - abs(before - count)
-    return gain
-
-
-def _harmless(left: Changes, known: Mapping[Decision, Changes]) -> list[Decision]:
-    """Return the decisions that change something that is left, those that do least harm first."""
-    losses = {
-        decision: -_gain(left, changed)
-        for decision, changed in known.items()
-        if any(not facts.keys().isdisjoint(now) for facts, now in zip(left, changed, strict=True))
-    }
-    return sorted(losses, key=losses.__getitem__)[:_MOST_DETOURS]
-
-
-def _take(left: Sequence[dict[int, int]], changed: Sequence[Bag]) -> None:
-    for facts, now in zip(left, changed, strict=True):
-        for fact, count in now.items():
-            facts[fact] = facts.get(fact, 0) - count

@@ -9,8 +9,9 @@ from typing import Final
 import pytest
 
 from deeplab_spec.align.fingerprint import Fingerprints
-from deeplab_spec.align.identify import Identity, Library, identify
+from deeplab_spec.align.identify import Identity, identify
 from deeplab_spec.align.readings import read_width
+from deeplab_spec.align.search import Library
 from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network

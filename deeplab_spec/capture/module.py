@@ -1,5 +1,6 @@
 """Captures a module: its graph through ``torch.export``."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
@@ -70,7 +71,7 @@ def export(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
         CaptureError: If the exporter refuses it.
     """
     try:
-        with torch.no_grad(), _no_stack_traces():
+        with torch.no_grad(), _no_stack_traces(), _quietly():
             return torch.export.export(original(module).eval(), tuple(inputs), strict=False)
     except Exception as error:
         raise CaptureError(f"torch.export refused the module: {first_line(error)}") from error
@@ -104,6 +105,17 @@ def _no_stack_traces() -> Iterator[None]:
         yield
     finally:
         setattr(fx.config, _NO_TRACES, before)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep torch from printing a stack for what it refuses, which is raised too: another size may be accepted."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def first_line(error: Exception) -> str:

@@ -100,7 +100,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         weights, oracle = _as_compared(loaded, plan, kernels, oracle)
         loaded.load(weights)
         tick("comparing step by step")
-        comparing = Steps(loaded, oracle)
+        comparing = Steps(loaded, oracle, only_size=bool(plan.limits.sides))
         steps = comparing.compare()
         first = _first(steps)
         if first:

@@ -61,9 +61,15 @@ class Loaded:
 
 
 class Steps:
-    """Runs every aligned step of a candidate on the oracle's values."""
+    """Runs every aligned step of a candidate on the oracle's values.
 
-    def __init__(self, loaded: Loaded, oracle: Values) -> None:
+    Args:
+        loaded: The candidate.
+        oracle: The values.
+        only_size: Whether the candidate takes no other size: then what no map of it shows, no run of it does.
+    """
+
+    def __init__(self, loaded: Loaded, oracle: Values, *, only_size: bool = False) -> None:
         self.capture = in_double(loaded.reading.capture)
         self.expected = loaded.expected
         self.alignment = loaded.reading.alignment
@@ -72,6 +78,7 @@ class Steps:
         self.orders = channel_orders(self.alignment, self.capture.network)
         self.state = state_of(loaded.module)
         self.oracle = oracle
+        self.only_size = only_size
         self.origins = Origins(self.alignment)
         self.positive = never_negative(self.expected)
         self.readers = self.expected.readers()
@@ -159,7 +166,7 @@ class Steps:
                     return f"no value above {CLIP:g} arrived, so a clipped ReLU would not show"
                 if node.inputs[0] not in self.positive and not bool(arriving.min() < 0):
                     return "no negative value arrived, so a missing ReLU would not show"
-            case Conv2d() as op if op.kernel != (1, 1):
+            case Conv2d() as op if op.kernel != (1, 1) and not self.only_size:
                 height, width = self.oracle[node.inputs[0]].shape[2:]
                 if max(op.rate) >= min(height, width):
                     least = max(op.rate) + 1

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deeplab_spec.capture.module import capture
@@ -17,7 +18,7 @@ def folded(module: nn.Module, example: Tensor) -> nn.Module:
     """Return a copy in evaluation, with every normalisation that alone reads a convolution folded into it.
 
     A normalisation stays where it, or its convolution, is used twice, or is a plain function call, or where its
-    class may do more than normalise.
+    class does something else than normalise and then run its children.
 
     Args:
         module: The network.
@@ -32,11 +33,29 @@ def folded(module: nn.Module, example: Tensor) -> nn.Module:
     for conv_path, norm_path in foldable(captured.network):
         conv, norm = owners.get(conv_path, ""), owners.get(norm_path, "")
         conv_module, norm_module = result.get_submodule(conv), result.get_submodule(norm)
-        if isinstance(conv_module, nn.Conv2d) and type(norm_module) is nn.BatchNorm2d:
+        if not isinstance(conv_module, nn.Conv2d) or not isinstance(norm_module, nn.BatchNorm2d):
+            continue
+        rest = _behind_norm(norm_module)
+        if rest is not None:
             with torch.no_grad():
                 result.set_submodule(conv, fuse_conv_bn_eval(conv_module, norm_module))
-            result.set_submodule(norm, nn.Identity())
+            result.set_submodule(norm, rest)
     return result
+
+
+def _behind_norm(norm: nn.BatchNorm2d) -> nn.Module | None:
+    """Return what a normalisation's class does after it normalises: its children in turn, if that is all it does.
+
+    Some libraries have classes that normalise and activate. Whether the children are all is seen by running it.
+    """
+    if type(norm) is nn.BatchNorm2d:
+        return nn.Identity()
+    rest = nn.Sequential(*norm.children())
+    x = torch.randn(2, norm.num_features, 3, 3, generator=torch.Generator().manual_seed(0))
+    x = x.to(next(norm.buffers()))
+    with torch.no_grad():
+        normal = functional.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+        return rest if torch.equal(norm(x), rest(normal)) else None
 
 
 def _owners(captured: Capture, module: nn.Module) -> Mapping[str, str]:

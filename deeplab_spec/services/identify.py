@@ -1,9 +1,8 @@
 """Identifies somebody's network: the nearest published one, and the choices on top of it."""
 
 import contextlib
-import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -62,7 +61,7 @@ def identify(
             raise SpecError("output_stride", f"must be one of {', '.join(map(str, OUTPUT_STRIDES))}", output_stride)
     if classes < 1:
         raise SpecError("classes", "must be 1 or more", classes)
-    with contextlib.redirect_stdout(sys.stderr), _without_traces():
+    with contextlib.redirect_stdout(sys.stderr):
         modules = [load(target, output_stride, classes).eval() for output_stride in output_strides]
         size, captures = _captures(modules, sizes, target.name)
     candidates = [_candidate(captured, classes, size) for captured in captures]
@@ -95,17 +94,6 @@ def _settled(
     except CaptureError as error:
         raise TargetError(target.name, f"cannot be read: {error}") from error
     return strides, classes_of(found) if classes is None else classes, (image,)
-
-
-@contextlib.contextmanager
-def _without_traces() -> Iterator[None]:
-    """Keep torch from printing a stack for a size that is refused: the next size may be accepted."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def _captures(modules: Sequence[nn.Module], sizes: Sequence[Pair], name: str) -> tuple[Pair, list[Capture]]:

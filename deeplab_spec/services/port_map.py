@@ -1,6 +1,5 @@
 """The parameter map: where every tensor of the destination gets its value from, and what has no partner."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -11,6 +10,7 @@ from deeplab_spec.align.channels import Order
 from deeplab_spec.align.differences import describe
 from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.calls import ProgramCall
+from deeplab_spec.capture.layout import Layout
 from deeplab_spec.capture.module import state_of
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Opaque
 from deeplab_spec.judge.transfer import by_role
@@ -148,7 +148,7 @@ class _Mapper:
         source, names = self._tensors(mine)
         wanted = {
             role: self.dest.captured.parameters[where]
-            for role, where in _places(yours)
+            for role, where in _places(yours).items()
             if where in self.dest.captured.parameters
         }
         path = yours.paths[0]
@@ -172,19 +172,22 @@ class _Mapper:
                 role=role,
                 permuted=any(permuted[each] is not source[each] for each in found[role].roles),
             )
-            self._place(move, found[role].value, dtype)
+            self._place(move, found[role].value, dtype, self.dest.captured.views.get(_places(yours)[role]))
 
-    def _place(self, move: Move, value: Tensor, dtype: torch.dtype) -> None:
-        """Move a value, if the destination's state dict has a place of its shape."""
+    def _place(self, move: Move, value: Tensor, dtype: torch.dtype, view: Layout | None = None) -> None:
+        """Move a value, if the destination's state dict has a place of its shape; ``view`` says how it is read."""
         own = self.dest_state.get(move.name)
         if own is None or move.name not in self.saved:
             self._gap("destination", move.path, (move.name,), "its state dict does not hold it")
-        elif [side for side in own.shape if side > 1] != [side for side in value.shape if side > 1]:
-            shapes = tuple(value.shape), tuple(own.shape)
-            reason = f"its {move.role.partition('.')[2]} must have the source's shape {shapes[0]}, but has {shapes[1]}"
+            return
+        shape = tuple(own.shape) if view is None else view.shape
+        if shape != tuple(value.shape):
+            reason = (
+                f"its {move.role.partition('.')[2]} must have the source's shape {tuple(value.shape)}, but has {shape}"
+            )
             self._gap("destination", move.path, (move.name,), reason)
         else:
-            self._put(move, value.reshape(own.shape), dtype)
+            self._put(move, value if view is None else view.back(value), dtype)
 
     def _put(self, move: Move, value: Tensor, dtype: torch.dtype) -> None:
         before = self.map.tensors.get(move.name)
@@ -198,7 +201,7 @@ class _Mapper:
 
     def _tensors(self, unit: Unit) -> tuple[dict[str, Tensor], dict[str, str]]:
         """Return the source's tensors of a unit, and their names, by role."""
-        places = [(role, where) for role, where in _places(unit) if where in self.values]
+        places = [(role, where) for role, where in _places(unit).items() if where in self.values]
         names = {role: self.source.captured.parameters[where] for role, where in places}
         self.used |= set(names.values())
         return {role: self.values[where].double() for role, where in places}, names
@@ -286,13 +289,11 @@ def _owned(side: Side, path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def _places(unit: Unit) -> Iterator[tuple[str, str]]:
+def _places(unit: Unit) -> dict[str, str]:
     """Return where each role of a unit stands among a capture's parameters."""
-    for role in ROLES:
-        part, _, last = role.partition(".")
-        path = unit.conv if part == "conv" else unit.norm
-        if path:
-            yield role, f"{path}.{last}"
+    parts = {"conv": unit.conv, "norm": unit.norm}
+    named = ((role, *role.split(".")) for role in ROLES)
+    return {role: f"{parts[part]}.{last}" for role, part, last in named if parts[part]}
 
 
 def _eps(side: Side, unit: Unit) -> float:

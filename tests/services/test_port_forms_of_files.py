@@ -1,0 +1,101 @@
+"""Weights move between modules, exported programs and ONNX files, and between convolutions and products."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deeplab_spec.capture.target import Target, load
+from deeplab_spec.services.port import move
+from tests.onnx_files import export
+from tests.ported import SIZE, in_form, small, trained
+
+
+def _program(module: nn.Module, image: Tensor, path: Path) -> Path:
+    torch.export.save(torch.export.export(module, (image,), strict=False), path / "network.pt2")
+    return path / "network.pt2"
+
+
+FILES: dict[str, Callable[[nn.Module, Tensor, Path], Path]] = {
+    "pt2": _program,
+    "onnx": lambda module, image, path: export(module, image, path / "new.onnx", dynamo=True),
+    "onnx of TorchScript": lambda module, image, path: export(module, image, path / "old.onnx", dynamo=False),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_weights_move_out_of_a_file_and_into_it(kind: str, tmp_path: Path) -> None:
+    """Bit-equal where the file has its normalisations; both exporters of ONNX fold them."""
+    path = FILES[kind](small(), torch.zeros(1, 3, *SIZE), tmp_path)
+
+    def opened() -> nn.Module:
+        return load(Target(name=str(path)), 16, 4)
+
+    for source, dest in ((opened(), trained(in_form("norm"), 5)), (trained(in_form("norm"), 6), opened())):
+        moved = move(source, dest)
+        assert moved.verdict == "moved", (moved.reason, moved.map.gaps, moved.differences)
+        assert moved.proof
+        assert moved.proof.runs[0].error < 1e-14
+        assert all(run.bit_equal for run in moved.proof.runs) == (kind == "pt2")
+
+
+class Convolved(nn.Module):
+    """A 1x1 convolution between others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(6, 2, 3)
+        self.middle: nn.Module | None = nn.Conv2d(4, 6, 1)
+
+    def between(self, x: Tensor) -> Tensor:
+        """Run the middle."""
+        return cast("Tensor", cast("nn.Module", self.middle)(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the result."""
+        return cast("Tensor", self.last(self.between(self.first(x))))
+
+
+class Linear(Convolved):
+    """The same as a linear layer on the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle = nn.Linear(4, 6)
+
+    def between(self, x: Tensor) -> Tensor:
+        """Run the middle on the last axis."""
+        return super().between(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Product(Convolved):
+    """The same as a product with a matrix, whose rows are the channels that come in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle = None
+        self.matrix, self.bias = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(6))
+
+    def between(self, x: Tensor) -> Tensor:
+        """Multiply the last axis."""
+        return (x.permute(0, 2, 3, 1) @ self.matrix + self.bias).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("other", [Linear, Product])
+def test_a_convolution_of_one_tap_becomes_a_product_and_back(other: type[Convolved]) -> None:
+    """The tensor gets the axes, and the order of axes, that its own network has."""
+    source, dest, back = Convolved(), other(), Convolved()
+
+    for mine, yours in ((source, dest), (dest, back)):
+        moved = move(mine, yours, size=SIZE)
+        assert moved.verdict == "moved", (moved.reason, moved.map.gaps, moved.differences)
+        assert moved.proof
+        assert moved.proof.runs[0].bit_equal  # the interpreter runs both as convolutions
+
+    assert all(torch.equal(tensor, back.state_dict()[name]) for name, tensor in source.state_dict().items())
+    if isinstance(dest, Product):
+        weight = cast("nn.Conv2d", source.middle).weight[:, :, 0, 0]
+        assert torch.equal(dest.matrix, weight.T)

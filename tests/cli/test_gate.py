@@ -15,7 +15,7 @@ import pytest
 from deeplab_spec.cli import gate as command
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure import gate_recordings, gate_run
+from deeplab_spec.measure import gate_recordings, gate_rule, gate_run
 from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case
 from deeplab_spec.measure.gate_counts import Counts, CountVerdict
 from deeplab_spec.measure.gate_pairs import Pair
@@ -297,20 +297,21 @@ def test_two_cases_cannot_be_calibrated_at_once(machine: Machine, tmp_path: Path
 def test_equal_checkouts_are_decided_by_real_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Everything is real but the size: nothing is said about time, everything about what was done."""
+    """Everything is real but the sizes: nothing is said about time, everything about what was done."""
     pytest.importorskip("torch")
+    monkeypatch.setattr(gate_rule, "MIN_PAIRS", 2)
     tiny = replace(CPU_FORWARD, name="tiny", size=(8, 8), rounds=2)
     monkeypatch.setattr(command, "case", lambda _: tiny)
     for name in ("base", "head"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "tiny_network.py").write_text(textwrap.dedent(NETWORK))
     sides = [str(tmp_path / "base"), str(tmp_path / "head")]
-    status = run(*sides, "--target", "tiny_network:build", "--max-pairs", "6", "--json")
+    status = run(*sides, "--target", "tiny_network:build", "--max-pairs", "2", "--json")
     document = GateDocument.model_validate_json(capsys.readouterr().out)
     [result] = document.cases
 
     assert {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 4}[document.verdict] == status
-    assert len(result.timing.pairs) + result.timing.dropped >= 6
+    assert len(result.timing.pairs) + result.timing.dropped >= 2
     assert all(min(pair.base_seconds, pair.head_seconds) > 0 for pair in result.timing.pairs)
     assert len({pair.log_ratio for pair in result.timing.pairs}) > 1
     assert result.counts

@@ -136,3 +136,10 @@ class MissingExtraError(DeepLabSpecError, ImportError):
 
 class NotEqualError(TargetError):
     """A network that was made of another does not compute what that computes."""
+
+
+def one_line(error: BaseException) -> str:
+    """Word a foreign error in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return text if len(text) <= 300 else f"{text[:297]}..."  # noqa: PLR2004 - a line that a terminal can hold

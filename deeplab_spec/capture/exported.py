@@ -18,11 +18,11 @@ from torch.utils import _pytree as pytree
 
 from deeplab_spec.capture.archive import FORMAT, SAMPLE_INPUTS, Archive, check_pt2
 from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.module import first_line, read_program
+from deeplab_spec.capture.module import read_program
 from deeplab_spec.capture.program import checks_only
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.capture.sizes import at_sizes, check_sizes, stated_shape, tensor_inputs
-from deeplab_spec.errors import TargetError
+from deeplab_spec.errors import TargetError, one_line
 
 _ONLY_TENSORS: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _STATE: Final = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
@@ -110,7 +110,7 @@ def read_pt2(path: Path, name: str) -> Artefact:
         with _only_tensors():
             program = load_pt2(_copy(archive)).exported_programs["model"]
     except Exception as error:
-        raise TargetError(name, f"torch {torch.__version__} cannot load it: {first_line(error)}") from error
+        raise TargetError(name, f"torch {torch.__version__} cannot load it: {one_line(error)}") from error
     _check_inputs(program, name)
     return ExportedFile(name, program)
 

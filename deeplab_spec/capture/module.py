@@ -13,9 +13,8 @@ from torch.export import ExportedProgram
 from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.program import PartialAliasError, ProgramReader
 from deeplab_spec.capture.record import Capture
-from deeplab_spec.errors import CaptureError
+from deeplab_spec.errors import CaptureError, one_line
 
-_LINE: Final = 300
 _NO_TRACES: Final = "do_not_emit_stack_traces"
 
 
@@ -74,7 +73,7 @@ def export(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
         with torch.no_grad(), _no_stack_traces(), _quietly():
             return torch.export.export(original(module).eval(), tuple(inputs), strict=False)
     except Exception as error:
-        raise CaptureError(f"torch.export refused the module: {first_line(error)}") from error
+        raise CaptureError(f"torch.export refused the module: {one_line(error)}") from error
 
 
 def read_program(program: ExportedProgram) -> Capture:
@@ -89,7 +88,7 @@ def read_program(program: ExportedProgram) -> Capture:
         try:
             program = program.run_decompositions({})
         except Exception as error:
-            raise CaptureError(f"in-place operations on views cannot be resolved: {first_line(error)}") from error
+            raise CaptureError(f"in-place operations on views cannot be resolved: {one_line(error)}") from error
         return ProgramReader(program).read()
 
 
@@ -116,10 +115,3 @@ def _quietly() -> Iterator[None]:
         yield
     finally:
         logger.disabled = before
-
-
-def first_line(error: Exception) -> str:
-    """Word a framework's error in one line that a terminal can hold."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0] if lines else ''}"
-    return text if len(text) <= _LINE else f"{text[: _LINE - 3]}..."

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from deeplab_spec.capture.artefact import Artefact, Shape
 from deeplab_spec.capture.record import Capture
-from deeplab_spec.capture.target import one_line
-from deeplab_spec.errors import CaptureError, GraphError, MissingExtraError, TargetError
+from deeplab_spec.errors import CaptureError, GraphError, MissingExtraError, TargetError, one_line
 from deeplab_spec.execute.interpreter import run
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from deeplab_spec.capture.onnx_model import label, opset_of, printable
 from deeplab_spec.capture.onnx_operators import opaque, translate
 from deeplab_spec.capture.onnx_values import Array, Values, compute
 from deeplab_spec.capture.record import Capture, Step
-from deeplab_spec.capture.target import one_line
-from deeplab_spec.errors import CaptureError
+from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.execute import interpreter
 from deeplab_spec.graph.network import Network, Node, Source
 from deeplab_spec.graph.ops import Input, Op, Output

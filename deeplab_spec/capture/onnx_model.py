@@ -12,8 +12,7 @@ from typing import Final
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, external_data_helper
 
-from deeplab_spec.capture.target import one_line
-from deeplab_spec.errors import TargetError
+from deeplab_spec.errors import TargetError, one_line
 
 _MOST_BYTES: Final = 2**31 - 1
 """What the format can hold; also the limit of the weights that lie beside the file."""

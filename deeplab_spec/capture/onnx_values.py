@@ -13,8 +13,7 @@ from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from deeplab_spec.capture.onnx_model import label, printable
-from deeplab_spec.capture.target import one_line
-from deeplab_spec.errors import CaptureError
+from deeplab_spec.errors import CaptureError, one_line
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from deeplab_spec.capture.files import is_file, open_file
-from deeplab_spec.errors import TargetError
+from deeplab_spec.errors import TargetError, one_line
 from deeplab_spec.reference.network import build as build_reference
 from deeplab_spec.spec.choices import ChoiceValue, read_overrides
 from deeplab_spec.spec.variants import VARIANTS
@@ -120,10 +120,3 @@ def _value(text: str, output_stride: int, classes: int) -> object:
         return ast.literal_eval(filled)
     except (ValueError, SyntaxError):
         return filled
-
-
-def one_line(error: BaseException) -> str:
-    """Word a foreign error in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return text if len(text) <= 300 else f"{text[:297]}..."  # noqa: PLR2004 - a line that a terminal can hold

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from deeplab_spec.capture.target import one_line
+from deeplab_spec.errors import one_line
 
 Shapes = Sequence[tuple[str, tuple[int, ...]]]
 """Shapes by name."""

@@ -17,8 +17,7 @@ from typing import TextIO
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.capture.target import one_line
-from deeplab_spec.errors import DeepLabSpecError, NotEqualError
+from deeplab_spec.errors import DeepLabSpecError, NotEqualError, one_line
 from deeplab_spec.measure.agreement import Agreement, Standard
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
 from deeplab_spec.measure.modes import Precision, read_mode

@@ -19,8 +19,8 @@ from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.images import capture_at, maps
 from deeplab_spec.capture.module import shared_parameters
 from deeplab_spec.capture.record import Capture
-from deeplab_spec.capture.target import Target, load, one_line
-from deeplab_spec.errors import CaptureError, GraphError, TargetError
+from deeplab_spec.capture.target import Target, load
+from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.structure import in_normal_form

@@ -8,8 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.capture.target import one_line
-from deeplab_spec.errors import DeepLabSpecError, NotEqualError, SpecError, TargetError
+from deeplab_spec.errors import DeepLabSpecError, NotEqualError, SpecError, TargetError, one_line
 from deeplab_spec.measure.agreement import Agreement, Standard, agreement
 from deeplab_spec.measure.modes import AUTO, Mode, Precision, modes_for, read_mode
 from deeplab_spec.measure.timing import timed

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.module import original
-from deeplab_spec.capture.target import one_line
-from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.errors import SpecError, TargetError, one_line
 
 SAFE: Final = ".safetensors"
 PICKLED: Final = (".pt", ".pth")

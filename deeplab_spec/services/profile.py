@@ -14,8 +14,8 @@ import torch
 from deeplab_spec.align.names import specified_paths
 from deeplab_spec.align.nearest import nearest
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.capture.target import REFERENCE, Target, load, one_line
-from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.capture.target import REFERENCE, Target, load
+from deeplab_spec.errors import SpecError, TargetError, one_line
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.structure import in_normal_form
 from deeplab_spec.measure.profile_costs import batch_costs

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from deeplab_spec.capture.target import Target, load, one_line
-from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.capture.target import Target, load
+from deeplab_spec.errors import SpecError, TargetError, one_line
 from deeplab_spec.reference.network import DeepLabV3Plus
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.variants import NOTEBOOK

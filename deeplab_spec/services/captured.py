@@ -2,11 +2,11 @@
 
 import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from deeplab_spec.align.names import renamed, specified_paths
 from deeplab_spec.align.nearest import nearest
@@ -16,6 +16,7 @@ from deeplab_spec.analysis.protocol import Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.stored import Sizes
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.images import capture_at, maps
 from deeplab_spec.capture.module import shared_parameters
 from deeplab_spec.capture.record import Capture
@@ -135,8 +136,9 @@ def read(
         if [node.path for node in captures[sides].network] != list(paths):
             raise TargetError(target.name, f"computes other operations at {sides[0]}x{sides[1]} than at its own size")
         passes.append(named(captures[sides], paths))
-    parameters = {id(parameter): parameter for parameter in module.parameters()}
-    used = {id(parameter) for name, parameter in module.named_parameters(remove_duplicate=False) if name in read_by}
+    held = list(_trained(module, own))
+    parameters = {id(parameter): parameter for _, parameter in held}
+    used = {id(parameter) for name, parameter in held if name in read_by}
     network, shapes = named(own, paths)
     return Captured(
         name=target.name,
@@ -144,10 +146,24 @@ def read(
         network=network,
         shapes=shapes,
         passes=tuple(passes),
-        trainable=sum(parameter.numel() for parameter in parameters.values() if parameter.requires_grad),
+        trainable=sum(
+            parameter.numel()
+            for parameter in parameters.values()
+            if parameter.requires_grad or isinstance(module, Artefact)
+        ),
         shared=frozenset(paths[path] for path in shared_parameters(module, own)),
         unread=sum(parameter.numel() for key, parameter in parameters.items() if key not in used),
     )
+
+
+def _trained(module: nn.Module, captured: Capture) -> Iterator[tuple[str, Tensor]]:
+    """Return every tensor that is trained, by name; of a file, those that its operations would train."""
+    if not isinstance(module, Artefact):
+        yield from module.named_parameters(remove_duplicate=False)
+        return
+    for where, name in captured.parameters.items():
+        if where.endswith((".weight", ".bias")):
+            yield name, module.tensors[name]
 
 
 def captured_at(module: nn.Module, size: Pair, name: str) -> Capture:

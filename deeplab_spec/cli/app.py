@@ -36,12 +36,12 @@ app.command()(count)
 app.command()(clauses)
 app.command()(certify)
 app.command()(identify)
-app.command("bench")(bench_command)
+app.command()(lock)
 app.command()(port)
+app.command("bench")(bench_command)
 app.command()(profile)
 app.command()(compare)
 app.command()(gate)
-app.command()(lock)
 
 
 def _print_version(wanted: bool) -> None:

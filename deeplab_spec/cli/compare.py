@@ -50,7 +50,9 @@ def compare(
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Compare two profiles block by block; also of two implementations.
+    """Compare two profiles block by block.
+
+    They may be of two implementations.
 
     Exit status: 0 compared, and not slower than allowed; 1 slower than --fail-over allows; 2 the profiles cannot be
     compared; 3 a profile cannot be read; 4 the interval of the slowdown contains what --fail-over allows.

@@ -37,7 +37,7 @@ def identify(
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Find the nearest published network and choices, and list what no choice explains.
+    """Find the nearest published network, and what no choice explains.
 
     Exit status: 0 choices explain everything, 1 something is left or it is another network, 3 it cannot be built.
     """

@@ -35,7 +35,9 @@ def lock(
     as_json: Annotated[bool, typer.Option("--json", help="Print what was locked as JSON.")] = False,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Write down what a network is: normal form, counts and choices, for certify --against FILE.lock.
+    """Write down what a network is, to hold others against.
+
+    The file has its normal form, counts and choices: certify --against FILE.lock.
 
     Exit status: 0 written, 3 it cannot be built or read.
     """

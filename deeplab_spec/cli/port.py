@@ -67,10 +67,12 @@ def port(
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Move weights from SOURCE to DEST, by structure and never by name, and prove the results equal.
+    """Move weights from SOURCE to DEST, and prove the results equal.
 
-    Nothing is written before that. Exit status: 0 written; 1 not proven equal, and nothing is written; 2 the
-    arguments do not say what to do; 3 a network cannot be built or read, or a file not read or written.
+    They are moved by structure, never by name, and nothing is written before the proof.
+
+    Exit status: 0 written; 1 not proven equal, and nothing is written; 2 the arguments do not say what to do; 3 a
+    network cannot be built or read, or a file not read or written.
     """
     from deeplab_spec.render.documents import to_json, to_schema
     from deeplab_spec.render.port import map_grid, port_text

@@ -1,6 +1,7 @@
 """Every form in which a network is handed on is judged as the network that it is."""
 
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import onnx
@@ -26,13 +27,17 @@ FAULTY = "backbone.middle_flow.block5.sepconv2.depthwise.conv"
 BEFORE = 9 + 4 * 3 + 1
 """Depthwise convolutions that stand before it: three blocks of the entry flow, four of the middle."""
 
-CASES = [
-    ("notebook", 16),
-    ("tf-release", 8),
-    pytest.param("notebook", 8, marks=pytest.mark.deep),
-    pytest.param("tf-release", 16, marks=pytest.mark.deep),
-]
 KINDS = ("pt2", "onnx", "onnx of TorchScript", "folded")
+USUAL = {
+    ("pt2", "notebook", 16),
+    ("onnx", "tf-release", 16),
+    ("onnx of TorchScript", "notebook", 16),
+    ("onnx of TorchScript", "tf-release", 8),
+    ("folded", "notebook", 16),
+    ("folded", "tf-release", 8),
+}
+USUAL_FAULTS = {("pt2", "notebook", 16), ("onnx of TorchScript", "tf-release", 16), ("folded", "notebook", 16)}
+"""Of every kind something in the usual run; all of them in the deep one."""
 
 Make = Callable[[Path, nn.Module, Tensor], nn.Module | str]
 """Hands a network on: writes its file and returns the path, or returns another module."""
@@ -92,8 +97,13 @@ def _check_refused(certificate: Certificate) -> None:
     assert certificate.first_divergence.smallest_input is not None
 
 
-@pytest.mark.parametrize(("variant", "output_stride"), CASES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "variant", "output_stride"),
+    [
+        case if case in USUAL else pytest.param(*case, marks=pytest.mark.deep)
+        for case in product(KINDS, ("notebook", "tf-release"), (16, 8))
+    ],
+)
 def test_it_conforms_however_it_is_handed_on(kind: str, variant: str, output_stride: int, tmp_path: Path) -> None:
     """Exporters fold normalisations and rename everything; the network is the same."""
     certificate = _judge(MAKERS[kind](tmp_path, *_network(variant, output_stride)), variant, output_stride)
@@ -152,16 +162,12 @@ FAULTS: dict[str, Make] = {
 
 
 @pytest.mark.parametrize(
-    ("variant", "output_stride"),
+    ("kind", "variant", "output_stride"),
     [
-        ("notebook", 16),
-        *(
-            pytest.param(variant, stride, marks=pytest.mark.deep)
-            for variant, stride in (("notebook", 8), ("tf-release", 8), ("tf-release", 16))
-        ),
+        case if case in USUAL_FAULTS else pytest.param(*case, marks=pytest.mark.deep)
+        for case in product(KINDS, ("notebook", "tf-release"), (16, 8))
     ],
 )
-@pytest.mark.parametrize("kind", KINDS)
 def test_a_fault_in_what_was_handed_on_is_named(kind: str, variant: str, output_stride: int, tmp_path: Path) -> None:
     """The module was right; somebody edited the file, or the folded network, at one node."""
     handed_on = FAULTS[kind](tmp_path, *_network(variant, output_stride))

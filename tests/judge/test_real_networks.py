@@ -117,7 +117,7 @@ def test_torchvisions_deeplabv3_is_another_network() -> None:
     assert sum(len(clause.findings) for clause in certificate.clauses) == 1
 
 
-@pytest.mark.parametrize("output_stride", [16, 8])
+@pytest.mark.parametrize("output_stride", [16, pytest.param(8, marks=pytest.mark.deep)])
 def test_the_source_documents_own_classes_conform(output_stride: int) -> None:
     """The first subject of this project is the network that ``notebook`` says it is."""
     certificate = deeplab_spec.certify(build_document, "notebook", output_strides=[output_stride])

@@ -22,9 +22,11 @@ from deeplab_spec.spec.public import network
 from tests.counted import costs_of, normalisation_unseen, operations, shapes_unchecked
 from tests.strategies import NARROW, cases
 
-ON_META = settings(max_examples=max(200, settings().max_examples))
-TRAINED = settings(max_examples=max(25, settings().max_examples // 5))
-FOR_REAL = settings(max_examples=max(50, settings().max_examples // 2))
+ON_META = settings(max_examples=max(60, settings().max_examples))
+TRAINED = settings(max_examples=max(8, settings().max_examples // 5))
+FOR_REAL = settings(max_examples=max(12, settings().max_examples // 2))
+"""In the profile ``deep``: 400, 80 and 200."""
+
 UNDIVIDED = not weight_gradients_divided_by_groups()
 OPEN = tuple(name for name in NAMES if name != "width")
 

@@ -112,6 +112,7 @@ def test_an_unknown_value_is_a_key_error() -> None:
         network.intermediate(torch.zeros(1, 3, 9, 9), "aspp.concat", "aspp.concatenation")
 
 
+@pytest.mark.deep
 def test_a_forward_pass_under_compile_and_strict_export_has_no_break() -> None:
     """Input checks and intermediate values are ordinary code to both tracers.
 

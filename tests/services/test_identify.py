@@ -159,7 +159,7 @@ def with_sigmoid(output_stride: int = 16, num_classes: int = 21) -> object:
 
 def test_bad_requests_are_refused() -> None:
     """Before anything is built, or by what cannot be built."""
-    with pytest.raises(SpecError, match="must be 8, 16 or 32"):
+    with pytest.raises(SpecError, match="must be one of 8, 16, 32"):
         identify(Target(name="reference:notebook"), (4,))
     with pytest.raises(SpecError, match="classes: must be 1 or more"):
         identify(Target(name="reference:notebook"), classes=0)

@@ -46,7 +46,7 @@ def test_the_reference_conforms_with_every_clause_decided(variant: str, output_s
 
 
 @pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("variant", ["notebook", "tf-release"])
+@pytest.mark.parametrize("variant", [pytest.param("notebook", marks=pytest.mark.deep), "tf-release"])
 def test_a_part_of_the_reference_conforms(variant: str, part: str) -> None:
     """A part is the whole between two taps."""
     certificate = deeplab_spec.certify(f"reference:{variant}", choices=NARROW, part=part)

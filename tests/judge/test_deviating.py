@@ -30,9 +30,13 @@ def findings(certificate: Certificate, level: str) -> list[FindingRecord]:
         ("tf-release", "aspp_rates", [12, 24, 36], "ASPP-RATES", "aspp.atrous1.depthwise.conv"),
         ("tf-release", "unstrided_rate", "double_last", "XCEPTION-UNSTRIDED-RATE", None),
         ("tf-release", "skip_reads", "activated_input", "SKIP-INPUT", None),
-        ("tf-release", "low_level_tap", "block1", "LOW-LEVEL-TAP", "decoder.low_level.conv"),
+        pytest.param(
+            "tf-release", "low_level_tap", "block1", "LOW-LEVEL-TAP", "decoder.low_level.conv", marks=pytest.mark.deep
+        ),
         ("tf-release", "exit2_input", "activated_sum", "XCEPTION-ACTIVATIONS", None),
-        ("tf-release", "output_resize", "half_pixel", "OUTPUT-RESIZE", "output.resize"),
+        pytest.param(
+            "tf-release", "output_resize", "half_pixel", "OUTPUT-RESIZE", "output.resize", marks=pytest.mark.deep
+        ),
         ("notebook", "pool_norm", "norm", "ASPP-POOL", "aspp.pool.conv"),
         ("notebook", "stride_padding", "same", "XCEPTION-PADDING", None),
         ("notebook", "backbone_norm_eps", 1e-5, "BACKBONE-NORM-EPS", "backbone.entry_flow.stem.conv1.norm"),
@@ -105,9 +109,9 @@ def _forget(module: nn.Module) -> None:
     ("fault", "path"),
     [
         (_scale, "decoder.logits.conv"),
-        (_leak, "aspp.projection.activation"),
+        pytest.param(_leak, "aspp.projection.activation", marks=pytest.mark.deep),
         (_clip, "backbone.middle_flow.block7.sepconv2.activation"),
-        (_forget, "aspp.conv1x1.norm"),
+        pytest.param(_forget, "aspp.conv1x1.norm", marks=pytest.mark.deep),
     ],
 )
 def test_a_fault_that_is_no_choice_is_found_at_its_node(fault: Callable[[nn.Module], None], path: str) -> None:

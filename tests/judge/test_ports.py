@@ -75,7 +75,7 @@ def judged(build: object, output_stride: int, **options: object) -> Certificate:
     )
 
 
-@pytest.mark.parametrize("output_stride", [16, 8])
+@pytest.mark.parametrize("output_stride", [pytest.param(16, marks=pytest.mark.deep), 8])
 def test_a_right_port_conforms(output_stride: int) -> None:
     """Its names, nesting and padding are its own, and so are the order of the pyramid and what it drops out."""
     certificate = judged(ports.build_right, output_stride)

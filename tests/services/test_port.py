@@ -439,6 +439,7 @@ def test_a_wrong_rate_is_refused_at_its_node_and_nothing_is_written(tmp_path: Pa
     assert output.read_text(encoding="utf-8") == "before"
 
 
+@pytest.mark.deep
 def test_the_source_documents_network_moves_to_the_reference_and_back() -> None:
     """At full width: every tensor is copied, and the results are bit-equal, by either engine."""
     theirs = make_trained(document.build(16, 21), 1)

@@ -67,6 +67,7 @@ def test_a_fault_of_the_compiler_alone_is_refused_end_to_end() -> None:
     assert "compiler" in certificate.first_divergence_reason
 
 
+@pytest.mark.deep
 def test_a_fault_in_what_was_compiled_is_named() -> None:
     """As in the module itself."""
     certificate = deeplab_spec.certify(_compiled(_plain, faulty=True), "tf-release", choices=NARROW)

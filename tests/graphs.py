@@ -1,9 +1,7 @@
 """Networks of the specification as test subjects: narrow, edited, and side by side."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 from deeplab_spec.align.differences import Aspect, differences
 from deeplab_spec.align.match import Alignment, align
@@ -11,7 +9,7 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, Input, Op, Output, Pair
+from deeplab_spec.graph.ops import Input, Op, Output, Pair
 from deeplab_spec.spec.choices import Choices
 from deeplab_spec.spec.network import network
 from tests.strategies import NARROW
@@ -63,52 +61,3 @@ def chain(*ops: Op, channels: int = 4) -> Network:
         nodes.append(Node(path=f"n{number}", op=op, inputs=(nodes[-1].path,)))
     nodes.append(Node(path="y", op=Output(name=""), inputs=(nodes[-1].path,)))
     return Network(nodes=tuple(nodes))
-
-
-def with_op(graph: Network, path: str, **fields: Any) -> Network:
-    """Return a network in which one operation has other attributes."""
-    return edited(graph, path, lambda node: [replace(node, op=replace(node.op, **fields))])
-
-
-def with_inputs(graph: Network, path: str, *inputs: str) -> Network:
-    """Return a network in which one node reads other values."""
-    return edited(graph, path, lambda node: [replace(node, inputs=inputs)])
-
-
-def without(graph: Network, paths: Sequence[str]) -> Network:
-    """Return a network without nodes of one input; what read them reads their input."""
-    instead: dict[str, str] = {}
-    nodes = []
-    for node in graph:
-        inputs = tuple(instead.get(path, path) for path in node.inputs)
-        if node.path in paths:
-            instead[node.path] = inputs[0]
-        else:
-            nodes.append(replace(node, inputs=inputs))
-    taps = tuple((name, instead.get(path, path)) for name, path in graph.taps)
-    return Network(nodes=tuple(nodes), taps=taps)
-
-
-def inserted(graph: Network, after: str, op: Op | None = None, path: str = "inserted") -> Network:
-    """Return a network with one more operation on a value, which everything reads instead."""
-    nodes: list[Node] = []
-    for node in graph:
-        inputs = tuple(path if value == after else value for value in node.inputs)
-        nodes.append(replace(node, inputs=inputs))
-        if node.path == after:
-            nodes.append(Node(path=path, op=op or Activation(), inputs=(after,)))
-    return Network(nodes=tuple(nodes), taps=graph.taps)
-
-
-def renamed(graph: Network, name: Callable[[str], str]) -> Network:
-    """Return a network with other paths."""
-    nodes = (replace(node, path=name(node.path), inputs=tuple(map(name, node.inputs))) for node in graph)
-    return Network(nodes=tuple(nodes), taps=tuple((tap, name(path)) for tap, path in graph.taps))
-
-
-def edited(graph: Network, path: str, edit: Callable[[Node], list[Node]]) -> Network:
-    """Return a network with one node replaced."""
-    nodes: list[Node] = []
-    for node in graph:
-        nodes += edit(node) if node.path == path else [node]
-    return graph.with_nodes(nodes)

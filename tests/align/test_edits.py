@@ -4,9 +4,10 @@ from dataclasses import replace
 
 from deeplab_spec.align.edits import edits
 from deeplab_spec.graph.ops import Activation, ActivationKind, Dropout
+from deeplab_spec.mutate.edits import edited, inserted, with_inputs, with_op, without
 from deeplab_spec.spec.choices import NAMES, choose, seen_values
 from deeplab_spec.spec.variants import TF_RELEASE
-from tests.graphs import edited, inserted, narrow_network, with_inputs, with_op, without
+from tests.graphs import narrow_network
 
 CHOICES = replace(TF_RELEASE.choices, middle_blocks=1)
 GRAPH = narrow_network(CHOICES, 8)

@@ -16,12 +16,13 @@ from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind
+from deeplab_spec.mutate.edits import inserted, renamed, with_op
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from deeplab_spec.spec.width import scaled_channels
 from tests.faults import faults
-from tests.graphs import inserted, narrow_network, narrow_normal, normal, renamed, with_op
+from tests.graphs import narrow_network, narrow_normal, normal
 from tests.strategies import NARROW
 
 Override = tuple[str, ChoiceValue]

@@ -16,11 +16,12 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import margins
+from deeplab_spec.mutate.edits import inserted, renamed, with_op
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from tests.align.test_order import reordered, shufflers
 from tests.graph.drawn import any_networks
-from tests.graphs import TELLING, inserted, narrow_network, narrow_normal, normal, renamed, with_op
+from tests.graphs import TELLING, narrow_network, narrow_normal, normal
 from tests.strategies import cases
 
 ANSWERS = (

@@ -13,8 +13,9 @@ from deeplab_spec.align.order import Branch, by_length, ordered
 from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, Input, Output
+from deeplab_spec.mutate.edits import renamed, with_inputs
 from deeplab_spec.spec.variants import TF_RELEASE, Variant
-from tests.graphs import TELLING, narrow_network, narrow_normal, normal, renamed, side_by_side, with_inputs
+from tests.graphs import TELLING, narrow_network, narrow_normal, normal, side_by_side
 from tests.strategies import cases
 
 SHORT = {"middle_blocks": 2}

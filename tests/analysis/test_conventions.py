@@ -21,11 +21,12 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
+from deeplab_spec.mutate.edits import with_op
 from deeplab_spec.spec.network import CLASSIFIER
 from deeplab_spec.spec.public import network
 from deeplab_spec.spec.variants import VARIANTS, Variant
 from tests.counted import costs_of, operations
-from tests.graphs import chain, with_op
+from tests.graphs import chain
 
 SIDES = (4, 5)
 ATROUS = Conv2d(channels_in=4, channels_out=6, kernel=(3, 3), rate=(3, 2), padding=(3, 3, 2, 2), bias=True)

@@ -13,11 +13,12 @@ from deeplab_spec.checks.structure import SCOPES, by_clause, clause_of
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Conv2d
+from deeplab_spec.mutate.edits import with_inputs, with_op, without
 from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.clauses import CLAUSES, Level, clause, clauses_of
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
-from tests.graphs import narrow_network, narrow_normal, normal, with_inputs, with_op, without
+from tests.graphs import narrow_network, narrow_normal, normal
 
 STRUCTURE = {entry.id for entry in CLAUSES if entry.level is Level.STRUCTURE} - {"BLOCK-COUNTS"}
 """Clauses that are decided from facts of nodes; counts of blocks are tested with the alignment."""

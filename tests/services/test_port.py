@@ -13,13 +13,14 @@ from deeplab_spec.capture.target import Target
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d
 from deeplab_spec.measure.folding import folded
+from deeplab_spec.mutate.edits import with_op
 from deeplab_spec.reference.network import build
 from deeplab_spec.services import port_proof
 from deeplab_spec.services.port import Moved, PortRequest, move, port
 from deeplab_spec.services.port_document import port_document
 from deeplab_spec.services.port_forms import Action
 from tests import document
-from tests.graphs import chain, with_op
+from tests.graphs import chain
 from tests.ported import (
     FORMS,
     NARROW,

@@ -33,7 +33,7 @@ class NetworkModule(nn.Module):
             if isinstance(node.op, Opaque):
                 raise GraphError(node.path, "nothing runs this operation", node.op.target)
             for role, shape in roles(node.op).items():
-                self._hold(node, role, _drawn(node, role, shape))
+                self._hold(node, role, fresh(node, role, shape))
 
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
         """Run the network.
@@ -77,9 +77,10 @@ class NetworkModule(nn.Module):
             owner.register_parameter(role, nn.Parameter(tensor))
 
 
-def _drawn(node: Node, role: str, shape: tuple[int, ...]) -> Tensor:
+def fresh(node: Node, role: str, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+    """Return a tensor of a new layer: a normalisation that changes nothing, a kernel as PyTorch draws it."""
     if isinstance(node.op, BatchNorm):
         return torch.ones(shape) if role in {"weight", "running_var"} else torch.zeros(shape)
     op = node.op
     fan_in = op.channels_in // op.groups * op.kernel[0] * op.kernel[1] if isinstance(op, Conv2d) else 1
-    return torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5)
+    return torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)

@@ -1,11 +1,10 @@
 """Judges values with the graph hidden: the candidate is a mere function whose weights can be set.
 
-A fault that shows must show in the result, whatever the depth. Cheap inputs come first, and the first
-that shows it decides; what agrees on all of them is accepted.
+A fault that shows must show in the result, whatever the depth.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import torch
@@ -18,8 +17,8 @@ from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.numerics import END, RATIO
 from deeplab_spec.judge.running import relative_error
 
-LOWER: Final = (torch.float32, torch.bfloat16, torch.float16)
-"""Dtypes in which a candidate is held to the error that the specification has itself."""
+LOWER: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""Dtypes in which a candidate is held to the error that the specification has itself, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,57 +30,52 @@ class Trial:
         weights: By path and role, in float64.
         inputs: A float64 tensor by the path of each input.
         values: The specification's values by path, in float64.
-        draw: What the weights are good at.
     """
 
     network: Network
     weights: dict[str, Tensor]
     inputs: dict[str, Tensor]
     values: Values
-    draw: Draw
+    lower: dict[torch.dtype, Values] = field(default_factory=dict, repr=False)
 
     @property
     def oracle(self) -> Tensor:
         """The specification's result."""
         return self.values[self.network.outputs[0].path]
 
+    def values_in(self, dtype: torch.dtype) -> Values:
+        """Return the specification's own values in a dtype."""
+        if dtype is torch.float64:
+            return self.values
+        if dtype not in self.lower:
+            self.lower[dtype] = run(self.network, cast(self.weights, dtype), cast(self.inputs, dtype))
+        return self.lower[dtype]
+
     def own_error(self, dtype: torch.dtype) -> float:
-        """Return the relative error of the specification's own result in another dtype."""
-        result = run(self.network, cast(self.weights, dtype), cast(self.inputs, dtype), keep=())
-        found = relative_error(result[self.network.outputs[0].path], self.oracle)
-        return max(found, torch.finfo(dtype).eps)
+        """Return the relative error of the specification's own result in a dtype; at least the dtype's rounding."""
+        result = self.values_in(dtype)[self.network.outputs[0].path]
+        return max(relative_error(result, self.oracle), torch.finfo(dtype).eps)
 
 
-def trials(network: Network, images: Iterable[Pair], seed: int = 0) -> list[Trial]:
-    """Draw what candidates for a network are judged with, the cheapest first.
+def trial(network: Network, image: Pair, draw: Draw, seed: int) -> Trial:
+    """Draw what candidates for a network are judged with.
 
     Args:
         network: The specification; one image goes in.
-        images: Heights and widths.
-        seed: Seed of images and weights.
+        image: Height and width.
+        draw: What the weights are good at.
+        seed: Seed of image and weights.
     """
-    found = []
     (entry,) = network.inputs
-    for number, image in enumerate(sorted(images, key=lambda sides: sides[0] * sides[1])):
-        generator = torch.Generator().manual_seed(seed + number)
-        inputs = {entry.path: torch.randn(1, 3, *image, generator=generator, dtype=torch.float64)}
-        for draw in Draw:
-            weights, values = challenge(network, inputs, draw, seed + number)
-            found.append(Trial(network=network, weights=weights, inputs=inputs, values=values, draw=draw))
-    return found
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {entry.path: torch.randn(1, 3, *image, generator=generator, dtype=torch.float64)}
+    weights, values = challenge(network, inputs, draw, seed)
+    return Trial(network=network, weights=weights, inputs=inputs, values=values)
 
 
-def error(result: Tensor | None, trial: Trial) -> float:
-    """Return how far a result is from the specification's; infinite where there is none, or no number."""
-    if result is None:
-        return float("inf")
-    found = relative_error(result, trial.oracle)
-    return found if found == found else float("inf")  # noqa: PLR0124 - not a number
-
-
-def refused(errors: Sequence[float]) -> bool:
-    """Tell whether results in float64 are refused."""
-    return any(not found <= END for found in errors)
+def refused(found: float) -> bool:
+    """Tell whether a result in float64 is refused, by its relative error."""
+    return not found <= END
 
 
 def refused_in(found: float, own: float) -> bool:
@@ -89,12 +83,12 @@ def refused_in(found: float, own: float) -> bool:
     return not found <= RATIO * own
 
 
-def unfit(network: Network, weights: dict[str, Tensor]) -> tuple[str, ...]:
+def unfit(network: Network, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Return the tensors of the specification that have no place of their shape in a network."""
     held = {f"{node.path}.{role}": shape for node in network for role, shape in roles(node.op).items()}
     return tuple(name for name, tensor in weights.items() if held.get(name) != tuple(tensor.shape))
 
 
-def cast(tensors: dict[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+def cast(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """Return tensors in another dtype."""
     return {name: tensor.to(dtype) for name, tensor in tensors.items()}

@@ -1,12 +1,16 @@
 """Names the first node at which a candidate differs, and shows how."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeVar
 
+from deeplab_spec.align.match import Alignment
 from deeplab_spec.checks import certificate as documents
 from deeplab_spec.checks.evidence import Summary, Witness
+from deeplab_spec.checks.verdicts import Finding
 from deeplab_spec.judge.observe import AtStride
 from deeplab_spec.spec.clauses import Level
+
+_Found = TypeVar("_Found", Finding, documents.FindingRecord)
 
 END_TO_END: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32"})
 """Clauses about whole runs: their findings name the node that a step shows, or none."""
@@ -17,19 +21,24 @@ def first_divergence(strides: Sequence[AtStride], clauses: Sequence[documents.Cl
     for stride in strides:
         if stride.reading is None:
             continue
-        pairs = stride.reading.alignment.pairs
-        positions = {left: number for number, (left, _) in enumerate(pairs) if left is not None}
         findings = [
             finding
             for clause in clauses
             if clause.level != Level.INTERFACE.value and clause.id not in END_TO_END
             for finding in clause.findings
-            if finding.path in positions and finding.output_stride == stride.plan.output_stride
+            if finding.output_stride == stride.plan.output_stride
         ]
-        first = min(findings, key=lambda finding: positions[finding.path], default=None)
+        first = first_of(stride.reading.alignment, findings)
         if first:
             return _place(first, stride)
     return None
+
+
+def first_of(alignment: Alignment, findings: Iterable[_Found]) -> _Found | None:
+    """Return the finding whose node comes first in the order of an alignment; None if none names a node of it."""
+    positions = {left: number for number, (left, _) in enumerate(alignment.pairs) if left is not None}
+    placed = (finding for finding in findings if finding.path in positions)
+    return min(placed, key=lambda finding: positions[finding.path], default=None)
 
 
 def no_node(clauses: Sequence[documents.ClauseRecord]) -> str:

@@ -44,7 +44,9 @@ def of_layers(graph: Network) -> Iterator[Mutant]:
         inside = {node.path for node in nodes}
         first = next(value for value in nodes[0].inputs if value not in inside)
         network = _bypassed(graph, inside, nodes[-1].path, first)
-        yield Mutant(kind="layer lost", path=layer, attribute="node", network=network, places=tuple(sorted(inside)))
+        block = layer.rpartition(".")[0]
+        alike = tuple(node.path for node in graph if node.path.startswith(f"{block}."))
+        yield Mutant(kind="layer lost", path=layer, attribute="node", network=network, places=alike)
 
 
 def _bypassed(graph: Network, inside: set[str], last: str, first: str) -> Network:

@@ -46,7 +46,9 @@ def catalogue(graph: Network, image: Pair) -> Catalogue:
             unfit.append(mutant.name)
         elif mutant.name not in found:
             why = proof(graph, mutant, positive, maps)
-            found[mutant.name] = replace(mutant, proof=why, shows=Shows.NOWHERE) if why else mutant
+            shows = Shows.NOWHERE if why else mutant.shows
+            places = (*mutant.places, *_lost(graph, mutant.network))
+            found[mutant.name] = replace(mutant, proof=why, shows=shows, places=places)
     return Catalogue(mutants=tuple(found.values()), unfit=tuple(unfit))
 
 
@@ -70,6 +72,12 @@ def _all(graph: Network, maps: Maps) -> Iterator[Mutant]:
     yield from of_layers(graph)
     yield from of_tap(graph, maps)
     yield from of_encoder(graph, maps)
+
+
+def _lost(graph: Network, network: Network) -> tuple[str, ...]:
+    """Return the nodes that no result depends on any more: they are missing, whatever else is wrong."""
+    live = network.live()
+    return tuple(node.path for node in graph if node.path not in live)
 
 
 def _fits(network: Network, image: Pair) -> bool:

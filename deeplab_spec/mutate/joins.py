@@ -66,11 +66,11 @@ def of_concatenation(graph: Network, node: Node, channels: Mapping[str, int]) ->
         others = tuple(value for value in node.inputs if value != lost)
         network = reading(graph, node.path, *others, channels=channels)
         if network is not None:
-            yield Mutant(kind=f"operand {number} lost", path=node.path, attribute="inputs", network=network.live())
+            yield Mutant(kind="operand lost", detail=f"{number}", path=node.path, attribute="inputs", network=network.live())
         twice = tuple(lost if value == others[0] else value for value in node.inputs)
         network = reading(graph, node.path, *twice, channels=channels)
         if network is not None:
-            yield Mutant(kind=f"operand {number} twice", path=node.path, attribute="inputs", network=network.live())
+            yield Mutant(kind="operand twice", detail=f"{number}", path=node.path, attribute="inputs", network=network.live())
     turned = with_inputs(graph, node.path, *node.inputs[1:], node.inputs[0])
     proof = "the convolutions that read it have their input channels in the same other order"
     yield Mutant(kind="operands turned", path=node.path, attribute="inputs", network=turned, proof=proof)
@@ -104,7 +104,7 @@ def of_resize(graph: Network, node: Node, maps: Mapping[str, tuple[int, ...]]) -
         yield Mutant(kind="resize lost", path=node.path, attribute="node", network=network)
     for target in _other_sizes(graph, node, maps):
         network = with_inputs(graph, node.path, node.inputs[0], target)
-        yield Mutant(kind=f"size of {target}", path=node.path, attribute="size", network=network)
+        yield Mutant(kind="size of", detail=target, path=node.path, attribute="size", network=network)
 
 
 def _other_sizes(graph: Network, node: Node, maps: Mapping[str, tuple[int, ...]]) -> Iterator[str]:

@@ -33,16 +33,18 @@ class Mutant:
 
     Attributes:
         kind: What is wrong, in the same words wherever it is made.
+        detail: Which of several of the kind at one node, e.g. the value that is read instead.
         path: The node that it was made at.
         attribute: What of the node is wrong: a field of its record, ``node`` or ``inputs``.
         network: The graph that has the fault.
         shows: Where it shows.
-        places: The nodes that a report may name for it: one, unless several descriptions are the same graph.
+        places: More nodes that a report may name for it, where several descriptions are the same graph.
         habit: What is wrong outside the graph; None if the graph has the fault.
         proof: Why it is the same function in evaluation; empty if it is not.
     """
 
     kind: str
+    detail: str = ""
     path: str
     attribute: str
     network: Network = field(repr=False)
@@ -54,9 +56,9 @@ class Mutant:
     @property
     def name(self) -> str:
         """The mutant's name among those of one network: unique and stable."""
-        return f"{self.kind} at {self.path}"
+        return f"{self.kind}{self.detail and ' '}{self.detail} at {self.path}"
 
     @property
-    def named(self) -> tuple[str, ...]:
+    def named(self) -> frozenset[str]:
         """The nodes that a report may name for it."""
-        return self.places or (self.path,)
+        return frozenset((self.path, *self.places))

@@ -54,11 +54,16 @@ def of_activation(graph: Network, node: Node) -> Iterator[Mutant]:
     if isinstance(before.op, BatchNorm | Conv2d) and graph.readers()[before.path] == (node.path,):
         network = inserted(without(graph, [node.path]), before.inputs[0], path="moved")
         if graph.readers()[before.inputs[0]] == (before.path,):
-            yield Mutant(kind="activation one step early", path=node.path, attribute="node", network=network)
+            yield _moved(node, "early", network, (before.inputs[0], before.path))
     readers = graph.readers()[node.path]
     if len(readers) == 1 and isinstance(graph[readers[0]].op, Conv2d):
         network = inserted(without(graph, [node.path]), readers[0], path="moved")
-        yield Mutant(kind="activation one step late", path=node.path, attribute="node", network=network)
+        yield _moved(node, "late", network, readers)
+
+
+def _moved(node: Node, way: str, network: Network, places: tuple[str, ...]) -> Mutant:
+    kind = f"activation one step {way}"
+    return Mutant(kind=kind, path=node.path, attribute="node", network=network, places=places)
 
 
 def of_unactivated(graph: Network, node: Node) -> Iterator[Mutant]:

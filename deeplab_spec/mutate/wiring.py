@@ -20,8 +20,8 @@ def of_tap(graph: Network, maps: Mapping[str, tuple[int, ...]]) -> Iterator[Muta
         if node.path.startswith(_ENTRY) and node.path != read and not node.path.endswith(".conv"):
             network = reading(graph, _TAP_READER, node.path, channels=channels)
             if network is not None:
-                kind = f"tap at {node.path.removeprefix(_ENTRY)}"
-                yield Mutant(kind=kind, path=_TAP_READER, attribute="inputs", network=network)
+                detail = node.path.removeprefix(_ENTRY)
+                yield Mutant(kind="tap at", detail=detail, path=_TAP_READER, attribute="inputs", network=network)
 
 
 def of_encoder(graph: Network, maps: Mapping[str, tuple[int, ...]]) -> Iterator[Mutant]:
@@ -47,9 +47,16 @@ def of_reader(graph: Network, node: Node, maps: Mapping[str, tuple[int, ...]]) -
         for number, past in enumerate(_past(before), start=1):
             if maps[past] == maps[value]:
                 inputs = tuple(past if path == value else path for path in node.inputs)
-                kind = f"reads operand {number} of {value}"
+                detail = f"{value} on its input {number}"
                 network = with_inputs(graph, node.path, *inputs).live()
-                yield Mutant(kind=kind, path=node.path, attribute="inputs", network=network)
+                yield Mutant(
+                    kind="reads past",
+                    detail=detail,
+                    path=node.path,
+                    attribute="inputs",
+                    network=network,
+                    places=(value,),
+                )
 
 
 def _past(node: Node) -> tuple[str, ...]:
@@ -71,8 +78,8 @@ def of_skip(graph: Network, node: Node, maps: Mapping[str, tuple[int, ...]]) -> 
         if maps[inner.path] == maps[read] and inner.path != node.inputs[0]:
             inputs = (inner.path,) if reader == conv else (node.inputs[0], inner.path)
             network = _ordered(graph, reader, inner.path, inputs)
-            kind = f"skip reads {inner.path.removeprefix(block + '.')}"
-            yield Mutant(kind=kind, path=reader, attribute="inputs", network=network)
+            detail = inner.path.removeprefix(f"{block}.")
+            yield Mutant(kind="skip reads", detail=detail, path=reader, attribute="inputs", network=network)
 
 
 def _ordered(graph: Network, reader: str, value: str, inputs: tuple[str, ...]) -> Network:

@@ -4,7 +4,7 @@ Normalisations use the statistics of the batch. The statistics are returned and 
 how the running ones follow them (:func:`followed`). Dropout is inactive unless it is asked for.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Final
@@ -45,7 +45,7 @@ def train(
     inputs: Mapping[str, Tensor],
     *,
     generator: torch.Generator | None = None,
-    from_: Values | None = None,
+    known: Values | None = None,
 ) -> Batch:
     """Execute a network in training.
 
@@ -54,12 +54,12 @@ def train(
         weights: Its parameters; running statistics are not read.
         inputs: A tensor ``(n, channels, h, w)`` by the path of each input.
         generator: What drops values; None for no dropout.
-        from_: Values that are known already, by path.
+        known: Values that are known already, by path.
 
     Raises:
         ValueError: If a normalisation reads a single value per channel.
     """
-    values: Values = {**(from_ or {}), **inputs}
+    values: Values = {**(known or {}), **inputs}
     statistics: dict[str, Tensor] = {}
     for node in network:
         if node.path in values:
@@ -127,9 +127,7 @@ def _taps(
     x: Tensor, weight: Tensor, stride: tuple[int, int], rate: tuple[int, int]
 ) -> Iterable[tuple[tuple[int, int], Tensor]]:
     """Return what every tap of a kernel reads of a map with its margins."""
-    sides = [
-        (x.shape[2 + axis] - rate[axis] * (weight.shape[2 + axis] - 1) - 1) // stride[axis] + 1 for axis in (0, 1)
-    ]
+    sides = [(x.shape[2 + axis] - rate[axis] * (weight.shape[2 + axis] - 1) - 1) // stride[axis] + 1 for axis in (0, 1)]
     for down, right in product(range(weight.shape[2]), range(weight.shape[3])):
         top, left = down * rate[0], right * rate[1]
         yield (
@@ -170,7 +168,9 @@ def gradients(
         total = sum((batch.values[path] * weight).sum() for path, weight in cotangents.items())
         found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)  # type: ignore[arg-type]  # a sum of tensors
     values = {path: value.detach() for path, value in batch.values.items()}
-    filled = (torch.zeros_like(weights[name]) if value is None else value for name, value in zip(names, found, strict=True))
+    filled = (
+        torch.zeros_like(weights[name]) if value is None else value for name, value in zip(names, found, strict=True)
+    )
     return Batch(values=values, statistics=batch.statistics), dict(zip(names, filled, strict=True))
 
 
@@ -179,22 +179,8 @@ def trained(network: Network) -> tuple[str, ...]:
     return tuple(f"{node.path}.{role}" for node in network for role in PARAMETERS if role in roles(node.op))
 
 
-def without_gradient(network: Network) -> frozenset[str]:
-    """Return the parameters that training cannot move: biases that the next normalisation takes away."""
-    readers = network.readers()
-    return frozenset(
-        f"{node.path}.bias"
-        for node in network
-        if isinstance(node.op, Conv2d) and node.op.bias and _only_norms(network, readers[node.path])
-    )
-
-
-def _only_norms(network: Network, paths: Collection[str]) -> bool:
-    return bool(paths) and all(isinstance(network[path].op, BatchNorm) for path in paths)
-
-
 def starting_weights(network: Network, seed: int) -> dict[str, Tensor]:
-    """Draw weights to start training from, in float64: nothing is amplified over the depth, every sign occurs.
+    """Draw weights to start training from, in float64; nothing grows or fades over the depth.
 
     Args:
         network: The graph.

@@ -12,6 +12,10 @@ END_TO_END: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32"})
 """Clauses about whole runs: their findings name the node that a step shows, or none."""
 
 
+_LEVELS: Final = ({Level.STRUCTURE, Level.NUMERICS}, {Level.TRAINING})
+"""Levels whose findings name nodes; what shows in training only comes last."""
+
+
 def first_divergence(strides: Sequence[AtStride], clauses: Sequence[documents.ClauseRecord]) -> documents.Place | None:
     """Return the first node, in the order of the alignment, that a finding names; None if none does."""
     for stride in strides:
@@ -19,16 +23,17 @@ def first_divergence(strides: Sequence[AtStride], clauses: Sequence[documents.Cl
             continue
         pairs = stride.reading.alignment.pairs
         positions = {left: number for number, (left, _) in enumerate(pairs) if left is not None}
-        findings = [
-            finding
-            for clause in clauses
-            if clause.level != Level.INTERFACE.value and clause.id not in END_TO_END
-            for finding in clause.findings
-            if finding.path in positions and finding.output_stride == stride.plan.output_stride
-        ]
-        first = min(findings, key=lambda finding: positions[finding.path], default=None)
-        if first:
-            return _place(first, stride)
+        for levels in _LEVELS:
+            findings = [
+                finding
+                for clause in clauses
+                if clause.level in levels and clause.id not in END_TO_END
+                for finding in clause.findings
+                if finding.path in positions and finding.output_stride == stride.plan.output_stride
+            ]
+            first = min(findings, key=lambda finding: positions[finding.path], default=None)
+            if first:
+                return _place(first, stride)
     return None
 
 

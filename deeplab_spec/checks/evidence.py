@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from deeplab_spec.align.counts import BlockCounts
 from deeplab_spec.align.differences import Aspect
+from deeplab_spec.checks.trained import Trained
 from deeplab_spec.checks.verdicts import Decision
 
 
@@ -171,6 +172,7 @@ class Evidence:
         ends: End-to-end comparisons in float64.
         ends_float32: End-to-end comparisons in float32.
         numerics_reason: Why numerics did not run.
+        trained: What was observed in training; None if the candidate was not trained.
     """
 
     output_stride: int
@@ -189,6 +191,7 @@ class Evidence:
     ends: tuple[Deviation, ...] = ()
     ends_float32: tuple[Deviation, ...] = ()
     numerics_reason: str = ""
+    trained: Trained | None = None
 
 
 Check = Callable[[Evidence], Decision]

@@ -16,21 +16,26 @@ END_TO_END: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32"})
 """Clauses about whole runs: their findings name the node that a step shows, or none."""
 
 
+_LEVELS: Final = ({Level.STRUCTURE, Level.NUMERICS}, {Level.TRAINING})
+"""Levels whose findings name nodes; what shows in training only comes last."""
+
+
 def first_divergence(strides: Sequence[AtStride], clauses: Sequence[documents.ClauseRecord]) -> documents.Place | None:
     """Return the first node, in the order of the alignment, that a finding names; None if none does."""
     for stride in strides:
         if stride.reading is None:
             continue
-        findings = [
-            finding
-            for clause in clauses
-            if clause.level != Level.INTERFACE.value and clause.id not in END_TO_END
-            for finding in clause.findings
-            if finding.output_stride == stride.plan.output_stride
-        ]
-        first = first_of(stride.reading.alignment, findings)
-        if first:
-            return _place(first, stride)
+        for levels in _LEVELS:
+            findings = [
+                finding
+                for clause in clauses
+                if clause.level in levels and clause.id not in END_TO_END
+                for finding in clause.findings
+                if finding.output_stride == stride.plan.output_stride
+            ]
+            first = first_of(stride.reading.alignment, findings)
+            if first:
+                return _place(first, stride)
     return None
 
 

@@ -8,12 +8,14 @@ import torch
 
 from deeplab_spec.checks import certificate as documents
 from deeplab_spec.checks.catalogue import CHECKS
+from deeplab_spec.checks.training import decisions
 from deeplab_spec.checks.verdicts import Decision, Finding, Verdict, of_run, together
 from deeplab_spec.judge.divergence import first_divergence, no_node
 from deeplab_spec.judge.observe import AtStride, Builder, Progress, Stages, Standards, observe
 from deeplab_spec.judge.request import Request
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import Clause, Level, clauses_of
+from deeplab_spec.spec.variants import variant
 
 
 def judge(
@@ -173,7 +175,19 @@ def _nearest(
     for stride in read:
         if (stride.explained.variant or request.standard) == name:
             found = {**{key: plain(value) for key, value in stride.explained.overrides.items()}, **found}
+    _add_decided_in_training(found, name, read)
     sizes = next((clause for clause in clauses if clause.id == "SIZES-ACCEPTED"), None)
     if sizes and any(finding.choice == "sizes_accepted" for finding in sizes.findings):
         found["sizes_accepted"] = "multiples_of_output_stride"
     return documents.Nearest(variant=name, choices=found)
+
+
+def _add_decided_in_training(found: dict[str, documents.Json], name: str, strides: Sequence[AtStride]) -> None:
+    """Add the decisions that only training shows."""
+    published = variant(name).choices
+    for stride in strides:
+        for choice, value in decisions(stride.evidence.trained).items() if stride.evidence.trained else ():
+            if value == getattr(published, choice):
+                found.pop(choice, None)
+            else:
+                found[choice] = plain(value)

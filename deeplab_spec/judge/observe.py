@@ -1,4 +1,4 @@
-"""Observes a candidate at one output stride: its interface, its graph, its values."""
+"""Observes a candidate at one output stride: its interface, its graph, its values, its training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from deeplab_spec.checks import certificate as documents
 from deeplab_spec.checks.evidence import Comparison, Evidence, Witness
 from deeplab_spec.checks.structure import by_clause
 from deeplab_spec.errors import CaptureError
-from deeplab_spec.judge import interface, numerics, structure
+from deeplab_spec.judge import interface, numerics, structure, training_plan
 from deeplab_spec.judge.explanation import Explained, explained
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
@@ -50,7 +50,7 @@ class AtStride:
 class Stages:
     """Counts the stages of a run."""
 
-    PER_STRIDE = 16
+    PER_STRIDE = 17
 
     def __init__(self, progress: Progress, strides: int) -> None:
         self.progress = progress
@@ -85,7 +85,7 @@ def observe(
     """
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
-    running = build(output_stride).eval()
+    running = _built(build, output_stride, request.seed).eval()
     module = original(running)
     limits = structure.limits_of(module)
     planned = against(request, standards(output_stride), limits) if standards else plan(request, output_stride, limits)
@@ -98,8 +98,7 @@ def observe(
             fixed_batch=limits.batch is not None,
         ),
     )
-    needs_graph = Level.STRUCTURE in request.levels or Level.NUMERICS in request.levels
-    if needs_graph:
+    if set(request.levels) - {Level.INTERFACE}:
         tick("reading the graph")
         _read(found, module)
         if found.stranger:
@@ -108,10 +107,17 @@ def observe(
         tick_call = stages.tick(f"output stride {output_stride}, interface")
         found.evidence = replace(found.evidence, calls=interface.calls(module, planned, tick_call))
     if found.reading:
-        _run(found, found.reading, module, running, request, tick)
+        _run(found, found.reading, module, running, request, build, tick)
     elif Level.INTERFACE in request.levels:
         found.evidence = replace(found.evidence, comparisons=_comparisons(module, planned, tick))
     return found
+
+
+def _built(build: Builder, output_stride: int, seed: int) -> nn.Module:
+    """Build a candidate with a seed: whatever it draws, it draws again in another run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(output_stride)
 
 
 def _comparisons(module: nn.Module, planned: Plan, tick: Callable[[str], None]) -> tuple[Comparison, ...]:
@@ -142,10 +148,16 @@ def _run(
     module: nn.Module,
     running: nn.Module,
     request: Request,
+    build: Builder,
     tick: Callable[[str], None],
 ) -> None:
-    """Run the candidate with drawn weights: for the numerics, and for comparisons at the interface."""
+    """Run the candidate with drawn weights: for the numerics, for comparisons at the interface, and in training."""
     loaded = numerics.prepare(module, running, reading)
+    learns = Level.TRAINING in request.levels
+    initial = None
+    if learns and isinstance(found.plan, SpecifiedPlan) and not training_plan.untrainable(loaded):
+        tick("building it again")
+        initial = training_plan.initial(loaded, found.plan, _built(build, found.plan.output_stride, request.seed + 1))
     if Level.NUMERICS in request.levels:
         try:
             observed = numerics.observe(loaded, found.plan, request.dtypes, tick)
@@ -174,6 +186,9 @@ def _run(
             )
     if Level.INTERFACE in request.levels:
         found.evidence = replace(found.evidence, comparisons=_comparisons(module, found.plan, tick))
+    if learns and found.reading:
+        tick("training")
+        found.evidence = replace(found.evidence, trained=training_plan.trained(loaded, found.plan, initial))
     if found.reading and isinstance(found.plan, SpecifiedPlan):
         tick("explaining what differs")
         found.explained = explained(found.plan, reading)

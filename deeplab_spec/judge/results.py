@@ -29,10 +29,17 @@ class Answer:
     error: str = ""
 
 
-def ask(module: nn.Module, inputs: Sequence[Tensor], expected: Shapes) -> Answer:
-    """Evaluate a candidate; whatever it raises is recorded, not raised."""
+def ask(module: nn.Module, inputs: Sequence[Tensor], expected: Shapes, *, differentiable: bool = False) -> Answer:
+    """Call a candidate; whatever it raises is recorded, not raised.
+
+    Args:
+        module: The candidate, in evaluation or in training.
+        inputs: Its arguments.
+        expected: Shapes of the taps, by name.
+        differentiable: Whether the results shall have gradients.
+    """
     try:
-        with torch.no_grad(), _threads_for(inputs[0].dtype):
+        with torch.set_grad_enabled(differentiable), threads_for(inputs[0].dtype):
             result = module(*inputs)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
         return Answer(results={}, error=one_line(error))
@@ -47,7 +54,7 @@ def ask(module: nn.Module, inputs: Sequence[Tensor], expected: Shapes) -> Answer
 
 
 @contextmanager
-def _threads_for(dtype: torch.dtype) -> Iterator[None]:
+def threads_for(dtype: torch.dtype) -> Iterator[None]:
     """Use one thread in float64.
 
     There the framework convolves channel by channel, and threads that wait for each other at every

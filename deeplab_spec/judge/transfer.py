@@ -37,6 +37,22 @@ class Place:
     axis: int
     view: Layout | None = None
 
+    def read(self, held: Tensor) -> Tensor:
+        """Return a tensor of the candidate as the specification has it, but for the order of channels."""
+        return self.view.place(held) if self.view else held
+
+    def arranged(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the specification in the candidate's order of channels."""
+        if self.order is None or max(self.order) >= tensor.shape[self.axis]:
+            return tensor
+        return tensor.index_select(self.axis, torch.tensor(self.order))
+
+
+def own_places(network: Network) -> tuple[Place, ...]:
+    """Return the places in a module that names its tensors by path and role itself."""
+    names = (f"{node.path}.{role}" for node in network for role in roles(node.op))
+    return tuple(Place(source=name, name=name, order=None, axis=0) for name in names)
+
 
 def places(
     expected: Network,
@@ -99,11 +115,7 @@ def transfer(weights: Mapping[str, Tensor], places: tuple[Place, ...], state: Ma
     """Copy the specification's weights into a candidate's state, in place."""
     with torch.no_grad():
         for place in places:
-            tensor = weights[place.source]
-            if place.order is not None and max(place.order) < tensor.shape[place.axis]:
-                tensor = tensor.index_select(place.axis, torch.tensor(place.order))
-            held = state[place.name]
-            (place.view.place(held) if place.view else held).copy_(tensor)
+            place.read(state[place.name]).copy_(place.arranged(weights[place.source]))
 
 
 def by_role(captured: Capture, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

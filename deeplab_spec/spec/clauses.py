@@ -19,6 +19,7 @@ class Level(StrEnum):
     INTERFACE = "interface"
     STRUCTURE = "structure"
     NUMERICS = "numerics"
+    TRAINING = "training"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class Clause:
 
 _CONTRACT: Final = Source(work="this specification", place="interface of a network in evaluation")
 _NUMERICS: Final = Source(work="this specification", place="numerics")
+_TRAINING: Final = Source(work="this specification", place="a step of training in float64")
 _COUNTS: Final = Source(work="this specification", place="costs of every block")
 _FIGURE_4: Final = paper("figure 4")
 _XCEPTION: Final = release("core/xception.py")
@@ -68,6 +70,10 @@ def _structure(name: str, sentence: str, source: Source, parts: tuple[str, ...],
 
 def _numerics(name: str, sentence: str, *parts: str) -> Clause:
     return Clause(id=name, level=Level.NUMERICS, sentence=sentence, source=_NUMERICS, parts=parts)
+
+
+def _training(name: str, sentence: str, *choices: str) -> Clause:
+    return Clause(id=name, level=Level.TRAINING, sentence=sentence, source=_TRAINING, choices=choices)
 
 
 # fmt: off
@@ -126,6 +132,14 @@ CLAUSES: Final = (
     _numerics("VALUES-DECODER", "Each step of decoder and output, run on the specification's values, gives the specification's value.", "decoder"),
     _numerics("VALUES-END-TO-END", "With the same weights, the result in float64 is the specification's."),
     _numerics("VALUES-FLOAT32", "With the same weights, the error of a float32 run is at most three times that of the specification in float32."),
+
+    _training("BN-MOMENTUM", "In training, every running mean and variance moves towards the batch's by the specified momentum.", "norm_momentum"),
+    _training("RUNNING-STATISTICS", "In training, every normalisation uses the statistics of the batch, and its running ones follow their mean and unbiased variance."),
+    _training("DROPOUT", "In training, values are dropped at random in the specified places, at the specified rate and one by one, and nowhere else.", "aspp_dropout", "decoder_dropout"),
+    _training("INITIALISATION", "New weights are drawn from the specified distributions; a new normalisation changes nothing.", "init"),
+    _training("GRADIENT-REACHES", "Every parameter gets a finite gradient, and one that is not zero where the specification's is not."),
+    _training("TRAIN-STEP", "One step of gradient descent in float64 leads from the same weights to the specification's."),
+    _training("BATCH-OF-ONE", "A batch of one is accepted in training, unless a normalisation has a single value per channel then.", "pool_norm"),
 )
 # fmt: on
 

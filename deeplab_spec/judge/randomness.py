@@ -1,0 +1,102 @@
+"""Makes the dropout of a candidate inactive, and writes down which there was."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
+from torch.overrides import TorchFunctionMode
+
+ELEMENTS: Final = "dropout"
+CHANNELS: Final = "dropout of whole channels"
+
+_DEFAULT: Final = 0.5
+_KINDS: Final[Mapping[Callable[..., Any], str]] = {
+    **dict.fromkeys((functional.dropout, torch.dropout, torch.dropout_), ELEMENTS),
+    **dict.fromkeys((functional.dropout1d, functional.dropout2d, functional.dropout3d), CHANNELS),
+    **dict.fromkeys((torch.feature_dropout, torch.feature_dropout_), CHANNELS),
+    **dict.fromkeys((functional.alpha_dropout, torch.alpha_dropout, torch.alpha_dropout_), "alpha dropout"),
+    functional.feature_alpha_dropout: "alpha dropout of whole channels",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A call of dropout that was active.
+
+    Attributes:
+        kind: What it drops.
+        probability: The chance of a value to be dropped.
+        module: Name of the innermost module that it was called in.
+        value: What it read.
+    """
+
+    kind: str
+    probability: float
+    module: str
+    value: Tensor
+
+
+class WithoutDropout(TorchFunctionMode):
+    """Takes every call of the framework's dropout for the identity.
+
+    Args:
+        names: Names of the candidate's modules.
+        keep: Whether to keep what the calls read.
+    """
+
+    def __init__(self, names: Mapping[nn.Module, str], *, keep: bool = False) -> None:
+        super().__init__()
+        self.names = names
+        self.keep = keep
+        self.within: list[str] = []
+        self.calls: list[Dropped] = []
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # noqa: ANN401 - whatever the call returns
+        """Call a function of the framework, unless it drops values."""
+        kwargs = kwargs or {}
+        kind = _KINDS.get(func)
+        if kind is None:
+            return func(*args, **kwargs)
+        value, probability, active = _arguments(func, args, kwargs)
+        if active and probability > 0:
+            read = value.detach().clone() if self.keep else value.new_empty(0)
+            self.calls.append(
+                Dropped(kind=kind, probability=probability, module=next(iter(self.within[::-1]), ""), value=read)
+            )
+        return value
+
+    @contextmanager
+    def followed(self) -> Iterator[None]:
+        """Keep in mind which module is running."""
+
+        def enter(module: nn.Module, _: object) -> None:
+            self.within.append(self.names.get(module, ""))
+
+        def leave(_: nn.Module, __: object, ___: object) -> None:
+            self.within.pop()
+
+        hooks = (register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True))
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self.within.clear()
+
+
+def _arguments(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float, bool]:
+    """Return what dropout reads, its rate and whether it is active, however the call was written."""
+    names = ("input", "p", "training" if func.__module__ == functional.__name__ else "train")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return given["input"], float(given.get("p", _DEFAULT)), bool(given.get(names[2], True))

@@ -1,0 +1,138 @@
+"""The distributions that initial weights are drawn from, in closed form.
+
+All of them are symmetric about zero, but a constant.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
+from deeplab_spec.spec.rows import Init, InitKind
+
+CUT: Final = 2.0
+"""Deviations at which the release's truncated normal distribution ends."""
+
+
+class Shape(StrEnum):
+    """The shape of a distribution."""
+
+    NORMAL = "normal"
+    TRUNCATED = "truncated normal"
+    UNIFORM = "uniform"
+    CONSTANT = "constant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """A distribution of single numbers.
+
+    Attributes:
+        shape: Its shape.
+        scale: Deviation of a normal distribution, before it is cut where it is; half the width of a uniform
+            one; the value of a constant.
+    """
+
+    shape: Shape
+    scale: float
+
+    @property
+    def bound(self) -> float:
+        """The largest magnitude that it can give; infinite if there is none."""
+        return {Shape.NORMAL: math.inf, Shape.TRUNCATED: CUT * self.scale}.get(self.shape, abs(self.scale))
+
+    @property
+    def variance(self) -> float:
+        """The mean square of a value.
+
+        >>> Distribution(shape=Shape.UNIFORM, scale=3.0).variance
+        3.0
+        """
+        return self.scale**2 * _moments(self.shape)[0]
+
+    @property
+    def fourth_moment(self) -> float:
+        """The mean fourth power of a value."""
+        return self.scale**4 * _moments(self.shape)[1]
+
+    def beyond(self, magnitude: float) -> float:
+        """Return how likely a value is to have a larger magnitude.
+
+        >>> Distribution(shape=Shape.UNIFORM, scale=2.0).beyond(1.5)
+        0.25
+        """
+        if magnitude >= self.bound:
+            return 0.0
+        if self.shape is Shape.UNIFORM:
+            return 1 - magnitude / self.scale
+        outside = math.erfc(magnitude / self.scale / math.sqrt(2))
+        if self.shape is Shape.TRUNCATED:
+            cut = math.erfc(CUT / math.sqrt(2))
+            return (outside - cut) / (1 - cut)
+        return outside
+
+    def __str__(self) -> str:
+        if self.shape is Shape.CONSTANT:
+            return f"{self.scale:g}"
+        return f"{self.shape.value}, deviation {math.sqrt(self.variance):.3g}"
+
+
+def _moments(shape: Shape) -> tuple[float, float]:
+    """Return the mean square and the mean fourth power at scale 1."""
+    match shape:
+        case Shape.NORMAL:
+            return 1.0, 3.0
+        case Shape.TRUNCATED:
+            inside = math.erf(CUT / math.sqrt(2))
+            edge = 2 * CUT * math.exp(-CUT * CUT / 2) / math.sqrt(2 * math.pi) / inside
+            square = 1 - edge
+            return square, 3 * square - CUT * CUT * edge
+        case Shape.UNIFORM:
+            return 1 / 3, 1 / 5
+        case Shape.CONSTANT:
+            return 1.0, 1.0
+
+
+_NEW_NORM: Final = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+"""A new normalisation: the identity on what has mean 0 and variance 1."""
+
+
+def distribution(op: Op, role: str, init: Init | None) -> Distribution | None:
+    """Return what a new tensor is drawn from; None if nothing says so.
+
+    Args:
+        op: The operation that owns it.
+        role: ``weight``, ``bias``, ``running_mean`` or ``running_var``.
+        init: How the weight of a convolution is drawn.
+    """
+    match op:
+        case BatchNorm():
+            return Distribution(shape=Shape.CONSTANT, scale=_NEW_NORM[role])
+        case Conv2d() if init is not None:
+            return _of_bias(op, init) if role == "bias" else _of_weight(op, init)
+        case _:
+            return None
+
+
+def _of_weight(conv: Conv2d, init: Init) -> Distribution:
+    taps = conv.kernel[0] * conv.kernel[1]
+    fan_in, fan_out = conv.channels_in // conv.groups * taps, conv.channels_out * taps
+    match init.kind:
+        case InitKind.KAIMING_FAN_IN:
+            return Distribution(shape=Shape.NORMAL, scale=math.sqrt(2 / fan_in))
+        case InitKind.KAIMING_FAN_OUT:
+            return Distribution(shape=Shape.NORMAL, scale=math.sqrt(2 / fan_out))
+        case InitKind.TRUNCATED_NORMAL:
+            return Distribution(shape=Shape.TRUNCATED, scale=init.std)
+        case InitKind.XAVIER_UNIFORM:
+            return Distribution(shape=Shape.UNIFORM, scale=math.sqrt(6 / (fan_in + fan_out)))
+        case InitKind.FRAMEWORK:
+            return Distribution(shape=Shape.UNIFORM, scale=1 / math.sqrt(fan_in))
+
+
+def _of_bias(conv: Conv2d, init: Init) -> Distribution:
+    if init.zero_bias:
+        return Distribution(shape=Shape.CONSTANT, scale=0.0)
+    taps = conv.kernel[0] * conv.kernel[1]
+    return Distribution(shape=Shape.UNIFORM, scale=1 / math.sqrt(conv.channels_in // conv.groups * taps))

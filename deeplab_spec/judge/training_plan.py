@@ -9,7 +9,7 @@ from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.module import state_of
 from deeplab_spec.checks.trained import Initial, Trained
 from deeplab_spec.graph.ops import Dropout, Pair
-from deeplab_spec.judge.initial import SPECIFIED, sampled
+from deeplab_spec.judge.initial import SPECIFIED, Inits, sampled
 from deeplab_spec.judge.interface import images
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan
 from deeplab_spec.judge.steps import Loaded
@@ -37,10 +37,14 @@ def initial(loaded: Loaded, plan: SpecifiedPlan, again: nn.Module) -> Initial:
         plan: What it is held against.
         again: The candidate, built a second time.
     """
+    return sampled(plan.network, specified_inits(plan), loaded.places, state_of(loaded.module), state_of(again))
+
+
+def specified_inits(plan: SpecifiedPlan) -> Inits:
+    """Return how weights are drawn, by decision: the specified one, and every other."""
     of = {SPECIFIED: plan.choices, **{value.value: choose(plan.choices, {"init": value}) for value in Initialisation}}
     classes = plan.request.class_count
-    inits = {name: initials(rows(choices, plan.output_stride, classes)) for name, choices in of.items()}
-    return sampled(plan.network, inits, loaded.places, state_of(loaded.module), state_of(again))
+    return {name: initials(rows(choices, plan.output_stride, classes)) for name, choices in of.items()}
 
 
 def trained(loaded: Loaded, plan: Plan, first: Initial | None) -> Trained:

@@ -38,3 +38,87 @@ class Judged(_Model):
     error: float | None = Field(default=None, description="Relative error in float64 that decided.")
     lower: dict[str, Lower] = Field(default_factory=dict, description="By dtype.")
     training: tuple[str, ...] | None = Field(default=None, description="Clauses of training that refuse it.")
+
+
+class Survivor(_Model):
+    """A mutant that a level accepts although it must show there."""
+
+    name: str
+    subject: str
+    width: float
+    level: str
+    error: float | None = Field(description="Its relative error in float64, where it was run.")
+
+
+class Equal(_Model):
+    """Mutants that are proven to be the same function."""
+
+    kind: str
+    proof: str
+    total: int
+    refused: tuple[str, ...] = Field(description="Those that the structure refuses all the same.")
+
+
+class AtLevel(_Model):
+    """What one level alone refuses."""
+
+    shown: int = Field(description="Mutants that must show on the level.")
+    killed: int
+
+
+class AtDtype(_Model):
+    """What the values show in one dtype, the graph hidden."""
+
+    tried: int = Field(description="Mutants that can be run with the specification's weights.")
+    killed: int
+    limit: float = Field(description="Of the relative error in float64; in others, of its ratio to the reference's.")
+
+
+class Localised(_Model):
+    """How often the first node that is named is one that the fault was made at."""
+
+    total: int
+    exact: int
+    elsewhere: tuple[str, ...] = Field(description="Mutants whose first difference is named at another node.")
+
+
+class Sampled(_Model):
+    """Mutants drawn at full width."""
+
+    total: int
+    killed: int
+
+
+class Margins(_Model):
+    """How close the closest mutant comes to being accepted."""
+
+    float64: float = Field(description="Smallest relative error of any mutant.")
+    float64_mutant: str
+    float64_limit: float
+    float32: float = Field(description="Smallest ratio of a mutant's error to that of the specification.")
+    float32_mutant: str
+    float32_limit: float
+
+
+class MutantsDocument(_Model):
+    """How strong the judge is."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    variants: tuple[str, ...]
+    output_strides: tuple[int, ...]
+    width: float
+    sample: int | None = Field(description="Mutants drawn of each network; null for all.")
+    seed: int
+    versions: dict[str, str]
+    total: int = Field(description="Wrong networks.")
+    killed: int = Field(description="Those that every level refuses on which they must show.")
+    survivors: tuple[Survivor, ...]
+    equal: tuple[Equal, ...] = Field(description="Mutants that are no wrong networks, with the proof.")
+    unfit: int = Field(description="Edits that are no networks, because their shapes do not fit.")
+    by_clause: dict[str, dict[str, int]] = Field(description="Mutants that a clause refuses, by kind.")
+    first: dict[str, str] = Field(description="A mutant that no clause of the level before this one refuses.")
+    by_level: dict[str, AtLevel]
+    by_dtype: dict[str, AtDtype]
+    localised: Localised
+    full_width: Sampled | None
+    margins: Margins | None

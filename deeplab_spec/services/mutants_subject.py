@@ -19,8 +19,9 @@ from deeplab_spec.judge.plan import SpecifiedPlan, plan, telling_sizes
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.running import relative_error
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
-from deeplab_spec.mutate.mutant import Mutant, Shows
+from deeplab_spec.mutate.mutant import Habit, Mutant, Shows
 from deeplab_spec.render.mutants_documents import Judged, Lower
+from deeplab_spec.services.mutants_training import by_training
 
 SMALL: Final[tuple[Pair, ...]] = ((33, 50), (64, 96))
 """Cheap images, odd and even: most faults show in them, and what does not is judged on larger ones."""
@@ -55,7 +56,11 @@ class Subject:
     @cached_property
     def planned(self) -> SpecifiedPlan:
         """What every mutant is held against."""
-        overrides = (f"width={self.width!r}",)
+        return self.planned_at(self.width)
+
+    def planned_at(self, width: float) -> SpecifiedPlan:
+        """Return the same at another width: of few weights no statistics show how they were drawn."""
+        overrides = (f"width={width!r}",)
         asked = Request(target=self.name, variant=self.variant, overrides=overrides, classes=self.classes)
         return plan(asked, self.output_stride)
 
@@ -92,7 +97,8 @@ class Subject:
             proof=mutant.proof,
         )
         if mutant.shows is Shows.TRAINING:
-            return record
+            planned = self.planned_at(1.0) if mutant.habit is Habit.FLAT else self.planned
+            return record.model_copy(update={"training": by_training(planned, mutant, self.seed)})
         found = alone.structure(self.planned, mutant.network, self.image)
         first = found.first.path if found.first else None
         record = record.model_copy(

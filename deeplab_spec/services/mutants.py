@@ -1,0 +1,237 @@
+"""How strong the judge is: what becomes of thousands of wrong networks, on each level alone."""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from deeplab_spec.errors import SpecError
+from deeplab_spec.judge.blind import END, LOWER, RATIO
+from deeplab_spec.mutate.mutant import Shows
+from deeplab_spec.render.mutants_documents import (
+    AtDtype,
+    AtLevel,
+    Equal,
+    Judged,
+    Localised,
+    Margins,
+    MutantsDocument,
+    Sampled,
+    Survivor,
+)
+from deeplab_spec.services.mutants_work import CHUNK, Piece, Progress, subject_of, work
+from deeplab_spec.spec.clauses import CLAUSES
+from deeplab_spec.spec.network import check_output_stride
+from deeplab_spec.spec.variants import variant
+
+MAIN: Final = ("notebook", "tf-release")
+STRIDES: Final = (8, 16)
+WIDTH: Final = 1 / 32
+FULL: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MutantsRequest:
+    """What is asked for.
+
+    Attributes:
+        variants: The networks whose mutants are judged.
+        output_strides: At these output strides.
+        sample: So many drawn mutants of each network; None for all.
+        full_width: So many drawn ones at full width, over all networks.
+        lower_every: One mutant in so many is judged in dtypes below float32 too.
+        processes: How many work at the same time.
+        journal: Keeps what was judged, so that a run can go on; None to keep nothing.
+        seed: Seed of images, weights and samples.
+    """
+
+    variants: tuple[str, ...] = MAIN
+    output_strides: tuple[int, ...] = STRIDES
+    sample: int | None = None
+    full_width: int = 0
+    lower_every: int = 10
+    processes: int = 1
+    journal: Path | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.variants:
+            for output_stride in self.output_strides:
+                check_output_stride(variant(name), output_stride)
+        for label, value, least in (
+            ("--sample", self.sample, 1),
+            ("--full-width", self.full_width, 0),
+            ("--lower-every", self.lower_every, 1),
+            ("--processes", self.processes, 1),
+        ):
+            if value is not None and value < least:
+                raise SpecError(label, f"must be {least} or more", value)
+
+    @property
+    def subjects(self) -> tuple[tuple[str, int], ...]:
+        """Variant and output stride of every network."""
+        return tuple((name, output_stride) for name in self.variants for output_stride in self.output_strides)
+
+
+def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
+    """Judge the wrong networks of a request on each level alone.
+
+    Args:
+        request: What is asked for.
+        progress: Told how far the work is.
+    """
+    pieces: list[Piece] = []
+    unfit = 0
+    for number, (name, output_stride) in enumerate(request.subjects):
+        progress(f"making the mutants of {name}@{output_stride}", number, len(request.subjects))
+        catalogue = subject_of(name, output_stride, WIDTH, request.seed).mutants
+        unfit += len(catalogue.unfit)
+        names = [mutant.name for mutant in catalogue.mutants]
+        drawn = random.Random(f"{request.seed} {name} {output_stride}")  # noqa: S311 - a sample
+        chosen = names if request.sample is None else sorted(drawn.sample(names, min(request.sample, len(names))))
+        pieces += _pieces((name, output_stride, WIDTH, request.seed), chosen, request.lower_every)
+        wide = [mutant.name for mutant in catalogue.mutants if mutant.shows is Shows.EVALUATION]
+        share = -(-request.full_width // len(request.subjects))
+        pieces += _pieces((name, output_stride, FULL, request.seed), drawn.sample(wide, min(share, len(wide))), None)
+    found = work(pieces, request.processes, request.journal, progress)
+    return strength(found, request, unfit)
+
+
+def _pieces(subject: tuple[str, int, float, int], names: Sequence[str], lower_every: int | None) -> list[Piece]:
+    asked = [(name, lower_every is not None and number % lower_every == 0) for number, name in enumerate(names)]
+    return [
+        Piece(subject=subject, names=tuple(asked[start : start + CHUNK])) for start in range(0, len(asked), CHUNK)
+    ]
+
+
+def strength(found: Sequence[Judged], request: MutantsRequest, unfit: int) -> MutantsDocument:
+    """Add up what became of every mutant."""
+    wrong = [entry for entry in found if entry.shows is not Shows.NOWHERE]
+    survivors = [survivor for entry in wrong for survivor in _survivors(entry)]
+    named = [entry for entry in wrong if entry.exact is not None]
+    return MutantsDocument(
+        variants=request.variants,
+        output_strides=request.output_strides,
+        width=WIDTH,
+        sample=request.sample,
+        seed=request.seed,
+        versions={"torch": torch.__version__},
+        total=len(wrong),
+        killed=sum(not _survivors(entry) for entry in wrong),
+        survivors=tuple(survivors),
+        equal=_equal(found),
+        unfit=unfit,
+        by_clause=_by_clause(wrong),
+        first=_first(wrong),
+        by_level=_by_level(wrong),
+        by_dtype=_by_dtype(wrong),
+        localised=Localised(
+            total=len(named),
+            exact=sum(bool(entry.exact) for entry in named),
+            elsewhere=tuple(f"{entry.name} ({entry.subject}): {entry.first}" for entry in named if not entry.exact),
+        ),
+        full_width=_sampled(wrong),
+        margins=_margins(wrong),
+    )
+
+
+def _must(entry: Judged) -> tuple[str, ...]:
+    """Return the levels that must refuse a mutant, each alone."""
+    return ("structure", "numerics") if entry.shows is Shows.EVALUATION else ("training",)
+
+
+def _killed(entry: Judged, level: str) -> bool:
+    return bool(getattr(entry, level))
+
+
+def _survivors(entry: Judged) -> list[Survivor]:
+    return [
+        Survivor(name=entry.name, subject=entry.subject, width=entry.width, level=level, error=entry.error)
+        for level in _must(entry)
+        if not _killed(entry, level)
+    ]
+
+
+def _equal(found: Iterable[Judged]) -> tuple[Equal, ...]:
+    """Group the mutants that are proven equal; one that the structure refuses all the same is named."""
+    groups: dict[tuple[str, str], list[Judged]] = {}
+    for entry in found:
+        if entry.shows is Shows.NOWHERE:
+            groups.setdefault((entry.kind, entry.proof), []).append(entry)
+    return tuple(
+        Equal(
+            kind=kind,
+            proof=proof,
+            total=len(entries),
+            refused=tuple(f"{entry.name} ({entry.subject})" for entry in entries if entry.structure),
+        )
+        for (kind, proof), entries in groups.items()
+    )
+
+
+def _refusing(entry: Judged) -> tuple[str, ...]:
+    return (*entry.structure, *entry.numerics, *(entry.training or ()))
+
+
+def _by_clause(wrong: Iterable[Judged]) -> dict[str, dict[str, int]]:
+    """Count, for every clause, the mutants of each kind that it refuses."""
+    counts = {clause.id: Counter[str]() for clause in CLAUSES}
+    for entry in wrong:
+        for clause in _refusing(entry):
+            counts[clause][entry.kind] += 1
+    return {clause: dict(sorted(found.items())) for clause, found in counts.items() if found}
+
+
+def _first(wrong: Iterable[Judged]) -> dict[str, str]:
+    """Name, for every clause, a mutant that it refuses and no other clause of its level refuses before it."""
+    found: dict[str, str] = {}
+    for entry in wrong:
+        for refusing in (entry.structure, entry.numerics, entry.training or ()):
+            if refusing:
+                found.setdefault(refusing[0], f"{entry.name} ({entry.subject})")
+    return {clause.id: found[clause.id] for clause in CLAUSES if clause.id in found}
+
+
+def _by_level(wrong: Sequence[Judged]) -> dict[str, AtLevel]:
+    return {
+        level: AtLevel(shown=len(shown), killed=sum(_killed(entry, level) for entry in shown))
+        for level in ("structure", "numerics", "training")
+        if (shown := [entry for entry in wrong if level in _must(entry)])
+    }
+
+
+def _by_dtype(wrong: Sequence[Judged]) -> dict[str, AtDtype]:
+    ran = [entry for entry in wrong if entry.error is not None]
+    found = {"float64": AtDtype(tried=len(ran), killed=sum(bool(entry.numerics) for entry in ran), limit=END)}
+    for dtype in LOWER:
+        tried = [entry.lower[dtype] for entry in ran if dtype in entry.lower]
+        if tried:
+            found[dtype] = AtDtype(tried=len(tried), killed=sum(entry.killed for entry in tried), limit=RATIO)
+    return found
+
+
+def _sampled(wrong: Iterable[Judged]) -> Sampled | None:
+    wide = [entry for entry in wrong if entry.width == FULL]
+    if not wide:
+        return None
+    return Sampled(total=len(wide), killed=sum(not _survivors(entry) for entry in wide))
+
+
+def _margins(wrong: Iterable[Judged]) -> Margins | None:
+    ran = [entry for entry in wrong if entry.error is not None and "float32" in entry.lower]
+    if not ran:
+        return None
+    weakest = min(ran, key=lambda entry: entry.error or 0.0)
+    closest = min(ran, key=lambda entry: entry.lower["float32"].ratio)
+    return Margins(
+        float64=weakest.error or 0.0,
+        float64_mutant=f"{weakest.name} ({weakest.subject})",
+        float64_limit=END,
+        float32=closest.lower["float32"].ratio,
+        float32_mutant=f"{closest.name} ({closest.subject})",
+        float32_limit=RATIO,
+    )

@@ -17,6 +17,7 @@ from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.gate import gate
 from deeplab_spec.cli.identify import identify
 from deeplab_spec.cli.lock import lock
+from deeplab_spec.cli.mutants import mutants
 from deeplab_spec.cli.port import port
 from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
@@ -38,6 +39,7 @@ app.command()(certify)
 app.command()(identify)
 app.command()(lock)
 app.command()(port)
+app.command()(mutants)
 app.command("bench")(bench_command)
 app.command()(profile)
 app.command()(compare)

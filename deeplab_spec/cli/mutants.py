@@ -1,0 +1,92 @@
+"""``deeplab-spec mutants``: how many wrong networks the judge refuses."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeplab_spec.cli import output
+from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.cli.options import OutputOption, SchemaOption, complete_variant
+
+
+def mutants(
+    *,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME",
+            autocompletion=complete_variant,
+            help="Judge the mutants of this network; repeat for several. [notebook and tf-release]",
+        ),
+    ] = None,
+    output_stride: Annotated[
+        list[int] | None,
+        typer.Option("--output-stride", metavar="N", help="At this output stride; repeat for several. [8 and 16]"),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option("--sample", metavar="N", help="Judge so many drawn mutants of each network. [all]")
+    ] = None,
+    full_width: Annotated[
+        int, typer.Option("--full-width", metavar="N", help="Judge so many drawn mutants at full width, too.")
+    ] = 0,
+    lower_every: Annotated[
+        int, typer.Option("--lower-every", metavar="N", help="Try one in N in dtypes below float32, too.")
+    ] = 10,
+    processes: Annotated[
+        int, typer.Option("--processes", metavar="N", help="Processes that work at the same time. [one for each core]")
+    ] = 0,
+    again: Annotated[bool, typer.Option("--again", help="Begin anew: keep nothing of an earlier run.")] = False,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of images, weights and samples.")] = 0,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="DIR", help="Also write mutants.json and its page, mutants.md, to DIR."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
+    file: OutputOption = None,
+    json_schema: SchemaOption = False,
+) -> None:
+    """Make wrong networks by the thousand, and let every level of the judge refuse them alone.
+
+    A run that was stopped goes on where it was, unless the code that judges has changed.
+
+    Exit status: 0 all are refused, 1 one survives.
+    """
+    from deeplab_spec.render.documents import to_json, to_schema
+    from deeplab_spec.render.mutants_documents import MutantsDocument
+
+    if json_schema:
+        output.report(to_schema(MutantsDocument), file)
+        return
+    from deeplab_spec.render import mutants as texts
+    from deeplab_spec.services.mutants import MAIN, STRIDES, MutantsRequest
+    from deeplab_spec.services.mutants import mutants as run
+    from deeplab_spec.services.mutants_work import journal_for
+
+    journal = journal_for((seed,))
+    if again:
+        journal.unlink(missing_ok=True)
+    request = MutantsRequest(
+        variants=tuple(dict.fromkeys(variant or MAIN)),
+        output_strides=tuple(dict.fromkeys(output_stride or STRIDES)),
+        sample=sample,
+        full_width=full_width,
+        lower_every=lower_every,
+        processes=processes or os.cpu_count() or 1,
+        journal=journal,
+        seed=seed,
+    )
+    with output.progress() as told:
+        document = run(request, told)
+    if report:
+        report.mkdir(parents=True, exist_ok=True)
+        output.report(to_json(document), report / "mutants.json")
+        output.report(texts.page(document, shlex.join(["deeplab-spec", *sys.argv[1:]])), report / "mutants.md")
+    output.report(to_json(document) if as_json else texts.text(document), file)
+    if as_json or file:
+        output.summary(texts.headline(document))
+    raise typer.Exit(ExitCode.DIFFERENT if document.survivors else ExitCode.DONE)

@@ -1,0 +1,128 @@
+"""The strength of the judge, as text and as a page."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from deeplab_spec.render.markdown import markdown
+from deeplab_spec.render.mutants_documents import MutantsDocument
+from deeplab_spec.render.table import Grid, plain
+from deeplab_spec.spec.clauses import CLAUSES
+
+SHOWN = 20
+"""So many survivors are listed in the text."""
+
+
+def text(document: MutantsDocument) -> str:
+    """Return the report for a terminal: rates, and every survivor."""
+    parts = [plain(levels(document)), plain(dtypes(document)), *_lines(document)]
+    parts += [f"survives {entry.level}: {entry.name} ({entry.subject})" for entry in document.survivors[:SHOWN]]
+    if len(document.survivors) > SHOWN:
+        parts.append(f"and {len(document.survivors) - SHOWN} more, all of them with --json")
+    return "\n\n".join((*parts[:2], "\n".join(parts[2:]), headline(document)))
+
+
+def headline(document: MutantsDocument) -> str:
+    """Return the result in one line."""
+    rate = 100 * document.killed / document.total if document.total else 0.0
+    networks = ", ".join(document.variants)
+    return f"{document.killed:,} of {document.total:,} wrong networks of {networks} refused, {rate:.2f} %"
+
+
+def levels(document: MutantsDocument) -> Grid:
+    """Return what each level refuses alone."""
+    rows = [
+        (level, f"{entry.shown:,}", f"{entry.killed:,}", _percent(entry.killed, entry.shown))
+        for level, entry in document.by_level.items()
+    ]
+    return Grid(headers=("level alone", "must show", "refused", "rate"), rows=tuple(rows), right=frozenset({1, 2, 3}))
+
+
+def dtypes(document: MutantsDocument) -> Grid:
+    """Return what the values show in each dtype, the graph hidden."""
+    rows = [
+        (dtype, f"{entry.tried:,}", f"{entry.killed:,}", _percent(entry.killed, entry.tried))
+        for dtype, entry in document.by_dtype.items()
+    ]
+    headers = ("end to end in", "tried", "refused", "rate")
+    return Grid(headers=headers, rows=tuple(rows), right=frozenset({1, 2, 3}))
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f} %" if whole else ""
+
+
+def _lines(document: MutantsDocument) -> Iterator[str]:
+    named = document.localised
+    yield f"first difference named exactly: {named.exact:,} of {named.total:,}, {_percent(named.exact, named.total)}"
+    if document.full_width:
+        yield f"at full width: {document.full_width.killed:,} of {document.full_width.total:,} drawn ones refused"
+    equal = sum(entry.total for entry in document.equal)
+    refused = sum(len(entry.refused) for entry in document.equal)
+    yield f"proven to be the same function: {equal:,}, of which the structure refuses {refused:,}"
+    yield f"no networks, as their shapes do not fit: {document.unfit:,}"
+    if document.margins:
+        found = document.margins
+        yield (
+            f"closest in float64: relative error {found.float64:.2g}, limit {found.float64_limit:g}: "
+            f"{found.float64_mutant}"
+        )
+        yield (
+            f"closest in float32: {found.float32:.3g} times the error of the specification, limit "
+            f"{found.float32_limit:g}: {found.float32_mutant}"
+        )
+
+
+def page(document: MutantsDocument, command: str) -> str:
+    """Return the page of a report.
+
+    Args:
+        document: The report.
+        command: The command line that makes it again.
+    """
+    strides = " and ".join(map(str, document.output_strides))
+    sample = "all of them" if document.sample is None else f"{document.sample} drawn of each network"
+    return "\n\n".join(
+        (
+            "# How strong the judge is",
+            f"{headline(document)}. Output strides {strides}; {sample}; every level is asked alone: the structure "
+            "with nothing run, the values with the graph hidden and the names of the tensors known, the training "
+            "likewise. "
+            f"Width {document.width:g} where nothing else is said, seed {document.seed}, "
+            f"torch {document.versions.get('torch', '')}. A mutant counts as refused if every level refuses it on which "
+            "it must show.",
+            f"Made by `{command}`.",
+            markdown(levels(document)),
+            markdown(dtypes(document)),
+            "\n".join(f"- {line}" for line in _lines(document)),
+            "## Survivors",
+            "\n".join(_survivors(document)) or "None.",
+            "## Proven to be the same function",
+            markdown(_equal(document)),
+            "## Named elsewhere",
+            "\n".join(f"- {line}" for line in document.localised.elsewhere) or "None.",
+            "## Which clause refuses what",
+            "The numbers are mutants of a kind that the clause refuses; of a level, several clauses may refuse the same.",
+            markdown(_matrix(document)),
+        )
+    )
+
+
+def _survivors(document: MutantsDocument) -> Iterator[str]:
+    for entry in document.survivors:
+        error = "" if entry.error is None else f", relative error {entry.error:.2g}"
+        yield f"- {entry.level}: {entry.name} ({entry.subject}, width {entry.width:g}{error})"
+
+
+def _equal(document: MutantsDocument) -> Grid:
+    rows = [(entry.kind, entry.proof, f"{entry.total:,}", f"{len(entry.refused):,}") for entry in document.equal]
+    headers = ("kind", "proof", "mutants", "refused all the same")
+    return Grid(headers=headers, rows=tuple(rows), right=frozenset({2, 3}))
+
+
+def _matrix(document: MutantsDocument) -> Grid:
+    level = {clause.id: clause.level.value for clause in CLAUSES}
+    rows = [
+        (clause, level[clause], ", ".join(f"{kind} {count:,}" for kind, count in Counter(kinds).most_common()))
+        for clause, kinds in document.by_clause.items()
+    ]
+    return Grid(headers=("clause", "level", "kinds"), rows=tuple(rows))

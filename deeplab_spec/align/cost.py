@@ -27,10 +27,14 @@ _CONV: Final = 400
 _SMALL: Final = 200
 _OTHER: Final = 300
 
+_READ: Final = 1
+"""Price of reading another operation: it decides only between alignments that are equal else."""
+
 
 def signature(shaped: Shaped, node: Node) -> Signature:
-    """Return what is compared of a node: its operation, its channels, and the size of its map."""
-    return (node.op, shaped.channels(node.path), shaped.map_size(node.path))
+    """Return what is compared of a node: its operation, its channels, the size of its map, and what it reads."""
+    read = tuple(shaped.network[path].op for path in node.inputs[:1])
+    return (node.op, shaped.channels(node.path), shaped.map_size(node.path), read)
 
 
 def gap(node: Node) -> int:
@@ -51,7 +55,7 @@ def substitution(left: Signature, right: Signature) -> int:
     mine, yours = left[0], right[0]
     if type(mine) is not type(yours):
         return IMPOSSIBLE
-    context = 30 * (left[2] != right[2])
+    context = 30 * (left[2] != right[2]) + _READ * (left[3] != right[3])
     match mine, yours:
         case Conv2d(), Conv2d():
             return context + _between_convs(mine, yours)

@@ -56,5 +56,3 @@ def structure(planned: SpecifiedPlan, candidate: Network, image: Pair) -> Struct
     failed = tuple(name for name, decision in decided.items() if decision.verdict is Verdict.FAILED)
     findings = [finding for decision in decided.values() for finding in decision.findings]
     return Structure(failed=failed, first=first_of(alignment, findings))
-
-

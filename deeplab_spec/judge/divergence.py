@@ -40,10 +40,24 @@ def first_divergence(strides: Sequence[AtStride], clauses: Sequence[documents.Cl
 
 
 def first_of(alignment: Alignment, findings: Iterable[_Found]) -> _Found | None:
-    """Return the finding whose node comes first in the order of an alignment; None if none names a node of it."""
-    positions = {left: number for number, (left, _) in enumerate(alignment.pairs) if left is not None}
-    placed = (finding for finding in findings if finding.path in positions)
-    return min(placed, key=lambda finding: positions[finding.path], default=None)
+    """Return the finding that comes first in the order of an alignment; None if none names a node of it.
+
+    Where nodes are missing and others stand in their place, the missing ones come first.
+    """
+    positions: dict[str | None, tuple[int, int]] = {None: (0, 0)}
+    extra: dict[str | None, tuple[int, int]] = {}
+    run = 0
+    for number, (left, right) in enumerate(alignment.pairs):
+        run = number if None not in (left, right) or number == 0 or None not in alignment.pairs[number - 1] else run
+        positions.setdefault(left, (run, number))
+        if left is None:
+            extra[right] = (run, number + len(alignment.pairs))
+    del positions[None]
+
+    def place(finding: _Found) -> tuple[int, int]:
+        return extra.get(finding.candidate_path) or positions[finding.path]
+
+    return min((finding for finding in findings if finding.path in positions), key=place, default=None)
 
 
 def no_node(clauses: Sequence[documents.ClauseRecord]) -> str:

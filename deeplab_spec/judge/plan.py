@@ -146,15 +146,43 @@ def tap_of(node: Node) -> str:
 
 
 def telling_sizes(network: Network, output_stride: int) -> tuple[Pair, Pair]:
-    """Return the least images on whose maps every rate is visible: one of any size, one of multiples."""
+    """Return the least images on whose maps every rate and margin is visible: one of any size, one of multiples."""
     convs = (node.op for node in network if isinstance(node.op, Conv2d) and node.op.kernel != (1, 1))
     widest = max(LEAST_MAP, *(max(conv.rate) for conv in convs))
     least = output_stride * widest + 1
     step = max(output_stride, 32)
     multiple = -(-least // step) * step
-    odd = least + (least % 2 == 0)
-    even = odd + output_stride // 2 + 3
-    return (odd, even + even % 2), (multiple, multiple + step)
+    return _uneven(least, output_stride), (multiple, multiple + step)
+
+
+def _uneven(least: int, output_stride: int) -> Pair:
+    """Return the least sides, one odd and one even, of which every strided convolution sees an even one.
+
+    On maps of odd sides the rule SAME gives symmetric margins: only an even side tells them apart. Neither
+    side is a multiple of the output stride.
+    """
+    sides = range(least, least + 4 * output_stride)
+    pairs = ((odd, even) for odd in sides if odd % 2 for even in sides if even > odd and not even % 2)
+    return min(
+        (
+            pair
+            for pair in pairs
+            if pair[1] % output_stride
+            and _evens(pair[0], output_stride) | _evens(pair[1], output_stride)
+            == set(range(output_stride.bit_length() - 1))
+        ),
+        key=sum,
+    )
+
+
+def _evens(side: int, output_stride: int) -> set[int]:
+    """Return how often a side was halved, upwards, where a convolution that halves it again sees an even one."""
+    found = set()
+    for halvings in range(output_stride.bit_length() - 1):
+        if side % 2 == 0:
+            found.add(halvings)
+        side = -(-side // 2)
+    return found
 
 
 def _size(shape: tuple[int, int, int]) -> Pair:

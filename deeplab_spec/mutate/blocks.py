@@ -28,9 +28,7 @@ def of_blocks(graph: Network) -> Iterator[Mutant]:
         if network is not None:
             kind = "a channel moved to the block before"
             places = tuple(more)
-            yield Mutant(
-                kind=kind, path=f"{left}.{conv}", attribute="channels_out", network=network, places=places
-            )
+            yield Mutant(kind=kind, path=f"{left}.{conv}", attribute="channels_out", network=network, places=places)
 
 
 def of_layers(graph: Network) -> Iterator[Mutant]:

@@ -7,7 +7,7 @@ from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Pair
+from deeplab_spec.graph.ops import Pair, Resize
 from deeplab_spec.mutate.blocks import of_blocks, of_layers
 from deeplab_spec.mutate.convolutions import of_convolution
 from deeplab_spec.mutate.joins import of_concatenation, of_pooling, of_resize, of_sum
@@ -76,7 +76,8 @@ def _all(graph: Network, maps: Maps) -> Iterator[Mutant]:
 
 def _lost(graph: Network, network: Network) -> tuple[str, ...]:
     """Return the nodes that no result depends on any more: they are missing, whatever else is wrong."""
-    live = network.live()
+    sizeless = (replace(node, inputs=node.inputs[:1]) if isinstance(node.op, Resize) else node for node in network)
+    live = network.with_nodes(sizeless).live()
     return tuple(node.path for node in graph if node.path not in live)
 
 

@@ -1,5 +1,6 @@
 """Wrong convolutions: every field of the record, one neighbouring value at a time."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,6 +11,8 @@ from deeplab_spec.mutate.mutant import Mutant
 from deeplab_spec.mutate.widths import with_channels
 
 _BOTH = (1, 1)
+_ATROUS = re.compile(r"aspp\.atrous\d\.(.*)")
+"""Branches that are told apart by their rates alone."""
 
 
 def of_convolution(graph: Network, node: Node) -> Iterator[Mutant]:
@@ -90,4 +93,12 @@ def _plus(padding: Margins, more: Pair) -> Margins:
 
 def _mutant(graph: Network, node: Node, kind: str, attribute: str, op: Conv2d) -> Mutant:
     network = edited(graph, node.path, lambda node: [replace(node, op=op)])
-    return Mutant(kind=kind, path=node.path, attribute=attribute, network=network)
+    alike = _alike(graph, node.path) if attribute == "rate" else ()
+    return Mutant(kind=kind, path=node.path, attribute=attribute, network=network, places=alike)
+
+
+def _alike(graph: Network, path: str) -> tuple[str, ...]:
+    """Return the same convolution of every atrous branch."""
+    own = _ATROUS.match(path)
+    others = ((found[1], node.path) for node in graph if (found := _ATROUS.match(node.path)))
+    return tuple(other for place, other in others if own and place == own[1])

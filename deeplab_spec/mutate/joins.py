@@ -34,18 +34,25 @@ def of_sum(graph: Network, node: Node, channels: Mapping[str, int]) -> Iterator[
     if not isinstance(node.op, Add):
         return
     first, second = node.inputs
+    alike = of_middle_flow(graph, node.path)
     for kind, kept in (("skip lost", first), ("main path lost", second)):
         network = _passed(graph, node, kept)
-        yield Mutant(kind=kind, path=node.path, attribute="node", network=network)
+        yield Mutant(kind=kind, path=node.path, attribute="node", network=network, places=alike)
     for kind, value in (("main path twice", first), ("skip twice", second)):
         network = with_inputs(graph, node.path, value, value)
-        yield Mutant(kind=kind, path=node.path, attribute="inputs", network=network)
+        yield Mutant(kind=kind, path=node.path, attribute="inputs", network=network, places=alike)
     joined = _joined(graph, node, channels)
     if joined is not None:
         yield Mutant(kind="concatenation instead of sum", path=node.path, attribute="node", network=joined)
     swapped = with_inputs(graph, node.path, second, first)
     proof = "a sum is the same in either order"
     yield Mutant(kind="operands swapped", path=node.path, attribute="inputs", network=swapped, proof=proof)
+
+
+def of_middle_flow(graph: Network, path: str) -> tuple[str, ...]:
+    """Return every node of the middle flow, if a path is one: its blocks cannot be told from each other."""
+    prefix = "backbone.middle_flow."
+    return tuple(node.path for node in graph if path.startswith(prefix) and node.path.startswith(prefix))
 
 
 def _passed(graph: Network, node: Node, kept: str) -> Network:
@@ -66,11 +73,15 @@ def of_concatenation(graph: Network, node: Node, channels: Mapping[str, int]) ->
         others = tuple(value for value in node.inputs if value != lost)
         network = reading(graph, node.path, *others, channels=channels)
         if network is not None:
-            yield Mutant(kind="operand lost", detail=f"{number}", path=node.path, attribute="inputs", network=network.live())
+            yield Mutant(
+                kind="operand lost", detail=f"{number}", path=node.path, attribute="inputs", network=network.live()
+            )
         twice = tuple(lost if value == others[0] else value for value in node.inputs)
         network = reading(graph, node.path, *twice, channels=channels)
         if network is not None:
-            yield Mutant(kind="operand twice", detail=f"{number}", path=node.path, attribute="inputs", network=network.live())
+            yield Mutant(
+                kind="operand twice", detail=f"{number}", path=node.path, attribute="inputs", network=network.live()
+            )
     turned = with_inputs(graph, node.path, *node.inputs[1:], node.inputs[0])
     proof = "the convolutions that read it have their input channels in the same other order"
     yield Mutant(kind="operands turned", path=node.path, attribute="inputs", network=turned, proof=proof)
@@ -124,4 +135,3 @@ def _changed(graph: Network, node: Node, kind: str, attribute: str, /, **fields:
 
 def _with(graph: Network, node: Node, op: Op) -> Network:
     return edited(graph, node.path, lambda node: [replace(node, op=op)])
-

@@ -6,7 +6,6 @@ however alike its results are.
 
 from collections.abc import Mapping
 
-from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Resize
 from deeplab_spec.mutate.mutant import Mutant
@@ -38,9 +37,14 @@ def proof(graph: Network, mutant: Mutant, positive: frozenset[str], maps: Maps) 
             return "both functions leave a value that is never negative as it is" if kept else ""
         case Activation(), None if mutant.kind == "activation lost" and before.inputs[0] in positive:
             return "a ReLU leaves a value that is never negative as it is"
-        case Resize(), Resize() if mutant.attribute in {"mode", "align_corners"} and maps[before.inputs[0]][1:] == (1, 1):
+        case Resize(), Resize() if mutant.attribute in {"mode", "align_corners"} and maps[before.inputs[0]][1:] == (
+            1,
+            1,
+        ):
             return "every resize of a single pixel repeats it"
-        case Resize(), Resize() if mutant.attribute == "inputs" and mutant.network[mutant.path].inputs[0] == before.inputs[0]:
+        case Resize(), Resize() if (
+            mutant.attribute == "inputs" and mutant.network[mutant.path].inputs[0] == before.inputs[0]
+        ):
             return "of its second value a resize reads only the size, which is the same"
         case _:
             return _of_wiring(graph, mutant, positive)
@@ -97,4 +101,3 @@ def _rectified(graph: Network, path: str, positive: frozenset[str]) -> str:
     while _is_relu(graph, path) and graph[path].inputs[0] in positive:
         path = graph[path].inputs[0]
     return path
-

@@ -78,17 +78,13 @@ def of_dropout(graph: Network, node: Node) -> Iterator[Mutant]:
     """Return the mutants of one dropout, and of the places where one is often put."""
     if isinstance(node.op, Dropout):
         for kind, rate in (("dropout 0.5", 0.5), ("dropout halved", node.op.probability / 2)):
-            yield replace(
-                _changed(graph, node, kind, "probability", probability=rate), shows=Shows.TRAINING
-            )
+            yield replace(_changed(graph, node, kind, "probability", probability=rate), shows=Shows.TRAINING)
         yield replace(_gone(graph, node, "dropout lost"), shows=Shows.TRAINING)
         yield _habit(graph, node, Habit.CHANNELS)
     elif node.path.startswith(("aspp.projection.", "decoder.conv")) and isinstance(node.op, Activation):
         if not any(isinstance(graph[path].op, Dropout) for path in graph.readers()[node.path]):
             network = inserted(graph, node.path, Dropout(probability=0.1))
-            yield Mutant(
-                kind="dropout added", path=node.path, attribute="node", network=network, shows=Shows.TRAINING
-            )
+            yield Mutant(kind="dropout added", path=node.path, attribute="node", network=network, shows=Shows.TRAINING)
 
 
 def of_training(graph: Network, node: Node) -> Iterator[Mutant]:

@@ -103,9 +103,7 @@ def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
 
 def _pieces(subject: tuple[str, int, float, int], names: Sequence[str], lower_every: int | None) -> list[Piece]:
     asked = [(name, lower_every is not None and number % lower_every == 0) for number, name in enumerate(names)]
-    return [
-        Piece(subject=subject, names=tuple(asked[start : start + CHUNK])) for start in range(0, len(asked), CHUNK)
-    ]
+    return [Piece(subject=subject, names=tuple(asked[start : start + CHUNK])) for start in range(0, len(asked), CHUNK)]
 
 
 def strength(found: Sequence[Judged], request: MutantsRequest, unfit: int) -> MutantsDocument:

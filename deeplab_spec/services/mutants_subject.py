@@ -182,4 +182,3 @@ def _extra(network: Network, trial: blind.Trial) -> dict[str, Tensor]:
         for role, shape in roles(node.op).items()
         if (name := f"{node.path}.{role}") not in trial.weights
     }
-

@@ -6,20 +6,20 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.checks.training import CHECKS_OF_TRAINING
 from deeplab_spec.checks.trained import Trained
+from deeplab_spec.checks.training import CHECKS_OF_TRAINING
 from deeplab_spec.checks.verdicts import Verdict
 from deeplab_spec.execute.module import NetworkModule
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.initial import sampled
 from deeplab_spec.judge.plan import SpecifiedPlan
+from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.training import observe
 from deeplab_spec.judge.training_plan import specified_inits
 from deeplab_spec.judge.transfer import Place
 from deeplab_spec.mutate.habits import MutantModule, is_initial, with_habit
 from deeplab_spec.mutate.mutant import Mutant
-from deeplab_spec.judge.request import Request
 from deeplab_spec.reference.network import assemble
 from deeplab_spec.spec.choices import Choices
 from deeplab_spec.spec.clauses import CLAUSES, Level

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Add
@@ -21,7 +22,7 @@ def of_blocks(graph: Network) -> Iterator[Mutant]:
         yield Mutant(kind="block lost", path=f"{block}.add", attribute="node", network=network, places=anywhere)
         network = _twice(graph, block)
         yield Mutant(kind="block twice", path=f"{block}.add", attribute="node", network=network, places=anywhere)
-    for left, right in zip(blocks, blocks[1:], strict=False):
+    for left, right in pairwise(blocks):
         conv = "sepconv1.pointwise.conv"
         more = {f"{left}.{conv}": 1, f"{right}.{conv}": -1}
         network = with_channels(graph, more)

@@ -81,10 +81,18 @@ def of_dropout(graph: Network, node: Node) -> Iterator[Mutant]:
             yield replace(_changed(graph, node, kind, "probability", probability=rate), shows=Shows.TRAINING)
         yield replace(_gone(graph, node, "dropout lost"), shows=Shows.TRAINING)
         yield _habit(graph, node, Habit.CHANNELS)
-    elif node.path.startswith(("aspp.projection.", "decoder.conv")) and isinstance(node.op, Activation):
-        if not any(isinstance(graph[path].op, Dropout) for path in graph.readers()[node.path]):
-            network = inserted(graph, node.path, Dropout(probability=0.1))
-            yield Mutant(kind="dropout added", path=node.path, attribute="node", network=network, shows=Shows.TRAINING)
+    elif _often_dropped(graph, node):
+        network = inserted(graph, node.path, Dropout(probability=0.1))
+        kind = "dropout added"
+        yield Mutant(kind=kind, path=node.path, attribute="node", network=network, shows=Shows.TRAINING)
+
+
+def _often_dropped(graph: Network, node: Node) -> bool:
+    """Tell whether public networks drop a value that this one does not."""
+    places = ("aspp.projection.", "decoder.conv")
+    readers = graph.readers()[node.path]
+    dropped = any(isinstance(graph[path].op, Dropout) for path in readers)
+    return node.path.startswith(places) and isinstance(node.op, Activation) and not dropped
 
 
 def of_training(graph: Network, node: Node) -> Iterator[Mutant]:

@@ -79,17 +79,10 @@ def page(document: MutantsDocument, command: str) -> str:
         document: The report.
         command: The command line that makes it again.
     """
-    strides = " and ".join(map(str, document.output_strides))
-    sample = "all of them" if document.sample is None else f"{document.sample} drawn of each network"
     return "\n\n".join(
         (
             "# How strong the judge is",
-            f"{headline(document)}. Output strides {strides}; {sample}; every level is asked alone: the structure "
-            "with nothing run, the values with the graph hidden and the names of the tensors known, the training "
-            "likewise. "
-            f"Width {document.width:g} where nothing else is said, seed {document.seed}, "
-            f"torch {document.versions.get('torch', '')}. A mutant counts as refused if every level refuses it on which "
-            "it must show.",
+            _introduction(document),
             f"Made by `{command}`.",
             markdown(levels(document)),
             markdown(dtypes(document)),
@@ -101,9 +94,21 @@ def page(document: MutantsDocument, command: str) -> str:
             "## Named elsewhere",
             "\n".join(f"- {line}" for line in document.localised.elsewhere) or "None.",
             "## Which clause refuses what",
-            "The numbers are mutants of a kind that the clause refuses; of a level, several clauses may refuse the same.",
+            "The numbers are mutants of a kind that the clause refuses; several clauses may refuse the same.",
             markdown(_matrix(document)),
         )
+    )
+
+
+def _introduction(document: MutantsDocument) -> str:
+    strides = " and ".join(map(str, document.output_strides))
+    sample = "all of them" if document.sample is None else f"{document.sample} drawn of each network"
+    return (
+        f"{headline(document)}. Output strides {strides}; {sample}; every level is asked alone: the structure with "
+        "nothing run, the values with the graph hidden and the names of the tensors known, the training likewise. A "
+        "mutant counts as refused if every level refuses it on which it must show. "
+        f"Width {document.width:g} where nothing else is said, seed {document.seed}, "
+        f"torch {document.versions.get('torch', '')}."
     )
 
 

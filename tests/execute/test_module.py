@@ -1,0 +1,87 @@
+"""A network as a module: the interpreter's values in evaluation, PyTorch's layers in training."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from deeplab_spec.errors import GraphError
+from deeplab_spec.execute.interpreter import run
+from deeplab_spec.execute.module import NetworkModule
+from deeplab_spec.execute.weights import roles
+from deeplab_spec.graph.network import Node
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Opaque
+from deeplab_spec.spec.network import part, rows
+from deeplab_spec.spec.variants import variant
+from tests.assertions import assert_same
+from tests.graphs import chain, edited, narrow_network
+from tests.strategies import NARROW
+
+
+@pytest.mark.parametrize("name", ["notebook", "tf-release"])
+def test_in_evaluation_its_result_is_the_interpreters(name: str) -> None:
+    """The two differ in where the tensors live, not in what is computed."""
+    graph = narrow_network(variant(name).choices, 16)
+    module = NetworkModule(graph).double().eval()
+    image = torch.randn(1, 3, 33, 40, dtype=torch.float64)
+
+    with torch.no_grad():
+        result = module(image)
+        values = run(graph, module.state_dict(), {graph.inputs[0].path: image}, keep=())
+
+    assert_same(result, values[graph.outputs[0].path], name)
+
+
+def test_every_tensor_is_held_under_its_path_and_role() -> None:
+    """So that weights by path and role are its state."""
+    graph = narrow_network(variant("tf-release").choices, 8)
+
+    state = NetworkModule(graph).state_dict()
+
+    expected = {f"{node.path}.{role}": shape for node in graph for role, shape in roles(node.op).items()}
+    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == expected
+
+
+def test_in_training_it_is_pytorchs_layers() -> None:
+    """Batch statistics, the running ones, the mask of a dropout and the gradients."""
+    graph = chain(
+        Conv2d(channels_in=4, channels_out=6, kernel=(3, 3), bias=True),
+        BatchNorm(channels=6, eps=1e-3, momentum=0.25),
+        Activation(),
+        Dropout(probability=0.4),
+    )
+    module = NetworkModule(graph).double().train()
+    layers = nn.Sequential(nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6, 1e-3, 0.25), nn.ReLU(), nn.Dropout(0.4)).double()
+    named = {"n1.weight": "0.weight", "n1.bias": "0.bias", "n2.weight": "1.weight", "n2.bias": "1.bias"}
+    layers.load_state_dict({name: module.state_dict()[path] for path, name in named.items()}, strict=False)
+    image = torch.randn(2, 4, 7, 8, dtype=torch.float64)
+
+    results = []
+    for subject in (module, layers):
+        torch.manual_seed(3)
+        results.append(subject(image))
+        results[-1].square().sum().backward()
+
+    assert_same(results[0], results[1], "result")
+    theirs = {**layers.state_dict(), **{f"{name}.grad": value.grad for name, value in layers.named_parameters()}}
+    mine = {**module.state_dict(), **{f"{name}.grad": value.grad for name, value in module.named_parameters()}}
+    for path, name in {**named, "n2.running_mean": "1.running_mean", "n2.running_var": "1.running_var"}.items():
+        assert_same(mine[path], theirs[name], path)
+        assert mine.get(f"{path}.grad") is None or torch.equal(mine[f"{path}.grad"], theirs[f"{name}.grad"])
+
+
+def test_a_network_of_several_outputs_gives_them_by_name() -> None:
+    """As a part of the network does."""
+    table = rows(replace(variant("tf-release").choices, width=NARROW), 16, 5)
+    module = NetworkModule(part(table, "backbone")).eval()
+
+    assert set(module(torch.randn(1, 3, 33, 33))) == {"low_level", "backbone"}
+
+
+def test_an_unknown_operation_is_refused() -> None:
+    """Nothing could run it."""
+    graph = edited(chain(Activation()), "n1", lambda node: [Node(path="n1", op=Opaque(target="?"), inputs=node.inputs)])
+
+    with pytest.raises(GraphError, match="nothing runs this operation"):
+        NetworkModule(graph)

@@ -165,6 +165,7 @@ class Evidence:
             could not be read.
         counts: What every block costs on both sides; None if the graph could not be read.
         graph_reason: Why the graph could not be read.
+        stranger: Why the candidate is another network; empty if it is not.
         parameters: How many parameters were placed; None if numerics did not run.
         misfits: Parameters without a place.
         steps: Local comparisons in float64.
@@ -183,6 +184,7 @@ class Evidence:
     aspects: Mapping[str, tuple[Aspect, ...]] | None = None
     counts: tuple[BlockCounts, ...] | None = None
     graph_reason: str = ""
+    stranger: str = ""
     parameters: int | None = None
     misfits: tuple[Misfit, ...] = ()
     steps: tuple[Deviation, ...] = ()

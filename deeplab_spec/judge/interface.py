@@ -16,6 +16,9 @@ SAME = 0.0
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-2}
 """Relative difference that another order of summation can make over the depth of the network."""
 
+BATCHES = (1, 2, 3)
+"""Batches of a candidate that takes any."""
+
 Tick = Callable[[str], None]
 """Told what happens next."""
 
@@ -46,7 +49,7 @@ def _calls(module: nn.Module, plan: Plan, tick: Tick) -> Iterator[Call]:
     for sizes in plan.small:
         yield call("size", images(plan, sizes, plan.batch, torch.float32, seed), sizes)
     first = plan.small[0]
-    for batch in (plan.batch,) if plan.limits.batch else (1, 2, 3):
+    for batch in (plan.batch,) if plan.limits.batch else BATCHES:
         yield call("batch", images(plan, first, batch, torch.float32, seed), first)
     inputs = images(plan, first, plan.batch, torch.float32, seed)
     yield call("rank", [inputs[0][0], *inputs[1:]], first, legal=False)

@@ -5,8 +5,8 @@ step of the candidate runs on the oracle's own values, so that no fault hides be
 error. In the second, rounding is not amplified over the depth; the whole candidate runs.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -15,15 +15,19 @@ from torch import Tensor, nn
 from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.differences import differences
 from deeplab_spec.capture.module import state_of
-from deeplab_spec.checks.evidence import Deviation, Misfit, Witness
+from deeplab_spec.checks.evidence import Deviation, Evidence, Misfit, Witness
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.folding import folded_values, folded_weights
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.weights import Draw, challenge
-from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, Output
+from deeplab_spec.judge.canaries.canary import Canary
+from deeplab_spec.judge.canaries.ends import Compare, Plant, Tail, needed, of_ends, tails
+from deeplab_spec.judge.canaries.places import of_parameters
+from deeplab_spec.judge.canaries.steps import of_steps
+from deeplab_spec.judge.ends import compare_ends
 from deeplab_spec.judge.interface import Tick, images
-from deeplab_spec.judge.plan import Plan
+from deeplab_spec.judge.plan import Plan, Taps
 from deeplab_spec.judge.results import ask
 from deeplab_spec.judge.running import executed, relative_error
 from deeplab_spec.judge.steps import Loaded, Steps
@@ -58,6 +62,7 @@ class Observed:
         float32_error: Relative error of the specification in float32; None if it was not run.
         covered: Operations that saw values of every kind.
         operations: Operations that treat kinds of values differently.
+        canaries: Faults that were planted.
     """
 
     parameters: int
@@ -70,6 +75,41 @@ class Observed:
     float32_error: float | None
     covered: int
     operations: int
+    canaries: tuple[Canary, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditioned:
+    """What whole runs are compared with: the draw that does not amplify rounding.
+
+    Attributes:
+        plan: The plan.
+        inputs: The inputs, in float64.
+        weights: The weights, in float64.
+        oracle: The oracle's results, and the values that the faulty ends start from, by path.
+        faulty: Ends of the network with a fault.
+    """
+
+    plan: Plan
+    inputs: Sequence[Tensor]
+    weights: Mapping[str, Tensor]
+    oracle: Values
+    faulty: tuple[Tail, ...]
+
+    @property
+    def taps(self) -> Taps:
+        """The shapes of the results by tap."""
+        sizes = [(int(value.shape[-2]), int(value.shape[-1])) for value in self.inputs]
+        paths = (node.path for node in self.plan.network.inputs)
+        return self.plan.taps(dict(zip(paths, sizes, strict=True)), self.plan.batch)
+
+    def canaries(
+        self, clause: str, values: Values, weights: Mapping[str, Tensor], compare: Compare, plant: Plant
+    ) -> Iterator[Canary]:
+        """Plant faults in the results of a run with these values and weights."""
+        outputs = self.plan.network.outputs
+        right = {node.op.name: values[node.path] for node in outputs if isinstance(node.op, Output)}
+        return of_ends(clause, self.faulty, right, values, weights, compare, plant)
 
 
 def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
@@ -92,6 +132,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     kernels: Mapping[str, Tensor] | None = None
     steps: tuple[Deviation, ...] = ()
     coverage: list[Deviation] = []
+    planted = list(of_parameters(loaded)) if not loaded.misfits else []
     first: Deviation | None = None
     witness: Witness | None = None
     if "float64" in dtypes:
@@ -103,22 +144,31 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         comparing = Steps(loaded, oracle, only_size=bool(plan.limits.sides))
         steps = comparing.compare()
         first = _first(steps)
+        planted += of_steps(loaded, weights, oracle, only_size=bool(plan.limits.sides))
         if first:
             tick("looking for the smallest input that shows it")
             witness = shrunk(comparing, plan, weights, first.path, loaded.reading.image)
         coverage = [step for step in steps if isinstance(loaded.expected[step.path].op, Activation)]
         del weights, oracle, comparing
     tick("drawing weights that do not amplify rounding")
+    faulty = tails(loaded.expected) if not loaded.misfits else ()
     results = {node.path for node in loaded.expected.outputs}
+    results |= needed(plan.network, faulty, fold=loaded.reading.folded)
     drawn, values = challenge(
         plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep=results, kernels=kernels
     )
     weights, oracle = _as_compared(loaded, plan, drawn, values)
     loaded.load(weights)
-    ends = _ends(loaded, plan, inputs, oracle, steps, tick) if "float64" in dtypes else ()
-    ends32, error32 = (
-        _float32(loaded, plan, inputs, weights, oracle, first, tick) if "float32" in dtypes else ((), None)
-    )
+    conditioned = Conditioned(plan=plan, inputs=inputs, weights=weights, oracle=oracle, faulty=faulty)
+    ends: tuple[Deviation, ...] = ()
+    ends32: tuple[Deviation, ...] = ()
+    error32 = None
+    if "float64" in dtypes:
+        ends, canaries = _ends(loaded, conditioned, steps, tick)
+        planted += canaries
+    if "float32" in dtypes:
+        ends32, error32, canaries = _float32(loaded, conditioned, first, tick)
+        planted += canaries
     return Observed(
         parameters=len(loaded.places),
         misfits=loaded.misfits,
@@ -130,6 +180,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         float32_error=error32,
         covered=sum(step.covered for step in coverage),
         operations=len(coverage),
+        canaries=tuple(planted),
     )
 
 
@@ -152,23 +203,31 @@ def _first(steps: Sequence[Deviation]) -> Deviation | None:
 
 
 def _ends(
-    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], oracle: Values, steps: Sequence[Deviation], tick: Tick
-) -> tuple[Deviation, ...]:
+    loaded: Loaded, conditioned: Conditioned, steps: Sequence[Deviation], tick: Tick
+) -> tuple[tuple[Deviation, ...], list[Canary]]:
     """Compare the results; where anything differs, the captured graph must give the candidate's results.
 
     Where nothing does, it gives them already: its calls were run one by one on the specification's values and
     agreed, its graph is the specification's, and so are the candidate's results.
     """
     tick("comparing end to end in float64")
-    expected = plan.taps(plan.inputs_at(loaded.reading.image), plan.batch)
-    answer = ask(loaded.module, inputs, expected)
-    allowed = dict.fromkeys((tap for tap, _ in expected), END)
-    ends = _compare_ends(loaded, loaded.expected, answer.results, oracle, allowed, answer.error, _first(steps))
+    inputs, oracle = conditioned.inputs, conditioned.oracle
+    allowed = dict.fromkeys((tap for tap, _ in conditioned.taps), END)
+    answer = ask(loaded.module, inputs, conditioned.taps)
+    ends = compare_ends(loaded, answer, oracle, allowed, _first(steps))
+
+    def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
+        return compare_ends(loaded, ask(stand_in, inputs, conditioned.taps), oracle, allowed, None)
+
+    def plant(evidence: Evidence, seen: tuple[Deviation, ...]) -> Evidence:
+        return replace(evidence, ends=seen)
+
+    canaries = list(conditioned.canaries("VALUES-END-TO-END", oracle, conditioned.weights, compare, plant))
     same_graph = not loaded.misfits and not differences(loaded.reading.alignment)
     if not (same_graph and all(map(_agrees, (*steps, *ends)))):
         tick("checking the captured graph by running it")
         _check_capture(loaded, inputs, answer.results, answer.error)
-    return ends
+    return ends, canaries
 
 
 def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[str, Tensor], error: str) -> None:
@@ -184,59 +243,30 @@ def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[st
 
 
 def _float32(
-    loaded: Loaded,
-    plan: Plan,
-    inputs: Sequence[Tensor],
-    weights: Mapping[str, Tensor],
-    oracle: Values,
-    first: Deviation | None,
-    tick: Tick,
-) -> tuple[tuple[Deviation, ...], float]:
+    loaded: Loaded, conditioned: Conditioned, first: Deviation | None, tick: Tick
+) -> tuple[tuple[Deviation, ...], float, list[Canary]]:
     tick("comparing end to end in float32")
-    single = [value.float() for value in inputs]
+    oracle = conditioned.oracle
+    weights = {name: tensor.float() for name, tensor in conditioned.weights.items()}
+    single = [value.float() for value in conditioned.inputs]
     named = {node.path: value for node, value in zip(loaded.expected.inputs, single, strict=True)}
-    outputs = [node.path for node in loaded.expected.outputs]
-    reference = run(loaded.expected, {name: tensor.float() for name, tensor in weights.items()}, named, keep=outputs)
+    reference = run(loaded.expected, weights, named, keep=oracle.keys())
     floor = torch.finfo(torch.float32).eps
     errors = {
         node.op.name: max(relative_error(reference[node.path], oracle[node.path]), floor)
         for node in loaded.expected.outputs
         if isinstance(node.op, Output)
     }
-    loaded.module.float()
-    answer = ask(loaded.running, single, plan.taps(plan.inputs_at(loaded.reading.image), plan.batch))
-    loaded.module.double()
     allowed = {tap: RATIO * error for tap, error in errors.items()}
-    deviations = _compare_ends(loaded, loaded.expected, answer.results, oracle, allowed, answer.error, first)
-    return deviations, max(errors.values())
+    loaded.module.float()
+    answer = ask(loaded.running, single, conditioned.taps)
+    loaded.module.double()
 
+    def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
+        return compare_ends(loaded, ask(stand_in, single, conditioned.taps), oracle, allowed, None)
 
-def _compare_ends(
-    loaded: Loaded,
-    network: Network,
-    results: Mapping[str, Tensor],
-    oracle: Values,
-    allowed: Mapping[str, float],
-    error: str,
-    first: Deviation | None,
-) -> tuple[Deviation, ...]:
-    """Compare the results by tap; a difference is blamed on the first step that differs."""
-    deviations = []
-    for node in network.outputs:
-        tap = node.op.name if isinstance(node.op, Output) else ""
-        reason = error
-        if loaded.misfits:
-            reason = "not every weight of the specification has a place, so the two cannot be run with the same weights"
-        elif not error and tap not in results:
-            reason = f"the candidate does not return {tap}"
-        deviations.append(
-            Deviation(
-                path=node.path,
-                candidate_path=first.candidate_path if first else loaded.reading.alignment.partner.get(node.path),
-                place=first.place if first else node.path,
-                error=None if reason else relative_error(results[tap], oracle[node.path]),
-                allowed=allowed[tap],
-                reason=reason,
-            )
-        )
-    return tuple(deviations)
+    def plant(evidence: Evidence, seen: tuple[Deviation, ...]) -> Evidence:
+        return replace(evidence, ends_float32=seen)
+
+    canaries = list(conditioned.canaries("VALUES-FLOAT32", reference, weights, compare, plant))
+    return compare_ends(loaded, answer, oracle, allowed, first), max(errors.values()), canaries

@@ -55,20 +55,15 @@ def judged(clause: str, evidence: Evidence, standard: str, required: int | None,
     if decision.decisions < least:
         reason = f"{decision.decisions:,} of {least:,} decisions were made"
     elif alive:
-        reason = unseen(alive[0].fault)
-    elif not canaries and required is not None:
-        reason = "no fault was planted, so nothing shows that this run could have seen one"
+        reason = alive[0].unseen
+    elif bool(canaries) != (required is not None):
+        reason = "its planted faults and its decisions do not belong together: one of both is missing"
     return Judged(
         decision=replace(decision, undecided=reason),
         required=least,
         planted=len(canaries),
         killed=len(canaries) - len(alive),
     )
-
-
-def unseen(fault: str) -> str:
-    """Say that a run is blind to a fault."""
-    return f"this run could not have seen {fault}: a planted one passed"
 
 
 def _check(clause: str, standard: str) -> Check:

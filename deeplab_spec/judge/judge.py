@@ -11,6 +11,7 @@ from deeplab_spec.checks.verdicts import Finding, Verdict, of_run, together
 from deeplab_spec.judge.decisions import Judged, judged
 from deeplab_spec.judge.divergence import first_divergence, no_node
 from deeplab_spec.judge.observe import AtStride, Builder, Progress, Stages, Standards, observe
+from deeplab_spec.judge.precision import device_of, products, where
 from deeplab_spec.judge.request import Request
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import Clause, Level, clauses_of
@@ -28,11 +29,17 @@ def judge(
         build: Builds the candidate; its errors are not caught here.
         progress: Told how far the judgement is.
         standards: Reads the network that it is held against, where that is not the specification.
+
+    Raises:
+        TargetError: If the device that is asked for is not there.
     """
     started = time.monotonic()
+    device_of(request.device)
     stages = Stages(progress, len(request.strides))
-    strides = [observe(request, output_stride, build, standards, stages) for output_stride in request.strides]
-    clauses = [clause for clause in clauses_of(request.part) if clause.level in request.levels]
+    with products(tf32=False):
+        strides = [observe(request, output_stride, build, standards, stages) for output_stride in request.strides]
+    wanted = clauses_of(request.part, on_request=bool(request.lower))
+    clauses = [clause for clause in wanted if clause.level in request.levels]
     recorded = [_record(clause, strides) for clause in clauses]
     stages.done()
     canaries = documents.Canaries(
@@ -160,7 +167,12 @@ def _cases(stride: AtStride, request: Request) -> list[documents.Case]:
     sizes = sorted({(call.inputs[0][-2], call.inputs[0][-1]) for call in stride.evidence.calls if call.legal})
     found = [*([stride.image] if stride.image else []), *sizes]
     return [
-        documents.Case(output_stride=stride.plan.output_stride, sizes=tuple(found), dtype=dtype, device="cpu")
+        documents.Case(
+            output_stride=stride.plan.output_stride,
+            sizes=tuple(found),
+            dtype=dtype,
+            device=where(dtype, device_of(request.device)),
+        )
         for dtype in dtypes
     ]
 

@@ -6,7 +6,7 @@ error. In the second, rounding is not amplified over the depth; the whole candid
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.differences import differences
 from deeplab_spec.capture.module import state_of
-from deeplab_spec.checks.evidence import Deviation, Evidence, Misfit, Witness
+from deeplab_spec.checks.evidence import Deviation, Evidence, Misfit, Ratio, Witness
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.folding import folded_values, folded_weights
 from deeplab_spec.execute.interpreter import Values, run
@@ -27,7 +27,9 @@ from deeplab_spec.judge.canaries.places import of_parameters
 from deeplab_spec.judge.canaries.steps import of_steps
 from deeplab_spec.judge.ends import compare_ends
 from deeplab_spec.judge.interface import Tick, images
+from deeplab_spec.judge.lower import collected, local, whole
 from deeplab_spec.judge.plan import Plan, Taps
+from deeplab_spec.judge.precision import Precision, moved
 from deeplab_spec.judge.results import ask
 from deeplab_spec.judge.running import executed, relative_error
 from deeplab_spec.judge.steps import Loaded, Steps
@@ -62,6 +64,7 @@ class Observed:
         float32_error: Relative error of the specification in float32; None if it was not run.
         covered: Operations that saw values of every kind.
         operations: Operations that treat kinds of values differently.
+        ratios: Comparisons in lower precisions, by clause.
         canaries: Faults that were planted.
     """
 
@@ -75,6 +78,7 @@ class Observed:
     float32_error: float | None
     covered: int
     operations: int
+    ratios: Mapping[str, tuple[Ratio, ...]]
     canaries: tuple[Canary, ...]
 
 
@@ -128,30 +132,88 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     """
     sizes = plan.inputs_at(loaded.reading.image)
     inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed)
-    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
+    precisions = [] if loaded.misfits else [Precision(name=name, device=plan.device) for name in plan.request.lower]
+    planted = [] if loaded.misfits else list(of_parameters(loaded))
+    local = _Local()
+    if "float64" in dtypes or precisions:
+        local = _locally(loaded, plan, inputs, precisions, tick, steps="float64" in dtypes)
+    conditioned = _conditioned(loaded, plan, inputs, local.kernels, tick)
+    ends: tuple[Deviation, ...] = ()
+    ends32: tuple[Deviation, ...] = ()
+    error32 = None
+    if "float64" in dtypes:
+        ends, canaries = _ends(loaded, conditioned, local.steps, tick)
+        planted += canaries
+    if "float32" in dtypes:
+        ends32, error32, canaries = _float32(loaded, conditioned, local.first, tick)
+        planted += canaries
+    if precisions:
+        tick("comparing end to end in lower precisions")
+        run_lower = whole(loaded, conditioned.weights, inputs, conditioned.oracle, conditioned.taps, precisions)
+        local.lower += run_lower
+    ratios, canaries = collected(local.lower)
+    coverage = [step for step in local.steps if isinstance(loaded.expected[step.path].op, Activation)]
+    return Observed(
+        parameters=len(loaded.places),
+        misfits=loaded.misfits,
+        steps=local.steps,
+        first=local.first,
+        witness=local.witness,
+        ends=ends,
+        ends_float32=ends32,
+        float32_error=error32,
+        covered=sum(step.covered for step in coverage),
+        operations=len(coverage),
+        ratios=ratios,
+        canaries=(*planted, *local.canaries, *canaries),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Local:
+    """What was found on the oracle's own values."""
+
     kernels: Mapping[str, Tensor] | None = None
     steps: tuple[Deviation, ...] = ()
-    coverage: list[Deviation] = []
-    planted = list(of_parameters(loaded)) if not loaded.misfits else []
     first: Deviation | None = None
     witness: Witness | None = None
-    if "float64" in dtypes:
-        tick("drawing weights that every step can be seen with")
-        kernels, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed)
-        weights, oracle = _as_compared(loaded, plan, kernels, oracle)
-        loaded.load(weights)
+    canaries: list[Canary] = field(default_factory=list)
+    lower: list[tuple[str, Ratio | Canary]] = field(default_factory=list)
+
+
+def _locally(
+    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], precisions: Sequence[Precision], tick: Tick, *, steps: bool
+) -> _Local:
+    """Compare step by step in float64, and block by block in lower precisions."""
+    tick("drawing weights that every step can be seen with")
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
+    kernels, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed)
+    weights, oracle = _as_compared(loaded, plan, kernels, oracle)
+    loaded.load(weights)
+    found = _Local(kernels=kernels)
+    if precisions:
+        tick("comparing block by block in lower precisions")
+        found.lower += local(loaded, weights, oracle, precisions)
+    if steps:
         tick("comparing step by step")
-        comparing = Steps(loaded, oracle, only_size=bool(plan.limits.sides))
-        steps = comparing.compare()
-        first = _first(steps)
-        planted += of_steps(loaded, weights, oracle, only_size=bool(plan.limits.sides))
-        if first:
+        only_size = bool(plan.limits.sides)
+        comparing = Steps(loaded, oracle, only_size=only_size)
+        found.steps = comparing.compare()
+        found.first = _first(found.steps)
+        found.canaries += of_steps(loaded, weights, oracle, only_size=only_size)
+        if found.first:
             tick("looking for the smallest input that shows it")
-            witness = shrunk(comparing, plan, weights, first.path, loaded.reading.image)
-        coverage = [step for step in steps if isinstance(loaded.expected[step.path].op, Activation)]
-        del weights, oracle, comparing
+            found.witness = shrunk(comparing, plan, weights, found.first.path, loaded.reading.image)
+    return found
+
+
+def _conditioned(
+    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], kernels: Mapping[str, Tensor] | None, tick: Tick
+) -> Conditioned:
+    """Draw the weights of whole runs, and load them."""
     tick("drawing weights that do not amplify rounding")
-    faulty = tails(loaded.expected) if not loaded.misfits else ()
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
+    faulty = () if loaded.misfits else tails(loaded.expected)
     results = {node.path for node in loaded.expected.outputs}
     results |= needed(plan.network, faulty, fold=loaded.reading.folded)
     drawn, values = challenge(
@@ -159,29 +221,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     )
     weights, oracle = _as_compared(loaded, plan, drawn, values)
     loaded.load(weights)
-    conditioned = Conditioned(plan=plan, inputs=inputs, weights=weights, oracle=oracle, faulty=faulty)
-    ends: tuple[Deviation, ...] = ()
-    ends32: tuple[Deviation, ...] = ()
-    error32 = None
-    if "float64" in dtypes:
-        ends, canaries = _ends(loaded, conditioned, steps, tick)
-        planted += canaries
-    if "float32" in dtypes:
-        ends32, error32, canaries = _float32(loaded, conditioned, first, tick)
-        planted += canaries
-    return Observed(
-        parameters=len(loaded.places),
-        misfits=loaded.misfits,
-        steps=steps,
-        first=first,
-        witness=witness,
-        ends=ends,
-        ends_float32=ends32,
-        float32_error=error32,
-        covered=sum(step.covered for step in coverage),
-        operations=len(coverage),
-        canaries=tuple(planted),
-    )
+    return Conditioned(plan=plan, inputs=inputs, weights=weights, oracle=oracle, faulty=faulty)
 
 
 def _as_compared(
@@ -213,7 +253,8 @@ def _ends(
     tick("comparing end to end in float64")
     inputs, oracle = conditioned.inputs, conditioned.oracle
     allowed = dict.fromkeys((tap for tap, _ in conditioned.taps), END)
-    answer = ask(loaded.module, inputs, conditioned.taps)
+    with moved(loaded.module, conditioned.plan.device):
+        answer = ask(loaded.module, inputs, conditioned.taps)
     ends = compare_ends(loaded, answer, oracle, allowed, _first(steps))
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
@@ -259,7 +300,8 @@ def _float32(
     }
     allowed = {tap: RATIO * error for tap, error in errors.items()}
     loaded.module.float()
-    answer = ask(loaded.running, single, conditioned.taps)
+    with moved(loaded.module, conditioned.plan.device):
+        answer = ask(loaded.running, single, conditioned.taps)
     loaded.module.double()
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:

@@ -14,13 +14,14 @@ from deeplab_spec.capture.module import original
 from deeplab_spec.checks import certificate as documents
 from deeplab_spec.checks.evidence import Evidence, Witness
 from deeplab_spec.checks.structure import by_clause
-from deeplab_spec.errors import CaptureError
+from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.judge import interface, numerics, required, structure
 from deeplab_spec.judge.canaries.calls import of_calls, of_comparisons
 from deeplab_spec.judge.canaries.canary import Canary
 from deeplab_spec.judge.canaries.graphs import of_graphs
 from deeplab_spec.judge.explanation import Explained, explained
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan, plan
+from deeplab_spec.judge.precision import moved
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.standard import against
 from deeplab_spec.judge.structure import Reading
@@ -91,6 +92,8 @@ def observe(
     tick("building")
     running = build(output_stride).eval()
     module = original(running)
+    if request.device != "cpu" and isinstance(module, Artefact) and module.single:
+        raise TargetError(f"--device {request.device}", "the runtime of a file is run on the processor only")
     limits = structure.limits_of(module)
     planned = against(request, standards(output_stride), limits) if standards else plan(request, output_stride, limits)
     found = AtStride(
@@ -110,7 +113,8 @@ def observe(
             return found
     if Level.INTERFACE in request.levels:
         tick_call = stages.tick(f"output stride {output_stride}, interface")
-        found.evidence = replace(found.evidence, calls=interface.calls(module, planned, tick_call))
+        with moved(module, planned.device):
+            found.evidence = replace(found.evidence, calls=interface.calls(module, planned, tick_call, planned.device))
         found.required |= required.of_interface(planned)
         found.canaries += of_calls(planned)
     if found.reading:
@@ -124,7 +128,8 @@ def _compare(found: AtStride, module: nn.Module, tick: Callable[[str], None]) ->
     """Compare evaluations that must agree, in the dtype that tells most of those that the candidate runs in."""
     single = isinstance(module, Artefact) and module.single
     dtype = torch.float32 if single else torch.float64
-    comparisons = interface.comparisons(module.to(dtype), found.plan, dtype, tick)
+    with moved(module, found.plan.device):
+        comparisons = interface.comparisons(module.to(dtype), found.plan, dtype, tick, found.plan.device)
     found.evidence = replace(found.evidence, comparisons=comparisons)
     found.canaries += of_comparisons(found.plan, dtype)
 
@@ -153,6 +158,7 @@ def _read(found: AtStride, module: nn.Module) -> None:
         found.canaries += of_graphs(expected, reading, facts, unstrided)
     if Level.NUMERICS in found.plan.request.levels:
         found.required |= required.of_numerics(expected.network, reading.expected)
+        found.required |= required.of_lower(expected.network, len(found.plan.request.lower))
 
 
 def _run(
@@ -181,6 +187,7 @@ def _run(
                 steps=observed.steps,
                 ends=observed.ends,
                 ends_float32=observed.ends_float32,
+                ratios=observed.ratios,
                 numerics_reason="this dtype was not asked for",
             )
             found.canaries += observed.canaries

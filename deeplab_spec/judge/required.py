@@ -15,7 +15,7 @@ from deeplab_spec.checks.structure import clause_of
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.folding import folded
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op, Opaque, Output, Pair, Resize
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Input, Op, Opaque, Output, Pair, Resize
 from deeplab_spec.judge.plan import Plan
 
 BATCHES: Final = 3
@@ -137,6 +137,29 @@ def of_numerics(network: Network, parameters: Network) -> dict[str, int]:
         if node.inputs and (part := part_of(node.path)):
             wanted[f"VALUES-{part}"] = wanted.get(f"VALUES-{part}", 0) + 1
     return wanted
+
+
+def of_lower(network: Network, precisions: int) -> dict[str, int]:
+    """Return how many decisions the clauses about lower precisions take.
+
+    Args:
+        network: The expected graph, in the form in which it is compared.
+        precisions: How many are asked for.
+    """
+    readers = network.readers()
+    leaving = [
+        node
+        for node in network
+        if not isinstance(node.op, Input | Output)
+        and any(block_of(reader) != block_of(node.path) for reader in readers[node.path])
+    ]
+    counts = {
+        "BLOCKS": len(leaving),
+        "NORMS": sum(isinstance(node.op, BatchNorm) for node in network),
+        "ACTIVATIONS": sum(isinstance(node.op, Activation) for node in network),
+        "END-TO-END": len(network.outputs),
+    }
+    return {f"VALUES-LOWER-PRECISION-{clause}": precisions * count for clause, count in counts.items()}
 
 
 def part_of(path: str) -> str | None:

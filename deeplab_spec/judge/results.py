@@ -30,10 +30,20 @@ class Answer:
 
 
 def ask(module: nn.Module, inputs: Sequence[Tensor], expected: Shapes) -> Answer:
-    """Evaluate a candidate; whatever it raises is recorded, not raised."""
+    """Evaluate a candidate where it is; whatever it raises is recorded, not raised.
+
+    Args:
+        module: The candidate.
+        inputs: Its arguments; where it is on another device, they are copied there.
+        expected: The shapes of its taps.
+
+    Returns:
+        The results, where the arguments are.
+    """
+    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), inputs[0].device)
     try:
         with torch.no_grad(), _threads_for(inputs[0].dtype):
-            result = module(*inputs)
+            result = module(*(value.to(device) for value in inputs))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
         return Answer(results={}, error=one_line(error))
     named = [
@@ -42,7 +52,8 @@ def ask(module: nn.Module, inputs: Sequence[Tensor], expected: Shapes) -> Answer
         if isinstance(value, Tensor)
     ]
     chosen = choose([(name, tuple(tensor.shape)) for name, tensor in named], expected)
-    tensors = dict(named)
+    home = inputs[0].device
+    tensors = {name: value.to(home) for name, value in named}
     return Answer(results={tap: tensors[name] for tap, name in chosen.items()}, returned=type(result).__name__)
 
 

@@ -5,8 +5,8 @@ step of the candidate runs on the oracle's own values, so that no fault hides be
 error. In the second, rounding is not amplified over the depth; the whole candidate runs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import torch
@@ -15,35 +15,26 @@ from torch import Tensor, nn
 from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.differences import differences
 from deeplab_spec.capture.module import state_of
-from deeplab_spec.checks.evidence import Deviation, Evidence, Misfit, Ratio, Witness
+from deeplab_spec.checks.evidence import Deviation, Misfit, Ratio, Witness
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.folding import folded_values, folded_weights
-from deeplab_spec.execute.interpreter import Values, run
+from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.execute.weights import Draw, challenge
 from deeplab_spec.graph.ops import Activation, Output
 from deeplab_spec.judge.canaries.canary import Canary
-from deeplab_spec.judge.canaries.ends import Compare, Plant, Tail, needed, of_ends, tails
+from deeplab_spec.judge.canaries.ends import needed, tails
 from deeplab_spec.judge.canaries.places import of_parameters
 from deeplab_spec.judge.canaries.steps import of_steps
-from deeplab_spec.judge.ends import compare_ends
+from deeplab_spec.judge.ends import Conditioned, exact, single
 from deeplab_spec.judge.interface import Tick, images
 from deeplab_spec.judge.lower import collected, local, whole
-from deeplab_spec.judge.plan import Plan, Taps
-from deeplab_spec.judge.precision import Precision, moved
-from deeplab_spec.judge.results import ask
+from deeplab_spec.judge.plan import Plan
+from deeplab_spec.judge.precision import Precision
 from deeplab_spec.judge.running import executed, relative_error
 from deeplab_spec.judge.steps import Loaded, Steps
 from deeplab_spec.judge.structure import Reading
 from deeplab_spec.judge.transfer import places
 from deeplab_spec.judge.witness import shrunk
-
-END: Final = 1e-9
-"""Relative error end to end in float64: rounding amplified over 140 layers stays below 1e-12;
-the smallest fault seen, a result scaled by 1.0001, is at 1e-4."""
-
-RATIO: Final = 3.0
-"""Error of a float32 run over that of the specification in float32: correct rewrites stay below
-1.7, the closest fault was at 4.6."""
 
 CAPTURE: Final = 1e-9
 """Relative difference between a module and its captured graph, both in float64."""
@@ -82,40 +73,6 @@ class Observed:
     canaries: tuple[Canary, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conditioned:
-    """What whole runs are compared with: the draw that does not amplify rounding.
-
-    Attributes:
-        plan: The plan.
-        inputs: The inputs, in float64.
-        weights: The weights, in float64.
-        oracle: The oracle's results, and the values that the faulty ends start from, by path.
-        faulty: Ends of the network with a fault.
-    """
-
-    plan: Plan
-    inputs: Sequence[Tensor]
-    weights: Mapping[str, Tensor]
-    oracle: Values
-    faulty: tuple[Tail, ...]
-
-    @property
-    def taps(self) -> Taps:
-        """The shapes of the results by tap."""
-        sizes = [(int(value.shape[-2]), int(value.shape[-1])) for value in self.inputs]
-        paths = (node.path for node in self.plan.network.inputs)
-        return self.plan.taps(dict(zip(paths, sizes, strict=True)), self.plan.batch)
-
-    def canaries(
-        self, clause: str, values: Values, weights: Mapping[str, Tensor], compare: Compare, plant: Plant
-    ) -> Iterator[Canary]:
-        """Plant faults in the results of a run with these values and weights."""
-        outputs = self.plan.network.outputs
-        right = {node.op.name: values[node.path] for node in outputs if isinstance(node.op, Output)}
-        return of_ends(clause, self.faulty, right, values, weights, compare, plant)
-
-
 def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
     """Turn a candidate to float64 and find the place of every weight."""
     module.double()
@@ -142,10 +99,15 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     ends32: tuple[Deviation, ...] = ()
     error32 = None
     if "float64" in dtypes:
-        ends, canaries = _ends(loaded, conditioned, local.steps, tick)
+        tick("comparing end to end in float64")
+        answer, ends, canaries = exact(loaded, conditioned, local.first)
         planted += canaries
+        if not _same(loaded, local.steps, ends):
+            tick("checking the captured graph by running it")
+            _check_capture(loaded, inputs, answer.results, answer.error)
     if "float32" in dtypes:
-        ends32, error32, canaries = _float32(loaded, conditioned, local.first, tick)
+        tick("comparing end to end in float32")
+        ends32, error32, canaries = single(loaded, conditioned, local.first)
         planted += canaries
     if precisions:
         tick("comparing end to end in lower precisions")
@@ -242,33 +204,14 @@ def _first(steps: Sequence[Deviation]) -> Deviation | None:
     return next((step for step in steps if step.error is not None and not _agrees(step)), None)
 
 
-def _ends(
-    loaded: Loaded, conditioned: Conditioned, steps: Sequence[Deviation], tick: Tick
-) -> tuple[tuple[Deviation, ...], list[Canary]]:
-    """Compare the results; where anything differs, the captured graph must give the candidate's results.
+def _same(loaded: Loaded, steps: Sequence[Deviation], ends: Sequence[Deviation]) -> bool:
+    """Tell whether the captured graph need not be run: it gives the candidate's results already.
 
-    Where nothing does, it gives them already: its calls were run one by one on the specification's values and
-    agreed, its graph is the specification's, and so are the candidate's results.
+    That is so where its calls were run one by one on the specification's values and agreed, its graph is the
+    specification's, and so are the candidate's results.
     """
-    tick("comparing end to end in float64")
-    inputs, oracle = conditioned.inputs, conditioned.oracle
-    allowed = dict.fromkeys((tap for tap, _ in conditioned.taps), END)
-    with moved(loaded.module, conditioned.plan.device):
-        answer = ask(loaded.module, inputs, conditioned.taps)
-    ends = compare_ends(loaded, answer, oracle, allowed, _first(steps))
-
-    def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
-        return compare_ends(loaded, ask(stand_in, inputs, conditioned.taps), oracle, allowed, None)
-
-    def plant(evidence: Evidence, seen: tuple[Deviation, ...]) -> Evidence:
-        return replace(evidence, ends=seen)
-
-    canaries = list(conditioned.canaries("VALUES-END-TO-END", oracle, conditioned.weights, compare, plant))
     same_graph = not loaded.misfits and not differences(loaded.reading.alignment)
-    if not (same_graph and all(map(_agrees, (*steps, *ends)))):
-        tick("checking the captured graph by running it")
-        _check_capture(loaded, inputs, answer.results, answer.error)
-    return ends, canaries
+    return same_graph and all(map(_agrees, (*steps, *ends)))
 
 
 def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[str, Tensor], error: str) -> None:
@@ -281,34 +224,3 @@ def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[st
         if tap in results and not relative_error(values[path], results[tap]) <= CAPTURE:
             off = relative_error(values[path], results[tap])
             raise CaptureError(f"the captured graph is off by {off:.2g} from what the candidate computes at {tap}")
-
-
-def _float32(
-    loaded: Loaded, conditioned: Conditioned, first: Deviation | None, tick: Tick
-) -> tuple[tuple[Deviation, ...], float, list[Canary]]:
-    tick("comparing end to end in float32")
-    oracle = conditioned.oracle
-    weights = {name: tensor.float() for name, tensor in conditioned.weights.items()}
-    single = [value.float() for value in conditioned.inputs]
-    named = {node.path: value for node, value in zip(loaded.expected.inputs, single, strict=True)}
-    reference = run(loaded.expected, weights, named, keep=oracle.keys())
-    floor = torch.finfo(torch.float32).eps
-    errors = {
-        node.op.name: max(relative_error(reference[node.path], oracle[node.path]), floor)
-        for node in loaded.expected.outputs
-        if isinstance(node.op, Output)
-    }
-    allowed = {tap: RATIO * error for tap, error in errors.items()}
-    loaded.module.float()
-    with moved(loaded.module, conditioned.plan.device):
-        answer = ask(loaded.running, single, conditioned.taps)
-    loaded.module.double()
-
-    def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
-        return compare_ends(loaded, ask(stand_in, single, conditioned.taps), oracle, allowed, None)
-
-    def plant(evidence: Evidence, seen: tuple[Deviation, ...]) -> Evidence:
-        return replace(evidence, ends_float32=seen)
-
-    canaries = list(conditioned.canaries("VALUES-FLOAT32", reference, weights, compare, plant))
-    return compare_ends(loaded, answer, oracle, allowed, first), max(errors.values()), canaries

@@ -21,7 +21,7 @@ from deeplab_spec.checks.catalogue import CHECKS
 from deeplab_spec.checks.evidence import Evidence
 from deeplab_spec.checks.verdicts import Decision
 from deeplab_spec.graph.ops import BatchNorm
-from deeplab_spec.judge import ends, interface, numerics, observe, required, running, transfer
+from deeplab_spec.judge import ends, interface, observe, required, running, transfer
 from deeplab_spec.judge.canaries import calls, graphs, places, steps
 from deeplab_spec.judge.steps import Steps
 
@@ -283,13 +283,13 @@ def _(patch: Patch) -> None:
 @breaks("numerics", scaled)
 def _(patch: Patch) -> None:
     """Any error at the end is tolerated."""
-    patch.setattr(numerics, "END", math.inf)
+    patch.setattr(ends, "END", math.inf)
 
 
 @breaks("numerics", scaled)
 def _(patch: Patch) -> None:
     """Any error in float32 is tolerated."""
-    patch.setattr(numerics, "RATIO", math.inf)
+    patch.setattr(ends, "RATIO", math.inf)
 
 
 @breaks("numerics", wrong_eps)

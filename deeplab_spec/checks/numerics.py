@@ -80,6 +80,8 @@ def _decide(evidence: Evidence, deviations: list[Deviation], attribute: str) -> 
 def lower(clause: str, evidence: Evidence) -> Decision:
     """Decide the clauses about lower precisions."""
     ratios = evidence.ratios.get(clause, ())
+    if evidence.folded and clause.endswith("-NORMS") and not ratios:
+        return Decision(not_applicable="its normalisations are folded into its convolutions")
     made = [found for found in ratios if found.ratio is not None]
     findings = tuple(
         Finding(

@@ -25,6 +25,9 @@ RATIO = 3.0
 """Error of a candidate over that of the specification in the same precision: correct rewrites of whole
 networks stay below 1.7."""
 
+LUCK = 8
+"""A value that errs less than this part of one rounding does so by luck."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Error:
@@ -67,9 +70,9 @@ def ratio_of(path: str, actual: Tensor | str, oracle: Tensor, reference: Tensor,
         actual: The value; text for why there is none.
         oracle: The right one, in float64.
         reference: The specification's in the same precision.
-        precision: The precision. What the specification errs less than an eighth of a rounding is luck.
+        precision: The precision. What the specification errs less than a part of a rounding is luck.
     """
-    least = precision.rounding / 8
+    least = precision.rounding / LUCK
     times = torch.inf
     if isinstance(actual, Tensor):
         times = error(actual.cpu(), oracle).over(error(reference.cpu(), oracle), least)
@@ -130,6 +133,7 @@ class Regions:
     """
 
     def __init__(self, loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, precision: Precision) -> None:
+        self.loaded = loaded
         captured, self.alignment = loaded.reading.capture, loaded.reading.alignment
         self.capture = replace(captured, constants=self._single(captured.constants, precision))
         self.state = self._single(state_of(loaded.module), precision)

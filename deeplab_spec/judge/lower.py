@@ -13,10 +13,11 @@ from torch import Tensor
 
 from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.checks.evidence import Evidence, Ratio
+from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Output, Resize
-from deeplab_spec.judge.blocks import Region, Regions, blocks, constants, ratio_of
+from deeplab_spec.judge.blocks import LUCK, RATIO, Region, Regions, blocks, constants, error, ratio_of
 from deeplab_spec.judge.canaries.canary import Canary
 from deeplab_spec.judge.canaries.wrong import other
 from deeplab_spec.judge.plan import Taps
@@ -45,13 +46,25 @@ def local(
         Comparisons and planted faults, by clause.
     """
     for precision in precisions:
-        regions = Regions(loaded, weights, oracle, precision)
-        for region in blocks(loaded):
-            yield from ((BLOCKS, found) for found in _region(regions, region, BLOCKS))
-        for region in constants(loaded):
-            norm = isinstance(loaded.expected[region.ends[0]].op, BatchNorm)
-            clause = NORMS if norm else ACTIVATIONS
-            yield from ((clause, found) for found in _region(regions, region, clause))
+        try:
+            yield from list(_regions(Regions(loaded, weights, oracle, precision)))
+        except RuntimeError as reason:
+            yield from ((clause, _refused(clause, precision, reason)) for clause in (BLOCKS, NORMS, ACTIVATIONS))
+
+
+def _regions(regions: Regions) -> Iterator[tuple[str, Ratio | Canary]]:
+    for region in blocks(regions.loaded):
+        yield from ((BLOCKS, found) for found in _region(regions, region, BLOCKS))
+    for region in constants(regions.loaded):
+        norm = isinstance(regions.network[region.ends[0]].op, BatchNorm)
+        clause = NORMS if norm else ACTIVATIONS
+        yield from ((clause, found) for found in _region(regions, region, clause))
+
+
+def _refused(clause: str, precision: Precision, reason: RuntimeError) -> Ratio:
+    """Say that the specification itself does not run in a precision."""
+    words = f"{precision.name} does not run on {precision.device.type}: {one_line(reason)}"
+    return Ratio(path=clause, candidate_path=None, dtype=precision.name, ratio=None, allowed=RATIO, reason=words)
 
 
 def _region(regions: Regions, region: Region, clause: str) -> Iterator[Ratio | Canary]:
@@ -130,24 +143,39 @@ def whole(
         taps: The shapes of the results.
         precisions: The precisions.
     """
-    faulty = _in_the_middle(loaded.expected)
     for precision in precisions:
-        single = [value.float().to(precision.device) for value in inputs]
-        own = {name: tensor.float().to(precision.device) for name, tensor in weights.items()}
-        named = {node.path: value for node, value in zip(loaded.expected.inputs, single, strict=True)}
-        outputs = [node.path for node in loaded.expected.outputs]
+        try:
+            yield from list(_whole(loaded, weights, inputs, oracle, taps, precision))
+        except RuntimeError as reason:
+            yield ENDS, _refused(ENDS, precision, reason)
+
+
+def _whole(
+    loaded: Loaded,
+    weights: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    oracle: Values,
+    taps: Taps,
+    precision: Precision,
+) -> Iterator[tuple[str, Ratio | Canary]]:
+    single = [value.float().to(precision.device) for value in inputs]
+    own = {name: tensor.float().to(precision.device) for name, tensor in weights.items()}
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, single, strict=True)}
+    outputs = [node.path for node in loaded.expected.outputs]
+
+    def specified(network: Network) -> Values:
         with torch.no_grad(), precision.on():
-            reference = run(loaded.expected, own, named, keep=outputs)
-        answer = _asked(loaded, single, taps, precision)
-        for node in loaded.expected.outputs:
-            yield ENDS, _end(loaded, node, answer, oracle, reference, precision)
-        for words, network in faulty:
-            with torch.no_grad(), precision.on():
-                wrong = run(network, own, named, keep=outputs)
-            for node in loaded.expected.outputs:
-                path = node.path
-                planted = ratio_of(path, wrong[path], oracle[path], reference[path], precision)
-                yield ENDS, canary(ENDS, f"{words} in {precision.name}", planted)
+            return run(network, own, named, keep=outputs)
+
+    reference = specified(loaded.expected)
+    answer = _asked(loaded, single, taps, precision)
+    for node in loaded.expected.outputs:
+        yield ENDS, _end(loaded, node, answer, oracle, reference, precision)
+    for path in outputs:
+        for words, network in _in_the_middle(loaded.expected, path):
+            wrong = specified(network)[path]
+            planted = ratio_of(path, wrong, oracle[path], reference[path], precision)
+            yield ENDS, canary(ENDS, f"{words} in {precision.name}", planted)
 
 
 def _asked(loaded: Loaded, single: Sequence[Tensor], taps: Taps, precision: Precision) -> Answer:
@@ -170,6 +198,8 @@ def _end(loaded: Loaded, node: Node, answer: Answer, oracle: Values, reference: 
         reason = "not every weight of the specification has a place, so the two cannot be run with the same weights"
     elif not answer.error and tap not in answer.results:
         reason = f"the candidate does not return {tap}"
+    elif error(reference[node.path].cpu(), oracle[node.path]).mean < precision.rounding / LUCK:
+        reason = f"the specification errs less than a rounding of {precision.name}: it did not run in it"
     if reason:
         found = Ratio(path=node.path, candidate_path=None, dtype=precision.name, ratio=None, allowed=0.0, reason=reason)
     else:
@@ -178,11 +208,15 @@ def _end(loaded: Loaded, node: Node, answer: Answer, oracle: Values, reference: 
     return replace(found, candidate_path=loaded.reading.alignment.partner.get(node.path))
 
 
-def _in_the_middle(network: Network) -> list[tuple[str, Network]]:
-    """Return networks with another rate, eps or slope at the middle one of their nodes that have one."""
+def _in_the_middle(network: Network, output: str) -> list[tuple[str, Network]]:
+    """Return networks with another rate, eps or slope at the middle one of the nodes before an output that have one."""
+    before = {output}
+    for node in reversed(network.nodes):
+        if node.path in before:
+            before.update(node.inputs)
     wrong = []
     for attribute in ("rate", "eps", "slope"):
-        found = [node for node in network if other(node.op, attribute) is not None]
+        found = [node for node in network if node.path in before and other(node.op, attribute) is not None]
         op = other(found[len(found) // 2].op, attribute) if found else None
         if op is not None:
             path = found[len(found) // 2].path

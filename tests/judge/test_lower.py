@@ -1,5 +1,6 @@
 """In lower precisions a candidate is held to the specification's own error, and what cannot be seen is undecided."""
 
+import contextlib
 import copy
 from collections.abc import Callable
 
@@ -12,7 +13,8 @@ import deeplab_spec
 from deeplab_spec.checks.certificate import Certificate, ClauseRecord
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.judge.blocks import Error, error
+from deeplab_spec.judge import blocks, lower
+from deeplab_spec.judge.blocks import Error, Regions, error, ratio_of
 from deeplab_spec.judge.precision import Precision, products, rounded
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.measure.running import ChannelsLast
@@ -64,7 +66,7 @@ def test_a_folded_network_errs_as_the_specification_does_when_it_is_folded() -> 
 
     assert not [record.id for record in certificate.clauses if record.findings]
     assert clause(certificate, "BLOCKS").verdict is Verdict.PASSED
-    assert clause(certificate, "NORMS").verdict is not Verdict.PASSED
+    assert clause(certificate, "NORMS").verdict is Verdict.NOT_APPLICABLE
 
 
 def test_a_wrong_rate_is_seen_in_bfloat16_in_its_block() -> None:
@@ -101,6 +103,21 @@ def test_what_bfloat16_cannot_show_needs_float64() -> None:
     assert certificate.canaries.killed < certificate.canaries.planted
     undecided = [record for record in certificate.clauses if record.verdict is Verdict.UNDECIDED]
     assert all(record.reason.startswith(("needs float64", "this dtype")) for record in undecided)
+
+
+def test_every_result_of_a_part_has_a_planted_fault_that_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault behind a tap would pass there, and make the run blind."""
+    planted: list[tuple[str, float | None]] = []
+    made = lower.canary
+    monkeypatch.setattr(
+        lower,
+        "canary",
+        lambda clause, fault, ratio: planted.append((ratio.path, ratio.ratio)) or made(clause, fault, ratio),
+    )
+    judged(right("backbone"), "tf32", part="backbone")
+
+    for tap in ("output.backbone", "output.low_level"):
+        assert max(ratio or 0.0 for path, ratio in planted if path == tap) > 3, tap
 
 
 def test_a_slope_hides_behind_its_block_in_bfloat16() -> None:
@@ -151,6 +168,68 @@ def test_a_device_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(TargetError, match="no CUDA device is available"):
         deeplab_spec.certify("reference:notebook", device="cuda")
+
+
+def _tolerates_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(blocks, "RATIO", torch.inf)
+
+
+def _sees_no_error(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(blocks, "error", lambda _actual, _oracle: Error(mean=0.0, most=0.0))
+
+
+def _skips_blocks(patch: pytest.MonkeyPatch) -> None:
+    found = blocks.blocks
+    patch.setattr(lower, "blocks", lambda loaded: found(loaded)[:2])
+
+
+def _plants_nothing(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lower, "_wrong", lambda *_: None)
+
+
+def _compares_with_itself(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        Regions,
+        "ratio",
+        lambda self, end, actual, _reference: ratio_of(end, actual, actual.double(), actual, self.precision),
+    )
+
+
+@pytest.mark.parametrize(
+    "sabotage", [_tolerates_all, _sees_no_error, _skips_blocks, _plants_nothing, _compares_with_itself]
+)
+def test_a_broken_judge_of_blocks_passes_none(
+    sabotage: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of a right network nor of a wrong one."""
+    sabotage(monkeypatch)
+
+    assert clause(judged(right(), "bfloat16"), "BLOCKS").verdict is Verdict.UNDECIDED
+    assert clause(judged(right(aspp_rates=[6, 13, 18]), "bfloat16"), "BLOCKS").verdict is not Verdict.PASSED
+
+
+def test_a_precision_that_was_not_in_force_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 the specification errs far less than TF32 rounds."""
+    monkeypatch.setattr(Precision, "on", lambda _self: contextlib.nullcontext())
+    record = clause(judged(right(), "tf32"), "END-TO-END")
+
+    assert record.verdict is Verdict.UNDECIDED
+    assert "it did not run in it" in record.reason
+
+
+def test_a_precision_that_a_device_lacks_is_undecided_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no fault of the candidate."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("not implemented for 'Half'")
+
+    monkeypatch.setattr(blocks, "step", refuse)
+    monkeypatch.setattr(lower, "run", refuse)
+    certificate = judged(right(), "float16")
+
+    assert certificate.verdict is RunVerdict.INCONCLUSIVE
+    for name in ("BLOCKS", "NORMS", "ACTIVATIONS", "END-TO-END"):
+        assert "float16 does not run on cpu: RuntimeError: not implemented" in clause(certificate, name).reason
 
 
 def test_a_result_that_is_no_number_is_infinitely_far() -> None:

@@ -56,8 +56,10 @@ def judged(clause: str, evidence: Evidence, standard: str, required: int | None,
         reason = f"{decision.decisions:,} of {least:,} decisions were made"
     elif alive:
         reason = alive[0].unseen
-    elif bool(canaries) != (required is not None):
-        reason = "its planted faults and its decisions do not belong together: one of both is missing"
+    elif required is not None and not canaries:
+        reason = "no fault of it was planted, so nothing shows that this run could have seen one"
+    elif required is None and canaries:
+        reason = "nobody says how many decisions it takes, so some may have been skipped"
     return Judged(
         decision=replace(decision, undecided=reason),
         required=least,

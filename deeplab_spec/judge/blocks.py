@@ -145,11 +145,17 @@ class Regions:
         self.back = {right: left for left, right in self.partner.items()}
         self.orders = channel_orders(self.alignment, captured.network)
 
-    def compare(self, region: Region) -> Iterator[Ratio]:
-        """Compare what a region gives in the candidate and in the specification with the oracle's values."""
+    def compare(self, region: Region, references: Values) -> Iterator[Ratio]:
+        """Compare what a region gives in the candidate with the oracle's values.
+
+        Args:
+            region: What runs.
+            references: What it gives in the specification, in the same precision.
+        """
+        known: Values = {}
         for end in region.ends:
             if end in self.partner:
-                yield self.ratio(end, self._ordered(end, self._candidate(region, end)), self.specified(region, end))
+                yield self.ratio(end, self._ordered(end, self._candidate(region, end, known)), references[end])
 
     def ratio(self, end: str, actual: Tensor | str, reference: Tensor) -> Ratio:
         """Hold a value to the error of the specification's.
@@ -162,16 +168,16 @@ class Regions:
         found = ratio_of(end, actual, self.oracle[end], reference, self.precision)
         return replace(found, candidate_path=self.partner.get(end))
 
-    def specified(self, region: Region, end: str, wrong: Mapping[str, Node] | None = None) -> Tensor:
-        """Run a region of the specification.
+    def specified(self, region: Region, wrong: Mapping[str, Node] | None = None) -> Values:
+        """Run a region of the specification; return the values of its ends.
 
         Args:
             region: What runs.
-            end: Path of the value that is wanted.
             wrong: Nodes that take the place of the right ones, by path.
         """
+        known: Values = {}
         with torch.no_grad(), self.precision.on():
-            return self._specified(region, end, wrong or {}, {})
+            return {end: self._specified(region, end, wrong or {}, known) for end in region.ends}
 
     def _specified(self, region: Region, path: str, wrong: Mapping[str, Node], known: Values) -> Tensor:
         if path not in region.nodes:
@@ -182,11 +188,11 @@ class Regions:
             known[path] = step(node, inputs, self.weights)
         return known[path]
 
-    def _candidate(self, region: Region, end: str) -> Tensor | str:
+    def _candidate(self, region: Region, end: str, known: Values) -> Tensor | str:
         """Run a region of the candidate, with what stands between its nodes."""
         try:
             with torch.no_grad(), self.precision.on():
-                return self._value(region, self.partner[end], {})
+                return self._value(region, self.partner[end], known)
         except (RuntimeError, IndexError, KeyError, ValueError) as reason:
             return f"it does not run on the specification's values: {one_line(reason)}"
 

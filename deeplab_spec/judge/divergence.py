@@ -8,7 +8,7 @@ from deeplab_spec.checks.evidence import Summary, Witness
 from deeplab_spec.judge.observe import AtStride
 from deeplab_spec.spec.clauses import Level
 
-END_TO_END: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32"})
+END_TO_END: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32", "VALUES-LOWER-PRECISION-END-TO-END"})
 """Clauses about whole runs: their findings name the node that a step shows, or none."""
 
 

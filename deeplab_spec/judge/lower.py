@@ -68,15 +68,15 @@ def _refused(clause: str, precision: Precision, reason: RuntimeError) -> Ratio:
 
 
 def _region(regions: Regions, region: Region, clause: str) -> Iterator[Ratio | Canary]:
-    yield from regions.compare(region)
-    wrong = _wrong(regions.network, region, clause)
-    if wrong is None:
+    """Compare a region, and plant a fault in it: it is seen where one of the values that leave it shows it."""
+    references = regions.specified(region)
+    yield from regions.compare(region, references)
+    fault = _wrong(regions.network, region, clause)
+    if fault is None:
         return
-    words, node = wrong
-    planted = [
-        regions.ratio(end, regions.specified(region, end, {node.path: node}), regions.specified(region, end))
-        for end in region.ends
-    ]
+    words, node = fault
+    wrong = regions.specified(region, {node.path: node})
+    planted = [regions.ratio(end, wrong[end], references[end]) for end in region.ends]
     worst = max(planted, key=lambda ratio: ratio.ratio or 0.0, default=None)
     if worst:
         yield canary(clause, f"{words} in {regions.precision.name}", worst)

@@ -147,10 +147,10 @@ def where(dtype: str, device: torch.device) -> str:
     """Say where a precision runs, and whether it is emulated there.
 
     >>> where("tf32", torch.device("cpu")), where("float32", torch.device("cpu"))
-    ('cpu, emulated', 'cpu')
+    ('cpu (emulated)', 'cpu')
     """
     emulated = dtype == TF32 and Precision(name=dtype, device=device).emulated
-    return f"{device.type}, emulated" if emulated else device.type
+    return f"{device.type} (emulated)" if emulated else device.type
 
 
 def device_of(name: str) -> torch.device:

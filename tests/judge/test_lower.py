@@ -18,6 +18,7 @@ from deeplab_spec.judge.blocks import Error, Regions, error, ratio_of
 from deeplab_spec.judge.precision import Precision, products, rounded
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.measure.running import ChannelsLast
+from deeplab_spec.render.certificate import text
 
 WIDTH = 0.03
 PREFIX = "VALUES-LOWER-PRECISION-"
@@ -77,6 +78,7 @@ def test_a_wrong_rate_is_seen_in_bfloat16_in_its_block() -> None:
     assert certificate.verdict is RunVerdict.DEVIATES
     assert {finding.path.rpartition(".")[0] for finding in findings} == {"aspp.atrous2.pointwise"}
     assert {finding.attribute for finding in findings} == {"bfloat16 value"}
+    assert "bfloat16 value off by" in text(certificate)
     assert float(str(findings[0].actual).removesuffix(" times")) > 30
     assert clause(certificate, "NORMS").findings == ()
 
@@ -145,7 +147,7 @@ def test_tf32_on_a_processor_is_called_emulated() -> None:
     """No processor computes in it."""
     (case,) = judged(right(), "tf32").cases
 
-    assert (case.dtype, case.device) == ("tf32", "cpu, emulated")
+    assert (case.dtype, case.device) == ("tf32", "cpu (emulated)")
 
 
 def test_lower_precisions_are_decided_on_request_only() -> None:

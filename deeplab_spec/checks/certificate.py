@@ -36,6 +36,7 @@ class ClauseRecord(_Document):
     level: str
     verdict: Verdict
     decisions: int = Field(description="Single decisions that were made.")
+    required: int = Field(default=0, description="Single decisions that there were to make; fewer are no pass.")
     reason: str = Field(description="Why the clause is undecided or not applicable; else empty.")
     findings: tuple[FindingRecord, ...]
 
@@ -92,10 +93,10 @@ class Place(_Document):
 
 
 class Canaries(_Document):
-    """Planted faults that the run had to see."""
+    """Faults that the run planted for the clauses that would pass, to see whether it refuses them."""
 
     planted: int
-    killed: int
+    killed: int = Field(description="How many were refused; a clause is undecided where one was not.")
 
 
 class Conditioning(_Document):

@@ -1,7 +1,7 @@
 """What was observed of a candidate: the only thing that checks look at."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from deeplab_spec.align.counts import BlockCounts
 from deeplab_spec.align.differences import Aspect
@@ -92,6 +92,28 @@ class Deviation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """How many times as much a value errs in a lower precision as the specification's does there.
+
+    Attributes:
+        path: The specification's node.
+        candidate_path: The candidate's node.
+        dtype: The precision.
+        ratio: Of root mean squares, or of the largest differences: the greater one; None if it could not be
+            made.
+        allowed: Largest ratio that is no finding.
+        reason: Why nothing could be compared.
+    """
+
+    path: str
+    candidate_path: str | None
+    dtype: str
+    ratio: float | None
+    allowed: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """A value in few numbers.
 
@@ -166,11 +188,13 @@ class Evidence:
             could not be read.
         counts: What every block costs on both sides; None if the graph could not be read.
         graph_reason: Why the graph could not be read.
+        stranger: Why the candidate is another network; empty if it is not.
         parameters: How many parameters were placed; None if numerics did not run.
         misfits: Parameters without a place.
         steps: Local comparisons in float64.
         ends: End-to-end comparisons in float64.
         ends_float32: End-to-end comparisons in float32.
+        ratios: Comparisons in lower precisions, by the clause that decides them.
         numerics_reason: Why numerics did not run.
         trained: What was observed in training; None if the candidate was not trained.
     """
@@ -185,11 +209,13 @@ class Evidence:
     aspects: Mapping[str, tuple[Aspect, ...]] | None = None
     counts: tuple[BlockCounts, ...] | None = None
     graph_reason: str = ""
+    stranger: str = ""
     parameters: int | None = None
     misfits: tuple[Misfit, ...] = ()
     steps: tuple[Deviation, ...] = ()
     ends: tuple[Deviation, ...] = ()
     ends_float32: tuple[Deviation, ...] = ()
+    ratios: Mapping[str, tuple[Ratio, ...]] = field(default_factory=dict)
     numerics_reason: str = ""
     trained: Trained | None = None
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from deeplab_spec.checks.evidence import Check, Deviation, Evidence
 from deeplab_spec.checks.verdicts import Decision, Finding
+from deeplab_spec.spec.clauses import CLAUSES
 
 _PARTS: Final = {
     "backbone": r"backbone\.|output\.(backbone|low_level)$",
@@ -76,6 +77,30 @@ def _decide(evidence: Evidence, deviations: list[Deviation], attribute: str) -> 
     return Decision(findings=tuple(findings.values()), decisions=len(made), undecided=next(iter(reasons), ""))
 
 
+def lower(clause: str, evidence: Evidence) -> Decision:
+    """Decide the clauses about lower precisions."""
+    ratios = evidence.ratios.get(clause, ())
+    if evidence.folded and clause.endswith("-NORMS") and not ratios:
+        return Decision(not_applicable="its normalisations are folded into its convolutions")
+    made = [found for found in ratios if found.ratio is not None]
+    findings = tuple(
+        Finding(
+            path=found.path,
+            candidate_path=found.candidate_path,
+            attribute=f"{found.dtype} value",
+            expected=f"at most {found.allowed:g} times the specification's error",
+            actual=found.reason or f"{found.ratio:.3g} times",
+            output_stride=evidence.output_stride,
+        )
+        for found in made
+        if found.ratio is not None and not found.ratio <= found.allowed
+    )
+    reasons = [found.reason for found in ratios if found.ratio is None]
+    if not made:
+        reasons = [*reasons, evidence.numerics_reason or "nothing could be compared"]
+    return Decision(findings=findings, decisions=len(made), undecided=next(iter(reasons), ""))
+
+
 CHECKS: Final[dict[str, Check]] = {
     "WEIGHTS-FIT": weights_fit,
     "VALUES-BACKBONE": partial(values, "backbone"),
@@ -83,4 +108,5 @@ CHECKS: Final[dict[str, Check]] = {
     "VALUES-DECODER": partial(values, "decoder"),
     "VALUES-END-TO-END": end_to_end,
     "VALUES-FLOAT32": float32,
+    **{clause.id: partial(lower, clause.id) for clause in CLAUSES if clause.on_request},
 }

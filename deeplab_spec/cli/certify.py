@@ -17,7 +17,7 @@ from deeplab_spec.cli.options import (
     complete_variant,
     read_arguments,
 )
-from deeplab_spec.judge.request import DTYPES, Request, default_variant
+from deeplab_spec.judge.request import DEVICES, DTYPES, LOWER, Request, default_variant
 from deeplab_spec.render.certificate import text
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
@@ -87,8 +87,15 @@ def certify(
     ] = None,
     dtype: Annotated[
         list[str] | None,
-        typer.Option("--dtype", metavar="DTYPE", help=f"Dtype of the numerics; repeat for several. {list(DTYPES)}"),
+        typer.Option(
+            "--dtype",
+            metavar="DTYPE",
+            help=f"Dtype of the numerics, {', '.join((*DTYPES, *LOWER))}; repeat for several. {list(DTYPES)}",
+        ),
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", metavar="DEVICE", help=f"Where it runs: {' or '.join(DEVICES)}.")
+    ] = "cpu",
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of weights and images.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
     file: OutputOption = None,
@@ -120,6 +127,7 @@ def certify(
         classes=classes,
         levels=tuple(dict.fromkeys(level or tuple(Level))),
         dtypes=tuple(dict.fromkeys(dtype or DTYPES)),
+        device=device,
         seed=seed,
     )
     with output.progress() as told:

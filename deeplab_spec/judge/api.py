@@ -27,6 +27,7 @@ def certify(
     arguments: Mapping[str, object] | None = None,
     levels: Sequence[str] = tuple(Level),
     dtypes: Sequence[str] = DTYPES,
+    device: str = "cpu",
     seed: int = 0,
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
 ) -> Certificate:
@@ -44,7 +45,8 @@ def certify(
         arguments: Keyword arguments of what builds it; text may hold ``{output_stride}`` and
             ``{classes}``.
         levels: The levels to decide.
-        dtypes: The dtypes of the numerics.
+        dtypes: The dtypes of the numerics: ``float64``, ``float32``, ``tf32``, ``bfloat16``, ``float16``.
+        device: Where the target itself runs: ``cpu`` or ``cuda``.
         seed: Seed of weights and images.
         progress: Told the stage, how many are done, and how many there are.
 
@@ -53,7 +55,7 @@ def certify(
 
     Raises:
         SpecError: A ValueError, if an argument has a value that it cannot have.
-        TargetError: If the target cannot be imported or built.
+        TargetError: If the target cannot be imported or built, or the device is not there.
     """
     name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
     if variant is None and against is None and not isinstance(target, str):
@@ -70,6 +72,7 @@ def certify(
         classes=num_classes,
         levels=tuple(Level(level) for level in levels),
         dtypes=tuple(dtypes),
+        device=device,
         seed=seed,
     )
     if isinstance(target, nn.Module) and len(request.strides) > 1:

@@ -12,7 +12,7 @@ from deeplab_spec.spec.clauses import Level
 
 _Found = TypeVar("_Found", Finding, documents.FindingRecord)
 
-END_TO_END: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32"})
+END_TO_END: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32", "VALUES-LOWER-PRECISION-END-TO-END"})
 """Clauses about whole runs: their findings name the node that a step shows, or none."""
 
 

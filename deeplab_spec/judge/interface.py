@@ -16,27 +16,34 @@ SAME = 0.0
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-2}
 """Relative difference that another order of summation can make over the depth of the network."""
 
+BATCHES = (1, 2, 3)
+"""Batches of a candidate that takes any."""
+
+_PROCESSOR = torch.device("cpu")
+
 Tick = Callable[[str], None]
 """Told what happens next."""
 
 
-def images(plan: Plan, sizes: Sizes, batch: int, dtype: torch.dtype, seed: int) -> list[Tensor]:
-    """Return random inputs of a candidate."""
+def images(
+    plan: Plan, sizes: Sizes, batch: int, dtype: torch.dtype, seed: int, device: torch.device = _PROCESSOR
+) -> list[Tensor]:
+    """Return random inputs of a candidate: the same on every device."""
     generator = torch.Generator().manual_seed(seed)
     drawn = []
     for node in plan.network.inputs:
         if isinstance(node.op, Input):
             shape = (batch, node.op.channels, *sizes[node.path])
-            drawn.append(torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype))
+            drawn.append(torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype))
     return drawn
 
 
-def calls(module: nn.Module, plan: Plan, tick: Tick) -> tuple[Call, ...]:
-    """Evaluate a candidate on legal and illegal inputs in float32."""
-    return tuple(_calls(module, plan, tick))
+def calls(module: nn.Module, plan: Plan, tick: Tick, device: torch.device = _PROCESSOR) -> tuple[Call, ...]:
+    """Evaluate a candidate on legal and illegal inputs in float32, on the device where it is."""
+    return tuple(_calls(module, plan, tick, device))
 
 
-def _calls(module: nn.Module, plan: Plan, tick: Tick) -> Iterator[Call]:
+def _calls(module: nn.Module, plan: Plan, tick: Tick, device: torch.device) -> Iterator[Call]:
     def call(purpose: str, inputs: list[Tensor], sizes: Sizes, *, legal: bool = True) -> Call:
         tick(f"{purpose} {' '.join(str(tuple(value.shape)) for value in inputs)}")
         expected = plan.taps(sizes, inputs[0].shape[0]) if legal else ()
@@ -44,11 +51,11 @@ def _calls(module: nn.Module, plan: Plan, tick: Tick) -> Iterator[Call]:
 
     seed = plan.request.seed
     for sizes in plan.small:
-        yield call("size", images(plan, sizes, plan.batch, torch.float32, seed), sizes)
+        yield call("size", images(plan, sizes, plan.batch, torch.float32, seed, device), sizes)
     first = plan.small[0]
-    for batch in (plan.batch,) if plan.limits.batch else (1, 2, 3):
-        yield call("batch", images(plan, first, batch, torch.float32, seed), first)
-    inputs = images(plan, first, plan.batch, torch.float32, seed)
+    for batch in (plan.batch,) if plan.limits.batch else BATCHES:
+        yield call("batch", images(plan, first, batch, torch.float32, seed, device), first)
+    inputs = images(plan, first, plan.batch, torch.float32, seed, device)
     yield call("rank", [inputs[0][0], *inputs[1:]], first, legal=False)
     wider = torch.cat([inputs[0], inputs[0][:, :1]], dim=1)
     yield call("channels", [wider, *inputs[1:]], first, legal=False)
@@ -85,7 +92,9 @@ def _record(
     )
 
 
-def comparisons(module: nn.Module, plan: Plan, dtype: torch.dtype, tick: Tick) -> tuple[Comparison, ...]:
+def comparisons(
+    module: nn.Module, plan: Plan, dtype: torch.dtype, tick: Tick, device: torch.device = _PROCESSOR
+) -> tuple[Comparison, ...]:
     """Compare evaluations that must agree, with the weights that the candidate has now.
 
     Args:
@@ -93,10 +102,11 @@ def comparisons(module: nn.Module, plan: Plan, dtype: torch.dtype, tick: Tick) -
         plan: The specification.
         dtype: Dtype of inputs and weights; float64 tells most.
         tick: Told what happens next.
+        device: Where the candidate is.
     """
     sizes = plan.small[0]
     expected = plan.taps(sizes, plan.batch)
-    inputs = images(plan, sizes, plan.limits.batch or 2, dtype, plan.request.seed + 1)
+    inputs = images(plan, sizes, plan.limits.batch or 2, dtype, plan.request.seed + 1, device)
     alone = [value[: plan.batch].clone() for value in inputs]
     given = [value.clone() for value in alone]
     before = {name: tensor.clone() for name, tensor in state_of(module).items()}

@@ -7,15 +7,18 @@ from collections.abc import Sequence
 import torch
 
 from deeplab_spec.checks import certificate as documents
-from deeplab_spec.checks.catalogue import CHECKS
 from deeplab_spec.checks.training import decisions
-from deeplab_spec.checks.verdicts import Decision, Finding, Verdict, of_run, together
+from deeplab_spec.checks.verdicts import Finding, Verdict, of_run, together
+from deeplab_spec.judge.decisions import Judged, judged
 from deeplab_spec.judge.divergence import first_divergence, no_node
 from deeplab_spec.judge.observe import AtStride, Builder, Progress, Stages, Standards, observe
+from deeplab_spec.judge.precision import device_of, products, where
 from deeplab_spec.judge.request import Request
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import Clause, Level, clauses_of
 from deeplab_spec.spec.variants import variant
+
+_Recorded = tuple[documents.ClauseRecord, documents.Canaries]
 
 
 def judge(
@@ -28,19 +31,30 @@ def judge(
         build: Builds the candidate; its errors are not caught here.
         progress: Told how far the judgement is.
         standards: Reads the network that it is held against, where that is not the specification.
+
+    Raises:
+        TargetError: If the device that is asked for is not there.
     """
     started = time.monotonic()
+    device_of(request.device)
     stages = Stages(progress, len(request.strides))
-    strides = [observe(request, output_stride, build, standards, stages) for output_stride in request.strides]
-    clauses = [clause for clause in clauses_of(request.part) if clause.level in request.levels]
-    decided = [_record(clause, strides) for clause in clauses]
+    with products(tf32=False):
+        strides = [observe(request, output_stride, build, standards, stages) for output_stride in request.strides]
+    wanted = clauses_of(request.part, on_request=bool(request.lower))
+    clauses = [clause for clause in wanted if clause.level in request.levels]
+    recorded = [_record(clause, strides) for clause in clauses]
     stages.done()
-    return _certificate(request, strides, decided, time.monotonic() - started)
+    canaries = documents.Canaries(
+        planted=sum(entry.planted for _, entry in recorded), killed=sum(entry.killed for _, entry in recorded)
+    )
+    decided = [record for record, _ in recorded]
+    return _certificate(request, strides, decided, canaries, time.monotonic() - started)
 
 
-def _record(clause: Clause, strides: Sequence[AtStride]) -> documents.ClauseRecord:
+def _record(clause: Clause, strides: Sequence[AtStride]) -> _Recorded:
     """Decide one clause at every output stride, and put the decisions together."""
-    decisions = [_decide(clause, stride) for stride in strides]
+    found = [_judged(clause, stride) for stride in strides]
+    decisions = [entry.decision for entry in found]
     findings = tuple(
         _finding(stride, finding)
         for stride, decision in zip(strides, decisions, strict=True)
@@ -52,30 +66,23 @@ def _record(clause: Clause, strides: Sequence[AtStride]) -> documents.ClauseReco
         for decision in decisions
         if decision.verdict is verdict and verdict in {Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}
     ]
-    return documents.ClauseRecord(
+    record = documents.ClauseRecord(
         id=clause.id,
         level=clause.level.value,
         verdict=verdict,
         decisions=sum(decision.decisions for decision in decisions),
+        required=sum(entry.required for entry in found),
         reason=next(iter(reasons), ""),
         findings=findings,
     )
+    planted, killed = sum(entry.planted for entry in found), sum(entry.killed for entry in found)
+    return record, documents.Canaries(planted=planted, killed=killed)
 
 
-def _decide(clause: Clause, stride: AtStride) -> Decision:
-    if not stride.stranger:
-        return CHECKS[clause.id](stride.evidence)
-    if clause.id != "SAME-FAMILY":
-        return Decision(undecided="this is another network")
-    finding = Finding(
-        path="input",
-        candidate_path=None,
-        attribute="network",
-        expected=f"a network of the family of {stride.plan.request.standard}",
-        actual=stride.stranger,
-        output_stride=stride.plan.output_stride,
-    )
-    return Decision(findings=(finding,), decisions=1)
+def _judged(clause: Clause, stride: AtStride) -> Judged:
+    canaries = [canary for canary in stride.canaries if canary.clause == clause.id]
+    standard = stride.plan.request.standard
+    return judged(clause.id, stride.evidence, standard, stride.required.get(clause.id), canaries)
 
 
 def _finding(stride: AtStride, finding: Finding) -> documents.FindingRecord:
@@ -93,13 +100,17 @@ def _finding(stride: AtStride, finding: Finding) -> documents.FindingRecord:
 
 
 def _certificate(
-    request: Request, strides: Sequence[AtStride], clauses: Sequence[documents.ClauseRecord], seconds: float
+    request: Request,
+    strides: Sequence[AtStride],
+    clauses: Sequence[documents.ClauseRecord],
+    canaries: documents.Canaries,
+    seconds: float,
 ) -> documents.Certificate:
     levels = {
         level.value: together(clause.verdict for clause in clauses if clause.level == level.value)
         for level in request.levels
     }
-    stranger = next((stride.stranger for stride in strides if stride.stranger), None)
+    stranger = next((stride.evidence.stranger for stride in strides if stride.evidence.stranger), None)
     first = first_divergence(strides, clauses)
     return documents.Certificate(
         target=request.target,
@@ -116,6 +127,7 @@ def _certificate(
         nearest=None if stranger or request.against else _nearest(request, strides, clauses),
         first_divergence=first,
         first_divergence_reason="" if first else no_node(clauses),
+        canaries=canaries,
         conditioning=tuple(stride.conditioning for stride in strides if stride.conditioning),
         counts=tuple(counts for stride in strides for counts in _counts(stride)),
         another_network=stranger,
@@ -157,7 +169,12 @@ def _cases(stride: AtStride, request: Request) -> list[documents.Case]:
     sizes = sorted({(call.inputs[0][-2], call.inputs[0][-1]) for call in stride.evidence.calls if call.legal})
     found = [*([stride.image] if stride.image else []), *sizes]
     return [
-        documents.Case(output_stride=stride.plan.output_stride, sizes=tuple(found), dtype=dtype, device="cpu")
+        documents.Case(
+            output_stride=stride.plan.output_stride,
+            sizes=tuple(found),
+            dtype=dtype,
+            device=where(dtype, device_of(request.device)),
+        )
         for dtype in dtypes
     ]
 

@@ -6,7 +6,7 @@ error. In the second, rounding is not amplified over the depth; the whole candid
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import torch
@@ -15,29 +15,26 @@ from torch import Tensor, nn
 from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.differences import differences
 from deeplab_spec.capture.module import state_of
-from deeplab_spec.checks.evidence import Deviation, Misfit, Witness
+from deeplab_spec.checks.evidence import Deviation, Misfit, Ratio, Witness
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.folding import folded_values, folded_weights
-from deeplab_spec.execute.interpreter import Values, run
+from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.execute.weights import Draw, challenge
-from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, Output
+from deeplab_spec.judge.canaries.canary import Canary
+from deeplab_spec.judge.canaries.ends import needed, tails
+from deeplab_spec.judge.canaries.places import of_parameters
+from deeplab_spec.judge.canaries.steps import of_steps
+from deeplab_spec.judge.ends import Conditioned, exact, single
 from deeplab_spec.judge.interface import Tick, images
+from deeplab_spec.judge.lower import collected, local, whole
 from deeplab_spec.judge.plan import Plan
-from deeplab_spec.judge.results import ask
+from deeplab_spec.judge.precision import Precision
 from deeplab_spec.judge.running import executed, relative_error
 from deeplab_spec.judge.steps import Loaded, Steps
 from deeplab_spec.judge.structure import Reading
 from deeplab_spec.judge.transfer import places
 from deeplab_spec.judge.witness import shrunk
-
-END: Final = 1e-9
-"""Relative error end to end in float64: rounding amplified over 140 layers stays below 1e-12;
-the smallest fault seen, a result scaled by 1.0001, is at 1e-4."""
-
-RATIO: Final = 3.0
-"""Error of a float32 run over that of the specification in float32: correct rewrites stay below
-1.7, the closest fault was at 4.6."""
 
 CAPTURE: Final = 1e-9
 """Relative difference between a module and its captured graph, both in float64."""
@@ -58,6 +55,8 @@ class Observed:
         float32_error: Relative error of the specification in float32; None if it was not run.
         covered: Operations that saw values of every kind.
         operations: Operations that treat kinds of values differently.
+        ratios: Comparisons in lower precisions, by clause.
+        canaries: Faults that were planted.
     """
 
     parameters: int
@@ -70,6 +69,8 @@ class Observed:
     float32_error: float | None
     covered: int
     operations: int
+    ratios: Mapping[str, tuple[Ratio, ...]]
+    canaries: tuple[Canary, ...]
 
 
 def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
@@ -88,49 +89,101 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     """
     sizes = plan.inputs_at(loaded.reading.image)
     inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed)
-    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
-    kernels: Mapping[str, Tensor] | None = None
-    steps: tuple[Deviation, ...] = ()
-    coverage: list[Deviation] = []
-    first: Deviation | None = None
-    witness: Witness | None = None
+    precisions = [] if loaded.misfits else [Precision(name=name, device=plan.device) for name in plan.request.lower]
+    planted = [] if loaded.misfits else list(of_parameters(loaded))
+    local = _Local()
+    if "float64" in dtypes or precisions:
+        local = _locally(loaded, plan, inputs, precisions, tick, steps="float64" in dtypes)
+    conditioned = _conditioned(loaded, plan, inputs, local.kernels, tick)
+    ends: tuple[Deviation, ...] = ()
+    ends32: tuple[Deviation, ...] = ()
+    error32 = None
     if "float64" in dtypes:
-        tick("drawing weights that every step can be seen with")
-        kernels, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed)
-        weights, oracle = _as_compared(loaded, plan, kernels, oracle)
-        loaded.load(weights)
-        tick("comparing step by step")
-        comparing = Steps(loaded, oracle, only_size=bool(plan.limits.sides))
-        steps = comparing.compare()
-        first = _first(steps)
-        if first:
-            tick("looking for the smallest input that shows it")
-            witness = shrunk(comparing, plan, weights, first.path, loaded.reading.image)
-        coverage = [step for step in steps if isinstance(loaded.expected[step.path].op, Activation)]
-        del weights, oracle, comparing
-    tick("drawing weights that do not amplify rounding")
-    results = {node.path for node in loaded.expected.outputs}
-    drawn, values = challenge(
-        plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep=results, kernels=kernels
-    )
-    weights, oracle = _as_compared(loaded, plan, drawn, values)
-    loaded.load(weights)
-    ends = _ends(loaded, plan, inputs, oracle, steps, tick) if "float64" in dtypes else ()
-    ends32, error32 = (
-        _float32(loaded, plan, inputs, weights, oracle, first, tick) if "float32" in dtypes else ((), None)
-    )
+        tick("comparing end to end in float64")
+        answer, ends, canaries = exact(loaded, conditioned, local.first)
+        planted += canaries
+        if not _same(loaded, local.steps, ends):
+            tick("checking the captured graph by running it")
+            _check_capture(loaded, inputs, answer.results, answer.error)
+    if "float32" in dtypes:
+        tick("comparing end to end in float32")
+        ends32, error32, canaries = single(loaded, conditioned, local.first)
+        planted += canaries
+    if precisions:
+        tick("comparing end to end in lower precisions")
+        run_lower = whole(loaded, conditioned.weights, inputs, conditioned.oracle, conditioned.taps, precisions)
+        local.lower += run_lower
+    ratios, canaries = collected(local.lower)
+    coverage = [step for step in local.steps if isinstance(loaded.expected[step.path].op, Activation)]
     return Observed(
         parameters=len(loaded.places),
         misfits=loaded.misfits,
-        steps=steps,
-        first=first,
-        witness=witness,
+        steps=local.steps,
+        first=local.first,
+        witness=local.witness,
         ends=ends,
         ends_float32=ends32,
         float32_error=error32,
         covered=sum(step.covered for step in coverage),
         operations=len(coverage),
+        ratios=ratios,
+        canaries=(*planted, *local.canaries, *canaries),
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Local:
+    """What was found on the oracle's own values."""
+
+    kernels: Mapping[str, Tensor] | None = None
+    steps: tuple[Deviation, ...] = ()
+    first: Deviation | None = None
+    witness: Witness | None = None
+    canaries: list[Canary] = field(default_factory=list)
+    lower: list[tuple[str, Ratio | Canary]] = field(default_factory=list)
+
+
+def _locally(
+    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], precisions: Sequence[Precision], tick: Tick, *, steps: bool
+) -> _Local:
+    """Compare step by step in float64, and block by block in lower precisions."""
+    tick("drawing weights that every step can be seen with")
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
+    kernels, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed)
+    weights, oracle = _as_compared(loaded, plan, kernels, oracle)
+    loaded.load(weights)
+    found = _Local(kernels=kernels)
+    if precisions:
+        tick("comparing block by block in lower precisions")
+        found.lower += local(loaded, weights, oracle, precisions)
+    if steps:
+        tick("comparing step by step")
+        only_size = bool(plan.limits.sides)
+        comparing = Steps(loaded, oracle, only_size=only_size)
+        found.steps = comparing.compare()
+        found.first = _first(found.steps)
+        found.canaries += of_steps(loaded, weights, oracle, only_size=only_size)
+        if found.first:
+            tick("looking for the smallest input that shows it")
+            found.witness = shrunk(comparing, plan, weights, found.first.path, loaded.reading.image)
+    return found
+
+
+def _conditioned(
+    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], kernels: Mapping[str, Tensor] | None, tick: Tick
+) -> Conditioned:
+    """Draw the weights of whole runs, and load them."""
+    tick("drawing weights that do not amplify rounding")
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
+    faulty = () if loaded.misfits else tails(loaded.expected)
+    results = {node.path for node in loaded.expected.outputs}
+    results |= needed(plan.network, faulty, fold=loaded.reading.folded)
+    drawn, values = challenge(
+        plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep=results, kernels=kernels
+    )
+    weights, oracle = _as_compared(loaded, plan, drawn, values)
+    loaded.load(weights)
+    return Conditioned(plan=plan, inputs=inputs, weights=weights, oracle=oracle, faulty=faulty)
 
 
 def _as_compared(
@@ -151,24 +204,14 @@ def _first(steps: Sequence[Deviation]) -> Deviation | None:
     return next((step for step in steps if step.error is not None and not _agrees(step)), None)
 
 
-def _ends(
-    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], oracle: Values, steps: Sequence[Deviation], tick: Tick
-) -> tuple[Deviation, ...]:
-    """Compare the results; where anything differs, the captured graph must give the candidate's results.
+def _same(loaded: Loaded, steps: Sequence[Deviation], ends: Sequence[Deviation]) -> bool:
+    """Tell whether the captured graph need not be run: it gives the candidate's results already.
 
-    Where nothing does, it gives them already: its calls were run one by one on the specification's values and
-    agreed, its graph is the specification's, and so are the candidate's results.
+    That is so where its calls were run one by one on the specification's values and agreed, its graph is the
+    specification's, and so are the candidate's results.
     """
-    tick("comparing end to end in float64")
-    expected = plan.taps(plan.inputs_at(loaded.reading.image), plan.batch)
-    answer = ask(loaded.module, inputs, expected)
-    allowed = dict.fromkeys((tap for tap, _ in expected), END)
-    ends = _compare_ends(loaded, loaded.expected, answer.results, oracle, allowed, answer.error, _first(steps))
     same_graph = not loaded.misfits and not differences(loaded.reading.alignment)
-    if not (same_graph and all(map(_agrees, (*steps, *ends)))):
-        tick("checking the captured graph by running it")
-        _check_capture(loaded, inputs, answer.results, answer.error)
-    return ends
+    return same_graph and all(map(_agrees, (*steps, *ends)))
 
 
 def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[str, Tensor], error: str) -> None:
@@ -181,62 +224,3 @@ def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[st
         if tap in results and not relative_error(values[path], results[tap]) <= CAPTURE:
             off = relative_error(values[path], results[tap])
             raise CaptureError(f"the captured graph is off by {off:.2g} from what the candidate computes at {tap}")
-
-
-def _float32(
-    loaded: Loaded,
-    plan: Plan,
-    inputs: Sequence[Tensor],
-    weights: Mapping[str, Tensor],
-    oracle: Values,
-    first: Deviation | None,
-    tick: Tick,
-) -> tuple[tuple[Deviation, ...], float]:
-    tick("comparing end to end in float32")
-    single = [value.float() for value in inputs]
-    named = {node.path: value for node, value in zip(loaded.expected.inputs, single, strict=True)}
-    outputs = [node.path for node in loaded.expected.outputs]
-    reference = run(loaded.expected, {name: tensor.float() for name, tensor in weights.items()}, named, keep=outputs)
-    floor = torch.finfo(torch.float32).eps
-    errors = {
-        node.op.name: max(relative_error(reference[node.path], oracle[node.path]), floor)
-        for node in loaded.expected.outputs
-        if isinstance(node.op, Output)
-    }
-    loaded.module.float()
-    answer = ask(loaded.running, single, plan.taps(plan.inputs_at(loaded.reading.image), plan.batch))
-    loaded.module.double()
-    allowed = {tap: RATIO * error for tap, error in errors.items()}
-    deviations = _compare_ends(loaded, loaded.expected, answer.results, oracle, allowed, answer.error, first)
-    return deviations, max(errors.values())
-
-
-def _compare_ends(
-    loaded: Loaded,
-    network: Network,
-    results: Mapping[str, Tensor],
-    oracle: Values,
-    allowed: Mapping[str, float],
-    error: str,
-    first: Deviation | None,
-) -> tuple[Deviation, ...]:
-    """Compare the results by tap; a difference is blamed on the first step that differs."""
-    deviations = []
-    for node in network.outputs:
-        tap = node.op.name if isinstance(node.op, Output) else ""
-        reason = error
-        if loaded.misfits:
-            reason = "not every weight of the specification has a place, so the two cannot be run with the same weights"
-        elif not error and tap not in results:
-            reason = f"the candidate does not return {tap}"
-        deviations.append(
-            Deviation(
-                path=node.path,
-                candidate_path=first.candidate_path if first else loaded.reading.alignment.partner.get(node.path),
-                place=first.place if first else node.path,
-                error=None if reason else relative_error(results[tap], oracle[node.path]),
-                allowed=allowed[tap],
-                reason=reason,
-            )
-        )
-    return tuple(deviations)

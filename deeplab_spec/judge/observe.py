@@ -12,12 +12,16 @@ from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.module import original
 from deeplab_spec.checks import certificate as documents
-from deeplab_spec.checks.evidence import Comparison, Evidence, Witness
+from deeplab_spec.checks.evidence import Evidence, Witness
 from deeplab_spec.checks.structure import by_clause
-from deeplab_spec.errors import CaptureError
-from deeplab_spec.judge import interface, numerics, structure, training_plan
+from deeplab_spec.errors import CaptureError, TargetError
+from deeplab_spec.judge import interface, numerics, required, structure, training_plan
+from deeplab_spec.judge.canaries.calls import of_calls, of_comparisons
+from deeplab_spec.judge.canaries.canary import Canary
+from deeplab_spec.judge.canaries.graphs import of_graphs
 from deeplab_spec.judge.explanation import Explained, explained
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan, plan
+from deeplab_spec.judge.precision import moved
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.standard import against
 from deeplab_spec.judge.structure import Reading
@@ -41,10 +45,11 @@ class AtStride:
     evidence: Evidence
     image: tuple[int, int] | None = None
     reading: Reading | None = None
-    stranger: str | None = None
     witness: tuple[str, Witness] | None = None
     conditioning: documents.Conditioning | None = None
     explained: Explained = field(default_factory=Explained)
+    required: dict[str, int] = field(default_factory=dict)
+    canaries: list[Canary] = field(default_factory=list)
 
 
 class Stages:
@@ -87,6 +92,8 @@ def observe(
     tick("building")
     running = _built(build, output_stride, request.seed).eval()
     module = original(running)
+    if request.device != "cpu" and isinstance(module, Artefact) and module.single:
+        raise TargetError(f"--device {request.device}", "the runtime of a file is run on the processor only")
     limits = structure.limits_of(module)
     planned = against(request, standards(output_stride), limits) if standards else plan(request, output_stride, limits)
     found = AtStride(
@@ -101,15 +108,18 @@ def observe(
     if set(request.levels) - {Level.INTERFACE}:
         tick("reading the graph")
         _read(found, module)
-        if found.stranger:
+        if found.evidence.stranger:
             return found
     if Level.INTERFACE in request.levels:
         tick_call = stages.tick(f"output stride {output_stride}, interface")
-        found.evidence = replace(found.evidence, calls=interface.calls(module, planned, tick_call))
+        with moved(module, planned.device):
+            found.evidence = replace(found.evidence, calls=interface.calls(module, planned, tick_call, planned.device))
+        found.required |= required.of_interface(planned)
+        found.canaries += of_calls(planned)
     if found.reading:
         _run(found, found.reading, module, running, request, build, tick)
     elif Level.INTERFACE in request.levels:
-        found.evidence = replace(found.evidence, comparisons=_comparisons(module, planned, tick))
+        _compare(found, module, tick)
     return found
 
 
@@ -120,11 +130,14 @@ def _built(build: Builder, output_stride: int, seed: int) -> nn.Module:
         return build(output_stride)
 
 
-def _comparisons(module: nn.Module, planned: Plan, tick: Callable[[str], None]) -> tuple[Comparison, ...]:
+def _compare(found: AtStride, module: nn.Module, tick: Callable[[str], None]) -> None:
     """Compare evaluations that must agree, in the dtype that tells most of those that the candidate runs in."""
-    if isinstance(module, Artefact) and module.single:
-        return interface.comparisons(module.float(), planned, torch.float32, tick)
-    return interface.comparisons(module.double(), planned, torch.float64, tick)
+    single = isinstance(module, Artefact) and module.single
+    dtype = torch.float32 if single else torch.float64
+    with moved(module, found.plan.device):
+        comparisons = interface.comparisons(module.to(dtype), found.plan, dtype, tick, found.plan.device)
+    found.evidence = replace(found.evidence, comparisons=comparisons)
+    found.canaries += of_comparisons(found.plan, dtype)
 
 
 def _read(found: AtStride, module: nn.Module) -> None:
@@ -133,13 +146,25 @@ def _read(found: AtStride, module: nn.Module) -> None:
     except CaptureError as error:
         found.evidence = replace(found.evidence, graph_reason=str(error), numerics_reason=str(error))
         return
-    found.reading, found.stranger, found.image = reading, reading.stranger, reading.image
+    found.reading, found.image = reading, reading.image
+    unstrided = structure.unstrided_blocks(found.plan.network)
     found.evidence = replace(
         found.evidence,
-        aspects=by_clause(aspects(reading.alignment), structure.unstrided_blocks(found.plan.network)),
+        aspects=by_clause(aspects(reading.alignment), unstrided),
         counts=block_counts(reading.alignment, reading.shared),
         folded=reading.folded,
+        stranger=reading.stranger or "",
     )
+    if reading.stranger:
+        return
+    expected = required.expected_of(found.plan, reading.image, fold=reading.folded)
+    if Level.STRUCTURE in found.plan.request.levels:
+        facts = required.facts(expected.network, unstrided)
+        found.required |= required.of_structure(expected.network, facts)
+        found.canaries += of_graphs(expected, reading, facts, unstrided)
+    if Level.NUMERICS in found.plan.request.levels:
+        found.required |= required.of_numerics(expected.network, reading.expected)
+        found.required |= required.of_lower(expected.network, len(found.plan.request.lower))
 
 
 def _run(
@@ -174,8 +199,10 @@ def _run(
                 steps=observed.steps,
                 ends=observed.ends,
                 ends_float32=observed.ends_float32,
+                ratios=observed.ratios,
                 numerics_reason="this dtype was not asked for",
             )
+            found.canaries += observed.canaries
             if observed.first and observed.witness:
                 found.witness = (observed.first.place, observed.witness)
             found.conditioning = documents.Conditioning(
@@ -185,7 +212,7 @@ def _run(
                 operations=observed.operations,
             )
     if Level.INTERFACE in request.levels:
-        found.evidence = replace(found.evidence, comparisons=_comparisons(module, found.plan, tick))
+        _compare(found, module, tick)
     if learns and found.reading:
         tick("training")
         found.evidence = replace(found.evidence, trained=training_plan.trained(loaded, found.plan, initial))

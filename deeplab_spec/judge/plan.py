@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+import torch
+
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.analysis.sizes import shapes
@@ -62,6 +64,11 @@ class Plan(ABC):
         if self.limits.sides:
             return dict(zip((node.path for node in self.network.inputs), self.limits.sides, strict=False))
         return self._free_inputs_at(image)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the candidate itself runs."""
+        return torch.device(self.request.device)
 
     @property
     def batch(self) -> int:

@@ -14,6 +14,12 @@ from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE, PA
 from deeplab_spec.spec.variants import VARIANTS, Variant, variant
 
 DTYPES: Final = ("float64", "float32")
+"""The dtypes in which a network is judged by default: in the first a fault stands out, in the second networks run."""
+
+LOWER: Final = ("tf32", "bfloat16", "float16")
+"""Precisions in which a network is held to the error that the specification has there."""
+
+DEVICES: Final = ("cpu", "cuda")
 REFERENCE: Final = "reference"
 
 
@@ -34,6 +40,7 @@ class Request:
         classes: Channels of the logits; None for what a file says of itself, or the default.
         levels: The levels to decide.
         dtypes: The dtypes of the numerics.
+        device: Where the target itself runs; its graph and the oracle stay on the processor.
         seed: Seed of weights and images.
     """
 
@@ -49,6 +56,7 @@ class Request:
     classes: int | None = None
     levels: tuple[Level, ...] = tuple(Level)
     dtypes: tuple[str, ...] = DTYPES
+    device: str = "cpu"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,11 +68,7 @@ class Request:
             raise SpecError("part", f"must be one of {', '.join(PARTS)}", self.part)
         if self.classes is not None and self.classes < 1:
             raise SpecError("classes", "must be 1 or more", self.classes)
-        if not self.levels or not self.dtypes:
-            raise SpecError("request", "must name a level and a dtype", "none")
-        for dtype in self.dtypes:
-            if dtype not in DTYPES:
-                raise SpecError("dtype", f"must be one of {', '.join(DTYPES)}", dtype)
+        self._check_runs()
         for output_stride in self.output_strides:
             if self.variant is not None:
                 check_output_stride(self.published, output_stride)
@@ -73,10 +77,24 @@ class Request:
         if self.variant is not None:
             _ = self.choices
 
+    def _check_runs(self) -> None:
+        if not self.levels or not self.dtypes:
+            raise SpecError("request", "must name a level and a dtype", "none")
+        for dtype in self.dtypes:
+            if dtype not in (*DTYPES, *LOWER):
+                raise SpecError("dtype", f"must be one of {', '.join((*DTYPES, *LOWER))}", dtype)
+        if self.device not in DEVICES:
+            raise SpecError("device", f"must be one of {', '.join(DEVICES)}", self.device)
+
     @property
     def strides(self) -> tuple[int, ...]:
         """The output strides to build and judge."""
         return self.output_strides or (DEFAULT_OUTPUT_STRIDE,)
+
+    @property
+    def lower(self) -> tuple[str, ...]:
+        """The lower precisions that are asked for."""
+        return tuple(dtype for dtype in self.dtypes if dtype in LOWER)
 
     @property
     def class_count(self) -> int:

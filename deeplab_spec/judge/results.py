@@ -30,17 +30,21 @@ class Answer:
 
 
 def ask(module: nn.Module, inputs: Sequence[Tensor], expected: Shapes, *, differentiable: bool = False) -> Answer:
-    """Call a candidate; whatever it raises is recorded, not raised.
+    """Call a candidate where it is; whatever it raises is recorded, not raised.
 
     Args:
         module: The candidate, in evaluation or in training.
-        inputs: Its arguments.
+        inputs: Its arguments; where it is on another device, they are copied there.
         expected: Shapes of the taps, by name.
         differentiable: Whether the results shall have gradients.
+
+    Returns:
+        The results, where the arguments are.
     """
+    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), inputs[0].device)
     try:
         with torch.set_grad_enabled(differentiable), threads_for(inputs[0].dtype):
-            result = module(*inputs)
+            result = module(*(value.to(device) for value in inputs))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
         return Answer(results={}, error=one_line(error))
     named = [
@@ -49,7 +53,8 @@ def ask(module: nn.Module, inputs: Sequence[Tensor], expected: Shapes, *, differ
         if isinstance(value, Tensor)
     ]
     chosen = choose([(name, tuple(tensor.shape)) for name, tensor in named], expected)
-    tensors = dict(named)
+    home = inputs[0].device
+    tensors = {name: value.to(home) for name, value in named}
     return Answer(results={tap: tensors[name] for tap, name in chosen.items()}, returned=type(result).__name__)
 
 

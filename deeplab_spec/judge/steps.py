@@ -5,7 +5,7 @@ So no fault hides behind another's error, and each is found where it is made.
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -89,10 +89,15 @@ class Steps:
         other.oracle = values
         return other
 
-    def compare(self) -> tuple[Deviation, ...]:
-        """Compare every aligned node, in the order of the alignment."""
-        ordered = (left for left, _ in self.alignment.pairs if left in self.partner)
-        return tuple(self._deviation(left) for left in ordered if left is not None and self.expected[left].inputs)
+    def compare(self, paths: Collection[str] | None = None) -> tuple[Deviation, ...]:
+        """Compare aligned nodes, in the order of the alignment.
+
+        Args:
+            paths: The specification's nodes that are compared; None for every one.
+        """
+        ordered = (left for left, _ in self.alignment.pairs if left is not None and left in self.partner)
+        wanted = (left for left in ordered if paths is None or left in paths)
+        return tuple(self._deviation(left) for left in wanted if self.expected[left].inputs)
 
     def _deviation(self, path: str) -> Deviation:
         bridge: list[str] = []

@@ -33,6 +33,7 @@ class Clause:
         source: Where that is published.
         choices: The choices that it depends on.
         parts: The parts of the network in which it can be decided; empty for all.
+        on_request: Whether it is decided only where a lower precision is asked for.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Clause:
     source: Source
     choices: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
+    on_request: bool = False
 
 
 _CONTRACT: Final = Source(work="this specification", place="interface of a network in evaluation")
@@ -70,6 +72,11 @@ def _structure(name: str, sentence: str, source: Source, parts: tuple[str, ...],
 
 def _numerics(name: str, sentence: str, *parts: str) -> Clause:
     return Clause(id=name, level=Level.NUMERICS, sentence=sentence, source=_NUMERICS, parts=parts)
+
+
+def _lower(name: str, sentence: str) -> Clause:
+    identity = f"VALUES-LOWER-PRECISION-{name}"
+    return Clause(id=identity, level=Level.NUMERICS, sentence=sentence, source=_NUMERICS, on_request=True)
 
 
 def _training(name: str, sentence: str, *choices: str) -> Clause:
@@ -132,6 +139,10 @@ CLAUSES: Final = (
     _numerics("VALUES-DECODER", "Each step of decoder and output, run on the specification's values, gives the specification's value.", "decoder"),
     _numerics("VALUES-END-TO-END", "With the same weights, the result in float64 is the specification's."),
     _numerics("VALUES-FLOAT32", "With the same weights, the error of a float32 run is at most three times that of the specification in float32."),
+    _lower("BLOCKS", "In a lower precision, the error of each block, run on the specification's values, is at most three times that of the specification."),
+    _lower("NORMS", "In a lower precision, the error of each normalisation, run on the specification's values, is at most three times that of the specification."),
+    _lower("ACTIVATIONS", "In a lower precision, the error of each activation, run on the specification's values, is at most three times that of the specification."),
+    _lower("END-TO-END", "In a lower precision, the error of the whole run is at most three times that of the specification."),
 
     _training("BN-MOMENTUM", "In training, every running mean and variance moves towards the batch's by the specified momentum.", "norm_momentum"),
     _training("RUNNING-STATISTICS", "In training, every normalisation uses the statistics of the batch, and its running ones follow their mean and unbiased variance."),
@@ -156,12 +167,12 @@ def clause(name: str) -> Clause:
     raise SpecError("clause", "must be the id of a clause", name)
 
 
-def clauses_of(part: str | None) -> tuple[Clause, ...]:
+def clauses_of(part: str | None, *, on_request: bool = False) -> tuple[Clause, ...]:
     """Return the clauses that can be decided of the whole network, or of one part.
 
     Args:
         part: ``backbone``, ``aspp`` or ``decoder``; None for the whole network.
+        on_request: Whether a lower precision is asked for, so that its clauses are decided too.
     """
-    if part is None:
-        return CLAUSES
-    return tuple(clause for clause in CLAUSES if not clause.parts or part in clause.parts)
+    asked = (clause for clause in CLAUSES if on_request or not clause.on_request)
+    return tuple(clause for clause in asked if part is None or not clause.parts or part in clause.parts)

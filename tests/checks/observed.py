@@ -5,7 +5,7 @@ from typing import Any
 
 from deeplab_spec.align.counts import BlockCounts, Count
 from deeplab_spec.align.differences import Aspect
-from deeplab_spec.checks.evidence import Call, Comparison, Deviation, Evidence, Misfit, Tensor
+from deeplab_spec.checks.evidence import Call, Comparison, Deviation, Evidence, Misfit, Ratio, Tensor
 from deeplab_spec.graph.ops import Activation
 
 SHAPE = (1, 21, 64, 96)
@@ -45,6 +45,15 @@ def deviation(path: str, error: float | None = 0.0, **fields: Any) -> Deviation:
     """Return a step that allows a billionth."""
     made = Deviation(path=path, candidate_path=f"m.{path}", place=path, error=error, allowed=1e-9)
     return replace(made, **fields)
+
+
+def in_lower(clause: str, *ratios: float | None, reason: str = "") -> Evidence:
+    """Return evidence of comparisons in bfloat16 that allow three times the specification's error."""
+    made = tuple(
+        Ratio(path="output", candidate_path="m", dtype="bfloat16", ratio=ratio, allowed=3.0, reason=reason)
+        for ratio in ratios
+    )
+    return replace(NOTHING, ratios={clause: made})
 
 
 def aspect(*, equal: bool) -> Aspect:

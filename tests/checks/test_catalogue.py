@@ -178,8 +178,9 @@ def test_one_wrong_number_fails_the_clause_that_is_about_it(name: str) -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_is_judged_by_its_clauses(part: str) -> None:
     """Not by those of the other parts, and by every clause that belongs to no part."""
-    names = {entry.id for entry in clauses_of(part)}
+    names = {entry.id for entry in clauses_of(part, on_request=True)}
 
     assert {entry.id for entry in CLAUSES if not entry.parts} <= names
     assert all(part in clause(name).parts or not clause(name).parts for name in names)
-    assert {entry.id for entry in clauses_of(None)} == set(CHECKS)
+    assert {entry.id for entry in clauses_of(None, on_request=True)} == set(CHECKS)
+    assert {entry.id for entry in clauses_of(part)} == {name for name in names if not clause(name).on_request}

@@ -17,6 +17,7 @@ from tests.checks.observed import (
     call,
     comparison,
     deviation,
+    in_lower,
     refused,
     result,
     with_calls,
@@ -38,6 +39,8 @@ AGREE = {
     "STATE-UNCHANGED": "state",
 }
 
+LOWER = [entry.id for entry in CLAUSES if entry.on_request]
+
 PASSING: dict[str, Evidence] = {
     "OUTPUT-TENSOR": with_calls(call()),
     "OUTPUT-SHAPE": with_calls(call()),
@@ -57,6 +60,7 @@ PASSING: dict[str, Evidence] = {
     **{name: with_steps(deviation(path)) for name, path in HEAD.items()},
     "VALUES-END-TO-END": replace(NOTHING, ends=(deviation("output"),)),
     "VALUES-FLOAT32": replace(NOTHING, ends_float32=(deviation("output"),)),
+    **{name: in_lower(name, 1.0, 3.0) for name in LOWER},
 }
 
 FAILING: dict[str, list[Evidence]] = {
@@ -96,6 +100,7 @@ FAILING: dict[str, list[Evidence]] = {
     },
     "VALUES-END-TO-END": [replace(NOTHING, ends=(deviation("output", 1e-3),))],
     "VALUES-FLOAT32": [replace(NOTHING, ends_float32=(deviation("output", math.nan),))],
+    **{name: [in_lower(name, 1.0, 3.1), in_lower(name, math.nan), in_lower(name, math.inf)] for name in LOWER},
 }
 
 UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
@@ -130,6 +135,7 @@ UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
         for name, path in HEAD.items()
     },
     "VALUES-FLOAT32": [(replace(NOTHING, numerics_reason="not asked for"), "not asked for")],
+    **{name: [(in_lower(name, 1.0, None, reason="it does not run"), "it does not run")] for name in LOWER},
 }
 
 

@@ -37,7 +37,8 @@ def test_a_conforming_network_ends_with_0_and_its_certificate_is_json() -> None:
     assert document["verdict"] == "conforms"
     assert document["levels"] == {"interface": "passed", "structure": "passed", "numerics": "passed"}
     assert {case["output_stride"] for case in document["cases"]} == {8, 16}
-    assert document["canaries"] == {"planted": 0, "killed": 0}
+    assert document["canaries"]["killed"] == document["canaries"]["planted"] > 100
+    assert all(clause["decisions"] == clause["required"] for clause in document["clauses"])
 
 
 def test_the_report_ends_with_the_verdict() -> None:
@@ -88,6 +89,16 @@ def test_a_target_that_cannot_be_built_is_one_line_and_3(target: str, message: s
     assert done.stderr == f"deeplab-spec: {message}\n"
 
 
+def test_a_device_that_is_not_there_is_one_line_and_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine has, this process sees no GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    done = certify("reference:notebook", "--device", "cuda")
+
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr == "deeplab-spec: reference:notebook: --device cuda: no CUDA device is available\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -95,7 +106,11 @@ def test_a_target_that_cannot_be_built_is_one_line_and_3(target: str, message: s
         (["reference:nothing"], "variant: must be one of notebook, tf-release, tf-release-dense, but got 'nothing'"),
         (["reference:notebook", "--output-stride", "32"], "output_stride: notebook has output strides 8, 16"),
         (["reference:notebook", "--part", "tail"], "part: must be one of backbone, aspp, decoder, but got 'tail'"),
-        (["reference:notebook", "--dtype", "int8"], "dtype: must be one of float64, float32, but got 'int8'"),
+        (
+            ["reference:notebook", "--dtype", "int8"],
+            "dtype: must be one of float64, float32, tf32, bfloat16, float16, but got 'int8'",
+        ),
+        (["reference:notebook", "--device", "tpu"], "device: must be one of cpu, cuda, but got 'tpu'"),
         (["reference:notebook", "--classes", "0"], "classes: must be 1 or more, but got 0"),
         (["reference:notebook", "--choose", "aspp_rates"], "--choose: must be NAME=VALUE, but got 'aspp_rates'"),
     ],

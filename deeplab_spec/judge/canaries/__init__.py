@@ -1,0 +1,1 @@
+"""Planted faults that every run must refuse: observed by the code, with the inputs and the rule of the run."""

@@ -1,0 +1,89 @@
+"""Decides a clause at one output stride: by its check, and by what the run could have seen.
+
+A clause is passed where its check passes, made every decision that there was to make, and refuses the
+faults that were planted for it. Otherwise the run says nothing about it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from deeplab_spec.checks.catalogue import CHECKS
+from deeplab_spec.checks.evidence import Check, Evidence
+from deeplab_spec.checks.verdicts import Decision, Finding, Verdict
+from deeplab_spec.judge.canaries.canary import Canary
+
+KIN: Final = "SAME-FAMILY"
+"""The clause that another network fails, and the only one that is decided of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A decision, and what stands behind it.
+
+    Attributes:
+        decision: What was decided.
+        required: How many single decisions there were to make.
+        planted: How many faults were planted for it.
+        killed: How many of them were refused.
+    """
+
+    decision: Decision
+    required: int
+    planted: int = 0
+    killed: int = 0
+
+
+def judged(clause: str, evidence: Evidence, standard: str, required: int | None, canaries: Sequence[Canary]) -> Judged:
+    """Decide one clause.
+
+    Args:
+        clause: Its id.
+        evidence: What was observed.
+        standard: What the candidate is held against, as the user named it.
+        required: How many decisions there are to make; None where nothing of it can be wrong, so that no
+            fault can be planted.
+        canaries: The faults that were planted for it.
+    """
+    check = _check(clause, standard)
+    decision = check(evidence)
+    least = 1 if required is None else required
+    if decision.verdict is not Verdict.PASSED:
+        return Judged(decision=decision, required=least)
+    alive = [canary for canary in canaries if not canary.killed(check, evidence)]
+    reason = ""
+    if decision.decisions < least:
+        reason = f"{decision.decisions:,} of {least:,} decisions were made"
+    elif alive:
+        reason = alive[0].unseen
+    elif required is not None and not canaries:
+        reason = "no fault of it was planted, so nothing shows that this run could have seen one"
+    elif required is None and canaries:
+        reason = "nobody says how many decisions it takes, so some may have been skipped"
+    return Judged(
+        decision=replace(decision, undecided=reason),
+        required=least,
+        planted=len(canaries),
+        killed=len(canaries) - len(alive),
+    )
+
+
+def _check(clause: str, standard: str) -> Check:
+    """Return the check of a clause; of another network only one clause is decided."""
+
+    def decide(evidence: Evidence) -> Decision:
+        if not evidence.stranger:
+            return CHECKS[clause](evidence)
+        if clause != KIN:
+            return Decision(undecided="this is another network")
+        finding = Finding(
+            path="input",
+            candidate_path=None,
+            attribute="network",
+            expected=f"a network of the family of {standard}",
+            actual=evidence.stranger,
+            output_stride=evidence.output_stride,
+        )
+        return Decision(findings=(finding,), decisions=1)
+
+    return decide

@@ -83,7 +83,8 @@ class Lock:
         output_stride: The output stride that it was built for.
         classes: Channels of its logits.
         image: Height and width of the image that its normal form was taken at.
-        normal: The normal form, under canonical names and in canonical order.
+        normal: The normal form, under canonical names and in canonical order; its normalisations have the momentum
+            that they were locked with.
         shared: Nodes whose parameters a node before them has already.
         nearest: The published network it is nearest to; None if it is not of the family.
         answers: Inputs that it accepted, and inputs that it refused.

@@ -1,7 +1,7 @@
-"""Decides DROPOUT: by what it does to the results, and by what was seen of it.
+"""Decides DROPOUT: by what was seen of it, and by what it does to the results.
 
-What decides is the results: values that a dropout draws by hand show there too. What was seen names the place
-and the rate, and decides alone only where results cannot be compared.
+Calls of the framework's dropout are seen, with their place and rate. What somebody draws by hand is not, but the
+results of call after call show it: they must vary as the oracle's do.
 """
 
 import math
@@ -18,7 +18,7 @@ from deeplab_spec.spec.choices import ChoiceValue
 
 LIMIT: Final = 6.0
 """Standard errors by which two means of logarithms may differ. With 10 and 40 calls, that is Student's distribution
-of 48 degrees of freedom: a right dropout exceeds it once in 4 million times, in three statistics once in 1.3 million."""
+of 48 degrees of freedom: of right dropouts, one in 4 million exceeds it, in three statistics one in 1.3 million."""
 
 SILENT: Final = 1e-8
 """Energy of a difference, over that of the results, that is rounding in float32."""
@@ -34,17 +34,12 @@ def dropout(trained: Trained) -> Decision:
         return Decision(undecided=trained.reason or trained.error or trained.incomparable)
     if not noise.stated:
         return Decision(not_applicable="what it is held against does not state what is dropped")
-    seen = list(_seen(noise))
+    seen = tuple(_seen(noise))
     if noise.reason:
-        return Decision(findings=tuple(seen), decisions=len(seen), undecided=noise.reason)
-    if _differs(noise):
-        return Decision(findings=tuple(seen) or (_by_results(noise),), decisions=_calls(noise))
-    rates = tuple(finding for finding in seen if finding.attribute == "probability")
-    return Decision(findings=rates, decisions=_calls(noise))
-
-
-def _calls(noise: Noise) -> int:
-    return len(noise.candidate.get("spread", ()))
+        return Decision(findings=seen, decisions=len(seen), undecided=noise.reason)
+    decisions = len(noise.expected) + len(noise.candidate.get("spread", ()))
+    findings = seen or ((_by_results(noise),) if _differs(noise) else ())
+    return Decision(findings=findings, decisions=decisions)
 
 
 def _differs(noise: Noise) -> bool:
@@ -96,7 +91,7 @@ def _seen(noise: Noise) -> Iterator[Finding]:
         return
     if noise.actual:
         yield from (_finding(site.path, None, "node", _worded(site), ABSENT) for site in missing)
-    yield from (_finding(call.reads or "output", call.path, "node", ABSENT, _worded(call)) for call in extra)
+    yield from (_finding(call.follows or "output", call.path, "node", ABSENT, _worded(call)) for call in extra)
 
 
 def _otherwise(site: Site, call: Site) -> Iterator[Finding]:

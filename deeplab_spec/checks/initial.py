@@ -39,14 +39,17 @@ def initialisation(trained: Trained) -> Decision:
     chance = RATE / (2 * TESTS * max(len(initial.samples), 1))
     refused = [sample for sample in initial.samples if _refused(sample, SPECIFIED, chance)]
     alone = [sample for sample in refused if sample.tensors == 1]
-    findings = tuple(_finding(sample, chance) for sample in alone or refused)
+    likely = decided_init(initial).get("init")
+    findings = tuple(_finding(sample, chance, str(likely)) for sample in alone or refused)
     return Decision(findings=findings, decisions=len(initial.samples))
 
 
-def _finding(sample: Sample, chance: float) -> Finding:
+def _finding(sample: Sample, chance: float, likely: str) -> Finding:
+    """Find that values were drawn otherwise; the hint is the decision that explains all, else one that fits."""
     expected = next(distribution for name, distribution, _ in sample.fits if name == SPECIFIED)
     several = f" of {sample.tensors} convolutions together" if sample.tensors > 1 else ""
-    like = next((name for name, _, _ in sample.fits if name != SPECIFIED and not _refused(sample, name, chance)), "")
+    others = [name for name, _, _ in sample.fits if name != SPECIFIED and not _refused(sample, name, chance)]
+    like = likely if likely in others else next(iter(others), "")
     return Finding(
         path=sample.path,
         candidate_path=sample.candidate_path,

@@ -100,12 +100,14 @@ class Site:
         path: The specification's dropout, or the candidate's module.
         kind: What is dropped.
         probability: The chance of a value to be dropped.
-        reads: The specification's node whose value is dropped, before any ReLU; None if it is not known.
+        follows: The specification's node whose value is dropped; None if it is not known.
+        reads: The node before any ReLU of that: dropping before a ReLU and behind it is the same.
     """
 
     path: str
     kind: str
     probability: float
+    follows: str | None = None
     reads: str | None = None
 
 
@@ -197,8 +199,8 @@ class Trained:
         not_applicable: Why there is no training of the candidate; empty if there is.
         error: What the candidate raised on a batch that it must take; empty if it answered.
         incomparable: Why its values cannot be compared with the oracle's; empty if they can.
+        repeatable: Whether two calls with the same weights give the same, once its dropout is inactive.
         movements: Of every normalisation.
-        unplaced: How many running statistics have no place in the candidate.
         frozen: Normalisations that use their running statistics in training.
         statistics: Running statistics after known steps.
         gradients: Of every parameter.
@@ -213,8 +215,8 @@ class Trained:
     not_applicable: str = ""
     error: str = ""
     incomparable: str = ""
+    repeatable: bool = True
     movements: tuple[Movement, ...] = ()
-    unplaced: int = 0
     frozen: tuple[str, ...] = ()
     statistics: tuple[Difference, ...] = ()
     gradients: tuple[Gradient, ...] = ()

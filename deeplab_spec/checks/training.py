@@ -23,18 +23,26 @@ def momentum(trained: Trained) -> Decision:
     stated = [movement for movement in trained.movements if movement.expected is not None]
     if trained.movements and not stated:
         return Decision(not_applicable="what it is held against does not state the momentum")
-    moved = [
-        movement
-        for movement in stated
-        if movement.path not in trained.frozen and movement.mean is not None and movement.variance is not None
-    ]
+    moved = [movement for movement in stated if _is_seen(trained, movement)]
     choice = "norm_momentum" if common_momentum(trained) is not None else None
     findings = tuple(replace(finding, choice=choice) for movement in moved for finding in _moved(movement))
     unplaced = sum(movement.mean is None or movement.variance is None for movement in stated)
     reason = f"the running statistics of {unplaced} normalisations have no place in it" if unplaced else ""
-    if trained.incomparable and not findings and any(movement.spread for movement in moved):
+    if not trained.repeatable and len(moved) < len(stated):
         reason = trained.incomparable
+    if trained.frozen and len(moved) < len(stated):
+        reason = f"{trained.frozen[0]} uses its running statistics, and others read what it gives"
     return Decision(findings=findings, decisions=2 * len(moved), undecided=reason or _open(trained))
+
+
+def _is_seen(trained: Trained, movement: Movement) -> bool:
+    """Tell whether the momentum of a normalisation was measured: not where what it reads differs in two calls."""
+    placed = movement.mean is not None and movement.variance is not None
+    return (
+        placed
+        and movement.path not in trained.frozen
+        and ((trained.repeatable and not trained.frozen) or not movement.spread)
+    )
 
 
 def _moved(movement: Movement) -> Iterator[Finding]:
@@ -56,14 +64,9 @@ def _moved(movement: Movement) -> Iterator[Finding]:
 
 def common_momentum(trained: Trained) -> float | None:
     """Return the momentum of every normalisation; None if they have no common one."""
-    found = {
-        value
-        for movement in trained.movements
-        for value in (movement.mean, movement.variance)
-        if value is not None and movement.path not in trained.frozen
-    }
-    spread = any(movement.spread for movement in trained.movements)
-    return found.pop() if len(found) == 1 and not spread else None
+    seen = [movement for movement in trained.movements if _is_seen(trained, movement)]
+    found = {value for movement in seen for value in (movement.mean, movement.variance) if value is not None}
+    return found.pop() if len(found) == 1 and not any(movement.spread for movement in seen) else None
 
 
 def running_statistics(trained: Trained) -> Decision:

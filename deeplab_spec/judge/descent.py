@@ -42,12 +42,13 @@ def descend(trainee: Trainee, first: First, found: Trained, batch: Batch, wanted
     rate = STEP * _length(lesson.weights[name] for name in wanted) / max(_length(wanted.values()), ROUNDING)
     torch.optim.SGD(trainee.module.parameters(), lr=rate).step()
     stepped = trainee.held()
+    expected = {name: lesson.weights[name] - rate * gradient for name, gradient in wanted.items()}
+    trainee.load({**lesson.weights, **expected})
     trainee.restore(first.after)
     inputs = lesson.batch(1)
     second = trainee.call(inputs, lesson.taps(inputs), lesson.seed)
     if second.error:
         return replace(found, error=second.error)
-    expected = {name: lesson.weights[name] - rate * gradient for name, gradient in wanted.items()}
     statistics = _statistics(trainee, first, found.movements, batch, expected)
     wrong = {*found.frozen, *(difference.path for difference in statistics if not difference.agrees)}
     forward = first_before(lesson.network, wrong)

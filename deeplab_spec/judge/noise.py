@@ -1,6 +1,7 @@
 """Observes what dropout does to the results, over several seeds, beside what the oracle's dropout does."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import Final
 
 import torch
@@ -24,10 +25,21 @@ ORACLE_SEEDS: Final = 40
 QUIET: Final = 2
 """Calls where nothing is to be dropped."""
 
+VALUES: Final = 2000
+"""So many values at least stand where some are dropped, so that the number dropped is known to a tenth."""
+
+MOST_IMAGES: Final = 24
+
+SAME_RESULT: Final = 0.01
+"""Relative difference of two results in float32 that is rounding, amplified over the depth of the network."""
+
 SAME_VALUE: Final = 1e-9
 """Relative difference of two values in float64 that are one; any other value is off by a tenth and more."""
 
-Statistics = Mapping[str, tuple[float, ...]]
+_SCALED: Final = (Activation(),)
+"""Operations that give nothing for nothing, and a multiple for a multiple."""
+
+OTHERWISE: Final = "its values differ from the specified ones already without dropout"
 
 
 def noise(
@@ -44,7 +56,7 @@ def noise(
     """
     network = lesson.network
     wanted = expected_sites(network)
-    inputs = lesson.small(BATCH)
+    inputs = lesson.small(images_for(lesson))
     single = {name: tensor.float() for name, tensor in lesson.weights.items()}
     with torch.no_grad():
         base = train(network, single, lesson.named(inputs)).values
@@ -66,8 +78,23 @@ def noise(
         actual=tuple(_site(network, call, _owner(network, call.value, values)) for call in calls),
         oracle=_by_name(list(_oracle(lesson, single, base))) if wanted else {},
         candidate=_by_name(found),
-        reason=error,
+        reason=error or _reason(lesson, silent.results, quiet, repeatable=repeatable),
     )
+
+
+def _reason(lesson: Lesson, silent: Mapping[str, Tensor], quiet: Mapping[str, Tensor], *, repeatable: bool) -> str:
+    """Say why the results of a candidate and of the oracle cannot vary alike; empty if they can."""
+    if not expected_sites(lesson.network) or not repeatable:
+        return ""
+    apart = max(relative_error(silent[tap], value) for tap, value in quiet.items())
+    return "" if apart <= SAME_RESULT else OTHERWISE
+
+
+def images_for(lesson: Lesson) -> int:
+    """Return how many small images it takes to see the rate of every dropout."""
+    sizes = lesson.shapes(lesson.small(1))
+    sites = [prod(sizes[node.path]) for node in lesson.network if isinstance(node.op, Dropout)]
+    return min(max(BATCH, -(-VALUES // min(sites, default=VALUES))), MOST_IMAGES)
 
 
 def seen_only(network: Network, calls: Sequence[Dropped], reads: Sequence[str | None], reason: str) -> Noise:
@@ -87,7 +114,13 @@ def seen_only(network: Network, calls: Sequence[Dropped], reads: Sequence[str | 
 def expected_sites(network: Network) -> tuple[Site, ...]:
     """Return the places at which a network drops values."""
     return tuple(
-        Site(path=node.path, kind=ELEMENTS, probability=node.op.probability, reads=_before(network, node.inputs[0]))
+        Site(
+            path=node.path,
+            kind=ELEMENTS,
+            probability=node.op.probability,
+            follows=node.inputs[0],
+            reads=_before(network, node.inputs[0]),
+        )
         for node in network
         if isinstance(node.op, Dropout)
     )
@@ -98,6 +131,7 @@ def _site(network: Network, call: Dropped, reads: str | None) -> Site:
         path=call.module,
         kind=call.kind,
         probability=call.probability,
+        follows=reads,
         reads=None if reads is None else _before(network, reads),
     )
 
@@ -113,7 +147,7 @@ def _is(value: Tensor, other: Tensor | None) -> bool:
 
 def _before(network: Network, path: str) -> str:
     """Return the node before any ReLU: dropping before a ReLU and dropping behind it are the same."""
-    while isinstance(network[path].op, Activation | Dropout):
+    while isinstance(network[path].op, Dropout) or network[path].op in _SCALED:
         path = network[path].inputs[0]
     return path
 

@@ -17,7 +17,8 @@ from deeplab_spec.capture.images import capture_at, own_size
 from deeplab_spec.capture.module import shared_parameters
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import CaptureError
-from deeplab_spec.graph.ops import Input, Opaque, Output, Pair
+from deeplab_spec.graph.network import Node
+from deeplab_spec.graph.ops import BatchNorm, Input, Opaque, Output, Pair
 from deeplab_spec.judge.plan import SMALL_MULTIPLES, SMALL_SIZES, Limits, Plan, tap_of, telling_sizes
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.results import ask
@@ -118,7 +119,7 @@ def locked(module: nn.Module, name: str, output_stride: int | None = None) -> Lo
     identity, other = known([found], [stride], classes, image)
     near = None if other else align(like(found, identity.choices, stride, classes, image), found)
     return lock(
-        found,
+        _with_momenta(found, captured),
         target=name,
         output_stride=stride,
         classes=classes,
@@ -128,6 +129,18 @@ def locked(module: nn.Module, name: str, output_stride: int | None = None) -> Lo
         nearest=None if other else _nearest(identity),
         answers=_answers(module, captured),
     )
+
+
+def _with_momenta(found: Shaped, captured: Capture) -> Shaped:
+    """Give the normalisations of a normal form the momentum that they have in training."""
+
+    def stated(node: Node) -> Node:
+        mine = captured.network[node.path].op if node.path in captured.network else None
+        if isinstance(node.op, BatchNorm) and isinstance(mine, BatchNorm):
+            return replace(node, op=replace(node.op, momentum=mine.momentum))
+        return node
+
+    return found.with_network(found.network.with_nodes(map(stated, found.network)))
 
 
 def output_stride_of(found: Shaped) -> int:

@@ -72,14 +72,15 @@ def _observed(trainee: Trainee, lesson: Lesson, dropped: Sequence[str | None], *
     backward = differentiate(trainee, first) if comparable else ""
     found = replace(_moved(trainee, first, before), backward=backward)
     if not comparable:
-        found = replace(found, incomparable=MISFIT, noise=seen_only(lesson.network, calls, dropped, MISFIT))
-        return replace(found, alone=_alone(trainee, lesson))
+        seen = seen_only(lesson.network, calls, dropped, MISFIT)
+        alone = _alone(trainee, lesson)
+        return replace(found, incomparable=found.incomparable or MISFIT, noise=seen, alone=alone)
     with threads_for(torch.float64):
         cotangents = {lesson.outputs[tap]: weight for tap, weight in lesson.cotangents().items()}
         batch, wanted = gradients(lesson.network, lesson.weights, lesson.named(lesson.batch(0)), cotangents)
     if not (found.incomparable or found.error):
         found = descend(trainee, first, found, batch, wanted)
-    dropped = noise(trainee, lesson, calls, batch.values, repeatable=not found.incomparable)
+    dropped = noise(trainee, lesson, calls, batch.values, repeatable=found.repeatable)
     return replace(found, noise=dropped, alone=_alone(trainee, lesson))
 
 
@@ -116,7 +117,7 @@ def _moved(trainee: Trainee, first: First, before: Mapping[str, Tensor]) -> Trai
     if _same(first.answer, again):
         return found
     if not _same(again, _with_ones(trainee, first.lesson, before, 2)):
-        return replace(found, incomparable=RANDOM)
+        return replace(found, incomparable=RANDOM, repeatable=False)
     still = tuple(movement.path for movement in movements if movement.mean == movement.variance == 0)
     return replace(found, frozen=still or tuple(first.lesson.outputs.values())[:1])
 

@@ -114,14 +114,14 @@ def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: s
 def _group(certificate: Certificate, name: str) -> str:
     if name not in NAMES or certificate.variant is None:
         return name
-    expected = written(getattr(variant(certificate.variant).choices, name))
+    expected = written(getattr(variant(certificate.variant).choices, name)) or "none"
     if name in certificate.choices:
         expected = _value(certificate.choices[name])
     nearest = certificate.nearest
     if nearest is None:
         return f"{name} must be {expected}"
     published = getattr(variant(nearest.variant).choices, name)
-    actual = _value(nearest.choices[name]) if name in nearest.choices else written(published)
+    actual = _value(nearest.choices[name]) if name in nearest.choices else written(published) or "none"
     return f"{name} is {actual}, must be {expected}" if actual != expected else f"{name} must be {expected}"
 
 
@@ -179,7 +179,7 @@ def _undecided(clauses: Sequence[ClauseRecord]) -> Iterator[str]:
 
 def _value(value: Json) -> str:
     if isinstance(value, list):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)

@@ -7,6 +7,7 @@ import pytest
 
 from deeplab_spec.checks.catalogue import CHECKS
 from deeplab_spec.checks.evidence import Evidence
+from deeplab_spec.checks.trained import Alone, Initial, Trained
 from deeplab_spec.checks.verdicts import Verdict
 from deeplab_spec.spec.clauses import CLAUSES, Level
 from tests.checks.observed import (
@@ -23,6 +24,19 @@ from tests.checks.observed import (
     with_calls,
     with_comparisons,
     with_steps,
+)
+from tests.checks.trained import (
+    CALL,
+    GRADIENT,
+    MOVEMENT,
+    STATISTIC,
+    STEP,
+    UNIFORM,
+    ZEROS,
+    noise,
+    spread,
+    trained,
+    weights,
 )
 
 ILLEGAL = call("rank", legal=False, results=(), returned="", error="ValueError: rank")
@@ -61,6 +75,7 @@ PASSING: dict[str, Evidence] = {
     "VALUES-END-TO-END": replace(NOTHING, ends=(deviation("output"),)),
     "VALUES-FLOAT32": replace(NOTHING, ends_float32=(deviation("output"),)),
     **{name: in_lower(name, 1.0, 3.0) for name in LOWER},
+    **{entry.id: trained() for entry in CLAUSES if entry.level is Level.TRAINING},
 }
 
 FAILING: dict[str, list[Evidence]] = {
@@ -101,6 +116,51 @@ FAILING: dict[str, list[Evidence]] = {
     "VALUES-END-TO-END": [replace(NOTHING, ends=(deviation("output", 1e-3),))],
     "VALUES-FLOAT32": [replace(NOTHING, ends_float32=(deviation("output", math.nan),))],
     **{name: [in_lower(name, 1.0, 3.1), in_lower(name, math.nan), in_lower(name, math.inf)] for name in LOWER},
+    "BN-MOMENTUM": [
+        trained(movements=(MOVEMENT, replace(MOVEMENT, mean=0.1, variance=0.1))),
+        trained(movements=(replace(MOVEMENT, variance=3e-3),)),
+        trained(movements=(replace(MOVEMENT, spread=0.1),)),
+    ],
+    "RUNNING-STATISTICS": [
+        trained(statistics=(STATISTIC, replace(STATISTIC, error=1e-3))),
+        trained(statistics=(replace(STATISTIC, error=math.nan),)),
+        trained(frozen=(MOVEMENT.path,)),
+    ],
+    "DROPOUT": [
+        noise(actual=(replace(CALL, probability=0.5),)),
+        noise(actual=(replace(CALL, kind="dropout of whole channels"),)),
+        noise(actual=(replace(CALL, reads="aspp.concat", follows="aspp.concat"),)),
+        noise(actual=(), candidate=spread(0.2, 10)),
+        noise(actual=(), candidate=spread(0.0, 10)),
+        noise(actual=(CALL, CALL)),
+        noise(expected=(), actual=(), oracle={}, candidate=spread(0.1, 2)),
+        noise(actual=(replace(CALL, probability=0.5, reads=None),), reason="a weight has no place"),
+    ],
+    "INITIALISATION": [
+        weights(square=0.012),
+        weights(mean=0.01),
+        weights(greatest=0.25),
+        weights(greatest=0.9),
+        weights(fits=(("specified", UNIFORM, 0.01),)),
+        weights(fits=(("specified", UNIFORM, 0.2),), square=UNIFORM.variance, greatest=0.1),
+        trained(initial=Initial(samples=(replace(ZEROS, mean=0.1, fits=(("specified", ZEROS.fits[0][1], 0.1),)),))),
+    ],
+    "GRADIENT-REACHES": [
+        trained(gradients=(GRADIENT, replace(GRADIENT, actual=None))),
+        trained(gradients=(replace(GRADIENT, actual=0.0),)),
+        trained(gradients=(replace(GRADIENT, actual=math.nan),)),
+        trained(gradients=(replace(GRADIENT, expected=0.0, actual=math.inf),)),
+        trained(backward="RuntimeError: a value was overwritten"),
+    ],
+    "TRAIN-STEP": [
+        trained(step=(STEP, replace(STEP, error=1e-3))),
+        trained(step=(replace(STEP, error=math.inf),)),
+        trained(error="RuntimeError: not in training"),
+    ],
+    "BATCH-OF-ONE": [
+        trained(alone=Alone(error="ValueError: more than 1 value per channel")),
+        trained(alone=Alone(finite=False)),
+    ],
 }
 
 UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
@@ -136,6 +196,27 @@ UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
     },
     "VALUES-FLOAT32": [(replace(NOTHING, numerics_reason="not asked for"), "not asked for")],
     **{name: [(in_lower(name, 1.0, None, reason="it does not run"), "it does not run")] for name in LOWER},
+    **{
+        entry.id: [
+            (replace(NOTHING, graph_reason="cannot be exported"), "cannot be exported"),
+            (replace(NOTHING, trained=Trained(reason="it was not trained")), "it was not trained"),
+        ]
+        for entry in CLAUSES
+        if entry.level is Level.TRAINING
+    },
+    **{
+        name: [
+            (replace(NOTHING, trained=Trained(error="RuntimeError: no")), "RuntimeError: no"),
+            (replace(NOTHING, trained=Trained(incomparable="no place")), "no place"),
+        ]
+        for name in ("RUNNING-STATISTICS", "GRADIENT-REACHES")
+    },
+    "TRAIN-STEP": [(replace(NOTHING, trained=Trained(incomparable="no place")), "no place")],
+    "BN-MOMENTUM": [
+        (trained(movements=(MOVEMENT, replace(MOVEMENT, mean=None))), "have no place in it"),
+        (trained(movements=(replace(MOVEMENT, spread=1.0),), repeatable=False, incomparable="random"), "random"),
+    ],
+    "DROPOUT": [(noise(reason="a weight has no place"), "a weight has no place")],
 }
 
 

@@ -56,7 +56,7 @@ def test_sizes_that_are_refused_are_one_finding_that_lists_them() -> None:
     assert clause.findings[0].choice is None
 
 
-def test_a_graph_that_cannot_be_read_leaves_structure_and_numerics_undecided() -> None:
+def test_a_graph_that_cannot_be_read_leaves_everything_but_the_interface_undecided() -> None:
     """Nothing passes in silence, and nothing is called wrong that was not seen."""
     certificate = deeplab_spec.certify(candidates.steps, "notebook", choices=SMALL)
 
@@ -65,6 +65,7 @@ def test_a_graph_that_cannot_be_read_leaves_structure_and_numerics_undecided() -
         "interface": Verdict.PASSED,
         "structure": Verdict.UNDECIDED,
         "numerics": Verdict.UNDECIDED,
+        "training": Verdict.UNDECIDED,
     }
     reasons = {clause.reason for clause in certificate.clauses if clause.verdict is Verdict.UNDECIDED}
     assert len(reasons) == 1

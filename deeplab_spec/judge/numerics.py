@@ -137,9 +137,8 @@ def _as_compared(
     loaded: Loaded, plan: Plan, weights: Mapping[str, Tensor], values: Values
 ) -> tuple[Mapping[str, Tensor], Values]:
     """Return weights and values of what the candidate is held against, in the form in which it is compared."""
-    if loaded.reading.folded:
-        return folded_weights(plan.network, weights), folded_values(plan.network, values)
-    return weights, values
+    norms = loaded.reading.norms
+    return folded_weights(plan.network, weights, norms), folded_values(plan.network, values, norms)
 
 
 def _agrees(deviation: Deviation) -> bool:

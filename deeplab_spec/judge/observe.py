@@ -133,6 +133,7 @@ def _read(found: AtStride, module: nn.Module) -> None:
         aspects=by_clause(aspects(reading.alignment), structure.unstrided_blocks(found.plan.network)),
         counts=block_counts(reading.alignment, reading.shared),
         folded=reading.folded,
+        folded_convs=reading.folded_convs,
     )
 
 

@@ -1,0 +1,1 @@
+"""Wrong networks, one fault each: what a judge must refuse."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from deeplab_spec.align.intervals import never_negative
+from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
     Activation,

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from deeplab_spec.align.intervals import never_negative
 from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.analysis.sizes import explicit_padding
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (

@@ -71,6 +71,17 @@ class Observed:
     covered: int
     operations: int
 
+    @property
+    def float64_error(self) -> float | None:
+        """Largest relative error end to end in float64; None if it was not run."""
+        return max((end.error for end in self.ends if end.error is not None), default=None)
+
+    @property
+    def float32_ratio(self) -> float | None:
+        """Largest error in float32 over that of the specification; None if it was not run."""
+        ratios = (RATIO * end.error / end.allowed for end in self.ends_float32 if end.error is not None)
+        return max(ratios, default=None)
+
 
 def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
     """Turn a candidate to float64 and find the place of every weight."""

@@ -170,6 +170,8 @@ def _run(
             found.conditioning = documents.Conditioning(
                 output_stride=found.plan.output_stride,
                 float32_error=observed.float32_error or 0.0,
+                float32_ratio=observed.float32_ratio,
+                float64_error=observed.float64_error,
                 covered=observed.covered,
                 operations=observed.operations,
             )

@@ -26,9 +26,7 @@ def bordered(subject: Subject, node: Node, op: Conv2d, steps: Sequence[Margins])
     """Put the border, or a part of it, around the map first; what is left is the convolution's."""
     del subject
     path = node.path
-    inner: list[int] = [
-        own - sum(sides) for own, sides in zip(_margins(op), zip(*steps, strict=True), strict=True)
-    ]
+    inner: list[int] = [own - sum(sides) for own, sides in zip(_margins(op), zip(*steps, strict=True), strict=True)]
 
     def run(values: Tensors, held: Tensors) -> Tensor:
         x = values[node.inputs[0]]
@@ -38,6 +36,17 @@ def bordered(subject: Subject, node: Node, op: Conv2d, steps: Sequence[Margins])
         return convolved(op, x, held[f"{path}.weight"], held.get(f"{path}.bias"), margins)
 
     return Form(paths=(path,), run=run)
+
+
+def border_apart(subject: Subject, node: Node, op: Conv2d) -> Form:
+    """Put the whole border around the map first."""
+    return bordered(subject, node, op, (_margins(op),))
+
+
+def border_in_two_steps(subject: Subject, node: Node, op: Conv2d) -> Form:
+    """Put rows around the map first, then columns."""
+    top, bottom, left, right = _margins(op)
+    return bordered(subject, node, op, ((top, bottom, 0, 0), (0, 0, left, right)))
 
 
 def same(subject: Subject, node: Node, op: Conv2d) -> Form:

@@ -1,4 +1,4 @@
-"""Other ways to compute what is no convolution: normalisations, activations, poolings, resizes, sums, concatenations."""
+"""Other ways to compute what is no convolution: norms, activations, poolings, resizes, sums, concatenations."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplab_spec.graph.network import Node
 from deeplab_spec.execute.weights import roles
+from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Resize, kind
 from deeplab_spec.mutate.rewrites_convs import convolved
 from deeplab_spec.mutate.rewrites_subject import Form, Subject, Tensors
@@ -34,8 +34,8 @@ RECTIFIERS: Final[Mapping[str, Unary]] = {
     "where": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
     "product": lambda x: x * (x > 0),
     "in place on a copy": _in_place,
-    "leaky of slope 0 after": lambda x: functional.leaky_relu(x.relu(), 0.2),
-    "a module": lambda x: nn.ReLU()(x),
+    "leaky after it": lambda x: functional.leaky_relu(x.relu(), 0.2),
+    "a module": nn.ReLU(),
 }
 
 POOLINGS: Final[Mapping[str, Unary]] = {
@@ -63,6 +63,9 @@ FROM_A_PIXEL: Final[Mapping[str, Scaling]] = {
 }
 
 RESIZES: Final[Mapping[str, Scaling]] = {
+    "a function": lambda x, height, width: functional.interpolate(
+        x, size=(height, width), mode="bilinear", align_corners=True
+    ),
     "a module": lambda x, height, width: nn.Upsample(size=(height, width), mode="bilinear", align_corners=True)(x),
     "an older module": lambda x, height, width: nn.UpsamplingBilinear2d(size=(height, width))(x),
     "a factor": lambda x, height, width: functional.interpolate(
@@ -80,7 +83,7 @@ def resized(node: Node, function: Scaling) -> Form:
 
     def run(values: Tensors, _: Tensors) -> Tensor:
         size = node.op.size if isinstance(node.op, Resize) and node.op.size else values[node.inputs[1]].shape[2:]
-        return function(values[node.inputs[0]], int(size[0]), int(size[1]))
+        return function(values[node.inputs[0]], size[0], size[1])
 
     return Form(paths=(node.path,), run=run)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deeplab_spec.align.intervals import never_negative
+from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.weights import Draw, challenge, roles
 from deeplab_spec.graph.network import Network

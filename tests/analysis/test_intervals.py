@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplab_spec.align.intervals import never_negative
+from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (

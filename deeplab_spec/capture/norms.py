@@ -21,7 +21,7 @@ from deeplab_spec.capture.layout import Layout, of
 from deeplab_spec.capture.operators import operator_name
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.graph.network import Node
-from deeplab_spec.graph.ops import BatchNorm, Opaque
+from deeplab_spec.graph.ops import Add, BatchNorm, Opaque
 
 _ARITHMETIC: Final = frozenset(
     {"add", "sub", "rsub", "mul", "div", "addcmul", "addcdiv", "sqrt", "rsqrt", "pow", "reciprocal", "neg", "square"}
@@ -94,7 +94,7 @@ def _chains(captured: Capture) -> Iterator[_Chain]:
 def _is_arithmetic(captured: Capture, node: Node) -> bool:
     step = captured.steps.get(node.path)
     return (
-        isinstance(node.op, Opaque)
+        isinstance(node.op, Opaque | Add)  # on a map of one pixel a parameter has the shape of a value
         and isinstance(step, ProgramCall)
         and operator_name(step.node).removesuffix("_") in _ARITHMETIC
     )

@@ -174,6 +174,7 @@ class ProgramReader:
         self.steps[path] = ProgramCall(node=node, reads={source: 0}, state=self.state, layouts={}, result=None)
         self._add(node, path, op, (self.current[source],), _place(node))
         self._alias(node, source, op.target, in_place=False)
+        self.passing |= {self.current[list_] for list_ in node.all_input_nodes if list_ is not source}
         return True
 
     def _absorbs(self, node: fx.Node, first: fx.Node) -> bool:

@@ -46,8 +46,12 @@ class Way:
     slow: bool = False
 
 
-def _folded(make: Make, needs: str = "") -> Way:
-    return Way(make=make, not_applicable=FOLDED, evaluation=True, needs=needs)
+FIXED: Final = frozenset({"SIZES-ACCEPTED", "BATCHES-ACCEPTED", "BATCH-INDEPENDENCE"})
+"""Clauses that have nothing to decide where a file states the shape of its input."""
+
+
+def _folded(make: Make) -> Way:
+    return Way(make=make, not_applicable=FOLDED, evaluation=True)
 
 
 def _at_convs(wanted: at.Wanted, form: at.OfConv) -> Way:
@@ -174,13 +178,13 @@ _STATES: Final[Mapping[str, Way]] = {
 }
 
 _FILES: Final[Mapping[str, Way]] = {
-    "pt2 of one size": Way(make=partial(whole.saved, free=False), evaluation=True),
-    "pt2 of any size": Way(make=partial(whole.saved, free=True), evaluation=True),
+    name: Way(make=partial(whole.saved, batches=batches), not_applicable=FIXED, evaluation=True)
+    for name, batches in (("pt2 of one image", False), ("pt2 of any number of images", True))
 }
 
 _ONNX: Final[Mapping[str, Way]] = {
-    "current exporter": _folded(partial(whole.onnx, dynamo=True), needs="onnx"),
-    "exporter of TorchScript": _folded(partial(whole.onnx, dynamo=False), needs="onnx"),
+    name: Way(make=partial(whole.onnx, dynamo=dynamo), not_applicable=FOLDED | FIXED, evaluation=True, needs="onnx")
+    for name, dynamo in (("current exporter", True), ("exporter of TorchScript", False))
 }
 
 _COMPILED: Final[Mapping[str, Way]] = {

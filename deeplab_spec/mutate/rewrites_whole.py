@@ -106,14 +106,13 @@ def reloaded(subject: Subject) -> nn.Module:
     return other
 
 
-def saved(subject: Subject, *, free: bool) -> Path:
-    """Write a ``.pt2`` file, of one size or of free sizes."""
+def saved(subject: Subject, *, batches: bool) -> Path:
+    """Write a ``.pt2`` file of one size: for one image, or for any number of images."""
     path = subject.directory / "network.pt2"
-    sides = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
-    images = subject.example.repeat(2, 1, 1, 1) if free else subject.example
+    sides = ({0: torch.export.Dim("images", max=64)},) if batches else None
+    images = subject.example.repeat(2, 1, 1, 1) if batches else subject.example
     with torch.no_grad():
-        found = torch.export.export(subject.reference(), (images,), dynamic_shapes=(sides, None) if free else None)
-    torch.export.save(found, path)
+        torch.export.save(torch.export.export(subject.reference(), (images,), dynamic_shapes=sides), path)
     return path
 
 

@@ -71,7 +71,9 @@ def check_runs(module: nn.Module, captured: Capture) -> None:
         for node in captured.network:
             inputs = [values[path] for path in node.inputs]
             if inputs:
-                values[node.path] = captured.step(node.path, inputs, state) if node.path in captured.steps else inputs[0]
+                values[node.path] = (
+                    captured.step(node.path, inputs, state) if node.path in captured.steps else inputs[0]
+                )
                 assert tuple(values[node.path].shape) == captured.shapes[node.path], node.path
     torch.testing.assert_close(by_records, expected, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(values[output.path], expected, rtol=1e-10, atol=1e-10)
@@ -191,7 +193,11 @@ PARTED = {
         (conv(6, 3), conv(6, 4), nn.BatchNorm2d(7)),
         {"convolutions": 2, "normalisations": 2},
     ),
-    "a convolution of two values": (_grouped, (nn.Conv2d(12, 8, 1, groups=2),), {"convolutions": 2, "normalisations": 0}),
+    "a convolution of two values": (
+        _grouped,
+        (nn.Conv2d(12, 8, 1, groups=2),),
+        {"convolutions": 2, "normalisations": 0},
+    ),
 }
 
 

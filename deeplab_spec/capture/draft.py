@@ -1,11 +1,10 @@
 """A captured network while it is written anew, node by node."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from deeplab_spec.capture.record import Capture, Part, Step
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Op, Output
+from deeplab_spec.graph.ops import Op
 
 
 class Draft:
@@ -33,7 +32,7 @@ class Draft:
         if node.path in captured.steps:
             self.steps[node.path] = captured.steps[node.path]
         for where in own(captured, node.path):
-            self._hold(where, where)
+            self._hold(where)
 
     def put(self, like: Node, path: str, op: Op, inputs: tuple[str, ...], step: Step, shape: tuple[int, ...]) -> None:
         """Write a node at the place of one of the capture; its tensors are given by :meth:`hold`."""
@@ -43,10 +42,6 @@ class Draft:
     def hold(self, where: str, parts: tuple[Part, ...]) -> None:
         """Say where the tensor of a written node is held, in parts."""
         self.parts[where] = parts
-
-    def take(self, path: str, other: str, role: str, own_role: str | None = None) -> None:
-        """Let a written node hold a tensor of a node of the capture."""
-        self._hold(f"{path}.{own_role or role}", f"{other}.{role}")
 
     def now(self, path: str) -> str:
         """Return what stands for a node of the capture now."""
@@ -67,14 +62,12 @@ class Draft:
             parts={where: parts for where, parts in self.parts.items() if _node(where) in network},
         )
 
-    def _hold(self, where: str, before: str) -> None:
+    def _hold(self, where: str) -> None:
         captured = self.captured
-        if before in captured.parts:
-            self.parts[where] = captured.parts[before]
-        elif before in captured.parameters:
-            self.parameters[where] = captured.parameters[before]
-            if before in captured.views:
-                self.views[where] = captured.views[before]
+        if where in captured.parts:
+            self.parts[where] = captured.parts[where]
+        else:
+            self.parameters[where] = captured.parameters[where]
 
 
 def own(captured: Capture, path: str) -> tuple[str, ...]:
@@ -106,17 +99,6 @@ def stretches(captured: Capture, where: str, axis: int, start: int, size: int, a
         if first < last:
             found.append(replace(part, at=at + first - start, start=part.start + first - part.at, size=last - first))
     return tuple(found)
-
-
-def reads(captured: Capture) -> Mapping[str, tuple[Node, ...]]:
-    """Return the nodes that read each value, as often as they do."""
-    network = captured.network
-    return {path: tuple(network[reader] for reader in readers) for path, readers in network.readers().items()}
-
-
-def leaves(captured: Capture, path: str) -> bool:
-    """Tell whether a value leaves the network."""
-    return any(isinstance(reader.op, Output) for reader in reads(captured)[path])
 
 
 def _node(where: str) -> str:

@@ -151,15 +151,16 @@ class Shuffled(nn.Module):
     """Runs a graph with layers of the framework under drawn names, in drawn containers and orders.
 
     Args:
-        subject: The network.
+        network: The graph, of one input and one output.
         seed: Seed of the names, of the order of definition and of that of execution.
+        weights: Its tensors by path and role; those that the framework draws by default.
         flat: Whether all layers stand in one list instead.
     """
 
-    def __init__(self, subject: Subject, seed: int, *, flat: bool = False) -> None:
+    def __init__(self, network: Network, seed: int, weights: Tensors | None = None, *, flat: bool = False) -> None:
         super().__init__()
         draw = random.Random(seed)  # noqa: S311 - no secret
-        owners = [node for node in subject.network if roles(node.op)]
+        owners = [node for node in network if roles(node.op)]
         draw.shuffle(owners)
         self.names: dict[str, str] = {}
         for number, node in enumerate(owners):
@@ -167,9 +168,9 @@ class Shuffled(nn.Module):
             if box not in dict(self.named_children()):
                 self.add_module(box, nn.Module())
             name = f"{number}" if flat else f"q{draw.randrange(10**6)}_{number}"
-            self.get_submodule(box).add_module(name, _layer(node, subject.weights))
+            self.get_submodule(box).add_module(name, _layer(node, weights))
             self.names[node.path] = f"{box}.{name}"
-        self.order = tuple(_another_order(subject.network, draw))
+        self.order = tuple(_another_order(network, draw))
         self.eval()
 
     def forward(self, image: Tensor) -> Tensor:
@@ -190,7 +191,7 @@ class Shuffled(nn.Module):
         return value
 
 
-def _layer(node: Node, weights: Tensors) -> nn.Module:
+def _layer(node: Node, weights: Tensors | None) -> nn.Module:
     layer: nn.Module
     match node.op:
         case Conv2d(padding=(top, _, left, _)) as op:
@@ -201,8 +202,9 @@ def _layer(node: Node, weights: Tensors) -> nn.Module:
             layer = nn.BatchNorm2d(op.channels, op.eps, op.momentum, op.affine)
         case op:
             raise TypeError(op)
-    own = {role: weights[f"{node.path}.{role}"] for role in roles(node.op)}
-    layer.load_state_dict({**layer.state_dict(), **own})
+    if weights is not None:
+        own = {role: weights[f"{node.path}.{role}"] for role in roles(node.op)}
+        layer.load_state_dict({**layer.state_dict(), **own})
     return layer
 
 

@@ -70,10 +70,6 @@ class Subject:
             if isinstance(node.op, Conv2d) and wanted(node.op):
                 yield node, node.op
 
-    def of(self, kind: type[Op]) -> Iterator[Node]:  # type: ignore[valid-type]  # a union of classes
-        """Return the nodes of one operation, in order."""
-        return (node for node in self.network if isinstance(node.op, kind))
-
 
 def subject(
     variant: str,

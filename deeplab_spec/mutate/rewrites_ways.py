@@ -35,7 +35,6 @@ class Way:
         not_applicable: Clauses that may have nothing to decide.
         evaluation: Whether it is the same function in evaluation only.
         needs: A package that is not always installed; empty if none.
-        slow: Whether to judge it takes many times as long as the others.
     """
 
     make: Make
@@ -43,7 +42,6 @@ class Way:
     not_applicable: frozenset[str] = frozenset()
     evaluation: bool = False
     needs: str = ""
-    slow: bool = False
 
 
 FIXED: Final = frozenset({"SIZES-ACCEPTED", "BATCHES-ACCEPTED", "BATCH-INDEPENDENCE"})
@@ -161,9 +159,9 @@ _DROPOUT: Final[Mapping[str, Way]] = {
 
 _NAMES: Final[Mapping[str, Way]] = {
     "of a graph": Way(make=lambda subject: subject.module()),
-    "drawn": Way(make=lambda subject: graphs.Shuffled(subject, 1)),
-    "drawn again": Way(make=lambda subject: graphs.Shuffled(subject, 2)),
-    "numbers in one list": Way(make=lambda subject: graphs.Shuffled(subject, 3, flat=True)),
+    "drawn": Way(make=lambda subject: graphs.Shuffled(subject.network, 1, subject.weights)),
+    "drawn again": Way(make=lambda subject: graphs.Shuffled(subject.network, 2, subject.weights)),
+    "numbers in one list": Way(make=lambda subject: graphs.Shuffled(subject.network, 3, subject.weights, flat=True)),
 }
 
 _CALLS: Final[Mapping[str, Way]] = {
@@ -190,7 +188,7 @@ _ONNX: Final[Mapping[str, Way]] = {
 _COMPILED: Final[Mapping[str, Way]] = {
     "eager": Way(make=partial(whole.compiled, backend="eager")),
     "aot_eager": Way(make=partial(whole.compiled, backend="aot_eager")),
-    "inductor": Way(make=partial(whole.compiled, backend="inductor"), slow=True),
+    "inductor": Way(make=partial(whole.compiled, backend="inductor")),
 }
 
 _FX: Final[Mapping[str, Way]] = {

@@ -11,12 +11,13 @@ from deeplab_spec.capture.module import capture
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Op, Output
+from deeplab_spec.mutate.rewrites_graph import Shuffled
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import ChoiceValue, choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK
 from tests.graphs import chain
-from tests.shuffled import Shuffled, make_trained
+from tests.shuffled import make_trained
 
 SIZE = (17, 14)
 NARROW: dict[str, ChoiceValue] = {"width": 0.03, "middle_blocks": 8}

@@ -11,6 +11,8 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.crops import early_crops
+from deeplab_spec.capture.norms import written_out_norms
 from deeplab_spec.capture.program import PartialAliasError, ProgramReader
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import CaptureError, one_line
@@ -83,13 +85,18 @@ def read_program(program: ExportedProgram) -> Capture:
         CaptureError: If it holds nested programs, or overwrites values in a way that cannot be resolved.
     """
     try:
-        return ProgramReader(program).read()
+        return _plainly(ProgramReader(program).read())
     except PartialAliasError:
         try:
             program = program.run_decompositions({})
         except Exception as error:
             raise CaptureError(f"in-place operations on views cannot be resolved: {one_line(error)}") from error
-        return ProgramReader(program).read()
+        return _plainly(ProgramReader(program).read())
+
+
+def _plainly(captured: Capture) -> Capture:
+    """Return a capture with records for what several calls compute together."""
+    return early_crops(written_out_norms(captured))
 
 
 @contextmanager

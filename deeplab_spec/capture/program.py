@@ -18,6 +18,7 @@ from torch.utils import _pytree as pytree
 from deeplab_spec.capture.absorbed import absorbed
 from deeplab_spec.capture.arguments import Arguments
 from deeplab_spec.capture.calls import FIRST_OF_MANY, Placement, ProgramCall, first_alone, overwrites
+from deeplab_spec.capture.channels import part_of_channels
 from deeplab_spec.capture.layout import Layout, of
 from deeplab_spec.capture.moves import move
 from deeplab_spec.capture.operators import Translation, opaque, operator_name, shape_of, translate
@@ -121,6 +122,8 @@ class ProgramReader:
         values = [argument for argument in node.all_input_nodes if argument in self.current]
         if not values and self._reads_tensor(node, name):
             return
+        if self._takes_channels(node):
+            return
         in_place = overwrites(node)
         first = values[0] if values else None
         if first is not None and not in_place and _keeps_value(node, first, name):
@@ -158,6 +161,20 @@ class ProgramReader:
             self._keep(node, [first])
             self.passing.add(self.current[node])
             self.bases[node] = (path, moved)
+        return True
+
+    def _takes_channels(self, node: fx.Node) -> bool:
+        """Read a call that takes a range of the channels of a value, which nothing overwrites."""
+        source, op = part_of_channels(node) or (None, None)
+        if source is None or op is None or source not in self.current or not self._base(source)[1].identity:
+            return False
+        if shape_of(source) == shape_of(node):
+            return False
+        path = self._path(node, op.target)
+        self.steps[path] = ProgramCall(node=node, reads={source: 0}, state=self.state, layouts={}, result=None)
+        self._add(node, path, op, (self.current[source],), _place(node))
+        self._alias(node, source, op.target, in_place=False)
+        self.passing |= {self.current[list_] for list_ in node.all_input_nodes if list_ is not source}
         return True
 
     def _absorbs(self, node: fx.Node, first: fx.Node) -> bool:

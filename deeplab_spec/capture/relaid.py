@@ -100,6 +100,19 @@ def _mean(call: Call, arguments: Arguments) -> Translation | None:
     return Translation(GlobalAveragePool(), (source,), result=Layout((*layout.base[:2], 1, 1), tuple(axes)))
 
 
+def _divided(call: Call, arguments: Arguments) -> Translation | None:
+    """Read a sum over all pixels that is divided by their number."""
+    total, count = call["self"], call["other"]
+    if not calls(total, {"sum"}) or not isinstance(count, int | float):
+        return None
+    source = read_call(total)["self"]
+    layout, axes = arguments.map(source), {axis % MAP for axis in read_call(total)["dim"] or ()}
+    if layout is None or not layout.identity or axes != {_HEIGHT, _WIDTH} or not read_call(total)["keepdim"]:
+        return None
+    pixels = layout.base[_HEIGHT] * layout.base[_WIDTH]
+    return Translation(GlobalAveragePool(), (source,)) if count == pixels else None
+
+
 def _convolution(call: Call, arguments: Arguments) -> Translation | None:
     if call.arguments.get("transposed"):
         return None
@@ -159,6 +172,7 @@ _TABLE: Final[dict[str, Callable[[Call, Arguments], Translation | None]]] = {
     "cat": _concat,
     "concat": _concat,
     "mean": _mean,
+    "div": _divided,
     "conv1d": _convolution,
     "conv2d": _convolution,
     "convolution": _convolution,

@@ -104,6 +104,12 @@ class Conditioning(_Document):
 
     output_stride: int
     float32_error: float = Field(description="Relative error of the specification itself in float32.")
+    float32_ratio: float | None = Field(
+        default=None, description="Largest error of the candidate in float32 over that of the specification."
+    )
+    float64_error: float | None = Field(
+        default=None, description="Largest relative error of the candidate end to end in float64."
+    )
     covered: int = Field(description="Operations that saw values of every kind they treat differently.")
     operations: int = Field(description="Operations that treat kinds of values differently.")
 

@@ -181,7 +181,8 @@ class Evidence:
         part: The part that is judged; None for the whole network.
         fixed_size: Whether the candidate, a file, states the size of its input.
         fixed_batch: Whether it states how many images there are.
-        folded: Whether normalisations are folded into convolutions.
+        folded: Whether all normalisations are folded into convolutions.
+        folded_convs: Paths of the convolutions that one is folded into.
         calls: Evaluations at the interface.
         comparisons: Evaluations that must agree.
         aspects: Every fact of the aligned graphs by the clause that decides it; None if the graph
@@ -204,6 +205,7 @@ class Evidence:
     fixed_size: bool = False
     fixed_batch: bool = False
     folded: bool = False
+    folded_convs: frozenset[str] = frozenset()
     calls: tuple[Call, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     aspects: Mapping[str, tuple[Aspect, ...]] | None = None

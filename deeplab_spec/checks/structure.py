@@ -135,11 +135,18 @@ def check(clause: str) -> Check:
             return Decision(undecided="the aligned graphs have no fact in common")
         mine = evidence.aspects.get(clause, ())
         findings = tuple(_finding(evidence, aspect) for aspect in mine if not aspect.equal)
-        if evidence.folded and clause in _FOLDED_AWAY and not findings:
+        if clause in _FOLDED_AWAY and not findings and _all_folded(evidence, mine):
             return Decision(not_applicable="its normalisations are folded into its convolutions")
         return Decision(findings=findings, decisions=len(mine) + 1)  # and that nothing else stands there
 
     return decide
+
+
+def _all_folded(evidence: Evidence, facts: Iterable[Aspect]) -> bool:
+    """Tell whether facts are about nothing but convolutions that hold a normalisation, so that none is decided."""
+    if evidence.folded or not evidence.folded_convs:
+        return evidence.folded
+    return all(aspect.path in evidence.folded_convs for aspect in facts)
 
 
 def _finding(evidence: Evidence, aspect: Aspect) -> Finding:

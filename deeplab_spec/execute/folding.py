@@ -1,6 +1,6 @@
 """Folds normalisations into the weights of the convolutions before them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
@@ -9,18 +9,23 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm
 
 
-def folded_weights(network: Network, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def folded_weights(
+    network: Network, weights: Mapping[str, Tensor], norms: Collection[str] | None = None
+) -> dict[str, Tensor]:
     """Return the weights of the folded network (:func:`deeplab_spec.graph.folding.folded`).
 
     Args:
         network: The network with its normalisations.
         weights: Its tensors by path and role.
+        norms: Paths of the normalisations that are folded; all by default.
 
     Returns:
         Tensors by path and role, without those of the normalisations that were folded.
     """
     found = dict(weights)
     for conv, norm in foldable(network):
+        if norms is not None and norm not in norms:
+            continue
         op = network[norm].op
         mean, variance = found.pop(f"{norm}.running_mean"), found.pop(f"{norm}.running_var")
         scale = (variance + (op.eps if isinstance(op, BatchNorm) else 0.0)).rsqrt()
@@ -33,10 +38,12 @@ def folded_weights(network: Network, weights: Mapping[str, Tensor]) -> dict[str,
     return found
 
 
-def folded_values(network: Network, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def folded_values(
+    network: Network, values: Mapping[str, Tensor], norms: Collection[str] | None = None
+) -> dict[str, Tensor]:
     """Return the values of the folded network: a convolution has that of its normalisation."""
     found = dict(values)
     for conv, norm in foldable(network):
-        if norm in found:
+        if norm in found and (norms is None or norm in norms):
             found[conv] = found.pop(norm)
     return found

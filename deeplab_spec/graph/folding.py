@@ -5,6 +5,7 @@ bias can do itself. Exporters fold them, and so do people.
 """
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import replace
 
 from deeplab_spec.graph.network import Network, Node
@@ -30,12 +31,16 @@ def _values_read(node: Node) -> tuple[str, ...]:
     return node.inputs[:1] if isinstance(node.op, Resize) else node.inputs
 
 
-def folded(network: Network) -> Network:
+def folded(network: Network, norms: Collection[str] | None = None) -> Network:
     """Return the network whose convolutions do what the normalisations behind them did.
 
     Each such convolution has a bias, and what read the normalisation reads it.
+
+    Args:
+        network: The network with its normalisations.
+        norms: Paths of those that are folded, where they can be; all by default.
     """
-    conv_of = {norm: conv for conv, norm in foldable(network)}
+    conv_of = {norm: conv for conv, norm in foldable(network) if norms is None or norm in norms}
     convs = set(conv_of.values())
     nodes = []
     for node in network:

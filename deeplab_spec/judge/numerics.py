@@ -72,6 +72,17 @@ class Observed:
     ratios: Mapping[str, tuple[Ratio, ...]]
     canaries: tuple[Canary, ...]
 
+    @property
+    def float64_error(self) -> float | None:
+        """Largest relative error end to end in float64; None if it was not run."""
+        return max((end.error for end in self.ends if end.error is not None), default=None)
+
+    @property
+    def float32_ratio(self) -> float | None:
+        """Largest error in float32 over that of the specification; None if it was not run."""
+        ratios = (RATIO * end.error / end.allowed for end in self.ends_float32 if end.error is not None)
+        return max(ratios, default=None)
+
 
 def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
     """Turn a candidate to float64 and find the place of every weight."""
@@ -190,9 +201,8 @@ def _as_compared(
     loaded: Loaded, plan: Plan, weights: Mapping[str, Tensor], values: Values
 ) -> tuple[Mapping[str, Tensor], Values]:
     """Return weights and values of what the candidate is held against, in the form in which it is compared."""
-    if loaded.reading.folded:
-        return folded_weights(plan.network, weights), folded_values(plan.network, values)
-    return weights, values
+    norms = loaded.reading.norms
+    return folded_weights(plan.network, weights, norms), folded_values(plan.network, values, norms)
 
 
 def _agrees(deviation: Deviation) -> bool:

@@ -154,6 +154,7 @@ def _read(found: AtStride, module: nn.Module) -> None:
         counts=block_counts(reading.alignment, reading.shared),
         folded=reading.folded,
         stranger=reading.stranger or "",
+        folded_convs=reading.folded_convs,
     )
     if reading.stranger:
         return
@@ -208,6 +209,8 @@ def _run(
             found.conditioning = documents.Conditioning(
                 output_stride=found.plan.output_stride,
                 float32_error=observed.float32_error or 0.0,
+                float32_ratio=observed.float32_ratio,
+                float64_error=observed.float64_error,
                 covered=observed.covered,
                 operations=observed.operations,
             )

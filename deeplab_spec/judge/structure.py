@@ -8,17 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.align.kinship import stranger
-from deeplab_spec.align.match import Alignment, align
-from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.align.match import Alignment
 from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.images import maps
 from deeplab_spec.capture.module import capture, shared_parameters, state_of
 from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import CaptureError
-from deeplab_spec.graph.folding import folded, normalises
+from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, Output, Pair
+from deeplab_spec.judge.forms import nearest_form
 from deeplab_spec.judge.interface import images
 from deeplab_spec.judge.plan import Limits, Plan
 from deeplab_spec.judge.results import ask, choose
@@ -41,7 +40,8 @@ class Reading:
         capture: The graph, with its outputs named as taps.
         alignment: Both sides in normal form.
         expected: What the candidate was held against, as it is executed.
-        folded: Whether normalisations are folded into convolutions on both sides.
+        folded: Whether all normalisations are folded into convolutions on both sides.
+        norms: The expected normalisations that are folded on both sides, each with its convolution.
         shared: Paths of nodes whose parameters another node has already.
         stranger: Why the candidate is another network; None if it is not.
     """
@@ -51,12 +51,18 @@ class Reading:
     alignment: Alignment
     expected: Network
     folded: bool
+    norms: Mapping[str, str]
     shared: frozenset[str]
     stranger: str | None
 
+    @property
+    def folded_convs(self) -> frozenset[str]:
+        """Paths of the expected convolutions that hold a normalisation."""
+        return frozenset(self.norms.values())
+
     def compared(self, expected: Shaped) -> Shaped:
         """Return a network in the form in which the candidate is compared."""
-        return expected.with_network(folded(expected.network)) if self.folded else expected
+        return expected.with_network(folded(expected.network, None if self.folded else self.norms))
 
 
 def read(module: nn.Module, plan: Plan) -> Reading:
@@ -71,33 +77,25 @@ def read(module: nn.Module, plan: Plan) -> Reading:
     captured = _with_taps(capture(module, inputs), plan, image)
     if isinstance(module, Artefact) and module.single:
         _check_runtime(module, captured, inputs, results)
-    alignment, network = _held_against(captured, plan, image)
-    lacking = _without_bias(alignment)
+    found = nearest_form(captured, plan, image)
+    lacking = _without_bias(found.alignment)
     if (
         isinstance(module, Artefact)
         and lacking
         and module.give_biases({captured.parameters[f"{path}.weight"] for path in lacking})
     ):
         captured = _with_taps(capture(module, inputs), plan, image)
-        alignment, network = _held_against(captured, plan, image)
+        found = nearest_form(captured, plan, image)
     return Reading(
         image=image,
-        capture=captured,
-        alignment=alignment,
-        expected=network,
-        folded=network is not plan.network,
-        shared=frozenset(shared_parameters(module, captured)),
-        stranger=stranger(alignment),
+        capture=found.capture,
+        alignment=found.alignment,
+        expected=folded(plan.network, found.norms),
+        folded=found.folded,
+        norms={norm: conv for conv, norm in foldable(plan.network) if norm in found.norms},
+        shared=frozenset(shared_parameters(module, found.capture)),
+        stranger=stranger(found.alignment),
     )
-
-
-def _held_against(captured: Capture, plan: Plan, image: Pair) -> tuple[Alignment, Network]:
-    """Align a candidate; one without normalisations with what it is held against in folded form."""
-    candidate = in_normal_form(captured)
-    expected, network = plan.expected(image), plan.network
-    if normalises(network) and not normalises(candidate.network):
-        expected, network = expected.with_network(folded(expected.network)), folded(network)
-    return align(expected, candidate), network
 
 
 def _without_bias(alignment: Alignment) -> list[str]:
@@ -111,11 +109,6 @@ def _without_bias(alignment: Alignment) -> list[str]:
         and mine.bias
         and not yours.bias
     ]
-
-
-def in_normal_form(captured: Capture) -> Shaped:
-    """Return a captured network in normal form."""
-    return normal_form(Shaped(network=captured.network.live(), shapes=maps(captured)))
 
 
 def limits_of(module: nn.Module) -> Limits:

@@ -13,9 +13,9 @@ from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.files import is_file
 from deeplab_spec.capture.target import REFERENCE, Target, load, named
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
+from deeplab_spec.judge.forms import in_normal_form
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.standard import classes_of, locked, output_stride_of, read_whole
-from deeplab_spec.judge.structure import in_normal_form
 
 LOCK: Final = ".lock"
 """Ending of the name of a lock."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deeplab_spec.align.channels import Order
 from deeplab_spec.capture.layout import Layout
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.record import Capture, Part
 from deeplab_spec.checks.evidence import Misfit
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
@@ -29,6 +29,7 @@ class Place:
         order: Order of the channels along ``axis``; None for the specification's.
         axis: The axis that is permuted.
         view: How the tensor in the state is read; None for as it is.
+        part: The stretch of it that goes there; None for all of it.
     """
 
     source: str
@@ -36,16 +37,23 @@ class Place:
     order: Order | None
     axis: int
     view: Layout | None = None
+    part: Part | None = None
 
-    def read(self, held: Tensor) -> Tensor:
+    def held(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Return where the tensor goes in the candidate's state."""
+        return self.read(state[self.name])
+
+    def read(self, tensor: Tensor) -> Tensor:
         """Return a tensor of the candidate as the specification has it, but for the order of channels."""
-        return self.view.place(held) if self.view else held
+        if self.part is not None:
+            return self.part.held(tensor)
+        return self.view.place(tensor) if self.view else tensor
 
     def arranged(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of the specification in the candidate's order of channels."""
-        if self.order is None or max(self.order) >= tensor.shape[self.axis]:
-            return tensor
-        return tensor.index_select(self.axis, torch.tensor(self.order))
+        """Return a tensor of the specification as the candidate holds it: channels in its order, or a part of them."""
+        if self.order is not None and max(self.order) < tensor.shape[self.axis]:
+            tensor = tensor.index_select(self.axis, torch.tensor(self.order))
+        return tensor if self.part is None else tensor.narrow(self.part.axis, self.part.at, self.part.size)
 
 
 def own_places(network: Network) -> tuple[Place, ...]:
@@ -82,17 +90,25 @@ def places(
         path = partner[node.path]
         for role in _ROLES:
             where = f"{path}.{role}"
-            name, view = captured.parameters.get(where), captured.views.get(where)
-            held = captured.as_read(where, state[name]) if name is not None and name in state else None
+            held = captured.tensor(where, state)
             actual = None if held is None else tuple(held.shape)
             if actual != shapes.get(role):
                 misfits.append(_misfit(node, path, role, shapes.get(role), actual))
-            elif name is not None:
+            elif held is not None:
                 order = orders.get(captured.network[path].inputs[0])
                 axis = 1 if isinstance(node.op, Conv2d) and not node.op.depthwise else 0
                 permuted = order if role != "bias" or axis == 0 else None
-                found.append(Place(source=f"{node.path}.{role}", name=name, order=permuted, axis=axis, view=view))
+                found += _places(captured, where, f"{node.path}.{role}", permuted, axis)
     return tuple(found), (*misfits, *_shared(found, expected))
+
+
+def _places(captured: Capture, where: str, source: str, order: Order | None, axis: int) -> Iterator[Place]:
+    """Return the place of a tensor, or those of its parts."""
+    if where not in captured.parts:
+        name, view = captured.parameters[where], captured.views.get(where)
+        yield Place(source=source, name=name, order=order, axis=axis, view=view)
+    for part in captured.parts.get(where, ()):
+        yield Place(source=source, name=part.name, order=order, axis=axis, part=part)
 
 
 def _misfit(
@@ -103,23 +119,27 @@ def _misfit(
 
 def _shared(found: list[Place], expected: Network) -> Iterator[Misfit]:
     """Report tensors of the candidate in which two of the specification would have to live."""
-    uses = Counter(place.name for place in found)
+    uses = Counter(map(_stretch, found))
     for place in found:
-        if uses[place.name] > 1:
+        if uses[_stretch(place)] > 1:
             path, _, role = place.source.rpartition(".")
             shape = roles(expected[path].op)[role]
             yield Misfit(path=path, candidate_path=place.name, role=f"{role} (shared)", expected=shape, actual=shape)
+
+
+def _stretch(place: Place) -> tuple[object, ...]:
+    return (place.name, place.part and (place.part.axis, place.part.start))
 
 
 def transfer(weights: Mapping[str, Tensor], places: tuple[Place, ...], state: Mapping[str, Tensor]) -> None:
     """Copy the specification's weights into a candidate's state, in place."""
     with torch.no_grad():
         for place in places:
-            place.read(state[place.name]).copy_(place.arranged(weights[place.source]))
+            place.held(state).copy_(place.arranged(weights[place.source]))
 
 
 def by_role(captured: Capture, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a candidate's state by path and role of its captured nodes."""
     tensors = {**captured.constants, **state}
-    named = {where: name for where, name in captured.parameters.items() if name in tensors}
-    return {where: captured.as_read(where, tensors[name]) for where, name in named.items()}
+    found = ((where, captured.tensor(where, tensors)) for where in (*captured.parameters, *captured.parts))
+    return {where: tensor for where, tensor in found if tensor is not None}

@@ -19,9 +19,9 @@ from deeplab_spec.checks.certificate import FindingRecord, Nearest, as_json
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair
+from deeplab_spec.judge.forms import in_normal_form
 from deeplab_spec.judge.results import choose as choose_results
 from deeplab_spec.judge.standard import classes_of, output_stride_of, read_whole
-from deeplab_spec.judge.structure import in_normal_form
 from deeplab_spec.render.identify import IdentifyDocument
 from deeplab_spec.services.captured import captured_at
 from deeplab_spec.spec.backbone import OUTPUT_STRIDES

@@ -14,6 +14,7 @@ from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.mutate.edits import with_op
+from deeplab_spec.mutate.rewrites_graph import Shuffled
 from deeplab_spec.reference.network import build
 from deeplab_spec.services import port_proof
 from deeplab_spec.services.port import Moved, PortRequest, move, port
@@ -36,7 +37,7 @@ from tests.ported import (
     small,
     trained,
 )
-from tests.shuffled import Shuffled, make_trained
+from tests.shuffled import make_trained
 
 WIDE = (97, 65)
 

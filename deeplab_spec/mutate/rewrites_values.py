@@ -1,0 +1,222 @@
+"""Other ways to compute what is no convolution: norms, activations, poolings, resizes, sums, concatenations."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deeplab_spec.execute.weights import roles
+from deeplab_spec.graph.network import Node
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Resize, kind
+from deeplab_spec.mutate.rewrites_convs import convolved
+from deeplab_spec.mutate.rewrites_subject import Form, Subject, Tensors
+
+Unary = Callable[[Tensor], Tensor]
+
+
+def unary(node: Node, function: Unary) -> Form:
+    """Compute a node of one value, and no tensors, by a function."""
+    return Form(paths=(node.path,), run=lambda values, _: function(values[node.inputs[0]]))
+
+
+def _in_place(x: Tensor) -> Tensor:
+    return functional.relu(x.clone(), inplace=True)
+
+
+RECTIFIERS: Final[Mapping[str, Unary]] = {
+    "twice": lambda x: x.relu().relu(),
+    "clamp": lambda x: x.clamp(min=0),
+    "clamp_min": lambda x: torch.clamp_min(x, 0),
+    "threshold": lambda x: functional.threshold(x, 0.0, 0.0),
+    "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
+    "where": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
+    "product": lambda x: x * (x > 0),
+    "in place on a copy": _in_place,
+    "leaky after it": lambda x: functional.leaky_relu(x.relu(), 0.2),
+    "a module": nn.ReLU(),
+}
+
+POOLINGS: Final[Mapping[str, Unary]] = {
+    "mean": lambda x: x.mean((2, 3), keepdim=True),
+    "adaptive": lambda x: functional.adaptive_avg_pool2d(x, 1),
+    "window of the whole map": lambda x: functional.avg_pool2d(x, x.shape[2:]),
+    "rows, then columns": lambda x: x.mean(3, keepdim=True).mean(2, keepdim=True),
+    "mean of a flat map": lambda x: x.flatten(2).mean(2)[:, :, None, None],
+    "sum over the area": lambda x: x.sum((2, 3), keepdim=True) / (x.shape[2] * x.shape[3]),
+}
+
+Scaling = Callable[[Tensor, int, int], Tensor]
+"""Brings a map to a height and a width."""
+
+FROM_A_PIXEL: Final[Mapping[str, Scaling]] = {
+    "expand": lambda x, height, width: x.expand(-1, -1, height, width),
+    "repeat": lambda x, height, width: x.repeat(1, 1, height, width),
+    "nearest": lambda x, height, width: functional.interpolate(x, size=(height, width), mode="nearest"),
+    "bicubic": lambda x, height, width: functional.interpolate(
+        x, size=(height, width), mode="bicubic", align_corners=True
+    ),
+    "half pixels": lambda x, height, width: functional.interpolate(
+        x, size=(height, width), mode="bilinear", align_corners=False
+    ),
+}
+
+RESIZES: Final[Mapping[str, Scaling]] = {
+    "a function": lambda x, height, width: functional.interpolate(
+        x, size=(height, width), mode="bilinear", align_corners=True
+    ),
+    "a module": lambda x, height, width: nn.Upsample(size=(height, width), mode="bilinear", align_corners=True)(x),
+    "an older module": lambda x, height, width: nn.UpsamplingBilinear2d(size=(height, width))(x),
+    "a factor": lambda x, height, width: functional.interpolate(
+        x,
+        scale_factor=((height + 0.5) / x.shape[2], (width + 0.5) / x.shape[3]),
+        mode="bilinear",
+        align_corners=True,
+        recompute_scale_factor=True,
+    ),
+}
+
+
+def resized(node: Node, function: Scaling) -> Form:
+    """Compute a resize by a function of the size."""
+
+    def run(values: Tensors, _: Tensors) -> Tensor:
+        size = node.op.size if isinstance(node.op, Resize) and node.op.size else values[node.inputs[1]].shape[2:]
+        return function(values[node.inputs[0]], size[0], size[1])
+
+    return Form(paths=(node.path,), run=run)
+
+
+Normal = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
+"""A normalisation of a value by mean, variance, scale, offset and eps."""
+
+
+def _per_channel(function: Normal) -> Normal:
+    def run(x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, offset: Tensor, eps: float) -> Tensor:
+        vectors = (tensor.view(1, -1, 1, 1) for tensor in (mean, variance, scale, offset))
+        return function(x, *vectors, eps)
+
+    return run
+
+
+def _frozen(x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, offset: Tensor, eps: float) -> Tensor:
+    factor = scale * (variance + eps).rsqrt()
+    return x * factor + (offset - mean * factor)
+
+
+NORMALS: Final[Mapping[str, Normal]] = {
+    "a function": lambda x, mean, variance, scale, offset, eps: functional.batch_norm(
+        x, mean, variance, scale, offset, eps=eps
+    ),
+    "a reciprocal root": _per_channel(
+        lambda x, mean, variance, scale, offset, eps: (x - mean) * torch.rsqrt(variance + eps) * scale + offset
+    ),
+    "a quotient": _per_channel(
+        lambda x, mean, variance, scale, offset, eps: scale * ((x - mean) / (variance + eps).sqrt()) + offset
+    ),
+    "a factor and a shift": _per_channel(_frozen),
+    "a power": _per_channel(
+        lambda x, mean, variance, scale, offset, eps: offset + (x - mean) * (scale * (variance + eps) ** -0.5)
+    ),
+}
+
+
+def normalised(node: Node, function: Normal) -> Form:
+    """Compute a normalisation by a function of its statistics and parameters."""
+    eps = node.op.eps if isinstance(node.op, BatchNorm) else 0.0
+    roles = ("running_mean", "running_var", "weight", "bias")
+
+    def run(values: Tensors, held: Tensors) -> Tensor:
+        mean, variance, scale, offset = (held[f"{node.path}.{role}"] for role in roles)
+        return function(values[node.inputs[0]], mean, variance, scale, offset, eps)
+
+    return Form(paths=(node.path,), run=run)
+
+
+Sum = Callable[[Tensor, Tensor], Tensor]
+
+SUMS: Final[Mapping[str, Sum]] = {
+    "the other way round": lambda x, y: y + x,
+    "a function": lambda x, y: torch.add(x, y, alpha=1),
+    "in place on a copy": lambda x, y: x.clone().add_(y),
+}
+
+
+def summed(node: Node, function: Sum) -> Form:
+    """Compute a sum by a function of its operands."""
+    return Form(paths=(node.path,), run=lambda values, _: function(*(values[path] for path in node.inputs)))
+
+
+def nested(node: Node) -> Form:
+    """Join the first values first, and the others to them."""
+
+    def run(values: Tensors, _: Tensors) -> Tensor:
+        first, *rest = (values[path] for path in node.inputs)
+        for value in rest:
+            first = torch.cat([first, value], dim=-3)
+        return first
+
+    return Form(paths=(node.path,), run=run)
+
+
+def joined_first(subject: Subject, concat: Node, branches: Mapping[str, tuple[Node, ...]]) -> Form:
+    """Compute the ends of neighbouring branches of a concatenation together, after what they read is joined.
+
+    Args:
+        subject: The network.
+        concat: The concatenation.
+        branches: The end of every branch, by the path that the concatenation reads: an activation, before it a
+            normalisation, before that a convolution; all of one shape.
+    """
+    ends = list(branches.values())
+    held = {
+        f"{concat.path}.{kind}.{role}": torch.cat([subject.weights[f"{node.path}.{role}"] for node in nodes])
+        for kind, nodes in _owners(ends)
+        for role in roles(nodes[0].op)
+    }
+
+    def run(values: Tensors, tensors: Tensors) -> Tensor:
+        x = torch.cat([values[end[0].inputs[0]] for end in ends], dim=1)
+        for node in ends[0]:
+            x = _together(f"{concat.path}.{kind(node.op)}", node, len(ends), x, tensors)
+        places = [path in branches for path in concat.inputs]
+        first = places.index(True)
+        before = [values[path] for path in concat.inputs[:first]]
+        return torch.cat([*before, x, *(values[path] for path in concat.inputs[first + sum(places) :])], dim=1)
+
+    return Form(paths=(*(node.path for end in ends for node in end), concat.path), run=run, held=held)
+
+
+def _owners(ends: list[tuple[Node, ...]]) -> Iterator[tuple[str, tuple[Node, ...]]]:
+    """Return the nodes with tensors, position by position, with their kind."""
+    for nodes in zip(*ends, strict=True):
+        if roles(nodes[0].op):
+            yield kind(nodes[0].op), nodes
+
+
+def _together(path: str, node: Node, count: int, x: Tensor, held: Tensors) -> Tensor:
+    match node.op:
+        case Conv2d() as op:
+            return convolved(op, x, held[f"{path}.weight"], held.get(f"{path}.bias"), groups=count)
+        case BatchNorm() as op:
+            mean, variance = held[f"{path}.running_mean"], held[f"{path}.running_var"]
+            scale, offset = held[f"{path}.weight"], held[f"{path}.bias"]
+            return functional.batch_norm(x, mean, variance, scale, offset, eps=op.eps)
+        case _:
+            return x.relu()
+
+
+NEUTRAL: Final[Mapping[str, Unary]] = {
+    "times one": lambda x: x * 1,
+    "plus zero": lambda x: x + 0,
+    "a copy": lambda x: x.clone(),
+    "identity and dropout of nothing": lambda x: functional.dropout(nn.Identity()(x), 0.0, training=False),
+    "there and back": lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+    "flat and back": lambda x: x.flatten(2).unflatten(2, x.shape[2:]),
+}
+
+
+def followed(node: Node, function: Unary) -> Form:
+    """Activate as usual, and do something without effect to the result."""
+    return unary(node, lambda x: function(x.relu()))

@@ -1,0 +1,61 @@
+"""A network of which some normalisations are folded is held to those that are left."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from deeplab_spec.checks.certificate import Certificate
+from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
+from deeplab_spec.mutate.rewrites import rewrite
+from deeplab_spec.mutate.rewrites_graph import folding, norms_below
+from deeplab_spec.services.rewrites import SMALL, judge, prepared
+from deeplab_spec.spec.clauses import Level
+
+HEAD = rewrite("notebook/16/folded normalisations/head")
+NORM = "backbone.entry_flow.block2.sepconv1.depthwise.norm"
+
+
+def judged_with(tmp_path: Path, changed: Mapping[str, Op]) -> Certificate:
+    """Judge the structure of the source document's network with a folded head, and some operations changed."""
+    subject = prepared(HEAD, tmp_path)
+    nodes = (replace(node, op=changed.get(node.path, node.op)) for node in subject.network)
+    subject = subject.with_network(subject.network.with_nodes(nodes))
+    return judge(folding(subject, norms_below(subject, "aspp.", "decoder.")), HEAD, SMALL, (Level.STRUCTURE,))
+
+
+def test_only_clauses_about_nothing_but_folded_normalisations_are_not_applicable(tmp_path: Path) -> None:
+    """The head has no normalisation left; its only bias that belongs to none, in image pooling, is decided still."""
+    certificate = judged_with(tmp_path, {})
+
+    assert certificate.verdict is RunVerdict.CONFORMS
+    assert {clause.id for clause in certificate.clauses if clause.verdict is Verdict.NOT_APPLICABLE} == {
+        "HEAD-NORM-EPS"
+    }
+    decided = {clause.id: clause.decisions for clause in certificate.clauses}
+    assert decided["BACKBONE-NORM-EPS"] > 1
+    assert decided["HEAD-BIAS"] > 1
+
+
+def test_the_eps_of_a_normalisation_that_is_left_is_decided(tmp_path: Path) -> None:
+    """Another eps in the backbone is found, whatever was folded elsewhere."""
+    certificate = judged_with(tmp_path, {NORM: BatchNorm(channels=_channels(tmp_path), eps=1e-5, momentum=3e-4)})
+
+    found = {(f.path, f.attribute) for clause in certificate.clauses for f in clause.findings}
+    assert found == {(NORM, "eps")}
+
+
+def test_a_folded_convolution_is_decided_otherwise_too(tmp_path: Path) -> None:
+    """The rate of a convolution that holds its normalisation."""
+    path = "aspp.atrous2.conv"
+    op = prepared(HEAD, tmp_path).network[path].op
+    assert isinstance(op, Conv2d)
+    certificate = judged_with(tmp_path, {path: replace(op, rate=(11, 11), padding=(11, 11, 11, 11))})
+
+    assert {(f.path, f.attribute) for clause in certificate.clauses for f in clause.findings} == {(path, "rate")}
+
+
+def _channels(tmp_path: Path) -> int:
+    op = prepared(HEAD, tmp_path).network[NORM].op
+    assert isinstance(op, BatchNorm)
+    return op.channels

@@ -1,0 +1,193 @@
+"""Every equal network is the network that it equals, and is accepted; with one number changed it is refused."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deeplab_spec.checks.verdicts import RunVerdict
+from deeplab_spec.errors import SpecError
+from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, GlobalAveragePool
+from deeplab_spec.judge.numerics import END, RATIO
+from deeplab_spec.mutate import rewrites_convs as convs
+from deeplab_spec.mutate import rewrites_makers as at
+from deeplab_spec.mutate import rewrites_values as values
+from deeplab_spec.mutate.rewrites import Rewrite, rewrite, rewrites
+from deeplab_spec.mutate.rewrites_subject import Subject
+from deeplab_spec.mutate.rewrites_ways import KINDS
+from deeplab_spec.services.rewrites import SMALL, judge, judged, margins, prepared
+from deeplab_spec.spec.clauses import Level
+from deeplab_spec.spec.public import Override
+
+WRONG_RATE: dict[str, Override] = {**SMALL, "aspp_rates": "6,12,17"}
+GRAPH = (Level.STRUCTURE,)
+
+USUAL = {
+    "notebook/16/folded normalisations/every other",
+    "tf-release/16/border/in two steps",
+    "notebook/8/1x1 as a product/einsum",
+    "tf-release/8/results split/in three",
+    "notebook/16/reads split/by what is joined",
+    "tf-release/16/merged/convolutions of the pyramid",
+    "notebook/8/permuted/branches of the pyramid",
+    "tf-release/8/space to batch/cropped after the activation",
+    "notebook/16/pooling/sum over the area",
+    "tf-release/16/resize/a factor",
+    "notebook/16/rectifier/product",
+    "notebook/8/activation of what is never negative/a leaky ReLU",
+    "tf-release/16/rate of a single tap/4 and 7",
+    "tf-release/16/normalisation/a factor and a shift",
+    "notebook/16/joins/concatenations one by one",
+    "tf-release/8/without effect/there and back",
+    "tf-release/16/dropout/absent",
+    "notebook/16/names and order/drawn",
+    "tf-release/16/call/image by image",
+    "notebook/16/state/kernels in channels_last",
+    "notebook/16/fx/traced and rewritten",
+}
+"""One of every kind but those that other tests judge in the usual run: files, ONNX and compiled networks."""
+
+NUMERIC = {"notebook/16/folded normalisations/every other", "tf-release/16/merged/convolutions of the pyramid"}
+"""Those that are run in the usual run too, not only read: weights are folded in part, and held in parts."""
+
+
+def listed(usual: set[str]) -> list[object]:
+    """Return every rewrite, those that are not in the usual run marked."""
+    return [one.id if one.id in usual else pytest.param(one.id, marks=pytest.mark.deep) for one in rewrites()]
+
+
+def computed(module: nn.Module, image: Tensor) -> Tensor:
+    """Return the logits in float64."""
+    with torch.no_grad():
+        logits: Tensor = module.double()(image)
+        return logits
+
+
+def test_the_catalogue_is_of_many_kinds_for_every_network() -> None:
+    """At least a hundred of at least fifteen kinds, each with a name of its own; every kind has a usual one."""
+    found = rewrites()
+
+    assert len({one.id for one in found}) == len(found) >= 100
+    assert len({one.kind for one in found}) >= 15
+    assert {(one.variant, one.output_stride) for one in found} == {
+        (variant, stride) for variant in ("notebook", "tf-release") for stride in (8, 16)
+    }
+    assert {rewrite(name).kind for name in USUAL} == set(KINDS) - {"exported program", "onnx", "compiled"}
+    assert all(rewrite(one.id) is one for one in found)
+    with pytest.raises(SpecError, match="must be the id of a rewrite"):
+        rewrite("notebook/16/border/none")
+
+
+@pytest.mark.parametrize("name", listed({one for one in USUAL if one.startswith("tf-release")}))
+def test_a_rewrite_computes_what_the_network_computes(name: str, tmp_path: Path) -> None:
+    """In float64, with its own weights, and without the judge."""
+    one = rewrite(name)
+    subject = prepared(one, tmp_path)
+    made = one.way.make(subject)
+    image = torch.randn(2, 3, 65, 70, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    if isinstance(made, Path) or one.kind == "compiled":
+        return  # what others make of the reference itself: the judge runs it
+    expected = computed(subject.module(), image)
+
+    error = torch.dist(computed(made, image), expected) / torch.linalg.vector_norm(expected)
+
+    assert float(error) < (1e-5 if one.kind.startswith("folded") else 1e-12)  # folded weights are rounded to float32
+
+
+@pytest.mark.parametrize("name", listed(USUAL))
+def test_a_rewrite_is_accepted(name: str, request: pytest.FixtureRequest) -> None:
+    """Every clause is passed, but those that folding or a file of one size leaves nothing to decide about."""
+    if rewrite(name).way.needs:
+        pytest.importorskip(rewrite(name).way.needs)
+    deep = bool(request.config.getoption("--deep"))
+    levels = tuple(Level) if deep or name in NUMERIC else GRAPH
+    found = judged(name, levels=levels)
+
+    assert found.refused == ""
+    assert found.accepted
+    if Level.NUMERICS in levels:
+        widest = margins([found])
+        assert 0 < widest.float32_ratio < RATIO
+        assert widest.float64_error < END
+
+
+@pytest.mark.parametrize("name", listed({"notebook/16/names and order/drawn", "tf-release/8/results split/in three"}))
+def test_a_rewrite_of_a_network_with_one_number_changed_is_refused(name: str, tmp_path: Path) -> None:
+    """One rate of the pyramid is 17: the same rewrite of that network is not the published one."""
+    one = rewrite(name)
+    if one.way.needs:
+        pytest.importorskip(one.way.needs)
+    made = one.way.make(prepared(one, tmp_path, WRONG_RATE))
+    certificate = judge(made, one, SMALL, GRAPH)
+
+    assert certificate.verdict is RunVerdict.DEVIATES
+    assert {f.path for clause in certificate.clauses for f in clause.findings} & {
+        "aspp.atrous1.conv",
+        "aspp.atrous2.conv",
+        "aspp.atrous3.conv",
+        "aspp.atrous1.depthwise.conv",
+        "aspp.atrous2.depthwise.conv",
+        "aspp.atrous3.depthwise.conv",
+    }
+
+
+def _shifted(op: Conv2d) -> Conv2d:
+    top, bottom, left, right = (1, 1, 1, 1) if op.padding == "same" else op.padding
+    return replace(op, padding=(top + 1, bottom - 1, left, right))
+
+
+def _dealt_wider(subject: Subject, nodes: list[object], op: Conv2d) -> values.Form:
+    rate = op.rate[0] + 1
+    return convs.space_to_batch(subject, nodes, replace(op, rate=(rate, rate), padding=(rate,) * 4))  # type: ignore[arg-type]
+
+
+def _scaled(subject: Subject, node: object, op: Conv2d) -> values.Form:
+    form = convs.product(subject, node, op, "linear")  # type: ignore[arg-type]
+    return replace(form, run=lambda found, held: form.run(found, held) * 1.0001)
+
+
+def _of(kind: type, function: Callable[[Tensor], Tensor]) -> Callable[[Subject], nn.Module]:
+    return at.at_nodes(kind, partial(values.unary, function=function))
+
+
+def _wide_eps(x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, offset: Tensor, eps: float) -> Tensor:
+    return values.NORMALS["a quotient"](x, mean, variance, scale, offset, 2 * eps)
+
+
+def _half_pixels(x: Tensor, height: int, width: int) -> Tensor:
+    return values.FROM_A_PIXEL["half pixels"](x, height, width)
+
+
+NEAR: dict[str, tuple[Callable[[Subject], nn.Module], str]] = {
+    "border": (at.at_convs(at.keeping, lambda s, n, op: convs.border_apart(s, n, _shifted(op))), "padding"),
+    "1x1 as a product": (at.at_convs(at.mixing, _scaled), "node"),
+    "space to batch": (at.with_rest(at.atrous, _dealt_wider, 1), "rate"),
+    "pooling": (_of(GlobalAveragePool, lambda x: x[:, :, 1:].mean((2, 3), keepdim=True)), "node"),
+    "resize": (at.at_paths(partial(values.resized, function=_half_pixels), "output.resize"), "align_corners"),
+    "rectifier": (_of(Activation, lambda x: x.clamp(min=0.01)), "node"),
+    "normalisation": (at.at_nodes(BatchNorm, partial(values.normalised, function=_wide_eps)), "eps"),
+    "joins": (at.at_nodes(Add, partial(values.summed, function=lambda x, y: x + 1.0001 * y)), "node"),
+    "without effect": (_of(Activation, lambda x: x.relu() * 1.0001), "node"),
+    "activation of what is never negative": (_of(Activation, lambda x: nn.functional.leaky_relu(x, 0.3)), "slope"),
+}
+"""Forms with one number wrong that no number of the network shows, and what of the graph shows it."""
+
+
+USUAL_NEAR = {"space to batch", "normalisation"}
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in USUAL_NEAR else pytest.param(kind, marks=pytest.mark.deep) for kind in NEAR]
+)
+def test_a_form_with_one_number_wrong_is_refused(kind: str, tmp_path: Path) -> None:
+    """What looks like an equal way, and is none."""
+    one: Rewrite = next(one for one in rewrites() if one.kind == kind and one.output_stride == 8)
+    make, attribute = NEAR[kind]
+    certificate = judge(make(prepared(one, tmp_path)), one, SMALL, GRAPH)
+
+    assert certificate.verdict is RunVerdict.DEVIATES
+    assert attribute in {f.attribute for clause in certificate.clauses for f in clause.findings}

@@ -117,6 +117,12 @@ def test_a_path_covers_itself_alone_and_a_star_no_dot(case: tuple[Variant, int],
         assert split[place].startswith(names[place][:3])
 
 
+def test_a_star_ends_at_a_dot() -> None:
+    """So that a pattern for one kind of layer does not cover another that lies deeper."""
+    assert waiver("aspp.a*.conv").covers("aspp.atrous1.conv")
+    assert not waiver("aspp.a*.conv").covers("aspp.atrous1.depthwise.conv")
+
+
 def test_no_character_but_a_star_is_special() -> None:
     """Paths of other programs hold brackets and quotes."""
     assert waiver("output['out'][0]").covers("output['out'][0]")
@@ -274,3 +280,11 @@ def test_the_document_holds_the_waivers_and_the_day() -> None:
         }
     ]
     assert Certificate.model_validate_json(decided.model_dump_json()) == decided
+
+
+def test_the_waiver_in_the_readme_is_one() -> None:
+    """What a user copies is read as it stands."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+
+    assert waiver_file.read(block, "w.toml")[0].covers("aspp.atrous1.depthwise.conv")

@@ -11,7 +11,7 @@ from deeplab_spec.conformance import Conformance
 from deeplab_spec.errors import TargetError
 from deeplab_spec.services.clause_tests import Judgements, conclude
 from tests.checks.certificates import certificate
-from tests.judge.candidates import WIDTH
+from tests.judge.candidates import SMALL
 from tests.plugin.running import run
 
 PROJECT = """
@@ -72,13 +72,13 @@ class TestReference(Conformance):
     """The reference is the network that it says it is: the class as other projects use it."""
 
     variant = "notebook"
-    choices: ClassVar = {"width": WIDTH}
+    choices: ClassVar = SMALL
     output_strides = (8,)
     levels = ("structure",)
 
     def build(self, output_stride: int, num_classes: int) -> object:  # type: ignore[override]
         """Build the reference, narrow."""
-        return deeplab_spec.build("notebook", output_stride, num_classes, {"width": WIDTH})
+        return deeplab_spec.build("notebook", output_stride, num_classes, SMALL)
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,9 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import pytest
 
@@ -96,13 +96,18 @@ def _listed(suite: type, name: str, values: Sequence[object]) -> Sequence[object
     return values
 
 
-@cache
+_KNOWN: Final[dict[type[Conformance], Judgements]] = {}
+"""What was judged of each class, in this process."""
+
+
 def _judgements(suite: type[Conformance]) -> Judgements:
-    try:
-        waivers = load(Path(suite.waivers), suite.today) if suite.waivers is not None else None
-    except DeepLabSpecError as error:
-        pytest.fail(str(error), pytrace=False)
-    return Judgements(partial(_judge, suite), waivers)
+    if suite not in _KNOWN:
+        try:
+            waivers = load(Path(suite.waivers), suite.today) if suite.waivers is not None else None
+        except DeepLabSpecError as error:
+            pytest.fail(str(error), pytrace=False)
+        _KNOWN[suite] = Judgements(partial(_judge, suite), waivers)
+    return _KNOWN[suite]
 
 
 def _judge(suite: type[Conformance], output_stride: int | None) -> Certificate:

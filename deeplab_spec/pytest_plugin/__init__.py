@@ -11,7 +11,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("deeplab_spec", "judge a network against the specification of DeepLabV3+")
 
     def option(name: str, metavar: str, text: str, **more: object) -> None:
-        group.addoption(f"--deeplab-{name}", metavar=metavar, help=text, **more)  # type: ignore[arg-type]
+        group.addoption(f"--deeplab-{name}", metavar=metavar, help=text, **more)
 
     option("target", "TARGET", "what builds the network: MODULE:CALLABLE, reference:VARIANT, or a file")
     option("variant", "NAME", "the published network that it shall be")

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from deeplab_spec import conformance
     from deeplab_spec.judge.api import certify
     from deeplab_spec.reference.network import build
     from deeplab_spec.services.optimize import optimize
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["__version__", "build", "certify", "network", "optimize"]
+__all__ = ["__version__", "build", "certify", "conformance", "network", "optimize"]
 
 _HOMES = {
     "build": "deeplab_spec.reference.network",
@@ -30,6 +31,8 @@ def __getattr__(name: str) -> object:
     """Return a public name from the module that defines it."""
     if name == "__version__":
         return version("deeplab-spec")
+    if name == "conformance":
+        return import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -1,32 +1,35 @@
-"""What the property tests draw: rows, sizes and seeds. Every draw has a label."""
+"""What the property tests draw: rows, beside what the package draws. Every draw has a label."""
 
 from hypothesis import strategies as st
 
+from deeplab_spec.conformance.strategies import NARROW, cases, narrow, seeds, sides, sizes, variants
 from deeplab_spec.graph.ops import margins
 from deeplab_spec.spec import rows
-from deeplab_spec.spec.choices import Choices
 from deeplab_spec.spec.rows import Norm, same_size
 from deeplab_spec.spec.sources import document
-from deeplab_spec.spec.variants import VARIANTS, Variant
+
+__all__ = [
+    "NARROW",
+    "SOURCE",
+    "block_rows",
+    "cases",
+    "channels",
+    "conv_rows",
+    "narrow",
+    "norms",
+    "rates",
+    "seeds",
+    "separable_rows",
+    "sides",
+    "sizes",
+    "strides_and_rates",
+    "variants",
+]
 
 SOURCE = document("a drawn row")
-NARROW = 1 / 32
-"""Width at which a whole network is small and its channel counts still differ."""
-
-seeds = st.integers(0, 2**32 - 1)
-sides = st.integers(1, 19)
-sizes = st.tuples(sides, sides)
 channels = st.integers(1, 5)
 rates = st.integers(1, 6)
 norms = st.none() | st.builds(Norm, eps=st.sampled_from([1e-3, 1e-5]), momentum=st.sampled_from([3e-4, 0.1]))
-variants = st.sampled_from(VARIANTS)
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> tuple[Variant, int]:
-    """Draw a variant and one of its output strides."""
-    variant = draw(variants, label="variant")
-    return variant, draw(st.sampled_from(variant.output_strides), label="output stride")
 
 
 @st.composite
@@ -131,10 +134,3 @@ def block_rows(draw: st.DrawFn) -> rows.Block:
         and kind is not rows.SkipKind.NONE
         and draw(st.booleans(), label="skip reads the activation"),
     )
-
-
-def narrow(variant: Variant, **overrides: object) -> Choices:
-    """Return a variant's choices at a width that runs fast."""
-    from dataclasses import replace
-
-    return replace(variant.choices, width=NARROW, **overrides)

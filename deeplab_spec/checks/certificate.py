@@ -1,5 +1,6 @@
 """The certificate: what was decided, as a document. Every view is made from it."""
 
+from datetime import date
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,6 +30,15 @@ class FindingRecord(_Document):
     output_stride: int
 
 
+class WaiverRecord(_Document):
+    """A waiver that covers findings of a clause."""
+
+    node: str = Field(description="Path of the findings that it may cover; a star is a part of one name.")
+    reason: str
+    expires: date = Field(description="The last day on which it holds.")
+    covers: tuple[str, ...] = Field(description="Paths of the findings that it covers.")
+
+
 class ClauseRecord(_Document):
     """What was decided about one clause."""
 
@@ -39,6 +49,9 @@ class ClauseRecord(_Document):
     required: int = Field(default=0, description="Single decisions that there were to make; fewer are no pass.")
     reason: str = Field(description="Why the clause is undecided or not applicable; else empty.")
     findings: tuple[FindingRecord, ...]
+    waivers: tuple[WaiverRecord, ...] = Field(
+        default=(), description="Waivers that cover findings of it; waived is what they cover entirely."
+    )
 
 
 class Case(_Document):
@@ -156,6 +169,8 @@ class Certificate(_Document):
     conditioning: tuple[Conditioning, ...] = ()
     counts: tuple[Counts, ...] = ()
     another_network: str | None = Field(default=None, description="Why this is another network altogether.")
+    today: date | None = Field(default=None, description="The day on which waivers were held against their expiry.")
+    waivers_accepted: bool = Field(default=False, description="Whether a run with waivers was good enough.")
     versions: dict[str, str]
     seconds: float
 
@@ -163,6 +178,12 @@ class Certificate(_Document):
     def standard(self) -> str:
         """What the candidate was held against, as the user named it."""
         return self.variant or self.against or ""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it conforms: with waivers, only where those were accepted."""
+        waived = self.verdict is RunVerdict.CONFORMS_WITH_WAIVERS and self.waivers_accepted
+        return waived or self.verdict is RunVerdict.CONFORMS
 
 
 def as_json(fact: Fact) -> Json:

@@ -12,6 +12,7 @@ class Verdict(StrEnum):
 
     PASSED = "passed"
     FAILED = "failed"
+    WAIVED = "waived"
     UNDECIDED = "undecided"
     NOT_APPLICABLE = "not applicable"
 
@@ -20,6 +21,7 @@ class RunVerdict(StrEnum):
     """What is decided about a candidate."""
 
     CONFORMS = "conforms"
+    CONFORMS_WITH_WAIVERS = "conforms with waivers"
     DEVIATES = "deviates"
     INCONCLUSIVE = "inconclusive"
 
@@ -78,7 +80,7 @@ class Decision:
 
 
 def together(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the verdict of a group: failed if one failed, undecided if one is.
+    """Return the verdict of a group: failed if one failed, undecided if one is, waived if one is.
 
     >>> together([Verdict.PASSED, Verdict.NOT_APPLICABLE]).value
     'passed'
@@ -86,7 +88,7 @@ def together(verdicts: Iterable[Verdict]) -> Verdict:
     'undecided'
     """
     found = set(verdicts)
-    for verdict in (Verdict.FAILED, Verdict.UNDECIDED, Verdict.PASSED):
+    for verdict in (Verdict.FAILED, Verdict.UNDECIDED, Verdict.WAIVED, Verdict.PASSED):
         if verdict in found:
             return verdict
     return Verdict.NOT_APPLICABLE if found else Verdict.UNDECIDED
@@ -97,6 +99,8 @@ def of_run(verdicts: Iterable[Verdict]) -> RunVerdict:
     match together(verdicts):
         case Verdict.FAILED:
             return RunVerdict.DEVIATES
+        case Verdict.WAIVED:
+            return RunVerdict.CONFORMS_WITH_WAIVERS
         case Verdict.PASSED:
             return RunVerdict.CONFORMS
         case _:

@@ -6,6 +6,8 @@ import typer
 
 from deeplab_spec.checks.certificate import Certificate
 from deeplab_spec.checks.verdicts import RunVerdict
+from deeplab_spec.checks.waiver_file import load
+from deeplab_spec.checks.waivers import waived
 from deeplab_spec.cli import output
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import (
@@ -14,6 +16,8 @@ from deeplab_spec.cli.options import (
     ChooseOption,
     OutputOption,
     SchemaOption,
+    TodayOption,
+    WaiversOption,
     complete_variant,
     read_arguments,
 )
@@ -25,6 +29,7 @@ from deeplab_spec.spec.variants import VARIANTS
 
 _EXIT = {
     RunVerdict.CONFORMS: ExitCode.DONE,
+    RunVerdict.CONFORMS_WITH_WAIVERS: ExitCode.DIFFERENT,
     RunVerdict.DEVIATES: ExitCode.DIFFERENT,
     RunVerdict.INCONCLUSIVE: ExitCode.UNDECIDED,
 }
@@ -96,6 +101,11 @@ def certify(
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", help=f"Where it runs: {' or '.join(DEVICES)}.")
     ] = "cpu",
+    waivers: WaiversOption = None,
+    accept_waivers: Annotated[
+        bool, typer.Option("--accept-waivers", help="Exit with 0 where everything but what is waived passed.")
+    ] = False,
+    today: TodayOption = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of weights and images.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
     file: OutputOption = None,
@@ -103,7 +113,8 @@ def certify(
 ) -> None:
     """Decide every clause for one implementation.
 
-    Exit status: 0 it conforms, 1 it deviates, 3 it cannot be built, 4 something is undecided.
+    Exit status: 0 it conforms, 1 it deviates, or conforms with waivers that are not accepted, 2 the arguments or
+    the waivers are wrong, 3 it cannot be built, 4 something is undecided.
     """
     if json_schema:
         from deeplab_spec.render.documents import to_schema
@@ -114,6 +125,7 @@ def certify(
         raise typer.BadParameter("say what to judge", param_hint="TARGET")
     from deeplab_spec.judge.runner import run
 
+    held = load(waivers, today.date() if today else None) if waivers else None
     request = Request(
         target=target,
         variant=None if against else variant or default_variant(target),
@@ -131,8 +143,8 @@ def certify(
         seed=seed,
     )
     with output.progress() as told:
-        certificate = run(request, told)
+        certificate = waived(run(request, told), held, accepted=accept_waivers)
     output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])
-    raise typer.Exit(_EXIT[certificate.verdict])
+    raise typer.Exit(ExitCode.DONE if certificate.accepted else _EXIT[certificate.verdict])

@@ -1,5 +1,6 @@
 """The options that commands share, and how their values are read and completed."""
 
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -66,6 +67,14 @@ ArgumentOption = Annotated[
 ]
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report to a file, not to stdout.")
+]
+WaiversOption = Annotated[
+    Path | None,
+    typer.Option("--waivers", metavar="FILE", help="TOML file of findings that are accepted, each with an expiry."),
+]
+TodayOption = Annotated[
+    datetime | None,
+    typer.Option("--today", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="Day for the expiry. [the present, UTC]"),
 ]
 SchemaOption = Annotated[
     bool, typer.Option("--json-schema", help="Print the JSON Schema of the JSON document, and exit.")

@@ -2,11 +2,15 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
 
 from torch import nn
 
 from deeplab_spec.capture.target import Target, build
 from deeplab_spec.checks.certificate import Certificate
+from deeplab_spec.checks.waiver_file import load
+from deeplab_spec.checks.waivers import waived
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.judge import judge
 from deeplab_spec.judge.request import DTYPES, Request, default_variant
@@ -29,6 +33,9 @@ def certify(
     dtypes: Sequence[str] = DTYPES,
     device: str = "cpu",
     seed: int = 0,
+    waivers: str | Path | None = None,
+    accept_waivers: bool = False,
+    today: date | None = None,
     progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
 ) -> Certificate:
     """Decide every clause of the specification for one implementation.
@@ -48,15 +55,20 @@ def certify(
         dtypes: The dtypes of the numerics: ``float64``, ``float32``, ``tf32``, ``bfloat16``, ``float16``.
         device: Where the target itself runs: ``cpu`` or ``cuda``.
         seed: Seed of weights and images.
+        waivers: A TOML file of findings that are accepted, each with a reason and an expiry.
+        accept_waivers: Whether a run in which something is waived shall count as accepted.
+        today: The day on which waivers are held against their expiry; by default the present one, in UTC.
         progress: Told the stage, how many are done, and how many there are.
 
     Returns:
         The certificate.
 
     Raises:
-        SpecError: A ValueError, if an argument has a value that it cannot have.
+        SpecError: A ValueError, if an argument has a value that it cannot have, or a waiver has expired
+            or covers nothing.
         TargetError: If the target cannot be imported or built, or the device is not there.
     """
+    held = None if waivers is None else load(Path(waivers), today)
     name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
     if variant is None and against is None and not isinstance(target, str):
         raise SpecError("variant", f"say which network {name} shall be", None)
@@ -80,10 +92,10 @@ def certify(
     asked, others = standards(request)
     if isinstance(target, str):
         settled, built = candidate(asked)
-        return judge(settled, built, progress, others)
+        return waived(judge(settled, built, progress, others), held, accepted=accept_waivers)
 
     def build_module(output_stride: int) -> nn.Module:
         found = copy.deepcopy(target) if isinstance(target, nn.Module) else target
         return build(Target(name=name, arguments=request.arguments), found, output_stride, asked.class_count)
 
-    return judge(asked, build_module, progress, others)
+    return waived(judge(asked, build_module, progress, others), held, accepted=accept_waivers)

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from deeplab_spec.checks.certificate import Certificate, ClauseRecord, FindingRecord
@@ -28,12 +29,13 @@ CRASH_CLAUSE = "OUTPUT-TENSOR"
 """The clause that a candidate fails by ending the process."""
 
 
-def run(request: Request, progress: Progress) -> Certificate:
+def run(request: Request, progress: Progress, search: Sequence[Path] = ()) -> Certificate:
     """Judge a candidate in a child process.
 
     Args:
         request: What is asked.
         progress: Told the stage, how many are done, and how many there are.
+        search: Folders in which the candidate's module is looked for first.
 
     Raises:
         MissingExtraError: If torch is not installed.
@@ -44,6 +46,8 @@ def run(request: Request, progress: Progress) -> Certificate:
     reading, writing = os.pipe()
     command = [sys.executable, "-W", "ignore", "-m", "deeplab_spec.judge.worker", str(writing)]
     environment = {**_ENVIRONMENT, **os.environ}
+    if search:
+        environment["PYTHONPATH"] = os.pathsep.join([*map(str, search), os.environ.get("PYTHONPATH", "")])
     with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], env=environment) as child:
         os.close(writing)
         if child.stdin:

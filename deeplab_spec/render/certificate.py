@@ -4,8 +4,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from deeplab_spec.checks.certificate import Certificate, ClauseRecord, FindingRecord, Json, Values
+from deeplab_spec.checks.certificate import Certificate, ClauseRecord, FindingRecord, Values
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from deeplab_spec.render.findings import place, waiver_lines, worded, wrong
 from deeplab_spec.spec.choices import NAMES, written
 from deeplab_spec.spec.variants import variant
 
@@ -16,6 +17,7 @@ MOST_FINDINGS: Final = 4
 _WORDS: Final = {
     Verdict.PASSED: "passed",
     Verdict.FAILED: "FAILED",
+    Verdict.WAIVED: "waived",
     Verdict.UNDECIDED: "undecided",
     Verdict.NOT_APPLICABLE: "not applicable",
 }
@@ -30,7 +32,7 @@ def _header(certificate: Certificate) -> str:
     strides = sorted({case.output_stride for case in certificate.cases})
     at = f" at output stride {' and '.join(map(str, strides))}" if strides else ""
     part = f" {certificate.part}" if certificate.part else ""
-    chosen = "".join(f" {name}={_value(value)}" for name, value in certificate.choices.items())
+    chosen = "".join(f" {name}={worded(value)}" for name, value in certificate.choices.items())
     title = f"{certificate.target}, judged against {certificate.standard}{part}{chosen}{at}"
     devices = ", ".join(sorted({case.device for case in certificate.cases}))
     running = f"torch {certificate.versions['torch']}, {devices}" if "torch" in certificate.versions else ""
@@ -52,10 +54,11 @@ def _body(certificate: Certificate) -> Iterator[str]:
         clauses = [clause for clause in certificate.clauses if clause.level == level]
         first = _first(certificate, level, verdict)
         yield f"  {level:<10}{len(clauses):>3} clauses  {_WORDS[verdict]}{first}"
-        yield from _findings(certificate, clauses, seen)
+        yield from _findings(certificate, [clause for clause in clauses if clause.verdict is Verdict.FAILED], seen)
         if level == "structure":
             yield from _counts(certificate)
         yield from _undecided(clauses)
+        yield from waiver_lines(clauses)
 
 
 def _divergence(certificate: Certificate) -> Iterator[str]:
@@ -101,10 +104,10 @@ def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: s
         yield f"    {_group(certificate, name)} ({len(findings)} finding{'s' * (len(findings) > 1)})"
         shown = findings[:MOST_FINDINGS]
         several = len({case.output_stride for case in certificate.cases}) > 1
-        places = [_place(finding, several=several) for finding in shown]
+        places = [place(finding, several=several) for finding in shown]
         width = min(max(map(len, places)), WIDTH // 2)
-        for place, finding in zip(places, shown, strict=True):
-            yield f"      {place:<{width}}  {_wrong(finding)}"
+        for at, finding in zip(places, shown, strict=True):
+            yield f"      {at:<{width}}  {wrong(finding)}"
         if len(findings) > len(shown):
             yield f"      and {len(findings) - len(shown)} more"
         hints = (finding.hint for finding in findings if finding.hint and f"{name}=" not in finding.hint)
@@ -116,34 +119,13 @@ def _group(certificate: Certificate, name: str) -> str:
         return name
     expected = written(getattr(variant(certificate.variant).choices, name)) or "none"
     if name in certificate.choices:
-        expected = _value(certificate.choices[name])
+        expected = worded(certificate.choices[name])
     nearest = certificate.nearest
     if nearest is None:
         return f"{name} must be {expected}"
     published = getattr(variant(nearest.variant).choices, name)
-    actual = _value(nearest.choices[name]) if name in nearest.choices else written(published) or "none"
+    actual = worded(nearest.choices[name]) if name in nearest.choices else written(published) or "none"
     return f"{name} is {actual}, must be {expected}" if actual != expected else f"{name} must be {expected}"
-
-
-def _place(finding: FindingRecord, *, several: bool) -> str:
-    at = f"[{finding.output_stride}] " if several else ""
-    other = f"  {finding.candidate_path}" if finding.candidate_path not in {None, finding.path} else ""
-    return f"{at}{finding.path}{other}"
-
-
-def _wrong(finding: FindingRecord) -> str:
-    expected, actual = _value(finding.expected), _value(finding.actual)
-    match finding.attribute:
-        case "node" if actual == "absent":
-            return f"lacks: {expected}"
-        case "node":
-            return f"followed by: {actual}"
-        case "inputs":
-            return f"reads {actual}, must read {expected}"
-        case attribute if attribute.endswith("value"):
-            return f"{attribute} off by {actual}, {expected}"
-        case attribute:
-            return f"{attribute} is {actual}, must be {expected}"
 
 
 def _counts(certificate: Certificate) -> Iterator[str]:
@@ -177,14 +159,6 @@ def _undecided(clauses: Sequence[ClauseRecord]) -> Iterator[str]:
         yield f"    {shown} {reason}"
 
 
-def _value(value: Json) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value)) or "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
-
-
 def _verdict(certificate: Certificate) -> str:
     lines = textwrap.wrap(_sentence(certificate), WIDTH - len("1000 s  "), break_on_hyphens=False)
     return "\n".join([*lines[:-1], _apart(lines[-1], f"{certificate.seconds:.0f} s")])
@@ -198,6 +172,13 @@ def _sentence(certificate: Certificate) -> str:
             clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
             decisions = sum(clause.decisions for clause in certificate.clauses)
             return f"CONFORMS to {certificate.standard}: {clauses} clauses, {decisions:,} decisions."
+        case RunVerdict.CONFORMS_WITH_WAIVERS:
+            clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
+            waived = sum(clause.verdict is Verdict.WAIVED for clause in certificate.clauses)
+            accepted = "" if certificate.waivers_accepted else ", which is not accepted (--accept-waivers)"
+            return (
+                f"CONFORMS WITH WAIVERS to {certificate.standard}: {clauses} clauses passed, {waived} waived{accepted}."
+            )
         case RunVerdict.INCONCLUSIVE:
             return f"INCONCLUSIVE: nothing failed, but not everything could be decided against {certificate.standard}."
         case RunVerdict.DEVIATES:
@@ -211,6 +192,6 @@ def _in_choices(certificate: Certificate) -> str:
     nearest = certificate.nearest
     if nearest is None:
         return counted
-    on_top = [f"{name}={_value(value)}" for name, value in nearest.choices.items()]
+    on_top = [f"{name}={worded(value)}" for name, value in nearest.choices.items()]
     described = f"{nearest.variant} with {' '.join(on_top)}" if on_top else nearest.variant
     return f"{counted}. Nearest: {described}"

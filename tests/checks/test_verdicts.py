@@ -18,8 +18,9 @@ decisions = st.builds(
 
 @given(found=verdicts)
 def test_a_group_is_as_good_as_its_worst(found: list[Verdict]) -> None:
-    """Failed, undecided, passed, in this order; nothing at all is undecided."""
-    worst = next((verdict for verdict in (Verdict.FAILED, Verdict.UNDECIDED, Verdict.PASSED) if verdict in found), None)
+    """Failed, undecided, waived, passed, in this order; nothing at all is undecided."""
+    order = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.WAIVED, Verdict.PASSED)
+    worst = next((verdict for verdict in order if verdict in found), None)
 
     assert together(found) is (worst or (Verdict.NOT_APPLICABLE if found else Verdict.UNDECIDED))
 
@@ -33,12 +34,14 @@ def test_groups_of_groups_are_groups(found: list[Verdict], more: list[Verdict]) 
 
 @given(found=verdicts)
 def test_a_run_conforms_only_if_something_passed_and_nothing_else_happened(found: list[Verdict]) -> None:
-    """One failure deviates; without one, what is undecided leaves the run open."""
+    """One failure deviates; without one, what is undecided leaves the run open; what is waived is said."""
     verdict = of_run(found)
 
     assert (verdict is RunVerdict.DEVIATES) == (Verdict.FAILED in found)
-    conforms = Verdict.PASSED in found and not {Verdict.FAILED, Verdict.UNDECIDED} & set(found)
+    undisputed = not {Verdict.FAILED, Verdict.UNDECIDED} & set(found)
+    conforms = Verdict.PASSED in found and undisputed and Verdict.WAIVED not in found
     assert (verdict is RunVerdict.CONFORMS) == conforms
+    assert (verdict is RunVerdict.CONFORMS_WITH_WAIVERS) == (Verdict.WAIVED in found and undisputed)
 
 
 @given(decision=decisions)

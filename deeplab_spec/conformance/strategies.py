@@ -1,0 +1,127 @@
+"""What property tests draw: published networks, decisions, output strides and sizes. Every draw has a label.
+
+None of it needs torch: a drawn configuration is a graph of the specification, and the arguments from which
+an implementation can be built.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.errors import GraphError
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Pair
+from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, SizesAccepted, seen_values
+from deeplab_spec.spec.public import network
+from deeplab_spec.spec.variants import VARIANTS, Variant
+
+NARROW: Final = 1 / 32
+"""Width at which a whole network is small and its channel counts still differ."""
+
+OPEN: Final = tuple(name for name in NAMES if name != "width")
+"""The choices that a configuration draws; its width is drawn apart."""
+
+seeds = st.integers(0, 2**32 - 1)
+sides = st.integers(1, 19)
+sizes = st.tuples(sides, sides)
+variants = st.sampled_from(VARIANTS)
+widths = st.sampled_from((NARROW, 1 / 16))
+classes = st.integers(1, 151)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """A network, and the size of its input.
+
+    Attributes:
+        variant: Name of the published network.
+        output_stride: Input pixels per pixel of the backbone's features.
+        classes: Channels of the logits.
+        choices: Decisions that differ from the variant's.
+        size: Height and width of the images, in pixels.
+    """
+
+    variant: str
+    output_stride: int
+    classes: int
+    choices: dict[str, ChoiceValue]
+    size: Pair
+
+    @property
+    def graph(self) -> Network:
+        """The specification's graph."""
+        return network(self.variant, self.output_stride, self.classes, self.choices)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[Variant, int]:
+    """Draw a variant and one of its output strides."""
+    variant = draw(variants, label="variant")
+    return variant, draw(st.sampled_from(variant.output_strides), label="output stride")
+
+
+@st.composite
+def overrides(draw: st.DrawFn, names: Sequence[str] = OPEN, most: int = 3) -> dict[str, ChoiceValue]:
+    """Draw up to a few choices, each with a value that implementations are known to have.
+
+    Args:
+        draw: Given by Hypothesis.
+        names: The choices that may be drawn.
+        most: So many at most.
+    """
+    drawn = draw(st.lists(st.sampled_from(names), max_size=most, unique=True), label="choices")
+    return {name: draw(st.sampled_from(seen_values(name)), label=name) for name in drawn}
+
+
+@st.composite
+def configurations(
+    draw: st.DrawFn,
+    widths: st.SearchStrategy[float] = widths,
+    sides: st.SearchStrategy[int] = sides,
+) -> Configuration:
+    """Draw a variant with up to three of its choices decided otherwise, at a size that it accepts.
+
+    Args:
+        draw: Given by Hypothesis.
+        widths: Draws the multiplier of the channels.
+        sides: Draws height and width; where only multiples of the output stride are accepted, the next of them
+            are taken.
+    """
+    variant, output_stride = draw(cases(), label="variant and output stride")
+    choices: dict[str, ChoiceValue] = {"middle_blocks": 1, **draw(overrides(), label="overrides")}
+    choices["width"] = draw(widths, label="width")
+    step = output_stride if choices.get("sizes_accepted") is SizesAccepted.MULTIPLES else 1
+    height, width = (-(-draw(sides, label=side) // step) * step for side in ("height", "width"))
+    drawn = Configuration(
+        variant=variant.name,
+        output_stride=output_stride,
+        classes=draw(classes, label="classes"),
+        choices=choices,
+        size=(height, width),
+    )
+    assume(_fits(drawn))
+    return drawn
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Network:
+    """Draw the graph of a narrow configuration."""
+    return draw(configurations(), label="configuration").graph
+
+
+def narrow(variant: Variant, **overrides: object) -> Choices:
+    """Return a variant's choices at a width that runs fast."""
+    return replace(variant.choices, width=NARROW, **overrides)  # type: ignore[arg-type]  # as dataclasses.replace
+
+
+def _fits(drawn: Configuration) -> bool:
+    """Tell whether the values of a graph have sizes; an atrous layer with padding one shrinks its map."""
+    try:
+        shapes(drawn.graph, drawn.size)
+    except GraphError:
+        return False
+    return True

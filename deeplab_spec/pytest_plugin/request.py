@@ -1,0 +1,86 @@
+"""What the options of pytest ask for."""
+
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from deeplab_spec.checks.waiver_file import load
+from deeplab_spec.checks.waivers import Waivers
+from deeplab_spec.errors import SpecError
+from deeplab_spec.judge.request import DTYPES, Request, default_variant
+from deeplab_spec.spec.clauses import Level
+
+_STATES_ITS_OWN: Final = {".pt2", ".onnx", ".lock"}
+"""Endings of files that say themselves at which output stride they are."""
+
+
+def request_of(config: pytest.Config) -> Request:
+    """Return what is asked.
+
+    Raises:
+        SpecError: If an option has a value that it cannot have.
+    """
+    target = config.getoption("deeplab_target")
+    variant, against = config.getoption("deeplab_variant"), config.getoption("deeplab_against")
+    return Request(
+        target=target,
+        variant=None if against else variant or default_variant(target),
+        against=against,
+        overrides=tuple(config.getoption("deeplab_choose") or ()),
+        arguments=_arguments(config.getoption("deeplab_arg") or ()),
+        shared_choices=variant is None and against is None,
+        part=config.getoption("deeplab_part"),
+        output_strides=tuple(dict.fromkeys(config.getoption("deeplab_output_stride") or ())),
+        classes=config.getoption("deeplab_classes"),
+        levels=tuple(dict.fromkeys(map(_level, config.getoption("deeplab_level") or Level))),
+        dtypes=tuple(dict.fromkeys(config.getoption("deeplab_dtype") or DTYPES)),
+        seed=config.getoption("deeplab_seed"),
+    )
+
+
+def waivers_of(config: pytest.Config) -> Waivers | None:
+    """Return the waivers, if there are any.
+
+    Raises:
+        SpecError: If their file is wrong, or one of them has expired.
+    """
+    file, today = config.getoption("deeplab_waivers"), config.getoption("deeplab_today")
+    return load(Path(file), _day(today)) if file else None
+
+
+def strides_of(request: Request) -> tuple[int | None, ...]:
+    """Return the output strides of the tests; None where a file says its own."""
+    named = (request.target, request.against or "")
+    states = any(Path(name).suffix.lower() in _STATES_ITS_OWN for name in named)
+    return (None,) if states and not request.output_strides else request.strides
+
+
+def _level(name: str) -> Level:
+    if name not in set(Level):
+        raise SpecError("--deeplab-level", f"must be one of {', '.join(Level)}", name)
+    return Level(name)
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise SpecError("--deeplab-today", "must be a day, as 2027-01-31", text) from error
+
+
+def _arguments(arguments: Iterable[str]) -> dict[str, str]:
+    """Read keyword arguments.
+
+    >>> _arguments(["encoder=xception"])
+    {'encoder': 'xception'}
+    """
+    read = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise SpecError("--deeplab-arg", "must be NAME=VALUE", argument)
+        read[name] = value
+    return read

@@ -1,0 +1,70 @@
+"""The public strategies draw what the specification has, without torch, and say what they need."""
+
+import subprocess
+import sys
+
+from hypothesis import given
+
+from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.conformance import strategies
+from deeplab_spec.graph.network import Network
+from deeplab_spec.spec.choices import NAMES, ChoiceValue, seen_values
+from deeplab_spec.spec.variants import VARIANTS, Variant
+
+BLOCK = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {name!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}} (blocked)", name=name)
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def interpreter(code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@given(drawn=strategies.configurations())
+def test_a_configuration_is_a_network_whose_values_have_sizes(drawn: strategies.Configuration) -> None:
+    """Its variant has the output stride, and its output the classes and the size of the image."""
+    variant = next(entry for entry in VARIANTS if entry.name == drawn.variant)
+
+    assert drawn.output_stride in variant.output_strides
+    assert shapes(drawn.graph, drawn.size)["output"] == (drawn.classes, *drawn.size)
+
+
+@given(network=strategies.networks(), case=strategies.cases())
+def test_networks_and_cases_are_drawn_alone_too(network: Network, case: tuple[Variant, int]) -> None:
+    """A network is one of the family, and a case a variant with one of its output strides."""
+    assert network.tap("logits")
+    assert case[1] in case[0].output_strides
+
+
+@given(drawn=strategies.overrides(most=2))
+def test_overrides_are_values_that_were_seen(drawn: dict[str, ChoiceValue]) -> None:
+    """As many as asked for at most, and never the width, which is drawn apart."""
+    assert len(drawn) <= 2
+    assert set(drawn) <= set(NAMES) - {"width"}
+    assert all(value in seen_values(name) for name, value in drawn.items())
+
+
+def test_drawing_needs_no_torch() -> None:
+    """In a fresh interpreter; the same program sees a module of that name where there is one."""
+    draw = "from deeplab_spec.conformance import strategies as s\ns.networks().validate()\n"
+    seen = "import sys; print('torch' in sys.modules)"
+
+    assert interpreter(f"{draw}{seen}").stdout == "False\n"
+    assert interpreter(f"{draw}import sys, types; sys.modules['torch'] = types\n{seen}").stdout == "True\n"
+
+
+def test_a_missing_package_is_one_clear_line() -> None:
+    """The extra that brings it; another import that fails is not mistaken for it."""
+    rule = "deeplab_spec.conformance needs the extra 'torch': pip install 'deeplab-spec[torch]'"
+    for name in ("pytest", "hypothesis"):
+        error = interpreter(f"{BLOCK.format(name=name)}\nimport deeplab_spec.conformance").stderr
+        assert error.splitlines()[-1] == f"deeplab_spec.errors.MissingExtraError: {rule}"
+        assert "During handling" not in error
+    other = interpreter(f"{BLOCK.format(name='pydantic')}\nimport deeplab_spec.conformance").stderr
+    assert other.splitlines()[-1].startswith("ModuleNotFoundError: No module named 'pydantic")

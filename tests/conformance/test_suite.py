@@ -1,0 +1,182 @@
+"""The class to inherit from: a clause ends its test as it was decided, and nothing is green in silence."""
+
+from typing import ClassVar
+
+import pytest
+
+import deeplab_spec
+from deeplab_spec.checks.certificate import Certificate
+from deeplab_spec.checks.verdicts import Verdict
+from deeplab_spec.conformance import Conformance
+from deeplab_spec.errors import TargetError
+from deeplab_spec.services.clause_tests import Judgements, conclude
+from tests.checks.certificates import certificate
+from tests.judge.candidates import SMALL
+from tests.plugin.running import run
+
+PROJECT = """
+import deeplab_spec.conformance.suite as suite
+from deeplab_spec.checks.verdicts import Verdict
+from deeplab_spec.errors import TargetError
+from deeplab_spec.spec.clauses import CLAUSES
+from tests.checks.certificates import certificate
+
+judged = []
+
+def judge(asked, output_stride):
+    judged.append((asked.__name__, output_stride))
+    if asked.__name__ == "TestUnbuildable":
+        raise TargetError("TestUnbuildable.build", "cannot be built: RuntimeError: no weights")
+    return certificate(asked.decided)
+
+suite._judge = judge
+
+class Mine(suite.Conformance):
+    variant = "notebook"
+    decided = {"ASPP-RATES": ("aspp.atrous1.conv",)}
+    waivers = "w.toml"
+
+class TestWaived(Mine):
+    output_strides = (8, 16)
+
+class TestOneMore(Mine):
+    decided = {"ASPP-RATES": ("aspp.atrous1.conv", "aspp.atrous2.conv")}
+
+class TestStale(Mine):
+    decided = {}
+
+class TestExpired(Mine):
+    waivers = "old.toml"
+
+class TestNothingDecided(Mine):
+    decided = {clause.id: (Verdict.NOT_APPLICABLE, "nothing is there") for clause in CLAUSES}
+    waivers = None
+
+class TestUnbuildable(Mine):
+    waivers = None
+
+class TestNoLevel(Mine):
+    levels = ()
+
+class TestNoOutputStride(Mine):
+    output_strides = ()
+
+def test_judged_once():
+    assert judged.count(("TestWaived", 8)) == judged.count(("TestWaived", 16)) == 1
+    assert judged.count(("TestUnbuildable", 16)) == 1
+"""
+WAIVER = '[[waiver]]\nclause = "ASPP-RATES"\nnode = "aspp.atrous1.conv"\nreason = "ours"\nexpires = 2999-01-31\n'
+
+
+class TestReference(Conformance):
+    """The reference is the network that it says it is: the class as other projects use it."""
+
+    variant = "notebook"
+    choices: ClassVar = SMALL
+    output_strides = (8,)
+    levels = ("structure",)
+
+    def build(self, output_stride: int, num_classes: int) -> object:  # type: ignore[override]
+        """Build the reference, narrow."""
+        return deeplab_spec.build("notebook", output_stride, num_classes, SMALL)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """Run a project with classes of every kind; return what failed, was skipped or an error, by class."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "test_project.py").write_text(PROJECT, encoding="utf-8")
+    (folder / "w.toml").write_text(WAIVER, encoding="utf-8")
+    (folder / "old.toml").write_text(WAIVER.replace("2999", "1999"), encoding="utf-8")
+    done = run(folder, "-rA", "--continue-on-collection-errors", plugin=())
+    found: dict[str, list[str]] = {"all": [done.stdout]}
+    for line in done.stdout.splitlines():
+        kind, _, rest = line.partition(" test_project.py::")
+        if rest and not kind.startswith("PASSED"):
+            name, _, test = rest.partition("::")
+            found.setdefault(name.partition(" ")[0], []).append(f"{kind} {test}")
+    return found
+
+
+def test_what_is_waived_is_an_expected_failure_with_its_reason(outcomes: dict[str, list[str]]) -> None:
+    """At each output stride; everything else of the class passes."""
+    assert outcomes["TestWaived"] == [
+        f"XFAIL test_clause[{stride}-ASPP-RATES] - ours (until 2999-01-31)" for stride in (8, 16)
+    ]
+
+
+def test_a_broad_a_stale_and_an_expired_waiver_turn_the_class_red(outcomes: dict[str, list[str]]) -> None:
+    """One finding more than is waived; a waiver that nothing needs; one that has expired."""
+    assert [line.partition(" - ")[0] for line in outcomes["TestOneMore"]] == ["FAILED test_clause[16-ASPP-RATES]"]
+    (stale,) = outcomes["TestStale"]
+    assert stale.startswith("FAILED test_something_is_decided_and_every_waiver_covers_a_finding - ")
+    assert "must cover a finding of ASPP-RATES, which is passed" in outcomes["all"][0]
+    assert all(line.startswith(("ERROR", "FAILED")) for line in outcomes["TestExpired"])
+    assert "old.toml: waiver 1: must not have expired by 2" in outcomes["all"][0]
+
+
+def test_a_class_that_decides_nothing_is_red(outcomes: dict[str, list[str]]) -> None:
+    """All of its clauses are skipped; one test says so. A list without entries is an error, and makes no test."""
+    failed = [line for line in outcomes["TestNothingDecided"] if line.startswith("FAILED")]
+    assert [line.partition(" - ")[0] for line in failed] == [
+        "FAILED test_something_is_decided_and_every_waiver_covers_a_finding"
+    ]
+    assert "no clause was decided at output stride 16" in outcomes["all"][0]
+    assert "TestNoLevel: levels must name something to judge" in outcomes["all"][0]
+    assert "TestNoOutputStride: output_strides must name something to judge" in outcomes["all"][0]
+
+
+def test_what_cannot_be_built_is_an_error_of_every_clause(outcomes: dict[str, list[str]]) -> None:
+    """In one line each, and built once; no test of the class passes."""
+    lines = outcomes["TestUnbuildable"]
+
+    assert {line.partition(" ")[0] for line in lines} == {"ERROR", "FAILED"}
+    assert "TestUnbuildable.build: cannot be built: RuntimeError: no weights" in outcomes["all"][0]
+    assert not any("judged_once" in line for line in outcomes.get("test_judged_once", []))
+    assert "PASSED test_project.py::test_judged_once" in outcomes["all"][0]
+
+
+def test_each_verdict_ends_the_test_its_own_way() -> None:
+    """Only passed comes back; what the certificate says nothing of is undecided."""
+    decided = certificate(
+        {
+            "ASPP-RATES": ("aspp.atrous1.conv",),
+            "ASPP-POOL": (Verdict.UNDECIDED, "the map is too small"),
+            "HEAD-BIAS": (Verdict.NOT_APPLICABLE, "folded"),
+        },
+        only=["ASPP-RATES", "ASPP-POOL", "HEAD-BIAS", "OUTPUT-SHAPE"],
+    )
+    conclude(decided, "OUTPUT-SHAPE")
+    with pytest.raises(pytest.fail.Exception, match=r"failed: aspp.atrous1.conv\n  The atrous branches have"):
+        conclude(decided, "ASPP-RATES")
+    with pytest.raises(pytest.fail.Exception, match="undecided: the map is too small"):
+        conclude(decided, "ASPP-POOL")
+    with pytest.raises(pytest.skip.Exception, match="HEAD-BIAS not applicable: folded"):
+        conclude(decided, "HEAD-BIAS")
+    with pytest.raises(pytest.fail.Exception, match="STEM-CONVS undecided: the certificate of my_model:build says"):
+        conclude(decided, "STEM-CONVS")
+
+
+def test_a_judgement_that_failed_is_not_tried_again() -> None:
+    """The same error, for every clause that asks."""
+    calls = []
+
+    def judge(output_stride: int | None) -> Certificate:
+        calls.append(output_stride)
+        raise TargetError("my_model:build", "cannot be built")
+
+    judgements = Judgements(judge)
+    for _ in range(2):
+        with pytest.raises(TargetError, match="my_model:build: cannot be built"):
+            judgements.at(16)
+    assert calls == [16]
+
+
+def test_a_class_without_build_says_so() -> None:
+    """Nothing is judged of it."""
+
+    class Unfinished(Conformance):
+        variant = "notebook"
+
+    with pytest.raises(NotImplementedError):
+        Unfinished().build(16, 21)

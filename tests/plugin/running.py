@@ -1,0 +1,61 @@
+"""Runs pytest as somebody else's project does: in another folder, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from deeplab_spec.checks.certificate import Certificate
+
+ROOT = Path(__file__).parents[2]
+PLUGIN = ("-p", "deeplab_spec.pytest_plugin")
+"""As the entry point does, which other plugins, that take their time, have too: they are not loaded here."""
+XDIST = ("-p", "xdist", "-n", "2")
+TARGET = ("--deeplab-target", "my_model:build", "--deeplab-variant", "notebook")
+
+_FAKE = """
+import pathlib
+import deeplab_spec.judge.runner
+from deeplab_spec.checks.certificate import Certificate
+from deeplab_spec.errors import TargetError
+
+HERE = pathlib.Path(__file__).parent
+
+def run(request, progress, search=()):
+    (stride,) = request.output_strides
+    with (HERE / "judged").open("a") as log:
+        log.write(f"{stride}\\n")
+    if not (HERE / f"{stride}.json").exists():
+        raise TargetError(request.target, "cannot be built: RuntimeError: no such weights")
+    return Certificate.model_validate_json((HERE / f"{stride}.json").read_text())
+
+deeplab_spec.judge.runner.run = run
+"""
+
+
+def fake(folder: Path, **certificates: Certificate) -> None:
+    """Let certificates be what is judged in a folder, by output stride: ``os16=certificate(...)``."""
+    (folder / "conftest.py").write_text(_FAKE, encoding="utf-8")
+    for name, certificate in certificates.items():
+        (folder / f"{name.removeprefix('os')}.json").write_text(certificate.model_dump_json(), encoding="utf-8")
+
+
+def judged(folder: Path) -> list[int]:
+    """Return the output strides at which something was judged, as often as it was."""
+    log = folder / "judged"
+    return [int(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def run(folder: Path, *arguments: str, plugin: tuple[str, ...] = PLUGIN) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a folder."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *plugin, *arguments]
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environment = {**kept, "PYTHONPATH": path, "COLUMNS": "160", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def outcomes(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
+    """Return how each test of a verbose run ended."""
+    lines = (line.split() for line in done.stdout.splitlines() if line.startswith("deeplab_spec/"))
+    return {words[0]: words[1] for words in lines}

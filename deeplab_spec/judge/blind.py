@@ -14,7 +14,7 @@ from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.weights import Draw, challenge, roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.judge.numerics import END, RATIO
+from deeplab_spec.judge.ends import END, RATIO
 from deeplab_spec.judge.running import relative_error
 
 LOWER: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -25,7 +25,7 @@ from deeplab_spec.judge.canaries.canary import Canary
 from deeplab_spec.judge.canaries.ends import needed, tails
 from deeplab_spec.judge.canaries.places import of_parameters
 from deeplab_spec.judge.canaries.steps import of_steps
-from deeplab_spec.judge.ends import Conditioned, exact, single
+from deeplab_spec.judge.ends import RATIO, Conditioned, exact, single
 from deeplab_spec.judge.interface import Tick, images
 from deeplab_spec.judge.lower import collected, local, whole
 from deeplab_spec.judge.plan import Plan

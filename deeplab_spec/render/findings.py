@@ -20,7 +20,7 @@ def worded(value: Json) -> str:
     ('12,24,36', 'true')
     """
     if isinstance(value, list):
-        return ",".join(map(str, value))
+        return ",".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return str(value).lower()
     return str(value)

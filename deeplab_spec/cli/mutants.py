@@ -50,11 +50,11 @@ def mutants(
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Make wrong networks by the thousand, and let every level of the judge refuse them alone.
+    """Measure the judge: wrong networks by the thousand, which every level must refuse alone, and equal ones.
 
     A run that was stopped goes on where it was, unless the code that judges has changed.
 
-    Exit status: 0 all are refused, 1 one survives.
+    Exit status: 0 all wrong ones are refused and all equal ones accepted, 1 not so.
     """
     from deeplab_spec.render.documents import to_json, to_schema
     from deeplab_spec.render.mutants_documents import MutantsDocument
@@ -89,4 +89,5 @@ def mutants(
     output.report(to_json(document) if as_json else texts.text(document), file)
     if as_json or file:
         output.summary(texts.headline(document))
-    raise typer.Exit(ExitCode.DIFFERENT if document.survivors else ExitCode.DONE)
+    refused = document.rewrites is not None and document.rewrites.rejected
+    raise typer.Exit(ExitCode.DIFFERENT if document.survivors or refused else ExitCode.DONE)

@@ -94,7 +94,7 @@ def _gradients(trainee: Trainee, wanted: Mapping[str, Tensor]) -> tuple[Gradient
             expected=float(wanted[place.source].norm()) / largest,
             actual=None if (mine := reached[place.source]) is None else float(mine.norm()) / largest,
         )
-        for place in trainee.places
+        for place in trainee.wholes
         if place.source in wanted
     )
 
@@ -114,7 +114,7 @@ def _statistics(
     for given, held in ((batch, first.moved), (second, trainee.statistics())):
         running = followed(running, given.statistics, momenta)
         for place in trainee.running:
-            error = float(torch.dist(held[place.source], place.arranged(running[place.source])))
+            error = float(torch.dist(held[place.source], place.ordered(running[place.source])))
             error /= max(momenta[place.source] * _spread(given, place.source), ROUNDING)
             before = errors.get(place.source, 0.0)
             errors[place.source] = max(before, error)
@@ -151,11 +151,11 @@ def _steps(
     """Compare parameters after a step, by how far the oracle's moved; what rounding moves is allowed."""
     largest = max((float(move.norm()) for move in moves.values()), default=0.0)
     found = []
-    for place in trainee.places:
+    for place in trainee.wholes:
         if place.source in expected:
             moved = float(moves[place.source].norm()) or ROUNDING
             stored = ROUNDING * float(lesson.weights[place.source].norm())
-            error = float(torch.dist(stepped[place.source], place.arranged(expected[place.source])))
+            error = float(torch.dist(stepped[place.source], place.ordered(expected[place.source])))
             allowed = TOLERANCE + (stored + NO_GRADIENT * largest) / moved
             found.append(_difference(place, error / moved, allowed))
     return tuple(found)

@@ -19,6 +19,7 @@ from deeplab_spec.judge import interface, numerics, required, structure, trainin
 from deeplab_spec.judge.canaries.calls import of_calls, of_comparisons
 from deeplab_spec.judge.canaries.canary import Canary
 from deeplab_spec.judge.canaries.graphs import of_graphs
+from deeplab_spec.judge.canaries.training import of_training
 from deeplab_spec.judge.explanation import Explained, explained
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan, plan
 from deeplab_spec.judge.precision import moved
@@ -218,7 +219,10 @@ def _run(
         _compare(found, module, tick)
     if learns and found.reading:
         tick("training")
-        found.evidence = replace(found.evidence, trained=training_plan.trained(loaded, found.plan, initial))
+        trained = training_plan.trained(loaded, found.plan, initial)
+        found.evidence = replace(found.evidence, trained=trained)
+        found.required |= required.of_training(loaded.expected)
+        found.canaries += of_training(trained)
     if found.reading and isinstance(found.plan, SpecifiedPlan):
         tick("explaining what differs")
         found.explained = explained(found.plan, reading)

@@ -15,7 +15,7 @@ from deeplab_spec.checks.structure import clause_of
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.folding import folded
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Input, Op, Opaque, Output, Pair, Resize
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Input, Op, Opaque, Output, Pair, Resize
 from deeplab_spec.judge.plan import Plan
 
 BATCHES: Final = 3
@@ -160,6 +160,26 @@ def of_lower(network: Network, precisions: int) -> dict[str, int]:
         "END-TO-END": len(network.outputs),
     }
     return {f"VALUES-LOWER-PRECISION-{clause}": precisions * count for clause, count in counts.items()}
+
+
+def of_training(network: Network) -> dict[str, int]:
+    """Return how many decisions the clauses of training take, at least.
+
+    Args:
+        network: The expected graph as it is executed.
+    """
+    norms = [node.op for node in network if isinstance(node.op, BatchNorm)]
+    convs = sum(isinstance(node.op, Conv2d) for node in network)
+    parameters = sum(role in {"weight", "bias"} for node in network for role in roles(node.op))
+    return {
+        "BN-MOMENTUM": 2 * len(norms),
+        "RUNNING-STATISTICS": 2 * len(norms),
+        "DROPOUT": 1 + sum(isinstance(node.op, Dropout) for node in network),
+        "INITIALISATION": convs + sum(len(roles(op)) for op in norms),
+        "GRADIENT-REACHES": parameters,
+        "TRAIN-STEP": parameters,
+        "BATCH-OF-ONE": 1,
+    }
 
 
 def part_of(path: str) -> str | None:

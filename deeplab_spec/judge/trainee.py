@@ -1,6 +1,6 @@
 """A candidate in training: given weights and running statistics, called, and read again."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 import torch
@@ -59,22 +59,29 @@ class Trainee:
     def statistics(self) -> dict[str, Tensor]:
         """Return the running statistics, in the candidate's order of channels."""
         state = state_of(self.module)
-        return {place.source: place.read(state[place.name]).clone() for place in self.running}
+        return _joined(self.running, {place: place.held(state).clone() for place in self.running})
 
     def held(self) -> dict[str, Tensor]:
         """Return every placed tensor, in the candidate's order of channels."""
         state = state_of(self.module)
-        return {place.source: place.read(state[place.name]).clone() for place in self.places}
+        return _joined(self.places, {place: place.held(state).clone() for place in self.places})
 
     def gradients(self) -> dict[str, Tensor | None]:
         """Return the gradient of every placed tensor; None where there is none."""
         named = dict(self.module.named_parameters(remove_duplicate=False))
-        found: dict[str, Tensor | None] = {}
-        for place in self.places:
-            parameter = named.get(place.name)
-            gradient = None if parameter is None else parameter.grad
-            found[place.source] = None if gradient is None else place.read(gradient)
-        return found
+        found = {
+            place: place.read(gradient)
+            for place in self.places
+            if place.name in named and (gradient := named[place.name].grad) is not None
+        }
+        missing = {place.source for place in self.places if place not in found}
+        reached = _joined([place for place in self.places if place.source not in missing], found)
+        return {place.source: reached.get(place.source) for place in self.places}
+
+    @property
+    def wholes(self) -> tuple[Place, ...]:
+        """One place of every tensor of the specification: some are held in parts."""
+        return tuple({place.source: place for place in self.places}.values())
 
     def call(
         self,
@@ -106,3 +113,19 @@ class Trainee:
             answer = ask(self.module, inputs, expected, differentiable=differentiable)
             self.calls = tuple(silent.calls)
             return answer
+
+
+def _joined(places: Iterable[Place], held: Mapping[Place, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the specification, in the candidate's order of channels; parts are put together."""
+    parts: dict[str, list[Place]] = {}
+    for place in places:
+        parts.setdefault(place.source, []).append(place)
+    found = {}
+    for source, several in parts.items():
+        first = several[0].part
+        if first is None:
+            found[source] = held[several[0]]
+        else:
+            several.sort(key=lambda place: place.part.at if place.part else 0)
+            found[source] = torch.cat([held[place] for place in several], dim=first.axis)
+    return found

@@ -50,10 +50,15 @@ class Place:
         return self.view.place(tensor) if self.view else tensor
 
     def arranged(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of the specification as the candidate holds it: channels in its order, or a part of them."""
-        if self.order is not None and max(self.order) < tensor.shape[self.axis]:
-            tensor = tensor.index_select(self.axis, torch.tensor(self.order))
+        """Return what of a tensor of the specification the candidate holds here."""
+        tensor = self.ordered(tensor)
         return tensor if self.part is None else tensor.narrow(self.part.axis, self.part.at, self.part.size)
+
+    def ordered(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the specification in the candidate's order of channels."""
+        if self.order is None or max(self.order) >= tensor.shape[self.axis]:
+            return tensor
+        return tensor.index_select(self.axis, torch.tensor(self.order))
 
 
 def own_places(network: Network) -> tuple[Place, ...]:

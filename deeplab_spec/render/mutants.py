@@ -16,6 +16,7 @@ def text(document: MutantsDocument) -> str:
     """Return the report for a terminal: rates, and every survivor."""
     parts = [plain(levels(document)), plain(dtypes(document)), *_lines(document)]
     parts += [f"survives {entry.level}: {entry.name} ({entry.subject})" for entry in document.survivors[:SHOWN]]
+    parts += [f"refused although equal: {name}" for name in (document.rewrites.rejected if document.rewrites else ())]
     if len(document.survivors) > SHOWN:
         parts.append(f"and {len(document.survivors) - SHOWN} more, all of them with --json")
     return "\n\n".join((*parts[:2], "\n".join(parts[2:]), headline(document)))
@@ -60,6 +61,13 @@ def _lines(document: MutantsDocument) -> Iterator[str]:
     refused = sum(len(entry.refused) for entry in document.equal)
     yield f"proven to be the same function: {equal:,}, of which the structure refuses {refused:,}"
     yield f"no networks, as their shapes do not fit: {document.unfit:,}"
+    if document.rewrites:
+        rewrites = document.rewrites
+        yield (
+            f"equal networks accepted: {rewrites.accepted:,} of {rewrites.total:,}, of {len(rewrites.kinds)} kinds; "
+            f"the largest error is {rewrites.float64_error:.2g} in float64, and {rewrites.float32_ratio:.3g} times that "
+            "of the specification in float32"
+        )
     if document.margins:
         found = document.margins
         yield (
@@ -89,6 +97,8 @@ def page(document: MutantsDocument, command: str) -> str:
             "\n".join(f"- {line}" for line in _lines(document)),
             "## Survivors",
             "\n".join(_survivors(document)) or "None.",
+            "## Equal networks",
+            "\n".join(f"- {name}" for name in _equal_ones(document)) or "None were judged.",
             "## Proven to be the same function",
             markdown(_equal(document)),
             "## Named elsewhere",
@@ -116,6 +126,12 @@ def _survivors(document: MutantsDocument) -> Iterator[str]:
     for entry in document.survivors:
         error = "" if entry.error is None else f", relative error {entry.error:.2g}"
         yield f"- {entry.level}: {entry.name} ({entry.subject}, width {entry.width:g}{error})"
+
+
+def _equal_ones(document: MutantsDocument) -> Iterator[str]:
+    if document.rewrites:
+        yield from (f"refused: {name}" for name in document.rewrites.rejected)
+        yield from (f"{kind}: {count}" for kind, count in sorted(document.rewrites.kinds.items()))
 
 
 def _equal(document: MutantsDocument) -> Grid:

@@ -39,6 +39,42 @@ class Judged(_Model):
     lower: dict[str, Lower] = Field(default_factory=dict, description="By dtype.")
     training: tuple[str, ...] | None = Field(default=None, description="Clauses of training that refuse it.")
 
+    @property
+    def key(self) -> str:
+        """Its name among all entries of a run."""
+        return key_of(self.subject, self.width, self.name)
+
+
+def key_of(subject: str, width: float, name: str) -> str:
+    """Return the name of a mutant among all entries of a run."""
+    return f"{subject} {width:g} {name}"
+
+
+class Rewritten(_Model):
+    """What became of one equal network."""
+
+    name: str
+    kind: str
+    refused: str = Field(description="Why it was not accepted; empty if it was.")
+    float32_ratio: float | None = Field(description="Its error in float32 over that of the specification.")
+    float64_error: float | None = Field(description="Its relative error in float64.")
+
+    @property
+    def key(self) -> str:
+        """Its name among all entries of a run."""
+        return f"rewrite {self.name}"
+
+
+class Rewrites(_Model):
+    """What became of the equal networks."""
+
+    total: int
+    accepted: int
+    rejected: tuple[str, ...]
+    kinds: dict[str, int]
+    float32_ratio: float = Field(description="The largest error of an accepted one over that of the specification.")
+    float64_error: float = Field(description="The largest relative error of an accepted one.")
+
 
 class Survivor(_Model):
     """A mutant that a level accepts although it must show there."""
@@ -119,6 +155,7 @@ class MutantsDocument(_Model):
     first: dict[str, str] = Field(description="A mutant that no clause of the level before this one refuses.")
     by_level: dict[str, AtLevel]
     by_dtype: dict[str, AtDtype]
+    rewrites: Rewrites | None = Field(description="Equal networks, all of which must be accepted.")
     localised: Localised
     full_width: Sampled | None
     margins: Margins | None

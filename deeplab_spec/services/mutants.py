@@ -12,6 +12,7 @@ import torch
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.blind import END, LOWER, RATIO
 from deeplab_spec.mutate.mutant import Shows
+from deeplab_spec.mutate.rewrites import rewrites
 from deeplab_spec.render.mutants_documents import (
     AtDtype,
     AtLevel,
@@ -20,10 +21,14 @@ from deeplab_spec.render.mutants_documents import (
     Localised,
     Margins,
     MutantsDocument,
+    Rewrites,
+    Rewritten,
     Sampled,
     Survivor,
 )
-from deeplab_spec.services.mutants_work import CHUNK, Piece, Progress, subject_of, work
+from deeplab_spec.services.mutants_pieces import Rewrites as RewritesPiece
+from deeplab_spec.services.mutants_pieces import in_pieces, subject_of
+from deeplab_spec.services.mutants_work import Entry, Piece, Progress, work
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.spec.network import check_output_stride
 from deeplab_spec.spec.variants import variant
@@ -93,21 +98,32 @@ def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
         names = [mutant.name for mutant in catalogue.mutants]
         drawn = random.Random(f"{request.seed} {name} {output_stride}")  # noqa: S311 - a sample
         chosen = names if request.sample is None else sorted(drawn.sample(names, min(request.sample, len(names))))
-        pieces += _pieces((name, output_stride, WIDTH, request.seed), chosen, request.lower_every)
+        pieces += in_pieces((name, output_stride, WIDTH, request.seed), chosen, request.lower_every)
         wide = [mutant.name for mutant in catalogue.mutants if mutant.shows is Shows.EVALUATION]
         share = -(-request.full_width // len(request.subjects))
-        pieces += _pieces((name, output_stride, FULL, request.seed), drawn.sample(wide, min(share, len(wide))), None)
+        pieces += in_pieces((name, output_stride, FULL, request.seed), drawn.sample(wide, min(share, len(wide))), None)
+    pieces += [RewritesPiece(name=name) for name in _rewrites(request)]
     found = work(pieces, request.processes, request.journal, progress)
     return strength(found, request, unfit)
 
 
-def _pieces(subject: tuple[str, int, float, int], names: Sequence[str], lower_every: int | None) -> list[Piece]:
-    asked = [(name, lower_every is not None and number % lower_every == 0) for number, name in enumerate(names)]
-    return [Piece(subject=subject, names=tuple(asked[start : start + CHUNK])) for start in range(0, len(asked), CHUNK)]
+def _rewrites(request: MutantsRequest) -> list[str]:
+    """Return the equal networks of a request; with a sample, as many of all."""
+    names = [one.id for one in rewrites() if (one.variant, one.output_stride) in request.subjects]
+    if request.sample is None:
+        return names
+    return sorted(random.Random(request.seed).sample(names, min(request.sample, len(names))))  # noqa: S311 - a sample
 
 
-def strength(found: Sequence[Judged], request: MutantsRequest, unfit: int) -> MutantsDocument:
-    """Add up what became of every mutant."""
+def strength(entries: Sequence[Entry], request: MutantsRequest, unfit: int) -> MutantsDocument:
+    """Add up what became of every network.
+
+    Args:
+        entries: What became of each.
+        request: What was asked for.
+        unfit: How many edits are no networks.
+    """
+    found = [entry for entry in entries if isinstance(entry, Judged)]
     wrong = [entry for entry in found if entry.shows is not Shows.NOWHERE]
     survivors = [survivor for entry in wrong for survivor in _survivors(entry)]
     named = [entry for entry in wrong if entry.exact is not None]
@@ -127,6 +143,7 @@ def strength(found: Sequence[Judged], request: MutantsRequest, unfit: int) -> Mu
         first=_first(wrong),
         by_level=_by_level(wrong),
         by_dtype=_by_dtype(wrong),
+        rewrites=_accepted([entry for entry in entries if isinstance(entry, Rewritten)]),
         localised=Localised(
             total=len(named),
             exact=sum(bool(entry.exact) for entry in named),
@@ -210,6 +227,20 @@ def _by_dtype(wrong: Sequence[Judged]) -> dict[str, AtDtype]:
         if tried:
             found[dtype] = AtDtype(tried=len(tried), killed=sum(entry.killed for entry in tried), limit=RATIO)
     return found
+
+
+def _accepted(found: Sequence[Rewritten]) -> Rewrites | None:
+    if not found:
+        return None
+    accepted = [entry for entry in found if not entry.refused]
+    return Rewrites(
+        total=len(found),
+        accepted=len(accepted),
+        rejected=tuple(f"{entry.name}: {entry.refused}" for entry in found if entry.refused),
+        kinds=dict(Counter(entry.kind for entry in found)),
+        float32_ratio=max((entry.float32_ratio or 0.0 for entry in accepted), default=0.0),
+        float64_error=max((entry.float64_error or 0.0 for entry in accepted), default=0.0),
+    )
 
 
 def _sampled(wrong: Iterable[Judged]) -> Sampled | None:

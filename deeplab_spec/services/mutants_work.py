@@ -1,93 +1,82 @@
-"""Judges mutants on every core, and goes on where an earlier run stopped."""
+"""Works on every core, and goes on where an earlier run stopped."""
 
 import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from deeplab_spec.render.mutants_documents import Judged
-from deeplab_spec.services.mutants_subject import Subject
+from deeplab_spec.render.mutants_documents import Judged, Rewritten
 
-CHUNK: Final = 16
-"""So many mutants are one piece of work."""
+Entry = Judged | Rewritten
+_ENTRY: Final[TypeAdapter[Entry]] = TypeAdapter(Entry)
 
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """Mutants of one subject that one process judges in a row.
+class Piece(Protocol):
+    """What one process does in a row."""
 
-    Attributes:
-        subject: Variant, output stride, width and seed.
-        names: The mutants, each with whether dtypes below float32 are tried too.
-    """
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the entries that it makes, in order."""
+        ...
 
-    subject: tuple[str, int, float, int]
-    names: tuple[tuple[str, bool], ...]
+    def left(self, known: Container[str]) -> "Piece | None":
+        """Return what is left of it; None if everything is known."""
+        ...
 
-
-@lru_cache(maxsize=1)
-def subject_of(variant: str, output_stride: int, width: float, seed: int) -> Subject:
-    """Return a subject; a process keeps the last one only, as its values are large."""
-    return Subject(variant=variant, output_stride=output_stride, width=width, seed=seed)
+    def run(self) -> list[Entry]:
+        """Do it."""
+        ...
 
 
-def work(pieces: Sequence[Piece], processes: int, journal: Path | None, progress: Progress) -> list[Judged]:
-    """Judge mutants.
+def work(pieces: Sequence[Piece], processes: int, journal: Path | None, progress: Progress) -> list[Entry]:
+    """Do pieces of work.
 
     Args:
-        pieces: What is to be judged, of each subject in a row.
+        pieces: The pieces; those that share something large in a row.
         processes: How many work at the same time.
-        journal: Keeps what was judged, a line each; None to keep nothing.
+        journal: Keeps what was done, a line for each entry; None to keep nothing.
         progress: Told how far the work is.
+
+    Returns:
+        The entries, in the order of the pieces.
     """
-    known = {(entry.subject, entry.width, entry.name): entry for entry in _read(journal)}
-    wanted = [(piece.subject, name) for piece in pieces for name, _ in piece.names]
-    keys = [(f"{subject[0]}@{subject[1]}", subject[2], name) for subject, name in wanted]
-    left = [_left(piece, known) for piece in pieces]
+    known = {entry.key: entry for entry in _read(journal)}
+    keys = [key for piece in pieces for key in piece.keys]
+    left = [found for piece in pieces if (found := piece.left(known)) is not None]
     done = sum(key in known for key in keys)
     with _writer(journal) as write:
-        for found in _judged([piece for piece in left if piece.names], processes):
-            for entry in found:
-                known[entry.subject, entry.width, entry.name] = entry
+        for entries in _done(left, processes):
+            for entry in entries:
+                known[entry.key] = entry
                 write(entry.model_dump_json())
-            done += len(found)
-            progress(f"{done} of {len(keys)} mutants", done, len(keys))
+            done += len(entries)
+            progress(f"{done:,} of {len(keys):,} networks", done, len(keys))
     return [known[key] for key in keys]
 
 
-def _left(piece: Piece, known: dict[tuple[str, float, str], Judged]) -> Piece:
-    variant, output_stride, width, _ = piece.subject
-    label = f"{variant}@{output_stride}"
-    names = tuple(entry for entry in piece.names if (label, width, entry[0]) not in known)
-    return Piece(subject=piece.subject, names=names)
-
-
-def _judged(pieces: Sequence[Piece], processes: int) -> Iterator[list[Judged]]:
+def _done(pieces: Sequence[Piece], processes: int) -> Iterator[list[Entry]]:
     if processes == 1:
-        yield from map(_piece, pieces)
+        yield from map(_do, pieces)
         return
     context = multiprocessing.get_context("spawn")
     with context.Pool(processes, initializer=_start) as pool:
-        yield from pool.imap_unordered(_piece, pieces)
+        yield from pool.imap_unordered(_do, pieces)
 
 
 def _start() -> None:
     torch.set_num_threads(1)
 
 
-def _piece(piece: Piece) -> list[Judged]:
-    subject = subject_of(*piece.subject)
-    return [subject.judge(name, lower=lower) for name, lower in piece.names]
+def _do(piece: Piece) -> list[Entry]:
+    return piece.run()
 
 
 class _writer:  # noqa: N801 - a context manager that reads as a function
@@ -109,13 +98,13 @@ class _writer:  # noqa: N801 - a context manager that reads as a function
             self.file.flush()
 
 
-def _read(journal: Path | None) -> Iterator[Judged]:
+def _read(journal: Path | None) -> Iterator[Entry]:
     """Return what a journal holds; its last line may be half written."""
     if journal is None or not journal.exists():
         return
     for line in journal.read_text(encoding="utf-8").splitlines():
         try:
-            yield Judged.model_validate_json(line)
+            yield _ENTRY.validate_json(line)
         except ValidationError:
             continue
 

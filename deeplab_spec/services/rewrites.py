@@ -23,6 +23,10 @@ SMALL: Final[Mapping[str, Override]] = {"width": 0.125, "middle_blocks": 2}
 
 CLASSES: Final = 5
 
+UNASKED: Final = frozenset({"INITIALISATION", "BATCH-OF-ONE"})
+"""Clauses that may be not applicable of any rewrite: it comes with weights, and the network may have a
+normalisation of a single pixel."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedRewrite:
@@ -130,7 +134,7 @@ def margins(found: Iterable[JudgedRewrite]) -> Margins:
 def _refused(certificate: Certificate, not_applicable: frozenset[str]) -> str:
     """Return the first clause that was not passed although it must be, with the reason; empty if there is none."""
     for clause in certificate.clauses:
-        if clause.verdict is Verdict.NOT_APPLICABLE and clause.id in not_applicable:
+        if clause.verdict is Verdict.NOT_APPLICABLE and clause.id in not_applicable | UNASKED:
             continue
         if clause.verdict is not Verdict.PASSED:
             finding = next((f"{f.path} {f.attribute}: {f.actual}, must be {f.expected}" for f in clause.findings), "")

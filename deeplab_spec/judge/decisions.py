@@ -45,7 +45,7 @@ def judged(clause: str, evidence: Evidence, standard: str, required: int | None,
             fault can be planted.
         canaries: The faults that were planted for it.
     """
-    check = _check(clause, standard)
+    check = check_of(clause, standard)
     decision = check(evidence)
     least = 1 if required is None else required
     if decision.verdict is not Verdict.PASSED:
@@ -68,7 +68,7 @@ def judged(clause: str, evidence: Evidence, standard: str, required: int | None,
     )
 
 
-def _check(clause: str, standard: str) -> Check:
+def check_of(clause: str, standard: str) -> Check:
     """Return the check of a clause; of another network only one clause is decided."""
 
     def decide(evidence: Evidence) -> Decision:

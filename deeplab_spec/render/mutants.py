@@ -65,8 +65,8 @@ def _lines(document: MutantsDocument) -> Iterator[str]:
         rewrites = document.rewrites
         yield (
             f"equal networks accepted: {rewrites.accepted:,} of {rewrites.total:,}, of {len(rewrites.kinds)} kinds; "
-            f"the largest error is {rewrites.float64_error:.2g} in float64, and {rewrites.float32_ratio:.3g} times that "
-            "of the specification in float32"
+            f"the largest error is {rewrites.float64_error:.2g} in float64, and {rewrites.float32_ratio:.3g} times "
+            "that of the specification in float32"
         )
     if document.margins:
         found = document.margins
@@ -116,7 +116,8 @@ def _introduction(document: MutantsDocument) -> str:
     return (
         f"{headline(document)}. Output strides {strides}; {sample}; every level is asked alone: the structure with "
         "nothing run, the values with the graph hidden and the names of the tensors known, the training likewise. A "
-        "mutant counts as refused if every level refuses it on which it must show. "
+        "mutant counts as refused if every level refuses it on which it must show. What shows in training only is "
+        f"judged at output stride {document.output_strides[-1]}: its nodes are the same at every one. "
         f"Width {document.width:g} where nothing else is said, seed {document.seed}, "
         f"torch {document.versions.get('torch', '')}."
     )

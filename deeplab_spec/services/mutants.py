@@ -45,7 +45,8 @@ class MutantsRequest:
 
     Attributes:
         variants: The networks whose mutants are judged.
-        output_strides: At these output strides.
+        output_strides: At these output strides; what shows in training only is judged at the last: its nodes are
+            the same at every one.
         sample: So many drawn mutants of each network; None for all.
         full_width: So many drawn ones at full width, over all networks.
         lower_every: One mutant in so many is judged in dtypes below float32 too.
@@ -95,7 +96,8 @@ def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
         progress(f"making the mutants of {name}@{output_stride}", number, len(request.subjects))
         catalogue = subject_of(name, output_stride, WIDTH, request.seed).mutants
         unfit += len(catalogue.unfit)
-        names = [mutant.name for mutant in catalogue.mutants]
+        last = output_stride == request.output_strides[-1]
+        names = [mutant.name for mutant in catalogue.mutants if last or mutant.shows is not Shows.TRAINING]
         drawn = random.Random(f"{request.seed} {name} {output_stride}")  # noqa: S311 - a sample
         chosen = names if request.sample is None else sorted(drawn.sample(names, min(request.sample, len(names))))
         pieces += in_pieces((name, output_stride, WIDTH, request.seed), chosen, request.lower_every)

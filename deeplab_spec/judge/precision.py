@@ -77,7 +77,7 @@ class Precision:
             with torch.autocast(self.device.type, AMP[self.name], cache_enabled=False):
                 yield
         elif self.emulated:
-            with _Rounded():
+            with _Rounded():  # type: ignore[no-untyped-call]  # the framework leaves it untyped
                 yield
         else:
             with products(tf32=True):
@@ -97,7 +97,7 @@ def rounded(value: Tensor) -> Tensor:
     return torch.where(value.isfinite(), kept.view(torch.float32), value)
 
 
-class _Rounded(TorchDispatchMode):
+class _Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as above
     """Rounds the factors of float32 products to those of TF32."""
 
     def __torch_dispatch__(

@@ -23,7 +23,12 @@ def with_op(graph: Network, path: str, **fields: object) -> Network:
         GraphError: If the operation cannot have them.
         TypeError: If it has no field of that name.
     """
-    return edited(graph, path, lambda node: [replace(node, op=replace(node.op, **fields))])
+
+    def change(node: Node) -> list[Node]:
+        op = replace(node.op, **fields)  # type: ignore[arg-type]  # the record refuses what is no field of it
+        return [replace(node, op=op)]
+
+    return edited(graph, path, change)
 
 
 def with_inputs(graph: Network, path: str, *inputs: str) -> Network:

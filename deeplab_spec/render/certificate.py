@@ -171,7 +171,8 @@ def _sentence(certificate: Certificate) -> str:
         case RunVerdict.CONFORMS:
             clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
             decisions = sum(clause.decisions for clause in certificate.clauses)
-            return f"CONFORMS to {certificate.standard}: {clauses} clauses, {decisions:,} decisions."
+            refused = f"{certificate.canaries.killed:,} planted faults refused"
+            return f"CONFORMS to {certificate.standard}: {clauses} clauses, {decisions:,} decisions, {refused}."
         case RunVerdict.CONFORMS_WITH_WAIVERS:
             clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
             waived = sum(clause.verdict is Verdict.WAIVED for clause in certificate.clauses)

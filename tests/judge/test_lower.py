@@ -19,24 +19,22 @@ from deeplab_spec.judge.precision import Precision, products, rounded
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.measure.running import ChannelsLast
 from deeplab_spec.render.certificate import text
+from tests.judge.candidates import SMALL
 
-WIDTH = 0.03
 PREFIX = "VALUES-LOWER-PRECISION-"
 CPU = torch.device("cpu")
 
 
 def right(part: str | None = "aspp", **choices: object) -> nn.Module:
     """Build the authors' release, narrow, or a part of it."""
-    module = deeplab_spec.build("tf-release", choices={"width": WIDTH, **choices})  # type: ignore[dict-item]
+    module = deeplab_spec.build("tf-release", choices={**SMALL, **choices})  # type: ignore[dict-item]
     found: nn.Module = module.get_submodule(part) if part else module
     return found.eval()
 
 
 def judged(module: nn.Module, *dtypes: str, part: str | None = "aspp") -> Certificate:
     """Judge the values of a module in some dtypes."""
-    return deeplab_spec.certify(
-        module, "tf-release", choices={"width": WIDTH}, part=part, levels=["numerics"], dtypes=dtypes
-    )
+    return deeplab_spec.certify(module, "tf-release", choices=SMALL, part=part, levels=["numerics"], dtypes=dtypes)
 
 
 def clause(certificate: Certificate, name: str) -> ClauseRecord:

@@ -8,6 +8,7 @@ from deeplab_spec.checks.certificate import Certificate
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.judge import observe, witness
 from deeplab_spec.judge.explanation import Explained
+from deeplab_spec.render.certificate import text
 from tests.judge.sabotage import PART, SABOTAGE, WIDTH, Sabotage, right
 
 
@@ -35,6 +36,7 @@ def test_a_whole_judge_accepts_what_is_right(level: str) -> None:
     assert certificate.verdict is RunVerdict.CONFORMS
     assert certificate.canaries.killed == certificate.canaries.planted > 0
     assert all(clause.decisions == clause.required for clause in certificate.clauses)
+    assert f" {certificate.canaries.planted} planted faults refused." in text(certificate)
 
 
 @pytest.mark.parametrize(("level", "hides"), FAULTS, ids=lambda item: getattr(item, "__name__", item))

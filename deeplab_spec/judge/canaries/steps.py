@@ -11,6 +11,7 @@ from typing import Final
 from torch import Tensor
 
 from deeplab_spec.align.channels import channel_orders
+from deeplab_spec.capture.record import Step
 from deeplab_spec.checks.evidence import Deviation, Evidence
 from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.graph.network import Node
@@ -142,7 +143,7 @@ def with_values(loaded: Loaded, values: Mapping[str, Tensor]) -> Loaded:
     return replace(loaded, reading=reading)
 
 
-def _constant(value: Tensor) -> Callable[[Sequence[Tensor], Mapping[str, Tensor]], Tensor]:
+def _constant(value: Tensor) -> Step:
     def given(inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG001 - the signature of a step
         return value
 

@@ -85,7 +85,8 @@ def other(op: Op, attribute: str) -> Op | None:  # noqa: C901, PLR0912 - one cas
             clipped = op.kind is ActivationKind.RELU6
             return replace(op, kind=ActivationKind.RELU if clipped else ActivationKind.RELU6)
         case Activation(), "slope":
-            return replace(op, kind=ActivationKind.LEAKY_RELU, slope=SLOPE)
+            leaky = replace(op, kind=ActivationKind.LEAKY_RELU, slope=SLOPE)
+            return leaky if leaky != op else replace(op, slope=2 * SLOPE)
         case Resize(mode=ResizeMode.BILINEAR), "align_corners":
             return replace(op, align_corners=not op.align_corners)
         case Conv2d(), "bias":

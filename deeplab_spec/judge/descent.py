@@ -28,17 +28,17 @@ ROUNDING: Final = 1e-15
 
 
 def descend(trainee: Trainee, first: First, found: Trained, batch: Batch, wanted: Mapping[str, Tensor]) -> Trained:
-    """Compare running statistics, gradients and parameters of a candidate with the oracle's, over two steps.
+    """Compare running statistics and parameters of a candidate with the oracle's, over two steps.
 
     Args:
         trainee: The candidate.
         first: What the first batch gave it; it has been differentiated.
-        found: What was observed before.
+        found: What was observed before, gradients among it.
         batch: What the first batch gave the oracle.
         wanted: The oracle's gradients.
     """
     lesson = first.lesson
-    gradients = _gradients(trainee, wanted)
+    gradients = found.gradients
     rate = STEP * _length(lesson.weights[name] for name in wanted) / max(_length(wanted.values()), ROUNDING)
     torch.optim.SGD(trainee.module.parameters(), lr=rate).step()
     stepped = trainee.held()
@@ -53,11 +53,9 @@ def descend(trainee: Trainee, first: First, found: Trained, batch: Batch, wanted
     wrong = {*found.frozen, *(difference.path for difference in statistics if not difference.agrees)}
     forward = first_before(lesson.network, wrong)
     lacking = {gradient.path for gradient in gradients if not gradient.reaches}
-    backwards = first_behind(lesson.network, lacking)
     step = _steps(trainee, lesson, stepped, expected, {name: rate * value for name, value in wanted.items()})
     return replace(
         found,
-        gradients=tuple(replace(entry, place=backwards.get(entry.path, entry.path)) for entry in gradients),
         statistics=tuple(replace(entry, place=forward.get(entry.path, entry.path)) for entry in statistics),
         step=_blamed(lesson, step, forward, lacking),
     )
@@ -80,6 +78,13 @@ def differentiate(trainee: Trainee, first: First) -> str:
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything
         return one_line(error)
     return ""
+
+
+def gradients_of(trainee: Trainee, lesson: Lesson, wanted: Mapping[str, Tensor]) -> tuple[Gradient, ...]:
+    """Return the gradients of a candidate beside the oracle's, each with the node to blame."""
+    found = _gradients(trainee, wanted)
+    places = first_behind(lesson.network, {gradient.path for gradient in found if not gradient.reaches})
+    return tuple(replace(gradient, place=places.get(gradient.path, gradient.path)) for gradient in found)
 
 
 def _gradients(trainee: Trainee, wanted: Mapping[str, Tensor]) -> tuple[Gradient, ...]:

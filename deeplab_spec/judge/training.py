@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.checks.evidence import Misfit
 from deeplab_spec.checks.trained import Alone, Movement, Trained
+from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.training import gradients, starting_weights
 from deeplab_spec.graph.network import Network
@@ -61,7 +62,10 @@ def observe(
     lesson = Lesson(
         network=network, weights=starting_weights(network, seed), draw=draw or images_of(network), seed=seed
     )
-    trainee = Trainee(module, places)
+    try:
+        trainee = Trainee(module, places)
+    except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+        return Trained(error=one_line(error))
     try:
         return _observed(trainee, lesson, dropped, comparable=not misfits)
     finally:

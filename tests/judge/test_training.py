@@ -333,6 +333,21 @@ def test_a_network_that_raises_in_training_is_refused_in_one_line() -> None:
     assert others == {"RuntimeError: this network"}
 
 
+def test_a_network_that_cannot_be_set_to_training_is_refused_in_one_line() -> None:
+    """Foreign code runs when a module changes its mode, too."""
+
+    class Stubborn(NetworkModule):
+        def train(self, mode: bool = True) -> "Stubborn":  # noqa: FBT001, FBT002 - the framework's signature
+            if mode:
+                raise NotImplementedError("never")
+            return super().train(mode)
+
+    expected = specified("notebook")
+    found = decided(Stubborn(expected), expected)
+
+    assert only(found, "TRAIN-STEP").actual == "NotImplementedError: never"
+
+
 def test_a_network_without_gradients_is_refused() -> None:
     """Its results cannot be differentiated: no parameter gets a gradient."""
 

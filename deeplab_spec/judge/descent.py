@@ -1,5 +1,6 @@
 """Takes a step of gradient descent with a candidate and with the oracle, and compares them."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -121,20 +122,22 @@ def _statistics(
         for place in trainee.running:
             error = float(torch.dist(held[place.source], place.arranged(running[place.source])))
             error /= max(momenta[place.source] * _spread(given, place.source), ROUNDING)
-            before = errors.get(place.source, 0.0)
-            errors[place.source] = max(before, error)
+            errors[place.source] = _larger(errors.get(place.source, 0.0), error)
     return tuple(_difference(place, errors[place.source], TOLERANCE) for place in trainee.running)
+
+
+def _larger(left: float, right: float) -> float:
+    """Return the larger of two errors; what is no number is larger than any."""
+    return math.inf if math.isnan(right) else max(left, right)
 
 
 def _spread(batch: Batch, name: str) -> float:
     """Return the size of what a running statistic follows: of a mean, that of the values."""
     path, _, role = name.rpartition(".")
     variance = batch.statistics[f"{path}.running_var"]
-    return (
-        float(variance.norm())
-        if role == "running_var"
-        else float((batch.statistics[name].square() + variance).sum()) ** 0.5
-    )
+    if role == "running_var":
+        return float(variance.norm())
+    return float((batch.statistics[name].square() + variance).sum()) ** 0.5
 
 
 def _momenta(movements: Sequence[Movement]) -> dict[str, float]:

@@ -93,8 +93,8 @@ def _observed(trainee: Trainee, lesson: Lesson, dropped: Sequence[str | None], *
         found = replace(found, incomparable=OTHERWISE)
     elif not (found.incomparable or found.error):
         found = descend(trainee, first, found, batch, wanted)
-    dropped = noise(trainee, lesson, calls, batch.values, repeatable=found.repeatable)
-    return replace(found, noise=dropped, alone=_alone(trainee, lesson))
+    dropping = noise(trainee, lesson, calls, batch.values, repeatable=found.repeatable)
+    return replace(found, noise=dropping, alone=_alone(trainee, lesson))
 
 
 def _evaluates_otherwise(trainee: Trainee, lesson: Lesson) -> bool:
@@ -201,4 +201,4 @@ def _alone(trainee: Trainee, lesson: Lesson) -> Alone:
     answer = trainee.call(inputs, lesson.taps(inputs), lesson.seed)
     trainee.module.double()
     finite = all(bool(tensor.isfinite().all()) for tensor in answer.results.values())
-    return Alone(error=answer.error, finite=finite)
+    return Alone(error=answer.error or ("" if answer.results else "it returns no tensor"), finite=finite)

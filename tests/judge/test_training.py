@@ -241,6 +241,14 @@ def _frozen(module: Altered, inputs: list[Tensor]) -> Tensor:
     return functional.batch_norm(inputs[0], mean, variance, scale, offset, training=False, eps=1e-3)
 
 
+def _broken(module: Altered, inputs: list[Tensor]) -> Tensor:
+    """Leave a running variance that is no number."""
+    value = module.right(inputs)
+    if module.training:
+        module.tensor("running_var").data[0] = float("nan")
+    return value
+
+
 def _detached(module: Altered, inputs: list[Tensor]) -> Tensor:
     return module.right(inputs).detach()
 
@@ -253,6 +261,7 @@ def _steep(module: Altered, inputs: list[Tensor]) -> Tensor:
 
 ALTERED: dict[str, tuple[str, Callable[[Altered, list[Tensor]], Tensor], str, set[str]]] = {
     "biased variance": (NORM, _biased, NORM, {"RUNNING-STATISTICS"}),
+    "no number": (NORM, _broken, NORM, {"BN-MOMENTUM", "RUNNING-STATISTICS"}),
     "frozen normalisation": (NORM, _frozen, NORM, {"RUNNING-STATISTICS", "TRAIN-STEP"}),
     "detached unit": (f"{BLOCK}.sepconv2.pointwise.conv", _detached, "", {"GRADIENT-REACHES", "TRAIN-STEP"}),
     "wrong gradient": (f"{BLOCK}.sepconv2.pointwise.conv", _steep, "", {"TRAIN-STEP"}),

@@ -4,20 +4,24 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from deeplab_spec.reference.network import build
+from deeplab_spec.spec.choices import ChoiceValue
 
 WIDTH = 0.03
 """The narrowest width at which every clause can still be decided."""
 
+SMALL: Final[dict[str, ChoiceValue]] = {"width": WIDTH, "middle_blocks": 2}
+"""A network in which the middle flow, sixteen blocks that are alike, is short."""
+
 
 def right(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
     """Build the source document's network, narrow."""
-    return build("notebook", output_stride, num_classes, {"width": WIDTH})
+    return build("notebook", output_stride, num_classes, SMALL)
 
 
 class Wrapped(nn.Module):

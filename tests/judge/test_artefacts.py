@@ -19,13 +19,12 @@ from deeplab_spec.measure.folding import folded
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.network import network as specification
 from deeplab_spec.spec.variants import variant as published
-from tests.judge.candidates import WIDTH
+from tests.judge.candidates import SMALL
 from tests.onnx_files import edited, export
 
-NARROW = {"width": WIDTH}
-FAULTY = "backbone.middle_flow.block5.sepconv2.depthwise.conv"
-BEFORE = 9 + 4 * 3 + 1
-"""Depthwise convolutions that stand before it: three blocks of the entry flow, four of the middle."""
+FAULTY = "backbone.middle_flow.block2.sepconv2.depthwise.conv"
+BEFORE = 9 + 3 + 1
+"""Depthwise convolutions that stand before it: three blocks of the entry flow, one of the middle."""
 
 KINDS = ("pt2", "onnx", "onnx of TorchScript", "folded")
 USUAL = {
@@ -68,13 +67,13 @@ def _network(variant: str, output_stride: int) -> tuple[nn.Module, Tensor]:
     torch.manual_seed(0)
     graph = specification(published(variant).choices, output_stride)
     size = telling_sizes(graph, output_stride)[0]
-    return build(variant, output_stride, 21, NARROW).eval(), torch.randn(1, 3, *size)
+    return build(variant, output_stride, 21, SMALL).eval(), torch.randn(1, 3, *size)
 
 
 def _judge(handed_on: nn.Module | str, variant: str, output_stride: int) -> Certificate:
     """Judge a file, which says its own output stride, or a module."""
     strides = () if isinstance(handed_on, str) else (output_stride,)
-    return deeplab_spec.certify(handed_on, variant, choices=NARROW, output_strides=strides)
+    return deeplab_spec.certify(handed_on, variant, choices=SMALL, output_strides=strides)
 
 
 def _open(certificate: Certificate) -> list[str]:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 import deeplab_spec
 from deeplab_spec.checks.certificate import Certificate
 from deeplab_spec.checks.verdicts import RunVerdict
-from tests.judge.candidates import WIDTH, Wrapped, right
+from tests.judge.candidates import SMALL, Wrapped, right
 
 CHECK = "checking the captured graph by running it"
 
@@ -26,7 +26,7 @@ def judged(candidate: nn.Module) -> tuple[Certificate, list[str]]:
     certificate = deeplab_spec.certify(
         candidate,
         "notebook",
-        choices={"width": WIDTH},
+        choices=SMALL,
         levels=["numerics"],
         progress=lambda stage, _done, _total: stages.append(stage),
     )

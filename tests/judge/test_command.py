@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from tests.judge.candidates import WIDTH
+from tests.judge.candidates import SMALL
 
 CANDIDATES = "tests.judge.candidates"
+SMALL_CHOICES = [f"{name}={value}" for name, value in SMALL.items()]
 
 
 def certify(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -17,9 +18,13 @@ def certify(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def _options(option: str) -> list[str]:
+    return [word for choice in SMALL_CHOICES for word in (option, choice)]
+
+
 def judged(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command on one of the candidates."""
-    narrow = ("--variant", "notebook", "--choose", f"width={WIDTH}")
+    narrow = ("--variant", "notebook", *_options("--choose"))
     return certify(f"{CANDIDATES}:{name}", *narrow, *arguments)
 
 
@@ -106,15 +111,14 @@ def test_a_wrong_argument_is_one_line_and_2(arguments: list[str], message: str) 
 
 def test_choices_of_a_reference_hold_for_both_sides_unless_a_variant_is_named() -> None:
     """Without a variant a reference is judged as itself; with one, it is a candidate like another."""
-    narrow = ("--choose", f"width={WIDTH}", "--level", "structure", "--json")
+    narrow = (*_options("--choose"), "--level", "structure", "--json")
     same = certify("reference:notebook", *narrow, "--choose", "aspp_rates=12,24,36")
     other = certify(
         "reference:notebook",
         "--variant",
         "notebook",
         *narrow,
-        "--arg",
-        f"width={WIDTH}",
+        *_options("--arg"),
         "--arg",
         "aspp_rates=12,24,36",
     )

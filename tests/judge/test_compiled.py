@@ -10,13 +10,11 @@ from torch import Tensor, fx, nn
 import deeplab_spec
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.reference.network import build
-from tests.judge.candidates import WIDTH
-
-NARROW = {"width": WIDTH}
+from tests.judge.candidates import SMALL
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
 """A compiler traces the checks of shapes too, with tensors that have none."""
-FAULTY = "backbone.middle_flow.block5.sepconv2.depthwise.conv"
+FAULTY = "backbone.middle_flow.block2.sepconv2.depthwise.conv"
 
 Compiled = Callable[..., Any]
 
@@ -38,7 +36,7 @@ def _scaling(graph: fx.GraphModule, _: Sequence[Tensor]) -> Compiled:
 def _compiled(backend: Any, *, faulty: bool = False) -> Callable[[int, int], nn.Module]:
     def made(output_stride: int, num_classes: int) -> nn.Module:
         torch.compiler.reset()
-        network = build("tf-release", output_stride, num_classes, NARROW)
+        network = build("tf-release", output_stride, num_classes, SMALL)
         if faulty:
             conv = network.get_submodule(FAULTY)
             assert isinstance(conv, nn.Conv2d)
@@ -51,7 +49,7 @@ def _compiled(backend: Any, *, faulty: bool = False) -> Callable[[int, int], nn.
 
 def test_a_compiled_network_conforms() -> None:
     """The compiler wraps the module; its graph and its weights are those of what it wraps, which is trained too."""
-    certificate = deeplab_spec.certify(_compiled(_plain), "tf-release", choices=NARROW)
+    certificate = deeplab_spec.certify(_compiled(_plain), "tf-release", choices=SMALL)
 
     others = {clause.id: clause.verdict for clause in certificate.clauses if clause.verdict is not Verdict.PASSED}
     assert others == {"BATCH-OF-ONE": Verdict.NOT_APPLICABLE}
@@ -59,7 +57,7 @@ def test_a_compiled_network_conforms() -> None:
 
 def test_a_fault_of_the_compiler_alone_is_refused_end_to_end() -> None:
     """Every node computes what is specified, so none is named; the reason is given instead."""
-    certificate = deeplab_spec.certify(_compiled(_scaling), "tf-release", choices=NARROW)
+    certificate = deeplab_spec.certify(_compiled(_scaling), "tf-release", choices=SMALL)
 
     assert certificate.verdict is RunVerdict.DEVIATES
     failed = {clause.id for clause in certificate.clauses if clause.verdict is Verdict.FAILED}
@@ -71,7 +69,7 @@ def test_a_fault_of_the_compiler_alone_is_refused_end_to_end() -> None:
 @pytest.mark.deep
 def test_a_fault_in_what_was_compiled_is_named() -> None:
     """As in the module itself."""
-    certificate = deeplab_spec.certify(_compiled(_plain, faulty=True), "tf-release", choices=NARROW)
+    certificate = deeplab_spec.certify(_compiled(_plain, faulty=True), "tf-release", choices=SMALL)
 
     structure = [clause for clause in certificate.clauses if clause.level == "structure"]
     assert {(finding.path, finding.attribute) for clause in structure for finding in clause.findings} == {
@@ -82,15 +80,16 @@ def test_a_fault_in_what_was_compiled_is_named() -> None:
 
 
 @pytest.mark.deep
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 @pytest.mark.parametrize(("variant", "output_stride"), [("notebook", 16), ("tf-release", 8)])
 def test_what_inductor_makes_of_a_network_conforms(variant: str, output_stride: int) -> None:
     """The default compiler, with its own kernels; compiling takes most of the time."""
 
     def compiled(output_stride: int, num_classes: int) -> nn.Module:
         torch.compiler.reset()
-        made: nn.Module = torch.compile(build(variant, output_stride, num_classes, NARROW))  # type: ignore[assignment]  # as above
+        made: nn.Module = torch.compile(build(variant, output_stride, num_classes, SMALL))  # type: ignore[assignment]  # as above
         return made
 
-    certificate = deeplab_spec.certify(compiled, variant, choices=NARROW, output_strides=[output_stride])
+    certificate = deeplab_spec.certify(compiled, variant, choices=SMALL, output_strides=[output_stride])
 
     assert certificate.verdict is RunVerdict.CONFORMS

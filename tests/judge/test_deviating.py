@@ -11,13 +11,13 @@ import deeplab_spec
 from deeplab_spec.checks.certificate import Certificate, FindingRecord
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.render.certificate import text
-from tests.judge.candidates import WIDTH
+from tests.judge.candidates import SMALL
 
 
 def judged(module: nn.Module, variant: str = "tf-release", **options: object) -> Certificate:
     """Judge a module in evaluation against a narrow variant."""
     options.setdefault("levels", ["interface", "structure", "numerics"])
-    return deeplab_spec.certify(module, variant, choices={"width": WIDTH}, **options)  # type: ignore[arg-type]
+    return deeplab_spec.certify(module, variant, choices=SMALL, **options)  # type: ignore[arg-type]
 
 
 def findings(certificate: Certificate, level: str) -> list[FindingRecord]:
@@ -45,14 +45,14 @@ def findings(certificate: Certificate, level: str) -> list[FindingRecord]:
 )
 def test_a_wrong_choice_is_named(variant: str, name: str, value: object, clause: str, path: str | None) -> None:
     """The only decision that differs is the one that the certificate names."""
-    module = deeplab_spec.build(variant, choices={"width": WIDTH, name: value})  # type: ignore[dict-item]
+    module = deeplab_spec.build(variant, choices={**SMALL, name: value})  # type: ignore[dict-item]
 
     certificate = judged(module, variant, levels=["structure", "numerics"])
 
     assert certificate.verdict is RunVerdict.DEVIATES
     assert certificate.nearest is not None
     assert certificate.nearest.variant == variant
-    assert certificate.nearest.choices == {"width": WIDTH, name: value}
+    assert certificate.nearest.choices == {**SMALL, name: value}
     assert {finding.choice for finding in findings(certificate, "structure")} == {name}
     failed = {record.id for record in certificate.clauses if record.verdict is Verdict.FAILED}
     assert clause in failed
@@ -64,20 +64,20 @@ def test_a_wrong_choice_is_named(variant: str, name: str, value: object, clause:
 
 def test_a_published_network_is_recognised_although_another_was_asked_for() -> None:
     """The nearest network is the plain one, not the asked-for one with its overrides taken back."""
-    module = deeplab_spec.build("tf-release", choices={"width": WIDTH})
+    module = deeplab_spec.build("tf-release", choices=SMALL)
 
     certificate = deeplab_spec.certify(
-        module, "tf-release", choices={"width": WIDTH, "middle_blocks": 8, "aspp_convs": "dense"}, levels=["structure"]
+        module, "tf-release", choices={**SMALL, "middle_blocks": 4, "aspp_convs": "dense"}, levels=["structure"]
     )
 
     assert certificate.nearest is not None
-    assert (certificate.nearest.variant, certificate.nearest.choices) == ("tf-release", {"width": WIDTH})
+    assert (certificate.nearest.variant, certificate.nearest.choices) == ("tf-release", SMALL)
     assert "aspp_convs" in {finding.choice for finding in findings(certificate, "structure")}
 
 
 def test_numerics_find_only_where_structure_finds() -> None:
     """Each step runs on the specification's own values, so a fault does not spread."""
-    module = deeplab_spec.build("tf-release", choices={"width": WIDTH, "aspp_depthwise": "bare", "head_norm_eps": 1e-3})
+    module = deeplab_spec.build("tf-release", choices={**SMALL, "aspp_depthwise": "bare", "head_norm_eps": 1e-3})
 
     certificate = judged(module)
 
@@ -99,7 +99,7 @@ def _leak(module: nn.Module) -> None:
 
 
 def _clip(module: nn.Module) -> None:
-    module.get_submodule("backbone.middle_flow.block7.sepconv2").activation = nn.ReLU6()
+    module.get_submodule("backbone.middle_flow.block2.sepconv2").activation = nn.ReLU6()
 
 
 def _forget(module: nn.Module) -> None:
@@ -111,13 +111,13 @@ def _forget(module: nn.Module) -> None:
     [
         (_scale, "decoder.logits.conv"),
         pytest.param(_leak, "aspp.projection.activation", marks=pytest.mark.deep),
-        (_clip, "backbone.middle_flow.block7.sepconv2.activation"),
+        (_clip, "backbone.middle_flow.block2.sepconv2.activation"),
         pytest.param(_forget, "aspp.conv1x1.norm", marks=pytest.mark.deep),
     ],
 )
 def test_a_fault_that_is_no_choice_is_found_at_its_node(fault: Callable[[nn.Module], None], path: str) -> None:
     """The first difference is where the fault was planted, and no choice is blamed for it."""
-    module = deeplab_spec.build("tf-release", choices={"width": WIDTH})
+    module = deeplab_spec.build("tf-release", choices=SMALL)
     fault(module)
 
     certificate = judged(module)
@@ -130,7 +130,7 @@ def test_a_fault_that_is_no_choice_is_found_at_its_node(fault: Callable[[nn.Modu
 
 def test_a_fault_of_values_alone_is_found_by_numerics_alone() -> None:
     """A parametrised weight looks right in every number of the graph but one: what it computes."""
-    module = deeplab_spec.build("tf-release", choices={"width": WIDTH})
+    module = deeplab_spec.build("tf-release", choices=SMALL)
     _scale(module)
 
     certificate = judged(module, levels=["numerics"])
@@ -140,9 +140,9 @@ def test_a_fault_of_values_alone_is_found_by_numerics_alone() -> None:
 
 def test_blocks_that_share_their_weights_are_found_by_their_counts() -> None:
     """No operation shows it: the graph is right, and every block computes what it must."""
-    module = deeplab_spec.build("tf-release", choices={"width": WIDTH})
+    module = deeplab_spec.build("tf-release", choices=SMALL)
     middle = module.get_submodule("backbone.middle_flow")
-    middle.block5 = middle.block4
+    middle.block2 = middle.block1
 
     certificate = judged(module, levels=["structure"])
 
@@ -150,16 +150,16 @@ def test_blocks_that_share_their_weights_are_found_by_their_counts() -> None:
     assert [record.id for record in failed] == ["BLOCK-COUNTS"]
     assert {finding.attribute for finding in failed[0].findings} == {"parameters"}
     assert certificate.first_divergence is not None
-    assert certificate.first_divergence.path.startswith("backbone.middle_flow.block5.")
-    assert [block.path for block in certificate.counts[0].differing] == ["backbone.middle_flow.block5"]
-    assert "backbone.middle_flow.block5" in text(certificate)
+    assert certificate.first_divergence.path.startswith("backbone.middle_flow.block2.")
+    assert [block.path for block in certificate.counts[0].differing] == ["backbone.middle_flow.block2"]
+    assert "backbone.middle_flow.block2" in text(certificate)
 
 
 def test_cost_moved_between_blocks_is_refused_though_the_totals_are_equal() -> None:
     """One block gives taps of its kernels to another: every total stays."""
-    right = deeplab_spec.build("tf-release", choices={"width": WIDTH})
-    module = deeplab_spec.build("tf-release", choices={"width": WIDTH})
-    kernels = {"block3": (3, 1), "block9": (3, 5)}
+    right = deeplab_spec.build("tf-release", choices=SMALL)
+    module = deeplab_spec.build("tf-release", choices=SMALL)
+    kernels = {"block1": (3, 1), "block2": (3, 5)}
     for name, kernel in kernels.items():
         conv = module.get_submodule(f"backbone.middle_flow.{name}.sepconv2.depthwise").conv
         conv.weight = nn.Parameter(torch.randn(*conv.weight.shape[:2], *kernel))
@@ -172,14 +172,14 @@ def test_cost_moved_between_blocks_is_refused_though_the_totals_are_equal() -> N
     assert certificate.verdict is RunVerdict.DEVIATES
     assert counts.parameters[0] == counts.parameters[1]
     assert counts.macs[0] == counts.macs[1]
-    assert [block.path.rpartition(".")[2] for block in counts.differing] == ["block3", "block9"]
+    assert [block.path.rpartition(".")[2] for block in counts.differing] == ["block1", "block2"]
     found = {finding.path.split(".")[2] for finding in findings(certificate, "structure")}
-    assert found == {"block3", "block9"}
+    assert found == {"block1", "block2"}
 
 
 def test_a_judged_module_is_left_as_it_was() -> None:
     """The judge loads weights of its own into a copy."""
-    module = deeplab_spec.build("notebook", choices={"width": WIDTH})
+    module = deeplab_spec.build("notebook", choices=SMALL)
     before = copy.deepcopy(module.state_dict())
 
     judged(module, "notebook", levels=["numerics"])

@@ -9,7 +9,7 @@ from torch.nn import functional
 import deeplab_spec
 from deeplab_spec.checks.verdicts import RunVerdict
 from deeplab_spec.reference.network import build
-from tests.judge.candidates import WIDTH
+from tests.judge.candidates import SMALL
 from tests.judge.test_conforming import open_clauses
 
 
@@ -70,16 +70,16 @@ class Positive(nn.Module):
 
 def rewritten(last_rate: int | None = None) -> nn.Module:
     """Build the source document's network, narrow, with layers of every kind written in another way."""
-    module = build("notebook", 16, 21, {"width": WIDTH})
+    module = build("notebook", 16, 21, SMALL)
 
     def put(path: str, make: Callable[[nn.Module], nn.Module]) -> None:
         parent, _, name = path.rpartition(".")
         module.get_submodule(parent)._modules[name] = make(module.get_submodule(path))
 
-    put("backbone.middle_flow.block3.sepconv2.pointwise.conv", Linear)  # type: ignore[arg-type]
-    put("backbone.middle_flow.block4.sepconv1.pointwise.conv", Transposed)  # type: ignore[arg-type]
-    put("backbone.middle_flow.block4.sepconv1.depthwise.conv", Batched)  # type: ignore[arg-type]
-    put("backbone.middle_flow.block4.sepconv1.pointwise.activation", lambda _: Positive())
+    put("backbone.middle_flow.block1.sepconv2.pointwise.conv", Linear)  # type: ignore[arg-type]
+    put("backbone.middle_flow.block2.sepconv1.pointwise.conv", Transposed)  # type: ignore[arg-type]
+    put("backbone.middle_flow.block2.sepconv1.depthwise.conv", Batched)  # type: ignore[arg-type]
+    put("backbone.middle_flow.block2.sepconv1.pointwise.activation", lambda _: Positive())
     put("aspp.pool.conv", Linear)  # type: ignore[arg-type]
     put("aspp.conv1x1.conv", Transposed)  # type: ignore[arg-type]
     put("aspp.atrous1.conv", Batched)  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ def rewritten(last_rate: int | None = None) -> nn.Module:
 
 def test_a_network_of_other_forms_conforms() -> None:
     """Every clause is decided, with the specification's weights in the parameters of the other forms."""
-    certificate = deeplab_spec.certify(rewritten(), "notebook", choices={"width": WIDTH}, output_strides=[16])
+    certificate = deeplab_spec.certify(rewritten(), "notebook", choices=SMALL, output_strides=[16])
 
     assert not open_clauses(certificate)
     assert certificate.verdict is RunVerdict.CONFORMS
@@ -99,7 +99,7 @@ def test_a_network_of_other_forms_conforms() -> None:
 def test_another_number_in_another_form_is_found_at_its_node() -> None:
     """The pixels of one branch are dealt out at another rate."""
     certificate = deeplab_spec.certify(
-        rewritten(last_rate=17), "notebook", choices={"width": WIDTH}, output_strides=[16], levels=["structure"]
+        rewritten(last_rate=17), "notebook", choices=SMALL, output_strides=[16], levels=["structure"]
     )
 
     assert certificate.verdict is RunVerdict.DEVIATES

@@ -5,14 +5,12 @@ import pytest
 import deeplab_spec
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from tests.judge import candidates
-from tests.judge.candidates import WIDTH
+from tests.judge.candidates import SMALL
 
 
 def failed(name: str) -> set[str]:
     """Judge a candidate's interface; return the clauses that are false of it."""
-    certificate = deeplab_spec.certify(
-        getattr(candidates, name), "notebook", choices={"width": WIDTH}, levels=["interface"]
-    )
+    certificate = deeplab_spec.certify(getattr(candidates, name), "notebook", choices=SMALL, levels=["interface"])
     decided = certificate.verdict is RunVerdict.CONFORMS
     wrong = {clause.id for clause in certificate.clauses if clause.verdict is Verdict.FAILED}
     assert decided == (not wrong)
@@ -48,9 +46,7 @@ def test_a_fault_fails_its_clause(name: str, clauses: set[str]) -> None:
 
 def test_sizes_that_are_refused_are_one_finding_that_lists_them() -> None:
     """A person wants to know which sizes, once."""
-    certificate = deeplab_spec.certify(
-        candidates.odd_widths_refused, "notebook", choices={"width": WIDTH}, levels=["interface"]
-    )
+    certificate = deeplab_spec.certify(candidates.odd_widths_refused, "notebook", choices=SMALL, levels=["interface"])
     clause = next(clause for clause in certificate.clauses if clause.id == "SIZES-ACCEPTED")
 
     assert len(clause.findings) == 1
@@ -62,7 +58,7 @@ def test_sizes_that_are_refused_are_one_finding_that_lists_them() -> None:
 
 def test_a_graph_that_cannot_be_read_leaves_everything_but_the_interface_undecided() -> None:
     """Nothing passes in silence, and nothing is called wrong that was not seen."""
-    certificate = deeplab_spec.certify(candidates.steps, "notebook", choices={"width": WIDTH})
+    certificate = deeplab_spec.certify(candidates.steps, "notebook", choices=SMALL)
 
     assert certificate.verdict is RunVerdict.INCONCLUSIVE
     assert certificate.levels == {

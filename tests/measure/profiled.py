@@ -11,15 +11,17 @@ from torch import Tensor, nn
 from deeplab_spec.reference.network import build
 from deeplab_spec.reference.resize import resize
 from deeplab_spec.reference.values import Values
+from deeplab_spec.spec.choices import ChoiceValue
 
-WIDTH = 0.03
-SLOW_BLOCK = "backbone.middle_flow.block7"
+SMALL: dict[str, ChoiceValue] = {"width": 0.03, "middle_blocks": 2}
+CHOOSE = tuple(word for name, value in SMALL.items() for word in ("--choose", f"{name}={value}"))
+SLOW_BLOCK = "backbone.middle_flow.block2"
 ROOT = Path(__file__).parents[2]
 
 
 def right(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
     """Build the source document's network, narrow."""
-    return build("notebook", output_stride, num_classes, {"width": WIDTH})
+    return build("notebook", output_stride, num_classes, SMALL)
 
 
 class Slow(nn.Module):
@@ -42,7 +44,7 @@ def slowed(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
     """Build the same with a slow middle block."""
     network: Any = right(output_stride, num_classes)
     flow = network.backbone.middle_flow
-    flow["block7"] = Slow(flow["block7"])
+    flow["block2"] = Slow(flow["block2"])
     return network
 
 
@@ -108,4 +110,4 @@ def profiled(name: str, directory: Path, *arguments: str) -> Path:
     return directory
 
 
-NARROW = ("--variant", "notebook", "--choose", f"width={WIDTH}")
+NARROW = ("--variant", "notebook", *CHOOSE)

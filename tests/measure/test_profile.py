@@ -19,16 +19,16 @@ from deeplab_spec.services.profile import ProfileRequest, profile
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK
-from tests.measure.profiled import NARROW, SLOW_BLOCK, WIDTH, command, profiled
+from tests.measure.profiled import CHOOSE, NARROW, SLOW_BLOCK, SMALL, command, profiled
 
-SPECIFIED = network(choose(NOTEBOOK.choices, {"width": WIDTH}), 16, 21)
+SPECIFIED = network(choose(NOTEBOOK.choices, SMALL), 16, 21)
 BLOCKS = {block_of(node.path) for node in SPECIFIED} - {"input", "output"}
 
 
 @pytest.fixture(scope="module")
 def right(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Profile the reference."""
-    return profiled("reference:notebook", tmp_path_factory.mktemp("right"), "--choose", f"width={WIDTH}")
+    return profiled("reference:notebook", tmp_path_factory.mktemp("right"), *CHOOSE)
 
 
 def blocks(document: ProfileDocument) -> set[str]:

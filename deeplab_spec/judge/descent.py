@@ -137,7 +137,7 @@ def _spread(batch: Batch, name: str) -> float:
     variance = batch.statistics[f"{path}.running_var"]
     if role == "running_var":
         return float(variance.norm())
-    return float((batch.statistics[name].square() + variance).sum()) ** 0.5
+    return math.sqrt(float((batch.statistics[name].square() + variance).sum()))
 
 
 def _momenta(movements: Sequence[Movement]) -> dict[str, float]:
@@ -191,4 +191,4 @@ def _difference(place: Place, error: float, allowed: float) -> Difference:
 
 
 def _length(tensors: Iterable[Tensor]) -> float:
-    return sum(float(tensor.norm()) ** 2 for tensor in tensors) ** 0.5
+    return math.sqrt(sum(float(tensor.norm()) ** 2 for tensor in tensors))

@@ -45,7 +45,7 @@ def certify(
             ``{classes}``.
         levels: The levels to decide.
         dtypes: The dtypes of the numerics.
-        seed: Seed of weights and images.
+        seed: Seed of weights and images, and of what the candidate draws while it is built.
         progress: Told the stage, how many are done, and how many there are.
 
     Returns:

@@ -34,7 +34,7 @@ class Request:
         classes: Channels of the logits; None for what a file says of itself, or the default.
         levels: The levels to decide.
         dtypes: The dtypes of the numerics.
-        seed: Seed of weights and images.
+        seed: Seed of weights and images, and of what the candidate draws while it is built.
     """
 
     target: str

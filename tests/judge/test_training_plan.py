@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import torch
+from torch import nn
 
 from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.match import align
@@ -11,6 +12,7 @@ from deeplab_spec.capture.module import capture, state_of
 from deeplab_spec.checks.trained import Trained
 from deeplab_spec.checks.training import dropout, momentum, train_step
 from deeplab_spec.graph.ops import BatchNorm
+from deeplab_spec.judge.observe import built
 from deeplab_spec.judge.structure import Reading
 from deeplab_spec.judge.training import observe
 from deeplab_spec.judge.training_plan import dropped
@@ -37,6 +39,19 @@ def trained_port() -> tuple[Trained, set[str]]:
     assert [misfit.path for misfit in misfits] == ["decoder.low_level.conv"]
     trained = observe(module, expected, found, misfits=misfits, dropped=dropped(reading))
     return trained, {path for path in alignment.partner if isinstance(expected[path].op, BatchNorm)}
+
+
+def test_a_candidate_is_built_with_the_seed_of_the_run() -> None:
+    """Its first weights are the same in another run; whoever asks finds his own random numbers as they were."""
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    first, again, other = (
+        built(lambda _stride: nn.Conv2d(3, 4, 3), 16, seed).get_parameter("weight") for seed in (0, 0, 1)
+    )
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_network_whose_weights_do_not_fit_is_told_what_needs_none_of_them() -> None:

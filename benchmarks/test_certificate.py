@@ -1,4 +1,4 @@
-"""How long a certificate of the three levels takes at full size, in a process of its own."""
+"""How long a certificate of every level takes at full size, in a process of its own."""
 
 import subprocess
 import sys

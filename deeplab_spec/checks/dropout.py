@@ -44,9 +44,9 @@ def dropout(trained: Trained) -> Decision:
 
 def _differs(noise: Noise) -> bool:
     """Tell whether the results differ from call to call otherwise than the oracle's."""
-    loudest = max(noise.candidate.get("spread", ()), default=0.0)
-    if not noise.expected or loudest <= SILENT:
-        return bool(noise.expected) or not loudest <= SILENT
+    silent = all(value <= SILENT for value in noise.candidate.get("spread", ()))
+    if silent or not noise.expected:
+        return silent == bool(noise.expected)
     return any(_apart(noise.candidate[name], noise.oracle[name]) for name in noise.oracle)
 
 

@@ -2,7 +2,7 @@
 
 Every test bounds the chance of refusing what was drawn rightly, at any number of values: by Chernoff's bound for
 the squares of normal values, Bernstein's for bounded ones, the inequality of Dvoretzky, Kiefer and Wolfowitz for
-the distribution function. The chances of all tests of a certificate add up to at most :data:`RATE`.
+the distribution function. The chances of all tests at an output stride add up to at most :data:`RATE`.
 """
 
 import math
@@ -15,7 +15,7 @@ from deeplab_spec.spec.choices import ChoiceValue, Initialisation
 from deeplab_spec.spec.distributions import Distribution, Shape
 
 RATE: Final = 1e-6
-"""The chance that weights drawn as specified are refused, over all tensors and tests of a certificate."""
+"""The chance that weights drawn as specified are refused, over all tensors and tests at an output stride."""
 
 TESTS: Final = 4
 """Tests of every sample, each of them on two sides."""

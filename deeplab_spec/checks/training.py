@@ -125,7 +125,7 @@ def gradient_reaches(trained: Trained) -> Decision:
     return Decision(
         findings=tuple(findings.values()),
         decisions=len(trained.gradients) + len(findings) * bool(trained.backward),
-        undecided=trained.incomparable or _open(trained),
+        undecided=_open(trained) or ("" if trained.gradients else trained.incomparable),
     )
 
 

@@ -54,7 +54,7 @@ def certify(
         levels: The levels to decide.
         dtypes: The dtypes of the numerics: ``float64``, ``float32``, ``tf32``, ``bfloat16``, ``float16``.
         device: Where the target itself runs: ``cpu`` or ``cuda``.
-        seed: Seed of weights and images.
+        seed: Seed of weights and images, and of what the candidate draws while it is built.
         waivers: A TOML file of findings that are accepted, each with a reason and an expiry.
         accept_waivers: Whether a run in which something is waived shall count as accepted.
         today: The day on which waivers are held against their expiry; by default the present one, in UTC.

@@ -1,5 +1,6 @@
 """Takes a step of gradient descent with a candidate and with the oracle, and compares them."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -28,17 +29,17 @@ ROUNDING: Final = 1e-15
 
 
 def descend(trainee: Trainee, first: First, found: Trained, batch: Batch, wanted: Mapping[str, Tensor]) -> Trained:
-    """Compare running statistics, gradients and parameters of a candidate with the oracle's, over two steps.
+    """Compare running statistics and parameters of a candidate with the oracle's, over two steps.
 
     Args:
         trainee: The candidate.
         first: What the first batch gave it; it has been differentiated.
-        found: What was observed before.
+        found: What was observed before, gradients among it.
         batch: What the first batch gave the oracle.
         wanted: The oracle's gradients.
     """
     lesson = first.lesson
-    gradients = _gradients(trainee, wanted)
+    gradients = found.gradients
     rate = STEP * _length(lesson.weights[name] for name in wanted) / max(_length(wanted.values()), ROUNDING)
     torch.optim.SGD(trainee.module.parameters(), lr=rate).step()
     stepped = trainee.held()
@@ -53,11 +54,9 @@ def descend(trainee: Trainee, first: First, found: Trained, batch: Batch, wanted
     wrong = {*found.frozen, *(difference.path for difference in statistics if not difference.agrees)}
     forward = first_before(lesson.network, wrong)
     lacking = {gradient.path for gradient in gradients if not gradient.reaches}
-    backwards = first_behind(lesson.network, lacking)
     step = _steps(trainee, lesson, stepped, expected, {name: rate * value for name, value in wanted.items()})
     return replace(
         found,
-        gradients=tuple(replace(entry, place=backwards.get(entry.path, entry.path)) for entry in gradients),
         statistics=tuple(replace(entry, place=forward.get(entry.path, entry.path)) for entry in statistics),
         step=_blamed(lesson, step, forward, lacking),
     )
@@ -80,6 +79,13 @@ def differentiate(trainee: Trainee, first: First) -> str:
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything
         return one_line(error)
     return ""
+
+
+def gradients_of(trainee: Trainee, lesson: Lesson, wanted: Mapping[str, Tensor]) -> tuple[Gradient, ...]:
+    """Return the gradients of a candidate beside the oracle's, each with the node to blame."""
+    found = _gradients(trainee, wanted)
+    places = first_behind(lesson.network, {gradient.path for gradient in found if not gradient.reaches})
+    return tuple(replace(gradient, place=places.get(gradient.path, gradient.path)) for gradient in found)
 
 
 def _gradients(trainee: Trainee, wanted: Mapping[str, Tensor]) -> tuple[Gradient, ...]:
@@ -116,20 +122,22 @@ def _statistics(
         for place in trainee.running:
             error = float(torch.dist(held[place.source], place.ordered(running[place.source])))
             error /= max(momenta[place.source] * _spread(given, place.source), ROUNDING)
-            before = errors.get(place.source, 0.0)
-            errors[place.source] = max(before, error)
+            errors[place.source] = _larger(errors.get(place.source, 0.0), error)
     return tuple(_difference(place, errors[place.source], TOLERANCE) for place in trainee.running)
+
+
+def _larger(left: float, right: float) -> float:
+    """Return the larger of two errors; what is no number is larger than any."""
+    return math.inf if math.isnan(right) else max(left, right)
 
 
 def _spread(batch: Batch, name: str) -> float:
     """Return the size of what a running statistic follows: of a mean, that of the values."""
     path, _, role = name.rpartition(".")
     variance = batch.statistics[f"{path}.running_var"]
-    return (
-        float(variance.norm())
-        if role == "running_var"
-        else float((batch.statistics[name].square() + variance).sum()) ** 0.5
-    )
+    if role == "running_var":
+        return float(variance.norm())
+    return math.sqrt(float((batch.statistics[name].square() + variance).sum()))
 
 
 def _momenta(movements: Sequence[Movement]) -> dict[str, float]:
@@ -183,4 +191,4 @@ def _difference(place: Place, error: float, allowed: float) -> Difference:
 
 
 def _length(tensors: Iterable[Tensor]) -> float:
-    return sum(float(tensor.norm()) ** 2 for tensor in tensors) ** 0.5
+    return math.sqrt(sum(float(tensor.norm()) ** 2 for tensor in tensors))

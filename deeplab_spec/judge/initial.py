@@ -1,5 +1,6 @@
 """Takes samples of the weights that a candidate was built with, beside the distributions they must have."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -117,10 +118,14 @@ def _distribution_function(values: Tensor, among: Distribution) -> Tensor:
         case Shape.UNIFORM:
             return ((scaled + 1) / 2).clamp(0, 1)
         case Shape.TRUNCATED:
-            low = torch.special.ndtr(torch.tensor(-CUT, dtype=torch.float64))
-            return ((torch.special.ndtr(scaled) - low) / (1 - 2 * low)).clamp(0, 1)
+            low = 0.5 * math.erfc(CUT / math.sqrt(2))
+            return ((_normal_function(scaled) - low) / (1 - 2 * low)).clamp(0, 1)
         case _:
-            return torch.special.ndtr(scaled)
+            return _normal_function(scaled)
+
+
+def _normal_function(values: Tensor) -> Tensor:
+    return (1 + torch.erf(values / math.sqrt(2))) / 2
 
 
 def _together(group: Sequence[_Values]) -> Sample:

@@ -91,7 +91,7 @@ def observe(
     """
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
-    running = _built(build, output_stride, request.seed).eval()
+    running = built(build, output_stride, request.seed).eval()
     module = original(running)
     if request.device != "cpu" and isinstance(module, Artefact) and module.single:
         raise TargetError(f"--device {request.device}", "the runtime of a file is run on the processor only")
@@ -124,7 +124,7 @@ def observe(
     return found
 
 
-def _built(build: Builder, output_stride: int, seed: int) -> nn.Module:
+def built(build: Builder, output_stride: int, seed: int) -> nn.Module:
     """Build a candidate with a seed: whatever it draws, it draws again in another run."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -184,7 +184,7 @@ def _run(
     initial = None
     if learns and isinstance(found.plan, SpecifiedPlan) and not training_plan.untrainable(loaded):
         tick("building it again")
-        initial = training_plan.initial(loaded, found.plan, _built(build, found.plan.output_stride, request.seed + 1))
+        initial = training_plan.initial(loaded, found.plan, built(build, found.plan.output_stride, request.seed + 1))
     if Level.NUMERICS in request.levels:
         try:
             observed = numerics.observe(loaded, found.plan, request.dtypes, tick)

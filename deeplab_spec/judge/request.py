@@ -41,7 +41,7 @@ class Request:
         levels: The levels to decide.
         dtypes: The dtypes of the numerics.
         device: Where the target itself runs; its graph and the oracle stay on the processor.
-        seed: Seed of weights and images.
+        seed: Seed of weights and images, and of what the candidate draws while it is built.
     """
 
     target: str

@@ -54,7 +54,8 @@ class Trainee:
         state = state_of(self.module)
         with torch.no_grad():
             for name, buffer in buffers.items():
-                state[name].copy_(buffer)
+                if name in state and state[name].shape == buffer.shape:
+                    state[name].copy_(buffer)
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the running statistics, in the candidate's order of channels."""

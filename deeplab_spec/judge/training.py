@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from deeplab_spec.checks.evidence import Misfit
 from deeplab_spec.checks.trained import Alone, Movement, Trained
+from deeplab_spec.errors import one_line
+from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.training import gradients, starting_weights
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm
-from deeplab_spec.judge.descent import descend, differentiate
+from deeplab_spec.judge.descent import descend, differentiate, gradients_of
 from deeplab_spec.judge.lesson import IMAGES, Draw, First, Lesson, images_of
 from deeplab_spec.judge.noise import noise, seen_only
 from deeplab_spec.judge.results import Answer, threads_for
@@ -27,7 +29,11 @@ SAME: Final = 1e-9
 """Relative difference in float64 of what must be the same: results with other running statistics, or another
 seed; the momentum of two channels. A momentum is written with four digits."""
 
+EVALUATED: Final = 1e-6
+"""Relative difference of two results in evaluation that is rounding: nothing normalises these weights."""
+
 MISFIT: Final = "not every weight of the specification has a place, so the two cannot be run with the same weights"
+OTHERWISE: Final = "its values differ from the specified ones already in evaluation"
 RANDOM: Final = "its results differ from call to call in training although its dropout is inactive"
 
 
@@ -56,7 +62,10 @@ def observe(
     lesson = Lesson(
         network=network, weights=starting_weights(network, seed), draw=draw or images_of(network), seed=seed
     )
-    trainee = Trainee(module, places)
+    try:
+        trainee = Trainee(module, places)
+    except Exception as error:  # noqa: BLE001 - foreign code may raise anything
+        return Trained(error=one_line(error))
     try:
         return _observed(trainee, lesson, dropped, comparable=not misfits)
     finally:
@@ -79,9 +88,28 @@ def _observed(trainee: Trainee, lesson: Lesson, dropped: Sequence[str | None], *
         cotangents = {lesson.outputs[tap]: weight for tap, weight in lesson.cotangents().items()}
         batch, wanted = gradients(lesson.network, lesson.weights, lesson.named(lesson.batch(0)), cotangents)
     if not (found.incomparable or found.error):
+        found = replace(found, gradients=gradients_of(trainee, lesson, wanted))
+    if not (found.incomparable or found.error) and _evaluates_otherwise(trainee, lesson):
+        found = replace(found, incomparable=OTHERWISE)
+    elif not (found.incomparable or found.error):
         found = descend(trainee, first, found, batch, wanted)
-    dropped = noise(trainee, lesson, calls, batch.values, repeatable=found.repeatable)
-    return replace(found, noise=dropped, alone=_alone(trainee, lesson))
+    dropping = noise(trainee, lesson, calls, batch.values, repeatable=found.repeatable)
+    return replace(found, noise=dropping, alone=_alone(trainee, lesson))
+
+
+def _evaluates_otherwise(trainee: Trainee, lesson: Lesson) -> bool:
+    """Tell whether the candidate computes something else already in evaluation: that is no matter of training."""
+    inputs = [value[:1] for value in lesson.batch(0)]
+    buffers = trainee.buffers()
+    trainee.module.eval()
+    trainee.load(lesson.weights)
+    answer = trainee.call(inputs, lesson.taps(inputs), lesson.seed)
+    trainee.module.train()
+    trainee.restore(buffers)
+    with torch.no_grad(), threads_for(torch.float64):
+        values = run(lesson.network, lesson.weights, lesson.named(inputs), keep=set(lesson.outputs.values()))
+    expected = Answer(results={tap: values[path] for tap, path in lesson.outputs.items()})
+    return not answer.error and not _same(answer, expected, EVALUATED)
 
 
 def _first(trainee: Trainee, lesson: Lesson, before: Mapping[str, Tensor], *, differentiable: bool) -> First:
@@ -129,9 +157,9 @@ def _with_ones(trainee: Trainee, lesson: Lesson, before: Mapping[str, Tensor], s
     return trainee.call(inputs, lesson.taps(inputs), lesson.seed + seed)
 
 
-def _same(left: Answer, right: Answer) -> bool:
+def _same(left: Answer, right: Answer, allowed: float = SAME) -> bool:
     return left.results.keys() == right.results.keys() and all(
-        relative_error(left.results[tap].detach(), right.results[tap].detach()) <= SAME for tap in left.results
+        relative_error(left.results[tap].detach(), right.results[tap].detach()) <= allowed for tap in left.results
     )
 
 
@@ -173,4 +201,4 @@ def _alone(trainee: Trainee, lesson: Lesson) -> Alone:
     answer = trainee.call(inputs, lesson.taps(inputs), lesson.seed)
     trainee.module.double()
     finite = all(bool(tensor.isfinite().all()) for tensor in answer.results.values())
-    return Alone(error=answer.error, finite=finite)
+    return Alone(error=answer.error or ("" if answer.results else "it returns no tensor"), finite=finite)

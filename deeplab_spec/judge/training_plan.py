@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.module import state_of
+from deeplab_spec.checks.initial import SPECIFIED
 from deeplab_spec.checks.trained import Initial, Trained
 from deeplab_spec.graph.ops import Dropout, Pair
-from deeplab_spec.judge.initial import SPECIFIED, Inits, sampled
+from deeplab_spec.judge.initial import Inits, sampled
 from deeplab_spec.judge.interface import images
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan
 from deeplab_spec.judge.steps import Loaded

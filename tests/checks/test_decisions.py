@@ -132,6 +132,8 @@ FAILING: dict[str, list[Evidence]] = {
         noise(actual=(replace(CALL, reads="aspp.concat", follows="aspp.concat"),)),
         noise(actual=(), candidate=spread(0.2, 10)),
         noise(actual=(), candidate=spread(0.0, 10)),
+        noise(actual=(), candidate={**spread(0.05, 10), "spread": (0.05,) * 9 + (math.nan,)}),
+        noise(expected=(), actual=(), oracle={}, candidate={"spread": (0.0, math.nan)}),
         noise(actual=(CALL, CALL)),
         noise(expected=(), actual=(), oracle={}, candidate=spread(0.1, 2)),
         noise(actual=(replace(CALL, probability=0.5, reads=None),), reason="a weight has no place"),

@@ -112,6 +112,7 @@ def test_it_conforms_however_it_is_handed_on(kind: str, variant: str, output_str
     assert {case.output_stride for case in certificate.cases} == {output_stride}
     not_applicable = {clause.id for clause in certificate.clauses if clause.verdict is Verdict.NOT_APPLICABLE}
     assert ("BACKBONE-NORM-EPS" in not_applicable) is (kind != "pt2")
+    assert {clause.id for clause in certificate.clauses if clause.level == "training"} <= not_applicable
 
 
 def _faulty_program(directory: Path, module: nn.Module, image: Tensor) -> str:

@@ -48,10 +48,11 @@ def _compiled(backend: Any, *, faulty: bool = False) -> Callable[[int, int], nn.
 
 
 def test_a_compiled_network_conforms() -> None:
-    """The compiler wraps the module; its graph and its weights are those of what it wraps."""
+    """The compiler wraps the module; its graph and its weights are those of what it wraps, which is trained too."""
     certificate = deeplab_spec.certify(_compiled(_plain), "tf-release", choices=SMALL)
 
-    assert {clause.id: clause.reason for clause in certificate.clauses if clause.verdict is not Verdict.PASSED} == {}
+    others = {clause.id: clause.verdict for clause in certificate.clauses if clause.verdict is not Verdict.PASSED}
+    assert others == {"BATCH-OF-ONE": Verdict.NOT_APPLICABLE}
 
 
 def test_a_fault_of_the_compiler_alone_is_refused_end_to_end() -> None:

@@ -15,7 +15,8 @@ from tests.judge.candidates import SMALL
 
 
 def judged(module: nn.Module, variant: str = "tf-release", **options: object) -> Certificate:
-    """Judge a module against a narrow variant."""
+    """Judge a module in evaluation against a narrow variant."""
+    options.setdefault("levels", ["interface", "structure", "numerics"])
     return deeplab_spec.certify(module, variant, choices=SMALL, **options)  # type: ignore[arg-type]
 
 

@@ -241,6 +241,14 @@ def _frozen(module: Altered, inputs: list[Tensor]) -> Tensor:
     return functional.batch_norm(inputs[0], mean, variance, scale, offset, training=False, eps=1e-3)
 
 
+def _broken(module: Altered, inputs: list[Tensor]) -> Tensor:
+    """Leave a running variance that is no number."""
+    value = module.right(inputs)
+    if module.training:
+        module.tensor("running_var").data[0] = float("nan")
+    return value
+
+
 def _detached(module: Altered, inputs: list[Tensor]) -> Tensor:
     return module.right(inputs).detach()
 
@@ -253,6 +261,7 @@ def _steep(module: Altered, inputs: list[Tensor]) -> Tensor:
 
 ALTERED: dict[str, tuple[str, Callable[[Altered, list[Tensor]], Tensor], str, set[str]]] = {
     "biased variance": (NORM, _biased, NORM, {"RUNNING-STATISTICS"}),
+    "no number": (NORM, _broken, NORM, {"BN-MOMENTUM", "RUNNING-STATISTICS"}),
     "frozen normalisation": (NORM, _frozen, NORM, {"RUNNING-STATISTICS", "TRAIN-STEP"}),
     "detached unit": (f"{BLOCK}.sepconv2.pointwise.conv", _detached, "", {"GRADIENT-REACHES", "TRAIN-STEP"}),
     "wrong gradient": (f"{BLOCK}.sepconv2.pointwise.conv", _steep, "", {"TRAIN-STEP"}),
@@ -333,6 +342,21 @@ def test_a_network_that_raises_in_training_is_refused_in_one_line() -> None:
     assert others == {"RuntimeError: this network"}
 
 
+def test_a_network_that_cannot_be_set_to_training_is_refused_in_one_line() -> None:
+    """Foreign code runs when a module changes its mode, too."""
+
+    class Stubborn(NetworkModule):
+        def train(self, mode: bool = True) -> "Stubborn":  # noqa: FBT001, FBT002 - the framework's signature
+            if mode:
+                raise NotImplementedError("never")
+            return super().train(mode)
+
+    expected = specified("notebook")
+    found = decided(Stubborn(expected), expected)
+
+    assert only(found, "TRAIN-STEP").actual == "NotImplementedError: never"
+
+
 def test_a_network_without_gradients_is_refused() -> None:
     """Its results cannot be differentiated: no parameter gets a gradient."""
 
@@ -362,6 +386,17 @@ def test_a_batch_of_one_must_be_accepted_where_nothing_forbids_it() -> None:
 
     assert failed(found) == {"BATCH-OF-ONE"}
     assert "more than 1 value" in str(only(found, "BATCH-OF-ONE").actual)
+
+
+def test_what_differs_in_evaluation_already_is_no_matter_of_training() -> None:
+    """Structure and numerics say so; here it is the reason why the values of training are not compared."""
+    expected = specified()
+    found = decided(NetworkModule(specified(low_level_tap="block2_sepconv2_activated", norm_momentum=0.1)), expected)
+
+    assert failed(found) == {"BN-MOMENTUM"}
+    assert found["GRADIENT-REACHES"].verdict is Verdict.PASSED
+    for clause in ("RUNNING-STATISTICS", "TRAIN-STEP", "DROPOUT"):
+        assert "already" in found[clause].undecided, clause
 
 
 def test_nothing_of_the_candidate_stays_in_training() -> None:

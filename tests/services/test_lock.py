@@ -119,7 +119,7 @@ def test_other_forms_of_the_locked_network_conform(form: str, file: Path, tmp_pa
 def test_a_network_is_locked_and_held_to_the_lock_by_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A narrow reference conforms to its lock; the same with another rate does not."""
+    """A narrow reference conforms to its lock; the same with other rates and another momentum does not."""
     path = tmp_path / "narrow.lock"
     with pytest.raises(SystemExit) as locked:
         main(["lock", "reference:tf-release", "--arg", "width=0.03", "-o", str(path), "--json"])
@@ -129,13 +129,20 @@ def test_a_network_is_locked_and_held_to_the_lock_by_command(
     certificate = deeplab_spec.certify(
         "reference:tf-release",
         against=str(path),
-        arguments={"width": 0.03, "aspp_rates": "12,24,36"},
-        levels=["structure"],
+        arguments={"width": 0.03, "aspp_rates": "12,24,36", "norm_momentum": "0.1"},
+        levels=["structure", "training"],
     )
 
     assert certificate.verdict is RunVerdict.DEVIATES
-    found = {finding.path for clause in certificate.clauses for finding in clause.findings}
+    structure = [clause for clause in certificate.clauses if clause.level == "structure"]
+    found = {finding.path for clause in structure for finding in clause.findings}
     assert found == {f"aspp.atrous{branch}.depthwise.conv" for branch in (1, 2, 3)}
+    training = {clause.id: clause for clause in certificate.clauses if clause.level == "training"}
+    assert {(finding.expected, finding.actual) for finding in training["BN-MOMENTUM"].findings} == {(0.0003, 0.1)}
+    for unstated in ("DROPOUT", "INITIALISATION"):
+        assert training[unstated].verdict is Verdict.NOT_APPLICABLE
+        assert "does not state" in training[unstated].reason
+    assert {clause.id for clause in training.values() if clause.verdict is Verdict.FAILED} == {"BN-MOMENTUM"}
 
 
 @pytest.mark.parametrize("name", ["network.txt", "network"])

@@ -27,7 +27,7 @@ WRONG_RATE: dict[str, Override] = {**SMALL, "aspp_rates": "6,12,17"}
 GRAPH = (Level.STRUCTURE,)
 
 USUAL = {
-    "notebook/16/folded normalisations/every other",
+    "tf-release/16/folded normalisations/every other",
     "tf-release/16/border/in two steps",
     "notebook/8/1x1 as a product/einsum",
     "tf-release/8/results split/in three",
@@ -51,7 +51,7 @@ USUAL = {
 }
 """One of every kind but those that other tests judge in the usual run: files, ONNX and compiled networks."""
 
-NUMERIC = {"notebook/16/folded normalisations/every other", "tf-release/16/merged/convolutions of the pyramid"}
+NUMERIC = {"tf-release/16/folded normalisations/every other", "tf-release/16/merged/convolutions of the pyramid"}
 """Those that are run in the usual run too, not only read: weights are folded in part, and held in parts."""
 
 

@@ -26,6 +26,9 @@ FORMS: Final[tuple[Callable[[Capture], Capture], ...]] = (joined_results, summed
 """Other ways to write a capture, each taken where it is nearer."""
 
 
+_BACKBONE: Final = "backbone."
+
+
 @dataclass(frozen=True)
 class Form:
     """One form of a candidate beside what it is held against.
@@ -91,11 +94,21 @@ def _folding(
 
 
 def _lacking(alignment: Alignment) -> frozenset[str]:
-    """Return the normalisations that a candidate lacks behind convolutions that have a bias."""
+    """Return the normalisations that a candidate may have folded: it lacks them, and its convolutions have a bias.
+
+    Where the expected convolution has none, the bias shows it. Where it has one anyway, a folded normalisation and
+    a missing one look alike; who folds by hand folds the backbone, or the head, and who forgets one does not.
+    """
     partner, missing = alignment.partner, set(alignment.missing)
-    biased = {
-        left
-        for left, right in partner.items()
-        if isinstance(op := alignment.candidate.network[right].op, Conv2d) and op.bias
-    }
-    return frozenset(norm for conv, norm in foldable(alignment.expected.network) if norm in missing and conv in biased)
+    expected, candidate = alignment.expected.network, alignment.candidate.network
+    shown: set[str] = set()
+    doubtful: dict[bool, dict[str, bool]] = {True: {}, False: {}}
+    for conv, norm in foldable(expected):
+        op = candidate[partner[conv]].op if conv in partner else None
+        lacks = norm in missing and isinstance(op, Conv2d) and op.bias
+        mine = expected[conv].op
+        if isinstance(mine, Conv2d) and mine.bias:
+            doubtful[norm.startswith(_BACKBONE)][norm] = lacks
+        elif lacks:
+            shown.add(norm)
+    return frozenset(shown.union(*(part for part in doubtful.values() if all(part.values()))))

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Margins
+from deeplab_spec.mutate.rewrites_graph import channels
 from deeplab_spec.mutate.rewrites_subject import Form, Subject, Tensors
 
 
@@ -24,7 +25,7 @@ def convolved(
 
 def bordered(subject: Subject, node: Node, op: Conv2d, steps: Sequence[Margins]) -> Form:
     """Put the border, or a part of it, around the map first; what is left is the convolution's."""
-    del subject
+    del subject  # every form of a convolution is made of the same
     path = node.path
     inner: list[int] = [own - sum(sides) for own, sides in zip(_margins(op), zip(*steps, strict=True), strict=True)]
 
@@ -155,7 +156,7 @@ def split_reads(subject: Subject, node: Node, op: Conv2d) -> Form:
 def split_sources(subject: Subject, concat: Node, node: Node, op: Conv2d) -> Form:
     """Convolve every value that is joined by itself, and add up."""
     path, own = node.path, _own(subject, node)
-    widths = [_channels(subject, source) for source in concat.inputs]
+    widths = [channels(subject.network, source) for source in concat.inputs]
     pieces = own["weight"].split(widths, dim=1)
     held = {f"{path}.from{number}.weight": piece for number, piece in enumerate(pieces)}
     if op.bias:
@@ -219,14 +220,3 @@ def _sizes(total: int, parts: int) -> list[int]:
     """Return uneven sizes, so that parts cannot be mistaken for each other."""
     first = max(1, total // parts - 1)
     return [*[first] * (parts - 1), total - first * (parts - 1)]
-
-
-def _channels(subject: Subject, path: str) -> int:
-    """Return the channels of a value: those of the last operation that makes channels."""
-    node = subject.network[path]
-    while True:
-        if isinstance(node.op, Conv2d):
-            return node.op.channels_out
-        if isinstance(node.op, BatchNorm):
-            return node.op.channels
-        node = subject.network[node.inputs[0]]

@@ -1,7 +1,7 @@
 """The ways to write a network that change nothing, by kind."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -60,7 +60,9 @@ _FOLDING: Final[Mapping[str, Way]] = {
     "all": _folded(graphs.folding),
     "backbone": _folded(lambda subject: graphs.folding(subject, graphs.norms_below(subject, "backbone."))),
     "head": _folded(lambda subject: graphs.folding(subject, graphs.norms_below(subject, "aspp.", "decoder."))),
-    "every other": _folded(lambda subject: graphs.folding(subject, graphs.every_other_norm(subject))),
+    "every other": replace(
+        _folded(lambda subject: graphs.folding(subject, graphs.every_other_norm(subject))), variants=("tf-release",)
+    ),
 }
 
 _BORDERS: Final[Mapping[str, Way]] = {

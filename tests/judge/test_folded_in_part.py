@@ -55,6 +55,23 @@ def test_a_folded_convolution_is_decided_otherwise_too(tmp_path: Path) -> None:
     assert {(f.path, f.attribute) for clause in certificate.clauses for f in clause.findings} == {(path, "rate")}
 
 
+def test_a_single_normalisation_that_is_missing_is_missed(tmp_path: Path) -> None:
+    """Its convolution has a bias anyway, so nothing shows that it was folded."""
+    subject = prepared(HEAD, tmp_path)
+    certificate = judge(folding(subject, (NORM,)), HEAD, SMALL, (Level.STRUCTURE,))
+
+    assert certificate.verdict is RunVerdict.DEVIATES
+    assert {(f.path, f.attribute) for clause in certificate.clauses for f in clause.findings} == {(NORM, "node")}
+
+
+def test_a_normalisation_that_a_bias_stands_for_is_folded(tmp_path: Path) -> None:
+    """The convolutions of the authors' release have no bias of their own."""
+    one = rewrite("tf-release/16/folded normalisations/every other")
+    certificate = judge(folding(prepared(one, tmp_path), (NORM,)), one, SMALL, (Level.STRUCTURE,))
+
+    assert certificate.verdict is RunVerdict.CONFORMS
+
+
 def _channels(tmp_path: Path) -> int:
     op = prepared(HEAD, tmp_path).network[NORM].op
     assert isinstance(op, BatchNorm)

@@ -1,6 +1,6 @@
 """Every equal network is the network that it equals, and is accepted; with one number changed it is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ WRONG_RATE: dict[str, Override] = {**SMALL, "aspp_rates": "6,12,17"}
 GRAPH = (Level.STRUCTURE,)
 
 USUAL = {
-    "notebook/16/folded normalisations/every other",
+    "tf-release/16/folded normalisations/every other",
     "tf-release/16/border/in two steps",
     "notebook/8/1x1 as a product/einsum",
     "tf-release/8/results split/in three",
@@ -51,13 +51,20 @@ USUAL = {
 }
 """One of every kind but those that other tests judge in the usual run: files, ONNX and compiled networks."""
 
-NUMERIC = {"notebook/16/folded normalisations/every other", "tf-release/16/merged/convolutions of the pyramid"}
+NUMERIC = {"tf-release/16/folded normalisations/every other", "tf-release/16/merged/convolutions of the pyramid"}
 """Those that are run in the usual run too, not only read: weights are folded in part, and held in parts."""
 
 
-def listed(usual: set[str]) -> list[object]:
-    """Return every rewrite, those that are not in the usual run marked."""
-    return [one.id if one.id in usual else pytest.param(one.id, marks=pytest.mark.deep) for one in rewrites()]
+def listed(usual: set[str], found: Sequence[Rewrite] | None = None) -> list[object]:
+    """Return every rewrite, or those found, with those that are not in the usual run marked."""
+    names = dict.fromkeys([*sorted(usual), *(one.id for one in found or rewrites())])
+    return [name if name in usual else pytest.param(name, marks=pytest.mark.deep) for name in names]
+
+
+def one_of_each_way() -> list[Rewrite]:
+    """Return every way once, for this or that network: what it does with weights is the same for all."""
+    ways = {(one.kind, one.name): one for one in rewrites()[::3]}
+    return list({**{(one.kind, one.name): one for one in rewrites()}, **ways}.values())
 
 
 def computed(module: nn.Module, image: Tensor) -> Tensor:
@@ -82,7 +89,7 @@ def test_the_catalogue_is_of_many_kinds_for_every_network() -> None:
         rewrite("notebook/16/border/none")
 
 
-@pytest.mark.parametrize("name", listed({one for one in USUAL if one.startswith("tf-release")}))
+@pytest.mark.parametrize("name", listed({one for one in USUAL if one.startswith("tf-release")}, one_of_each_way()))
 def test_a_rewrite_computes_what_the_network_computes(name: str, tmp_path: Path) -> None:
     """In float64, with its own weights, and without the judge."""
     one = rewrite(name)
@@ -115,7 +122,10 @@ def test_a_rewrite_is_accepted(name: str, request: pytest.FixtureRequest) -> Non
         assert widest.float64_error < END
 
 
-@pytest.mark.parametrize("name", listed({"notebook/16/names and order/drawn", "tf-release/8/results split/in three"}))
+REFUSED = {"notebook/16/names and order/drawn", "tf-release/8/results split/in three"}
+
+
+@pytest.mark.parametrize("name", listed(REFUSED, one_of_each_way()))
 def test_a_rewrite_of_a_network_with_one_number_changed_is_refused(name: str, tmp_path: Path) -> None:
     """One rate of the pyramid is 17: the same rewrite of that network is not the published one."""
     one = rewrite(name)

@@ -104,4 +104,4 @@ class Parted:
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
         """Part the value, and run what reads the parts."""
-        return self.step(inputs[0].split(self.sizes, dim=1), tensors)
+        return self.step(torch.split(inputs[0], list(self.sizes), dim=1), tensors)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from deeplab_spec.capture.channels import range_of
 from deeplab_spec.capture.composed import Composed, Joined, Parted
 from deeplab_spec.capture.draft import Draft, own, stretches
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.record import Capture, Part
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Add, Concat, Conv2d
 
@@ -148,7 +148,8 @@ class _Parts:
         inputs = tuple(map(draft.now, inputs))
         draft.put(node, node.path, found.op, inputs, whole, captured.shapes[node.path])
         for role in ("weight", "bias") if found.op.bias else ("weight",):
-            at, parts = 0, []
+            at = 0
+            parts: list[Part] = []
             for conv in found.convs:
                 if f"{conv.path}.{role}" not in own(captured, conv.path) or not isinstance(conv.op, Conv2d):
                     continue

@@ -75,7 +75,7 @@ def _biased(x: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _matmul(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    return _biased(torch.matmul(matrix, x.flatten(2)).unflatten(2, x.shape[2:]), bias)
+    return _biased(torch.unflatten(torch.matmul(matrix, x.flatten(2)), 2, x.shape[2:]), bias)
 
 
 def _einsum(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
@@ -83,7 +83,7 @@ def _einsum(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _conv1d(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
-    return functional.conv1d(x.flatten(2), matrix[:, :, None], bias).unflatten(2, x.shape[2:])
+    return torch.unflatten(functional.conv1d(x.flatten(2), matrix[:, :, None], bias), 2, x.shape[2:])
 
 
 def _tensordot(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
@@ -119,12 +119,12 @@ def split_results(subject: Subject, node: Node, op: Conv2d, parts: int = 2) -> F
     held = {
         f"{path}.part{number}.{role}": piece
         for role, tensor in own.items()
-        for number, piece in enumerate(tensor.split(sizes))
+        for number, piece in enumerate(torch.split(tensor, sizes))
     }
 
     def run(values: Tensors, tensors: Tensors) -> Tensor:
         x = values[node.inputs[0]]
-        read = x.split(sizes, dim=1) if op.groups > 1 else (x,) * len(sizes)
+        read = torch.split(x, sizes, dim=1) if op.groups > 1 else (x,) * len(sizes)
         results = []
         for number, size in enumerate(sizes):
             part = f"{path}.part{number}"
@@ -140,7 +140,7 @@ def split_reads(subject: Subject, node: Node, op: Conv2d) -> Form:
     """Compute a convolution of two ranges of channels, and add both up."""
     path, own = node.path, _own(subject, node)
     sizes = _sizes(op.channels_in, 2)
-    first, second = own["weight"].split(sizes, dim=1)
+    first, second = torch.split(own["weight"], sizes, dim=1)
     held = {f"{path}.first.{role}": tensor for role, tensor in {**own, "weight": first}.items()}
     held[f"{path}.second.weight"] = second
 
@@ -157,7 +157,7 @@ def split_sources(subject: Subject, concat: Node, node: Node, op: Conv2d) -> For
     """Convolve every value that is joined by itself, and add up."""
     path, own = node.path, _own(subject, node)
     widths = [channels(subject.network, source) for source in concat.inputs]
-    pieces = own["weight"].split(widths, dim=1)
+    pieces = torch.split(own["weight"], widths, dim=1)
     held = {f"{path}.from{number}.weight": piece for number, piece in enumerate(pieces)}
     if op.bias:
         held[f"{path}.bias"] = own["bias"]

@@ -50,7 +50,7 @@ def at_convs(wanted: Wanted, form: OfConv, every: int = 1) -> Make:
     return make
 
 
-def at_nodes(kind: type[Op], form: Callable[[Node], Form]) -> Make:  # type: ignore[valid-type]  # a union of classes
+def at_nodes(kind: type[Op], form: Callable[[Node], Form]) -> Make:
     """Return what rewrites the nodes of one operation."""
     return lambda subject: Rewritten(subject, *(form(node) for node in subject.network if isinstance(node.op, kind)))
 
@@ -93,7 +93,7 @@ def at_sources(subject: Subject) -> nn.Module:
     return Rewritten(subject, *forms)
 
 
-def ends_together(*kinds: type[Op]) -> Make:  # type: ignore[valid-type]  # a union of classes
+def ends_together(*kinds: type[Op]) -> Make:
     """Return what computes the ends of the pyramid's branches together, of those that end alike.
 
     Args:

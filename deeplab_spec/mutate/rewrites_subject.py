@@ -1,5 +1,6 @@
 """A published network with weights, as what is rewritten, and the module that computes parts of it in other ways."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,7 +107,7 @@ def drawn(network: Network, seed: int) -> dict[str, Tensor]:
 
 def _drawn(op: Op, role: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     if isinstance(op, Conv2d) and role == "weight":
-        return torch.randn(shape, generator=generator) * (2 / torch.Size(shape[1:]).numel()) ** 0.5
+        return torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
     spread = torch.rand(shape, generator=generator)
     positive = isinstance(op, BatchNorm) and role in {"weight", "running_var"}
     return spread + 0.5 if positive else spread - 0.5

@@ -94,8 +94,8 @@ Normal = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
 
 def _per_channel(function: Normal) -> Normal:
     def run(x: Tensor, mean: Tensor, variance: Tensor, scale: Tensor, offset: Tensor, eps: float) -> Tensor:
-        vectors = (tensor.view(1, -1, 1, 1) for tensor in (mean, variance, scale, offset))
-        return function(x, *vectors, eps)
+        shape = (1, -1, 1, 1)
+        return function(x, mean.view(shape), variance.view(shape), scale.view(shape), offset.view(shape), eps)
 
     return run
 
@@ -213,7 +213,7 @@ NEUTRAL: Final[Mapping[str, Unary]] = {
     "a copy": lambda x: x.clone(),
     "identity and dropout of nothing": lambda x: functional.dropout(nn.Identity()(x), 0.0, training=False),
     "there and back": lambda x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
-    "flat and back": lambda x: x.flatten(2).unflatten(2, x.shape[2:]),
+    "flat and back": lambda x: torch.unflatten(x.flatten(2), 2, x.shape[2:]),
 }
 
 

@@ -25,11 +25,11 @@ def of_blocks(graph: Network) -> Iterator[Mutant]:
     for left, right in pairwise(blocks):
         conv = "sepconv1.pointwise.conv"
         more = {f"{left}.{conv}": 1, f"{right}.{conv}": -1}
-        network = with_channels(graph, more)
-        if network is not None:
+        moved = with_channels(graph, more)
+        if moved is not None:
             kind = "a channel moved to the block before"
             places = tuple(more)
-            yield Mutant(kind=kind, path=f"{left}.{conv}", attribute="channels_out", network=network, places=places)
+            yield Mutant(kind=kind, path=f"{left}.{conv}", attribute="channels_out", network=moved, places=places)
 
 
 def of_layers(graph: Network) -> Iterator[Mutant]:

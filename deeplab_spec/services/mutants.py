@@ -10,7 +10,8 @@ from typing import Final
 import torch
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.blind import END, LOWER, RATIO
+from deeplab_spec.judge.blind import LOWER
+from deeplab_spec.judge.ends import END, RATIO
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.mutate.rewrites import rewrites
 from deeplab_spec.render.mutants_documents import (

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -27,11 +27,11 @@ class Piece(Protocol):
         """Names of the entries that it makes, in order."""
         ...
 
-    def left(self, known: Container[str]) -> "Piece | None":
+    def left(self, known: Container[str]) -> Self | None:
         """Return what is left of it; None if everything is known."""
         ...
 
-    def run(self) -> list[Entry]:
+    def run(self) -> Sequence[Entry]:
         """Do it."""
         ...
 
@@ -62,7 +62,7 @@ def work(pieces: Sequence[Piece], processes: int, journal: Path | None, progress
     return [known[key] for key in keys]
 
 
-def _done(pieces: Sequence[Piece], processes: int) -> Iterator[list[Entry]]:
+def _done(pieces: Sequence[Piece], processes: int) -> Iterator[Sequence[Entry]]:
     if processes == 1:
         yield from map(_do, pieces)
         return
@@ -75,7 +75,7 @@ def _start() -> None:
     torch.set_num_threads(1)
 
 
-def _do(piece: Piece) -> list[Entry]:
+def _do(piece: Piece) -> Sequence[Entry]:
     return piece.run()
 
 

@@ -4,7 +4,7 @@
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -112,9 +112,12 @@ def rows() -> Iterator[tuple[str, str, str, str, str]]:
     """Return the lines of the table."""
     deciding, named, faults = checks(), tests(), caught()
     for clause in CLAUSES:
-        files = named[clause.id]
-        shown = ", ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
-        yield clause.id, clause.sentence, deciding[clause.id], shown, faults.get(clause.id, "")
+        yield clause.id, clause.sentence, deciding[clause.id], shown(named[clause.id]), faults.get(clause.id, "")
+
+
+def shown(files: Sequence[str]) -> str:
+    """Return test files as the page lists them."""
+    return ", ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
 
 
 def page() -> str:

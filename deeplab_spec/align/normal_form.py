@@ -13,6 +13,7 @@ from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.analysis.sizes import explicit_padding
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
+    NO_MARGINS,
     Activation,
     ActivationKind,
     BatchNorm,
@@ -68,6 +69,17 @@ def without_momentum(shaped: Shaped) -> Shaped:
         return replace(node, op=replace(node.op, momentum=None)) if isinstance(node.op, BatchNorm) else node
 
     return shaped.with_network(shaped.network.with_nodes(map(forget, shaped.network)))
+
+
+def without_useless_strides(shaped: Shaped) -> Shaped:
+    """Give a kernel of a single tap that sees a single pixel the stride 1: it has one position."""
+
+    def still(node: Node) -> Node:
+        if not isinstance(node.op, Conv2d) or not node.op.pointwise or node.op.padding != NO_MARGINS:
+            return node
+        return replace(node, op=replace(node.op, stride=(1, 1))) if shaped.map_size(node.inputs[0]) == (1, 1) else node
+
+    return shaped.with_network(shaped.network.with_nodes(map(still, shaped.network)))
 
 
 def without_useless_rates(shaped: Shaped) -> Shaped:
@@ -197,6 +209,7 @@ PASSES: Final = (
     without_dropout,
     without_momentum,
     without_useless_rates,
+    without_useless_strides,
     joined_concats,
     joined_padding,
     merged_padding,

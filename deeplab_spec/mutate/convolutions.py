@@ -29,7 +29,7 @@ def of_convolution(graph: Network, node: Node) -> Iterator[Mutant]:
 def _neighbours(op: Conv2d, padding: Margins) -> Iterator[tuple[str, str, Conv2d]]:
     yield "bias", "bias", replace(op, bias=not op.bias)
     if op.pointwise:
-        yield "3x3 kernel", "kernel", replace(op, kernel=(3, 3), padding=_plus(padding, _BOTH))
+        yield "3x3 kernel", "kernel", replace(op, kernel=(3, 3), padding=_plus(padding, op.rate))
         yield "rate of a 1x1 kernel", "rate", replace(op, rate=(op.rate[0] + 1, op.rate[1] + 1))
         yield "padding added", "padding", replace(op, padding=_plus(padding, _BOTH))
     else:

@@ -54,6 +54,8 @@ class MutantsRequest:
         processes: How many work at the same time.
         journal: Keeps what was judged, so that a run can go on; None to keep nothing.
         seed: Seed of images, weights and samples.
+        overrides: Choices that differ from the variants', as ``NAME=VALUE``.
+        rewrites: Whether equal networks are judged too.
     """
 
     variants: tuple[str, ...] = MAIN
@@ -64,6 +66,8 @@ class MutantsRequest:
     processes: int = 1
     journal: Path | None = None
     seed: int = 0
+    overrides: tuple[str, ...] = ()
+    rewrites: bool = True
 
     def __post_init__(self) -> None:
         for name in self.variants:
@@ -95,16 +99,17 @@ def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
     unfit = 0
     for number, (name, output_stride) in enumerate(request.subjects):
         progress(f"making the mutants of {name}@{output_stride}", number, len(request.subjects))
-        catalogue = subject_of(name, output_stride, WIDTH, request.seed).mutants
+        catalogue = subject_of(name, output_stride, WIDTH, request.seed, request.overrides).mutants
         unfit += len(catalogue.unfit)
         last = output_stride == request.output_strides[-1]
         names = [mutant.name for mutant in catalogue.mutants if last or mutant.shows is not Shows.TRAINING]
         drawn = random.Random(f"{request.seed} {name} {output_stride}")  # noqa: S311 - a sample
         chosen = names if request.sample is None else sorted(drawn.sample(names, min(request.sample, len(names))))
-        pieces += in_pieces((name, output_stride, WIDTH, request.seed), chosen, request.lower_every)
+        pieces += in_pieces((name, output_stride, WIDTH, request.seed, request.overrides), chosen, request.lower_every)
         wide = [mutant.name for mutant in catalogue.mutants if mutant.shows is Shows.EVALUATION]
-        share = -(-request.full_width // len(request.subjects))
-        pieces += in_pieces((name, output_stride, FULL, request.seed), drawn.sample(wide, min(share, len(wide))), None)
+        share = min(-(-request.full_width // len(request.subjects)), len(wide))
+        full = (name, output_stride, FULL, request.seed, request.overrides)
+        pieces += in_pieces(full, drawn.sample(wide, share), None)
     pieces += [RewritesPiece(name=name) for name in _rewrites(request)]
     found = work(pieces, request.processes, request.journal, progress)
     return strength(found, request, unfit)
@@ -112,6 +117,8 @@ def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
 
 def _rewrites(request: MutantsRequest) -> list[str]:
     """Return the equal networks of a request; with a sample, as many of all."""
+    if not request.rewrites:
+        return []
     names = [one.id for one in rewrites() if (one.variant, one.output_stride) in request.subjects]
     if request.sample is None:
         return names

@@ -13,14 +13,14 @@ from deeplab_spec.services.rewrites import judged
 CHUNK: Final = 16
 """So many mutants are one piece of work."""
 
-Key = tuple[str, int, float, int]
-"""Variant, output stride, width and seed."""
+Key = tuple[str, int, float, int, tuple[str, ...]]
+"""Variant, output stride, width, seed, and choices that differ from the variant's."""
 
 
 @lru_cache(maxsize=1)
-def subject_of(variant: str, output_stride: int, width: float, seed: int) -> Subject:
+def subject_of(variant: str, output_stride: int, width: float, seed: int, overrides: tuple[str, ...] = ()) -> Subject:
     """Return a subject; a process keeps the last one only, as its values are large."""
-    return Subject(variant=variant, output_stride=output_stride, width=width, seed=seed)
+    return Subject(variant=variant, output_stride=output_stride, width=width, seed=seed, overrides=overrides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +51,7 @@ class Mutants:
         return [subject.judge(name, lower=lower) for name, lower in self.names]
 
     def _key(self, name: str) -> str:
-        variant, output_stride, width, _ = self.subject
+        variant, output_stride, width, *_ = self.subject
         return key_of(f"{variant}@{output_stride}", width, name)
 
 

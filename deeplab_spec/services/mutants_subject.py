@@ -39,6 +39,7 @@ class Subject:
         width: Its width.
         classes: Channels of the logits.
         seed: Seed of images and weights.
+        overrides: Choices that differ from the variant's, as ``NAME=VALUE``.
     """
 
     variant: str
@@ -46,6 +47,7 @@ class Subject:
     width: float
     classes: int = 5
     seed: int = 0
+    overrides: tuple[str, ...] = ()
     _drawn: dict[int, blind.Trial] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -60,7 +62,7 @@ class Subject:
 
     def planned_at(self, width: float) -> SpecifiedPlan:
         """Return the same at another width: of few weights no statistics show how they were drawn."""
-        overrides = (f"width={width!r}",)
+        overrides = (f"width={width!r}", *self.overrides)
         asked = Request(target=self.name, variant=self.variant, overrides=overrides, classes=self.classes)
         return plan(asked, self.output_stride)
 

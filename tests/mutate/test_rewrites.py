@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deeplab_spec.checks.verdicts import RunVerdict
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, GlobalAveragePool
-from deeplab_spec.judge.numerics import END, RATIO
+from deeplab_spec.judge.ends import END, RATIO
 from deeplab_spec.mutate import rewrites_convs as convs
 from deeplab_spec.mutate import rewrites_makers as at
 from deeplab_spec.mutate import rewrites_values as values

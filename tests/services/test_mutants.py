@@ -1,0 +1,109 @@
+"""How strong the judge is: counted, kept, and gone on with; a judge that is blind is told so."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deeplab_spec.cli.app import main
+from deeplab_spec.errors import SpecError
+from deeplab_spec.judge import blind
+from deeplab_spec.render.mutants import headline, page, text
+from deeplab_spec.render.mutants_documents import Judged, MutantsDocument
+from deeplab_spec.services import mutants as services
+from deeplab_spec.services.mutants import MutantsRequest, mutants
+from deeplab_spec.services.mutants_subject import Subject
+
+SMALL = ("middle_blocks=1",)
+FEW = MutantsRequest(variants=("notebook",), output_strides=(16,), sample=10, lower_every=2, overrides=SMALL)
+REWRITES = ["notebook/16/rectifier/product", "notebook/16/1x1 as a product/einsum"]
+
+
+def silent(_stage: str, _done: int, _total: int) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def document() -> MutantsDocument:
+    """Judge a few mutants, and two rewrites."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(services, "_rewrites", lambda _request: REWRITES)
+        return mutants(FEW, silent)
+
+
+def test_every_level_refuses_what_it_must(document: MutantsDocument) -> None:
+    """Each of them alone; what is no wrong network is counted apart."""
+    assert document.survivors == ()
+    assert document.killed == document.total == 10 - sum(entry.total for entry in document.equal)
+    assert document.by_level["structure"].killed == document.by_level["structure"].shown > 0
+    assert document.by_dtype["float64"].killed == document.by_dtype["float64"].tried
+    assert document.localised.exact <= document.localised.total
+    assert document.rewrites is not None
+    assert document.rewrites.rejected == ()
+    assert document.margins is not None
+    assert document.margins.float64 > document.margins.float64_limit
+
+
+def test_the_report_says_the_rates_and_what_survives(document: MutantsDocument) -> None:
+    """As text for a terminal, and as a page with the kill matrix."""
+    assert text(document).splitlines()[-1] == headline(document)
+    assert "wrong networks of notebook refused, 100.00 %" in headline(document)
+    shown = page(document, "deeplab-spec mutants")
+    assert "Made by `deeplab-spec mutants`." in shown
+    assert all(clause in shown for clause in document.by_clause)
+
+
+def test_a_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: MutantsDocument) -> None:
+    """Lines that were written are not judged again; one that was cut is."""
+    journal = tmp_path / "journal.jsonl"
+    request = replace(FEW, journal=journal, rewrites=False)
+    whole = mutants(request, silent)
+    lines = journal.read_text().splitlines()
+    journal.write_text("\n".join([*lines[:-1], lines[-1][:20]]) + "\n")
+    judged: list[str] = []
+    judge = Subject.judge
+
+    def noted(subject: Subject, name: str, *, lower: bool) -> Judged:
+        judged.append(name)
+        return judge(subject, name, lower=lower)
+
+    monkeypatch.setattr(Subject, "judge", noted)
+
+    assert mutants(request, silent) == whole == document.model_copy(update={"rewrites": None})
+    assert judged == [json.loads(lines[-1])["name"]]
+
+
+def test_a_judge_that_is_blind_has_survivors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If every result is accepted, values refuse nothing, and the command ends with 1."""
+    monkeypatch.setattr(blind, "END", float("inf"))
+
+    found = mutants(replace(FEW, rewrites=False), silent)
+
+    assert {survivor.level for survivor in found.survivors} == {"numerics"}
+    assert found.killed < found.total
+    assert "survives numerics" in text(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sample": 0}, "--sample: must be 1 or more"),
+        ({"processes": 0}, "--processes: must be 1 or more"),
+        ({"variants": ("none",)}, "none"),
+        ({"variants": ("notebook",), "output_strides": (32,)}, "32"),
+    ],
+)
+def test_values_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:
+    """With what it must be, and what arrived."""
+    with pytest.raises(SpecError, match=message):
+        MutantsRequest(**changes)  # type: ignore[arg-type]
+
+
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Other programs read the document by it."""
+    with pytest.raises(SystemExit) as ended:
+        main(["mutants", "--json-schema"])
+
+    assert ended.value.code == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "MutantsDocument"

@@ -50,7 +50,9 @@ def mutants(
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Measure the judge: wrong networks by the thousand, which every level must refuse alone, and equal ones.
+    """Judge wrong networks by the thousand, and equal ones.
+
+    Every level of the judge must refuse the wrong ones alone; none may refuse an equal one.
 
     A run that was stopped goes on where it was, unless the code that judges has changed.
 

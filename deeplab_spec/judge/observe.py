@@ -159,7 +159,7 @@ def _read(found: AtStride, module: nn.Module) -> None:
     )
     if reading.stranger:
         return
-    expected = required.expected_of(found.plan, reading.image, fold=reading.folded)
+    expected = reading.compared(found.plan.expected(reading.image))
     if Level.STRUCTURE in found.plan.request.levels:
         facts = required.facts(expected.network, unstrided)
         found.required |= required.of_structure(expected.network, facts)

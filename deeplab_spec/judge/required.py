@@ -9,13 +9,11 @@ from dataclasses import dataclass, fields
 from typing import Final
 
 from deeplab_spec.align.differences import Aspect
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.checks.structure import clause_of
 from deeplab_spec.execute.weights import roles
-from deeplab_spec.graph.folding import folded
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Input, Op, Opaque, Output, Pair, Resize
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Input, Op, Opaque, Output, Resize
 from deeplab_spec.judge.plan import Plan
 
 BATCHES: Final = 3
@@ -60,18 +58,6 @@ class Fact:
 
 Facts = Mapping[str, tuple[Fact, ...]]
 """The facts that each clause of the structure decides."""
-
-
-def expected_of(plan: Plan, image: Pair, *, fold: bool) -> Shaped:
-    """Return what a candidate is held against, in the form in which it is compared.
-
-    Args:
-        plan: The plan.
-        image: Height and width of the image.
-        fold: Whether its normalisations are folded into its convolutions.
-    """
-    expected = plan.expected(image)
-    return expected.with_network(folded(expected.network)) if fold else expected
 
 
 def facts(network: Network, unstrided: frozenset[str]) -> Facts:

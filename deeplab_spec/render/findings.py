@@ -48,8 +48,8 @@ def wrong(finding: FindingRecord) -> str:
             return f"followed by: {actual}"
         case "inputs":
             return f"reads {actual}, must read {expected}"
-        case "value" | "float32 value":
-            return f"{finding.attribute} off by {actual}, {expected}"
+        case attribute if attribute.endswith("value"):
+            return f"{attribute} off by {actual}, {expected}"
         case attribute:
             return f"{attribute} is {actual}, must be {expected}"
 

@@ -55,6 +55,7 @@ def itself(expected: Shaped, plan: SpecifiedPlan, *, fold: bool) -> Reading:
         alignment=align(expected, expected),
         expected=plan.network,
         folded=fold,
+        norms={},
         shared=frozenset(),
         stranger=None,
     )

@@ -38,7 +38,7 @@ def test_a_conforming_network_ends_with_0_and_its_certificate_is_json() -> None:
     assert document["levels"] == dict.fromkeys(("interface", "structure", "numerics", "training"), "passed")
     assert {case["output_stride"] for case in document["cases"]} == {8, 16}
     assert document["canaries"]["killed"] == document["canaries"]["planted"] > 100
-    assert all(clause["decisions"] == clause["required"] for clause in document["clauses"])
+    assert all(clause["decisions"] >= clause["required"] for clause in document["clauses"])
 
 
 def test_the_report_ends_with_the_verdict() -> None:

@@ -49,7 +49,7 @@ def test_the_reference_conforms_with_every_clause_decided(variant: str, output_s
     assert certificate.verdict is RunVerdict.CONFORMS
     assert {clause.id for clause in certificate.clauses} == {clause.id for clause in clauses_of(None)}
     decided = [clause for clause in certificate.clauses if clause.required > 1]
-    assert all(clause.decisions == clause.required for clause in decided)
+    assert all(clause.decisions >= clause.required for clause in decided)
     assert certificate.canaries.killed == certificate.canaries.planted >= len(decided)
     assert certificate.nearest is not None
     assert certificate.nearest.variant == variant

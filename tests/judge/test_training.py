@@ -17,10 +17,10 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Dropout
 from deeplab_spec.judge.training import observe
 from deeplab_spec.judge.transfer import own_places
+from deeplab_spec.mutate.edits import inserted, with_op, without
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import VARIANTS, variant
-from tests.graphs import inserted, with_op, without
 from tests.judge.candidates import WIDTH
 
 SMALL: dict[str, Any] = {"width": WIDTH, "middle_blocks": 1}

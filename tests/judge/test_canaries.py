@@ -1,5 +1,6 @@
 """Planted faults are refused, wherever they are planted; a run that could not see one decides nothing."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from deeplab_spec.checks.catalogue import CHECKS
 from deeplab_spec.checks.evidence import Evidence
 from deeplab_spec.checks.structure import by_clause
 from deeplab_spec.checks.verdicts import Decision, Verdict
+from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.judge import interface, required
 from deeplab_spec.judge.canaries.calls import StandIn, of_calls, of_comparisons, shapes_of
 from deeplab_spec.judge.canaries.canary import Canary
@@ -47,15 +49,15 @@ def planned(
     return plan(request, output_stride, limits)
 
 
-def itself(expected: Shaped, plan: SpecifiedPlan, *, fold: bool) -> Reading:
+def itself(expected: Shaped, plan: SpecifiedPlan, norms: Mapping[str, str]) -> Reading:
     """Return what is read of a candidate that is what it is held against."""
     return Reading(
         image=plan.telling[0],
         capture=NO_GRAPH,
         alignment=align(expected, expected),
         expected=plan.network,
-        folded=fold,
-        norms={},
+        folded=bool(norms),
+        norms=norms,
         shared=frozenset(),
         stranger=None,
     )
@@ -68,13 +70,16 @@ def test_every_clause_of_the_structure_refuses_the_fault_planted_for_it(
 ) -> None:
     """At the node at which it was planted; a clause of which nothing can be wrong has none."""
     asked = planned(variant, output_stride, part)
-    expected, unstrided = required.expected_of(asked, asked.telling[0], fold=fold), unstrided_blocks(asked.network)
+    expected, unstrided = asked.expected(asked.telling[0]), unstrided_blocks(asked.network)
+    norms = {norm: conv for conv, norm in foldable(expected.network)} if fold else {}
+    expected = expected.with_network(folded(expected.network)) if fold else expected
     facts = required.facts(expected.network, unstrided)
-    reading = itself(expected, asked, fold=fold)
+    reading = itself(expected, asked, norms)
     evidence = Evidence(
         output_stride=output_stride,
         part=part,
         folded=fold,
+        folded_convs=frozenset(norms.values()),
         aspects=by_clause(aspects(reading.alignment), unstrided),
         counts=block_counts(reading.alignment),
     )

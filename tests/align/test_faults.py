@@ -45,9 +45,8 @@ def survivors_and_strays(variant: Variant, output_stride: int, middle_blocks: in
     return survivors, strays, total
 
 
-@pytest.mark.parametrize(
-    "variant", [pytest.param(NOTEBOOK, marks=pytest.mark.deep), TF_RELEASE], ids=lambda variant: variant.name
-)
+@pytest.mark.deep
+@BOTH
 def test_every_single_fault_is_found_and_named_first(variant: Variant) -> None:
     """Every attribute of every node of a short network, one at a time."""
     survivors, strays, total = survivors_and_strays(variant, 16, middle_blocks=2)

@@ -31,8 +31,6 @@ USUAL = {
     ("pt2", "notebook", 16),
     ("onnx", "tf-release", 16),
     ("onnx of TorchScript", "notebook", 16),
-    ("onnx of TorchScript", "tf-release", 8),
-    ("folded", "notebook", 16),
     ("folded", "tf-release", 8),
 }
 USUAL_FAULTS = {("pt2", "notebook", 16), ("onnx of TorchScript", "tf-release", 16), ("folded", "notebook", 16)}

@@ -89,7 +89,7 @@ def test_the_catalogue_is_of_many_kinds_for_every_network() -> None:
         rewrite("notebook/16/border/none")
 
 
-@pytest.mark.parametrize("name", listed({one for one in USUAL if one.startswith("tf-release")}, one_of_each_way()))
+@pytest.mark.parametrize("name", listed(NUMERIC, one_of_each_way()))
 def test_a_rewrite_computes_what_the_network_computes(name: str, tmp_path: Path) -> None:
     """In float64, with its own weights, and without the judge."""
     one = rewrite(name)

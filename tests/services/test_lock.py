@@ -80,6 +80,7 @@ def test_a_lock_says_what_the_library_does_otherwise(lock: Lock) -> None:
     assert lock_text.read(lock_text.text(lock), "again") == lock
 
 
+@pytest.mark.deep
 def test_single_faults_in_the_locked_graph_are_refused_each_at_its_node(lock: Lock) -> None:
     """A sample of all faults, evenly over the network, in the graph of the library's own network."""
     network = for_any_size(lock.normal)

@@ -169,17 +169,15 @@ def _uneven(least: int, output_stride: int) -> Pair:
     side is a multiple of the output stride.
     """
     sides = range(least, least + 4 * output_stride)
-    pairs = ((odd, even) for odd in sides if odd % 2 for even in sides if even > odd and not even % 2)
-    return min(
-        (
-            pair
-            for pair in pairs
-            if pair[1] % output_stride
-            and _evens(pair[0], output_stride) | _evens(pair[1], output_stride)
-            == set(range(output_stride.bit_length() - 1))
-        ),
-        key=sum,
+    halvings = set(range(output_stride.bit_length() - 1))
+    telling = (
+        (odd, even)
+        for odd in sides[least % 2 == 0 :: 2]
+        for even in sides[least % 2 :: 2]
+        if even > odd and even % output_stride
+        if _evens(odd, output_stride) | _evens(even, output_stride) == halvings
     )
+    return min(telling, key=sum)
 
 
 def _evens(side: int, output_stride: int) -> set[int]:

@@ -91,8 +91,10 @@ _SPLIT_READS: Final[Mapping[str, Way]] = {
 
 _MERGED: Final[Mapping[str, Way]] = {
     "activations of the pyramid": Way(make=at.ends_together(Activation)),
-    "normalisations of the pyramid": Way(make=at.ends_together(BatchNorm, Activation)),
-    "convolutions of the pyramid": Way(make=at.ends_together(Conv2d, BatchNorm, Activation), variants=("tf-release",)),
+    "normalisations of the pyramid": Way(make=at.ends_together(BatchNorm, Activation), evaluation=True),
+    "convolutions of the pyramid": Way(
+        make=at.ends_together(Conv2d, BatchNorm, Activation), variants=("tf-release",), evaluation=True
+    ),
 }
 
 _PERMUTED: Final[Mapping[str, Way]] = {

@@ -169,7 +169,10 @@ _NAMES: Final[Mapping[str, Way]] = {
 }
 
 _CALLS: Final[Mapping[str, Way]] = {
-    **{way: Way(make=partial(whole.wrapped, way=way)) for way in whole.RUNNING},
+    **{
+        way: Way(make=partial(whole.wrapped, way=way), evaluation=way == "image by image")  # a batch has statistics
+        for way in whole.RUNNING
+    },
     "in a sequence": Way(make=whole.in_a_sequence),
 }
 

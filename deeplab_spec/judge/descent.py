@@ -13,6 +13,7 @@ from deeplab_spec.errors import one_line
 from deeplab_spec.execute.training import Batch, followed, train
 from deeplab_spec.judge.blame import first_before, first_behind
 from deeplab_spec.judge.lesson import First, Lesson
+from deeplab_spec.judge.randomness import resting
 from deeplab_spec.judge.results import threads_for
 from deeplab_spec.judge.trainee import Trainee
 from deeplab_spec.judge.transfer import Place
@@ -74,7 +75,7 @@ def differentiate(trainee: Trainee, first: First) -> str:
     if not total.requires_grad:
         return ""
     try:
-        with threads_for(torch.float64):
+        with resting(trainee.module), threads_for(torch.float64):
             total.backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything
         return one_line(error)

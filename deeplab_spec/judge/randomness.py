@@ -8,6 +8,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
@@ -93,6 +94,19 @@ class WithoutDropout(TorchFunctionMode):
             for hook in hooks:
                 hook.remove()
             self.within.clear()
+
+
+@contextmanager
+def resting(module: nn.Module) -> Iterator[None]:
+    """Let dropouts do nothing: those of a checkpoint run again in the backward pass, where no mode acts."""
+    active = [part for part in module.modules() if isinstance(part, _DropoutNd) and part.training]
+    for part in active:
+        part.eval()
+    try:
+        yield
+    finally:
+        for part in active:
+            part.train()
 
 
 def _arguments(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float, bool]:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
+import deeplab_spec
 from deeplab_spec.checks.trained import Trained
 from deeplab_spec.checks.training import CHECKS_OF_TRAINING, decisions
 from deeplab_spec.checks.verdicts import Decision, Finding, Verdict
@@ -18,6 +20,7 @@ from deeplab_spec.graph.ops import BatchNorm, Dropout
 from deeplab_spec.judge.training import observe
 from deeplab_spec.judge.transfer import own_places
 from deeplab_spec.mutate.edits import inserted, with_op, without
+from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import VARIANTS, variant
@@ -407,3 +410,20 @@ def test_nothing_of_the_candidate_stays_in_training() -> None:
 
     assert not any(part.training for part in module.modules())
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_what_a_checkpoint_computes_again_has_no_dropout_either() -> None:
+    """It runs again in the backward pass, where calls of dropout are not taken for the identity."""
+
+    class Checkpointed(nn.Module):
+        def __init__(self, output_stride: int, num_classes: int) -> None:
+            super().__init__()
+            self.network = build("tf-release", output_stride, num_classes, SMALL)
+
+        def forward(self, image: Tensor) -> Tensor:
+            logits: Tensor = checkpoint(self.network, image, use_reentrant=False)
+            return logits
+
+    certificate = deeplab_spec.certify(Checkpointed, "tf-release", choices=SMALL, levels=["training"])
+
+    assert [(clause.id, clause.findings) for clause in certificate.clauses if clause.findings] == []

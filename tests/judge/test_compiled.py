@@ -47,6 +47,7 @@ def _compiled(backend: Any, *, faulty: bool = False) -> Callable[[int, int], nn.
     return made
 
 
+@pytest.mark.deep
 def test_a_compiled_network_conforms() -> None:
     """The compiler wraps the module; its graph and its weights are those of what it wraps, which is trained too."""
     certificate = deeplab_spec.certify(_compiled(_plain), "tf-release", choices=SMALL)

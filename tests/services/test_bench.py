@@ -230,6 +230,7 @@ def command(*arguments: str) -> SimpleNamespace:
     return SimpleNamespace(code=result.returncode, out=result.stdout, err=result.stderr)
 
 
+@pytest.mark.deep
 def test_mode_that_is_not_equal_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
     """A network that computes something else once its normalisations are folded: no time, and exit status 1."""
     arguments = ("--mode", "bn_folded", "--size", "17", "--runs", "1", "--json", "--save", str(tmp_path / "new"))

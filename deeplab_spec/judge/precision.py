@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplab_spec.errors import TargetError
+from deeplab_spec.execute.products import products
 
 AMP: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 """Precisions in which mixed precision computes."""
@@ -120,17 +121,6 @@ class _Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as above
 
 def _single(value: object) -> bool:
     return isinstance(value, Tensor) and value.dtype is torch.float32
-
-
-@contextmanager
-def products(*, tf32: bool) -> Iterator[None]:
-    """Compute float32 products in TF32, or as IEEE says, where the device has both."""
-    convolutions, matrices = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, matrices
 
 
 @contextmanager

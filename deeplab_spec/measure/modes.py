@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.errors import SpecError
+from deeplab_spec.execute.products import products
 from deeplab_spec.measure.folding import folded
-from deeplab_spec.measure.running import Autocast, ChannelsLast, Frozen, Replayed, Running, products
+from deeplab_spec.measure.running import Autocast, ChannelsLast, Frozen, Replayed, Running
 from deeplab_spec.measure.shifted import shifted
 
 BOTH: Final = ("cpu", "cuda")

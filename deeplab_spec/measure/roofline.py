@@ -11,8 +11,8 @@ from typing import Final
 import torch
 from torch.nn import functional
 
+from deeplab_spec.execute.products import products
 from deeplab_spec.measure.modes import Precision
-from deeplab_spec.measure.running import products
 from deeplab_spec.measure.timing import timed
 
 _ROUNDS: Final = 6

@@ -1,7 +1,5 @@
 """Modules that run another in some way: they hold it, and compute the same."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -9,6 +7,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.errors import SpecError
+from deeplab_spec.execute.products import products
 
 _WARM_UP: Final = 3
 """Runs before a recording, in which libraries choose their algorithms."""
@@ -107,14 +106,3 @@ class Running(nn.Module):
         """Run the network."""
         with torch.no_grad(), products(tf32=self.tf32):
             return self.module(x)
-
-
-@contextmanager
-def products(*, tf32: bool) -> Iterator[None]:
-    """Compute float32 products in TF32, or not, where the device has it."""
-    convolutions, matrices = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = convolutions, matrices

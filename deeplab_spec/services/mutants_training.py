@@ -10,14 +10,12 @@ from deeplab_spec.checks.trained import Trained
 from deeplab_spec.checks.training import CHECKS_OF_TRAINING
 from deeplab_spec.checks.verdicts import Verdict
 from deeplab_spec.execute.module import NetworkModule
-from deeplab_spec.execute.weights import roles
-from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.initial import sampled
 from deeplab_spec.judge.plan import SpecifiedPlan
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.training import observe
 from deeplab_spec.judge.training_plan import specified_inits
-from deeplab_spec.judge.transfer import Place
+from deeplab_spec.judge.transfer import own_places
 from deeplab_spec.mutate.habits import MutantModule, is_initial, with_habit
 from deeplab_spec.mutate.mutant import Mutant
 from deeplab_spec.reference.network import assemble
@@ -44,7 +42,7 @@ def _taught(planned: SpecifiedPlan, mutant: Mutant | None, seed: int) -> Trained
     network = planned.network
     torch.manual_seed(seed)
     module = MutantModule(mutant) if mutant else NetworkModule(network)
-    return observe(module.double(), network, _places(network), seed=seed)
+    return observe(module.double(), network, own_places(network), seed=seed)
 
 
 def _drawn(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> Trained:
@@ -52,7 +50,7 @@ def _drawn(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> Trained:
     name = f"{mutant.path}.weight"
     right = [weight_of(planned.request, planned.output_stride, seed + number, name) for number in (0, 1)]
     first, second = (with_habit(weight, mutant, seed + number) for number, weight in enumerate(right))
-    places = [place for place in _places(planned.network) if place.name == name]
+    places = [place for place in own_places(planned.network) if place.name == name]
     initial = sampled(planned.network, specified_inits(planned), places, {name: first}, {name: second})
     return replace(Trained(), initial=initial)
 
@@ -67,9 +65,3 @@ def weight_of(request: Request, output_stride: int, seed: int, name: str) -> Ten
 def _new(choices: Choices, output_stride: int, classes: int, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     return assemble(rows(choices, output_stride, classes))
-
-
-def _places(network: Network) -> tuple[Place, ...]:
-    """Return the place of every tensor of a network in a module that names them as it does."""
-    names = [f"{node.path}.{role}" for node in network for role in roles(node.op)]
-    return tuple(Place(source=name, name=name, order=None, axis=0) for name in names)

@@ -16,13 +16,13 @@ from deeplab_spec.align.nearest import nearest
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.target import REFERENCE, Target, load
 from deeplab_spec.errors import SpecError, TargetError, one_line
+from deeplab_spec.execute.products import products
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.forms import in_normal_form
 from deeplab_spec.measure.profile_costs import batch_costs
 from deeplab_spec.measure.profile_ranges import call_order, ranged_modules
 from deeplab_spec.measure.profile_run import Work, record
 from deeplab_spec.measure.roofline import ceilings
-from deeplab_spec.measure.running import products
 from deeplab_spec.measure.trace import for_tensorboard, read
 from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call, Step, attribute
 from deeplab_spec.render.profile_documents import (

@@ -13,9 +13,10 @@ import deeplab_spec
 from deeplab_spec.checks.certificate import Certificate, ClauseRecord
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.execute.products import products
 from deeplab_spec.judge import blocks, lower
 from deeplab_spec.judge.blocks import Error, Regions, error, ratio_of
-from deeplab_spec.judge.precision import Precision, products, rounded
+from deeplab_spec.judge.precision import Precision, rounded
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.measure.running import ChannelsLast
 from deeplab_spec.render.certificate import text

@@ -225,7 +225,7 @@ def _adaptive_pool(call: Call) -> Translation | None:
 
 
 def _mean(call: Call) -> Translation | None:
-    axes = {axis % 4 for axis in call["dim"] or ()}
+    axes = {axis % 4 for axis in call.arguments.get("dim") or ()}
     if axes != {2, 3} or not call["keepdim"] or call["dtype"] is not None:
         return None
     return Translation(GlobalAveragePool(), (call["self"],))

@@ -88,13 +88,13 @@ def _mean(call: Call, arguments: Arguments) -> Translation | None:
         return None
     axes, averaged = list(layout.axes), 1
     for mean in reversed(means):
-        over = {axis % len(axes) for axis in mean.arguments.get("dim") or ()}
+        over = {axis % len(axes) for axis in mean.arguments.get("dim") or range(len(axes))}
         atoms = [atom for axis in over for atom in axes[axis]]
         if mean["dtype"] is not None or any(atom.axis not in {_HEIGHT, _WIDTH} for atom in atoms):
             return None
         averaged *= prod(atom.size for atom in atoms)
         kept = [() if number in over else axis for number, axis in enumerate(axes)]
-        axes = [axis for number, axis in enumerate(kept) if mean["keepdim"] or number not in over]
+        axes = [axis for number, axis in enumerate(kept) if mean.arguments.get("keepdim") or number not in over]
     if averaged != layout.base[_HEIGHT] * layout.base[_WIDTH]:
         return None
     return Translation(GlobalAveragePool(), (source,), result=Layout((*layout.base[:2], 1, 1), tuple(axes)))
@@ -105,9 +105,10 @@ def _divided(call: Call, arguments: Arguments) -> Translation | None:
     total, count = call["self"], call["other"]
     if not calls(total, {"sum"}) or not isinstance(count, int | float):
         return None
-    source = read_call(total)["self"]
-    layout, axes = arguments.map(source), {axis % MAP for axis in read_call(total)["dim"] or ()}
-    if layout is None or not layout.identity or axes != {_HEIGHT, _WIDTH} or not read_call(total)["keepdim"]:
+    summed = read_call(total).arguments
+    source, axes = summed["self"], {axis % MAP for axis in summed.get("dim") or ()}
+    layout = arguments.map(source)
+    if layout is None or not layout.identity or axes != {_HEIGHT, _WIDTH} or not summed.get("keepdim"):
         return None
     pixels = layout.base[_HEIGHT] * layout.base[_WIDTH]
     return Translation(GlobalAveragePool(), (source,)) if count == pixels else None

@@ -122,6 +122,7 @@ UNKNOWN: dict[str, Any] = {
     "sum with a broadcast": lambda _, x: x + x[:, :, :1],
     "sum with a number": lambda _, x: x + 1,
     "mean over one side": lambda _, x: x.mean(2, keepdim=True).expand_as(x),
+    "mean of everything": lambda _, x: x * x.mean(),
     "rows joined": lambda _, x: torch.cat([x, x], 2),
     "channels split": lambda _, x: torch.cat(list(x.split([1, 2], 1))[::-1], 1),
     "pool to two pixels": lambda _, x: functional.adaptive_avg_pool2d(x, 2),

@@ -161,19 +161,24 @@ def test_torchvisions_deeplabv3_is_another_network() -> None:
     assert sum(len(clause.findings) for clause in certificate.clauses) == 1
 
 
+@pytest.fixture
+def levels(request: pytest.FixtureRequest) -> tuple[Level, ...]:
+    """Training at full width is for the deep tests."""
+    return tuple(Level) if request.config.getoption("--deep") else EVALUATION
+
+
 @pytest.mark.parametrize("output_stride", [16, pytest.param(8, marks=pytest.mark.deep)])
-def test_the_source_documents_own_classes_conform(output_stride: int) -> None:
+def test_the_source_documents_own_classes_conform(output_stride: int, levels: tuple[Level, ...]) -> None:
     """The first subject of this project is the network that ``notebook`` says it is."""
-    certificate = deeplab_spec.certify(build_document, "notebook", output_strides=[output_stride])
+    certificate = deeplab_spec.certify(build_document, "notebook", output_strides=[output_stride], levels=levels)
 
     assert [clause.id for clause in certificate.clauses if clause.verdict in OPEN] == []
     assert certificate.verdict is RunVerdict.CONFORMS
 
 
 @pytest.mark.parametrize("variant", ["notebook", "tf-release"])
-def test_the_reference_conforms_at_full_width(variant: str, request: pytest.FixtureRequest) -> None:
-    """Width is a choice; the published networks have width 1. Training at full width is for the deep tests."""
-    levels = tuple(Level) if request.config.getoption("--deep") else EVALUATION
+def test_the_reference_conforms_at_full_width(variant: str, levels: tuple[Level, ...]) -> None:
+    """Width is a choice; the published networks have width 1."""
     certificate = deeplab_spec.certify(f"reference:{variant}", levels=levels)
 
     assert [clause.id for clause in certificate.clauses if clause.verdict in OPEN] == []

@@ -81,7 +81,6 @@ def test_a_fault_in_what_was_compiled_is_named() -> None:
 
 
 @pytest.mark.deep
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")
 @pytest.mark.parametrize(("variant", "output_stride"), [("notebook", 16), ("tf-release", 8)])
 def test_what_inductor_makes_of_a_network_conforms(variant: str, output_stride: int) -> None:
     """The default compiler, with its own kernels; compiling takes most of the time."""

@@ -133,7 +133,7 @@ def of_ends(
     compare: Compare,
     plant: Plant,
 ) -> Iterator[Canary]:
-    """Plant faults in the results of a run.
+    """Plant faults in the results of a run; where there is no end to plant one in, a factor.
 
     Args:
         clause: The clause that must refuse them.
@@ -145,7 +145,8 @@ def of_ends(
         plant: Puts what was found in the place of what was found of the candidate.
     """
     wrong = [(tail.words, tail.tap, tail.result(values, weights)) for tail in planted]
-    wrong += [(f"{tap} times {SCALE}", tap, value * SCALE) for tap, value in right.items() if clause == EXACT]
+    if clause == EXACT or not planted:
+        wrong += [(f"{tap} times {SCALE}", tap, value * SCALE) for tap, value in right.items()]
     for words, tap, value in wrong:
         seen = compare(Held({**right, tap: value}))
         yield Canary(clause=clause, fault=words, plant=_planted(plant, seen))

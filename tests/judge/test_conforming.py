@@ -12,7 +12,7 @@ from tests.judge.candidates import WIDTH
 
 NARROW = {"width": WIDTH}
 DEEP = pytest.mark.deep
-USUAL = {("notebook", 8), ("notebook", 16), ("tf-release", 8), ("tf-release", 16), ("tf-release-dense", 32)}
+USUAL = {("notebook", 8), ("tf-release", 8), ("tf-release", 16), ("tf-release-dense", 32)}
 
 
 def open_clauses(certificate: Certificate) -> list[str]:

@@ -17,7 +17,7 @@ from tests.counted import costs_of, normalisation_unseen, operations, shapes_unc
 ON_META = settings(max_examples=max(60, settings().max_examples))
 TRAINED = settings(max_examples=max(8, settings().max_examples // 5))
 FOR_REAL = settings(max_examples=max(12, settings().max_examples // 2))
-"""In the profile ``deep``: 400, 80 and 200."""
+"""In the profile ``deep``: 200, 40 and 100."""
 
 UNDIVIDED = not weight_gradients_divided_by_groups()
 

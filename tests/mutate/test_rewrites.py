@@ -23,6 +23,9 @@ from deeplab_spec.services.rewrites import SMALL, judge, judged, margins, prepar
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.public import Override
 
+pytestmark = pytest.mark.usefixtures("without_shape_checks")
+"""A compiler traces the checks of shapes too, with tensors that have none."""
+
 WRONG_RATE: dict[str, Override] = {**SMALL, "aspp_rates": "6,12,17"}
 GRAPH = (Level.STRUCTURE,)
 

@@ -109,11 +109,16 @@ def test_the_releases_features_are_one_map_at_every_output_stride(seed: int) -> 
 @FEW
 @given(seed=seeds)
 @torch.no_grad()
-def test_the_documents_features_differ_between_its_output_strides(seed: int) -> None:
-    """Erratum of the document: the layer that loses its stride doubles itself; corrected, they agree."""
+def test_the_documents_features_corrected_are_one_map_at_every_output_stride(seed: int) -> None:
+    """Without its erratum, that the layer that loses its stride doubles itself."""
     corrected = features_at(NOTEBOOK, (8, 16), seed, unstrided_rate=UnstridedRate.UNCHANGED)
     assert_consistent(corrected, (8, 16))
-    verbatim = features_at(NOTEBOOK, (8, 16), seed)
+
+
+@torch.no_grad()
+def test_the_documents_features_differ_between_its_output_strides() -> None:
+    """Its erratum, with weights that show it; where few taps are alive the two rates may read the same."""
+    verbatim = features_at(NOTEBOOK, (8, 16), 1)
     with pytest.raises(AssertionError, match="values differ"):
         assert_consistent(verbatim, (8, 16))
 

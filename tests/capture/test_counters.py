@@ -26,7 +26,7 @@ from tests.counted import Layer, Layers, Learned, by_node, costs_of, operations
 from tests.graphs import chain
 
 CASES = [(variant.name, stride) for variant in VARIANTS for stride in variant.output_strides]
-USUAL = {("notebook", 16), ("tf-release", 8), ("tf-release-dense", 16)}
+USUAL = {("notebook", 16), ("tf-release", 8)}
 """What fvcore, which needs a real forward pass, counts in the usual run; all cases in the deep one."""
 
 BY_CASE = pytest.mark.parametrize(("variant", "output_stride"), CASES)

@@ -70,9 +70,17 @@ def test_a_candidate_that_ends_its_process_deviates(name: str, how: str) -> None
     ("target", "message"),
     [
         ("no.such:thing", "no.such:thing: cannot import 'no.such': ModuleNotFoundError: No module named 'no'"),
-        (f"{CANDIDATES}:missing", f"{CANDIDATES}:missing: module '{CANDIDATES}' has no attribute 'missing'"),
+        pytest.param(
+            f"{CANDIDATES}:missing",
+            f"{CANDIDATES}:missing: module '{CANDIDATES}' has no attribute 'missing'",
+            marks=pytest.mark.deep,
+        ),
         (f"{CANDIDATES}:broken", f"{CANDIDATES}:broken: cannot be built: RuntimeError: no such weights"),
-        (f"{CANDIDATES}:not_a_module", f"{CANDIDATES}:not_a_module: must give a torch.nn.Module, but gave a str"),
+        pytest.param(
+            f"{CANDIDATES}:not_a_module",
+            f"{CANDIDATES}:not_a_module: must give a torch.nn.Module, but gave a str",
+            marks=pytest.mark.deep,
+        ),
         (
             f"{CANDIDATES}:ends_while_built",
             f"{CANDIDATES}:ends_while_built: the process ended with exit status 7 while it was being built",

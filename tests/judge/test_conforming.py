@@ -10,7 +10,8 @@ from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import VARIANTS
 from tests.judge.candidates import WIDTH
 
-NARROW = {"width": WIDTH}
+NARROW = {"width": WIDTH, "middle_blocks": 4}
+"""The whole depth is judged at full width."""
 DEEP = pytest.mark.deep
 USUAL = {("notebook", 8), ("tf-release", 8), ("tf-release", 16), ("tf-release-dense", 32)}
 

@@ -29,16 +29,20 @@ def findings(certificate: Certificate, level: str) -> list[FindingRecord]:
     ("variant", "name", "value", "clause", "path"),
     [
         ("tf-release", "aspp_rates", [12, 24, 36], "ASPP-RATES", "aspp.atrous1.depthwise.conv"),
-        ("tf-release", "unstrided_rate", "double_last", "XCEPTION-UNSTRIDED-RATE", None),
+        pytest.param(
+            "tf-release", "unstrided_rate", "double_last", "XCEPTION-UNSTRIDED-RATE", None, marks=pytest.mark.deep
+        ),
         ("tf-release", "skip_reads", "activated_input", "SKIP-INPUT", None),
         pytest.param(
             "tf-release", "low_level_tap", "block1", "LOW-LEVEL-TAP", "decoder.low_level.conv", marks=pytest.mark.deep
         ),
-        ("tf-release", "exit2_input", "activated_sum", "XCEPTION-ACTIVATIONS", None),
+        pytest.param(
+            "tf-release", "exit2_input", "activated_sum", "XCEPTION-ACTIVATIONS", None, marks=pytest.mark.deep
+        ),
         pytest.param(
             "tf-release", "output_resize", "half_pixel", "OUTPUT-RESIZE", "output.resize", marks=pytest.mark.deep
         ),
-        ("notebook", "pool_norm", "norm", "ASPP-POOL", "aspp.pool.conv"),
+        pytest.param("notebook", "pool_norm", "norm", "ASPP-POOL", "aspp.pool.conv", marks=pytest.mark.deep),
         ("notebook", "stride_padding", "same", "XCEPTION-PADDING", None),
         ("notebook", "backbone_norm_eps", 1e-5, "BACKBONE-NORM-EPS", "backbone.entry_flow.stem.conv1.norm"),
     ],
@@ -109,7 +113,7 @@ def _forget(module: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("fault", "path"),
     [
-        (_scale, "decoder.logits.conv"),
+        pytest.param(_scale, "decoder.logits.conv", marks=pytest.mark.deep),
         pytest.param(_leak, "aspp.projection.activation", marks=pytest.mark.deep),
         (_clip, "backbone.middle_flow.block2.sepconv2.activation"),
         pytest.param(_forget, "aspp.conv1x1.norm", marks=pytest.mark.deep),

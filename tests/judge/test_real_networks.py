@@ -43,10 +43,16 @@ SMP_CHOICES = {
     "projection": "1x1_then_separable",
     "low_level_tap": "block2_sepconv2_activated",
     "sizes_accepted": "multiples_of_output_stride",
-    "norm_momentum": 0.1,
-    "aspp_dropout": 0.5,
-    "init": "framework_default",
 }
+TIMM_CHOICES = {"low_level_tap": "block2_sepconv2_activated"}
+TRAINED_OTHERWISE = {"norm_momentum": 0.1, "init": "framework_default"}
+"""Of timm's networks, and of those that are built of its parts."""
+
+
+@pytest.fixture
+def levels(request: pytest.FixtureRequest) -> tuple[Level, ...]:
+    """Training at full width is for the deep tests."""
+    return tuple(Level) if request.config.getoption("--deep") else EVALUATION
 
 
 def in_training(certificate: Certificate, clause: str) -> Findings:
@@ -80,11 +86,6 @@ def check_smp(certificate: Certificate, structure: Places, choices: dict[str, ob
     assert found(certificate, "structure") == structure
     assert {path for path, _ in found(certificate, "numerics")} <= {path for path, _ in structure}
     assert found(certificate, "numerics")
-    assert refused_in_training(certificate) == {"BN-MOMENTUM", "DROPOUT", "INITIALISATION"}
-    check_drawn_and_averaged_otherwise(certificate, norms=140)
-    (dropout,) = in_training(certificate, "DROPOUT")
-    assert (dropout.path, dropout.candidate_path) == ("aspp.dropout", "decoder.aspp.0.project.3")
-    assert (dropout.choice, dropout.expected, dropout.actual) == ("aspp_dropout", 0.1, 0.5)
     assert certificate.nearest is not None
     assert certificate.nearest.variant == "tf-release"
     assert certificate.nearest.choices == choices
@@ -92,6 +93,16 @@ def check_smp(certificate: Certificate, structure: Places, choices: dict[str, ob
         finding.path for clause in certificate.clauses for finding in clause.findings if finding.choice is None
     ]
     assert not unexplained
+
+
+def check_smp_in_training(certificate: Certificate) -> dict[str, object]:
+    """Check what it does otherwise in training, and return the choices that say so."""
+    assert refused_in_training(certificate) == {"BN-MOMENTUM", "DROPOUT", "INITIALISATION"}
+    check_drawn_and_averaged_otherwise(certificate, norms=140)
+    (dropout,) = in_training(certificate, "DROPOUT")
+    assert (dropout.path, dropout.candidate_path) == ("aspp.dropout", "decoder.aspp.0.project.3")
+    assert (dropout.choice, dropout.expected, dropout.actual) == ("aspp_dropout", 0.1, 0.5)
+    return {**TRAINED_OTHERWISE, "aspp_dropout": 0.5}
 
 
 INTERFACE = {
@@ -110,15 +121,16 @@ INTERFACE = {
 }
 
 
-def test_segmentation_models_pytorch_deviates_in_ten_choices() -> None:
+def test_segmentation_models_pytorch_deviates_in_ten_choices(levels: tuple[Level, ...]) -> None:
     """Its rates do not follow the output stride; four layers are bare; one unit too many, one too few.
 
     In training: the framework's momentum, more dropout, and another initialisation.
     """
-    certificate = deeplab_spec.certify(smp_deeplab, "tf-release")
+    certificate = deeplab_spec.certify(smp_deeplab, "tf-release", levels=levels)
 
     structure = BARE | SECOND_CONV | RATES | TAP | EXTRA_UNIT
-    check_smp(certificate, structure, {**SMP_CHOICES, "aspp_rates": [12, 24, 36]})
+    trained = check_smp_in_training(certificate) if Level.TRAINING in levels else {}
+    check_smp(certificate, structure, {**SMP_CHOICES, **trained, "aspp_rates": [12, 24, 36]})
     extra = [finding for clause in certificate.clauses for finding in clause.findings if finding.expected == "absent"]
     assert len(extra) == 4
 
@@ -128,25 +140,24 @@ def test_segmentation_models_pytorch_has_the_right_rates_at_output_stride_8() ->
     """12, 24 and 36 are what output stride 8 asks for, so there the rates are no deviation."""
     certificate = deeplab_spec.certify(smp_deeplab, "tf-release", output_strides=[8])
 
-    check_smp(certificate, BARE | SECOND_CONV | TAP | EXTRA_UNIT, SMP_CHOICES)
+    check_smp(certificate, BARE | SECOND_CONV | TAP | EXTRA_UNIT, {**SMP_CHOICES, **check_smp_in_training(certificate)})
 
 
-def test_timms_backbone_deviates_at_its_tap_and_in_training() -> None:
+def test_timms_backbone_deviates_at_its_tap_and_in_training(levels: tuple[Level, ...]) -> None:
     """Its feature of stride 4 is taken after the ReLU; it has the framework's momentum, and its own initialisation."""
-    certificate = deeplab_spec.certify(timm_backbone, "tf-release", part="backbone")
+    certificate = deeplab_spec.certify(timm_backbone, "tf-release", part="backbone", levels=levels)
 
     assert certificate.verdict is RunVerdict.DEVIATES
     evaluated = [clause for clause in certificate.clauses if clause.level != "training"]
     assert {finding.path for clause in evaluated for finding in clause.findings} == {"output.low_level"}
-    assert refused_in_training(certificate) == {"BN-MOMENTUM", "INITIALISATION"}
-    check_drawn_and_averaged_otherwise(certificate, norms=132)
     assert found(certificate, "structure") == {("output.low_level", "inputs")}
     assert certificate.nearest is not None
-    assert certificate.nearest.choices == {
-        "low_level_tap": "block2_sepconv2_activated",
-        "norm_momentum": 0.1,
-        "init": "framework_default",
-    }
+    if Level.TRAINING in levels:
+        assert refused_in_training(certificate) == {"BN-MOMENTUM", "INITIALISATION"}
+        check_drawn_and_averaged_otherwise(certificate, norms=132)
+        assert certificate.nearest.choices == {**TIMM_CHOICES, **TRAINED_OTHERWISE}
+    else:
+        assert certificate.nearest.choices == TIMM_CHOICES
 
 
 def test_torchvisions_deeplabv3_is_another_network() -> None:
@@ -159,12 +170,6 @@ def test_torchvisions_deeplabv3_is_another_network() -> None:
     assert "no decoder" in certificate.another_network
     assert "ResNet" in certificate.another_network
     assert sum(len(clause.findings) for clause in certificate.clauses) == 1
-
-
-@pytest.fixture
-def levels(request: pytest.FixtureRequest) -> tuple[Level, ...]:
-    """Training at full width is for the deep tests."""
-    return tuple(Level) if request.config.getoption("--deep") else EVALUATION
 
 
 @pytest.mark.parametrize("output_stride", [16, pytest.param(8, marks=pytest.mark.deep)])

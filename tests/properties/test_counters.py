@@ -14,10 +14,10 @@ from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.reference.network import DeepLabV3Plus, build
 from tests.counted import costs_of, normalisation_unseen, operations, shapes_unchecked
 
-ON_META = settings(max_examples=max(60, settings().max_examples))
+ON_META = settings(max_examples=max(40, settings().max_examples))
 TRAINED = settings(max_examples=max(8, settings().max_examples // 5))
-FOR_REAL = settings(max_examples=max(12, settings().max_examples // 2))
-"""In the profile ``deep``: 200, 40 and 100."""
+FOR_REAL = settings(max_examples=max(12, settings().max_examples // 3))
+"""In the profile ``deep``: 200, 40 and 66."""
 
 UNDIVIDED = not weight_gradients_divided_by_groups()
 

@@ -68,9 +68,9 @@ def drawn_pairs(count: int) -> list[tuple[Variant, int, Pair]]:
     return compatible[:count]
 
 
-def test_pairs_of_decisions_are_found_in_real_modules() -> None:
+def test_a_pair_of_decisions_is_found_in_a_real_module() -> None:
     """Built by the reference, read from what torch exports."""
-    assert [text for case in drawn_pairs(2) if (text := refute(*case))] == []
+    assert [text for case in drawn_pairs(1) if (text := refute(*case))] == []
 
 
 @pytest.mark.deep

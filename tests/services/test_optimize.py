@@ -168,7 +168,7 @@ def test_example_has_the_channels_of_the_first_kernel() -> None:
     assert torch.equal(random_images(module, (7, 9)), random_images(module, (7, 9)))
 
 
-@pytest.mark.parametrize("variant", ["notebook", "tf-release"])
+@pytest.mark.parametrize("variant", [pytest.param("notebook", marks=pytest.mark.deep), "tf-release"])
 def test_every_normalisation_of_the_reference_that_may_is_folded(variant: str) -> None:
     """All of them: each alone reads a convolution."""
     module = draw(deeplab_spec.build(variant, choices={"width": 0.125}))

@@ -44,7 +44,6 @@ class Case:
 USUAL = [
     Case("notebook", 16, dynamo=False, opset=17, free=True),
     Case("tf-release", 8, dynamo=False, opset=11),
-    Case("notebook", 8, dynamo=False, opset=20),
     Case("tf-release", 16, dynamo=True, opset=18),
 ]
 NETWORKS = [("notebook", 16), ("notebook", 8), ("tf-release", 16), ("tf-release", 8)]

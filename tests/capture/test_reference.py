@@ -18,7 +18,7 @@ from tests.strategies import NARROW
 from tests.whole import make_lively, whole
 
 CASES = [(variant.name, output_stride) for variant in VARIANTS for output_stride in variant.output_strides]
-USUAL = {("notebook", 8), ("tf-release", 16), ("tf-release-dense", 32)}
+USUAL = {("notebook", 8), ("tf-release", 16)}
 SIZE = (97, 70)
 
 

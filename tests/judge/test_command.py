@@ -132,6 +132,7 @@ def test_a_wrong_argument_is_one_line_and_2(arguments: list[str], message: str) 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.deep
 def test_choices_of_a_reference_hold_for_both_sides_unless_a_variant_is_named() -> None:
     """Without a variant a reference is judged as itself; with one, it is a candidate like another."""
     narrow = (*_options("--choose"), "--level", "structure", "--json")

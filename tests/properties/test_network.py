@@ -110,7 +110,7 @@ def on_meta(output_stride: int) -> Xception:
         return Xception(output_stride).eval()
 
 
-@FEW
+@settings(max_examples=max(5, settings().max_examples // 8))
 @covers(DeepLab)
 @given(output_stride=st.sampled_from([8, 16]), size=image_sizes, classes=st.integers(1, 30))
 @torch.no_grad()

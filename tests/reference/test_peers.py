@@ -42,7 +42,7 @@ def test_the_releases_backbone_has_as_many_parameters_as_timms() -> None:
         assert parameters(timm_backbone()) == parameters(build("tf-release").backbone) == 37_867_312
 
 
-@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("output_stride", [8, *(pytest.param(stride, marks=pytest.mark.deep) for stride in (16, 32))])
 @torch.no_grad()
 def test_the_releases_backbone_computes_what_timms_computes(output_stride: int) -> None:
     """Same weights, same features to the order of sums; timm's stride-4 feature is taken after the ReLU."""

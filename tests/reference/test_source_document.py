@@ -101,7 +101,7 @@ def test_a_decoder_alone_is_the_documents(theirs: dict[str, Any]) -> None:
     assert_same(module(features.clone(), low_level), reference(features.clone(), low_level.clone()), "decoder")
 
 
-@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("output_stride", [8, pytest.param(16, marks=pytest.mark.deep)])
 @torch.no_grad()
 def test_the_network_is_the_documents(output_stride: int) -> None:
     """The same weights give the same logits, to the order of sums, at every size."""

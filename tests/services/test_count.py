@@ -99,8 +99,10 @@ def plain() -> CountDocument:
 
 @pytest.mark.parametrize(
     ("convention", "protocol"),
-    [(FVCORE, SINGLE), (MAC, Protocol(scales=(1, 2), flip=True))],  # type: ignore[arg-type]
-    ids=["fvcore", "scales"],
+    [
+        pytest.param(FVCORE, SINGLE, id="fvcore"),
+        pytest.param(MAC, Protocol(scales=(1, 2), flip=True), id="scales", marks=pytest.mark.deep),  # type: ignore[arg-type]
+    ],
 )
 def test_a_captured_reference_costs_what_the_specification_says(convention: Convention, protocol: Protocol) -> None:
     """The graph that export finds and that of the rows are counted alike; an export has no dropout."""

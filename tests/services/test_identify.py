@@ -100,6 +100,7 @@ def test_segmentation_models_pytorch_is_tf_release_with_six_choices() -> None:
     assert (document.distance, document.unexplained, document.size) == (0, (), (288, 320))
 
 
+@pytest.mark.deep
 def test_the_command_finds_choices_at_every_output_stride(capsys: pytest.CaptureFixture[str]) -> None:
     """What shows at output stride 8 only is joined with what shows at 16 only."""
     options = ["--arg", f"width={WIDTH}", "--arg", "middle_blocks=1", "--arg", "exit2_rates=3,5"]

@@ -179,6 +179,7 @@ def test_every_normalisation_of_the_reference_that_may_is_folded(variant: str) -
     assert norms(result) == 0
 
 
+@pytest.mark.deep
 def test_reference_with_its_channels_last_is_certified_by_the_judge() -> None:
     """The whole judgement of structure and numerics, beside the comparison of outputs."""
     choices = {"width": 0.125}

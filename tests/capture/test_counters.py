@@ -29,7 +29,10 @@ CASES = [(variant.name, stride) for variant in VARIANTS for stride in variant.ou
 USUAL = {("notebook", 16), ("tf-release", 8)}
 """What fvcore, which needs a real forward pass, counts in the usual run; all cases in the deep one."""
 
-BY_CASE = pytest.mark.parametrize(("variant", "output_stride"), CASES)
+BY_CASE = pytest.mark.parametrize(
+    ("variant", "output_stride"),
+    [case if case in USUAL else pytest.param(*case, marks=pytest.mark.deep) for case in CASES],
+)
 DOCUMENT = {
     16: {
         "conv": 65_972_773_424,
@@ -111,10 +114,7 @@ def test_torch_counts_a_training_step_as_the_closed_form(variant: str, output_st
     assert (counted.total > plain) is UNDIVIDED
 
 
-@pytest.mark.parametrize(
-    ("variant", "output_stride"),
-    [case if case in USUAL else pytest.param(*case, marks=pytest.mark.deep) for case in CASES],
-)
+@BY_CASE
 def test_fvcore_counts_every_node_as_the_closed_form(variant: str, output_stride: int) -> None:
     """A real forward pass at a small width and size; sums are met, named and not counted."""
     graph = network(variant, output_stride, 5, SMALL)

@@ -82,10 +82,10 @@ def programs(networks: Mapping[str, nn.Module]) -> Mapping[str, ExportedProgram]
     return {name: exported(network, image()) for name, network in networks.items()}
 
 
-DEEP = [pytest.param(name, marks=pytest.mark.deep) for name in ("notebook", "notebook, decomposed")]
+DEEP = [pytest.param(name, marks=pytest.mark.deep) for name in ("tf-release", "notebook", "notebook, decomposed")]
 
 
-@pytest.fixture(scope="module", params=["tf-release", "notebook, free sizes", *DEEP])
+@pytest.fixture(scope="module", params=["notebook, free sizes", *DEEP])
 def case(
     request: pytest.FixtureRequest,
     networks: Mapping[str, nn.Module],

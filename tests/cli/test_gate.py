@@ -317,6 +317,7 @@ def test_equal_checkouts_are_decided_by_real_processes(
     assert result.counts
     assert result.counts.verdict == "PASS"
     assert result.counts.base == result.counts.head
+    assert result.counts.increases == {}
     assert result.counts.head.ops == 3
 
 

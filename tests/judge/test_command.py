@@ -69,7 +69,11 @@ def test_a_candidate_that_ends_its_process_deviates(name: str, how: str) -> None
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("no.such:thing", "no.such:thing: cannot import 'no.such': ModuleNotFoundError: No module named 'no'"),
+        pytest.param(
+            "no.such:thing",
+            "no.such:thing: cannot import 'no.such': ModuleNotFoundError: No module named 'no'",
+            marks=pytest.mark.deep,
+        ),
         pytest.param(
             f"{CANDIDATES}:missing",
             f"{CANDIDATES}:missing: module '{CANDIDATES}' has no attribute 'missing'",
@@ -85,7 +89,7 @@ def test_a_candidate_that_ends_its_process_deviates(name: str, how: str) -> None
             f"{CANDIDATES}:ends_while_built",
             f"{CANDIDATES}:ends_while_built: the process ended with exit status 7 while it was being built",
         ),
-        ("nothing", "nothing: must be reference:VARIANT or MODULE:CALLABLE"),
+        pytest.param("nothing", "nothing: must be reference:VARIANT or MODULE:CALLABLE", marks=pytest.mark.deep),
     ],
 )
 def test_a_target_that_cannot_be_built_is_one_line_and_3(target: str, message: str) -> None:

@@ -107,7 +107,10 @@ def test_a_right_port_conforms_in_evaluation_and_is_refused_for_what_it_does_in_
 
 @pytest.mark.parametrize(
     ("output_stride", "more", "decisions"),
-    [(16, {}, {}), (8, {"unstrided_rate": LOST}, {"unstrided_rate": "lost_last"})],
+    [
+        pytest.param(16, {}, {}, marks=pytest.mark.deep),
+        (8, {"unstrided_rate": LOST}, {"unstrided_rate": "lost_last"}),
+    ],
 )
 def test_a_port_is_refused_for_its_mistakes_and_nothing_else(
     output_stride: int, more: dict[str, Places], decisions: dict[str, str]

@@ -66,6 +66,7 @@ def test_the_traces_hold_a_range_for_every_block(right: Path) -> None:
     assert "<table" in (right / "index.html").read_text()
 
 
+@pytest.mark.deep
 def test_a_shuffled_network_has_the_specifications_names(tmp_path: Path) -> None:
     """Its modules are called ``bag.7``; the alignment knows them by structure."""
     document = read_profile(profiled("renamed", tmp_path, *NARROW))

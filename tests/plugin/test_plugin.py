@@ -138,7 +138,9 @@ def test_the_projects_own_tests_run_too(tmp_path: Path) -> None:
     assert done.stdout.index("test_own.py::test_own PASSED") < done.stdout.index("deeplab_spec/notebook@16::")
 
 
-@pytest.mark.parametrize("processes", [(), XDIST], ids=["alone", "xdist"])
+@pytest.mark.parametrize(
+    "processes", [pytest.param((), id="alone"), pytest.param(XDIST, id="xdist", marks=pytest.mark.deep)]
+)
 def test_a_target_that_cannot_be_built_is_one_line_and_4(processes: tuple[str, ...], tmp_path: Path) -> None:
     """As any argument that is wrong: no test runs, and none is green."""
     fake(tmp_path)

@@ -16,8 +16,8 @@ from tests.counted import costs_of, normalisation_unseen, operations, shapes_unc
 
 ON_META = settings(max_examples=max(40, settings().max_examples))
 TRAINED = settings(max_examples=max(8, settings().max_examples // 5))
-FOR_REAL = settings(max_examples=max(12, settings().max_examples // 3))
-"""In the profile ``deep``: 200, 40 and 66."""
+FOR_REAL = settings(max_examples=max(6, settings().max_examples // 6))
+"""In the profile ``deep``: 200, 40 and 33."""
 
 UNDIVIDED = not weight_gradients_divided_by_groups()
 

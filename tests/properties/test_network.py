@@ -64,7 +64,7 @@ def test_each_image_of_a_batch_is_judged_alone(case: tuple[Variant, int], size: 
 
 
 @pytest.mark.parametrize("override", OVERRIDES, ids=lambda override: f"{override[0]}={written(override[1])}")
-@settings(max_examples=max(2, settings().max_examples // 8))
+@settings(max_examples=max(2, settings().max_examples // 16))
 @covers(Values)
 @given(case=cases(), size=image_sizes)
 @torch.no_grad()

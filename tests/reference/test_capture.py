@@ -16,7 +16,7 @@ from deeplab_spec.spec.public import network
 from deeplab_spec.spec.variants import Variant
 from tests.strategies import NARROW, cases
 
-FEW = settings(max_examples=max(5, settings().max_examples // 5))
+FEW = settings(max_examples=max(5, settings().max_examples // 8))
 
 NOT_ONE_NODE = {AtrousPadding.ONE, StridePadding.SAME, StridePadding.SAME_STEM}
 """Values of which the module is no network, or pads in a node of its own."""

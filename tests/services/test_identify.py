@@ -122,6 +122,7 @@ def test_the_command_finds_choices_at_every_output_stride(capsys: pytest.Capture
     assert "--output-stride 8 --output-stride 16 --classes 21 --arg width=0.03" in confirm
 
 
+@pytest.mark.deep
 def test_another_network_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
     """In one sentence, without a nearest network."""
     with pytest.raises(SystemExit) as ended:

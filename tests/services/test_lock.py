@@ -27,6 +27,7 @@ from tests.peers import smp_deeplab
 
 SIZE = (320, 352)
 DRAWN = 60
+NARROW = ("--arg", "width=0.03", "--arg", "middle_blocks=2")
 
 
 class Nested(nn.Module):
@@ -123,14 +124,14 @@ def test_a_network_is_locked_and_held_to_the_lock_by_command(
     """A narrow reference conforms to its lock; the same with other rates and another momentum does not."""
     path = tmp_path / "narrow.lock"
     with pytest.raises(SystemExit) as locked:
-        main(["lock", "reference:tf-release", "--arg", "width=0.03", "-o", str(path), "--json"])
+        main(["lock", "reference:tf-release", *NARROW, "-o", str(path), "--json"])
     assert locked.value.code in {0, None}
     assert '"variant": "tf-release"' in capsys.readouterr().out
 
     certificate = deeplab_spec.certify(
         "reference:tf-release",
         against=str(path),
-        arguments={"width": 0.03, "aspp_rates": "12,24,36", "norm_momentum": "0.1"},
+        arguments={"width": 0.03, "middle_blocks": 2, "aspp_rates": "12,24,36", "norm_momentum": "0.1"},
         levels=["structure", "training"],
     )
 

@@ -404,7 +404,7 @@ def test_shuffled_names_and_order_of_definition_play_no_role(tmp_path: Path) -> 
 
 
 def test_a_rewritten_reference_gets_its_own_weights_back(tmp_path: Path) -> None:
-    """Other orders of concatenation and no dead biases; from there to folded, and each proof holds."""
+    """Other orders of concatenation and no dead biases, and the proof holds."""
     source = narrow()
     overrides = {**NARROW, "aspp_order": "pool_first", "decoder_order": "low_first", "conv_bias": "none"}
     other = make_trained(build("notebook", 16, 5, overrides), 4)
@@ -414,9 +414,14 @@ def test_a_rewritten_reference_gets_its_own_weights_back(tmp_path: Path) -> None
     norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in other.modules())
     assert (said.counts.permuted, said.counts.shifted) == (2, norms)
 
-    plain = folded(copy.deepcopy(other), torch.zeros(1, 3, *WIDE))
+
+@pytest.mark.deep
+def test_a_folded_reference_gets_its_own_weights_back() -> None:
+    """What the normalisations held is in the weights and biases of the convolutions."""
+    source = narrow()
+    plain = folded(copy.deepcopy(source), torch.zeros(1, 3, *WIDE))
     make_trained(plain, 5)
-    moved = move(other, plain, size=WIDE)
+    moved = move(source, plain, size=WIDE)
     assert moved.verdict == "moved"
     assert moved.proof
     assert moved.proof.runs[0].error < 1e-13

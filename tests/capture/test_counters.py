@@ -27,7 +27,7 @@ from tests.graphs import chain
 
 CASES = [(variant.name, stride) for variant in VARIANTS for stride in variant.output_strides]
 USUAL = {("notebook", 16), ("tf-release", 8)}
-"""What fvcore, which needs a real forward pass, counts in the usual run; all cases in the deep one."""
+"""What is counted in the usual run; all cases in the deep one."""
 
 BY_CASE = pytest.mark.parametrize(
     ("variant", "output_stride"),

@@ -403,12 +403,15 @@ def test_shuffled_names_and_order_of_definition_play_no_role(tmp_path: Path) -> 
         assert torch.equal(again.eval()(picture), narrow(16, 5).eval()(picture))
 
 
+def _rewritten() -> nn.Module:
+    overrides = {**NARROW, "aspp_order": "pool_first", "decoder_order": "low_first", "conv_bias": "none"}
+    return make_trained(build("notebook", 16, 5, overrides), 4)
+
+
 def test_a_rewritten_reference_gets_its_own_weights_back(tmp_path: Path) -> None:
     """Other orders of concatenation and no dead biases, and the proof holds."""
-    source = narrow()
-    overrides = {**NARROW, "aspp_order": "pool_first", "decoder_order": "low_first", "conv_bias": "none"}
-    other = make_trained(build("notebook", 16, 5, overrides), 4)
-    moved = move(source, other, size=WIDE)
+    other = _rewritten()
+    moved = move(narrow(), other, size=WIDE)
     assert moved.verdict == "moved"
     said = port_document(_request(tmp_path), moved, ())
     norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in other.modules())
@@ -416,9 +419,9 @@ def test_a_rewritten_reference_gets_its_own_weights_back(tmp_path: Path) -> None
 
 
 @pytest.mark.deep
-def test_a_folded_reference_gets_its_own_weights_back() -> None:
+def test_a_rewritten_reference_gets_its_weights_back_when_folded() -> None:
     """What the normalisations held is in the weights and biases of the convolutions."""
-    source = narrow()
+    source = _rewritten()
     plain = folded(copy.deepcopy(source), torch.zeros(1, 3, *WIDE))
     make_trained(plain, 5)
     moved = move(source, plain, size=WIDE)

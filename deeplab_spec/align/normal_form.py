@@ -4,7 +4,7 @@ Each pass is one known equivalence. Passes rewrite both sides of a comparison al
 networks that differ only in such a way have the same normal form.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -21,6 +21,7 @@ from deeplab_spec.graph.ops import (
     Conv2d,
     Dropout,
     Margins,
+    Op,
     Pad,
     Resize,
     ResizeMode,
@@ -170,6 +171,19 @@ def without_useless_activations(shaped: Shaped) -> Shaped:
     return _bypass(shaped, useless)
 
 
+def joined_activations(shaped: Shaped) -> Shaped:
+    """Keep one of equal activations of the same value: the others compute it again."""
+    first: dict[tuple[Op, str], str] = {}
+    again: dict[str, str] = {}
+    readers = shaped.network.readers()
+    for node in shaped.network:
+        if isinstance(node.op, Activation):
+            kept = first.setdefault((node.op, node.inputs[0]), node.path)
+            if kept != node.path and readers[node.path]:
+                again[node.path] = kept
+    return _instead(shaped, again)
+
+
 def broadcasts(shaped: Shaped) -> Shaped:
     """Write every resize of a single pixel alike: whatever the rule, it is a broadcast."""
 
@@ -190,16 +204,21 @@ def live(shaped: Shaped) -> Shaped:
 
 def _bypass(shaped: Shaped, useless: Callable[[Node], bool]) -> Shaped:
     """Take out nodes; what read them reads their input."""
+    return _instead(shaped, {node.path: node.inputs[0] for node in shaped.network if useless(node)})
+
+
+def _instead(shaped: Shaped, others: Mapping[str, str]) -> Shaped:
+    """Take out nodes; what read them reads another value, which stands before them."""
+    if not others:
+        return shaped
     instead: dict[str, str] = {}
     nodes = []
     for node in shaped.network:
-        inputs = tuple(instead.get(path, path) for path in node.inputs)
-        if useless(node):
-            instead[node.path] = inputs[0]
+        if node.path in others:
+            instead[node.path] = instead.get(others[node.path], others[node.path])
         else:
+            inputs = tuple(instead.get(path, path) for path in node.inputs)
             nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
-    if not instead:
-        return shaped
     taps = tuple((name, instead.get(path, path)) for name, path in shaped.network.taps)
     return shaped.with_network(Network(nodes=tuple(nodes), taps=taps))
 
@@ -214,6 +233,7 @@ PASSES: Final = (
     joined_padding,
     merged_padding,
     without_useless_activations,
+    joined_activations,
     broadcasts,
     live,
 )

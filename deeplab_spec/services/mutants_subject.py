@@ -19,7 +19,8 @@ from deeplab_spec.judge.plan import SpecifiedPlan, plan, telling_sizes
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.running import relative_error
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
-from deeplab_spec.mutate.mutant import Habit, Mutant, Shows
+from deeplab_spec.mutate.habits import is_initial
+from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.render.mutants_documents import Judged, Lower
 from deeplab_spec.services.mutants_training import by_training
 
@@ -99,7 +100,7 @@ class Subject:
             proof=mutant.proof,
         )
         if mutant.shows is Shows.TRAINING:
-            planned = self.planned_at(1.0) if mutant.habit is Habit.FLAT else self.planned
+            planned = self.planned_at(1.0) if is_initial(mutant.habit) else self.planned
             return record.model_copy(update={"training": by_training(planned, mutant, self.seed)})
         found = alone.structure(self.planned, mutant.network, self.image)
         first = found.first.path if found.first else None

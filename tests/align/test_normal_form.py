@@ -171,6 +171,28 @@ def test_a_border_that_something_else_reads_stays() -> None:
     assert "pad" in normal(Network(nodes=nodes), SIZE).network
 
 
+def test_an_activation_that_is_computed_again_is_the_first() -> None:
+    """Whoever reads it; another activation of the same value is another value."""
+
+    def read_twice(second: Op, *inputs: str) -> Network:
+        nodes = (
+            Node(path="x", op=Input(channels=4)),
+            Node(path="norm", op=NORM, inputs=("x",)),
+            Node(path="first", op=RELU, inputs=("norm",)),
+            Node(path="second", op=second, inputs=("norm",)),
+            Node(path="join", op=Concat(), inputs=inputs),
+            Node(path="y", op=Output(name=""), inputs=("join",)),
+        )
+        return Network(nodes=nodes).live()
+
+    once = read_twice(RELU, "first", "first")
+
+    assert between(once, read_twice(RELU, "first", "second"), SIZE) == ()
+    assert between(read_twice(RELU, "second", "second"), once, SIZE) == ()
+    assert between(once, read_twice(LEAKY, "first", "second"), SIZE) != ()
+    assert between(once, read_twice(Activation(kind=ActivationKind.RELU6), "second", "first"), SIZE) != ()
+
+
 def test_a_tap_on_a_node_without_effect_moves_to_what_it_is() -> None:
     """The value is the same; its name stays."""
     graph = replace(chain(NORM, Dropout(probability=0.5)), taps=(("features", "n2"),))

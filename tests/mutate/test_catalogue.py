@@ -116,6 +116,15 @@ def test_the_structure_refuses_every_mutant(variant: str) -> None:
     assert sum(named) >= 0.98 * len(named)
 
 
+@pytest.mark.deep
+@NETWORKS
+def test_the_structure_accepts_every_mutant_that_is_proven_equal(variant: str) -> None:
+    """With nothing run."""
+    equal = [mutant for mutant in made(variant).mutants if mutant.shows is Shows.NOWHERE]
+
+    assert [mutant.name for mutant in equal if structure(planned(variant), mutant.network, IMAGE).failed] == []
+
+
 def test_a_network_that_nobody_can_run_is_no_mutant() -> None:
     """A border lost in a residual branch: the two operands have other sizes."""
     network = planned("notebook").network

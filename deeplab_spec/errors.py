@@ -8,6 +8,10 @@ Pattern = tuple[str | int, ...]
 """A shape rule; a string stands for any size, e.g. ``("n", 728, "h", "w")``."""
 
 
+class RenamedWarning(FutureWarning):
+    """Something was named as in an earlier release; the message says what it is called now."""
+
+
 class DeepLabSpecError(Exception):
     """The base of every error that this package raises on purpose."""
 

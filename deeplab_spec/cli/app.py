@@ -1,9 +1,11 @@
 """The program ``deeplab-spec``: its commands, and how their errors end."""
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -21,7 +23,7 @@ from deeplab_spec.cli.mutants import mutants
 from deeplab_spec.cli.port import port
 from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
-from deeplab_spec.errors import DeepLabSpecError, SpecError
+from deeplab_spec.errors import DeepLabSpecError, RenamedWarning, SpecError
 
 PROGRAM = "deeplab-spec"
 
@@ -77,7 +79,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if runs_apart(given):
         sys.exit(run_apart(PROGRAM, given))
     try:
-        app(arguments, prog_name=PROGRAM)
+        with _renamed_things_said():
+            app(arguments, prog_name=PROGRAM)
     except DeepLabSpecError as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         sys.exit(ExitCode.USAGE if isinstance(error, SpecError) else ExitCode.COULD_NOT_RUN)
+
+
+@contextmanager
+def _renamed_things_said() -> Iterator[None]:
+    """Write a line to stderr for every old name that is used, and leave other warnings as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RenamedWarning)
+        show = warnings.showwarning
+
+        def say(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, RenamedWarning):
+                sys.stderr.write(f"{PROGRAM}: {message}\n")
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = say
+        yield

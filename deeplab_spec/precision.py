@@ -1,0 +1,158 @@
+"""The precisions in which a network runs: one record and one name each, for every command and report.
+
+A network runs in ``bfloat16`` when its weights and its input are cast to it, so that every operation
+computes in it. It runs in ``autocast-bfloat16`` when its weights stay in float32 and the framework's
+automatic mixed precision casts the operations that gain from it. The two differ in speed and in error.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from deeplab_spec.errors import RenamedWarning, SpecError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """A way to compute with numbers of limited length.
+
+    Attributes:
+        name: Its name on the command line, in modes, documents and reports.
+        does: What it does, in a few words.
+        storage: Name of the dtype of the network's weights.
+        arithmetic: Name of the dtype that convolutions and matrix products read; ``tf32`` is no dtype of a tensor.
+        bits: Bits of the mantissa that a factor keeps, without the leading one.
+        largest: The largest finite number of the arithmetic's results.
+    """
+
+    name: str
+    does: str
+    storage: str
+    arithmetic: str
+    bits: int
+    largest: float
+
+    @property
+    def autocast(self) -> bool:
+        """Whether it is automatic mixed precision."""
+        return self.name.startswith("autocast-")
+
+    @property
+    def eps(self) -> float:
+        """The distance from 1 to the next number that a factor can have.
+
+        >>> BFLOAT16.eps
+        0.0078125
+        """
+        return 2.0**-self.bits
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of a number that is read or written in it."""
+        return {"float64": 8, "float32": 4, "tf32": 4}.get(self.arithmetic, 2)
+
+
+_FLOAT32_LARGEST: Final = 3.4028234663852886e38
+_BFLOAT16_LARGEST: Final = 3.3895313892515355e38
+_FLOAT16_LARGEST: Final = 65504.0
+
+FLOAT64: Final = Precision(
+    name="float64",
+    does="every operation in float64",
+    storage="float64",
+    arithmetic="float64",
+    bits=52,
+    largest=1.7976931348623157e308,
+)
+FLOAT32: Final = Precision(
+    name="float32",
+    does="every operation in IEEE float32",
+    storage="float32",
+    arithmetic="float32",
+    bits=23,
+    largest=_FLOAT32_LARGEST,
+)
+TF32: Final = Precision(
+    name="tf32",
+    does="factors of products rounded to TF32",
+    storage="float32",
+    arithmetic="tf32",
+    bits=10,
+    largest=_FLOAT32_LARGEST,
+)
+BFLOAT16: Final = Precision(
+    name="bfloat16",
+    does="weights and input cast to bfloat16",
+    storage="bfloat16",
+    arithmetic="bfloat16",
+    bits=7,
+    largest=_BFLOAT16_LARGEST,
+)
+FLOAT16: Final = Precision(
+    name="float16",
+    does="weights and input cast to float16",
+    storage="float16",
+    arithmetic="float16",
+    bits=10,
+    largest=_FLOAT16_LARGEST,
+)
+AUTOCAST_BFLOAT16: Final = Precision(
+    name="autocast-bfloat16",
+    does="automatic mixed precision with bfloat16",
+    storage="float32",
+    arithmetic="bfloat16",
+    bits=7,
+    largest=_BFLOAT16_LARGEST,
+)
+AUTOCAST_FLOAT16: Final = Precision(
+    name="autocast-float16",
+    does="automatic mixed precision with float16",
+    storage="float32",
+    arithmetic="float16",
+    bits=10,
+    largest=_FLOAT16_LARGEST,
+)
+
+PRECISIONS: Final = (FLOAT64, FLOAT32, TF32, BFLOAT16, FLOAT16, AUTOCAST_BFLOAT16, AUTOCAST_FLOAT16)
+NAMES: Final = tuple(each.name for each in PRECISIONS)
+
+LOWER: Final = PRECISIONS[2:]
+"""Those with fewer bits than float32: a network is held to the error that the specification has in them."""
+
+OLD_NAMES: Final[Mapping[str, str]] = {
+    "bf16": AUTOCAST_BFLOAT16.name,
+    "fp16": AUTOCAST_FLOAT16.name,
+    "amp_bf16": AUTOCAST_BFLOAT16.name,
+    "amp_fp16": AUTOCAST_FLOAT16.name,
+}
+"""Names of earlier releases, and what each is called now."""
+
+
+def read_precision(text: str, where: str = "precision") -> Precision:
+    """Return the precision of a name; an old name is accepted, with a warning that says the new one.
+
+    Args:
+        text: The name.
+        where: The argument or option that it was given to, for the error.
+
+    Raises:
+        SpecError: If there is no such precision.
+
+    >>> read_precision("tf32").eps == 2**-10
+    True
+    """
+    name = renamed(text, OLD_NAMES)
+    for each in PRECISIONS:
+        if each.name == name:
+            return each
+    raise SpecError(where, f"must be one of {', '.join(NAMES)}", text)
+
+
+def renamed(name: str, old_names: Mapping[str, str]) -> str:
+    """Return today's name of a thing, with a warning where an old one was given."""
+    if name not in old_names:
+        return name
+    new = old_names[name]
+    warnings.warn(f"{name!r} is now called {new!r}", RenamedWarning, stacklevel=3)
+    return new

@@ -33,8 +33,8 @@ VARIANTS = ("notebook", "tf-release")
 WHOLE = ""
 
 BEST = {
-    "cpu": "bn_folded+shifted+channels_last+inductor_freezing",
-    "cuda": "bn_folded+channels_last+amp_fp16+cuda_graph",
+    "cpu": "folded+shifted+channels_last+compiled_frozen",
+    "cuda": "folded+channels_last+autocast-float16+cuda_graph",
 }
 """The fastest mode that was found, by device."""
 

@@ -142,6 +142,28 @@ class NotEqualError(TargetError):
     """A network that was made of another does not compute what that computes."""
 
 
+class NotFiniteError(NotEqualError):
+    """A network's own values are not finite in a precision, so nothing can be compared in it.
+
+    Attributes:
+        precision: Name of the precision.
+        largest: Its largest finite number.
+        value: The largest value that the network has in float32.
+        layer: The layer that has it; empty if none was seen.
+    """
+
+    def __init__(self, precision: str, largest: float, value: float, layer: str) -> None:
+        where = (
+            f": {layer or 'a value'} reaches {value:.2g}, {precision} ends at {largest:.6g}" if value > largest else ""
+        )
+        super().__init__(precision, f"the module's own values are not finite in {precision}{where}")
+        self.args = (precision, largest, value, layer)
+        self.precision = precision
+        self.largest = largest
+        self.value = value
+        self.layer = layer
+
+
 def one_line(error: BaseException) -> str:
     """Word a foreign error in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -15,15 +15,29 @@ from deeplab_spec.cli.options import (
     OutputOption,
     SchemaOption,
     SizeOption,
-    VariantOption,
 )
 from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.measure.parts import PARTS
 from deeplab_spec.render.bench import BenchDocument, bench_grid, bench_notes, bench_page
 from deeplab_spec.render.documents import to_json, to_schema
 from deeplab_spec.render.files import write_whole
-from deeplab_spec.services.bench import Plan, bench, measured_ceilings, plan
-from deeplab_spec.services.bench_request import WIDE, BenchRequest, cases
+from deeplab_spec.services.bench import bench
+from deeplab_spec.services.bench_plan import Plan, plan
+from deeplab_spec.services.bench_request import (
+    DEADLINE,
+    WIDE_BATCHES,
+    WIDE_SIZES,
+    WIDE_STRIDES,
+    BenchRequest,
+    cases,
+)
 from deeplab_spec.spec.network import DEFAULT_CLASSES
+
+
+def _complete_mode(incomplete: str) -> list[tuple[str, str]]:
+    """Return the modes that a shell can complete to: a further part behind the last ``+``."""
+    before, plus, last = incomplete.rpartition("+")
+    return [(f"{before}{plus}{part.name}", part.does) for part in PARTS if part.name.startswith(last)]
 
 
 def bench_command(
@@ -35,7 +49,15 @@ def bench_command(
         ),
     ] = None,
     *,
-    variant: VariantOption = options.DEFAULT_VARIANT,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME",
+            autocompletion=options.complete_variant,
+            help=f"The published network; repeat for several: {options.VARIANT_NAMES}. [{options.DEFAULT_VARIANT}]",
+        ),
+    ] = None,
     choose: ChooseOption = None,
     output_stride: Annotated[
         list[int] | None,
@@ -55,12 +77,23 @@ def bench_command(
         typer.Option(
             "--mode",
             metavar="MODE",
-            help="eager, onnxruntime, or parts joined by +, as bn_folded+channels_last; repeat for several. "
-            "By default those usual on the device.",
+            autocompletion=_complete_mode,
+            help="eager, or parts joined by +, as folded+channels_last; repeat for several. Parts: "
+            f"{', '.join(part.name for part in PARTS)}. By default those usual on the device.",
         ),
     ] = None,
     device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
     runs: Annotated[int, typer.Option("--runs", metavar="N", help="Timed runs of each mode.")] = 7,
+    jobs: Annotated[
+        int, typer.Option("--jobs", metavar="N", help="Modes that are prepared side by side. [by the cores]")
+    ] = 0,
+    time_budget: Annotated[
+        float | None,
+        typer.Option("--time-budget", metavar="S", help="Seconds for everything; what does not fit is left out."),
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option("--deadline", metavar="S", help="Seconds that a mode may take to be prepared.")
+    ] = DEADLINE,
     wide: Annotated[
         bool, typer.Option("--wide", help="The wide table: 513x513 and 1024x2048, batches 1, 8, 32, strides 8, 16.")
     ] = False,
@@ -68,47 +101,64 @@ def bench_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
     file: OutputOption = None,
     save: Annotated[
-        Path | None, typer.Option("--save", metavar="DIR", help="Also write <device>.json and its page, <device>.md.")
+        Path | None,
+        typer.Option(
+            "--save", metavar="DIR", help="Also write <device>.json and its page, <device>.md, whenever a case ends."
+        ),
     ] = None,
     json_schema: SchemaOption = False,
 ) -> None:
     """Time a network in every mode, each of them certified first.
 
-    Exit status: 0 everything that can run here was timed, 1 a mode is not equal or failed.
+    Exit status: 0 everything that can run here was timed, 1 a mode is not equal or failed, or a case was left out.
     """
     if json_schema:
         output.report(to_schema(BenchDocument), file)
         return
+    sizes = WIDE_SIZES if wide else (options.read_size(size),)
+    batches = WIDE_BATCHES if wide else batch or (1,)
+    variants = dict.fromkeys(variant or (options.DEFAULT_VARIANT,))
+    if target and len(variants) > 1:
+        raise SpecError("--variant", "is that of the target; name it alone, or several without a target", variant)
+    named = tuple(variants) if len(variants) > 1 else ("",)
     request = BenchRequest(
         target=target,
-        variant=variant,
+        variant=next(iter(variants)),
         overrides=tuple(choose or ()),
         arguments=options.read_arguments(arg),
         classes=classes,
-        cases=WIDE if wide else cases((options.read_size(size),), batch or (1,), output_stride or (16,)),
+        cases=cases(sizes, batches, WIDE_STRIDES if wide else output_stride or (16,), named),
         modes=tuple(mode or ()),
         device=device,
         runs=runs,
+        jobs=jobs,
+        time_budget=time_budget,
+        deadline=deadline,
     )
     planned = plan(request)
     _state(planned, ask=wide and not yes)
-    with output.progress() as told:
-        document = bench(planned, told)
+
+    def keep(document: BenchDocument) -> None:
+        if save:
+            write_whole(save / f"{device}.json", f"{to_json(document)}\n")
+            write_whole(save / f"{device}.md", f"{bench_page(document, _line())}\n")
+
     if save:
         _make(save)
-        write_whole(save / f"{device}.json", f"{to_json(document)}\n")
-        write_whole(save / f"{device}.md", f"{bench_page(document, _line())}\n")
+    with output.progress(lines=True) as told:
+        document = bench(planned, told, keep)
+    keep(document)
     if as_json:
         output.report(to_json(document), file)
     else:
         _report(document, file)
     statuses = {entry.status for case in document.cases for entry in case.modes}
-    raise typer.Exit(ExitCode.DIFFERENT if statuses & {"refused", "failed"} else ExitCode.DONE)
+    raise typer.Exit(ExitCode.DIFFERENT if statuses & {"refused", "failed"} or document.left_out else ExitCode.DONE)
 
 
 def _state(planned: Plan, *, ask: bool) -> None:
     """Say what will be timed and how long it takes, and ask where it takes long."""
-    output.summary(planned.statement(measured_ceilings(planned)))
+    output.summary(planned.statement())
     if not ask:
         return
     if not sys.stdin.isatty():
@@ -128,9 +178,11 @@ def _report(document: BenchDocument, file: Path | None) -> None:
         output.report(bench_page(document, _line()), file)
         return
     for case in document.cases:
-        output.write(f"{document.target} on {document.device_name or document.device}, {case.title}\n")
+        output.write(f"{case.network} on {document.device_name or document.device}, {case.title}\n")
         output.table(bench_grid(case))
         output.write(f"{bench_notes(case)}\n")
+    for entry in document.left_out:
+        output.write(f"left out: {entry.title}: {entry.reason}\n")
 
 
 def _line() -> str:

@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 
 from deeplab_spec.render.files import write_whole
 from deeplab_spec.render.table import Grid, plain
+
+_LINE_SECONDS = 8.0
 
 Progress = Callable[[str, int, int], None]
 """Told the stage, how many are done, and how many there are."""
@@ -30,10 +33,14 @@ def report(text: str, output: Path | None = None) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Give what tells how far something is: a bar where stderr is a terminal, else nothing."""
+def progress(*, lines: bool = False) -> Iterator[Progress]:
+    """Give what tells how far something is.
+
+    Args:
+        lines: Where stderr is no terminal that could show a bar, write a line now and then; else nothing.
+    """
     if not sys.stderr.isatty():
-        yield lambda _stage, _done, _total: None
+        yield _lines() if lines else lambda _stage, _done, _total: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -43,6 +50,19 @@ def progress() -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
+
+
+def _lines() -> Progress:
+    """Return what writes a line to stderr, at most one in so many seconds; done and total are seconds."""
+    last = 0.0
+
+    def tell(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        if monotonic() - last >= _LINE_SECONDS:
+            last = monotonic()
+            summary(f"{done} of about {total} s: {stage}")
+
+    return tell
 
 
 def table(grid: Grid, output: Path | None = None) -> None:

@@ -1,32 +1,27 @@
 """Whether a network in a mode computes what the module computes.
 
 The module itself, run in float64, is the oracle. In the precision of the mode, on the same device and
-inputs, the module errs by so much; a mode may err three times as much, and no more. Of a large batch
-the first and the last image are compared.
+inputs, the module has an error of its own; that of a mode may be three times as large, and no more. Of a
+large batch the first and the last image are compared. Where the module's own values are not finite in a
+precision, nothing can be compared in it, and nothing is certified.
 """
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf, isfinite
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from deeplab_spec.errors import SpecError
-from deeplab_spec.measure.modes import Mode, Precision, read_mode
+from deeplab_spec.errors import NotFiniteError, SpecError
+from deeplab_spec.measure.modes import Mode, reference_mode
+from deeplab_spec.precision import FLOAT32, TF32, Precision
 
 RATIO: Final = 3.0
 """Error of a mode over the module's own: correct rewrites of 140 layers stay below 1.7."""
-
-_FLOOR: Final = {
-    Precision.FLOAT32: torch.finfo(torch.float32).eps,
-    Precision.TF32: 2.0**-11,
-    Precision.BF16: torch.finfo(torch.bfloat16).eps,
-    Precision.FP16: torch.finfo(torch.float16).eps,
-}
-"""Error that one rounding makes: a module that errs less, by luck, allows so much."""
 
 _PAIR: Final = 2
 
@@ -43,9 +38,14 @@ class Error:
     mean: float
     most: float
 
+    @property
+    def finite(self) -> bool:
+        """Whether both are numbers."""
+        return isfinite(self.mean) and isfinite(self.most)
+
     def within(self, allowed: "Error") -> bool:
-        """Tell whether both are at most what is allowed; what is no number is not."""
-        return self.mean <= allowed.mean and self.most <= allowed.most
+        """Tell whether both are at most what is allowed; what is not finite is not, and allows nothing."""
+        return self.finite and allowed.finite and self.mean <= allowed.mean and self.most <= allowed.most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +62,18 @@ class Agreement:
 
     @property
     def equal(self) -> bool:
-        """Whether the mode errs no more than is allowed."""
+        """Whether the error of the mode is at most what is allowed."""
         return self.error.within(self.allowed)
 
     def __str__(self) -> str:
         return (
-            f"errs by {self.error.mean:.2g} (largest {self.error.most:.2g}), "
-            f"allowed are {self.allowed.mean:.2g} ({self.allowed.most:.2g})"
+            f"its error is {self.error.mean:.2g} (largest {self.error.most:.2g}), "
+            f"at most {self.allowed.mean:.2g} ({self.allowed.most:.2g}) is allowed"
         )
 
 
-class Standard:
-    """What a module computes of an example, in float64, and how much it errs in other precisions.
+class Reference:
+    """What a module computes of an example, in float64, and its error in other precisions.
 
     Args:
         module: The network; it is not changed.
@@ -88,30 +88,39 @@ class Standard:
         self.example = example
         exact = copy.deepcopy(module).eval().double()
         with torch.no_grad():
-            self.oracle = _tensors(lambda x: exact(x.double()), ends(example), one_by_one=True)
+            self.oracle = _image_by_image(lambda x: exact(x.double()), ends(example))
         if not all(bool(value.isfinite().all()) for value in self.oracle):
             raise SpecError("example", "the module's values must be finite", "inf or nan")
-        self._own: dict[Precision, Error] = {}
+        self._own: dict[str, Error] = {}
 
-    def agreement(self, running: Callable[[Tensor], object], precision: Precision = Precision.FLOAT32) -> Agreement:
-        """Compare what runs with the module, in a precision."""
+    def agreement(self, running: Callable[[Tensor], object], precision: Precision = FLOAT32) -> Agreement:
+        """Compare what runs with the module, in a precision.
+
+        Raises:
+            NotFiniteError: If the module's own values are not finite in the precision.
+        """
         own = self.own(precision)
-        with torch.no_grad():
-            error = self._error(_ends_of(running(self.example), len(self.example)))
-        return Agreement(error=error, allowed=Error(mean=RATIO * own.mean, most=RATIO * own.most))
+        return Agreement(error=self._error(running), allowed=Error(mean=RATIO * own.mean, most=RATIO * own.most))
 
     def own(self, precision: Precision) -> Error:
-        """Return the error of the module itself, at least that of one rounding."""
-        if precision not in self._own:
-            images = ends(self.example)
-            plain = _reference_mode(precision).apply(self.module, images)
-            error, floor = self._error(_tensors(plain, images)), _FLOOR[precision]
-            self._own[precision] = Error(mean=max(error.mean, floor), most=max(error.most, floor))
-        return self._own[precision]
+        """Return the error of the module itself on the example, at least that of one rounding.
 
-    def _error(self, values: list[Tensor]) -> Error:
+        Raises:
+            NotFiniteError: If its values are not finite in the precision.
+        """
+        if precision.name not in self._own:
+            plain = reference_mode(precision).apply(self.module, self.example)
+            error, least = self._error(plain), _rounding(precision)
+            if not error.finite:
+                raise NotFiniteError(precision.name, precision.largest, *self._largest())
+            self._own[precision.name] = Error(mean=max(error.mean, least), most=max(error.most, least))
+        return self._own[precision.name]
+
+    def _error(self, running: Callable[[Tensor], object]) -> Error:
+        with torch.no_grad():
+            values = _ends_of(running(self.example), len(self.example))
         if [value.shape for value in values] != [value.shape for value in self.oracle]:
-            return Error(mean=float("inf"), most=float("inf"))
+            return Error(mean=inf, most=inf)
         means, mosts = [0.0], [0.0]
         for value, exact in zip(values, self.oracle, strict=True):
             off = value.double() - exact
@@ -119,17 +128,40 @@ class Standard:
             mosts.append(_ratio(off.abs().max(), exact.abs().max()))
         return Error(mean=max(means), most=max(mosts))
 
+    def _largest(self) -> tuple[float, str]:
+        """Return the largest value of any layer in float32, and the layer's name."""
+        found: dict[str, float] = {"": 0.0}
 
-def agreement(standard: Standard, running: Callable[[Tensor], object], mode: Mode) -> Agreement:
+        def watch(name: str) -> Callable[[nn.Module, Any, object], None]:
+            def see(_layer: nn.Module, _inputs: Any, result: object) -> None:  # noqa: ANN401 - the hook's signature
+                if isinstance(result, Tensor) and result.is_floating_point():
+                    found[name] = float(result.abs().max())
+
+            return see
+
+        watched = copy.deepcopy(self.module).eval()
+        for name, layer in watched.named_modules():
+            if not any(layer.children()):
+                layer.register_forward_hook(watch(name))
+        with torch.no_grad():
+            watched(ends(self.example))
+        name = max(found, key=found.__getitem__)
+        return found[name], name
+
+
+def agreement(reference: Reference, running: Callable[[Tensor], object], mode: Mode) -> Agreement:
     """Compare a network in a mode with the module, and first the mode's rewrites in float32.
 
     A lower precision would hide what is wrong with a rewrite.
+
+    Raises:
+        NotFiniteError: If the module's own values are not finite in the mode's precision.
     """
-    if mode.precision is not Precision.FLOAT32 and mode.float32_form.parts:
-        single = standard.agreement(mode.float32_form.apply(standard.module, standard.example))
+    if mode.precision is not FLOAT32 and mode.float32_form.parts:
+        single = reference.agreement(mode.float32_form.apply(reference.module, reference.example))
         if not single.equal:
             return single
-    return standard.agreement(running, mode.precision)
+    return reference.agreement(running, mode.precision)
 
 
 def ends(batch: Tensor) -> Tensor:
@@ -137,24 +169,26 @@ def ends(batch: Tensor) -> Tensor:
     return batch if len(batch) <= _PAIR else batch[[0, -1]]
 
 
-def _reference_mode(precision: Precision) -> Mode:
-    names = {Precision.TF32: "tf32", Precision.BF16: "amp_bf16", Precision.FP16: "amp_fp16"}
-    return read_mode(names[precision]) if precision in names else Mode()
+def _rounding(precision: Precision) -> float:
+    """Return the error that one rounding makes: a module with a smaller one, by luck, allows so much."""
+    return precision.eps / 2 if precision is TF32 else precision.eps
 
 
-def _tensors(run: Callable[[Tensor], Any], images: Tensor, *, one_by_one: bool = False) -> list[Tensor]:
-    if not one_by_one:
-        return [value for value in pytree.tree_leaves(run(images)) if isinstance(value, Tensor)]
-    parts = [_tensors(run, images[number : number + 1]) for number in range(len(images))]
+def _tensors(result: object) -> list[Tensor]:
+    return [value for value in pytree.tree_leaves(result) if isinstance(value, Tensor)]
+
+
+def _image_by_image(run: Callable[[Tensor], object], images: Tensor) -> list[Tensor]:
+    """Run image by image: in float64 a batch takes its memory many times over."""
+    parts = [_tensors(run(images[number : number + 1])) for number in range(len(images))]
     return [torch.cat(values) for values in zip(*parts, strict=True)]
 
 
 def _ends_of(result: object, batch: int) -> list[Tensor]:
-    values = [value for value in pytree.tree_leaves(result) if isinstance(value, Tensor)]
-    return [ends(value) if value.ndim and len(value) == batch else value for value in values]
+    return [ends(value) if value.ndim and len(value) == batch else value for value in _tensors(result)]
 
 
 def _ratio(part: Tensor, whole: Tensor) -> float:
     """Return how large a part is; an infinite one where there is nothing, or no number."""
-    value = float(part) / float(whole) if float(whole) > 0 else (0.0 if float(part) == 0 else float("inf"))
-    return value if value == value else float("inf")  # noqa: PLR0124 - nan differs from itself
+    value = float(part) / float(whole) if float(whole) > 0 else (0.0 if float(part) == 0 else inf)
+    return value if value == value else inf  # noqa: PLR0124 - nan differs from itself

@@ -1,195 +1,117 @@
 """Ways to run a network: what is rewritten, in which precision, and what compiles it.
 
-A mode is a set of parts, joined by ``+``: ``bn_folded+channels_last``. ``eager`` is the module as it is.
 Every function here takes a module and gives a new one; the argument stays as it was.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.errors import SpecError
-from deeplab_spec.execute.products import products
+from deeplab_spec.measure.engines import OnnxRuntime, OpenVino
 from deeplab_spec.measure.folding import folded
-from deeplab_spec.measure.running import Autocast, ChannelsLast, Frozen, Replayed, Running
+from deeplab_spec.measure.parts import EAGER, Kind, Part, name_of, read_parts
+from deeplab_spec.measure.running import (
+    Autocast,
+    Cast,
+    ChannelsLast,
+    Compiled,
+    Frozen,
+    Replayed,
+    Running,
+    Switches,
+    switched,
+)
 from deeplab_spec.measure.shifted import shifted
+from deeplab_spec.precision import BFLOAT16, FLOAT32, TF32, Precision
 
-BOTH: Final = ("cpu", "cuda")
-GPU: Final = ("cuda",)
-EAGER: Final = "eager"
 AUTO: Final = "auto"
 
-
-class Precision(StrEnum):
-    """What products are computed in. A float32 form must equal the module; the others may err as it does."""
-
-    FLOAT32 = "float32"
-    TF32 = "tf32"
-    BF16 = "bf16"
-    FP16 = "fp16"
+Apply = Callable[[nn.Module, Tensor], nn.Module]
+"""Makes a new module of one and an example of its input."""
 
 
-class Kind(StrEnum):
-    """What a part does; a mode has at most one part of the last three kinds each."""
-
-    REWRITE = "rewrite"
-    PRECISION = "precision"
-    COMPILER = "compiler"
-    GRAPH = "graph"
+def _switch(module: nn.Module, _example: Tensor) -> nn.Module:
+    return module  # what is switched is switched while it runs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """One thing that a mode does.
-
-    Attributes:
-        name: Its name in a mode.
-        does: What it does, in a few words.
-        kind: What it changes.
-        apply: Makes a new module of one and an example of its input.
-        devices: Where it can run.
-        precision: What products are computed in.
-        seconds: About how long it takes to prepare a full-size network on a CPU.
-    """
-
-    name: str
-    does: str
-    kind: Kind
-    apply: Callable[[nn.Module, Tensor], nn.Module]
-    devices: tuple[str, ...] = BOTH
-    precision: Precision = Precision.FLOAT32
-    seconds: int = 0
-
-
-def _channels_last(module: nn.Module, _example: Tensor) -> nn.Module:
-    return ChannelsLast(module)
-
-
-def _shifted(module: nn.Module, _example: Tensor) -> nn.Module:
-    return shifted(module)
-
-
-def _same(module: nn.Module, _example: Tensor) -> nn.Module:
-    return module  # the precision is switched while it runs
-
-
-def _bf16(module: nn.Module, _example: Tensor) -> nn.Module:
-    return Autocast(module, torch.bfloat16)
-
-
-def _fp16(module: nn.Module, _example: Tensor) -> nn.Module:
-    return Autocast(module, torch.float16)
-
-
-def _compiled(module: nn.Module, _example: Tensor) -> nn.Module:
-    compiled: nn.Module = torch.compile(module, dynamic=False)  # type: ignore[assignment]  # of a module it is one
-    return compiled
-
-
-def _frozen(module: nn.Module, _example: Tensor) -> nn.Module:
-    return Frozen(module)
-
-
-PARTS: Final = (
-    Part(
-        name="bn_folded",
-        does="normalisations folded into convolutions",
-        kind=Kind.REWRITE,
-        apply=folded,
-        seconds=15,
-    ),
-    Part(
-        name="shifted",
-        does="atrous depthwise convolutions as sums of shifted maps",
-        kind=Kind.REWRITE,
-        apply=_shifted,
-    ),
-    Part(
-        name="channels_last",
-        does="maps stored with their channels last",
-        kind=Kind.REWRITE,
-        apply=_channels_last,
-    ),
-    Part(
-        name="tf32",
-        does="products in TF32",
-        kind=Kind.PRECISION,
-        apply=_same,
-        devices=GPU,
-        precision=Precision.TF32,
-    ),
-    Part(
-        name="amp_bf16",
-        does="mixed precision with bfloat16",
-        kind=Kind.PRECISION,
-        apply=_bf16,
-        precision=Precision.BF16,
-    ),
-    Part(
-        name="amp_fp16",
-        does="mixed precision with float16",
-        kind=Kind.PRECISION,
-        apply=_fp16,
-        devices=GPU,
-        precision=Precision.FP16,
-    ),
-    Part(
-        name="inductor",
-        does="torch.compile",
-        kind=Kind.COMPILER,
-        apply=_compiled,
-        seconds=90,
-    ),
-    Part(
-        name="inductor_freezing",
-        does="torch.compile with the weights as constants",
-        kind=Kind.COMPILER,
-        apply=_frozen,
-        seconds=60,
-    ),
-    Part(
-        name="cuda_graph",
-        does="recorded once, replayed as a CUDA graph",
-        kind=Kind.GRAPH,
-        apply=Replayed,
-        devices=GPU,
-    ),
-)
-"""Every part, in the order in which they are applied."""
+APPLY: Final[Mapping[str, Apply]] = {
+    "folded": folded,
+    "shifted": lambda module, _example: shifted(module),
+    "channels_last": lambda module, _example: ChannelsLast(module),
+    "cudnn_benchmark": _switch,
+    "tf32": _switch,
+    "bfloat16": lambda module, _example: Cast(module, torch.bfloat16),
+    "float16": lambda module, _example: Cast(module, torch.float16),
+    "autocast-bfloat16": lambda module, _example: Autocast(module, torch.bfloat16),
+    "autocast-float16": lambda module, _example: Autocast(module, torch.float16),
+    "compiled": lambda module, _example: Compiled(module),
+    "compiled_frozen": lambda module, _example: Frozen(module),
+    "onnxruntime": OnnxRuntime,
+    "openvino": OpenVino,
+    "cuda_graph": Replayed,
+}
+"""How every part is applied, by name."""
 
 DEFAULTS: Final = {
     "cpu": (
         EAGER,
         "channels_last",
-        "bn_folded",
-        "bn_folded+channels_last",
-        "inductor",
-        "inductor_freezing",
-        "bn_folded+channels_last+inductor_freezing",
-        "bn_folded+shifted+channels_last+inductor_freezing",
-        "amp_bf16",
+        "folded",
+        "folded+channels_last",
+        "compiled",
+        "compiled_frozen",
+        "folded+channels_last+compiled_frozen",
+        "folded+shifted+channels_last+compiled_frozen",
+        "autocast-bfloat16",
+        "onnxruntime",
+        "openvino",
     ),
     "cuda": (
         EAGER,
         "channels_last",
         "tf32",
-        "bn_folded+channels_last+tf32+cuda_graph",
-        "amp_bf16",
-        "bn_folded+channels_last+amp_bf16",
-        "amp_fp16",
-        "bn_folded+channels_last+amp_fp16+cuda_graph",
-        "inductor_freezing",
-        "channels_last+amp_fp16+inductor_freezing",
+        "channels_last+tf32",
+        "folded+channels_last+tf32+cuda_graph",
+        "autocast-bfloat16",
+        "channels_last+autocast-bfloat16",
+        "channels_last+cudnn_benchmark+autocast-bfloat16",
+        "autocast-float16",
+        "folded+channels_last+autocast-float16+cuda_graph",
+        "compiled_frozen",
+        "channels_last+autocast-float16+compiled_frozen",
+        "folded+shifted+channels_last+autocast-float16+compiled_frozen",
     ),
 }
-"""What is tried on a device where nothing is named."""
+"""What ``bench`` times on a device where nothing is named."""
 
-GPU_EXAMPLES: Final = ("tf32", "amp_fp16", "cuda_graph")
+AUTOMATIC: Final = {
+    "cpu": (
+        EAGER,
+        "channels_last",
+        "folded",
+        "folded+channels_last",
+        "onnxruntime",
+        "openvino",
+        "folded+channels_last+compiled_frozen",
+        "folded+shifted+channels_last+compiled_frozen",
+    ),
+    "cuda": (
+        EAGER,
+        "channels_last",
+        "folded+cuda_graph",
+        "folded+channels_last+cuda_graph",
+        "channels_last+cudnn_benchmark",
+        "compiled_frozen",
+        "folded+channels_last+compiled_frozen",
+    ),
+}
+"""What ``optimize`` tries by itself: modes of float32, those first that are ready soon."""
+
+GPU_EXAMPLES: Final = ("tf32", "autocast-float16", "cuda_graph")
 """What is listed as not run where there is no GPU."""
 
 
@@ -198,30 +120,31 @@ class Mode:
     """A way to run a network.
 
     Attributes:
-        parts: What it does, in the order of :data:`PARTS`.
+        parts: What it does, in the order of :data:`~deeplab_spec.measure.parts.PARTS`.
     """
 
     parts: tuple[Part, ...] = ()
 
     @property
     def name(self) -> str:
-        """Its name: its parts in order, or ``eager``."""
-        return "+".join(part.name for part in self.parts) or EAGER
+        """Its parts joined by ``+``; ``eager`` if there are none."""
+        return name_of(self.parts)
 
     @property
     def does(self) -> str:
-        """What it does."""
+        """What it does, in words."""
         return ", ".join(part.does for part in self.parts) or "the module as it is"
 
     @property
     def precision(self) -> Precision:
         """What products are computed in."""
-        return next((part.precision for part in self.parts if part.kind is Kind.PRECISION), Precision.FLOAT32)
+        return next((part.precision for part in self.parts if part.precision), FLOAT32)
 
     @property
-    def tf32(self) -> bool:
-        """Whether products are computed in TF32."""
-        return self.precision is Precision.TF32
+    def switches(self) -> Switches:
+        """What is switched on in the process while it runs."""
+        names = {part.name for part in self.parts}
+        return Switches(tf32=self.precision is TF32, cudnn_benchmark="cudnn_benchmark" in names)
 
     @property
     def float32_form(self) -> "Mode":
@@ -229,23 +152,22 @@ class Mode:
         return Mode(parts=tuple(part for part in self.parts if part.kind is Kind.REWRITE))
 
     @property
-    def reference_form(self) -> "Mode":
-        """The mode's precision alone: the module as it is, in it."""
-        return Mode(parts=tuple(part for part in self.parts if part.kind is Kind.PRECISION))
-
-    @property
     def seconds(self) -> int:
-        """About how long it takes to prepare a full-size network."""
+        """About how long it takes to prepare a full-size network on two processor cores."""
         return sum(part.seconds for part in self.parts)
 
     def missing(self, device: str) -> str:
         """Say why the mode cannot run on a device here; empty if it can."""
-        gpu = device == "cuda" or any(device not in part.devices for part in self.parts)
-        if gpu and not torch.cuda.is_available():
+        if not torch.cuda.is_available() and (
+            device == "cuda" or any("cpu" not in part.devices for part in self.parts)
+        ):
             return "no CUDA device"
-        if gpu and device != "cuda":
-            return "only for a CUDA device"
-        if device == "cpu" and self.precision is Precision.BF16 and not _computes_bf16():
+        for part in self.parts:
+            if device not in part.devices:
+                return f"only for a {'CUDA device' if device == 'cpu' else 'CPU'}"
+            if part.missing:
+                return part.missing
+        if device == "cpu" and self.precision.arithmetic == BFLOAT16.name and not _computes_bfloat16():
             return "this processor computes no bfloat16"
         return ""
 
@@ -256,10 +178,10 @@ class Mode:
             CaptureError: If the graph cannot be read where it must be.
         """
         changed = copy.deepcopy(module).eval()
-        with products(tf32=self.tf32):
+        with switched(self.switches):
             for part in self.parts:
-                changed = part.apply(changed, example)
-        running = Running(changed, tf32=self.tf32)
+                changed = APPLY[part.name](changed, example)
+        running = Running(changed, self.switches)
         running(example)
         return running
 
@@ -268,22 +190,21 @@ def read_mode(text: str) -> Mode:
     """Read a mode: names of parts, joined by ``+`` in any order.
 
     Raises:
-        SpecError: If a part is unknown, occurs twice, or two of one kind exclude each other.
+        SpecError: If a part is unknown, occurs twice, or two exclude each other.
 
-    >>> read_mode("channels_last+bn_folded").name
-    'bn_folded+channels_last'
+    >>> read_mode("channels_last+folded").name
+    'folded+channels_last'
     """
-    names = text.split("+") if text != EAGER else []
-    known = {part.name: part for part in PARTS}
-    for name in names:
-        if name not in known or names.count(name) > 1:
-            rule = f"must be {EAGER}, or some of {', '.join(known)}, each once, joined by +"
-            raise SpecError("mode", rule, text)
-    parts = tuple(part for part in PARTS if part.name in names)
-    for kind in (Kind.PRECISION, Kind.COMPILER, Kind.GRAPH):
-        if sum(part.kind is kind for part in parts) > 1:
-            raise SpecError("mode", f"must have at most one part of the kind {kind.value}", text)
-    return Mode(parts=parts)
+    return Mode(parts=read_parts(text))
+
+
+def reference_mode(precision: Precision) -> Mode:
+    """Return the module as it is, in a precision.
+
+    >>> reference_mode(TF32).name, reference_mode(FLOAT32).name
+    ('tf32', 'eager')
+    """
+    return Mode() if precision is FLOAT32 else read_mode(precision.name)
 
 
 def modes_for(device: str, names: Sequence[str] = ()) -> tuple[Mode, ...]:
@@ -291,6 +212,6 @@ def modes_for(device: str, names: Sequence[str] = ()) -> tuple[Mode, ...]:
     return tuple(dict.fromkeys(read_mode(name) for name in names or DEFAULTS[device]))
 
 
-def _computes_bf16() -> bool:
+def _computes_bfloat16() -> bool:
     supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 - it is asked nowhere else
     return supported

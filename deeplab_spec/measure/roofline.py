@@ -12,26 +12,14 @@ import torch
 from torch.nn import functional
 
 from deeplab_spec.execute.products import products
-from deeplab_spec.measure.modes import Precision
 from deeplab_spec.measure.timing import timed
+from deeplab_spec.precision import FLOAT32, TF32, Precision
 
 _ROUNDS: Final = 6
 _SIDE: Final = {"cpu": 1536, "cuda": 8192}
 """Rows and columns of the matrices: enough that arithmetic, not memory, is the limit."""
 _COPIED: Final = {"cpu": 2**28, "cuda": 2**31}
 """Bytes that are copied: more than any cache holds."""
-
-DTYPES: Final = {
-    Precision.FLOAT32: torch.float32,
-    Precision.TF32: torch.float32,
-    Precision.BF16: torch.bfloat16,
-    Precision.FP16: torch.float16,
-}
-
-
-def number_bytes(precision: Precision) -> int:
-    """Return the bytes of one number."""
-    return DTYPES[precision].itemsize
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,16 +43,17 @@ class Ceilings:
         return max(flops / self.flops_per_second, moved / self.bytes_per_second)
 
 
-def ceilings(device: torch.device, precision: Precision = Precision.FLOAT32) -> Ceilings:
+def ceilings(device: torch.device, precision: Precision = FLOAT32) -> Ceilings:
     """Measure the ceilings of a device in a precision, with the threads that this process has."""
     side, numbers = _SIDE[device.type], _COPIED[device.type] // 4
-    left, right = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
+    dtype = torch.float32 if precision is TF32 else getattr(torch, precision.arithmetic)
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     product = torch.empty_like(left)
     maps = left.view(1, side // 32, 32, side).permute(0, 3, 1, 2)  # channels last, the pixels are the rows
     kernel = right.view(side, side, 1, 1)
     source = torch.ones(numbers, device=device)
     target = torch.empty_like(source)
-    with torch.no_grad(), products(tf32=precision is Precision.TF32):
+    with torch.no_grad(), products(tf32=precision is TF32):
         seconds = min(
             _best(lambda: torch.mm(left, right, out=product), device),
             _best(lambda: torch.mm(left, right.t(), out=product), device),

@@ -1,5 +1,8 @@
 """Modules that run another in some way: they hold it, and compute the same."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -11,6 +14,31 @@ from deeplab_spec.execute.products import products
 
 _WARM_UP: Final = 3
 """Runs before a recording, in which libraries choose their algorithms."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switches:
+    """Settings of the process that are on while a network runs.
+
+    Attributes:
+        tf32: Whether float32 products are computed in TF32; else as IEEE says.
+        cudnn_benchmark: Whether cuDNN times its algorithms for every new size, and takes the fastest.
+    """
+
+    tf32: bool = False
+    cudnn_benchmark: bool = False
+
+
+@contextmanager
+def switched(switches: Switches) -> Iterator[None]:
+    """Set the switches, and put them back as they were."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = switches.cudnn_benchmark
+    try:
+        with products(tf32=switches.tf32):
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 class ChannelsLast(nn.Module):
@@ -37,6 +65,33 @@ class Autocast(nn.Module):
         """Run the network."""
         with torch.autocast(x.device.type, self.dtype, cache_enabled=False):
             return self.module(x)
+
+
+class Cast(nn.Module):
+    """A network whose weights and input are cast to another dtype; the results come back in the input's."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module = module.to(dtype)
+        self.dtype = dtype
+
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+        """Run the network."""
+        result = self.module(x.to(self.dtype))
+        return pytree.tree_map_only(Tensor, lambda value: value.to(x.dtype), result)
+
+
+class Compiled(nn.Module):
+    """A compiled network; it is compiled again for another size."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.compiled = torch.compile(module, dynamic=False)
+
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+        """Run the network."""
+        return self.compiled(x)
 
 
 class Frozen(nn.Module):
@@ -90,19 +145,19 @@ class Replayed(nn.Module):
 
 
 class Running(nn.Module):
-    """A network in evaluation: no gradients, and float32 is IEEE's unless products shall be TF32.
+    """A network in evaluation: no gradients, and the switches set while it runs.
 
     Args:
         module: What runs.
-        tf32: Whether products are computed in TF32.
+        switches: What is on meanwhile.
     """
 
-    def __init__(self, module: nn.Module, *, tf32: bool) -> None:
+    def __init__(self, module: nn.Module, switches: Switches) -> None:
         super().__init__()
         self.module = module
-        self.tf32 = tf32
+        self.switches = switches
 
     def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
         """Run the network."""
-        with torch.no_grad(), products(tf32=self.tf32):
+        with torch.no_grad(), switched(self.switches):
             return self.module(x)

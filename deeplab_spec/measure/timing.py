@@ -32,6 +32,17 @@ class Ratio:
     coverage: float
 
 
+WARM_UP: Final = {"cpu": 1, "cuda": 3}
+"""Untimed runs directly before a timed one: an idle GPU lowers its clock, and other processes fill the caches."""
+
+
+def timed_warm(work: Callable[[], object], device: torch.device, samples: int = 1) -> float:
+    """Return how long a call takes when the device is busy with it already: the median of some, in seconds."""
+    for _ in range(WARM_UP[device.type]):
+        work()
+    return statistics.median(timed(work, device) for _ in range(samples))
+
+
 def timed(work: Callable[[], object], device: torch.device) -> float:
     """Return how long a call takes, in seconds: by events on a GPU, else by the clock."""
     if device.type != "cuda":
@@ -85,11 +96,11 @@ def spin_seconds() -> float:
 
 
 def megahertz(device: torch.device) -> float | None:
-    """Read the clock, in MHz: of the GPU, or the mean over the processor's cores; None if none is told."""
+    """Read the clock, in MHz: of the GPU, or the mean over the processor's cores; None if it cannot be read."""
     if device.type == "cuda":
         try:
             return float(torch.cuda.clock_rate(device))
-        except (RuntimeError, ModuleNotFoundError):
+        except Exception:  # noqa: BLE001 - NVML has exceptions of its own; a clock that is unknown stops nothing
             return None
     cores = re.findall(r"^cpu MHz\s*: ([\d.]+)", _cpuinfo(), re.MULTILINE)
     return statistics.fmean(map(float, cores)) if cores else None

@@ -45,6 +45,12 @@ class CeilingsModel(_Model):
     bytes_per_second: float
 
 
+class SpeedModel(CeilingsModel):
+    """The ceilings in float32, and the seconds that the processor takes for a loop of fixed length."""
+
+    spin_seconds: float
+
+
 class ModeModel(_Model):
     """One mode in one case; what was not measured is null, and ``reason`` says why."""
 
@@ -66,21 +72,36 @@ class ModeModel(_Model):
 
 
 class BenchCaseModel(_Model):
-    """Every mode at one size; FLOPs (convention ``full``) and bytes (float32) are of the whole batch."""
+    """Every mode at one size.
+
+    All counts are of the whole batch. FLOPs (convention ``full``) and bytes (float32) are those of every operator
+    alone. The least FLOPs and numbers are what no way of running it can do without: the products of direct
+    convolutions; images, kernels and results. The roofline of a mode is the time of the least work.
+    """
 
     title: str
+    network: str
     output_stride: int
     size: tuple[int, int]
     batch: int
     flops: int
     bytes: int
+    least_flops: int
+    least_numbers: int
     ceilings: dict[str, CeilingsModel]
     modes: tuple[ModeModel, ...]
     fastest: str | None
 
 
+class LeftOutModel(_Model):
+    """A case that the time budget had no room for."""
+
+    title: str
+    reason: str
+
+
 class BenchDocument(_Model):
-    """The document of ``bench --json``."""
+    """The document of ``bench --json``; ``seconds`` is what it took, ``estimated_seconds`` what was said before."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     target: str
@@ -90,7 +111,10 @@ class BenchDocument(_Model):
     threads: int | None
     runs: int
     versions: dict[str, str]
+    estimated_seconds: float
+    seconds: float
     cases: tuple[BenchCaseModel, ...]
+    left_out: tuple[LeftOutModel, ...] = ()
 
 
 _HEADERS: Final = ("mode", "median ms", "images/s", "x eager", "interval", "% of roofline", "peak MiB", "error")
@@ -123,6 +147,10 @@ def bench_notes(case: BenchCaseModel) -> str:
         flops, moved = found.flops_per_second / 1e9, found.bytes_per_second / 1e9
         lines.append(f"ceilings in {precision}: {flops:.0f} GFLOP/s, {moved:.1f} GB/s")
     lines.append(f"one run is {case.flops / 1e9:.1f} GFLOP and moves {case.bytes / 1e9:.2f} GB, one operator at a time")
+    lines.append(
+        f"the roofline is that of the least work: {case.least_flops / 1e9:.1f} GFLOP of convolutions, and "
+        f"{case.least_numbers / 1e6:.1f} million numbers of images, kernels and results"
+    )
     lines.append(f"fastest here: {case.fastest}" if case.fastest else "nothing was timed")
     return "\n".join(lines)
 
@@ -140,10 +168,17 @@ def bench_page(document: BenchDocument, command: str) -> str:
     lines += ["```console", command, "```"]
     for case in document.cases:
         grid = bench_grid(case)
-        lines += ["", f"## {case.title}", "", _bar(grid.headers)]
+        lines += ["", f"## {_heading(document, case)}", "", _bar(grid.headers)]
         lines += ["|" + "|".join(["---", *["---:"] * (len(grid.headers) - 1)]) + "|"]
         lines += [*map(_bar, grid.rows), "", *(f"- {line}" for line in bench_notes(case).splitlines())]
+    if document.left_out:
+        lines += ["", "## Left out", "", *(f"- {entry.title}: {entry.reason}" for entry in document.left_out)]
     return "\n".join(lines)
+
+
+def _heading(document: BenchDocument, case: BenchCaseModel) -> str:
+    several = len({entry.network for entry in document.cases}) > 1
+    return f"{case.network}, {case.title}" if several and not case.title.startswith(case.network) else case.title
 
 
 def _bar(cells: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from os import cpu_count
 from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
@@ -20,17 +21,24 @@ if TYPE_CHECKING:
 REFERENCE: Final = "reference"
 DEVICES: Final = ("cpu", "cuda")
 
+DEADLINE: Final = 900.0
+"""Seconds that a mode may take to be prepared, and for any other answer."""
+
+_MOST_JOBS: Final = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """One size of the work.
 
     Attributes:
+        variant: Name of the published network; empty for that of the request.
         output_stride: Input pixels per pixel of the backbone's result.
         size: Height and width of the images.
         batch: How many images.
     """
 
+    variant: str = ""
     output_stride: int = 16
     size: Pair = (513, 513)
     batch: int = 1
@@ -38,19 +46,29 @@ class Case:
     @property
     def title(self) -> str:
         """The case in one line."""
-        return f"output stride {self.output_stride}, {self.batch}x3x{self.size[0]}x{self.size[1]}"
+        named = f"{self.variant}, " if self.variant else ""
+        return f"{named}output stride {self.output_stride}, {self.batch}x3x{self.size[0]}x{self.size[1]}"
 
 
-def cases(sizes: Sequence[Pair], batches: Sequence[int], output_strides: Sequence[int]) -> tuple[Case, ...]:
-    """Return every combination."""
+def cases(
+    sizes: Sequence[Pair], batches: Sequence[int], output_strides: Sequence[int], variants: Sequence[str] = ("",)
+) -> tuple[Case, ...]:
+    """Return every combination; those that differ in the batch only are neighbours."""
     return tuple(
-        Case(output_stride=stride, size=size, batch=batch)
-        for size, batch, stride in product(sizes, batches, output_strides)
+        Case(variant=name, output_stride=stride, size=size, batch=batch)
+        for name, size, stride, batch in product(variants, sizes, output_strides, batches)
     )
 
 
-WIDE: Final = cases(((513, 513), (1024, 2048)), (1, 8, 32), (8, 16))
-"""The cases of the wide table."""
+WIDE_SIZES: Final = ((513, 513), (1024, 2048))
+WIDE_BATCHES: Final = (1, 8, 32)
+WIDE_STRIDES: Final = (8, 16)
+
+
+def default_jobs(device: str) -> int:
+    """Return how many modes are prepared side by side where nothing is said."""
+    cores = cpu_count() or 1
+    return min(_MOST_JOBS, max(1, cores // 2 if device == "cuda" else cores))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +77,7 @@ class BenchRequest:
 
     Attributes:
         target: What the user named; None for the published network.
-        variant: Name of the published network.
+        variant: Name of the published network of the cases that name none.
         overrides: Choices decided otherwise, as ``NAME=VALUE``.
         arguments: Keyword arguments of a target, as text.
         classes: Channels of the logits.
@@ -67,6 +85,9 @@ class BenchRequest:
         modes: The modes to time; empty for those usual on the device.
         device: ``cpu`` or ``cuda``.
         runs: Timed runs of each mode.
+        jobs: Modes that are prepared side by side; 0 for the device's default.
+        time_budget: Seconds for everything; what does not fit is left out, and said. None for no limit.
+        deadline: Seconds that a mode may take to be prepared, and for any other answer.
 
     Raises:
         SpecError: If something has a value that it cannot have.
@@ -81,12 +102,20 @@ class BenchRequest:
     modes: tuple[str, ...] = ()
     device: str = "cpu"
     runs: int = 5
+    jobs: int = 0
+    time_budget: float | None = None
+    deadline: float = DEADLINE
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
             raise SpecError("--device", f"must be one of {', '.join(DEVICES)}", self.device)
         if self.runs < 1:
             raise SpecError("--runs", "must be 1 or more", self.runs)
+        if self.jobs < 0:
+            raise SpecError("--jobs", "must be 1 or more", self.jobs)
+        for name, seconds in (("--time-budget", self.time_budget), ("--deadline", self.deadline)):
+            if seconds is not None and not seconds > 0:
+                raise SpecError(name, "must be a positive number of seconds", seconds)
         if any(case.batch < 1 for case in self.cases):
             raise SpecError("--batch", "must be 1 or more", min(case.batch for case in self.cases))
         if self.target and not self.published and self.overrides:
@@ -99,10 +128,15 @@ class BenchRequest:
         """Whether the network is of the specification, not somebody's own."""
         return self.target is None or self.target.partition(":")[0] == REFERENCE
 
+    @property
+    def workers(self) -> int:
+        """How many modes are prepared side by side."""
+        return self.jobs or default_jobs(self.device)
+
     def subject(self, case: Case) -> Subject:
         """Return the published network of a case; of a target, the one of its output stride and size."""
         name = (self.target or "").partition(":")[2] if self.published else ""
-        named = variant(name or self.variant)
+        named = variant(name or case.variant or self.variant)
         return Subject(
             variant=named,
             choices=choose(named.choices, read_overrides(self.overrides)),
@@ -111,18 +145,29 @@ class BenchRequest:
             classes=self.classes,
         )
 
+    def network(self, case: Case) -> str:
+        """Return the network of a case in a few words."""
+        chosen = ", ".join(self.overrides)
+        name = self.subject(case).variant.name if self.published else str(self.target)
+        return f"{name} with {chosen}" if chosen else name
+
     @property
     def title(self) -> str:
-        """The network in a few words."""
-        subject = self.subject(self.cases[0])
-        chosen = ", ".join(self.overrides)
-        name = subject.variant.name if self.published else str(self.target)
-        return f"{name} with {chosen}" if chosen else name
+        """The networks in a few words."""
+        return ", ".join(dict.fromkeys(map(self.network, self.cases)))
+
+    @property
+    def groups(self) -> tuple[tuple[Case, ...], ...]:
+        """The cases that share their processes: they differ in the batch only."""
+        found: dict[tuple[str, int, Pair], list[Case]] = {}
+        for case in self.cases:
+            found.setdefault((case.variant, case.output_stride, case.size), []).append(case)
+        return tuple(map(tuple, found.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What one process prepares: one mode of one network at one size.
+    """What one process prepares: one mode of one network at one size of images.
 
     Attributes:
         target: ``reference:VARIANT`` or ``module:callable``.
@@ -131,8 +176,7 @@ class Job:
         classes: Channels of the logits.
         output_stride: Input pixels per pixel of the backbone's result.
         size: Height and width of the images.
-        batch: How many images.
-        mode: Name of the mode, or ``onnxruntime``.
+        mode: Name of the mode.
         device: Where it runs.
     """
 
@@ -142,7 +186,6 @@ class Job:
     classes: int
     output_stride: int
     size: Pair
-    batch: int
     mode: str
     device: str
 
@@ -159,7 +202,7 @@ class Job:
 
 
 def job(request: BenchRequest, case: Case, mode: str) -> Job:
-    """Return the job of one mode in one case."""
+    """Return the job of one mode in one case, and in those that share its processes."""
     name = request.target
     if name is None or request.published:
         name = f"{REFERENCE}:{request.subject(case).variant.name}"
@@ -170,7 +213,6 @@ def job(request: BenchRequest, case: Case, mode: str) -> Job:
         classes=request.classes,
         output_stride=case.output_stride,
         size=case.size,
-        batch=case.batch,
         mode=mode,
         device=request.device,
     )

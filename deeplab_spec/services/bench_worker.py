@@ -1,6 +1,10 @@
 """The process in which one mode is timed, so that no mode's switches, threads or memory touch another's.
 
-It reads what to prepare and then commands from stdin, and answers each with one JSON document a line.
+It reads a job and then commands from stdin, and answers each with one JSON document a line:
+
+* ``prepare N``: make the mode for a batch of N images, and certify it;
+* ``run``: time it, after untimed runs;
+* ``ceilings PRECISION``: measure what the device can do at most.
 """
 
 import json
@@ -11,89 +15,118 @@ import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import asdict
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import TextIO
+from typing import Final, TextIO
 
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.errors import DeepLabSpecError, NotEqualError, one_line
-from deeplab_spec.measure.agreement import Agreement, Standard
+from deeplab_spec.errors import DeepLabSpecError, NotEqualError, TargetError, one_line
+from deeplab_spec.measure.agreement import Reference
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
-from deeplab_spec.measure.modes import Precision, read_mode
-from deeplab_spec.measure.onnx_runtime import NAME, OnnxRuntime
+from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.roofline import ceilings
-from deeplab_spec.measure.timing import device_name, megahertz, spin_seconds, timed
+from deeplab_spec.measure.timing import device_name, megahertz, spin_seconds, timed_warm
+from deeplab_spec.precision import read_precision
 from deeplab_spec.services.bench_request import ADAPTER, Job
 from deeplab_spec.services.optimize import certified, random_images
 
-_SEED = 0
+_SEED: Final = 0
+_CALIBRATING_IMAGES: Final = 2
+"""Enough that a normalisation of one value a channel and image has a variance."""
+
+_SAMPLES: Final = {"cpu": 1, "cuda": 5}
+"""Timed runs of a turn; its time is their median."""
+
+_PACKAGES: Final = ("deeplab-spec", "torch", "onnxruntime", "openvino")
 
 
 class Worker:
-    """One mode of one network, ready to run.
-
-    Raises:
-        DeepLabSpecError: If it cannot be made, or is not equal.
-    """
+    """One mode of one network, which is built when the mode is first prepared."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.device = torch.device(job.device)
+        self.example = torch.empty(0)
+        self.running: nn.Module | None = None
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The network, with statistics of its own."""
         torch.manual_seed(_SEED)
-        module = draw_norms(job.build()).to(self.device)
-        self.example = random_images(module, job.size, job.batch)
+        module = self.job.build().to(self.device)
+        return calibrated(module, random_images(module, self.job.size, _CALIBRATING_IMAGES, _SEED + 1))
+
+    def answer(self, command: str) -> dict[str, object]:
+        """Do what a command says, and return what it found."""
+        match command.split():
+            case ["prepare", images]:
+                return self._prepare(int(images))
+            case ["ceilings", precision]:
+                return asdict(ceilings(self.device, read_precision(precision)))
+            case _:
+                return self._run()
+
+    def _prepare(self, images: int) -> dict[str, object]:
+        """Make the mode for a batch, certify it, and measure the memory of one run of it.
+
+        Raises:
+            NotEqualError: If it is not equal.
+            TargetError: If it cannot be made.
+        """
         begin = time.perf_counter()
-        standard = Standard(module, self.example)
-        self.run, self.agreement = self._prepared(standard)
-        self.seconds = time.perf_counter() - begin
-        forget_peak(self.device)
-        self.run(self.example)
-        self.peak = peak_bytes(self.device)
-
-    def _prepared(self, standard: Standard) -> tuple[Callable[[Tensor], object], Agreement]:
-        if self.job.mode != NAME:
-            return certified(standard, read_mode(self.job.mode))
-        run = OnnxRuntime(standard.module, standard.example)
-        found = standard.agreement(run)
-        if not found.equal:
-            raise NotEqualError(NAME, f"does not compute what the module computes: {found}")
-        return run, found
-
-    def ready(self) -> dict[str, object]:
-        """Return what is known before anything is timed."""
+        self.running = None  # what was made for another batch goes
+        self.example = random_images(self.module, self.job.size, images)
+        self.running, found = certified(Reference(self.module, self.example), read_mode(self.job.mode))
+        seconds = time.perf_counter() - begin
+        forget_peak(self.device)  # the oracle and the copies that certified the mode are gone by now
+        self.running(self.example)
         return {
-            "agreement": asdict(self.agreement),
-            "prepare_seconds": self.seconds,
-            "peak_memory_bytes": self.peak,
+            "agreement": asdict(found),
+            "prepare_seconds": seconds,
+            "peak_memory_bytes": peak_bytes(self.device),
             "device_name": device_name(self.device),
             "threads": torch.get_num_threads(),
             "versions": _versions(),
         }
 
-    def answer(self, command: str) -> dict[str, object]:
-        """Run once, or measure the ceilings of a precision."""
-        if command != "run":
-            return asdict(ceilings(self.device, Precision(command)))
-        spin, clock = spin_seconds(), megahertz(self.device)
-        return {"seconds": timed(lambda: self.run(self.example), self.device), "spin_seconds": spin, "megahertz": clock}
+    def _run(self) -> dict[str, object]:
+        """Time one turn; the clock is read afterwards, when the device has been busy."""
+        if self.running is None:
+            raise TargetError(self.job.mode, "is not prepared")
+        seconds = timed_warm(partial(self.running, self.example), self.device, _SAMPLES[self.device.type])
+        clock = megahertz(self.device)
+        return {"seconds": seconds, "megahertz": clock, "spin_seconds": spin_seconds()}
 
 
-def draw_norms(module: nn.Module) -> nn.Module:
-    """Give every normalisation statistics and a scale of its own: of one that does nothing no fold can go wrong."""
-    for layer in module.modules():
-        if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
-            nn.init.normal_(layer.running_mean, 0, 0.1)
-            nn.init.uniform_(layer.running_var, 0.5, 1.5)
-            if layer.affine:
-                nn.init.uniform_(layer.weight, 0.5, 1.5)
-                nn.init.normal_(layer.bias, 0, 0.1)
+def calibrated(module: nn.Module, images: Tensor) -> nn.Module:
+    """Give every normalisation a scale and an offset of its own, and the statistics that its input has.
+
+    Of a normalisation that does nothing no fold can go wrong. With statistics that are drawn too, the values of
+    a hundred layers grow until float16 has no number for them: those of the data keep every layer's values near 1.
+    Offsets near 1 let most values pass the next activation: where half of them are cut off, a hundred layers
+    magnify rounding three hundred times as much.
+    """
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        if norm.affine:
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.uniform_(norm.bias, 0.5, 1.5)
+        norm.train()
+        norm.momentum = 1.0
+    with torch.no_grad():
+        module(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.eval()
+        norm.momentum = momentum
     return module
 
 
 def _versions() -> dict[str, str]:
     found = {"python": sys.version.split()[0]}
-    for name in ("deeplab-spec", "torch", "onnxruntime"):
+    for name in _PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -102,31 +135,25 @@ def _versions() -> dict[str, str]:
 
 
 def work(commands: TextIO, answers: TextIO) -> None:
-    """Prepare, and answer commands until there are no more."""
+    """Answer commands until there are no more; what fails is an answer too."""
 
     def say(event: str, facts: dict[str, object]) -> None:
         answers.write(json.dumps({"event": event, **facts}) + "\n")
         answers.flush()
 
-    job = ADAPTER.validate_json(commands.readline())
-    try:
-        worker = Worker(job)
-    except NotEqualError as error:
-        say("refused", {"reason": error.reason})
-        return
-    except DeepLabSpecError as error:
-        say("failed", {"reason": str(error)})
-        return
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other modes go on
-        say("failed", {"reason": one_line(error)})
-        return
-    say("ready", worker.ready())
-    for line in commands:
+    def told(work: Callable[[], dict[str, object]]) -> None:
         try:
-            say("done", worker.answer(line.strip()))
-        except Exception as error:  # noqa: BLE001 - as above
+            say("done", work())
+        except NotEqualError as error:
+            say("refused", {"reason": error.reason})
+        except DeepLabSpecError as error:
+            say("failed", {"reason": str(error)})
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other modes go on
             say("failed", {"reason": one_line(error)})
-            return
+
+    worker = Worker(ADAPTER.validate_json(commands.readline()))
+    for line in commands:
+        told(partial(worker.answer, line))
 
 
 def main() -> None:

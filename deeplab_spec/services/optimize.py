@@ -1,34 +1,45 @@
 """``deeplab_spec.optimize``: a module that computes the same, faster."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.errors import DeepLabSpecError, NotEqualError, SpecError, TargetError, one_line
-from deeplab_spec.measure.agreement import Agreement, Standard, agreement
-from deeplab_spec.measure.modes import AUTO, Mode, Precision, modes_for, read_mode
-from deeplab_spec.measure.timing import timed
+from deeplab_spec.errors import DeepLabSpecError, NotEqualError, NotFiniteError, SpecError, TargetError, one_line
+from deeplab_spec.measure.agreement import Agreement, Reference, agreement
+from deeplab_spec.measure.modes import AUTO, AUTOMATIC, Mode, modes_for
+from deeplab_spec.measure.parts import EAGER
+from deeplab_spec.measure.timing import timed_warm
 
-RUNS: Final = 5
+Progress = Callable[[str, int, int], None]
+"""Receives the stage, how many steps are done, and how many there are."""
+
+RUNS: Final = 3
 SIZE: Final = 513
 _KERNEL_RANK: Final = 4
+
+_NEAR: Final = 1.25
+"""A mode whose median is at most this many times the shortest is run again before one is chosen."""
+
+_FINAL_RUNS: Final = 2
+"""How many times as often those that are near are run again."""
 
 
 class Optimized(nn.Module):
     """A network in a mode that was certified equal on an example.
 
-    It takes what the original takes, in evaluation and without gradients; a compiled one is compiled
-    again for another size, and a CUDA graph takes the example's size only.
+    It takes what the original takes, in evaluation and without gradients. A compiled or exported one is
+    prepared again for another size, and a CUDA graph takes the example's size only.
 
     Attributes:
         mode: Name of the mode.
         agreement: What certified it: its error, and what is allowed.
-        seconds: Median time of each mode that was tried, where several were.
+        seconds: Median time of each mode that was run, ``eager`` among them.
         refused: Why a mode was not chosen from, where one could not run or was not equal.
+        not_installed: What must be installed to try more modes, by mode.
     """
 
     def __init__(
@@ -38,6 +49,7 @@ class Optimized(nn.Module):
         mode: str,
         seconds: Mapping[str, float] | None = None,
         refused: Mapping[str, str] | None = None,
+        not_installed: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.module = module
@@ -45,10 +57,28 @@ class Optimized(nn.Module):
         self.agreement = found
         self.seconds = dict(seconds or {})
         self.refused = dict(refused or {})
+        self.not_installed = dict(not_installed or {})
 
     def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the original returns
         """Run the network."""
         return self.module(x)
+
+    @property
+    def speedup(self) -> float | None:
+        """How many times as fast as eager it is; None if it was not timed."""
+        if not {EAGER, self.mode} <= self.seconds.keys():
+            return None
+        return self.seconds[EAGER] / self.seconds[self.mode]
+
+    def __repr__(self) -> str:
+        error, allowed = self.agreement.error.mean, self.agreement.allowed.mean
+        lines = [f"mode {self.mode}", f"error {error:.2g} (at most {allowed:.2g} is allowed)"]
+        if self.speedup is not None:
+            ours, eager = (_milliseconds(self.seconds[name]) for name in (self.mode, EAGER))
+            lines.append(f"{ours} a run, {self.speedup:.2f} times as fast as eager ({eager})")
+        lines += [f"not equal or not runnable: {name} ({reason})" for name, reason in self.refused.items()]
+        lines += [f"may be faster: {name}, {reason}" for name, reason in self.not_installed.items()]
+        return "Optimized(\n  " + "\n  ".join(lines) + "\n)"
 
 
 def optimize(
@@ -58,20 +88,23 @@ def optimize(
     example: Tensor | None = None,
     candidates: Sequence[str] = (),
     runs: int = RUNS,
+    progress: Progress = lambda _stage, _done, _total: None,
 ) -> Optimized:
     """Return a module that computes what another does in evaluation, in a faster way.
 
     Every mode is run on the example and held against the module in float64 before it is returned or
-    timed: it may err three times as much as the module itself in the same precision.
+    timed: its error may be at most three times that of the module itself in the same precision.
 
     Args:
         module: The network; it is not changed. It runs where its parameters are.
-        mode: Parts joined by ``+``, as ``bn_folded+channels_last``; or ``auto``, which times the
+        mode: Parts joined by ``+``, as ``folded+channels_last``; or ``auto``, which times the
             candidates in turn on the example and takes the fastest. With compilers among them that
             takes minutes.
         example: A batch of images; by default one of 513x513, drawn at random.
-        candidates: The modes that ``auto`` tries; by default those usual on the device, of float32.
-        runs: How often ``auto`` runs each.
+        candidates: The modes that ``auto`` tries; by default those of float32 that can run on the device,
+            the engines that are installed among them.
+        runs: How often each mode is run at least, in turn with the others.
+        progress: Receives the stage, how many are done, and how many there are.
 
     Raises:
         SpecError: A ValueError, if a mode is unknown or cannot run on the device, or the module's
@@ -79,15 +112,41 @@ def optimize(
         NotEqualError: If the mode does not compute what the module computes.
         TargetError: If it cannot be made.
     """
-    images = random_images(module) if example is None else example
-    standard = Standard(module, images)
-    if mode != AUTO:
-        wanted = read_mode(mode)
-        _require(wanted, images.device.type)
-        return Optimized(*certified(standard, wanted), wanted.name)
     if runs < 1:
         raise SpecError("runs", "must be 1 or more", runs)
-    return _fastest(standard, _candidates(images.device.type, candidates), runs)
+    images = random_images(module) if example is None else example
+    device = images.device.type
+    modes = _candidates(device, candidates if mode == AUTO else (mode,))
+    ready, refused = _prepared(module, images, modes, progress, strict=mode != AUTO)
+    progress("timing", len(modes), len(modes) + 1)
+    running = {EAGER: Mode().apply(module, images)} | {name: run for name, (run, _) in ready.items()}
+    seconds = _medians(running, images, runs)
+    fastest = min(ready, key=seconds.__getitem__)
+    not_installed = _not_installed(device) if mode == AUTO and not candidates else {}
+    return Optimized(*ready[fastest], fastest, seconds, refused, not_installed)
+
+
+def _prepared(
+    module: nn.Module, images: Tensor, modes: Sequence[Mode], progress: Progress, *, strict: bool
+) -> tuple[dict[str, tuple[nn.Module, Agreement]], dict[str, str]]:
+    """Make and certify every mode; return those that are equal, and why each of the others is not.
+
+    Raises:
+        TargetError: If no mode is equal; if it is strict, or one is not.
+    """
+    progress("float64 reference", 0, len(modes) + 1)
+    reference = Reference(module, images)
+    ready: dict[str, tuple[nn.Module, Agreement]] = {}
+    refused: dict[str, str] = {}
+    for number, mode in enumerate(modes):
+        progress(f"preparing {mode.name}, about {mode.seconds} s", number, len(modes) + 1)
+        try:
+            ready[mode.name] = certified(reference, mode)
+        except TargetError as error:
+            if strict or (number == len(modes) - 1 and not ready):
+                raise
+            refused[mode.name] = error.reason
+    return ready, refused
 
 
 def random_images(module: nn.Module, size: tuple[int, int] = (SIZE, SIZE), batch: int = 1, seed: int = 0) -> Tensor:
@@ -100,16 +159,18 @@ def random_images(module: nn.Module, size: tuple[int, int] = (SIZE, SIZE), batch
     return torch.randn(batch, kernel.shape[1], *size, generator=generator).to(kernel.device)
 
 
-def certified(standard: Standard, mode: Mode) -> tuple[nn.Module, Agreement]:
+def certified(reference: Reference, mode: Mode) -> tuple[nn.Module, Agreement]:
     """Make a module in a mode, and hold it against the original.
 
     Raises:
-        NotEqualError: If it does not compute the same.
+        NotEqualError: If it does not compute the same, or the original is not finite in its precision.
         TargetError: If it cannot be made.
     """
     try:
-        running = mode.apply(standard.module, standard.example)
-        found = agreement(standard, running, mode)
+        running = mode.apply(reference.module, reference.example)
+        found = agreement(reference, running, mode)
+    except NotFiniteError as error:
+        raise NotEqualError(mode.name, f"cannot be certified: {error.reason}") from error
     except DeepLabSpecError as error:
         raise TargetError(mode.name, f"cannot be made: {error}") from error
     except Exception as error:
@@ -119,38 +180,47 @@ def certified(standard: Standard, mode: Mode) -> tuple[nn.Module, Agreement]:
     return running, found
 
 
-def _require(mode: Mode, device: str) -> None:
-    missing = mode.missing(device)
-    if missing:
-        raise SpecError("mode", f"must be able to run here ({missing})", mode.name)
-
-
 def _candidates(device: str, names: Sequence[str]) -> tuple[Mode, ...]:
-    modes = modes_for(device, names)
-    if names:
-        for mode in modes:
-            _require(mode, device)
-        return modes
-    return tuple(mode for mode in modes if mode.precision is Precision.FLOAT32 and not mode.missing(device))
+    """Return the modes of some names, or all that can run here of those that are tried where none is named.
+
+    Raises:
+        SpecError: If a mode that is named cannot run here.
+    """
+    modes = modes_for(device, names or AUTOMATIC[device])
+    for mode in modes if names else ():
+        missing = mode.missing(device)
+        if missing:
+            raise SpecError("mode", f"must be able to run here ({missing})", mode.name)
+    return tuple(mode for mode in modes if not mode.missing(device))
 
 
-def _fastest(standard: Standard, modes: Sequence[Mode], runs: int) -> Optimized:
-    """Make every mode, run them in turn, and keep the one with the shortest median."""
-    ready: dict[str, tuple[nn.Module, Agreement]] = {}
-    refused: dict[str, str] = {}
-    for mode in modes:
-        try:
-            ready[mode.name] = certified(standard, mode)
-        except TargetError as error:
-            refused[mode.name] = error.reason
-    if not ready:
-        name, reason = next(iter(refused.items()))
-        raise TargetError(name, reason)
-    times: dict[str, list[float]] = {name: [] for name in ready}
-    example = standard.example
+def _not_installed(device: str) -> dict[str, str]:
+    """Return what must be installed for the modes that could run on the device but for that."""
+    return {
+        mode.name: part.missing
+        for mode in modes_for(device, AUTOMATIC[device])
+        for part in mode.parts
+        if device in part.devices and part.missing
+    }
+
+
+def _medians(running: Mapping[str, nn.Module], example: Tensor, runs: int) -> dict[str, float]:
+    """Run every mode in turn, those that are near the fastest more often, and return the medians in seconds."""
+    times: dict[str, list[float]] = {name: [] for name in running}
+    _take_turns(running, example, times, runs)
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    least = min(medians.values())
+    near = {name: run for name, run in running.items() if medians[name] <= _NEAR * least}
+    if len(near) > 1:
+        _take_turns(near, example, times, _FINAL_RUNS * runs)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def _take_turns(running: Mapping[str, nn.Module], example: Tensor, times: dict[str, list[float]], runs: int) -> None:
     for turn in range(runs):
-        for name in ready if turn % 2 == 0 else reversed(ready):
-            times[name].append(timed(partial(ready[name][0], example), example.device))
-    seconds = {name: statistics.median(each) for name, each in times.items()}
-    best = min(seconds, key=seconds.__getitem__)
-    return Optimized(*ready[best], best, seconds, refused)
+        for name in list(running)[:: 1 if turn % 2 == 0 else -1]:
+            times[name].append(timed_warm(partial(running[name], example), example.device))
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms"

@@ -1,5 +1,7 @@
 """Small networks with everything that a mode treats in its own way."""
 
+import os
+import time
 from typing import Any
 
 import torch
@@ -87,3 +89,20 @@ def norms(module: nn.Module) -> int:
 def images(batch: int = 2) -> Tensor:
     """Return images of odd sides."""
     return torch.randn(batch, 3, 17, 23, generator=torch.Generator().manual_seed(1))
+
+
+class Hangs(Small):
+    """A network that never answers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Wait."""
+        time.sleep(600)
+        return super().forward(x)
+
+
+class Dies(Small):
+    """A network that takes its process with it."""
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: ARG002 - the signature of the others
+        """End the process."""
+        os._exit(7)

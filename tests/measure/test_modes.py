@@ -1,47 +1,49 @@
 """Modes: their names, where they run, and that each computes what the module computes."""
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.errors import SpecError
-from deeplab_spec.measure.agreement import Standard, agreement, ends
+from deeplab_spec.errors import NotFiniteError, RenamedWarning, SpecError
+from deeplab_spec.measure import modes
+from deeplab_spec.measure.agreement import Error, Reference, agreement, ends
 from deeplab_spec.measure.folding import folded
-from deeplab_spec.measure.modes import DEFAULTS, EAGER, PARTS, Kind, Mode, Precision, modes_for, read_mode
+from deeplab_spec.measure.modes import APPLY, AUTOMATIC, DEFAULTS, Mode, modes_for, read_mode, reference_mode
+from deeplab_spec.measure.parts import EAGER, OLD_PARTS, PARTS, Kind
 from deeplab_spec.measure.shifted import ShiftedDepthwise, shifted
+from deeplab_spec.precision import AUTOCAST_BFLOAT16, AUTOCAST_FLOAT16, LOWER
 from tests.measure.networks import Named, Shared, Small, images, norms
 
 REWRITES = (
     "eager",
     "channels_last",
-    "bn_folded",
+    "folded",
     "shifted",
-    "bn_folded+channels_last",
-    "bn_folded+shifted+channels_last",
+    "folded+channels_last",
+    "folded+shifted+channels_last",
 )
 
 
 def test_mode_parts_may_be_named_in_any_order() -> None:
     """The order in which they are applied is that of the table."""
-    assert read_mode("channels_last+bn_folded") == read_mode("bn_folded+channels_last")
-    assert read_mode("channels_last+bn_folded").name == "bn_folded+channels_last"
+    assert read_mode("channels_last+folded") == read_mode("folded+channels_last")
+    assert read_mode("channels_last+folded").name == "folded+channels_last"
     assert read_mode(EAGER) == Mode()
 
 
-@pytest.mark.parametrize("text", ["fast", "", "bn_folded+", "bn_folded+bn_folded", "eager+bn_folded"])
+@pytest.mark.parametrize("text", ["fast", "", "folded+", "folded+folded", "eager+folded"])
 def test_unknown_mode_is_refused_with_those_that_exist(text: str) -> None:
     """As is a part that is named twice."""
-    with pytest.raises(SpecError, match=r"mode: must be eager, or some of bn_folded, .*cuda_graph, each once"):
+    with pytest.raises(SpecError, match=r"mode: must be eager, or some of folded, .*cuda_graph, each once"):
         read_mode(text)
 
 
-@pytest.mark.parametrize("text", ["tf32+amp_fp16", "inductor+inductor_freezing"])
+@pytest.mark.parametrize("text", ["tf32+autocast-float16", "compiled+compiled_frozen", "onnxruntime+openvino"])
 def test_parts_that_exclude_each_other_are_refused(text: str) -> None:
     """A network has one precision and one compiler."""
-    with pytest.raises(SpecError, match=r"at most one part of the kind (precision|compiler)"):
+    with pytest.raises(SpecError, match=r"at most one part of the kind (precision|compiler|engine)"):
         read_mode(text)
 
 
@@ -60,7 +62,7 @@ def test_modes_of_a_gpu_say_so_where_there_is_none(monkeypatch: pytest.MonkeyPat
 
     assert read_mode("cuda_graph").missing("cpu") == "no CUDA device"
     assert read_mode(EAGER).missing("cuda") == "no CUDA device"
-    assert not read_mode("bn_folded").missing("cpu")
+    assert not read_mode("folded").missing("cpu")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert read_mode("tf32").missing("cpu") == "only for a CUDA device"
@@ -68,10 +70,10 @@ def test_modes_of_a_gpu_say_so_where_there_is_none(monkeypatch: pytest.MonkeyPat
 
 def test_lower_precision_has_a_float32_form_of_its_rewrites() -> None:
     """It is certified first, since a low precision hides faults."""
-    mode = read_mode("bn_folded+channels_last+amp_fp16+cuda_graph")
+    mode = read_mode("folded+channels_last+autocast-float16+cuda_graph")
 
-    assert mode.precision is Precision.FP16
-    assert mode.float32_form == read_mode("bn_folded+channels_last")
+    assert mode.precision is AUTOCAST_FLOAT16
+    assert mode.float32_form == read_mode("folded+channels_last")
 
 
 @pytest.mark.parametrize("name", REWRITES)
@@ -137,23 +139,21 @@ def test_shifted_maps_are_the_convolution(options: dict[str, object]) -> None:
     torch.testing.assert_close(ShiftedDepthwise(conv)(x), conv(x), rtol=1e-12, atol=1e-12)
 
 
-def test_standard_refuses_a_fold_with_the_wrong_eps() -> None:
+def test_reference_refuses_a_fold_with_the_wrong_eps() -> None:
     """The float32 rule sees it: the module's own error is 1e-7, the fault's 1e-3."""
     module = Small()
-    standard = Standard(module, images())
+    reference = Reference(module, images())
     wrong = copy.deepcopy(module)
     wrong.depthwise_norm.eps = 1e-5
 
-    assert standard.agreement(module).equal
-    assert not standard.agreement(wrong).equal
+    assert reference.agreement(module).equal
+    assert not reference.agreement(wrong).equal
 
 
-def test_lower_precision_does_not_hide_a_wrong_rewrite() -> None:
+def test_lower_precision_does_not_hide_a_wrong_rewrite(monkeypatch: pytest.MonkeyPatch) -> None:
     """In bfloat16 the fault is below the error that is allowed; the float32 form shows it."""
     module = Small()
-    standard = Standard(module, images())
-    fold = next(part for part in PARTS if part.name == "bn_folded")
-    bf16 = next(part for part in PARTS if part.name == "amp_bf16")
+    reference = Reference(module, images())
 
     def wrong(module: nn.Module, _example: Tensor) -> nn.Module:
         changed = copy.deepcopy(module)
@@ -161,35 +161,36 @@ def test_lower_precision_does_not_hide_a_wrong_rewrite() -> None:
         changed.depthwise_norm.eps = 1.1e-3
         return changed
 
-    mode = Mode(parts=(replace(fold, apply=wrong), bf16))
+    monkeypatch.setattr(modes, "APPLY", {**APPLY, "folded": wrong})
+    mode = read_mode("folded+autocast-bfloat16")
     running = mode.apply(module, images())
 
-    assert standard.agreement(running, Precision.BF16).equal
-    assert not agreement(standard, running, mode).equal
+    assert reference.agreement(running, AUTOCAST_BFLOAT16).equal
+    assert not agreement(reference, running, mode).equal
 
 
-def test_standard_refuses_a_result_of_another_shape_and_one_that_is_no_number() -> None:
+def test_reference_refuses_a_result_of_another_shape_and_one_that_is_no_number() -> None:
     """Both differ by infinitely much."""
-    standard = Standard(Small(), images())
+    reference = Reference(Small(), images())
 
-    for wrong in (lambda x: x, lambda x: standard.module(x)[:, :1], lambda x: standard.module(x) * float("nan")):
-        assert not standard.agreement(wrong).equal
+    for wrong in (lambda x: x, lambda x: reference.module(x)[:, :1], lambda x: reference.module(x) * float("nan")):
+        assert not reference.agreement(wrong).equal
 
 
-def test_standard_refuses_a_module_without_finite_values() -> None:
+def test_reference_refuses_a_module_without_finite_values() -> None:
     """Nothing could be compared with them."""
     module = Small()
     nn.init.constant_(module.stem.weight, float("inf"))
 
     with pytest.raises(SpecError, match="values must be finite"):
-        Standard(module, images())
+        Reference(module, images())
 
 
 def test_first_and_last_image_of_a_large_batch_are_compared() -> None:
     """An error in either is seen."""
     batch = images(4)
     module = Small()
-    standard = Standard(module, batch)
+    reference = Reference(module, batch)
 
     assert torch.equal(ends(batch), batch[[0, 3]])
     for number in (0, 3):
@@ -199,5 +200,110 @@ def test_first_and_last_image_of_a_large_batch_are_compared() -> None:
             result[number] += 1
             return result
 
-        assert not standard.agreement(wrong).equal
-    assert standard.agreement(module).equal
+        assert not reference.agreement(wrong).equal
+    assert reference.agreement(module).equal
+
+
+@pytest.mark.parametrize(("old", "new"), OLD_PARTS.items())
+def test_an_old_part_is_accepted_and_the_new_one_said(old: str, new: str) -> None:
+    """Scripts of earlier releases go on, and learn the name that reports print."""
+    with pytest.warns(RenamedWarning, match=f"^'{old}' is now called '{new}'$"):
+        assert read_mode(old).name == new
+
+
+def test_an_engine_takes_a_graph_of_float32_only() -> None:
+    """It has no layout and no autocast of torch's; folding changes the graph that it gets."""
+    assert read_mode("folded+openvino").name == "folded+openvino"
+    with pytest.raises(SpecError, match="mode: can combine onnxruntime with folded only"):
+        read_mode("channels_last+onnxruntime")
+
+
+def test_every_part_can_be_applied_and_every_usual_mode_read() -> None:
+    """The table of names needs no framework; the table of what they do is another one."""
+    assert set(APPLY) == {part.name for part in PARTS}
+    for names in (*DEFAULTS.values(), *AUTOMATIC.values()):
+        assert [read_mode(name).name for name in names] == list(names)
+
+
+def test_every_lower_precision_is_a_mode() -> None:
+    """``optimize`` and ``bench`` speak of precisions as ``certify`` does."""
+    assert [reference_mode(precision).name for precision in LOWER] == [precision.name for precision in LOWER]
+
+
+def test_cast_network_answers_in_the_dtype_of_its_input() -> None:
+    """It is called like the original, and computes in the other dtype: its values are representable there."""
+    result = read_mode("bfloat16").apply(Small(), images())(images())
+
+    assert result.dtype is torch.float32
+    assert torch.equal(result, result.bfloat16().float())
+
+
+class Overflows(nn.Module):
+    """A network of which float64 and float32 know every value, and float16 does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.back = nn.Conv2d(4, 2, 1)
+        nn.init.constant_(self.conv.weight, 1e6)
+        nn.init.constant_(self.back.weight, 1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the network."""
+        result: Tensor = self.back(self.conv(x))
+        return result
+
+
+@pytest.mark.parametrize("name", ["float16", "autocast-float16"])
+def test_nothing_is_certified_where_the_modules_own_values_are_not_finite(name: str) -> None:
+    """An infinite own error would allow every error; the layer that overflows is named."""
+    reference = Reference(Overflows(), images())
+    mode = read_mode(name)
+
+    with pytest.raises(NotFiniteError, match=r"not finite in (autocast-)?float16: conv reaches .*ends at 65504$"):
+        agreement(reference, mode.apply(reference.module, reference.example), mode)
+    assert agreement(reference, reference.module, Mode()).equal
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_an_error_that_is_not_finite_is_within_nothing_and_allows_nothing(number: float) -> None:
+    """Infinity is at most infinity: the comparison alone would pass."""
+    finite, infinite = Error(mean=1e-7, most=1e-7), Error(mean=number, most=number)
+
+    assert finite.within(finite)
+    assert not any((infinite.within(infinite), finite.within(infinite), infinite.within(finite)))
+
+
+def test_own_error_is_of_the_batch_that_the_mode_runs() -> None:
+    """Another batch size may choose another algorithm, whose rounding is not a fault of the mode."""
+    seen: list[int] = []
+
+    class Watched(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.dtype is torch.float32:
+                seen.append(len(x))
+            return super().forward(x)
+
+    reference = Reference(Watched(), images(5))
+    reference.agreement(reference.module)
+
+    assert set(seen) == {5}
+
+
+def test_a_switch_is_on_while_a_mode_runs_and_put_back() -> None:
+    """CuDNN's search of algorithms is a setting of the process."""
+    seen: list[bool] = []
+
+    class Watched(Small):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(torch.backends.cudnn.benchmark)
+            return super().forward(x)
+
+    before = torch.backends.cudnn.benchmark
+    running = read_mode("cudnn_benchmark").apply(Watched(), images())
+    torch.backends.cudnn.benchmark = False
+    running(images())
+
+    assert seen[-1]
+    assert not torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before

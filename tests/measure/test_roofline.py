@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplab_spec.measure import roofline
-from deeplab_spec.measure.modes import Precision
-from deeplab_spec.measure.roofline import Ceilings, ceilings, number_bytes
-from deeplab_spec.measure.timing import device_name, megahertz, paired_ratio, spin_seconds, timed
+from deeplab_spec.measure import roofline, timing
+from deeplab_spec.measure.memory import forget_peak, peak_bytes
+from deeplab_spec.measure.roofline import Ceilings, ceilings
+from deeplab_spec.measure.timing import device_name, megahertz, paired_ratio, spin_seconds, timed, timed_warm
 
 CPU = torch.device("cpu")
 
@@ -38,11 +38,6 @@ def test_roofline_is_the_slower_of_arithmetic_and_memory() -> None:
 
     assert found.least_seconds(1000, 10) == 10
     assert found.least_seconds(100, 1000) == 100
-
-
-def test_numbers_of_a_precision_have_its_bytes() -> None:
-    """TF32 is stored as float32 is."""
-    assert [number_bytes(precision) for precision in Precision] == [4, 4, 2, 2]
 
 
 def test_a_wait_is_timed() -> None:
@@ -102,3 +97,59 @@ def test_device_is_named_and_its_clock_read_where_there_is_one() -> None:
     assert device_name(CPU)
     clock = megahertz(CPU)
     assert clock is None or clock > 0
+
+
+def test_a_warm_run_is_timed_after_untimed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle GPU has lowered its clock: the first runs are not those that a busy one makes."""
+    runs: list[str] = []
+    monkeypatch.setattr(timing, "WARM_UP", {"cpu": 3})
+    monkeypatch.setattr(timing, "timed", lambda work, _device: runs.append("timed") or work() or 1.0)
+
+    assert timed_warm(lambda: runs.append("run"), CPU) == 1.0
+    assert runs == ["run", "run", "run", "timed", "run"]
+
+
+def test_a_clock_that_cannot_be_read_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NVML's own errors are no RuntimeError; a mode must not fail because its clock has no name."""
+
+    class NVMLError(Exception):
+        """As pynvml raises it."""
+
+    def refuse(_device: torch.device) -> int:
+        raise NVMLError("Not Supported")
+
+    monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
+
+    assert megahertz(torch.device("cuda")) is None
+
+
+class Allocator:
+    """What torch.cuda says of memory: tensors held little, a graph's pool is reserved and stays so."""
+
+    held, reserved, cached = 10, 300, 500
+
+    def empty_cache(self) -> None:
+        """Give back what nothing holds; the pool of a graph is held."""
+        self.cached = 0
+
+    def memory_reserved(self, _device: torch.device) -> int:
+        """Return what the allocator has of the device."""
+        return self.reserved + self.cached
+
+
+@pytest.mark.parametrize(("reserved", "expected"), [(300, 300), (4, 10)])
+def test_peak_memory_of_a_device_has_the_pool_of_a_graph(
+    reserved: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No tensor holds a graph's intermediate values while it is replayed; a cache that is unused is no need."""
+    allocator = Allocator()
+    allocator.reserved = reserved
+    monkeypatch.setattr(torch.cuda, "empty_cache", allocator.empty_cache)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", allocator.memory_reserved)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _device: allocator.held)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _device: None)
+    device = torch.device("cuda")
+
+    forget_peak(device)
+
+    assert peak_bytes(device) == expected

@@ -3,29 +3,48 @@
 import json
 import subprocess
 import sys
+import weakref
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
+import deeplab_spec
 from deeplab_spec.analysis.conventions import FULL
 from deeplab_spec.analysis.costs import node_costs, total_cost
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.errors import MissingExtraError, SpecError
-from deeplab_spec.measure import onnx_runtime
+from deeplab_spec.measure import parts
+from deeplab_spec.measure.agreement import Reference
 from deeplab_spec.measure.modes import DEFAULTS, GPU_EXAMPLES
-from deeplab_spec.render.bench import BenchDocument, CeilingsModel, bench_grid, bench_notes, bench_page
+from deeplab_spec.render.bench import BenchDocument, SpeedModel, bench_grid, bench_notes, bench_page
 from deeplab_spec.services import bench as service
-from deeplab_spec.services.bench import bench, minutes, plan
-from deeplab_spec.services.bench_request import WIDE, BenchRequest, Case
+from deeplab_spec.services import bench_plan, bench_worker
+from deeplab_spec.services.bench import bench
+from deeplab_spec.services.bench_plan import minutes, plan
+from deeplab_spec.services.bench_process import ModeProcess, ask
+from deeplab_spec.services.bench_request import (
+    WIDE_BATCHES,
+    WIDE_SIZES,
+    WIDE_STRIDES,
+    BenchRequest,
+    Case,
+    Job,
+    cases,
+    job,
+)
+
+SPEED = SpeedModel(flops_per_second=1e11, bytes_per_second=1e10, spin_seconds=0.0025)
 
 SMALL = BenchRequest(
     target="tests.measure.networks:Small",
     cases=(Case(size=(17, 23), batch=2),),
-    modes=("bn_folded", "tf32"),
+    modes=("folded", "tf32"),
     runs=3,
 )
 TINY = BenchRequest(overrides=("width=0.125",), cases=(Case(size=(65, 97)),), modes=("eager",))
@@ -42,7 +61,7 @@ def test_modes_are_timed_and_held_against_the_module(document: BenchDocument) ->
     (case,) = document.cases
     eager, folded, _ = case.modes
 
-    assert (eager.mode, folded.mode) == ("eager", "bn_folded")
+    assert (eager.mode, folded.mode) == ("eager", "folded")
     for mode in (eager, folded):
         assert mode.status == "timed"
         assert len(mode.seconds) == document.runs == 3
@@ -90,109 +109,242 @@ def test_page_has_every_mode_and_how_to_make_it_again(document: BenchDocument) -
     page = bench_page(document, "deeplab-spec bench x")
 
     assert "deeplab-spec bench x" in page
-    assert sum(line.startswith(("| eager", "| bn_folded", "| tf32")) for line in page.splitlines()) == 3
+    assert sum(line.startswith(("| eager", "| folded", "| tf32")) for line in page.splitlines()) == 3
     assert "fastest here: " in page
 
 
-class Answering:
+class Answering(ModeProcess):
     """A process that answers as it is told, for the turns alone."""
 
-    order: list[str] = []  # noqa: RUF012 - one list of all of them
-
-    def __init__(self, job: Any) -> None:
-        self.job = job
-        self.status = "refused" if job.mode == "channels_last" else "timed"
-        self.reason = "errs by 1" if job.mode == "channels_last" else ""
-        self.runs: list[dict[str, float]] = []
-        error = {"mean": 1e-7, "most": 1e-7}
-        self.facts: dict[str, Any] = {
-            "agreement": {"error": error, "allowed": error},
-            "prepare_seconds": 1.0,
-            "peak_memory_bytes": 2**30,
-            "device_name": "a processor",
-            "threads": 2,
-            "versions": {"torch": "2"},
-        }
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def run(self) -> None:
-        """Run once."""
-        Answering.order.append(self.job.mode)
-        seconds = {"eager": 2.0, "bn_folded": 1.0, "channels_last": 0.1}[self.job.mode]
-        self.runs.append({"seconds": seconds, "spin_seconds": 0.001, "megahertz": 2000.0})
-
-    def ask(self, _precision: str) -> dict[str, float]:
-        """Return the ceilings."""
-        return {"flops_per_second": 1e11, "bytes_per_second": 1e10}
+    order: list[tuple[str, str]] = []  # noqa: RUF012 - one list of all of them
+    seconds = {"eager": 2.0, "folded": 1.0, "channels_last": 0.1}  # noqa: RUF012 - as above
 
 
-def test_runs_alternate_and_a_refused_mode_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every other turn is in reverse; the fastest is of those that are equal."""
-    monkeypatch.setattr(service, "_Process", Answering)
+def answered(processes: Sequence[ModeProcess], command: str, **_: object) -> dict[ModeProcess, dict[str, Any]]:
+    """Answer a command at once; channels_last is not equal."""
+    error = {"mean": 1e-7, "most": 1e-7}
+    answers: dict[ModeProcess, dict[str, Any]] = {}
+    for process in processes:
+        mode = process.job.mode
+        Answering.order.append((mode, command))
+        if command == "run":
+            answers[process] = {"seconds": Answering.seconds[mode], "spin_seconds": 0.001, "megahertz": 2000.0}
+        elif command.startswith("ceilings"):
+            answers[process] = {"flops_per_second": 1e11, "bytes_per_second": 1e10}
+        else:
+            answers[process] = {
+                "agreement": {"error": error, "allowed": error},
+                "prepare_seconds": 1.0,
+                "peak_memory_bytes": 2**30,
+                "device_name": "a processor",
+                "threads": 2,
+                "versions": {"torch": "2"},
+            }
+            process.status = "refused" if mode == "channels_last" else "timed"
+            process.reason = "its error is 1" if mode == "channels_last" else ""
+    return answers
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process is started."""
+    monkeypatch.setattr(service, "ModeProcess", Answering)
+    monkeypatch.setattr(service, "ask", answered)
+    monkeypatch.setattr(bench_plan, "measured_speed", lambda _device: SPEED)
     Answering.order.clear()
-    request = replace(TINY, modes=("bn_folded", "channels_last"), runs=4)
+
+
+@pytest.mark.usefixtures("answering")
+def test_runs_alternate_and_a_refused_mode_has_no_time() -> None:
+    """Every other turn is in reverse; the fastest is of those that are equal."""
+    request = replace(TINY, modes=("folded", "channels_last"), runs=4)
 
     (case,) = bench(plan(request)).cases
 
-    assert Answering.order[:6] == ["eager", "bn_folded", "channels_last", "channels_last", "bn_folded", "eager"]
+    runs = [mode for mode, command in Answering.order if command == "run"]
+    assert runs[:4] == ["eager", "folded", "folded", "eager"]
     eager, folded, refused = case.modes
-    assert (refused.status, refused.reason, refused.median_seconds) == ("refused", "errs by 1", None)
+    assert (refused.status, refused.reason, refused.median_seconds) == ("refused", "its error is 1", None)
     assert folded.ratio
-    assert (folded.ratio.median, folded.images_per_second, case.fastest) == (2, 1, "bn_folded")
-    assert folded.roofline_fraction == pytest.approx(max(case.flops / 1e11, case.bytes / 1e10))
+    assert (folded.ratio.median, folded.images_per_second, case.fastest) == (2, 1, "folded")
+    assert folded.roofline_fraction == pytest.approx(max(case.least_flops / 1e11, 4 * case.least_numbers / 1e10))
     assert eager.peak_memory_bytes == 2**30
+
+
+@pytest.mark.usefixtures("answering")
+def test_batches_share_their_processes_and_every_case_is_saved_when_it_ends() -> None:
+    """What was found survives whatever comes later."""
+    request = replace(TINY, cases=cases(((65, 97),), (1, 8), (16, 8), ("notebook", "tf-release")))
+    saved: list[BenchDocument] = []
+
+    document = bench(plan(request), save=saved.append)
+
+    prepared = [command for _, command in Answering.order if command.startswith("prepare")]
+    assert prepared == ["prepare 1", "prepare 8"] * 4
+    assert [len(each.cases) for each in saved] == list(range(1, 9))
+    assert saved[-1].cases == document.cases
+    assert [case.title for case in document.cases[:2]] == [
+        "notebook, output stride 16, 1x3x65x97",
+        "notebook, output stride 16, 8x3x65x97",
+    ]
+    assert document.target == "notebook with width=0.125, tf-release with width=0.125"
+    assert ", ".join(dict.fromkeys(case.network for case in document.cases)) == document.target
+
+
+@pytest.mark.usefixtures("answering")
+def test_a_case_without_room_in_the_time_budget_is_left_out_and_said() -> None:
+    """Never a time that was made in a hurry, and never silence."""
+    request = replace(TINY, cases=cases(((65, 97),), (1, 8), (16,)), time_budget=0.5)
+
+    document = bench(plan(request))
+
+    assert not document.cases
+    assert [entry.title for entry in document.left_out] == [
+        f"notebook with width=0.125, {case.title}" for case in request.cases
+    ]
+    assert "its share of the time budget is 0 s, it takes about" in document.left_out[0].reason
+    assert "## Left out" in bench_page(document, "x")
+
+
+@pytest.mark.usefixtures("answering")
+def test_a_time_budget_ends_the_turns_after_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of fewer pairs there would be no interval."""
+    clock = iter(range(10_000))
+    monkeypatch.setattr(service, "monotonic", lambda: 5.0 * next(clock))
+    request = replace(TINY, modes=("folded",), runs=50, time_budget=200.0)
+
+    (case,) = bench(plan(request)).cases
+
+    assert 3 <= len(case.modes[0].seconds) < 50
+
+
+def small_job(mode: str = "eager", target: str = "tests.measure.networks:Small") -> Job:
+    """Return a job that is ready soon."""
+    request = BenchRequest(target=target, cases=(Case(size=(17, 23)),))
+    return job(request, request.cases[0], mode)
+
+
+def test_a_mode_that_is_not_ready_in_time_is_ended_and_the_others_go_on() -> None:
+    """One that hangs loses nothing but itself; somebody is told every second that all is well."""
+    beats: list[str] = []
+    with (
+        ModeProcess(small_job(), 100) as good,
+        ModeProcess(small_job(target="tests.measure.networks:Hangs"), 15) as hanging,
+    ):
+        found = ask([good, hanging], "prepare 1", at_once=2, beat=lambda modes, _done: beats.append(modes))
+
+        assert (good.status, hanging.status) == ("timed", "failed")
+        assert hanging.reason == "no answer to 'prepare 1' within 15 s"
+        assert found[good]["prepare_seconds"] > 0
+        assert hanging.ended
+        assert ask([good], "run")[good]["seconds"] > 0
+    assert len(beats) >= 10
+
+
+def test_a_process_that_dies_says_how() -> None:
+    """A crash is an answer like any other."""
+    with ModeProcess(small_job(target="tests.measure.networks:Dies"), 100) as process:
+        assert ask([process], "prepare 1") == {process: {}}
+        assert (process.status, process.reason) == ("failed", "the process ended with exit status 7")
+
+
+def test_nothing_of_the_certification_is_held_while_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle and the copies that it took would count as the mode's own memory."""
+    alive: list[int] = []
+    references: list[weakref.ref[Reference]] = []
+
+    class Watched(Reference):
+        def __init__(self, module: nn.Module, example: Tensor) -> None:
+            super().__init__(module, example)
+            references.append(weakref.ref(self))
+
+    monkeypatch.setattr(bench_worker, "Reference", Watched)
+    monkeypatch.setattr(
+        bench_worker, "forget_peak", lambda _device: alive.extend(each() is not None for each in references)
+    )
+
+    bench_worker.Worker(small_job("channels_last")).answer("prepare 2")
+
+    assert alive == [False]
+
+
+def test_statistics_are_those_of_the_data() -> None:
+    """Every normalisation gives values of its own offset and scale: nothing grows from layer to layer."""
+    module = deeplab_spec.build("notebook", choices={"width": 0.125}).eval()
+    momenta = {norm.momentum for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)}
+    x = torch.randn(2, 3, 65, 65, generator=torch.Generator().manual_seed(0))
+    largest: list[float] = []
+
+    bench_worker.calibrated(module, x)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.register_forward_hook(lambda _layer, _inputs, result: largest.append(float(result.abs().max())))
+    with torch.no_grad():
+        module(x)
+
+    assert max(largest) < 100
+    assert not module.training
+    assert not any(norm.training for norm in module.modules())
+    assert {norm.momentum for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)} == momenta
 
 
 def test_costs_are_those_of_the_specification_times_the_batch() -> None:
     """Parameters are read once for the batch, values for every image."""
-    one = plan(TINY).costs[0]
-    three = plan(replace(TINY, cases=(Case(size=(65, 97), batch=3),))).costs[0]
+    (one,) = plan(TINY).costs.values()
+    (three,) = plan(replace(TINY, cases=(Case(size=(65, 97), batch=3),))).costs.values()
     graph = TINY.subject(TINY.cases[0]).network()
     total = total_cost(node_costs(graph, shapes(graph, (65, 97)), FULL))
 
-    assert one == (total.flops, total.bytes_read + total.bytes_written)
-    assert 2 * one[0] < three[0] <= 3 * one[0]  # a normalisation's vectors are made once
-    assert 3 * one[1] - three[1] == 2 * 4 * (total.sizes.parameters + total.sizes.buffers)
+    assert (one.flops, one.moved) == (total.flops, total.bytes_read + total.bytes_written)
+    assert 2 * one.flops < three.flops <= 3 * one.flops  # a normalisation's vectors are made once
+    assert 3 * one.moved - three.moved == 2 * 4 * (total.sizes.parameters + total.sizes.buffers)
+    assert one.least.flops < one.flops
+    assert 4 * one.least.numbers < one.moved / 4
 
 
-def test_default_modes_are_those_of_the_device_with_onnxruntime_last() -> None:
+def test_default_modes_are_those_of_the_device_and_examples_of_a_gpus() -> None:
     """On a processor some of a GPU's are listed too, so that it is seen that they were not run."""
     names = [entry.name for entry in plan(replace(TINY, modes=())).entries]
 
-    assert names == [*DEFAULTS["cpu"], *GPU_EXAMPLES, onnx_runtime.NAME]
+    assert names == [*DEFAULTS["cpu"], *GPU_EXAMPLES]
 
 
 def test_missing_packages_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default onnxruntime is not run; where it is asked for, its extra is asked for."""
-    find = service.importlib.util.find_spec
-    monkeypatch.setattr(onnx_runtime.importlib.util, "find_spec", lambda name: None if "onnx" in name else find(name))
+    """By default an engine that is not installed is not run; where it is asked for, its extra is asked for."""
+    find = parts.find_spec
+    monkeypatch.setattr(parts, "find_spec", lambda name: None if "onnx" in name else find(name))
 
-    assert plan(replace(TINY, modes=())).entries[-1].missing == "it needs the extra 'onnx'"
+    missing = {entry.name: entry.missing for entry in plan(replace(TINY, modes=())).entries}
+    assert missing["onnxruntime"] == "it needs the extra 'onnx': pip install 'deeplab-spec[onnx]'"
     with pytest.raises(MissingExtraError, match="bench --mode onnxruntime needs the extra 'onnx'"):
         plan(replace(TINY, modes=("onnxruntime",)))
 
-    monkeypatch.setattr(service.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(bench_plan.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(MissingExtraError, match="bench needs the extra 'torch'"):
         plan(TINY)
 
 
-def test_statement_says_what_and_how_long() -> None:
+def test_statement_says_what_and_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """The wide table has every size, batch and output stride, and takes hours on a slow device."""
-    found = CeilingsModel(flops_per_second=1e11, bytes_per_second=1e10)
-    wide = plan(replace(TINY, cases=WIDE))
+    monkeypatch.setattr(bench_plan, "measured_speed", lambda _device: SPEED)
+    every = cases(WIDE_SIZES, WIDE_BATCHES, WIDE_STRIDES)
+    wide = plan(replace(TINY, cases=every))
 
-    assert len(WIDE) == 12
-    assert "12 cases (output stride 8, 1x3x513x513 to output stride 16, 32x3x1024x2048): 1 modes" in wide.statement(
-        found
-    )
-    assert wide.seconds(found) > sum(6 * flops / 1e11 for flops, _ in wide.costs)
-    assert plan(TINY).statement(None).endswith("nothing can run here")
+    assert len(every) == 12
+    assert "12 cases (output stride 8, 1x3x513x513 to output stride 16, 32x3x1024x2048): 1 modes" in wide.statement()
+    assert wide.seconds > sum(6 * cost.flops / 1e11 for cost in wide.costs.values())
+    assert plan(replace(TINY, cases=every, time_budget=60.0)).seconds == 60
     assert minutes(3 * 3600) == "3.0 hours"
+
+
+@pytest.mark.usefixtures("answering")
+def test_modes_that_are_prepared_side_by_side_take_less_time() -> None:
+    """And one that takes long is not made shorter by others."""
+    one, two = (plan(replace(TINY, modes=("folded", "compiled"), jobs=jobs)) for jobs in (1, 2))
+    (case,) = TINY.cases
+
+    assert two.case_seconds(case) < one.case_seconds(case)
+    assert two.case_seconds(case) > 60
 
 
 @pytest.mark.parametrize(
@@ -200,6 +352,9 @@ def test_statement_says_what_and_how_long() -> None:
     [
         ({"device": "tpu"}, "--device: must be one of cpu, cuda, but got 'tpu'"),
         ({"runs": 0}, "--runs: must be 1 or more"),
+        ({"jobs": -1}, "--jobs: must be 1 or more"),
+        ({"time_budget": 0.0}, "--time-budget: must be a positive number of seconds"),
+        ({"deadline": float("nan")}, "--deadline: must be a positive number of seconds"),
         ({"cases": (Case(batch=0),)}, "--batch: must be 1 or more"),
         ({"cases": (Case(size=(0, 5)),)}, "height and width must be 1 or more"),
         ({"variant": "deeplab"}, "variant"),
@@ -233,15 +388,15 @@ def command(*arguments: str) -> SimpleNamespace:
 @pytest.mark.deep
 def test_mode_that_is_not_equal_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
     """A network that computes something else once its normalisations are folded: no time, and exit status 1."""
-    arguments = ("--mode", "bn_folded", "--size", "17", "--runs", "1", "--json", "--save", str(tmp_path / "new"))
+    arguments = ("--mode", "folded", "--size", "17", "--runs", "1", "--json", "--save", str(tmp_path / "new"))
     result = command("tests.measure.networks:Particular", *arguments)
 
     assert result.code == 1, result.err
     eager, folded = json.loads(result.out)["cases"][0]["modes"]
     assert (eager["status"], folded["status"], folded["seconds"]) == ("timed", "refused", [])
     assert (tmp_path / "new" / "cpu.json").read_text() == result.out
-    assert "--mode bn_folded --size 17" in (tmp_path / "new" / "cpu.md").read_text()
-    assert folded["reason"].startswith("does not compute what the module computes: errs by")
+    assert "--mode folded --size 17" in (tmp_path / "new" / "cpu.md").read_text()
+    assert folded["reason"].startswith("does not compute what the module computes: its error is")
 
 
 def test_command_times_nothing_without_the_device_and_says_so() -> None:

@@ -1,28 +1,22 @@
 """``optimize``: a new module in a mode, certified equal, or a clear refusal."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor, nn
 
 import deeplab_spec
 from deeplab_spec.errors import NotEqualError, SpecError, TargetError
-from deeplab_spec.measure import modes
-from deeplab_spec.measure.modes import Part
+from deeplab_spec.measure import modes, parts
+from deeplab_spec.measure.modes import APPLY, Apply
 from deeplab_spec.services.optimize import optimize, random_images
 from tests.measure.networks import Named, Small, draw, images, norms
 
-REWRITES = ("eager", "channels_last", "bn_folded", "shifted", "bn_folded+shifted+channels_last")
+REWRITES = ("eager", "channels_last", "folded", "shifted", "folded+shifted+channels_last")
 
 
-def change(monkeypatch: pytest.MonkeyPatch, name: str, **changes: object) -> None:
-    """Put another part into the table under the same name."""
-    parts: tuple[Part, ...] = tuple(
-        replace(part, **changes) if part.name == name else part  # type: ignore[arg-type]
-        for part in modes.PARTS
-    )
-    monkeypatch.setattr(modes, "PARTS", parts)
+def change(monkeypatch: pytest.MonkeyPatch, name: str, apply: Apply) -> None:
+    """Apply a part otherwise."""
+    monkeypatch.setattr(modes, "APPLY", {**APPLY, name: apply})
 
 
 @pytest.mark.parametrize("mode", REWRITES)
@@ -44,7 +38,7 @@ def test_argument_is_not_changed() -> None:
     module = Small().train()
     before = {name: (tensor.clone(), tensor.stride()) for name, tensor in module.state_dict().items()}
 
-    result = optimize(module, "bn_folded+shifted+channels_last", example=images())
+    result = optimize(module, "folded+shifted+channels_last", example=images())
 
     assert module.training
     assert norms(module) == 4
@@ -59,7 +53,7 @@ def test_argument_is_not_changed() -> None:
 
 def test_dictionaries_come_back_as_they_are() -> None:
     """The form of the result is the module's."""
-    result = optimize(Named(), "bn_folded", example=images())
+    result = optimize(Named(), "folded", example=images())
 
     assert list(result(images())) == ["out"]
 
@@ -72,7 +66,7 @@ def test_compiled_module_computes_the_same() -> None:
     module = Small()
     before = inductor.freezing
 
-    result = optimize(module, "bn_folded+shifted+channels_last+inductor_freezing", example=images())
+    result = optimize(module, "folded+shifted+channels_last+compiled_frozen", example=images())
 
     torch.testing.assert_close(result(images()), module(images()).detach(), rtol=1e-4, atol=1e-5)
     assert inductor.freezing == before
@@ -84,10 +78,10 @@ def test_mode_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(module: nn.Module, _example: Tensor) -> nn.Module:
         return nn.Sequential(module, Scale(1.001))
 
-    change(monkeypatch, "bn_folded", apply=wrong)
+    change(monkeypatch, "folded", wrong)
 
-    with pytest.raises(NotEqualError, match=r"bn_folded: does not compute what the module computes: errs by 0\.001"):
-        optimize(Small(), "bn_folded", example=images())
+    with pytest.raises(NotEqualError, match=r"folded: does not compute what the module computes: its error is 0\.001"):
+        optimize(Small(), "folded", example=images())
 
 
 class Scale(nn.Module):
@@ -108,10 +102,10 @@ def test_mode_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     def broken(_module: nn.Module, _example: Tensor) -> nn.Module:
         raise RuntimeError("no compiler\nat line 7")
 
-    change(monkeypatch, "inductor", apply=broken)
+    change(monkeypatch, "compiled", broken)
 
-    with pytest.raises(TargetError, match=r"^inductor: cannot be made: RuntimeError: no compiler$"):
-        optimize(Small(), "inductor", example=images())
+    with pytest.raises(TargetError, match=r"^compiled: cannot be made: RuntimeError: no compiler$"):
+        optimize(Small(), "compiled", example=images())
 
 
 def test_auto_takes_the_fastest_of_those_that_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,13 +114,13 @@ def test_auto_takes_the_fastest_of_those_that_are_equal(monkeypatch: pytest.Monk
     def nothing(_module: nn.Module, _example: Tensor) -> nn.Module:
         return nn.Identity()
 
-    clock = {"bn_folded": 1.0, "eager": 2.0, "channels_last": 3.0}
-    monkeypatch.setattr("deeplab_spec.services.optimize.timed", lambda work, _device: clock[_mode_of(work.func)])
-    change(monkeypatch, "shifted", apply=nothing)
+    clock = {"folded": 1.0, "eager": 2.0, "channels_last": 3.0}
+    monkeypatch.setattr("deeplab_spec.services.optimize.timed_warm", lambda work, _device: clock[_mode_of(work.func)])
+    change(monkeypatch, "shifted", nothing)
 
-    result = optimize(Small(), example=images(), candidates=("eager", "channels_last", "bn_folded", "shifted"), runs=3)
+    result = optimize(Small(), example=images(), candidates=("eager", "channels_last", "folded", "shifted"), runs=3)
 
-    assert result.mode == "bn_folded"
+    assert result.mode == "folded"
     assert result.seconds == clock
     assert list(result.refused) == ["shifted"]
     assert "does not compute" in result.refused["shifted"]
@@ -136,12 +130,12 @@ def _mode_of(module: nn.Module) -> str:
     weight = next(parameter for parameter in module.parameters() if parameter.ndim == 4)
     if weight.is_contiguous(memory_format=torch.channels_last):
         return "channels_last"
-    return "eager" if norms(module) == 4 else "bn_folded"
+    return "eager" if norms(module) == 4 else "folded"
 
 
 def test_auto_without_an_equal_mode_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is returned that was not certified."""
-    change(monkeypatch, "shifted", apply=lambda _module, _example: nn.Identity())
+    change(monkeypatch, "shifted", lambda _module, _example: nn.Identity())
 
     with pytest.raises(TargetError, match="shifted: does not compute"):
         optimize(Small(), example=images(), candidates=("shifted",))
@@ -173,7 +167,7 @@ def test_every_normalisation_of_the_reference_that_may_is_folded(variant: str) -
     """All of them: each alone reads a convolution."""
     module = draw(deeplab_spec.build(variant, choices={"width": 0.125}))
 
-    result = optimize(module, "bn_folded+channels_last", example=torch.randn(1, 3, 33, 49))
+    result = optimize(module, "folded+channels_last", example=torch.randn(1, 3, 33, 49))
 
     assert norms(module) > 100
     assert norms(result) == 0
@@ -192,9 +186,105 @@ def test_reference_with_its_channels_last_is_certified_by_the_judge() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: not run")
-@pytest.mark.parametrize("mode", [name for name in modes.DEFAULTS["cuda"] if "inductor" not in name])
+@pytest.mark.parametrize("mode", [name for name in modes.DEFAULTS["cuda"] if "compiled" not in name])
 def test_modes_of_a_gpu_compute_the_same(mode: str) -> None:
     """Each within three times the module's own error in its precision."""
     module = Small().cuda()
 
     assert optimize(module, mode, example=images().cuda()).agreement.equal
+
+
+@pytest.mark.parametrize("mode", ["onnxruntime", "openvino", "folded+openvino"])
+@pytest.mark.parametrize("kind", [Small, Named])
+def test_engine_is_called_like_the_original(mode: str, kind: type[nn.Module]) -> None:
+    """With the same form of result, at another size and batch too; an earlier result stays as it was."""
+    module = kind()
+    result = optimize(module, mode, example=images(), runs=1)
+
+    first = _tensor(result(images()))
+    before = first.clone()
+    other = torch.randn(1, 3, 31, 12)
+    strided = torch.randn(1, 3, 34, 23)[:, :, ::2]
+
+    for x in (other, strided, images().neg()):
+        torch.testing.assert_close(_tensor(result(x)), _tensor(module(x)).detach(), rtol=1e-4, atol=1e-5)
+    assert torch.equal(first, before)
+
+
+def test_engine_refuses_what_it_was_not_exported_for() -> None:
+    """In float64 its results would be float32's."""
+    result = optimize(Small(), "onnxruntime", example=images(), runs=1)
+
+    with pytest.raises(SpecError, match="OnnxRuntime: takes a batch of float32 images on the CPU, but got 'float64"):
+        result(images().double())
+
+
+def _tensor(result: Tensor | dict[str, Tensor]) -> Tensor:
+    return result["out"] if isinstance(result, dict) else result
+
+
+def test_auto_considers_the_engines_that_are_installed_and_names_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is not there is no failure, and its extra is said."""
+    monkeypatch.setattr(parts, "find_spec", lambda name: None if name == "openvino" else object())
+    monkeypatch.setattr("deeplab_spec.services.optimize.AUTOMATIC", {"cpu": ("eager", "onnxruntime", "openvino")})
+
+    result = optimize(Small(), example=images(), runs=1)
+
+    assert set(result.seconds) == {"eager", "onnxruntime"}
+    assert result.not_installed == {"openvino": "it needs the extra 'openvino': pip install 'deeplab-spec[openvino]'"}
+    assert "may be faster: openvino, it needs the extra 'openvino'" in repr(result)
+
+
+def test_repr_shows_mode_error_and_time_against_eager() -> None:
+    """What a user wants to know of it at a prompt; a mode that was named is timed too."""
+    result = optimize(Small(), "folded", example=images(), runs=1)
+
+    assert set(result.seconds) == {"eager", "folded"}
+    assert result.speedup == result.seconds["eager"] / result.seconds["folded"]
+    for part in ("mode folded", "error ", "times as fast as eager", " ms a run"):
+        assert part in repr(result)
+
+
+def test_long_preparation_shows_progress() -> None:
+    """Every mode is named before it is made, with about how long it takes."""
+    told: list[tuple[str, int, int]] = []
+
+    optimize(
+        Small(),
+        example=images(),
+        candidates=("eager", "folded"),
+        runs=1,
+        progress=lambda *stage: told.append(stage),
+    )
+
+    assert [stage for stage, _, _ in told] == [
+        "float64 reference",
+        "preparing eager, about 0 s",
+        "preparing folded, about 8 s",
+        "timing",
+    ]
+    assert all(done < total == 3 for _, done, total in told)
+
+
+def test_near_modes_are_run_again_before_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first run that was disturbed does not decide between two that take the same time."""
+    clock = {"eager": [9.0, 9.0], "channels_last": [1.0, 2.0, 2.0], "folded": [1.1, 1.0, 1.0]}
+    monkeypatch.setattr(
+        "deeplab_spec.services.optimize.timed_warm", lambda work, _device: clock[_mode_of(work.func)].pop(0)
+    )
+
+    result = optimize(Small(), example=images(), candidates=("eager", "channels_last", "folded"), runs=1)
+
+    assert result.mode == "folded"
+    assert clock["eager"] == [9.0]
+
+
+@pytest.mark.parametrize("mode", ["float16", "autocast-float16"])
+def test_a_module_whose_float16_overflows_is_refused(mode: str) -> None:
+    """Nothing can be compared with infinity."""
+    module = Small()
+    with torch.no_grad():
+        module.pointwise.weight.mul_(1e6)
+
+    with pytest.raises(NotEqualError, match=f"^{mode}: cannot be certified: the module's own values are not finite"):
+        optimize(module, mode, example=images())

@@ -1,0 +1,124 @@
+"""Networks in the hands of another engine: exported once for each size of input, then called like the original."""
+
+import logging
+import tempfile
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from deeplab_spec.errors import SpecError
+
+Session = Callable[[Tensor], list[Tensor]]
+"""Runs an exported network: an input of the size that it was exported for, and its results in order."""
+
+_RANK: Final = 4
+
+
+class Engine(nn.Module, ABC):
+    """A network that another engine runs on the CPU, in float32, with as many threads as torch has.
+
+    It takes what the original takes. For a size of input that it has not met it exports the network anew.
+
+    Args:
+        module: The network, in evaluation.
+        example: An input; the network is exported for its size.
+
+    Raises:
+        SpecError: If an input is not a batch of float32 images on the CPU.
+    """
+
+    def __init__(self, module: nn.Module, example: Tensor) -> None:
+        super().__init__()
+        self.module = module
+        with torch.no_grad():
+            leaves, self.form = pytree.tree_flatten(module(example))
+        self.leaves = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        self.sessions: dict[torch.Size, Session] = {}
+        self(example)
+
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+        """Run the network."""
+        if x.dtype is not torch.float32 or x.device.type != "cpu" or x.ndim != _RANK:
+            got = f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)} on {x.device.type}"
+            raise SpecError(type(self).__name__, "takes a batch of float32 images on the CPU", got)
+        if x.shape not in self.sessions:
+            self.sessions[x.shape] = self.session(x)
+        results = iter(self.sessions[x.shape](x.detach().contiguous()))
+        return pytree.tree_unflatten([next(results) if leaf is None else leaf for leaf in self.leaves], self.form)
+
+    @abstractmethod
+    def session(self, example: Tensor) -> Session:
+        """Export the network for the size of an example."""
+
+
+class OnnxRuntime(Engine):
+    """A network that onnxruntime runs."""
+
+    def session(self, example: Tensor) -> Session:
+        """Export the network to ONNX, and load it."""
+        onnxruntime = import_module("onnxruntime")  # it has no types
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "network.onnx"
+            with _quiet("torch.onnx"):
+                torch.onnx.export(self.module, (example,), file, dynamo=True, verbose=False)
+            loaded = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        name = loaded.get_inputs()[0].name
+
+        def run(x: Tensor) -> list[Tensor]:
+            return [torch.from_numpy(value) for value in loaded.run(None, {name: x.numpy()})]
+
+        return run
+
+
+class OpenVino(Engine):
+    """A network that OpenVINO runs; in float32, also where the processor has bfloat16."""
+
+    def session(self, example: Tensor) -> Session:
+        """Export the network with ``torch.export``, convert and compile it."""
+        openvino = import_module("openvino")  # it has no types
+        with torch.no_grad(), _quiet("openvino"):
+            exported = torch.export.export(self.module, (example,))
+            model = openvino.convert_model(exported)
+        model.reshape(list(example.shape))
+        settings = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        forms = [(tuple(output.shape), output.element_type.to_dtype()) for output in request.model_outputs]
+
+        def run(x: Tensor) -> list[Tensor]:
+            results = [np.empty(shape, dtype) for shape, dtype in forms]
+            for number, result in enumerate(results):  # written in place: a call never overwrites an earlier result
+                request.set_output_tensor(number, openvino.Tensor(result, shared_memory=True))
+            request.set_input_tensor(openvino.Tensor(x.numpy(), shared_memory=True))
+            request.infer()
+            return [torch.from_numpy(result) for result in results]
+
+        return run
+
+
+@contextmanager
+def _quiet(logger_name: str) -> Iterator[None]:
+    """Keep what an exporter says of itself from the user's terminal."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

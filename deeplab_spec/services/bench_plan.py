@@ -1,0 +1,232 @@
+"""What ``bench`` will time, what it costs, and about how long it takes."""
+
+import importlib.util
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from deeplab_spec.analysis.costs import Values
+from deeplab_spec.analysis.least_work import LeastWork, least_work
+from deeplab_spec.analysis.protocol import SINGLE
+from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.analysis.terms import Mode as Pass
+from deeplab_spec.errors import MissingExtraError, TargetError
+from deeplab_spec.graph.network import Network
+from deeplab_spec.render.bench import SpeedModel
+from deeplab_spec.services.bench_request import BenchRequest, Case
+
+_ALL: Final = "all"
+
+_PROCESS_SECONDS: Final = 6.0
+"""To start a process and build a full-size network in it, on a machine of the nominal speed."""
+
+_NOMINAL_SPIN: Final = 0.0025
+"""Seconds that the loop of a fixed length takes on such a machine."""
+
+_CHECKING_RUNS: Final = 12
+"""What certifying a mode costs, in runs of eager: float64, the statistics, the module itself, and the mode."""
+
+_RUNS_A_TURN: Final = 2
+"""An untimed run, and a timed one."""
+
+_PART_OF_CEILING: Final = {"cpu": 0.35, "cuda": 0.3}
+"""What an ordinary mode reaches of the roofline."""
+
+_SIDE_BY_SIDE: Final = 0.6
+"""What each further mode that is prepared at the same time adds to the speed of preparing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One mode to be timed, or the reason why it is not.
+
+    Attributes:
+        name: Its name.
+        does: What it does.
+        precision: Name of what products are computed in.
+        seconds: About how long it takes to prepare.
+        missing: Why it cannot run here; empty if it can.
+    """
+
+    name: str
+    does: str
+    precision: str
+    seconds: int
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseCost:
+    """What one run of a case costs.
+
+    Attributes:
+        flops: Operations, every operator alone.
+        moved: Bytes that are read and written in float32, likewise.
+        least: What no way of running it can do without.
+    """
+
+    flops: int
+    moved: int
+    least: LeastWork
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What will be timed.
+
+    Attributes:
+        request: What was asked for.
+        entries: The modes, the baseline first.
+        costs: What a run of each case costs.
+    """
+
+    request: BenchRequest
+    entries: tuple[Entry, ...]
+    costs: dict[Case, CaseCost]
+
+    @cached_property
+    def ready(self) -> tuple[Entry, ...]:
+        """The modes that can run here."""
+        return tuple(entry for entry in self.entries if not entry.missing)
+
+    @cached_property
+    def speed(self) -> SpeedModel | None:
+        """How fast the device and the processor are; None where nothing can run.
+
+        Raises:
+            TargetError: If it cannot be measured.
+        """
+        return measured_speed(self.request.device) if self.ready else None
+
+    @cached_property
+    def seconds(self) -> float:
+        """About how long everything takes, at most the time budget."""
+        total = sum(map(self.case_seconds, self.request.cases))
+        return min(total, self.request.time_budget) if self.request.time_budget else total
+
+    def case_seconds(self, case: Case) -> float:
+        """Return about how long a case takes."""
+        first = any(group[0] == case for group in self.request.groups)
+        each = [self._preparation(case, entry, first=first) for entry in self.ready]
+        side_by_side = 1 + _SIDE_BY_SIDE * (min(self.request.workers, len(each)) - 1)
+        preparing = max([*each, sum(each) / side_by_side], default=0.0)
+        return preparing + self._run(case) * _RUNS_A_TURN * self.request.runs * len(each)
+
+    def least_seconds(self, case: Case, *, first: bool) -> float:
+        """Return about how long it takes to prepare the baseline of a case alone.
+
+        Args:
+            case: The case.
+            first: Whether its process must be started, too.
+        """
+        return self._preparation(case, self.ready[0], first=first) if self.ready else 0.0
+
+    def _preparation(self, case: Case, entry: Entry, *, first: bool) -> float:
+        slowness = self.speed.spin_seconds / _NOMINAL_SPIN if self.speed else 1.0
+        fixed = entry.seconds + (_PROCESS_SECONDS if first else 0.0)
+        return slowness * fixed + _CHECKING_RUNS * self._run(case)
+
+    def _run(self, case: Case) -> float:
+        """Return about how long one run takes."""
+        if self.speed is None:
+            return 0.0
+        cost, part = self.costs[case], _PART_OF_CEILING[self.request.device]
+        return max(cost.flops / self.speed.flops_per_second, cost.moved / self.speed.bytes_per_second) / part
+
+    def statement(self) -> str:
+        """Say what will be timed, and about how long it takes."""
+        cases, request = self.request.cases, self.request
+        each = f"{len(self.ready)} modes, {request.runs} runs each"
+        what = cases[0].title if len(cases) == 1 else f"{len(cases)} cases ({cases[0].title} to {cases[-1].title})"
+        time = f"about {minutes(self.seconds)}" if self.ready else "nothing can run here"
+        return f"{request.title} on {request.device}, {what}: {each}: {time}"
+
+
+def minutes(seconds: float) -> str:
+    """Word a time.
+
+    >>> minutes(50), minutes(400), minutes(20000)
+    ('1 minute', '7 minutes', '5.6 hours')
+    """
+    if seconds > 2 * 3600:
+        return f"{seconds / 3600:.1f} hours"
+    count = max(1, round(seconds / 60))
+    return f"{count} minute{'s' if count > 1 else ''}"
+
+
+def plan(request: BenchRequest) -> Plan:
+    """Decide what to time.
+
+    Raises:
+        MissingExtraError: If torch is not installed, or a mode that is asked for needs an extra.
+        SpecError: If a mode is unknown.
+        TargetError: If a target cannot be built or read.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtraError("bench", "torch")
+    return Plan(
+        request=request,
+        entries=_entries(request),
+        costs={case: _case_cost(request, case) for case in request.cases},
+    )
+
+
+def _entries(request: BenchRequest) -> tuple[Entry, ...]:
+    from deeplab_spec.measure.modes import DEFAULTS, GPU_EXAMPLES, modes_for
+    from deeplab_spec.measure.parts import EAGER
+
+    named = request.modes or DEFAULTS[request.device] + (GPU_EXAMPLES if request.device == "cpu" else ())
+    modes = modes_for(request.device, (EAGER, *named))
+    for part in (part for mode in modes for part in mode.parts if request.modes and part.missing):
+        raise MissingExtraError(f"bench --mode {part.name}", part.extra)
+    return tuple(
+        Entry(
+            name=mode.name,
+            does=mode.does,
+            precision=mode.precision.name,
+            seconds=mode.seconds,
+            missing=mode.missing(request.device),
+        )
+        for mode in modes
+    )
+
+
+def _case_cost(request: BenchRequest, case: Case) -> CaseCost:
+    """Return what a batch costs; parameters are read once for all of it."""
+    from deeplab_spec.measure.profile_costs import batch_costs
+
+    network, values = _graph(request, case)
+    total = batch_costs(network, values, Pass.FORWARD, case.batch, {node.path: _ALL for node in network})[_ALL]
+    return CaseCost(flops=total.flops, moved=total.moved, least=least_work(network, values, case.batch))
+
+
+def _graph(request: BenchRequest, case: Case) -> tuple[Network, Values]:
+    if request.published:
+        graph = request.subject(case).network()
+        return graph, shapes(graph, case.size)
+    from deeplab_spec.capture.target import Target
+    from deeplab_spec.services.captured import read
+
+    target = Target(name=str(request.target), arguments=request.arguments)
+    captured = read(target, case.output_stride, request.classes, case.size, SINGLE)
+    return captured.network, captured.shapes
+
+
+def measured_speed(device: str) -> SpeedModel:
+    """Measure a device's float32 ceilings and the processor's speed in a process of its own.
+
+    Raises:
+        TargetError: If the process fails.
+    """
+    code = (
+        "import dataclasses, json, sys, torch; from deeplab_spec.measure.roofline import ceilings; "
+        "from deeplab_spec.measure.timing import spin_seconds; found = ceilings(torch.device(sys.argv[1])); "
+        "print(json.dumps({**dataclasses.asdict(found), 'spin_seconds': min(spin_seconds() for _ in range(9))}))"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, device]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if result.returncode:
+        raise TargetError("bench", f"the ceilings of {device} cannot be measured")
+    return SpeedModel.model_validate_json(result.stdout)

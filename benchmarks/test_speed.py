@@ -2,7 +2,8 @@
 
 The network has a quarter of the width and sees 257x257, so that all of it takes minutes; the full
 size is ``deeplab-spec bench``'s. Every mode is certified equal before it is timed. Each record carries
-operations, bytes, the fraction of the roofline, peak memory, the clock and versions.
+operations, bytes, peak memory, the clock and versions; that of an evaluation the fraction of the roofline,
+which is the time of the least work at the ceilings of the mode's own precision.
 """
 
 from collections.abc import Callable
@@ -14,14 +15,18 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from deeplab_spec.analysis.costs import block_of
+from deeplab_spec.analysis.least_work import LeastWork, least_work
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.execute.products import products
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
+from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.profile_costs import BatchCost, batch_costs
 from deeplab_spec.measure.roofline import Ceilings, ceilings
-from deeplab_spec.measure.timing import device_name, megahertz, timed
+from deeplab_spec.measure.timing import device_name, megahertz, timed_warm
+from deeplab_spec.precision import Precision
 from deeplab_spec.reference.network import build
-from deeplab_spec.services.bench_worker import draw_norms
+from deeplab_spec.services.bench_worker import calibrated
 from deeplab_spec.services.optimize import optimize, random_images
 from deeplab_spec.spec.public import network
 
@@ -78,7 +83,8 @@ class WithLowLevel(nn.Module):
 def subject(variant: str, path: str, device: str, mode: Mode) -> tuple[nn.Module, Tensor]:
     """Return a block, or the whole network, with the input that it has in the network."""
     torch.manual_seed(0)
-    module = draw_norms(build(variant, choices=CHOICES)).to(device).eval()
+    module = build(variant, choices=CHOICES).to(device).eval()
+    module = calibrated(module, random_images(module, SIZE, 2, seed=1))
     images = random_images(module, SIZE, BATCH[mode])
     if path == WHOLE:
         return module, images
@@ -95,21 +101,37 @@ def subject(variant: str, path: str, device: str, mode: Mode) -> tuple[nn.Module
     return (WithLowLevel(block, others[0]) if others else block), first
 
 
-def cost(variant: str, path: str, mode: Mode) -> BatchCost:
-    """Return what a block costs, from the specification alone."""
+def nodes_of(variant: str, path: str) -> dict[str, str]:
+    """Return the nodes of a block, or of the whole network, with the block's path."""
     graph = network(variant, choices=CHOICES)
-    blocks = {node.path: path for node in graph if path in {WHOLE, block_of(node.path), node.path.partition(".")[0]}}
-    return batch_costs(graph, shapes(graph, SIZE), mode, BATCH[mode], blocks)[path]
+    return {node.path: path for node in graph if path in {WHOLE, block_of(node.path), node.path.partition(".")[0]}}
+
+
+def cost(variant: str, path: str, mode: Mode) -> BatchCost:
+    """Return what a block costs, every operator alone, from the specification alone."""
+    graph = network(variant, choices=CHOICES)
+    return batch_costs(graph, shapes(graph, SIZE), mode, BATCH[mode], nodes_of(variant, path))[path]
+
+
+def least(variant: str, path: str, images: Tensor, result: Tensor) -> LeastWork:
+    """Return the least work of a block's evaluation: its convolutions, what goes in and what comes out."""
+    graph = network(variant, choices=CHOICES)
+    inside = [node for node in graph if node.path in nodes_of(variant, path)]
+    work = least_work(inside, shapes(graph, SIZE), BATCH[Mode.FORWARD])
+    whole = work.numbers if path == WHOLE else work.numbers + images.numel() + result.numel()
+    return LeastWork(flops=work.flops, numbers=whole)
 
 
 @cache
-def ceilings_of(device: str) -> Ceilings:
-    """Measure the ceilings once."""
-    return ceilings(torch.device(device))
+def ceilings_of(device: str, precision: Precision) -> Ceilings:
+    """Measure the ceilings of a precision once."""
+    return ceilings(torch.device(device), precision)
 
 
-def measure(benchmark: BenchmarkFixture, work: Callable[[], object], device: str, costs: BatchCost, batch: int) -> None:
-    """Time some work, and put beside the times what they are to be read with."""
+def measure(
+    benchmark: BenchmarkFixture, work: Callable[[], object], device: str, costs: BatchCost, batch: int
+) -> float:
+    """Time some work, and put beside the times what they are to be read with; return the seconds."""
     place = torch.device(device)
     forget_peak(place)
     work()
@@ -121,7 +143,7 @@ def measure(benchmark: BenchmarkFixture, work: Callable[[], object], device: str
             torch.cuda.synchronize(place)
 
     benchmark.pedantic(waited, rounds=ROUNDS, warmup_rounds=1)
-    seconds = benchmark.stats["median"] if device == "cpu" else sorted(timed(work, place) for _ in range(ROUNDS))[2]
+    seconds: float = benchmark.stats["median"] if device == "cpu" else timed_warm(work, place, ROUNDS)
     benchmark.extra_info.update(
         device=device_name(place),
         batch=batch,
@@ -129,18 +151,19 @@ def measure(benchmark: BenchmarkFixture, work: Callable[[], object], device: str
         images_per_second=batch / seconds,
         flops=costs.flops,
         bytes=costs.moved,
-        roofline_fraction=ceilings_of(device).least_seconds(costs.flops, costs.moved) / seconds,
         peak_memory_bytes=peak,
         megahertz=megahertz(place),
         threads=torch.get_num_threads(),
         torch=torch.__version__,
     )
+    return seconds
 
 
 def step(module: nn.Module, images: Tensor) -> None:
-    """Compute the gradient of the mean square of the result."""
-    module.zero_grad(set_to_none=True)
-    module(images).square().mean().backward()
+    """Compute the gradient of the mean square of the result, in float32 as IEEE says."""
+    with products(tf32=False):
+        module.zero_grad(set_to_none=True)
+        module(images).square().mean().backward()
 
 
 @ON_DEVICES
@@ -161,9 +184,14 @@ def test_block_forward(path: str, kind: str, device: str, benchmark: BenchmarkFi
 
 def _forward(variant: str, path: str, kind: str, device: str, benchmark: BenchmarkFixture) -> None:
     module, images = subject(variant, path, device, Mode.FORWARD)
-    found = optimize(module, BEST[device] if kind == "best" else "eager", example=images)
+    found = optimize(module, BEST[device] if kind == "best" else "eager", example=images, runs=1)
     benchmark.extra_info.update(mode=found.mode, error=found.agreement.error.mean)
-    measure(benchmark, partial(found, images), device, cost(variant, path, Mode.FORWARD), BATCH[Mode.FORWARD])
+    batch = BATCH[Mode.FORWARD]
+    seconds = measure(benchmark, partial(found, images), device, cost(variant, path, Mode.FORWARD), batch)
+    precision = read_mode(found.mode).precision
+    work = least(variant, path, images, found(images))
+    shortest = ceilings_of(device, precision).least_seconds(work.flops, work.numbers * precision.bytes)
+    benchmark.extra_info.update(precision=precision.name, roofline_fraction=shortest / seconds)
 
 
 @ON_DEVICES

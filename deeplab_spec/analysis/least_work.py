@@ -5,13 +5,14 @@ once and the results are written once. A library may still compute the products 
 multiplications (Winograd's algorithm): the operations are those of the direct sum.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
 from deeplab_spec.analysis.costs import Values
 from deeplab_spec.analysis.stored import conv_weights
-from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Conv2d
+from deeplab_spec.graph.network import Node
+from deeplab_spec.graph.ops import Conv2d, Input, Output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,15 +28,19 @@ class LeastWork:
     numbers: int
 
 
-def least_work(network: Network, shapes: Values, images: int) -> LeastWork:
+def least_work(nodes: Iterable[Node], shapes: Values, images: int) -> LeastWork:
     """Return the least work of a batch.
 
     Args:
-        network: The graph.
+        nodes: Those of a network, or of a part of it: images and results count where they are among them.
         shapes: Shape of every value for one image, by path.
         images: Images in the batch.
     """
-    kernels = {node.path: conv_weights(node.op) for node in network if isinstance(node.op, Conv2d)}
-    products = sum(count * prod(shapes[path][1:]) for path, count in kernels.items())
-    ends = sum(prod(shapes[node.path]) for node in (*network.inputs, *network.outputs))
-    return LeastWork(flops=2 * images * products, numbers=images * ends + sum(kernels.values()))
+    products = kernels = ends = 0
+    for node in nodes:
+        if isinstance(node.op, Conv2d):
+            kernels += conv_weights(node.op)
+            products += conv_weights(node.op) * prod(shapes[node.path][1:])
+        elif isinstance(node.op, Input | Output):
+            ends += prod(shapes[node.path])
+    return LeastWork(flops=2 * images * products, numbers=images * ends + kernels)

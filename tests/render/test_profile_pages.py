@@ -316,5 +316,5 @@ def test_a_profiles_page_says_how_to_open_its_traces() -> None:
     assert f'<a href="{TENSORBOARD.as_posix()}">' in html
     assert "ui.perfetto.dev" in html
     assert "Open trace file" in html
-    assert "the plugin loads its charts and its trace viewer from the internet" in html
+    assert "this plugin loads its charts from the internet" in html
     assert not re.search(r"https?://|src=", html)

@@ -20,6 +20,7 @@ class Format(StrEnum):
     TABLE = "table"
     MARKDOWN = "markdown"
     JSON = "json"
+    CSV = "csv"
     HTML = "html"
 
 
@@ -52,7 +53,8 @@ def compare(
 ) -> None:
     """Compare two profiles block by block.
 
-    They may be of two implementations.
+    They may be of two implementations, or of two modes. A change whose 95 % interval contains zero is within the
+    noise; the first line says how many changes exceed it.
 
     Exit status: 0 compared, and not slower than allowed; 1 slower than --fail-over allows; 2 the profiles cannot be
     compared; 3 a profile cannot be read; 4 the interval of the slowdown contains what --fail-over allows.
@@ -77,10 +79,12 @@ def compare(
             output.report(document.model_dump_json(indent=2), file)
         case Format.MARKDOWN:
             output.report(pages.compare_markdown(document), file)
+        case Format.CSV:
+            output.report(pages.compare_csv(document), file)
         case Format.HTML:
             output.report(pages.compare_html(document), file)
         case Format.TABLE:
-            output.table(pages.compare_grid(document), file)
+            output.table(pages.compare_grid(document), file, pages.compare_heading(document))
     output.summary(pages.compare_summary(document))
     if document.limit:
         raise typer.Exit(_EXIT[document.limit.verdict])

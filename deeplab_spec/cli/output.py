@@ -65,11 +65,13 @@ def _lines() -> Progress:
     return tell
 
 
-def table(grid: Grid, output: Path | None = None) -> None:
-    """Write a table: drawn on a terminal, as text into a pipe or a file."""
+def table(grid: Grid, output: Path | None = None, heading: str = "") -> None:
+    """Write a table, below a heading if there is one: drawn on a terminal, as text into a pipe or a file."""
+    above = f"{heading}\n\n" if heading else ""
     if output is not None or not sys.stdout.isatty():
-        report(plain(grid), output)
+        report(f"{above}{plain(grid)}", output)
         return
+    write(above)
     from rich.console import Console
 
     from deeplab_spec.render.terminal import drawn

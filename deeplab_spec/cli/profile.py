@@ -58,7 +58,16 @@ def profile(
     warmup: Annotated[int, typer.Option("--warmup", metavar="N", help="Steps before them.")] = 3,
     device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
     mode: Annotated[
-        Mode, typer.Option("--mode", help="An evaluation, or a training step's two passes.")
+        str,
+        typer.Option(
+            "--mode",
+            metavar="MODE",
+            help="eager, or parts joined by +, as bench names them: those that rewrite the network or change its "
+            "precision.",
+        ),
+    ] = "eager",
+    direction: Annotated[
+        Mode, typer.Option("--direction", help="An evaluation, or a training step's two passes (in eager only).")
     ] = Mode.FORWARD,
     ceilings: Annotated[
         bool, typer.Option("--ceilings/--no-ceilings", help="Measure what the device can do at most, for the roofline.")
@@ -69,7 +78,9 @@ def profile(
     """Profile a network, block by block, with traces.
 
     DIR/tensorboard is for TensorBoard with torch-tb-profiler; DIR/trace.json, which the times come from,
-    opens in any viewer of Chrome traces.
+    opens in Perfetto (ui.perfetto.dev, "Open trace file") and in any other viewer of Chrome traces.
+
+    Whether a mode computes what the network computes is decided by bench and optimize, not here.
     """
     from deeplab_spec.render.documents import to_schema
     from deeplab_spec.render.profile_documents import FILE, ProfileDocument
@@ -96,6 +107,7 @@ def profile(
         steps=steps,
         warmup=warmup,
         device=device,
+        direction=direction,
         mode=mode,
         ceilings=ceilings,
     )

@@ -1,22 +1,41 @@
-"""A comparison of two profiles as a table, Markdown, and a page."""
+"""A comparison of two profiles as a table, Markdown, comma-separated values, and a page."""
 
 from typing import Final
 
+from deeplab_spec.render.comma_separated import Value, comma_separated, data_link
 from deeplab_spec.render.compare_documents import ChangeModel, CompareDocument, IntervalModel
 from deeplab_spec.render.markdown import markdown
-from deeplab_spec.render.profile import UNKNOWN, Cell, Column, count, environment, milliseconds, named
+from deeplab_spec.render.profile import PLUS_MINUS, UNKNOWN, Cell, Column, count, environment, milliseconds, named
 from deeplab_spec.render.table import Grid
 
-_PLUS_MINUS: Final = "\N{PLUS-MINUS SIGN}"
+_BY_CHANCE: Final = 0.05
+"""The part of unchanged blocks whose interval does not contain zero."""
 _COLUMNS: Final = (
     Column(title="block", number=False),
     Column(title="A", unit="ms"),
     Column(title="B", unit="ms"),
-    Column(title="change", unit="ms"),
-    Column(title=_PLUS_MINUS, unit="ms"),
+    Column(title="change", unit="ms", place="main"),
+    Column(title=PLUS_MINUS, unit="ms"),
     Column(title="slower", unit="%"),
-    Column(title="new", number=True),
-    Column(title="gone", number=True),
+    Column(title="noise", place="beside"),
+    Column(title="new"),
+    Column(title="gone"),
+)
+_TEXT: Final = frozenset({0, 6})
+"""Columns of words."""
+_CSV: Final = (
+    "block",
+    "A (ns)",
+    "B (ns)",
+    "change (ns)",
+    "change low (ns)",
+    "change high (ns)",
+    "slowdown (ratio)",
+    "slowdown low (ratio)",
+    "slowdown high (ratio)",
+    "exceeds noise (0 or 1)",
+    "new (operators and kernels)",
+    "gone (operators and kernels)",
 )
 _VERDICTS: Final = {
     "within": "not slower than the {percent:g} % that are allowed",
@@ -25,25 +44,53 @@ _VERDICTS: Final = {
 }
 
 
+def compare_heading(document: CompareDocument) -> str:
+    """Return the first line: how many changes exceed the noise; and the modes, where they differ."""
+    number, whole = sum(row.exceeds_noise for row in document.rows), len(document.rows)
+    if whole == 1:
+        text = "The only change exceeds the noise" if number else "The only change does not exceed the noise"
+    else:
+        text = f"{number or 'None'} of {whole} changes {'exceed' if number > 1 else 'exceeds'} the noise"
+    return f"{text}\nmode: {modes(document)}" if _modes_differ(document) else text
+
+
+def modes(document: CompareDocument) -> str:
+    """Name the mode that both sides ran in, or both modes."""
+    before, after = document.before.execution_mode, document.after.execution_mode
+    return f"{before} (A) and {after} (B)" if _modes_differ(document) else before
+
+
+def _modes_differ(document: CompareDocument) -> bool:
+    return document.before.execution_mode != document.after.execution_mode
+
+
 def compare_grid(document: CompareDocument) -> Grid:
-    """Return the table, the largest change first."""
-    rows = [[cell.text for cell in _cells(row)] for row in (*document.rows, document.total)]
+    """Return the table, the largest change first; what does not exceed the noise is dimmed."""
+    rows = (*document.rows, document.total)
     return Grid(
-        headers=tuple(f"{column.title} {column.unit}".strip() for column in _COLUMNS),
-        rows=tuple(map(tuple, rows)),
-        right=frozenset(range(1, len(_COLUMNS))),
+        headers=tuple(column.header for column in _COLUMNS),
+        rows=tuple(tuple(cell.text for cell in _cells(row)) for row in rows),
+        right=frozenset(range(len(_COLUMNS))) - _TEXT,
         total=True,
+        dim=frozenset(number for number, row in enumerate(rows) if not row.exceeds_noise),
     )
 
 
 def compare_summary(document: CompareDocument) -> str:
-    """Return the outcome in two lines."""
+    """Return what the table does not say, line by line."""
     total = document.total
     times = f"{milliseconds(total.before or 0)} ms, then {milliseconds(total.after or 0)} ms"
     text = f"{document.clock} time of a step: {times}"
     if total.slowdown:
         text += f": {_percent(total.slowdown)}"
-    return f"{text}\n{verdict(document)}" if document.limit else text
+    return "\n".join(filter(None, (text, by_chance(document), verdict(document))))
+
+
+def by_chance(document: CompareDocument) -> str:
+    """Say how many changes would exceed the noise if nothing had changed; empty if that is less than one."""
+    whole = len(document.rows)
+    expected = round(_BY_CHANCE * whole)
+    return f"of {whole} unchanged blocks about {expected} would exceed the noise by chance" if expected else ""
 
 
 def verdict(document: CompareDocument) -> str:
@@ -54,12 +101,14 @@ def verdict(document: CompareDocument) -> str:
 def compare_markdown(document: CompareDocument) -> str:
     """Return the comparison for a pull request."""
     height, width = document.size
-    found = document.device
+    shape = f"{document.batch} x {height}x{width}, {document.dtype}"
     lines = [
+        compare_heading(document).splitlines()[0],
+        "",
         f"### {document.before.target} (A) and {document.after.target} (B)",
         "",
         *(f"{line}  " for line in compare_summary(document).splitlines()),
-        f"{document.batch} x {height}x{width}, {document.dtype}, {document.mode.value}, on {named(found)}",
+        f"{shape}, {document.mode.value}, {modes(document)}, on {named(document.device)}",
         "",
         markdown(compare_grid(document)),
     ]
@@ -89,17 +138,44 @@ def compare_html(document: CompareDocument) -> str:
             columns=_COLUMNS,
             rows=tuple((row, _cells(row)) for row in document.rows),
             total=_cells(document.total),
+            heading=compare_heading(document).splitlines()[0],
+            modes=modes(document),
             summary=compare_summary(document).splitlines()[0],
+            by_chance=by_chance(document),
             verdict=verdict(document),
             reach=reach,
+            download=data_link(compare_csv(document)),
         )
         .rstrip("\n")
     )
 
 
+def compare_csv(document: CompareDocument) -> str:
+    """Return the table as comma-separated values, the total last; times are in nanoseconds."""
+    return comma_separated(_CSV, [_values(row) for row in (*document.rows, document.total)])
+
+
+def _values(row: ChangeModel) -> list[Value]:
+    appeared = _appeared(row)
+    intervals = [(found.mean, found.low, found.high) if found else (None,) * 3 for found in (row.delta, row.slowdown)]
+    return [
+        row.path,
+        row.before,
+        row.after,
+        *(value for interval in intervals for value in interval),
+        int(row.exceeds_noise),
+        appeared,
+        len(row.calls) - appeared,
+    ]
+
+
+def _appeared(row: ChangeModel) -> int:
+    return sum(call.change == "appeared" for call in row.calls)
+
+
 def _cells(row: ChangeModel) -> tuple[Cell, ...]:
     slowdown = row.slowdown
-    appeared = sum(call.change == "appeared" for call in row.calls)
+    appeared = _appeared(row)
     return (
         Cell(text=row.path, key=row.path),
         _time(row.before),
@@ -107,6 +183,7 @@ def _cells(row: ChangeModel) -> tuple[Cell, ...]:
         Cell(text=f"{row.delta.mean / 1e6:+,.3f}", key=row.delta.mean),
         Cell(text=milliseconds((row.delta.high - row.delta.low) / 2), key=row.delta.high - row.delta.low),
         Cell(text=f"{100 * slowdown.mean:+,.1f}" if slowdown else UNKNOWN, key=slowdown.mean if slowdown else -1),
+        Cell(text="above" if row.exceeds_noise else "within", key=int(row.exceeds_noise)),
         Cell(text=str(appeared or ""), key=appeared),
         Cell(text=str(len(row.calls) - appeared or ""), key=len(row.calls) - appeared),
     )

@@ -6,10 +6,10 @@ meaning or goes.
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.render.profile_documents import DeviceModel
+from deeplab_spec.render.profile_documents import EAGER, DeviceModel
 
 COMPARE_SCHEMA_VERSION: Final = 1
 
@@ -24,6 +24,11 @@ class IntervalModel(_Model):
     mean: float
     low: float
     high: float
+
+    @property
+    def contains_zero(self) -> bool:
+        """Whether no difference at all is among the values that the interval allows."""
+        return self.low <= 0 <= self.high
 
 
 class CallChangeModel(_Model):
@@ -50,15 +55,21 @@ class ChangeModel(_Model):
     slowdown: IntervalModel | None
     calls: tuple[CallChangeModel, ...]
 
+    @property
+    def exceeds_noise(self) -> bool:
+        """Whether the interval of the change excludes zero."""
+        return not self.delta.contains_zero
+
 
 class SideModel(_Model):
-    """What was profiled."""
+    """What was profiled, and in which mode it ran."""
 
     target: str
     variant: str | None
     output_stride: int
     torch: str
     steps: int
+    execution_mode: str = EAGER
 
 
 class LimitModel(_Model):
@@ -69,7 +80,12 @@ class LimitModel(_Model):
 
 
 class CompareDocument(_Model):
-    """The document of ``compare``; the rows' ``delta.mean`` add up to the total's."""
+    """The document of ``compare``; the rows' ``delta.mean`` add up to the total's.
+
+    ``mode`` is the direction: a forward pass, or both passes of a training step. ``exceeding`` is how many
+    rows' changes exceed the noise: the interval of their ``delta`` does not contain zero. It is null where a
+    document does not say it. Each interval has 95 %, so that one unchanged block in twenty exceeds it by chance.
+    """
 
     schema_version: Literal[1] = COMPARE_SCHEMA_VERSION
     before: SideModel
@@ -83,3 +99,10 @@ class CompareDocument(_Model):
     total: ChangeModel
     rows: tuple[ChangeModel, ...]
     limit: LimitModel | None
+    exceeding: int | None = None
+
+    @model_validator(mode="after")
+    def _counts(self) -> "CompareDocument":
+        if self.exceeding not in (None, sum(row.exceeds_noise for row in self.rows)):
+            raise ValueError("exceeding must be the number of rows whose interval does not contain zero")
+        return self

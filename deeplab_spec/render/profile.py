@@ -1,13 +1,24 @@
-"""A profile as a table, a line, and a page."""
+"""A profile as a table, a line, comma-separated values, and a page."""
 
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from deeplab_spec.render.profile_documents import BlockModel, CallModel, DeviceModel, ProfileDocument, TimeModel
+from deeplab_spec.render.comma_separated import Value, comma_separated, data_link
+from deeplab_spec.render.profile_documents import (
+    TENSORBOARD,
+    TRACE,
+    BlockModel,
+    CallModel,
+    DeviceModel,
+    ProfileDocument,
+    TimeModel,
+)
 from deeplab_spec.render.table import Grid, share
 
-UNKNOWN = "-"
+UNKNOWN: Final = "-"
+PLUS_MINUS: Final = "\N{PLUS-MINUS SIGN}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,11 +29,25 @@ class Column:
         title: What it holds.
         unit: Its unit; empty for none.
         number: Whether it is sorted as numbers.
+        place: Where it stands if rows are stacked: ``main`` beside the name, ``beside`` the picture, or after both.
+        of: The column that it belongs to, where its title alone says too little.
     """
 
     title: str
     unit: str = ""
     number: bool = True
+    place: Literal["main", "beside", ""] = ""
+    of: str = ""
+
+    @property
+    def header(self) -> str:
+        """Title and unit, as a table of text has them."""
+        return f"{self.title} {self.unit}".strip()
+
+    @property
+    def label(self) -> str:
+        """What a cell is called where it stands alone."""
+        return f"{self.of} {self.header}".strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +107,13 @@ def profile_summary(document: ProfileDocument) -> str:
     """Return what the table does not say, line by line."""
     (height, width), time = document.size, document.total.host
     what = f"{document.target}, output stride {document.output_stride}, {document.batch} x {height}x{width}"
-    how = f"{document.dtype}, {document.mode.value}, on {named(document.device)}, torch {document.torch}"
+    how = f"{document.dtype}, {document.mode.value}, {document.execution_mode}"
+    where = f"on {named(document.device)}, torch {document.torch}"
     rate = document.batch / (time.mean / 1e9)
     times = f"{document.steps} steps: {milliseconds(time.mean)} ms +- {milliseconds(half(time))} each"
-    return "\n".join([f"{what}, {how}", f"{times}, {rate:,.3g} images per second under the profiler", *document.notes])
+    return "\n".join(
+        [f"{what}, {how}, {where}", f"{times}, {rate:,.3g} images per second under the profiler", *document.notes]
+    )
 
 
 def named(device: DeviceModel) -> str:
@@ -98,7 +126,7 @@ def profile_grid(document: ProfileDocument) -> Grid:
     columns, rows = table(document)
     cells = (*rows, _cells(document.total, document))
     return Grid(
-        headers=tuple(f"{column.title} {column.unit}".strip() for column in columns),
+        headers=tuple(column.header for column in columns),
         rows=tuple(tuple(cell.text for cell in row) for row in cells),
         right=frozenset(range(1, len(columns))),
         total=True,
@@ -110,11 +138,11 @@ def table(document: ProfileDocument) -> tuple[tuple[Column, ...], tuple[tuple[Ce
     on_device = document.total.device is not None
     columns = [
         Column(title="block", number=False),
-        Column(title="host", unit="ms"),
-        Column(title="\N{PLUS-MINUS SIGN}", unit="ms"),
+        Column(title="host", unit="ms", place="" if on_device else "main"),
+        Column(title=PLUS_MINUS, unit="ms", of="host" if on_device else ""),
     ]
     if on_device:
-        columns += [Column(title="device", unit="ms"), Column(title="\N{PLUS-MINUS SIGN}", unit="ms")]
+        columns += [Column(title="device", unit="ms", place="main"), Column(title=PLUS_MINUS, unit="ms", of="device")]
     columns += [
         Column(title="share", unit="%"),
         Column(title="work", unit="GFLOP"),
@@ -182,9 +210,37 @@ def profile_html(document: ProfileDocument) -> str:
             longest=max(row.time.mean for row in document.rows),
             between=between,
             half=half,
+            download=data_link(profile_csv(document)),
+            trace=TRACE,
+            tensorboard=TENSORBOARD.as_posix(),
         )
         .rstrip("\n")
     )
+
+
+def profile_csv(document: ProfileDocument) -> str:
+    """Return the table as comma-separated values, the total last; times are in nanoseconds."""
+    headers = ["block", *_interval_headers("host")]
+    if document.total.device:
+        headers += _interval_headers("device")
+    headers += ["work (FLOP)", "moved (bytes)", "intensity (FLOP/byte)", "roofline (ratio)", "operators (per step)"]
+    if document.total.kernels is not None:
+        headers.append("kernels (per step)")
+    headers.append("peak (bytes)")
+    return comma_separated(headers, [_values(row) for row in (*document.rows, document.total)])
+
+
+def _interval_headers(clock: str) -> list[str]:
+    return [f"{clock} (ns)", f"{clock} low (ns)", f"{clock} high (ns)"]
+
+
+def _values(row: BlockModel) -> list[Value]:
+    values: list[Value] = [row.path]
+    for time in (row.host, row.device):
+        values += [time.mean, time.low, time.high] if time else []
+    values += [row.flops, row.bytes, row.intensity, row.roofline]
+    values += [sum(call.calls for call in calls) for calls in (row.operators, row.kernels) if calls is not None]
+    return [*values, row.peak_bytes]
 
 
 def between(row: BlockModel) -> float:

@@ -17,6 +17,12 @@ from deeplab_spec.render.documents import Json
 PROFILE_SCHEMA_VERSION: Final = 1
 FILE: Final = "profile.json"
 """The name of the document in the directory of a profile."""
+TRACE: Final = "trace.json"
+"""The trace that the times come from."""
+TENSORBOARD: Final = Path("tensorboard", "deeplab-spec.pt.trace.json")
+"""The trace with stacks, shapes and memory, as torch-tb-profiler reads it."""
+EAGER: Final = "eager"
+"""The mode that changes nothing; documents that name no mode are of it."""
 
 
 class _Model(BaseModel):
@@ -89,6 +95,9 @@ class ProfileDocument(_Model):
 
     ``variant`` is the published network whose paths the blocks have; null where the target is another
     network, whose blocks keep the names of its modules. ``choices`` are those that were decided otherwise.
+    ``mode`` is the direction: a forward pass, or both passes of a training step. ``execution_mode`` is how
+    the network ran, as ``bench`` names it; in another mode than ``eager``, ``flops`` and ``bytes`` are still
+    those of the eager network in float32.
     """
 
     schema_version: Literal[1] = PROFILE_SCHEMA_VERSION
@@ -111,6 +120,7 @@ class ProfileDocument(_Model):
     blocks: tuple[BlockModel, ...]
     unattributed: BlockModel
     notes: tuple[str, ...] = ()
+    execution_mode: str = EAGER
 
     @property
     def rows(self) -> tuple[BlockModel, ...]:

@@ -15,12 +15,14 @@ class Grid:
         rows: Cells of every row; the last row may be a total.
         right: Columns whose cells are aligned to the right: numbers.
         total: Whether the last row adds the others up.
+        dim: Rows that say little; a terminal shows them dimmed.
     """
 
     headers: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     right: frozenset[int] = frozenset()
     total: bool = False
+    dim: frozenset[int] = frozenset()
 
 
 def plain(grid: Grid) -> str:

@@ -50,6 +50,7 @@ def compare(
     )
     whole = change("total", _time(before.total, used).steps, _time(after.total, used).steps)
     total = _row(whole, before.total, after.total, used)
+    rows = tuple(_row(row, mine.get(row.path), yours.get(row.path), used) for row in found)
     return CompareDocument(
         before=_side(before),
         after=_side(after),
@@ -60,8 +61,9 @@ def compare(
         mode=before.mode,
         clock=used,
         total=total,
-        rows=tuple(_row(row, mine.get(row.path), yours.get(row.path), used) for row in found),
+        rows=rows,
         limit=_limit(whole, percent) if percent is not None else None,
+        exceeding=sum(row.exceeds_noise for row in rows),
     )
 
 
@@ -117,6 +119,7 @@ def _side(document: ProfileDocument) -> SideModel:
         output_stride=document.output_stride,
         torch=document.torch,
         steps=document.steps,
+        execution_mode=document.execution_mode,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from torch import Tensor, nn
 
 from deeplab_spec.align.names import specified_paths
 from deeplab_spec.align.nearest import nearest
@@ -19,17 +20,16 @@ from deeplab_spec.errors import SpecError, TargetError, one_line
 from deeplab_spec.execute.products import products
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.forms import in_normal_form
+from deeplab_spec.measure.modes import EAGER
+from deeplab_spec.measure.modes import Mode as ExecutionMode
 from deeplab_spec.measure.profile_costs import batch_costs
+from deeplab_spec.measure.profile_modes import in_mode, profile_mode
 from deeplab_spec.measure.profile_ranges import call_order, ranged_modules
 from deeplab_spec.measure.profile_run import Work, record
 from deeplab_spec.measure.roofline import ceilings
 from deeplab_spec.measure.trace import for_tensorboard, read
 from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call, Step, attribute
-from deeplab_spec.render.profile_documents import (
-    CeilingsModel,
-    DeviceModel,
-    ProfileDocument,
-)
+from deeplab_spec.render.profile_documents import TENSORBOARD, TRACE, CeilingsModel, DeviceModel, ProfileDocument
 from deeplab_spec.services.captured import captured_at, named
 from deeplab_spec.services.profile_rows import Rows
 from deeplab_spec.spec.choices import ChoiceValue, choose, plain
@@ -37,10 +37,6 @@ from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.variants import Variant
 from deeplab_spec.spec.variants import variant as published
 
-TRACE: Final = "trace.json"
-"""The trace that the times come from."""
-TENSORBOARD: Final = Path("tensorboard", "deeplab-spec.pt.trace.json")
-"""The trace with stacks, shapes and memory, as torch-tb-profiler reads it."""
 DEVICES: Final = ("cpu", "cuda")
 _DETAILED: Final = 2
 """Steps of the trace for TensorBoard."""
@@ -66,11 +62,12 @@ class ProfileRequest:
         steps: Steps that count.
         warmup: Steps before them.
         device: ``cpu`` or ``cuda``.
-        mode: An evaluation, or a forward and a backward pass.
-        ceilings: Whether the device's ceilings are measured.
+        direction: An evaluation, or a forward and a backward pass.
+        mode: How the network runs, as ``bench`` names it; an evaluation only, except in ``eager``.
+        ceilings: Whether the device's ceilings are measured; for ``eager`` only.
 
     Raises:
-        SpecError: If a number or the device is none that it can be.
+        SpecError: If a number, the device or the mode is none that it can be.
     """
 
     target: str
@@ -84,7 +81,8 @@ class ProfileRequest:
     steps: int = 10
     warmup: int = 3
     device: str = "cpu"
-    mode: Mode = Mode.FORWARD
+    direction: Mode = Mode.FORWARD
+    mode: str = EAGER
     ceilings: bool = True
 
     def __post_init__(self) -> None:
@@ -94,6 +92,10 @@ class ProfileRequest:
                 raise SpecError(f"--{name}", f"must be {minimum} or more", getattr(self, name))
         if self.device not in DEVICES:
             raise SpecError("--device", f"must be one of {', '.join(DEVICES)}", self.device)
+        if self.mode in set(Mode):
+            raise SpecError("--mode", "names how the network runs; its direction is --direction", self.mode)
+        if self.mode != EAGER and self.direction is Mode.TRAIN:
+            raise SpecError("--direction", f"must be {Mode.FORWARD} in another mode than {EAGER}", self.direction.value)
         if self.overrides and not self.expected:
             raise SpecError("--choose", "needs --variant, or a reference", ", ".join(self.overrides))
 
@@ -125,14 +127,18 @@ def profile(
         progress: Told how many steps of a stage are done, of how many.
 
     Raises:
+        SpecError: If the mode cannot run on the device, or time has no block in it.
         TargetError: If the target cannot be built, read or run, or the device is not there.
     """
     device = _device(request)
+    mode = profile_mode(request.mode, request.device)
     with contextlib.redirect_stdout(sys.stderr), products(tf32=False):
-        return _profile(request, device, directory, progress)
+        return _profile(request, device, mode, directory, progress)
 
 
-def _profile(request: ProfileRequest, device: torch.device, directory: Path, progress: Progress) -> ProfileDocument:
+def _profile(
+    request: ProfileRequest, device: torch.device, mode: ExecutionMode, directory: Path, progress: Progress
+) -> ProfileDocument:
     progress("building", 0, 1)
     torch.manual_seed(_SEED)
     choices = request.overrides if request.target.partition(":")[0] == REFERENCE else {}
@@ -149,11 +155,11 @@ def _profile(request: ProfileRequest, device: torch.device, directory: Path, pro
     calls = call_order(captured, paths, ranged)
     order = tuple(calls.values())
     blocks = {paths[path]: call.block for path, call in calls.items()}
-    costs = batch_costs(*named(captured, paths), request.mode, request.batch, blocks)
+    costs = batch_costs(*named(captured, paths), request.direction, request.batch, blocks)
     channels = captured.shapes[captured.network.inputs[0].path][1]
     images = torch.randn(request.batch, channels, *request.size, generator=torch.Generator().manual_seed(_SEED))
-    work = Work(module=module.to(device), images=images.to(device), mode=request.mode, ranged=ranged)
-    limits = ceilings(device) if request.ceilings else None
+    work = _work(request, module.to(device), images.to(device), mode, ranged)
+    limits = ceilings(device) if request.ceilings and mode.name == EAGER else None
     timed, detailed = _run(request, work, order, directory, progress)
     rows = Rows(timed, detailed, costs, limits)
     return ProfileDocument(
@@ -166,7 +172,8 @@ def _profile(request: ProfileRequest, device: torch.device, directory: Path, pro
         size=request.size,
         batch=request.batch,
         dtype="float32",
-        mode=request.mode,
+        mode=request.direction,
+        execution_mode=mode.name,
         steps=request.steps,
         warmup=request.warmup,
         device=DeviceModel(
@@ -179,8 +186,18 @@ def _profile(request: ProfileRequest, device: torch.device, directory: Path, pro
         total=rows.total(),
         blocks=tuple(rows.row(path) for path in dict.fromkeys(blocks.values()) if path != UNATTRIBUTED),
         unattributed=rows.row(UNATTRIBUTED),
-        notes=tuple(_notes(entry, timed, len(order))),
+        notes=tuple(_notes(entry, mode, timed, len(order))),
     )
+
+
+def _work(
+    request: ProfileRequest, module: nn.Module, images: Tensor, mode: ExecutionMode, ranged: Mapping[str, str]
+) -> Work:
+    try:
+        made, placed = in_mode(module, mode, images, ranged)
+    except Exception as error:
+        raise TargetError(request.target, f"cannot run in the mode {mode.name}: {one_line(error)}") from error
+    return Work(module=made, images=images, mode=request.direction, ranged=placed)
 
 
 def _run(
@@ -193,7 +210,7 @@ def _run(
     with tempfile.TemporaryDirectory(dir=directory, prefix=".traces.") as scratch:
         timed, detailed = Path(scratch, "timed.json"), Path(scratch, "detailed.json")
         try:
-            work.module.train(request.mode is Mode.TRAIN)
+            work.module.train(request.direction is Mode.TRAIN)
             for number in range(request.warmup):
                 work.step()
                 progress("warming up", number + 1, request.warmup)
@@ -224,9 +241,11 @@ def _name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def _notes(entry: Variant | None, steps: Iterable[Step], calls: int) -> Iterable[str]:
+def _notes(entry: Variant | None, mode: ExecutionMode, steps: Iterable[Step], calls: int) -> Iterable[str]:
     if entry is None:
         yield "another network: blocks are named by its own modules"
     unmatched = max(step.unmatched for step in steps)
     if unmatched:
         yield f"{unmatched} of {calls} operators of the captured graph were not seen when it ran"
+    if mode.name != EAGER:
+        yield f"the captured graph, work and bytes are those of {EAGER}; another mode has no roofline"

@@ -90,6 +90,22 @@ class Foreign(nn.Module):
         return logits
 
 
+class Single(nn.Module):
+    """A network that cannot be copied, as some that hold a handle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 1)
+
+    def __deepcopy__(self, _memo: object) -> "Single":
+        raise TypeError("there is only one")
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.layer(image)
+        return logits
+
+
 def broken_when_run() -> nn.Module:
     """Build a network that needs more than one image in training."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))

@@ -13,7 +13,7 @@ from deeplab_spec.cli.app import app
 from deeplab_spec.errors import SpecError
 from deeplab_spec.measure.compare import Verdict, changes, verdict
 from deeplab_spec.measure.profile_statistics import Interval, difference, mean_interval, quantile, slowdown
-from deeplab_spec.render.compare_documents import CompareDocument
+from deeplab_spec.render.compare_documents import CompareDocument, IntervalModel
 from deeplab_spec.render.profile_documents import DeviceModel, ProfileDocument
 from deeplab_spec.services.compare import compare
 from tests.documents import MILLISECOND, profile, usual
@@ -156,7 +156,51 @@ def test_exit_status_of_a_limit(tmp_path: Path, percent: str, status: int) -> No
     assert run(*sides).exit_code == 0
 
 
-@pytest.mark.parametrize("form", ["table", "markdown", "json", "html"])
+def test_the_document_counts_the_changes_that_exceed_the_noise() -> None:
+    """By the intervals that it has: a document whose count is another is no comparison, and one without is."""
+    document = compare(usual(), usual(slow=30))
+    text = document.model_dump(mode="json")
+
+    assert document.schema_version == 1
+    assert document.exceeding == 1
+    assert [row.exceeds_noise for row in document.rows] == [True, False, False, False]
+    with pytest.raises(ValueError, match="exceeding must be the number of rows"):
+        CompareDocument.model_validate(text | {"exceeding": 2})
+    del text["exceeding"], text["before"]["execution_mode"]
+    assert CompareDocument.model_validate(text).exceeding is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(-1, 1, True), (0, 1, True), (-1, 0, True), (0, 0, True), (1, 2, False), (-2, -1, False)],
+)
+def test_an_interval_that_ends_at_zero_contains_it(low: float, high: float, *, expected: bool) -> None:
+    """No change at all is not excluded then."""
+    assert IntervalModel(mean=(low + high) / 2, low=low, high=high).contains_zero is expected
+
+
+def test_profiles_of_two_modes_can_be_compared() -> None:
+    """That is what a mode is profiled for; a profile that names none is of the eager network."""
+    old = usual().model_dump(mode="json")
+    del old["execution_mode"]
+    document = compare(ProfileDocument.model_validate(old), usual(execution_mode="channels_last"))
+
+    assert (document.before.execution_mode, document.after.execution_mode) == ("eager", "channels_last")
+
+
+@pytest.mark.parametrize("form", ["table", "markdown"])
+def test_the_first_line_of_a_form_says_how_many_changes_exceed_the_noise(tmp_path: Path, form: str) -> None:
+    """On stdout and in a file; the modes follow where they are two."""
+    sides = written(usual(), tmp_path / "a.json"), written(usual(slow=30, execution_mode="x"), tmp_path / "b.json")
+
+    printed = run(*sides, "--format", form).stdout
+    assert printed.splitlines()[0] == "1 of 4 changes exceeds the noise"
+    assert "eager (A) and x (B)" in printed
+    run(*sides, "--format", form, "-o", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == printed
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "json", "html", "csv"])
 def test_every_form_names_the_block_and_goes_to_a_file(tmp_path: Path, form: str) -> None:
     """A directory stands for the document in it."""
     (tmp_path / "a").mkdir()

@@ -12,8 +12,10 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli.app import app
 from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.measure.folding import folded
+from deeplab_spec.measure.modes import PARTS, Kind, read_mode
 from deeplab_spec.measure.profile_costs import batch_costs
-from deeplab_spec.render.profile_documents import ProfileDocument, read_profile
+from deeplab_spec.render.profile_documents import BlockModel, ProfileDocument, read_profile
 from deeplab_spec.services.compare import compare
 from deeplab_spec.services.profile import ProfileRequest, profile
 from deeplab_spec.spec.choices import choose
@@ -22,6 +24,9 @@ from deeplab_spec.spec.variants import NOTEBOOK
 from tests.measure.profiled import CHOOSE, NARROW, SLOW_BLOCK, SMALL, command, profiled
 
 SPECIFIED = network(choose(NOTEBOOK.choices, SMALL), 16, 21)
+MERGED = next(part.name for part in PARTS if part.kind is Kind.COMPILER)
+FOLDED = next(part.name for part in PARTS if part.apply is folded)
+AUTOCAST = next(part.name for part in PARTS if part.kind is Kind.PRECISION and "cpu" in part.devices)
 BLOCKS = {block_of(node.path) for node in SPECIFIED} - {"input", "output"}
 
 
@@ -34,6 +39,11 @@ def right(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def blocks(document: ProfileDocument) -> set[str]:
     """Return the names of the rows."""
     return {row.path for row in document.blocks}
+
+
+def calls(row: BlockModel) -> dict[str, float]:
+    """Return how often each operator runs in a row."""
+    return {call.name: call.calls for call in row.operators}
 
 
 def foreign(directory: Path, **other: Any) -> ProfileDocument:
@@ -98,7 +108,7 @@ def test_another_network_keeps_its_own_names(tmp_path: Path) -> None:
 
 def test_a_training_step_counts_the_backward_pass_to_the_blocks(tmp_path: Path) -> None:
     """A backward function is its forward operator's; work is that of both passes."""
-    document = foreign(tmp_path, mode=Mode.TRAIN, batch=2)
+    document = foreign(tmp_path, direction=Mode.TRAIN, batch=2)
     rows = {row.path: {call.name for call in row.operators} for row in document.blocks}
 
     assert "ConvolutionBackward0" in rows["body.0"] & rows["tail"]
@@ -141,6 +151,48 @@ def test_a_batch_reads_its_weights_once() -> None:
     assert weights["backbone.entry_flow.stem.conv1"] == stored["backbone.entry_flow.stem.conv1"]
 
 
+def in_mode(name: str, mode: str, directory: Path) -> ProfileDocument:
+    """Profile one of the narrow networks in a mode, in this process."""
+    request = ProfileRequest(
+        target=f"tests.measure.profiled:{name}",
+        variant="notebook",
+        overrides=SMALL,
+        size=(65, 65),
+        steps=2,
+        warmup=1,
+        mode=mode,
+    )
+    return profile(request, directory)
+
+
+@pytest.mark.parametrize("mode", ["channels_last", f"{FOLDED}+shifted+channels_last+{AUTOCAST}"])
+def test_a_mode_runs_every_operator_in_the_block_that_it_has_in_eager(right: Path, tmp_path: Path, mode: str) -> None:
+    """Ranges on another copy than the one that runs would leave a block's operators unattributed."""
+    document = in_mode("right", mode, tmp_path)
+    eager = {row.path: calls(row) for row in read_profile(right).rows}
+    plain = mode == "channels_last"
+    gone = set() if plain else {"aten::batch_norm"}
+    kept = {"aten::cat", "aten::upsample_bilinear2d", "aten::relu", "aten::conv2d", "aten::batch_norm", "aten::add"}
+
+    assert document.execution_mode == read_mode(mode).name
+    assert blocks(document) == BLOCKS
+    for row in document.rows:
+        found, before = calls(row), eager[row.path]
+        assert kept & found.keys() - {"aten::add"} == kept & before.keys() - {"aten::add"} - gone
+        assert not plain or {name: found.get(name) for name in kept} == {name: before.get(name) for name in kept}
+    assert document.ceilings is None
+    assert document.notes[-1] == "the captured graph, work and bytes are those of eager; another mode has no roofline"
+
+
+def test_a_planted_slowdown_is_found_in_a_mode(tmp_path: Path) -> None:
+    """What the slow block multiplies is no operator of the captured graph: only the range of its copy can hold it."""
+    sides = [in_mode(name, "channels_last", tmp_path / name) for name in ("right", "slowed")]
+    document = compare(*sides)
+
+    assert document.rows[0].path == SLOW_BLOCK
+    assert ("aten::mm", "appeared") in {(call.name, call.change) for call in document.rows[0].calls}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -149,9 +201,22 @@ def test_a_batch_reads_its_weights_once() -> None:
         (("reference:notebook", "--steps", "1"), "--steps: must be 2 or more, but got 1"),
         (("reference:notebook", "--batch", "0"), "--batch: must be 1 or more, but got 0"),
         (("reference:notebook", "--device", "tpu"), "--device: must be one of cpu, cuda, but got 'tpu'"),
+        (("reference:notebook", "--mode", "fast"), "mode: must be eager, or some of"),
+        (("reference:notebook", "--mode", "train"), "--mode: names how the network runs; its direction is --direction"),
+        (("reference:notebook", "--mode", "onnxruntime"), "--mode: must run the network's own modules; onnxruntime"),
+        (("reference:notebook", "--mode", MERGED), f"--mode: must run the network's own modules; {MERGED}"),
+        (("reference:notebook", "--mode", "tf32"), "--mode: must be able to run here ("),
+        (
+            ("reference:notebook", "--mode", "channels_last", "--direction", "train"),
+            "--direction: must be forward in another mode than eager, but got 'train'",
+        ),
+        (
+            ("tests.measure.profiled:Single", "--mode", "channels_last", "--size", "9", "--no-ceilings"),
+            "cannot run in the mode channels_last: TypeError: there is only one",
+        ),
         (("no.such:thing",), "no.such:thing: cannot import"),
         (
-            ("tests.measure.profiled:broken_when_run", "--mode", "train", "--size", "9", "--no-ceilings"),
+            ("tests.measure.profiled:broken_when_run", "--direction", "train", "--size", "9", "--no-ceilings"),
             "cannot be run: ValueError: Expected more than 1 value per channel",
         ),
     ],

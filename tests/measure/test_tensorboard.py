@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from deeplab_spec.measure.trace import for_tensorboard
-from deeplab_spec.services.profile import TENSORBOARD, ProfileRequest, profile
+from deeplab_spec.render.profile_documents import TENSORBOARD
+from deeplab_spec.services.profile import ProfileRequest, profile
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch_tb_profiler") is None or importlib.util.find_spec("tensorboard") is None,

@@ -1,15 +1,30 @@
 """Profiles and comparisons as text: every row, units, and nothing that a name could break."""
 
+import csv
+import io
 import re
 from html.parser import HTMLParser
+from urllib.parse import unquote
 
 import pytest
+from rich.console import Console
 
-from deeplab_spec.render.compare import compare_grid, compare_html, compare_markdown, compare_summary
-from deeplab_spec.render.profile import between, profile_grid, profile_html, profile_summary
+from deeplab_spec.render.compare import (
+    by_chance,
+    compare_csv,
+    compare_grid,
+    compare_heading,
+    compare_html,
+    compare_markdown,
+    compare_summary,
+)
+from deeplab_spec.render.compare_documents import CompareDocument
+from deeplab_spec.render.profile import between, profile_csv, profile_grid, profile_html, profile_summary
+from deeplab_spec.render.profile_documents import TENSORBOARD, TRACE, ProfileDocument
 from deeplab_spec.render.table import plain
+from deeplab_spec.render.terminal import drawn
 from deeplab_spec.services.compare import compare
-from tests.documents import MILLISECOND, row, usual
+from tests.documents import MILLISECOND, profile, row, usual
 
 HOSTILE = "<script>alert('x')</script>|`"
 
@@ -24,20 +39,34 @@ class Cells(HTMLParser):
 
     def handle_starttag(self, tag: str, _attributes: object) -> None:
         """Enter an element."""
-        if tag not in ("meta", "input", "rect", "line"):
+        if tag not in ("meta", "input", "wbr"):
             self.open.append(tag)
         if tag == "td":
             self.cells.append("")
 
     def handle_endtag(self, tag: str) -> None:
         """Leave an element."""
-        if tag not in ("rect", "line"):
-            assert self.open.pop() == tag
+        assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         """Read text."""
         if "td" in self.open:
             self.cells[-1] += data.strip()
+
+
+def changed(*milliseconds: int) -> CompareDocument:
+    """Compare profiles of as many blocks, which become slower by so many milliseconds each."""
+
+    def side(*more: int) -> ProfileDocument:
+        steps = [tuple(MILLISECOND * (9 + step + extra) for step in (0, 1, 2, 1)) for extra in more]
+        return profile({f"block{number}": found for number, found in enumerate(steps)})
+
+    return compare(side(*(0 for _ in milliseconds)), side(*milliseconds))
+
+
+def read_csv(text: str) -> list[dict[str, str]]:
+    """Read comma-separated values by their headers."""
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def cells(html: str) -> list[str]:
@@ -65,7 +94,7 @@ def test_the_summary_says_where_and_how() -> None:
     """Images per second are under the profiler, and say so."""
     text = profile_summary(usual(batch=2, notes=("something is odd",)))
 
-    assert "some:network, output stride 16, 2 x 65x65, float32, forward, on a device (cpu, 1 thread)" in text
+    assert "some:network, output stride 16, 2 x 65x65, float32, forward, eager, on a device (cpu, 1 thread)" in text
     assert "4 steps: 77.000 ms" in text
     assert "26 images per second under the profiler" in text
     assert text.endswith("something is odd")
@@ -139,3 +168,153 @@ def test_a_comparisons_page_says_that_both_sides_are_alike() -> None:
     found = cells(compare_html(compare(usual(), usual())))
 
     assert found.count("Both sides run the same operators.") == 4
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "words"),
+    [
+        ((0, 0, 0), "None of 3 changes exceeds the noise"),
+        ((9, 0, 0), "1 of 3 changes exceeds the noise"),
+        ((9, -8, 0), "2 of 3 changes exceed the noise"),
+        ((9, 9, 9), "3 of 3 changes exceed the noise"),
+        ((9,), "The only change exceeds the noise"),
+        ((0,), "The only change does not exceed the noise"),
+    ],
+)
+def test_the_first_line_says_how_many_changes_exceed_the_noise(milliseconds: tuple[int, ...], words: str) -> None:
+    """Steps vary by 2 ms: a change of 8 ms exceeds that and none does not. The total is no change of its own."""
+    document = changed(*milliseconds)
+
+    assert compare_heading(document) == words
+    assert compare_markdown(document).splitlines()[0] == words
+    assert re.findall(r"<body>\s*<h1>(.*?)</h1>", compare_html(document)) == [words]
+    assert document.exceeding == sum(delta != 0 for delta in milliseconds)
+
+
+def test_what_is_within_the_noise_is_recognised_in_every_form() -> None:
+    """Grey on the page, dimmed on a terminal, and a word in a column of all three."""
+    document = changed(0, 9, 0)
+    grid = compare_grid(document)
+    html = compare_html(document)
+
+    place = grid.headers.index("noise")
+    assert [(line[0], line[place]) for line in grid.rows] == [
+        ("block1", "above"),
+        ("block0", "within"),
+        ("block2", "within"),
+        ("total", "above"),
+    ]
+    assert grid.dim == {1, 2}
+    assert re.findall(r'<tr class="(row[^"]*)">\s*<td[^>]*>(?:<button[^>]*>)?(\w+)', html) == [
+        ("row", "block1"),
+        ("row noise", "block0"),
+        ("row noise", "block2"),
+        ("row", "total"),
+    ]
+    assert re.findall(r'<li( class="noise")?><span class="name">(\w+)', html) == [
+        ("", "block1"),
+        (' class="noise"', "block0"),
+        (' class="noise"', "block2"),
+    ]
+
+
+@pytest.mark.parametrize("milliseconds", [(0, 9), (0, 0)])
+def test_a_terminal_dims_the_rows_within_the_noise(milliseconds: tuple[int, ...]) -> None:
+    """The escape sequence of dimmed text stands in those lines, the total's among them, and in no other."""
+    document = changed(*milliseconds)
+    stream = io.StringIO()
+    Console(file=stream, force_terminal=True, width=200, color_system="standard").print(drawn(compare_grid(document)))
+
+    lines = {name: line for line in stream.getvalue().splitlines() for name in re.findall(r"block\d|total", line)}
+    dimmed = {name for name, line in lines.items() if re.search(r"\x1b\[(\d;)*2m", line)}
+    assert lines.keys() == {"block0", "block1", "total"}
+    assert dimmed == {row.path for row in (*document.rows, document.total) if not row.exceeds_noise}
+
+
+def test_how_many_would_exceed_the_noise_by_chance_is_said_where_it_is_one_or_more() -> None:
+    """An interval of 95 % misses one time in twenty."""
+    many, few = changed(*(0 for _ in range(40))), changed(0, 0)
+
+    assert by_chance(many) == "of 40 unchanged blocks about 2 would exceed the noise by chance"
+    assert by_chance(many) in compare_summary(many)
+    assert by_chance(many) in compare_html(many)
+    assert by_chance(few) == ""
+    assert "by chance" not in compare_html(few)
+
+
+def test_modes_that_differ_are_named_in_every_form() -> None:
+    """Two modes can be compared, and the heading says that they are two; one mode needs no line of its own."""
+    alike = compare(usual(execution_mode="channels_last"), usual(execution_mode="channels_last"))
+    apart = compare(usual(), usual(execution_mode="channels_last"))
+    words = "eager (A) and channels_last (B)"
+
+    assert compare_heading(apart).splitlines()[1] == f"mode: {words}"
+    assert words in compare_markdown(apart)
+    assert f"<dd>{words}</dd>" in compare_html(apart)
+    assert len(compare_heading(alike).splitlines()) == 1
+    assert "<dd>channels_last</dd>" in compare_html(alike)
+    assert "(A) and" not in compare_html(alike)
+
+
+@pytest.mark.parametrize("device", [False, True])
+def test_a_profiles_csv_has_the_documents_numbers_unrounded(*, device: bool) -> None:
+    """Units are in the headers, the total is the last row, and what is unknown is empty."""
+    unknown = usual(device=device)
+    unknown = unknown.model_copy(
+        update={"unattributed": unknown.unattributed.model_copy(update={"flops": None, "roofline": None})}
+    )
+    rows = read_csv(profile_csv(unknown))
+
+    assert [found["block"] for found in rows] == [*(found.path for found in unknown.rows), "total"]
+    first, second = rows[0], unknown.rows[0]
+    assert (float(first["host (ns)"]), float(first["host low (ns)"])) == (second.host.mean, second.host.low)
+    assert (first["work (FLOP)"], first["moved (bytes)"], first["peak (bytes)"]) == ("2000000000", "1000000", "3000000")
+    assert (float(first["roofline (ratio)"]), float(first["operators (per step)"])) == (0.25, 3)
+    assert (rows[3]["work (FLOP)"], rows[3]["roofline (ratio)"]) == ("", "")
+    assert ("device (ns)" in first) is ("kernels (per step)" in first) is device
+    if device:
+        assert second.device is not None
+        assert float(first["device high (ns)"]) == second.device.high
+
+
+def test_a_comparisons_csv_has_the_documents_numbers_unrounded() -> None:
+    """In the order of the table; a side that lacks a block has an empty cell, not a zero."""
+    document = compare(usual(), profile({"aspp.atrous1": (1, 2, 3, 4), 'odd,"name"': (5, 6, 7, 9)}, call="other"))
+    rows = read_csv(compare_csv(document))
+
+    assert [found["block"] for found in rows] == [*(found.path for found in document.rows), "total"]
+    for found, expected in zip(rows, (*document.rows, document.total), strict=True):
+        assert found["A (ns)"] == ("" if expected.before is None else str(expected.before))
+        assert found["B (ns)"] == ("" if expected.after is None else str(expected.after))
+        assert float(found["change (ns)"]) == expected.delta.mean
+        assert float(found["change low (ns)"]) == expected.delta.low
+        assert float(found["change high (ns)"]) == expected.delta.high
+        assert (found["slowdown (ratio)"] == "") is (expected.slowdown is None)
+        assert found["exceeds noise (0 or 1)"] == str(int(expected.exceeds_noise))
+    named = {found["block"]: found for found in rows}
+    assert named["aspp.atrous1"]["new (operators and kernels)"] == "1"
+    assert named["backbone.entry_flow.block1"]["gone (operators and kernels)"] == "2"
+
+
+@pytest.mark.parametrize("kind", ["profile", "compare"])
+def test_a_page_holds_its_own_csv(kind: str) -> None:
+    """The link holds the file itself: it needs no network and no script."""
+    document = compare(usual(), usual(slow=30))
+    html = profile_html(usual()) if kind == "profile" else compare_html(document)
+    text = profile_csv(usual()) if kind == "profile" else compare_csv(document)
+
+    found = re.search(r'href="data:text/csv;charset=utf-8,([^"]*)" download="(\w+)\.csv"', html)
+    assert found
+    assert (unquote(found[1]), found[2]) == (f"{text}\n", kind)
+
+
+def test_a_profiles_page_says_how_to_open_its_traces() -> None:
+    """The links name the files beside the page; nothing is loaded from elsewhere."""
+    html = profile_html(usual())
+
+    assert f'<a href="{TRACE}">' in html
+    assert f'<a href="{TENSORBOARD.as_posix()}">' in html
+    assert "ui.perfetto.dev" in html
+    assert "Open trace file" in html
+    assert "this plugin loads its charts from the internet" in html
+    assert not re.search(r"https?://|src=", html)

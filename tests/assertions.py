@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def assert_same(actual: Tensor, expected: Tensor, what: str) -> None:
@@ -36,6 +36,11 @@ def assert_near(actual: Tensor, expected: Tensor, what: str, terms: int) -> None
     _assert_alike(actual, expected, what)
     tolerance = torch.finfo(expected.dtype).eps * terms * expected.abs().max()
     _refuse(~((actual - expected).abs() <= tolerance), actual, expected, what)
+
+
+def terms_of(module: nn.Module) -> int:
+    """Return how many numbers the convolutions of a module multiply and add for one of its results, all in a row."""
+    return sum(layer.weight[0].numel() for layer in module.modules() if isinstance(layer, nn.Conv2d))
 
 
 def _assert_alike(actual: Tensor, expected: Tensor, what: str) -> None:

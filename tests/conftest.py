@@ -1,6 +1,7 @@
 """What every test runs under: one Hypothesis profile in three sizes, and the rule for deep tests."""
 
 import importlib.util
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -32,9 +33,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Leave the other cores to other workers of the same run."""
-    if importlib.util.find_spec("torch"):
+def few_threads() -> None:
+    """Leave the other cores to other workers of the same run, unless the environment asks for more threads."""
+    if importlib.util.find_spec("torch") and "OMP_NUM_THREADS" not in os.environ:
         import torch
 
         torch.set_num_threads(1)

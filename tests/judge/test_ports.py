@@ -176,14 +176,15 @@ def _by_node(costs: tuple[Cost, ...]) -> Counter[object]:
 
 
 def test_the_corrupted_skip_is_found_at_every_block_that_has_it() -> None:
-    """By what the skips read, and by what the port computes."""
+    """By what the skips read, and by what the port computes, which no order of sums could explain."""
     assert set(places(ONLY_THE_SKIP)) == CORRUPTED
     assert places(Mistakes()) == {}
 
     right, wrong = (make_whole(ports.build(16, 21, NARROW, mistakes), 1) for mistakes in (Mistakes(), ONLY_THE_SKIP))
     image = whole((1, 3, *SIZE), 0)
     with torch.no_grad():
-        assert not torch.equal(right(image.clone()), wrong(image.clone()))
+        computed, corrupted = right(image.clone()), wrong(image.clone())
+    assert float(torch.dist(corrupted, computed) / torch.linalg.vector_norm(computed)) > 1e-6
 
 
 def test_an_overwritten_block_input_is_overwritten_for_the_decoder_too() -> None:

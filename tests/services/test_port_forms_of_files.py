@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.services.port import move
+from deeplab_spec.services.port_forms import ROUNDED
 from tests.onnx_files import export
 from tests.ported import SIZE, in_form, small, trained
 
@@ -28,7 +29,7 @@ FILES: dict[str, Callable[[nn.Module, Tensor, Path], Path]] = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_weights_move_out_of_a_file_and_into_it(kind: str, tmp_path: Path) -> None:
-    """Bit-equal where the file has its normalisations; both exporters of ONNX fold them."""
+    """Copied where the file has its normalisations, and so bit-equal; both exporters of ONNX fold them."""
     path = FILES[kind](small(), torch.zeros(1, 3, *SIZE), tmp_path)
 
     def opened() -> nn.Module:
@@ -39,7 +40,9 @@ def test_weights_move_out_of_a_file_and_into_it(kind: str, tmp_path: Path) -> No
         assert moved.verdict == "moved", (moved.reason, moved.map.gaps, moved.differences)
         assert moved.proof
         assert moved.proof.runs[0].error < 1e-14
-        assert all(run.bit_equal for run in moved.proof.runs) == (kind == "pt2")
+        copies = not any(entry.action in ROUNDED for entry in moved.map.moves.values())
+        assert copies is (kind == "pt2")
+        assert all(run.bit_equal for run in moved.proof.runs) or not copies
 
 
 class Convolved(nn.Module):
@@ -93,7 +96,8 @@ def test_a_convolution_of_one_tap_becomes_a_product_and_back(other: type[Convolv
         moved = move(mine, yours, size=SIZE)
         assert moved.verdict == "moved", (moved.reason, moved.map.gaps, moved.differences)
         assert moved.proof
-        assert moved.proof.runs[0].bit_equal  # the interpreter runs both as convolutions
+        assert not any(entry.action in ROUNDED for entry in moved.map.moves.values())
+        assert moved.proof.runs[0].error < 1e-14  # of six products; their order may be another
 
     assert all(torch.equal(tensor, back.state_dict()[name]) for name, tensor in source.state_dict().items())
     if isinstance(dest, Product):

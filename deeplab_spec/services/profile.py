@@ -20,8 +20,8 @@ from deeplab_spec.errors import SpecError, TargetError, one_line
 from deeplab_spec.execute.products import products
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.forms import in_normal_form
-from deeplab_spec.measure.modes import EAGER
 from deeplab_spec.measure.modes import Mode as ExecutionMode
+from deeplab_spec.measure.parts import EAGER
 from deeplab_spec.measure.profile_costs import batch_costs
 from deeplab_spec.measure.profile_modes import in_mode, profile_mode
 from deeplab_spec.measure.profile_ranges import call_order, ranged_modules

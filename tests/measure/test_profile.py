@@ -12,8 +12,7 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli.app import app
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.measure.folding import folded
-from deeplab_spec.measure.modes import PARTS, Kind, read_mode
+from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.profile_costs import batch_costs
 from deeplab_spec.render.profile_documents import BlockModel, ProfileDocument, read_profile
 from deeplab_spec.services.compare import compare
@@ -24,9 +23,6 @@ from deeplab_spec.spec.variants import NOTEBOOK
 from tests.measure.profiled import CHOOSE, NARROW, SLOW_BLOCK, SMALL, command, profiled
 
 SPECIFIED = network(choose(NOTEBOOK.choices, SMALL), 16, 21)
-MERGED = next(part.name for part in PARTS if part.kind is Kind.COMPILER)
-FOLDED = next(part.name for part in PARTS if part.apply is folded)
-AUTOCAST = next(part.name for part in PARTS if part.kind is Kind.PRECISION and "cpu" in part.devices)
 BLOCKS = {block_of(node.path) for node in SPECIFIED} - {"input", "output"}
 
 
@@ -165,7 +161,7 @@ def in_mode(name: str, mode: str, directory: Path) -> ProfileDocument:
     return profile(request, directory)
 
 
-@pytest.mark.parametrize("mode", ["channels_last", f"{FOLDED}+shifted+channels_last+{AUTOCAST}"])
+@pytest.mark.parametrize("mode", ["channels_last", "folded+shifted+channels_last+autocast-bfloat16"])
 def test_a_mode_runs_every_operator_in_the_block_that_it_has_in_eager(right: Path, tmp_path: Path, mode: str) -> None:
     """Ranges on another copy than the one that runs would leave a block's operators unattributed."""
     document = in_mode("right", mode, tmp_path)
@@ -204,7 +200,7 @@ def test_a_planted_slowdown_is_found_in_a_mode(tmp_path: Path) -> None:
         (("reference:notebook", "--mode", "fast"), "mode: must be eager, or some of"),
         (("reference:notebook", "--mode", "train"), "--mode: names how the network runs; its direction is --direction"),
         (("reference:notebook", "--mode", "onnxruntime"), "--mode: must run the network's own modules; onnxruntime"),
-        (("reference:notebook", "--mode", MERGED), f"--mode: must run the network's own modules; {MERGED}"),
+        (("reference:notebook", "--mode", "compiled"), "--mode: must run the network's own modules; compiled"),
         (("reference:notebook", "--mode", "tf32"), "--mode: must be able to run here ("),
         (
             ("reference:notebook", "--mode", "channels_last", "--direction", "train"),

@@ -185,6 +185,7 @@ def test_reference_with_its_channels_last_is_certified_by_the_judge() -> None:
     assert certificate.verdict == "conforms"
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: not run")
 @pytest.mark.parametrize("mode", [name for name in modes.DEFAULTS["cuda"] if "compiled" not in name])
 def test_modes_of_a_gpu_compute_the_same(mode: str) -> None:

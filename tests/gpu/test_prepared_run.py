@@ -52,7 +52,7 @@ def test_what_was_found_is_there_and_readable_when_the_run_is_killed(tmp_path: P
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
 
-    assert [step["name"] for step in summary(folder) if step["status"] == "done"][0] == "machine"
+    assert next(step["name"] for step in summary(folder) if step["status"] == "done") == "machine"
     assert json.loads((folder / "machine.log").read_text())["torch"]
     read_everything(folder)
     with tarfile.open(archive) as tar:

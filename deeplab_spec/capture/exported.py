@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ class ExportedFile(Artefact):
         held = {**program.constants, **program.state_dict}
         tensors = {name: tensor.detach() for name, tensor in held.items() if isinstance(tensor, Tensor)}
         super().__init__(name, [stated_shape(node) for node in tensor_inputs(program)], tensors)
+        self._apply(Tensor.clone)
         self.program = program
 
     def read(self, inputs: Sequence[Tensor]) -> Capture:
@@ -107,7 +109,7 @@ def read_pt2(path: Path, name: str) -> Artefact:
     """
     archive = check_pt2(path, name)
     try:
-        with _only_tensors():
+        with _only_tensors(), _plainly():
             program = load_pt2(_copy(archive)).exported_programs["model"]
     except Exception as error:
         raise TargetError(name, f"torch {torch.__version__} cannot load it: {one_line(error)}") from error
@@ -132,6 +134,14 @@ def _copy(archive: Archive) -> io.BytesIO:
             copy.writestr(f"package/{member}", content)
     buffer.seek(0)
     return buffer
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Silence a warning of torch 2.11 about the bytes that hold the weights: they are copied before their use."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        yield
 
 
 @contextmanager

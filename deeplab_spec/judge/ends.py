@@ -77,7 +77,7 @@ def exact(
     inputs, oracle = conditioned.inputs, conditioned.oracle
     allowed = dict.fromkeys((tap for tap, _ in conditioned.taps), END)
     with moved(loaded.module, conditioned.plan.device):
-        answer = ask(loaded.module, inputs, conditioned.taps)
+        answer = ask(loaded.module, inputs, conditioned.taps, device=conditioned.plan.device)
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
         return compare_ends(loaded, ask(stand_in, inputs, conditioned.taps), oracle, allowed, None)
@@ -116,7 +116,7 @@ def single(
     allowed = {tap: RATIO * error for tap, error in errors.items()}
     loaded.module.float()
     with moved(loaded.module, conditioned.plan.device):
-        answer = ask(loaded.running, inputs, conditioned.taps)
+        answer = ask(loaded.running, inputs, conditioned.taps, device=conditioned.plan.device)
     loaded.module.double()
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:

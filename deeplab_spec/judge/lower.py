@@ -186,7 +186,7 @@ def _asked(loaded: Loaded, single: Sequence[Tensor], taps: Taps, precision: Prec
     running = loaded.running if not precision.emulated else module
     module.float()
     with moved(module, precision.device), precision.on():
-        answer = ask(running, single, taps)
+        answer = ask(running, single, taps, device=precision.device)
     module.double()
     return answer
 

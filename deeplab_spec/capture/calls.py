@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
 
@@ -33,7 +34,8 @@ class ProgramCall:
     result: Layout | None
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Make the call on given values."""
+        """Make the call on given values, and what it makes itself on their device: of none, on that of the state."""
+        device = next((tensor.device for tensor in (*inputs, *tensors.values())), None)
 
         def value(argument: fx.Node) -> Any:  # noqa: ANN401 - an operator's argument
             if argument in self.reads:
@@ -42,11 +44,12 @@ class ProgramCall:
             return tensors[self.state[argument]] if argument in self.state else made(argument)
 
         def made(node: fx.Node) -> Any:  # noqa: ANN401 - an operator's result
-            arguments: list[Any] = list(fx.map_arg(node.args, value))
+            arguments: list[Any] = [on_device(argument, device) for argument in fx.map_arg(node.args, value)]
+            named = {name: on_device(argument, device) for name, argument in fx.map_arg(node.kwargs, value).items()}
             if overwrites(node):
                 arguments[0] = arguments[0].clone()
             function: Callable[..., Any] = node.target  # type: ignore[assignment]  # a call_function node
-            return function(*arguments, **fx.map_arg(node.kwargs, value))
+            return function(*arguments, **named)
 
         result: Any = made(self.node)
         value_of: Tensor = result[0] if first_alone(self.node) else result
@@ -62,6 +65,11 @@ class Placement:
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002 - a step
         """Return the value in its order."""
         return self.layout.place(inputs[0])
+
+
+def on_device(argument: Any, device: torch.device | None) -> Any:  # noqa: ANN401 - an operator's argument
+    """Return an argument of a call; in the place of the device that it was captured on, another if one is known."""
+    return device if device is not None and isinstance(argument, torch.device) else argument
 
 
 def first_alone(node: fx.Node) -> bool:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from deeplab_spec.capture.archive import FORMAT, SAMPLE_INPUTS, Archive, check_pt2
 from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.calls import on_device
 from deeplab_spec.capture.module import read_program
 from deeplab_spec.capture.program import checks_only
 from deeplab_spec.capture.record import Capture
@@ -41,6 +43,7 @@ class ExportedFile(Artefact):
         held = {**program.constants, **program.state_dict}
         tensors = {name: tensor.detach() for name, tensor in held.items() if isinstance(tensor, Tensor)}
         super().__init__(name, [stated_shape(node) for node in tensor_inputs(program)], tensors)
+        self._apply(Tensor.clone)
         self.program = program
 
     def read(self, inputs: Sequence[Tensor]) -> Capture:
@@ -59,7 +62,8 @@ class ExportedFile(Artefact):
             CaptureError: If the program was exported for other sizes.
         """
         check_sizes(self.program, inputs)
-        results = _Runner(self.program.graph_module).run(*self._arguments(inputs))
+        device = next((tensor.device for tensor in self.tensors.values()), inputs[0].device)
+        results = _Runner(self.program.graph_module, device).run(*self._arguments(inputs))
         specs = self.program.graph_signature.output_specs
         returned = [value for value, spec in zip(results, specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
         return pytree.tree_unflatten(returned, self.program.call_spec.out_spec)
@@ -85,7 +89,21 @@ class ExportedFile(Artefact):
 
 
 class _Runner(fx.Interpreter):
-    """Runs a program's calls, without the checks that an exporter wrote in between."""
+    """Runs a program's calls on a device, without the checks that an exporter wrote in between.
+
+    Args:
+        module: The program's graph.
+        device: Where its weights are: what a call makes itself is made there.
+    """
+
+    def __init__(self, module: fx.GraphModule, device: torch.device) -> None:
+        super().__init__(module)
+        self.device = device
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the framework's signature
+        """Make a call."""
+        placed = tuple(on_device(argument, self.device) for argument in args)
+        return super().call_function(target, placed, {name: on_device(kwargs[name], self.device) for name in kwargs})
 
     def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - the value of a call
         return None if checks_only(n) else super().run_node(n)
@@ -107,7 +125,7 @@ def read_pt2(path: Path, name: str) -> Artefact:
     """
     archive = check_pt2(path, name)
     try:
-        with _only_tensors():
+        with _only_tensors(), _plainly():
             program = load_pt2(_copy(archive)).exported_programs["model"]
     except Exception as error:
         raise TargetError(name, f"torch {torch.__version__} cannot load it: {one_line(error)}") from error
@@ -132,6 +150,14 @@ def _copy(archive: Archive) -> io.BytesIO:
             copy.writestr(f"package/{member}", content)
     buffer.seek(0)
     return buffer
+
+
+@contextmanager
+def _plainly() -> Iterator[None]:
+    """Silence a warning of torch 2.11 about the bytes that hold the weights: they are copied before their use."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")
+        yield
 
 
 @contextmanager

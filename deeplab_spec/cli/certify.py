@@ -21,7 +21,8 @@ from deeplab_spec.cli.options import (
     complete_variant,
     read_arguments,
 )
-from deeplab_spec.judge.request import DEVICES, DTYPES, LOWER, Request, default_variant
+from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, Request, default_variant, read_dtypes
+from deeplab_spec.precision import NAMES
 from deeplab_spec.render.certificate import text
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
@@ -95,7 +96,7 @@ def certify(
         typer.Option(
             "--dtype",
             metavar="DTYPE",
-            help=f"Dtype of the numerics, {', '.join((*DTYPES, *LOWER))}; repeat for several. {list(DTYPES)}",
+            help=f"Precision of the numerics, {', '.join(NAMES)}; repeat for several. {HOW}. {list(DTYPES)}",
         ),
     ] = None,
     device: Annotated[
@@ -138,7 +139,7 @@ def certify(
         output_strides=tuple(dict.fromkeys(output_stride or ())),
         classes=classes,
         levels=tuple(dict.fromkeys(level or tuple(Level))),
-        dtypes=tuple(dict.fromkeys(dtype or DTYPES)),
+        dtypes=read_dtypes(dtype or DTYPES, "--dtype"),
         device=device,
         seed=seed,
     )

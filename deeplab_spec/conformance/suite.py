@@ -12,7 +12,7 @@ import pytest
 from deeplab_spec.checks.certificate import Certificate
 from deeplab_spec.checks.waiver_file import load
 from deeplab_spec.errors import DeepLabSpecError
-from deeplab_spec.judge.request import DTYPES
+from deeplab_spec.judge.request import DTYPES, asks_for_lower, read_dtypes
 from deeplab_spec.services.clause_tests import DECIDED, Judgements, conclude
 from deeplab_spec.spec.clauses import Level, clauses_of
 from deeplab_spec.spec.public import Override
@@ -35,7 +35,8 @@ class Conformance:
         num_classes: Channels of the logits.
         part: The part that it implements; None for the whole network.
         levels: The levels to decide.
-        dtypes: The dtypes of the numerics.
+        dtypes: The precisions of the numerics, named as by ``certify``.
+        device: Where it runs: ``cpu`` or ``cuda``.
         seed: Seed of weights and images.
         waivers: A TOML file of findings that are accepted: their tests are expected failures.
         today: The day on which waivers are held against their expiry; None for the present one, in UTC.
@@ -49,6 +50,7 @@ class Conformance:
     part: ClassVar[str | None] = None
     levels: ClassVar[Sequence[str]] = tuple(Level)
     dtypes: ClassVar[Sequence[str]] = DTYPES
+    device: ClassVar[str] = "cpu"
     seed: ClassVar[int] = 0
     waivers: ClassVar[str | Path | None] = None
     today: ClassVar[date | None] = None
@@ -68,8 +70,7 @@ class Conformance:
         if "output_stride" in metafunc.fixturenames:
             metafunc.parametrize("output_stride", _listed(suite, "output_strides", suite.output_strides))
         if "clause" in metafunc.fixturenames:
-            clauses = [clause.id for clause in clauses_of(suite.part) if clause.level in suite.levels]
-            metafunc.parametrize("clause", _listed(suite, "levels", clauses))
+            metafunc.parametrize("clause", _listed(suite, "levels", _clauses(suite)))
 
     @pytest.fixture
     def certificate(self, output_stride: int) -> Certificate:
@@ -87,6 +88,15 @@ class Conformance:
             if not DECIDED & {record.verdict for record in judgements.certificate(output_stride).clauses}:
                 pytest.fail(f"no clause was decided at output stride {output_stride}", pytrace=False)
         judgements.check_waivers(self.output_strides)
+
+
+def _clauses(suite: type[Conformance]) -> list[str]:
+    """Return the ids of the clauses that are decided."""
+    try:
+        lower = asks_for_lower(read_dtypes(suite.dtypes, "dtypes"))
+    except DeepLabSpecError as error:
+        raise pytest.Collector.CollectError(f"{suite.__name__}: {error}") from error
+    return [clause.id for clause in clauses_of(suite.part, on_request=lower) if clause.level in suite.levels]
 
 
 def _listed(suite: type, name: str, values: Sequence[object]) -> Sequence[object]:
@@ -125,5 +135,6 @@ def _judge(suite: type[Conformance], output_stride: int | None) -> Certificate:
             part=suite.part,
             levels=suite.levels,
             dtypes=suite.dtypes,
+            device=suite.device,
             seed=suite.seed,
         )

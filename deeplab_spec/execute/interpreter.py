@@ -49,6 +49,7 @@ def run(
     keep: Collection[str] | None = None,
     until: str | None = None,
     opaque: OpaqueRunner | None = None,
+    watch: Callable[[str, Tensor], None] | None = None,
 ) -> Values:
     """Execute a network in evaluation.
 
@@ -59,6 +60,7 @@ def run(
         keep: Paths whose values are wanted; all by default. Outputs are always kept.
         until: Path of the last node to execute; all are by default.
         opaque: What runs the operations that the specification does not know.
+        watch: Told each path and value, in order.
 
     Returns:
         Values by path.
@@ -73,6 +75,8 @@ def run(
             values[node.path] = inputs[node.path]
         else:
             values[node.path] = step(node, [values[path] for path in node.inputs], weights, opaque)
+        if watch is not None:
+            watch(node.path, values[node.path])
         for path in node.inputs:
             left[path] -= 1
             unwanted = keep is not None and path not in keep

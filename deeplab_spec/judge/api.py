@@ -13,7 +13,7 @@ from deeplab_spec.checks.waiver_file import load
 from deeplab_spec.checks.waivers import waived
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.judge import judge
-from deeplab_spec.judge.request import DTYPES, Request, default_variant
+from deeplab_spec.judge.request import DTYPES, Request, default_variant, read_dtypes
 from deeplab_spec.judge.subjects import candidate, standards
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.public import Override, written_overrides
@@ -52,7 +52,9 @@ def certify(
         arguments: Keyword arguments of what builds it; text may hold ``{output_stride}`` and
             ``{classes}``.
         levels: The levels to decide.
-        dtypes: The dtypes of the numerics: ``float64``, ``float32``, ``tf32``, ``bfloat16``, ``float16``.
+        dtypes: The precisions of the numerics: ``float64``, ``float32``, ``tf32``; ``bfloat16`` and ``float16``, with
+            weights and images cast; ``autocast-bfloat16`` and ``autocast-float16``, with weights in float32 and
+            automatic mixed precision.
         device: Where the target itself runs: ``cpu`` or ``cuda``.
         seed: Seed of weights and images, and of what the candidate draws while it is built.
         waivers: A TOML file of findings that are accepted, each with a reason and an expiry.
@@ -83,7 +85,7 @@ def certify(
         output_strides=tuple(output_strides),
         classes=num_classes,
         levels=tuple(Level(level) for level in levels),
-        dtypes=tuple(dtypes),
+        dtypes=read_dtypes(dtypes, "dtypes"),
         device=device,
         seed=seed,
     )

@@ -5,6 +5,7 @@ A fault that shows must show in the result, whatever the depth.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Final
 
 import torch
@@ -15,10 +16,13 @@ from deeplab_spec.execute.weights import Draw, challenge, roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.ends import END, RATIO
+from deeplab_spec.judge.precision import cast, dtype_of
 from deeplab_spec.judge.running import relative_error
+from deeplab_spec.precision import BFLOAT16, FLOAT16, FLOAT32
 
-LOWER: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Dtypes in which a candidate is held to the error that the specification has itself, by name."""
+CAST: Final = {each.name: dtype_of(each.storage) for each in (FLOAT32, BFLOAT16, FLOAT16)}
+"""Precisions in which a candidate is held to the error that the specification has itself, by name: the dtype to which
+every tensor is cast."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,8 @@ class Trial:
         weights: By path and role, in float64.
         inputs: A float64 tensor by the path of each input.
         values: The specification's values by path, in float64.
+        lower: Those in other dtypes, as they are asked for.
+        errors: The error of the specification's own result there; None where it is not finite.
     """
 
     network: Network
@@ -37,6 +43,7 @@ class Trial:
     inputs: dict[str, Tensor]
     values: Values
     lower: dict[torch.dtype, Values] = field(default_factory=dict, repr=False)
+    errors: dict[torch.dtype, float | None] = field(default_factory=dict, repr=False)
 
     @property
     def oracle(self) -> Tensor:
@@ -51,10 +58,18 @@ class Trial:
             self.lower[dtype] = run(self.network, cast(self.weights, dtype), cast(self.inputs, dtype))
         return self.lower[dtype]
 
-    def own_error(self, dtype: torch.dtype) -> float:
-        """Return the relative error of the specification's own result in a dtype; at least the dtype's rounding."""
-        result = self.values_in(dtype)[self.network.outputs[0].path]
-        return max(relative_error(result, self.oracle), torch.finfo(dtype).eps)
+    def own_error(self, dtype: torch.dtype) -> float | None:
+        """Return the relative error of the specification's own result in a dtype; at least the dtype's rounding.
+
+        Returns:
+            None if a value of the specification is not finite there: then no error says anything.
+        """
+        if dtype not in self.errors:
+            values = self.values_in(dtype)
+            finite = all(bool(value.isfinite().all()) for value in values.values())
+            found = relative_error(values[self.network.outputs[0].path], self.oracle)
+            self.errors[dtype] = max(found, torch.finfo(dtype).eps) if finite else None
+        return self.errors[dtype]
 
 
 def trial(network: Network, image: Pair, draw: Draw, seed: int) -> Trial:
@@ -79,7 +94,13 @@ def refused(found: float) -> bool:
 
 
 def refused_in(found: float, own: float) -> bool:
-    """Tell whether a result in a lower precision is refused: by the error that the specification has there."""
+    """Tell whether a result in a lower precision is refused: by the error that the specification has there.
+
+    Raises:
+        ValueError: If the specification's own error is not finite: nothing can be held to it.
+    """
+    if not isfinite(own):
+        raise ValueError(f"the specification's own error must be finite, but is {own}")
     return not found <= RATIO * own
 
 
@@ -87,8 +108,3 @@ def unfit(network: Network, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Return the tensors of the specification that have no place of their shape in a network."""
     held = {f"{node.path}.{role}": shape for node in network for role, shape in roles(node.op).items()}
     return tuple(name for name, tensor in weights.items() if held.get(name) != tuple(tensor.shape))
-
-
-def cast(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Return tensors in another dtype."""
-    return {name: tensor.to(dtype) for name, tensor in tensors.items()}

@@ -13,10 +13,11 @@ from deeplab_spec.graph.ops import Output
 from deeplab_spec.judge.canaries.canary import Canary
 from deeplab_spec.judge.canaries.ends import Compare, Plant, Tail, of_ends
 from deeplab_spec.judge.plan import Plan, Taps
-from deeplab_spec.judge.precision import moved
+from deeplab_spec.judge.precision import moved, stored
 from deeplab_spec.judge.results import Answer, ask
-from deeplab_spec.judge.running import relative_error
+from deeplab_spec.judge.running import Overflow, overflow_of, relative_error
 from deeplab_spec.judge.steps import Loaded
+from deeplab_spec.precision import FLOAT32, FLOAT64
 
 END: Final = 1e-9
 """Relative error end to end in float64: rounding amplified over 140 layers stays below 1e-12;
@@ -77,7 +78,7 @@ def exact(
     inputs, oracle = conditioned.inputs, conditioned.oracle
     allowed = dict.fromkeys((tap for tap, _ in conditioned.taps), END)
     with moved(loaded.module, conditioned.plan.device):
-        answer = ask(loaded.module, inputs, conditioned.taps)
+        answer = ask(loaded.module, inputs, conditioned.taps, device=conditioned.plan.device)
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
         return compare_ends(loaded, ask(stand_in, inputs, conditioned.taps), oracle, allowed, None)
@@ -91,7 +92,7 @@ def exact(
 
 def single(
     loaded: Loaded, conditioned: Conditioned, first: Deviation | None
-) -> tuple[tuple[Deviation, ...], float, list[Canary]]:
+) -> tuple[tuple[Deviation, ...], float | None, list[Canary]]:
     """Compare the results in float32, with the error that the specification has there.
 
     Args:
@@ -100,13 +101,15 @@ def single(
         first: The first step that differs, which is blamed for a difference.
 
     Returns:
-        The comparisons, the specification's own error, and the faults that were planted.
+        The comparisons, the specification's own error, and the faults that were planted; no error and no faults
+        where the specification itself is not finite.
     """
     oracle = conditioned.oracle
     weights = {name: tensor.float() for name, tensor in conditioned.weights.items()}
     inputs = [value.float() for value in conditioned.inputs]
     named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
-    reference = run(loaded.expected, weights, named, keep=oracle.keys())
+    overflow = Overflow()
+    reference = run(loaded.expected, weights, named, keep=oracle.keys(), watch=overflow)
     floor = torch.finfo(torch.float32).eps
     errors = {
         node.op.name: max(relative_error(reference[node.path], oracle[node.path]), floor)
@@ -114,10 +117,12 @@ def single(
         if isinstance(node.op, Output)
     }
     allowed = {tap: RATIO * error for tap, error in errors.items()}
-    loaded.module.float()
-    with moved(loaded.module, conditioned.plan.device):
-        answer = ask(loaded.running, inputs, conditioned.taps)
-    loaded.module.double()
+    if overflow.path:
+        answer = Answer(results={}, error=overflow.reason(FLOAT32.name))
+        return compare_ends(loaded, answer, oracle, dict.fromkeys(errors, 0.0), first), None, []
+    device = conditioned.plan.device
+    with stored(loaded.module, torch.float32), moved(loaded.module, device):
+        answer = ask(loaded.running, inputs, conditioned.taps, device=device)
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
         return compare_ends(loaded, ask(stand_in, inputs, conditioned.taps), oracle, allowed, None)
@@ -144,10 +149,11 @@ def compare_ends(
     deviations = []
     for node in loaded.expected.outputs:
         tap = node.op.name if isinstance(node.op, Output) else ""
-        reason = answer.error
+        overflow = overflow_of(node.path, oracle[node.path], FLOAT64.name)
+        reason = overflow or answer.error
         if loaded.misfits:
             reason = "not every weight of the specification has a place, so the two cannot be run with the same weights"
-        elif not answer.error and tap not in answer.results:
+        elif not reason and tap not in answer.results:
             reason = f"the candidate does not return {tap}"
         deviations.append(
             Deviation(

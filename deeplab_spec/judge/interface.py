@@ -1,6 +1,7 @@
 """Observes a candidate at its interface: which inputs it answers, and with what."""
 
 from collections.abc import Callable, Iterator, Sequence
+from math import inf, isfinite
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +132,7 @@ def _nothing(purpose: str) -> Comparison:
 
 
 def _changed(purpose: str, subject: str, before: Tensor, after: Tensor) -> Comparison:
-    same = before.shape == after.shape and torch.equal(before, after)
+    same = before.shape == after.shape and bool(((before == after) | (before.isnan() & after.isnan())).all())
     difference = 0.0 if same else _relative(before.double(), after.double())
     return Comparison(purpose=purpose, subject=subject, difference=difference, allowed=SAME)
 
@@ -149,9 +150,11 @@ def _compare(purpose: str, left: Answer, right: Answer, allowed: float) -> Compa
 
 def _relative(left: Tensor, right: Tensor) -> float:
     if left.shape != right.shape:
-        return float("inf")
+        return inf
     difference = float((left - right).abs().max()) if left.numel() else 0.0
     scale = float(left.abs().max()) if left.numel() else 1.0
     if difference == 0:
         return 0.0
-    return difference / scale if scale > 0 else float("inf")
+    if not isfinite(difference) or not isfinite(scale):
+        return inf
+    return difference / scale if scale > 0 else inf

@@ -16,7 +16,7 @@ from deeplab_spec.judge.observe import AtStride, Builder, Progress, Stages, Stan
 from deeplab_spec.judge.precision import device_of, where
 from deeplab_spec.judge.request import Request
 from deeplab_spec.spec.choices import plain
-from deeplab_spec.spec.clauses import Clause, Level, clauses_of
+from deeplab_spec.spec.clauses import Clause, Level
 from deeplab_spec.spec.variants import variant
 
 _Recorded = tuple[documents.ClauseRecord, documents.Canaries]
@@ -41,9 +41,7 @@ def judge(
     stages = Stages(progress, len(request.strides))
     with products(tf32=False):
         strides = [observe(request, output_stride, build, standards, stages) for output_stride in request.strides]
-    wanted = clauses_of(request.part, on_request=bool(request.lower))
-    clauses = [clause for clause in wanted if clause.level in request.levels]
-    recorded = [_record(clause, strides) for clause in clauses]
+    recorded = [_record(clause, strides) for clause in request.clauses]
     stages.done()
     canaries = documents.Canaries(
         planted=sum(entry.planted for _, entry in recorded), killed=sum(entry.killed for _, entry in recorded)

@@ -17,12 +17,13 @@ from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Output, Resize
-from deeplab_spec.judge.blocks import LUCK, RATIO, Region, Regions, blocks, constants, error, ratio_of
+from deeplab_spec.judge.blocks import LUCK, Region, Regions, blocks, constants, error, ratio_of, undecided
 from deeplab_spec.judge.canaries.canary import Canary
 from deeplab_spec.judge.canaries.wrong import other
 from deeplab_spec.judge.plan import Taps
-from deeplab_spec.judge.precision import Precision, moved
+from deeplab_spec.judge.precision import OnDevice, cast, moved, stored
 from deeplab_spec.judge.results import Answer, ask
+from deeplab_spec.judge.running import Overflow
 from deeplab_spec.judge.steps import Loaded
 
 BLOCKS: Final = "VALUES-LOWER-PRECISION-BLOCKS"
@@ -32,7 +33,7 @@ ENDS: Final = "VALUES-LOWER-PRECISION-END-TO-END"
 
 
 def local(
-    loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, precisions: Sequence[Precision]
+    loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, precisions: Sequence[OnDevice]
 ) -> Iterator[tuple[str, Ratio | Canary]]:
     """Compare every block, normalisation and activation on the oracle's values, in lower precisions.
 
@@ -61,10 +62,9 @@ def _regions(regions: Regions) -> Iterator[tuple[str, Ratio | Canary]]:
         yield from ((clause, found) for found in _region(regions, region, clause))
 
 
-def _refused(clause: str, precision: Precision, reason: RuntimeError) -> Ratio:
+def _refused(clause: str, precision: OnDevice, reason: RuntimeError) -> Ratio:
     """Say that the specification itself does not run in a precision."""
-    words = f"{precision.name} does not run on {precision.device.type}: {one_line(reason)}"
-    return Ratio(path=clause, candidate_path=None, dtype=precision.name, ratio=None, allowed=RATIO, reason=words)
+    return undecided(clause, f"{precision.name} does not run on {precision.device.type}: {one_line(reason)}", precision)
 
 
 def _region(regions: Regions, region: Region, clause: str) -> Iterator[Ratio | Canary]:
@@ -72,11 +72,11 @@ def _region(regions: Regions, region: Region, clause: str) -> Iterator[Ratio | C
     references = regions.specified(region)
     yield from regions.compare(region, references)
     fault = _wrong(regions.network, region, clause)
-    if fault is None:
+    if fault is None or references.overflow:
         return
     words, node = fault
     wrong = regions.specified(region, {node.path: node})
-    planted = [regions.ratio(end, wrong[end], references[end]) for end in region.ends]
+    planted = [regions.ratio(end, wrong.values[end], references.values[end]) for end in region.ends]
     worst = max(planted, key=lambda ratio: ratio.ratio or 0.0, default=None)
     if worst:
         yield canary(clause, f"{words} in {regions.precision.name}", worst)
@@ -131,7 +131,7 @@ def whole(
     inputs: Sequence[Tensor],
     oracle: Values,
     taps: Taps,
-    precisions: Sequence[Precision],
+    precisions: Sequence[OnDevice],
 ) -> Iterator[tuple[str, Ratio | Canary]]:
     """Compare whole runs in lower precisions, and plant faults in the middle of the network.
 
@@ -156,19 +156,23 @@ def _whole(
     inputs: Sequence[Tensor],
     oracle: Values,
     taps: Taps,
-    precision: Precision,
+    precision: OnDevice,
 ) -> Iterator[tuple[str, Ratio | Canary]]:
-    single = [value.float().to(precision.device) for value in inputs]
-    own = {name: tensor.float().to(precision.device) for name, tensor in weights.items()}
-    named = {node.path: value for node, value in zip(loaded.expected.inputs, single, strict=True)}
+    images = [value.to(precision.device, precision.storage) for value in inputs]
+    own = cast(weights, precision.storage, precision.device)
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, images, strict=True)}
     outputs = [node.path for node in loaded.expected.outputs]
 
-    def specified(network: Network) -> Values:
-        with torch.no_grad(), precision.on():
-            return run(network, own, named, keep=outputs)
+    def specified(network: Network, watch: Overflow | None = None) -> Values:
+        with torch.no_grad(), precision.active():
+            return run(network, own, named, keep=outputs, watch=watch)
 
-    reference = specified(loaded.expected)
-    answer = _asked(loaded, single, taps, precision)
+    overflow = Overflow()
+    reference = specified(loaded.expected, overflow)
+    if overflow.path:
+        yield from ((ENDS, undecided(path, overflow.reason(precision.name), precision)) for path in outputs)
+        return
+    answer = _asked(loaded, images, taps, precision)
     for node in loaded.expected.outputs:
         yield ENDS, _end(loaded, node, answer, oracle, reference, precision)
     for path in outputs:
@@ -178,20 +182,17 @@ def _whole(
             yield ENDS, canary(ENDS, f"{words} in {precision.name}", planted)
 
 
-def _asked(loaded: Loaded, single: Sequence[Tensor], taps: Taps, precision: Precision) -> Answer:
-    """Run the candidate in a lower precision; its weights are turned back afterwards."""
+def _asked(loaded: Loaded, inputs: Sequence[Tensor], taps: Taps, precision: OnDevice) -> Answer:
+    """Run the candidate in a lower precision; afterwards its weights are what they were."""
     module = loaded.module
     if isinstance(module, Artefact) and module.single:
         return Answer(results={}, error="the file's runtime computes in its own precision")
     running = loaded.running if not precision.emulated else module
-    module.float()
-    with moved(module, precision.device), precision.on():
-        answer = ask(running, single, taps)
-    module.double()
-    return answer
+    with stored(module, precision.storage), moved(module, precision.device), precision.active():
+        return ask(running, inputs, taps, device=precision.device)
 
 
-def _end(loaded: Loaded, node: Node, answer: Answer, oracle: Values, reference: Values, precision: Precision) -> Ratio:
+def _end(loaded: Loaded, node: Node, answer: Answer, oracle: Values, reference: Values, precision: OnDevice) -> Ratio:
     tap = node.op.name if isinstance(node.op, Output) else ""
     reason = answer.error
     if loaded.misfits:
@@ -201,7 +202,7 @@ def _end(loaded: Loaded, node: Node, answer: Answer, oracle: Values, reference: 
     elif error(reference[node.path].cpu(), oracle[node.path]).mean < precision.rounding / LUCK:
         reason = f"the specification errs less than a rounding of {precision.name}: it did not run in it"
     if reason:
-        found = Ratio(path=node.path, candidate_path=None, dtype=precision.name, ratio=None, allowed=0.0, reason=reason)
+        found = undecided(node.path, reason, precision)
     else:
         path = node.path
         found = ratio_of(path, answer.results[tap], oracle[path], reference[path], precision)

@@ -29,7 +29,7 @@ from deeplab_spec.judge.ends import RATIO, Conditioned, exact, single
 from deeplab_spec.judge.interface import Tick, images
 from deeplab_spec.judge.lower import collected, local, whole
 from deeplab_spec.judge.plan import Plan
-from deeplab_spec.judge.precision import Precision
+from deeplab_spec.judge.precision import OnDevice
 from deeplab_spec.judge.running import executed, relative_error
 from deeplab_spec.judge.steps import Loaded, Steps
 from deeplab_spec.judge.structure import Reading
@@ -100,7 +100,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     """
     sizes = plan.inputs_at(loaded.reading.image)
     inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed)
-    precisions = [] if loaded.misfits else [Precision(name=name, device=plan.device) for name in plan.request.lower]
+    precisions = [] if loaded.misfits else [OnDevice(precision=each, device=plan.device) for each in plan.request.lower]
     planted = [] if loaded.misfits else list(of_parameters(loaded))
     local = _Local()
     if "float64" in dtypes or precisions:
@@ -155,7 +155,7 @@ class _Local:
 
 
 def _locally(
-    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], precisions: Sequence[Precision], tick: Tick, *, steps: bool
+    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], precisions: Sequence[OnDevice], tick: Tick, *, steps: bool
 ) -> _Local:
     """Compare step by step in float64, and block by block in lower precisions."""
     tick("drawing weights that every step can be seen with")

@@ -15,6 +15,7 @@ from deeplab_spec.checks import certificate as documents
 from deeplab_spec.checks.evidence import Evidence, Witness
 from deeplab_spec.checks.structure import by_clause
 from deeplab_spec.errors import CaptureError, TargetError
+from deeplab_spec.execute.products import products
 from deeplab_spec.judge import interface, numerics, required, structure, training_plan
 from deeplab_spec.judge.canaries.calls import of_calls, of_comparisons
 from deeplab_spec.judge.canaries.canary import Canary
@@ -125,8 +126,11 @@ def observe(
 
 
 def built(build: Builder, output_stride: int, seed: int) -> nn.Module:
-    """Build a candidate with a seed: whatever it draws, it draws again in another run."""
-    with torch.random.fork_rng(devices=[]):
+    """Build a candidate with a seed: whatever it draws, it draws again in another run.
+
+    A precision of products that its code sets for the whole process is put back: the judgement sets its own.
+    """
+    with torch.random.fork_rng(devices=[]), products(tf32=False):
         torch.manual_seed(seed)
         return build(output_stride)
 

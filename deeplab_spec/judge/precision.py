@@ -1,7 +1,9 @@
-"""Runs networks in lower precisions, as people run them; weights stay in float32.
+"""Runs networks in lower precisions.
 
-bfloat16 and float16 are automatic mixed precision. TF32 is what a CUDA device does to the factors of float32
-products; elsewhere it is emulated: the factors of convolutions and matrix products are rounded to its ten bits.
+A network runs in bfloat16 or float16 with its weights and images cast to it, and in autocast-bfloat16 or
+autocast-float16 with its weights in float32 and automatic mixed precision. TF32 is what a CUDA device does to the
+factors of float32 products; elsewhere it is emulated: the factors of convolutions and matrix products are rounded to
+its ten bits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,18 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from deeplab_spec.capture.module import state_of
 from deeplab_spec.errors import TargetError
 from deeplab_spec.execute.products import products
-
-AMP: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-"""Precisions in which mixed precision computes."""
-
-TF32: Final = "tf32"
-
-TF32_BITS: Final = 10
-"""Bits behind the point that a factor keeps."""
-
-_FLOAT32_BITS: Final = 23
+from deeplab_spec.precision import FLOAT32, TF32, Precision
 
 _PRODUCTS: Final = frozenset(
     {
@@ -44,44 +38,64 @@ _FACTORS: Final[Mapping[object, slice]] = {
 """Which arguments are factors; of an operation that is not named, the first two."""
 
 
+def dtype_of(name: str) -> torch.dtype:
+    """Return a dtype of the framework.
+
+    >>> dtype_of("bfloat16")
+    torch.bfloat16
+    """
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Precision:
-    """A lower precision on a device.
+class OnDevice:
+    """A precision on a device.
 
     Attributes:
-        name: ``tf32``, ``bfloat16`` or ``float16``.
+        precision: The precision.
         device: Where it runs.
     """
 
-    name: str
+    precision: Precision
     device: torch.device
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.precision.name
 
     @property
     def emulated(self) -> bool:
         """Whether the device does not have it, so that its rounding is put in."""
-        return self.name == TF32 and self.device.type != "cuda"
+        return self.precision is TF32 and self.device.type != "cuda"
+
+    @property
+    def storage(self) -> torch.dtype:
+        """The dtype of weights and images."""
+        return dtype_of(self.precision.storage)
 
     @property
     def between(self) -> torch.dtype:
         """The dtype of values that go from one operation to the next."""
-        return AMP.get(self.name, torch.float32)
+        return dtype_of(self.precision.arithmetic) if self.precision.autocast else self.storage
 
     @property
     def rounding(self) -> float:
         """The relative error of one rounding."""
-        return 2.0 ** -(TF32_BITS + 1) if self.name == TF32 else torch.finfo(AMP[self.name]).eps / 2
+        return self.precision.eps / 2
 
     @contextmanager
-    def on(self) -> Iterator[None]:
-        """Compute in this precision."""
-        if self.name in AMP:
-            with torch.autocast(self.device.type, AMP[self.name], cache_enabled=False):
+    def active(self) -> Iterator[None]:
+        """Compute in this precision, with tensors of its storage."""
+        if self.precision.autocast:
+            with torch.autocast(self.device.type, dtype_of(self.precision.arithmetic), cache_enabled=False):
                 yield
         elif self.emulated:
             with _Rounded():  # type: ignore[no-untyped-call]  # the framework leaves it untyped
                 yield
         else:
-            with products(tf32=True):
+            with products(tf32=self.precision is TF32):
                 yield
 
 
@@ -91,7 +105,7 @@ def rounded(value: Tensor) -> Tensor:
     >>> rounded(torch.tensor([1 + 2**-11, 1 + 3 * 2**-11, 1 + 2**-10])).tolist()
     [1.0, 1.001953125, 1.0009765625]
     """
-    dropped = _FLOAT32_BITS - TF32_BITS
+    dropped = FLOAT32.bits - TF32.bits
     bits = value.contiguous().view(torch.int32)
     half = (1 << (dropped - 1)) - 1
     kept = (bits + half + ((bits >> dropped) & 1)) >> dropped << dropped
@@ -133,13 +147,35 @@ def moved(module: nn.Module, device: torch.device) -> Iterator[None]:
         module.to("cpu")
 
 
+@contextmanager
+def stored(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Turn a module in float64 to another dtype; afterwards it is in float64, with the numbers that it had.
+
+    A number that was turned to fewer digits does not get them back by turning it again.
+    """
+    before = {name: tensor.clone() for name, tensor in state_of(module).items()}
+    module.to(dtype)
+    try:
+        yield
+    finally:
+        module.double()
+        with torch.no_grad():
+            for name, tensor in state_of(module).items():
+                tensor.copy_(before[name])
+
+
+def cast(tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device | None = None) -> dict[str, Tensor]:
+    """Return tensors in another dtype, those that hold whole numbers as they are, on a device."""
+    return {name: tensor.to(device, dtype if tensor.is_floating_point() else None) for name, tensor in tensors.items()}
+
+
 def where(dtype: str, device: torch.device) -> str:
     """Say where a precision runs, and whether it is emulated there.
 
     >>> where("tf32", torch.device("cpu")), where("float32", torch.device("cpu"))
     ('cpu (emulated)', 'cpu')
     """
-    emulated = dtype == TF32 and Precision(name=dtype, device=device).emulated
+    emulated = dtype == TF32.name and OnDevice(precision=TF32, device=device).emulated
     return f"{device.type} (emulated)" if emulated else device.type
 
 

@@ -1,23 +1,35 @@
 """What a judgement is asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from pydantic import TypeAdapter
 
 from deeplab_spec.errors import SpecError
+from deeplab_spec.precision import (
+    AUTOCAST_BFLOAT16,
+    BFLOAT16,
+    FLOAT32,
+    FLOAT64,
+    LOWER,
+    NAMES,
+    Precision,
+    read_precision,
+)
 from deeplab_spec.spec.backbone import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, read_overrides
-from deeplab_spec.spec.clauses import Level
+from deeplab_spec.spec.clauses import Clause, Level, clauses_of
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE, PARTS, check_output_stride
 from deeplab_spec.spec.variants import VARIANTS, Variant, variant
 
-DTYPES: Final = ("float64", "float32")
-"""The dtypes in which a network is judged by default: in the first a fault stands out, in the second networks run."""
+DTYPES: Final = (FLOAT64.name, FLOAT32.name)
+"""The precisions of a judgement by default: in the first a fault stands out, in the second networks run."""
 
-LOWER: Final = ("tf32", "bfloat16", "float16")
-"""Precisions in which a network is held to the error that the specification has there."""
+HOW: Final = (
+    f"{BFLOAT16.name}: weights and images cast; {AUTOCAST_BFLOAT16.name}: weights in float32, automatic mixed precision"
+)
+"""How lower precisions are measured, in one line."""
 
 DEVICES: Final = ("cpu", "cuda")
 REFERENCE: Final = "reference"
@@ -39,7 +51,7 @@ class Request:
         output_strides: The output strides to build and judge; empty for what a file says of itself.
         classes: Channels of the logits; None for what a file says of itself, or the default.
         levels: The levels to decide.
-        dtypes: The dtypes of the numerics.
+        dtypes: Names of the precisions of the numerics.
         device: Where the target itself runs; its graph and the oracle stay on the processor.
         seed: Seed of weights and images, and of what the candidate draws while it is built.
     """
@@ -81,8 +93,8 @@ class Request:
         if not self.levels or not self.dtypes:
             raise SpecError("request", "must name a level and a dtype", "none")
         for dtype in self.dtypes:
-            if dtype not in (*DTYPES, *LOWER):
-                raise SpecError("dtype", f"must be one of {', '.join((*DTYPES, *LOWER))}", dtype)
+            if dtype not in NAMES:
+                raise SpecError("dtype", f"must be one of {', '.join(NAMES)}", dtype)
         if self.device not in DEVICES:
             raise SpecError("device", f"must be one of {', '.join(DEVICES)}", self.device)
 
@@ -92,9 +104,15 @@ class Request:
         return self.output_strides or (DEFAULT_OUTPUT_STRIDE,)
 
     @property
-    def lower(self) -> tuple[str, ...]:
+    def lower(self) -> tuple[Precision, ...]:
         """The lower precisions that are asked for."""
-        return tuple(dtype for dtype in self.dtypes if dtype in LOWER)
+        return tuple(each for name in self.dtypes for each in LOWER if each.name == name)
+
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        """The clauses to decide; those about lower precisions where one is asked for."""
+        found = clauses_of(self.part, on_request=asks_for_lower(self.dtypes))
+        return tuple(clause for clause in found if clause.level in self.levels)
 
     @property
     def class_count(self) -> int:
@@ -126,6 +144,31 @@ class Request:
     def choices(self) -> Choices:
         """Every decision of the specification that the target is held against."""
         return choose(self.published.choices, self.decided)
+
+
+def read_dtypes(names: Iterable[str], where: str) -> tuple[str, ...]:
+    """Return the names of precisions, each once; an old name is accepted, with a warning that says the new one.
+
+    Args:
+        names: The names that were given.
+        where: The argument or option that they were given to.
+
+    Raises:
+        SpecError: If there is no such precision.
+
+    >>> read_dtypes(["float32", "bfloat16", "float32"], "--dtype")
+    ('float32', 'bfloat16')
+    """
+    return tuple(dict.fromkeys(read_precision(name, where).name for name in names))
+
+
+def asks_for_lower(names: Iterable[str]) -> bool:
+    """Tell whether a lower precision is among names.
+
+    >>> asks_for_lower(["float64", "tf32"])
+    True
+    """
+    return not {each.name for each in LOWER}.isdisjoint(names)
 
 
 def default_variant(target: str) -> str:

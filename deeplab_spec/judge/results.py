@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from deeplab_spec.capture.module import state_of
 from deeplab_spec.errors import one_line
 
 Shapes = Sequence[tuple[str, tuple[int, ...]]]
@@ -29,22 +30,31 @@ class Answer:
     error: str = ""
 
 
-def ask(module: nn.Module, inputs: Sequence[Tensor], expected: Shapes, *, differentiable: bool = False) -> Answer:
+def ask(
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    expected: Shapes,
+    *,
+    device: torch.device | None = None,
+    differentiable: bool = False,
+) -> Answer:
     """Call a candidate where it is; whatever it raises is recorded, not raised.
 
     Args:
         module: The candidate, in evaluation or in training.
         inputs: Its arguments; where it is on another device, they are copied there.
         expected: Shapes of the taps, by name.
+        device: Where it was put; None for where its weights are.
         differentiable: Whether the results shall have gradients.
 
     Returns:
         The results, where the arguments are.
     """
-    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), inputs[0].device)
+    home = inputs[0].device
+    place = device or next((tensor.device for tensor in state_of(module).values()), home)
     try:
         with torch.set_grad_enabled(differentiable), threads_for(inputs[0].dtype):
-            result = module(*(value.to(device) for value in inputs))
+            result = module(*(value.to(place) for value in inputs))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
         return Answer(results={}, error=one_line(error))
     named = [
@@ -53,7 +63,6 @@ def ask(module: nn.Module, inputs: Sequence[Tensor], expected: Shapes, *, differ
         if isinstance(value, Tensor)
     ]
     chosen = choose([(name, tuple(tensor.shape)) for name, tensor in named], expected)
-    home = inputs[0].device
     tensors = {name: value.to(home) for name, value in named}
     return Answer(results={tap: tensors[name] for tap, name in chosen.items()}, returned=type(result).__name__)
 

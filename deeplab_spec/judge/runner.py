@@ -15,7 +15,7 @@ from deeplab_spec.checks.verdicts import RunVerdict, Verdict, together
 from deeplab_spec.errors import MissingExtraError, TargetError
 from deeplab_spec.judge.request import ADAPTER, Request
 from deeplab_spec.spec.choices import plain
-from deeplab_spec.spec.clauses import clauses_of
+from deeplab_spec.spec.clauses import clause as clause_named
 
 Progress = Callable[[str, int, int], None]
 
@@ -103,9 +103,9 @@ def _crashed(request: Request, reason: str) -> Certificate:
         hint="",
         output_stride=output_stride,
     )
-    wanted = [
-        clause for clause in clauses_of(request.part) if clause.level in request.levels or clause.id == CRASH_CLAUSE
-    ]
+    wanted = request.clauses
+    if CRASH_CLAUSE not in {clause.id for clause in wanted}:
+        wanted = (clause_named(CRASH_CLAUSE), *wanted)
     clauses = tuple(
         ClauseRecord(
             id=clause.id,

@@ -21,6 +21,33 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     return error / (scale if scale > 0 else math.sqrt(expected.numel()))
 
 
+class Overflow:
+    """Watches the specification's own values: where one is not finite, no comparison with it says anything.
+
+    Attributes:
+        path: The first node whose value is not finite; empty while all are.
+    """
+
+    def __init__(self) -> None:
+        self.path = ""
+
+    def __call__(self, path: str, value: Tensor) -> None:
+        """Look at the value of a node."""
+        if not self.path and not bool(value.isfinite().all()):
+            self.path = path
+
+    def reason(self, precision: str) -> str:
+        """Say that nothing can be compared in a precision; empty where everything can."""
+        return f"the specification itself is not finite in {precision} at {self.path}" if self.path else ""
+
+
+def overflow_of(path: str, value: Tensor, precision: str) -> str:
+    """Say that a value of the specification is not finite, so that nothing can be compared with it; empty if it is."""
+    overflow = Overflow()
+    overflow(path, value)
+    return overflow.reason(precision)
+
+
 def double(tensor: Tensor) -> Tensor:
     """Return a tensor in float64, unless it holds whole numbers."""
     return tensor.double() if tensor.is_floating_point() else tensor

@@ -70,7 +70,11 @@ def record(
     with (
         ranges(work.module, work.ranged),
         profile(
-            activities=activities, with_stack=detailed, record_shapes=detailed, profile_memory=detailed
+            activities=activities,
+            with_stack=detailed,
+            record_shapes=detailed,
+            profile_memory=detailed,
+            acc_events=True,
         ) as profiler,
     ):
         for _ in range(LEAD):

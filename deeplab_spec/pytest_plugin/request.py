@@ -10,7 +10,7 @@ import pytest
 from deeplab_spec.checks.waiver_file import load
 from deeplab_spec.checks.waivers import Waivers
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.request import DTYPES, Request, default_variant
+from deeplab_spec.judge.request import DTYPES, Request, default_variant, read_dtypes
 from deeplab_spec.spec.clauses import Level
 
 _STATES_ITS_OWN: Final = {".pt2", ".onnx", ".lock"}
@@ -36,7 +36,8 @@ def request_of(config: pytest.Config) -> Request:
         output_strides=tuple(dict.fromkeys(config.getoption("deeplab_output_stride") or ())),
         classes=config.getoption("deeplab_classes"),
         levels=tuple(dict.fromkeys(map(_level, config.getoption("deeplab_level") or Level))),
-        dtypes=tuple(dict.fromkeys(config.getoption("deeplab_dtype") or DTYPES)),
+        dtypes=read_dtypes(config.getoption("deeplab_dtype") or DTYPES, "--deeplab-dtype"),
+        device=config.getoption("deeplab_device"),
         seed=config.getoption("deeplab_seed"),
     )
 

@@ -14,7 +14,6 @@ from deeplab_spec.pytest_plugin.nodes import VERDICT, AtOutputStride, ClauseItem
 from deeplab_spec.pytest_plugin.request import request_of, strides_of, waivers_of
 from deeplab_spec.pytest_plugin.shared import shared
 from deeplab_spec.services.clause_tests import DECIDED, Judgements
-from deeplab_spec.spec.clauses import clauses_of
 
 FOLDER: Final = "deeplab_spec_folder"
 """What a worker of pytest-xdist is told: where certificates are shared."""
@@ -59,12 +58,11 @@ class ClauseTests:
             items.extend(item for item in session.genitems(collector) if isinstance(item, pytest.Item))
 
     def _collectors(self, session: pytest.Session) -> list[pytest.Collector]:
-        clauses = [clause for clause in clauses_of(self._request.part) if clause.level in self._request.levels]
         found: list[pytest.Collector] = []
         for stride in self._strides:
             name = _name(self._request.standard, stride)
             node: AtOutputStride = AtOutputStride.from_parent(session, name=name, nodeid=name)
-            node.judgements, node.clauses, node.output_stride = self._judgements, clauses, stride
+            node.judgements, node.clauses, node.output_stride = self._judgements, self._request.clauses, stride
             found.append(node)
         if self._judgements.waivers is not None:
             name = _name(self._request.standard, None)

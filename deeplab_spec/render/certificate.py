@@ -6,6 +6,7 @@ from typing import Final
 
 from deeplab_spec.checks.certificate import Certificate, ClauseRecord, FindingRecord, Values
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from deeplab_spec.precision import LOWER
 from deeplab_spec.render.findings import place, waiver_lines, worded, wrong
 from deeplab_spec.spec.choices import NAMES, written
 from deeplab_spec.spec.variants import variant
@@ -25,7 +26,8 @@ _WORDS: Final = {
 
 def text(certificate: Certificate) -> str:
     """Return the report of a certificate."""
-    return "\n".join([_header(certificate), *_body(certificate), *_divergence(certificate), _verdict(certificate)])
+    parts = (_body(certificate), _precisions(certificate), _divergence(certificate))
+    return "\n".join([_header(certificate), *(line for part in parts for line in part), _verdict(certificate)])
 
 
 def _header(certificate: Certificate) -> str:
@@ -59,6 +61,12 @@ def _body(certificate: Certificate) -> Iterator[str]:
             yield from _counts(certificate)
         yield from _undecided(clauses)
         yield from waiver_lines(clauses)
+
+
+def _precisions(certificate: Certificate) -> Iterator[str]:
+    """Say how lower precisions were measured."""
+    named = {case.dtype for case in certificate.cases}
+    yield from (f"  {each.name}: {each.does}" for each in LOWER if each.name in named)
 
 
 def _divergence(certificate: Certificate) -> Iterator[str]:

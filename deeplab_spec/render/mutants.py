@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
+from deeplab_spec.precision import BFLOAT16, FLOAT16
 from deeplab_spec.render.markdown import markdown
 from deeplab_spec.render.mutants_documents import MutantsDocument
 from deeplab_spec.render.table import Grid, plain
@@ -12,9 +14,13 @@ SHOWN = 20
 """So many survivors are listed in the text."""
 
 
+MEASURED: Final = f"in {BFLOAT16.name} and {FLOAT16.name}, weights and images are cast; mixed precision is not tried"
+"""How lower precisions are measured, in one line."""
+
+
 def text(document: MutantsDocument) -> str:
     """Return the report for a terminal: rates, and every survivor."""
-    parts = [plain(levels(document)), plain(dtypes(document)), *_lines(document)]
+    parts = [plain(levels(document)), f"{plain(dtypes(document))}\n{MEASURED}", *_lines(document)]
     parts += [f"survives {entry.level}: {entry.name} ({entry.subject})" for entry in document.survivors[:SHOWN]]
     parts += [f"refused although equal: {name}" for name in (document.rewrites.rejected if document.rewrites else ())]
     if len(document.survivors) > SHOWN:
@@ -94,6 +100,7 @@ def page(document: MutantsDocument, command: str) -> str:
             f"Made by `{command}`.",
             markdown(levels(document)),
             markdown(dtypes(document)),
+            f"{MEASURED[0].upper()}{MEASURED[1:]}.",
             "\n".join(f"- {line}" for line in _lines(document)),
             "## Survivors",
             "\n".join(_survivors(document)) or "None.",

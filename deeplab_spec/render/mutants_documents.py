@@ -13,14 +13,20 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Lower(_Model):
+class _Entry(_Model):
+    """What is kept in a journal: an error that is infinite is read again as it was written."""
+
+    model_config = ConfigDict(ser_json_inf_nan="strings")
+
+
+class Lower(_Entry):
     """What a lower precision shows of a mutant."""
 
     ratio: float = Field(description="Its error over that of the specification itself, the largest tried.")
     killed: bool
 
 
-class Judged(_Model):
+class Judged(_Entry):
     """What became of one mutant, on each level alone."""
 
     subject: str = Field(description="Published network and output stride.")
@@ -36,7 +42,10 @@ class Judged(_Model):
     numerics: tuple[str, ...] = Field(default=(), description="Clauses that refuse its values, its graph hidden.")
     unfit: str = Field(default="", description="A tensor of the specification that has no place in it.")
     error: float | None = Field(default=None, description="Relative error in float64 that decided.")
-    lower: dict[str, Lower] = Field(default_factory=dict, description="By dtype.")
+    lower: dict[str, Lower] = Field(
+        default_factory=dict,
+        description="By precision, weights and images cast to it; without those in which the specification overflows.",
+    )
     training: tuple[str, ...] | None = Field(default=None, description="Clauses of training that refuse it.")
 
     @property
@@ -154,7 +163,7 @@ class MutantsDocument(_Model):
     by_clause: dict[str, dict[str, int]] = Field(description="Mutants that a clause refuses, by kind.")
     first: dict[str, str] = Field(description="A mutant that no clause of the level before this one refuses.")
     by_level: dict[str, AtLevel]
-    by_dtype: dict[str, AtDtype]
+    by_dtype: dict[str, AtDtype] = Field(description="By precision: weights and images are cast to it.")
     rewrites: Rewrites | None = Field(description="Equal networks, all of which must be accepted.")
     localised: Localised
     full_width: Sampled | None

@@ -10,10 +10,11 @@ from typing import Final
 import torch
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.blind import LOWER
+from deeplab_spec.judge.blind import CAST
 from deeplab_spec.judge.ends import END, RATIO
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.mutate.rewrites import rewrites
+from deeplab_spec.precision import FLOAT32, FLOAT64
 from deeplab_spec.render.mutants_documents import (
     AtDtype,
     AtLevel,
@@ -231,8 +232,8 @@ def _by_level(wrong: Sequence[Judged]) -> dict[str, AtLevel]:
 
 def _by_dtype(wrong: Sequence[Judged]) -> dict[str, AtDtype]:
     ran = [entry for entry in wrong if entry.error is not None]
-    found = {"float64": AtDtype(tried=len(ran), killed=sum(bool(entry.numerics) for entry in ran), limit=END)}
-    for dtype in LOWER:
+    found = {FLOAT64.name: AtDtype(tried=len(ran), killed=sum(bool(entry.numerics) for entry in ran), limit=END)}
+    for dtype in CAST:
         tried = [entry.lower[dtype] for entry in ran if dtype in entry.lower]
         if tried:
             found[dtype] = AtDtype(tried=len(tried), killed=sum(entry.killed for entry in tried), limit=RATIO)
@@ -261,16 +262,16 @@ def _sampled(wrong: Iterable[Judged]) -> Sampled | None:
 
 
 def _margins(wrong: Iterable[Judged]) -> Margins | None:
-    ran = [entry for entry in wrong if entry.error is not None and "float32" in entry.lower]
+    ran = [entry for entry in wrong if entry.error is not None and FLOAT32.name in entry.lower]
     if not ran:
         return None
     weakest = min(ran, key=lambda entry: entry.error or 0.0)
-    closest = min(ran, key=lambda entry: entry.lower["float32"].ratio)
+    closest = min(ran, key=lambda entry: entry.lower[FLOAT32.name].ratio)
     return Margins(
         float64=weakest.error or 0.0,
         float64_mutant=f"{weakest.name} ({weakest.subject})",
         float64_limit=END,
-        float32=closest.lower["float32"].ratio,
+        float32=closest.lower[FLOAT32.name].ratio,
         float32_mutant=f"{closest.name} ({closest.subject})",
         float32_limit=RATIO,
     )

@@ -16,11 +16,13 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge import alone, blind
 from deeplab_spec.judge.plan import SpecifiedPlan, plan, telling_sizes
+from deeplab_spec.judge.precision import cast
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.running import relative_error
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
 from deeplab_spec.mutate.habits import is_initial
 from deeplab_spec.mutate.mutant import Mutant, Shows
+from deeplab_spec.precision import FLOAT32
 from deeplab_spec.render.mutants_documents import Judged, Lower
 from deeplab_spec.services.mutants_training import by_training
 
@@ -122,22 +124,29 @@ class Subject:
             failed = blind.refused(worst)
             if failed:
                 break
-        dtypes = blind.LOWER if lower else {"float32": torch.float32}
+        names = blind.CAST if lower else (FLOAT32.name,)
+        tried = {name: self._lower(mutant, blind.CAST[name]) for name in names}
         return {
             "numerics": ("VALUES-END-TO-END",) if failed else (),
             "error": worst,
-            "lower": {label: self._lower(mutant, dtype) for label, dtype in dtypes.items()},
+            "lower": {name: found for name, found in tried.items() if found is not None},
         }
 
-    def _lower(self, mutant: Mutant, dtype: torch.dtype) -> Lower:
-        """Hold a mutant to the error that the specification has itself in a dtype."""
-        worst = 0.0
+    def _lower(self, mutant: Mutant, dtype: torch.dtype) -> Lower | None:
+        """Hold a mutant to the error that the specification has itself in a dtype.
+
+        Returns:
+            None where the specification is not finite in any trial: then the dtype says nothing of the mutant.
+        """
+        ratios: list[float] = []
         for trial in self.trials():
             own = trial.own_error(dtype)
-            worst = max(worst, self._error(mutant, trial, dtype) / own)
-            if blind.refused_in(worst, 1.0):
-                return Lower(ratio=worst, killed=True)
-        return Lower(ratio=worst, killed=False)
+            if own is None:
+                continue
+            ratios.append(self._error(mutant, trial, dtype) / own)
+            if blind.refused_in(ratios[-1], 1.0):
+                return Lower(ratio=max(ratios), killed=True)
+        return Lower(ratio=max(ratios), killed=False) if ratios else None
 
     def trials(self) -> Iterator[blind.Trial]:
         """Draw what mutants are judged with, the cheapest first."""
@@ -164,8 +173,8 @@ class Subject:
 def _run(network: Network, trial: blind.Trial, dtype: torch.dtype) -> Tensor:
     """Run a mutant; what stands before its fault has the specification's values, and is not computed again."""
     known, same = trial.values_in(dtype), set(trial.inputs)
-    weights = {**blind.cast(trial.weights, dtype), **blind.cast(_extra(network, trial), dtype)}
-    values: Values = blind.cast(trial.inputs, dtype)
+    weights = {**cast(trial.weights, dtype), **cast(_extra(network, trial), dtype)}
+    values: Values = cast(trial.inputs, dtype)
     for node in network:
         if node.path in values:
             continue

@@ -1,6 +1,7 @@
 """An exported program, saved to a file, is the network that was exported: as a graph and when it runs."""
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from deeplab_spec.align.differences import Aspect, differences
 from deeplab_spec.align.match import align
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.capture import exported as exported_module
 from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.exported import read_pt2
+from deeplab_spec.capture.exported import ExportedFile, read_pt2
 from deeplab_spec.capture.files import open_file
 from deeplab_spec.capture.module import capture, read_program, shared_parameters, state_of
 from deeplab_spec.capture.record import Capture
@@ -294,6 +296,38 @@ def test_weights_that_are_one_stay_one(tmp_path: Path) -> None:
     assert list(shared_parameters(artefact, captured)) == ["b"]
     state_of(artefact)["a.weight"].zero_()
     assert not artefact(small()).any()
+
+
+def test_weights_are_the_readers_own(tmp_path: Path) -> None:
+    """The framework may hold them in the bytes that it read, which are not to be written to."""
+    artefact = file_of(make_whole(Residual(in_place=False), 1).double(), tmp_path, small().double())
+    assert isinstance(artefact, ExportedFile)
+    before = {name: tensor.clone() for name, tensor in artefact.program.state_dict.items()}
+
+    for tensor in state_of(artefact.double()).values():
+        tensor.zero_()
+
+    for name, tensor in before.items():
+        assert_same(artefact.program.state_dict[name], tensor, name)
+
+
+def test_a_warning_of_the_framework_about_itself_refuses_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch 2.11 warns of the bytes that it makes weights of; a program may turn warnings into errors."""
+    load = exported_module.load_pt2
+
+    def warning(copy: object) -> object:
+        warnings.warn("The given buffer is not writable, and PyTorch does not support it", stacklevel=2)
+        return load(copy)  # type: ignore[arg-type]
+
+    path = written(exported(Residual(in_place=False), small()), tmp_path)
+    monkeypatch.setattr(exported_module, "load_pt2", warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        artefact = read_pt2(path, "network.pt2")
+
+    assert artefact.kind == "exported program"
 
 
 def test_two_inputs_of_one_free_side_must_agree(tmp_path: Path) -> None:

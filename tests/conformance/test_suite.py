@@ -7,9 +7,10 @@ import pytest
 import deeplab_spec
 from deeplab_spec.checks.certificate import Certificate
 from deeplab_spec.checks.verdicts import Verdict
-from deeplab_spec.conformance import Conformance
+from deeplab_spec.conformance import Conformance, suite
 from deeplab_spec.errors import TargetError
 from deeplab_spec.services.clause_tests import Judgements, conclude
+from deeplab_spec.spec.clauses import clauses_of
 from tests.checks.certificates import certificate
 from tests.judge.candidates import SMALL
 from tests.plugin.running import run
@@ -79,6 +80,39 @@ class TestReference(Conformance):
     def build(self, output_stride: int, num_classes: int) -> object:  # type: ignore[override]
         """Build the reference, narrow."""
         return deeplab_spec.build("notebook", output_stride, num_classes, SMALL)
+
+
+class Asked(Conformance):
+    """A class that asks for more than is decided by default; it is no test."""
+
+    variant = "notebook"
+    levels = ("numerics",)
+    dtypes = ("autocast-bfloat16",)
+    device = "cuda"
+
+    def build(self, output_stride: int, num_classes: int) -> object:  # type: ignore[override]
+        """Build nothing: there is no device."""
+
+
+def test_a_lower_precision_that_is_asked_for_has_tests() -> None:
+    """As many as its clauses; they were judged, and no test said how."""
+    lower = [clause.id for clause in clauses_of(None, on_request=True) if clause.on_request]
+
+    assert suite._clauses(Asked)[-len(lower) :] == lower
+
+
+def test_a_class_says_where_it_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ``certify`` does; where the device is not there, that is the reason."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(TargetError, match="--device cuda: no CUDA device is available"):
+        suite._judge(Asked, 16)
+
+
+def test_a_precision_that_does_not_exist_ends_the_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one line that names the class."""
+    monkeypatch.setattr(Asked, "dtypes", ("int8",))
+    with pytest.raises(pytest.Collector.CollectError, match=r"^Asked: dtypes: must be one of float64, .* 'int8'$"):
+        suite._clauses(Asked)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from deeplab_spec.judge.request import HOW
+from deeplab_spec.precision import NAMES
 from tests.judge.candidates import SMALL
 
 CANDIDATES = "tests.judge.candidates"
@@ -120,7 +122,7 @@ def test_a_device_that_is_not_there_is_one_line_and_3(monkeypatch: pytest.Monkey
         (["reference:notebook", "--part", "tail"], "part: must be one of backbone, aspp, decoder, but got 'tail'"),
         (
             ["reference:notebook", "--dtype", "int8"],
-            "dtype: must be one of float64, float32, tf32, bfloat16, float16, but got 'int8'",
+            f"--dtype: must be one of {', '.join(NAMES)}, but got 'int8'",
         ),
         (["reference:notebook", "--device", "tpu"], "device: must be one of cpu, cuda, but got 'tpu'"),
         (["reference:notebook", "--classes", "0"], "classes: must be 1 or more, but got 0"),
@@ -154,6 +156,23 @@ def test_choices_of_a_reference_hold_for_both_sides_unless_a_variant_is_named() 
     assert same.returncode == 0
     assert other.returncode == 1
     assert json.loads(other.stdout)["nearest"]["choices"]["aspp_rates"] == [12, 24, 36]
+
+
+def test_an_old_name_of_a_precision_is_one_line_that_says_the_new_one() -> None:
+    """The certificate speaks of the new one."""
+    options = ("--part", "aspp", "--level", "numerics", "--dtype", "amp_bf16")
+    done = certify("reference:notebook", *_options("--choose"), *options)
+
+    assert done.stderr.splitlines()[:1] == ["deeplab-spec: 'amp_bf16' is now called 'autocast-bfloat16'"]
+    assert "  autocast-bfloat16: automatic mixed precision with bfloat16" in done.stdout.splitlines()
+
+
+def test_the_help_names_every_precision_and_how_the_lower_ones_are_measured() -> None:
+    """Weights and images are cast, or the framework mixes precisions."""
+    shown = "".join(certify("--help").stdout.split())  # a line may end behind a hyphen
+
+    assert ",".join(NAMES) in shown
+    assert HOW.replace(" ", "") in shown
 
 
 def test_the_schema_of_the_certificate_is_published() -> None:

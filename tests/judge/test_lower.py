@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
@@ -10,15 +10,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import deeplab_spec
+from deeplab_spec.capture.record import Capture
 from deeplab_spec.checks.certificate import Certificate, ClauseRecord
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
-from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
 from deeplab_spec.execute.products import products
 from deeplab_spec.judge import blocks, lower
 from deeplab_spec.judge.blocks import Error, Regions, error, ratio_of
-from deeplab_spec.judge.precision import Precision, rounded
+from deeplab_spec.judge.precision import OnDevice, rounded, stored
+from deeplab_spec.judge.results import Answer
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.measure.running import ChannelsLast
+from deeplab_spec.precision import BFLOAT16, LOWER, TF32
 from deeplab_spec.render.certificate import text
 from tests.judge.candidates import SMALL
 
@@ -48,7 +51,7 @@ def as_it_is(module: nn.Module) -> nn.Module:
     return module
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "tf32"])
+@pytest.mark.parametrize("dtype", [each.name for each in LOWER])
 @pytest.mark.parametrize("rewrite", [as_it_is, ChannelsLast])
 def test_a_right_network_errs_as_the_specification_does(dtype: str, rewrite: Callable[[nn.Module], nn.Module]) -> None:
     """Whatever it is rewritten to: nothing is refused, and the blocks and their norms are decided."""
@@ -133,11 +136,11 @@ def test_a_slope_hides_behind_its_block_in_bfloat16() -> None:
 
 
 def test_a_module_keeps_its_weights_and_their_dtype() -> None:
-    """Mixed precision converts while it runs, and only then."""
+    """It is copied before its weights are cast; mixed precision converts while it runs, and only then."""
     module = right()
     before = copy.deepcopy(module.state_dict())
 
-    judged(module, "bfloat16", "float16")
+    judged(module, *(each.name for each in LOWER))
 
     after = module.state_dict()
     assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
@@ -212,7 +215,7 @@ def test_a_broken_judge_of_blocks_passes_none(
 
 def test_a_precision_that_was_not_in_force_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """In float32 the specification errs far less than TF32 rounds."""
-    monkeypatch.setattr(Precision, "on", lambda _self: contextlib.nullcontext())
+    monkeypatch.setattr(OnDevice, "active", lambda _self: contextlib.nullcontext())
     record = clause(judged(right(), "tf32"), "END-TO-END")
 
     assert record.verdict is Verdict.UNDECIDED
@@ -255,7 +258,7 @@ def test_the_worse_of_both_measures_counts() -> None:
 def test_the_emulation_rounds_the_factors_of_products_and_nothing_else() -> None:
     """Ten bits make 4096 of 4097; what is multiplied and added then is a multiple of 2**24, and so exact."""
     image, kernel, matrix = (torch.full(shape, 4097.0) for shape in ((1, 4, 9, 9), (5, 4, 3, 3), (9, 9)))
-    with Precision(name="tf32", device=CPU).on():
+    with OnDevice(precision=TF32, device=CPU).active():
         convolved, added, multiplied = functional.conv2d(image, kernel), image + image, matrix @ matrix
 
     assert set(convolved.unique().tolist()) == {4 * 9 * 2.0**24}
@@ -287,3 +290,127 @@ def test_the_switches_of_the_framework_are_put_back(*, tf32: bool) -> None:
     with pytest.raises(RuntimeError, match="an error"):
         fail()
     assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before
+
+
+class Watched(nn.Module):
+    """Holds the pyramid, and a buffer of its own; records in which precision it is called."""
+
+    def __init__(self, aspp: nn.Module) -> None:
+        super().__init__()
+        self.aspp = aspp
+        self.register_buffer("tenth", torch.tensor(0.1))
+        self.calls: list[tuple[torch.dtype, torch.dtype, bool]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the pyramid."""
+        if not torch.compiler.is_exporting():
+            weight = next(self.parameters())
+            self.calls.append((x.dtype, weight.dtype, torch.is_autocast_enabled("cpu")))
+        found: Tensor = self.aspp(x)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("dtype", "call"),
+    [
+        ("tf32", (torch.float32, torch.float32, False)),
+        ("bfloat16", (torch.bfloat16, torch.bfloat16, False)),
+        ("float16", (torch.float16, torch.float16, False)),
+        ("autocast-bfloat16", (torch.float32, torch.float32, True)),
+        ("autocast-float16", (torch.float32, torch.float32, True)),
+    ],
+)
+def test_a_precision_is_what_its_name_says(
+    dtype: str, call: tuple[torch.dtype, torch.dtype, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dtype is that of weights and images alike; automatic mixed precision leaves both in float32."""
+    module = Watched(right())
+    calls: list[tuple[torch.dtype, torch.dtype, bool]] = []
+    asked = lower.ask
+
+    def ask(candidate: nn.Module, *arguments: object, **named: object) -> Answer:
+        before = len(module_of(candidate).calls)
+        answer = asked(candidate, *arguments, **named)  # type: ignore[arg-type]
+        calls.extend(module_of(candidate).calls[before:])
+        return answer
+
+    def module_of(candidate: nn.Module) -> Watched:
+        assert isinstance(candidate, Watched)
+        return candidate
+
+    monkeypatch.setattr(lower, "ask", ask)
+    judged(module, dtype)
+
+    assert calls == [call]
+
+
+def test_a_module_that_was_cast_gets_every_digit_back() -> None:
+    """Turned to a dtype of fewer digits and to float64 again, a number would have lost them."""
+    module = Watched(right()).double()
+    with torch.no_grad():
+        for tensor in module.parameters():
+            tensor.add_(1 / 3)
+    before = copy.deepcopy(module.state_dict())
+
+    with contextlib.suppress(KeyError), stored(module, torch.bfloat16):
+        during = module.state_dict()
+        assert {tensor.dtype for tensor in during.values() if tensor.is_floating_point()} == {torch.bfloat16}
+        raise KeyError
+
+    after = module.state_dict()
+    assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
+
+
+def test_old_names_are_accepted_with_a_line_that_says_the_new_one() -> None:
+    """They meant automatic mixed precision."""
+    with pytest.warns(RenamedWarning, match="^'bf16' is now called 'autocast-bfloat16'$"):
+        certificate = judged(right(), "bf16")
+
+    assert [case.dtype for case in certificate.cases] == ["autocast-bfloat16"]
+
+
+def test_the_report_says_how_a_lower_precision_was_measured() -> None:
+    """In a line of its own; of float64 there is nothing to say."""
+    lines = text(judged(right(), "float64", "bfloat16", "autocast-bfloat16")).splitlines()
+
+    assert "  bfloat16: weights and input cast to bfloat16" in lines
+    assert "  autocast-bfloat16: automatic mixed precision with bfloat16" in lines
+    assert not [line for line in lines if line.startswith("  float64")]
+
+
+def test_a_candidate_that_does_not_run_in_a_precision_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same values it runs in float32, so it is the precision that it lacks."""
+    step = Capture.step
+
+    def refuse(self: Capture, path: str, inputs: Sequence[Tensor], state: Mapping[str, Tensor]) -> Tensor:
+        if inputs[0].dtype is torch.bfloat16:
+            raise RuntimeError("not implemented for 'BFloat16'")
+        return step(self, path, inputs, state)
+
+    monkeypatch.setattr(Capture, "step", refuse)
+    certificate = judged(right(), BFLOAT16.name)
+
+    assert certificate.verdict is RunVerdict.INCONCLUSIVE
+    record = clause(certificate, "BLOCKS")
+    assert record.reason == "it does not run in bfloat16: RuntimeError: not implemented for 'BFloat16'"
+
+
+def test_a_candidate_whose_numbers_are_made_in_float32_is_compared_in_the_precision() -> None:
+    """A captured call that makes numbers holds the dtype of the capture; where every tensor is cast, they are too."""
+
+    class Zeroed(nn.Module):
+        """Adds zeros to what the pyramid gives and to its input."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.aspp = right()
+
+        def forward(self, x: Tensor) -> Tensor:
+            """Run the pyramid."""
+            found: Tensor = self.aspp(x + torch.zeros(1, x.shape[1], 1, 1, dtype=x.dtype))
+            return found
+
+    record = clause(judged(Zeroed(), "bfloat16"), "BLOCKS")
+
+    assert record.findings == ()
+    assert record.verdict is Verdict.PASSED

@@ -63,6 +63,16 @@ def test_every_clause_is_a_test_that_ends_as_it_was_decided(tmp_path: Path) -> N
     _check_junit(tmp_path / "report.xml")
 
 
+def test_a_lower_precision_that_is_asked_for_has_tests(tmp_path: Path) -> None:
+    """Its clauses are decided on request only; they were judged, and no test said how."""
+    asked = ("--deeplab-level", "numerics", "--deeplab-dtype", "bfloat16")
+    done = run(tmp_path, *TARGET, "--collect-only", "-q", *asked)
+    found = [line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line]
+
+    assert found == [clause.id for clause in clauses_of(None, on_request=True) if clause.level == "numerics"]
+    assert sum(name.startswith("VALUES-LOWER-PRECISION-") for name in found) == 4
+
+
 def _check_the_report(report: str) -> None:
     failure = """
 failed: aspp.atrous1.conv and 1 more

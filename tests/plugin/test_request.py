@@ -1,18 +1,21 @@
 """What pytest's options ask for is what the options of ``certify`` ask for."""
 
 from datetime import date
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deeplab_spec.errors import SpecError
+from deeplab_spec.cli.certify import certify
+from deeplab_spec.errors import RenamedWarning, SpecError
 from deeplab_spec.judge.request import Request
 from deeplab_spec.pytest_plugin import pytest_addoption
 from deeplab_spec.pytest_plugin.request import request_of, strides_of, waivers_of
 from deeplab_spec.spec.clauses import Level
 
 TARGET = ("--deeplab-target", "my_model:build", "--deeplab-variant", "notebook")
+NOT_JUDGED = {"against_arg", "accept_waivers", "as_json", "file", "json_schema"}
 WAIVER = '[[waiver]]\nclause = "ASPP-RATES"\nnode = "aspp.atrous1.conv"\nreason = "ours"\nexpires = 2027-01-31\n'
 
 
@@ -41,7 +44,7 @@ def test_every_option_is_a_part_of_the_request() -> None:
         *("--deeplab-choose", "width=0.5", "--deeplab-choose", "middle_blocks=8", "--deeplab-part", "backbone"),
         *("--deeplab-output-stride", "8", "--deeplab-output-stride", "16", "--deeplab-output-stride", "8"),
         *("--deeplab-classes", "19", "--deeplab-arg", "a=1", "--deeplab-arg", "b={classes}", "--deeplab-seed", "7"),
-        *("--deeplab-level", "structure", "--deeplab-dtype", "float32"),
+        *("--deeplab-level", "structure", "--deeplab-dtype", "autocast-bfloat16", "--deeplab-device", "cuda"),
     )
 
     assert found == Request(
@@ -54,8 +57,25 @@ def test_every_option_is_a_part_of_the_request() -> None:
         arguments={"a": "1", "b": "{classes}"},
         seed=7,
         levels=(Level.STRUCTURE,),
-        dtypes=("float32",),
+        dtypes=("autocast-bfloat16",),
+        device="cuda",
     )
+
+
+def test_every_option_of_a_judgement_is_one_of_pytest() -> None:
+    """But for those of what is printed, and for what a waiver lets a command end with."""
+    of_command = {name for name in signature(certify).parameters if name not in NOT_JUDGED}
+    parser = pytest.Parser(_ispytest=True)
+    pytest_addoption(parser)
+    of_pytest = {name.removeprefix("deeplab_") for name in vars(parser.parse([])) if name.startswith("deeplab_")}
+
+    assert of_command - of_pytest == set()
+
+
+def test_an_old_name_of_a_precision_is_accepted() -> None:
+    """With a line that says the new one."""
+    with pytest.warns(RenamedWarning, match="^'amp_fp16' is now called 'autocast-float16'$"):
+        assert asked(*TARGET, "--deeplab-dtype", "amp_fp16").dtypes == ("autocast-float16",)
 
 
 def test_what_is_not_said_is_as_in_certify() -> None:
@@ -87,7 +107,8 @@ def test_a_file_says_its_own_output_stride(arguments: tuple[str, ...], strides: 
         (TARGET[:2], "variant: say which network my_model:build shall be: --variant with one of notebook"),
         ((*TARGET, "--deeplab-output-stride", "7"), "output_stride: notebook has output strides 8, 16, but got 7"),
         ((*TARGET, "--deeplab-level", "speed"), "--deeplab-level: must be one of interface, structure, "),
-        ((*TARGET, "--deeplab-dtype", "int8"), "dtype: must be one of float64, float32"),
+        ((*TARGET, "--deeplab-dtype", "int8"), "--deeplab-dtype: must be one of float64, float32"),
+        ((*TARGET, "--deeplab-device", "tpu"), "device: must be one of cpu, cuda, but got 'tpu'"),
         ((*TARGET, "--deeplab-arg", "depth"), "--deeplab-arg: must be NAME=VALUE, but got 'depth'"),
         ((*TARGET, "--deeplab-choose", "colour=red"), "choice: must be one of "),
         ((*TARGET, "--deeplab-part", "tail"), "part: must be one of backbone, aspp, decoder, but got 'tail'"),

@@ -9,7 +9,7 @@ import pytest
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge import blind
-from deeplab_spec.render.mutants import headline, page, text
+from deeplab_spec.render.mutants import MEASURED, headline, page, text
 from deeplab_spec.render.mutants_documents import Judged, MutantsDocument
 from deeplab_spec.services import mutants as services
 from deeplab_spec.services.mutants import MutantsRequest, mutants
@@ -49,7 +49,9 @@ def test_the_report_says_the_rates_and_what_survives(document: MutantsDocument) 
     """As text for a terminal, and as a page with the kill matrix."""
     assert text(document).splitlines()[-1] == headline(document)
     assert "wrong networks of notebook refused, 100.00 %" in headline(document)
+    assert MEASURED in text(document).splitlines()
     shown = page(document, "deeplab-spec mutants")
+    assert "In bfloat16 and float16, weights and images are cast; mixed precision is not tried." in shown
     assert "Made by `deeplab-spec mutants`." in shown
     assert all(clause in shown for clause in document.by_clause)
 

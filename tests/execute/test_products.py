@@ -1,0 +1,136 @@
+"""Products are computed as asked whatever a program set before, and its settings are put back as they were."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from torch import nn
+
+import deeplab_spec
+from deeplab_spec.checks.verdicts import RunVerdict
+from deeplab_spec.execute.products import products
+from tests.judge.candidates import SMALL
+
+NEW = {
+    "all": torch.backends,
+    "CUDA": torch.backends.cudnn,
+    "convolutions": torch.backends.cudnn.conv,
+    "recurrent layers": torch.backends.cudnn.rnn,
+    "matrices": torch.backends.cuda.matmul,
+    "matrices of the processor": torch.backends.mkldnn.matmul,
+}
+
+
+def _new(**values: str) -> Callable[[], None]:
+    """Return what sets new switches."""
+
+    def setting() -> None:
+        for name, value in values.items():
+            NEW[name.replace("_", " ")].fp32_precision = value
+
+    return setting
+
+
+def _old(*, convolutions: bool, matrices: bool) -> Callable[[], None]:
+    """Return what sets old switches."""
+
+    def setting() -> None:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.backends.cuda.matmul.allow_tf32 = matrices
+
+    return setting
+
+
+def _both() -> None:
+    _old(convolutions=False, matrices=True)()
+    _new(all="ieee", convolutions="tf32", matrices="ieee")()
+
+
+SETTINGS = {
+    "nothing": lambda: None,
+    "a new switch": _new(convolutions="ieee"),
+    "a new switch of matrices": _new(matrices="tf32"),
+    "a new switch above others": _new(all="tf32", CUDA="ieee", convolutions="none"),
+    "both old switches": _old(convolutions=False, matrices=True),
+    "the other old ones": _old(convolutions=True, matrices=False),
+    "a medium precision of matrices": lambda: torch.set_float32_matmul_precision("medium"),
+    "old and new ones": _both,
+}
+
+
+def seen() -> dict[str, object]:
+    """Return what a program can read of the switches; text for what the framework refuses to say."""
+
+    def said(read: Callable[[], object]) -> object:
+        try:
+            return read()
+        except RuntimeError as error:
+            return f"refused: {str(error)[:40]}"
+
+    old: dict[str, Callable[[], object]] = {
+        "old convolutions": lambda: torch.backends.cudnn.allow_tf32,
+        "old matrices": lambda: torch.backends.cuda.matmul.allow_tf32,
+        "old precision": torch.get_float32_matmul_precision,
+    }
+    new = {name: said(lambda holder=holder: holder.fp32_precision) for name, holder in NEW.items()}  # type: ignore[misc]
+    return {**new, **{name: said(read) for name, read in old.items()}}
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Leave the switches of the tests' own process as they are when nothing is set."""
+    yield
+    for holder in NEW.values():
+        holder.fp32_precision = "none"
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = True
+    for name in ("matrices", "matrices of the processor"):
+        NEW[name].fp32_precision = "none"
+
+
+@pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
+@pytest.mark.parametrize("tf32", [True, False])
+def test_products_are_as_asked_and_the_switches_are_put_back(setting: Callable[[], None], *, tf32: bool) -> None:
+    """The old switches cannot be read once a new one disagrees with them, so they alone cannot be saved.
+
+    Inside, old and new ones agree: a compiler that reads an old one there gets an answer.
+    """
+    setting()
+    before = seen()
+    with products(tf32=tf32):
+        inside = seen()
+        NEW["convolutions"].fp32_precision = "ieee" if tf32 else "tf32"  # a candidate may set one while it runs
+
+    assert inside["old convolutions"] is inside["old matrices"] is tf32
+    assert (inside["convolutions"] == "tf32") is (inside["matrices"] == "tf32") is tf32
+    assert inside["matrices of the processor"] != "bf16"
+    assert seen() == before
+
+
+def test_a_switch_that_follows_another_still_does_so_afterwards() -> None:
+    """A switch that was not set is not put back as the value of the one that it follows."""
+    _new(CUDA="ieee", convolutions="none")()
+    with products(tf32=True):
+        pass
+    _new(CUDA="tf32")()
+
+    assert NEW["convolutions"].fp32_precision == "tf32"
+
+
+@pytest.mark.parametrize("name", ["a new switch", "old and new ones", "both old switches"])
+def test_a_candidate_that_sets_switches_is_judged(name: str) -> None:
+    """It may set them when it is imported or when it is built; neither ends the judgement, and nothing stays set."""
+    setting = SETTINGS[name]
+    setting()
+    before = seen()
+
+    def build(**_: object) -> nn.Module:
+        setting()
+        return deeplab_spec.build("tf-release", choices=SMALL).get_submodule("aspp")
+
+    certificate = deeplab_spec.certify(
+        build, "tf-release", choices=SMALL, part="aspp", levels=["numerics"], dtypes=["float64", "float32"]
+    )
+
+    assert certificate.verdict is RunVerdict.CONFORMS
+    assert seen() == before

@@ -1,0 +1,66 @@
+"""A candidate is asked where it was put, whatever it holds and however it came.
+
+No accelerator is needed: a module can say which device its arguments are on, and the device ``meta`` stands in.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deeplab_spec.capture.exported import ExportedFile, read_pt2
+from deeplab_spec.judge.precision import moved
+from deeplab_spec.judge.results import ask
+
+META = torch.device("meta")
+IMAGE = torch.zeros(1, 3, 4, 4)
+TAPS = [("logits", (1, 3, 4, 4))]
+
+
+class Telling(nn.Module):
+    """Records the device of its argument, and returns numbers of the processor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices: list[str] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Record the device."""
+        self.devices.append(x.device.type)
+        return torch.zeros(x.shape)
+
+
+def _file(tmp_path: Path) -> ExportedFile:
+    path = tmp_path / "network.pt2"
+    torch.export.save(torch.export.export(nn.Conv2d(3, 3, 1).eval(), (IMAGE,)), path)
+    found = read_pt2(path, "network.pt2")
+    assert isinstance(found, ExportedFile)
+    return found
+
+
+def test_a_candidate_without_weights_is_asked_where_it_was_put() -> None:
+    """Nothing of it says where it is, so who put it there does."""
+    module = Telling()
+    with moved(module, META):
+        answer = ask(module, [IMAGE], TAPS, device=META)
+
+    assert answer.error == ""
+    assert module.devices == ["meta"]
+    assert answer.results["logits"].device.type == "cpu"
+
+
+def test_an_exported_file_is_asked_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds tensors, and neither parameters nor buffers as a module has them."""
+    file = _file(tmp_path)
+    devices: list[tuple[str, set[str]]] = []
+
+    def forward(self: ExportedFile, x: Tensor) -> Tensor:
+        devices.append((x.device.type, {tensor.device.type for tensor in self.tensors.values()}))
+        return torch.zeros(1)
+
+    monkeypatch.setattr(ExportedFile, "forward", forward)
+    ask(file, [IMAGE], TAPS)
+    ask(file.to("meta"), [IMAGE], TAPS)
+
+    assert devices == [("cpu", {"cpu"}), ("meta", {"meta"})]

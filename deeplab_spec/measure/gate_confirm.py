@@ -1,0 +1,65 @@
+"""A FAIL is said when a second set of fresh processes finds the slowdown, too.
+
+The rule's promise on false alarms holds for the first set alone. The second set can only take a FAIL
+back: it follows the same rule on pairs of its own, at an error that is looser because it is one more
+demand. It protects from what pairs of one set may share - minutes in which the machine was disturbed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from deeplab_spec.measure.gate_rule import Decision, GateVerdict, Rule, follow
+
+CONFIRMING_ALPHA: Final = 0.1
+"""Probability that the second set confirms a slowdown that is not beyond half of the margin."""
+
+NOT_CONFIRMED: Final = "a second set of processes did not confirm it"
+
+
+def confirming(rule: Rule) -> Rule:
+    """Return the rule of the second set."""
+    return replace(rule, alpha=CONFIRMING_ALPHA, cases=1)
+
+
+def concluded(first: Decision, second: Decision | None) -> Decision:
+    """Return the decision of both sets; the estimate is that of the first.
+
+    Args:
+        first: What the rule decides on the first set.
+        second: What the confirming rule decides on the second; None where there is none.
+    """
+    if first.verdict is not GateVerdict.FAIL or (second and second.verdict is GateVerdict.FAIL):
+        return first
+    return Decision(verdict=GateVerdict.INCONCLUSIVE, estimate=first.estimate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What a gate does that meets known pairs.
+
+    Attributes:
+        verdict: What it says.
+        first: What the first set says.
+        pairs: How many pairs it runs, with those of the second set.
+    """
+
+    verdict: GateVerdict
+    first: GateVerdict
+    pairs: int
+
+
+def course(rule: Rule, first: Sequence[float], second: Sequence[float]) -> Course:
+    """Return what a gate does that meets these log-ratios in this order, in each set."""
+    decision = follow(rule, first)
+    again = follow(confirming(rule), second) if decision.verdict is GateVerdict.FAIL else None
+    return Course(
+        verdict=concluded(decision, again).verdict,
+        first=decision.verdict,
+        pairs=pairs_of(decision) + pairs_of(again),
+    )
+
+
+def pairs_of(decision: Decision | None) -> int:
+    """Return how many pairs a decision rests on."""
+    return decision.estimate.pairs if decision and decision.estimate else 0

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from deeplab_spec.checks.trained import NO_GRADIENT, Difference, Gradient, Movement, Trained
 from deeplab_spec.errors import one_line
+from deeplab_spec.execute.threads import threads_for
 from deeplab_spec.execute.training import Batch, followed, train
 from deeplab_spec.judge.blame import first_before, first_behind
 from deeplab_spec.judge.lesson import First, Lesson
 from deeplab_spec.judge.randomness import resting
-from deeplab_spec.judge.results import threads_for
 from deeplab_spec.judge.trainee import Trainee
 from deeplab_spec.judge.transfer import Place
 

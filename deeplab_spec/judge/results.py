@@ -1,7 +1,6 @@
 """Which of a candidate's results is which tap."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from torch.utils import _pytree as pytree
 
 from deeplab_spec.capture.module import state_of
 from deeplab_spec.errors import one_line
+from deeplab_spec.execute.threads import threads_for
 
 Shapes = Sequence[tuple[str, tuple[int, ...]]]
 """Shapes by name."""
@@ -65,22 +65,6 @@ def ask(
     chosen = choose([(name, tuple(tensor.shape)) for name, tensor in named], expected)
     tensors = {name: value.to(home) for name, value in named}
     return Answer(results={tap: tensors[name] for tap, name in chosen.items()}, returned=type(result).__name__)
-
-
-@contextmanager
-def threads_for(dtype: torch.dtype) -> Iterator[None]:
-    """Use one thread in float64.
-
-    There the framework convolves channel by channel, and threads that wait for each other at every
-    channel take twice the time of the processors for the same result.
-    """
-    before = torch.get_num_threads()
-    if dtype is torch.float64:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def choose(results: Shapes, expected: Shapes) -> dict[str, str]:

@@ -14,13 +14,14 @@ from deeplab_spec.checks.evidence import Misfit
 from deeplab_spec.checks.trained import Alone, Movement, Trained
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import run
+from deeplab_spec.execute.threads import threads_for
 from deeplab_spec.execute.training import gradients, starting_weights
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm
 from deeplab_spec.judge.descent import descend, differentiate, gradients_of
 from deeplab_spec.judge.lesson import IMAGES, Draw, First, Lesson, images_of
 from deeplab_spec.judge.noise import noise, seen_only
-from deeplab_spec.judge.results import Answer, threads_for
+from deeplab_spec.judge.results import Answer
 from deeplab_spec.judge.running import relative_error
 from deeplab_spec.judge.trainee import Trainee
 from deeplab_spec.judge.transfer import Place

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.errors import NotFiniteError, SpecError
+from deeplab_spec.execute.threads import threads_for
 from deeplab_spec.measure.modes import Mode, reference_mode
 from deeplab_spec.precision import FLOAT32, TF32, Precision
 
@@ -87,7 +88,7 @@ class Reference:
         self.module = module
         self.example = example
         exact = copy.deepcopy(module).eval().double()
-        with torch.no_grad():
+        with torch.no_grad(), threads_for(torch.float64):
             self.oracle = _image_by_image(lambda x: exact(x.double()), ends(example))
         if not all(bool(value.isfinite().all()) for value in self.oracle):
             raise SpecError("example", "the module's values must be finite", "inf or nan")

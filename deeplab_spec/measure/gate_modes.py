@@ -3,16 +3,14 @@
 from typing import Final
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.precision import AUTOCAST_BFLOAT16, AUTOCAST_FLOAT16, OLD_NAMES, TF32, renamed
+from deeplab_spec.measure.parts import EAGER, OLD_PARTS
+from deeplab_spec.precision import AUTOCAST_BFLOAT16, AUTOCAST_FLOAT16, TF32, renamed
 
-EAGER: Final = "eager"
 CHANNELS_LAST: Final = "channels_last"
 FOLDED: Final = "folded"
 
 MODES: Final = (EAGER, CHANNELS_LAST, FOLDED, "compiled", TF32.name, AUTOCAST_BFLOAT16.name, AUTOCAST_FLOAT16.name)
 """What a mode is made of; several are joined by ``+``."""
-
-_OLD_MODES: Final = {**OLD_NAMES, "bn_folded": FOLDED, "inductor": "compiled"}
 
 
 def read_mode(text: str, where: str = "--mode") -> str:
@@ -28,7 +26,7 @@ def read_mode(text: str, where: str = "--mode") -> str:
     >>> read_mode("channels_last+tf32")
     'channels_last+tf32'
     """
-    parts = [renamed(part, _OLD_MODES) for part in text.split("+")]
+    parts = [renamed(part, OLD_PARTS) for part in text.split("+")]
     if set(parts) - set(MODES):
         raise SpecError(where, f"must be of {', '.join(MODES)}, joined by +", text)
     return "+".join(parts)

@@ -6,7 +6,8 @@ from typing import Any, Final, Literal
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.measure.gate_modes import EAGER, FOLDED, MODES
+from deeplab_spec.measure.gate_modes import FOLDED, MODES
+from deeplab_spec.measure.parts import EAGER
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE
 
 DEVICES: Final = ("cpu", "cuda")

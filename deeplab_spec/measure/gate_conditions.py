@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from deeplab_spec.measure.gate_cases import Case
-from deeplab_spec.measure.gate_modes import CHANNELS_LAST, EAGER, FOLDED
+from deeplab_spec.measure.gate_modes import CHANNELS_LAST, FOLDED
 from deeplab_spec.measure.gate_pairs import NOTHING, Plant
 from deeplab_spec.measure.gate_rule import Rule
+from deeplab_spec.measure.parts import EAGER
 
 SAME: Final = "A/A"
 

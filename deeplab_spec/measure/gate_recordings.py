@@ -17,12 +17,13 @@ from deeplab_spec.measure.gate_ahead import Ahead
 from deeplab_spec.measure.gate_cases import Case
 from deeplab_spec.measure.gate_conditions import conditions, schedule
 from deeplab_spec.measure.gate_device import Device
-from deeplab_spec.measure.gate_modes import EAGER, read_mode
+from deeplab_spec.measure.gate_modes import read_mode
 from deeplab_spec.measure.gate_pairs import Pair
 from deeplab_spec.measure.gate_rule import Rule
 from deeplab_spec.measure.gate_sides import Side
 from deeplab_spec.measure.gate_started import StartedPair
 from deeplab_spec.measure.gate_timing import Progress
+from deeplab_spec.measure.parts import EAGER
 
 PROTOCOL: Final = 2
 """Number of the way in which pairs are measured; one more wherever a pair's numbers change their meaning."""

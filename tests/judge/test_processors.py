@@ -1,0 +1,48 @@
+"""The judge's limits tell rounding from faults by far, whatever processor rounds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deeplab_spec.judge.ends import END, RATIO
+from deeplab_spec.judge.request import LOWER
+from deeplab_spec.judge.steps import STEP
+from tests.judge.processors import PROCESSORS, Errors
+
+pytestmark = pytest.mark.deep
+"""Each processor takes half a minute."""
+
+
+def measured(processor: str) -> dict[str, Errors]:
+    """Measure a right network and two wrong ones as a processor, in a process that starts as one."""
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **PROCESSORS[processor]}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.judge.processors"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment, cwd=Path(__file__).parents[2]
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Errors] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_limits_lie_far_above_rounding_and_far_below_faults(processor: str) -> None:
+    """A right network uses no thousandth of a limit in float64, and not half of one that is relative to rounding.
+
+    A result that is a ten-thousandth too large exceeds what float64 allows more than ten-thousandfold, and float32
+    fivefold; below that a rate off by one exceeds what is allowed twentyfold.
+    """
+    found = measured(processor)
+    right, scaled, other_rate = found["right"], found["scaled"], found["other rate"]
+
+    assert right["end"] < END / 1e3
+    assert right["step"] < STEP / 1e3
+    assert {name: right[name] < RATIO / 2 for name in ("float32", *LOWER)} == dict.fromkeys(("float32", *LOWER), True)
+    assert scaled["end"] > 1e4 * END
+    assert scaled["step"] > 1e4 * STEP
+    assert scaled["float32"] > 5 * RATIO
+    assert {name: other_rate[name] > 20 * RATIO for name in LOWER} == dict.fromkeys(LOWER, True)

@@ -94,8 +94,9 @@ class Ahead:
             starting = list(self._waiting)
         for pair in starting:
             pair.ready()
+        share = (monotonic() - begun) / len(self._waiting)
         for pair in self._waiting:
-            pair.seconds = (monotonic() - begun) / len(self._waiting)
+            pair.seconds = share
 
     def _begin(self, count: int) -> None:
         for _ in range(count):

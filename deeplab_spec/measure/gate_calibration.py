@@ -171,7 +171,7 @@ def outcome(condition: Condition, pairs: Sequence[Pair], rule: Rule, chance: ran
 
 
 def _trial(ratios: Sequence[float], rule: Rule, chance: random.Random) -> Course:
-    return course(rule, chance.choices(ratios, k=rule.max_pairs), chance.choices(ratios, k=rule.max_pairs))
+    return course(rule, lambda count: chance.choices(ratios, k=count))
 
 
 def _consecutive(ratios: Sequence[float], rule: Rule) -> Iterator[GateVerdict]:

@@ -8,6 +8,7 @@ import ast
 import importlib
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -100,12 +101,17 @@ def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
 
 
 def multiply_in(precision: str) -> None:
-    """Set how float32 is multiplied on a GPU: ``tf32`` or ``ieee``.
+    """Set how float32 is multiplied on a GPU: ``tf32`` or ``ieee``, whatever a side has set before.
 
-    The older switches ``allow_tf32`` raise where a side has used these.
+    The older switches ``allow_tf32`` do not decide where a side has used the newer ones, and may refuse. They are
+    set as well, for torch refuses to read them while they say something else.
     """
+    with suppress(RuntimeError):
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cuda.matmul.fp32_precision = precision
     torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn.fp32_precision = precision  # type: ignore[attr-defined]
 
 
 def prepare(module: nn.Module, job: Job) -> Run:

@@ -44,10 +44,17 @@ class Moment:
 
 
 def now() -> Moment:
-    """Read the clocks."""
-    waited = int(os.pread(_STATISTICS, 96, 0).split()[1]) / 1e9 if _STATISTICS is not None else 0.0
-    own = thread_time()
-    return Moment(wall=perf_counter(), waited=waited, own=own, others=process_time() - own)
+    """Read the clocks, again if another process had the core between two of them."""
+    while True:
+        waited = _waited()
+        own = thread_time()
+        wall, others = perf_counter(), process_time() - own
+        if _waited() == waited:
+            return Moment(wall=wall, waited=waited, own=own, others=others)
+
+
+def _waited() -> float:
+    return int(os.pread(_STATISTICS, 96, 0).split()[1]) / 1e9 if _STATISTICS is not None else 0.0
 
 
 def between(start: Moment, end: Moment) -> float:

@@ -5,11 +5,11 @@ back: it follows the same rule on pairs of its own, at an error that is looser b
 demand. It protects from what pairs of one set may share - minutes in which the machine was disturbed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from deeplab_spec.measure.gate_rule import Decision, GateVerdict, Rule, follow
+from deeplab_spec.measure.gate_rule import Decision, GateVerdict, Rule, decide, undecided
 
 CONFIRMING_ALPHA: Final = 0.1
 """Probability that the second set confirms a slowdown that is not beyond half of the margin."""
@@ -49,17 +49,33 @@ class Course:
     pairs: int
 
 
-def course(rule: Rule, first: Sequence[float], second: Sequence[float]) -> Course:
-    """Return what a gate does that meets these log-ratios in this order, in each set."""
-    decision = follow(rule, first)
-    again = follow(confirming(rule), second) if decision.verdict is GateVerdict.FAIL else None
+def course(rule: Rule, draw: Callable[[int], Sequence[float]]) -> Course:
+    """Return what a gate does that meets known pairs.
+
+    Args:
+        rule: The rule of the first set.
+        draw: Gives the log-ratios of as many pairs as are run next.
+    """
+    decision = _followed(rule, draw)
+    again = _followed(confirming(rule), draw) if decision.verdict is GateVerdict.FAIL else None
     return Course(
         verdict=concluded(decision, again).verdict,
         first=decision.verdict,
-        pairs=pairs_of(decision) + pairs_of(again),
+        pairs=pairs_of(decision) + (pairs_of(again) if again else 0),
     )
 
 
-def pairs_of(decision: Decision | None) -> int:
+def _followed(rule: Rule, draw: Callable[[int], Sequence[float]]) -> Decision:
+    ratios: list[float] = []
+    decision = None
+    for look in rule.looks:
+        ratios += draw(look - len(ratios))
+        decision = decide(rule, ratios)
+        if decision:
+            break
+    return decision or undecided(rule, ratios)
+
+
+def pairs_of(decision: Decision) -> int:
     """Return how many pairs a decision rests on."""
-    return decision.estimate.pairs if decision and decision.estimate else 0
+    return decision.estimate.pairs if decision.estimate else 0

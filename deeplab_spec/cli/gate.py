@@ -68,7 +68,7 @@ def gate(
     pairs: Annotated[
         int | None,
         typer.Option(
-            "--pairs", metavar="N", help="Run exactly N pairs for each case, and decide once, after the last."
+            "--pairs", metavar="N", help="Run exactly N pairs for each case, then decide; N more confirm a FAIL."
         ),
     ] = None,
     ahead: Annotated[

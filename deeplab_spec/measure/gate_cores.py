@@ -18,12 +18,13 @@ _NODES = Path("/sys/devices/system/node")
 def sampling_core(case: Case, number: int) -> int | None:
     """Return the core on which the pair of a number is sampled; None where the system decides.
 
+    Two pairs follow each other on one core, so that each side begins once there.
     A run of several threads needs several cores, and one that launches kernels of a GPU waits for that.
     """
     if case.device != "cpu" or case.threads > 1 or not hasattr(os, "sched_setaffinity"):
         return None
     allowed = sorted(os.sched_getaffinity(0))
-    return allowed[number % len(allowed)]
+    return allowed[number // 2 % len(allowed)]
 
 
 def near(core: int, nodes: Path = _NODES) -> frozenset[int]:

@@ -69,12 +69,14 @@ class Recorder:
         """
         known = self._read(file)
         left = Counter(name for name, _ in known)
+        made: Counter[str] = Counter()  # of each condition, for its pairs take turns in who begins
         missing = []
-        for number, condition in enumerate(schedule(conditions(self.case, self.rule), recordings)):
+        for condition in schedule(conditions(self.case, self.rule), recordings):
             if left[condition.name]:
                 left[condition.name] -= 1
             else:
-                missing.append((number, condition))
+                missing.append((made[condition.name], condition))
+            made[condition.name] += 1
 
         def start(place: int) -> StartedPair:
             number, condition = missing[place]
@@ -82,8 +84,8 @@ class Recorder:
             return StartedPair(timed, self.side, self.side, self.timeout, number=number, plant=condition.plant)
 
         with Ahead(start, self.ahead) as pairs:
-            for place, (number, condition) in enumerate(missing):
-                progress(f"recording {condition.name}", number, recordings)
+            for place, (_, condition) in enumerate(missing):
+                progress(f"recording {condition.name}", recordings - len(missing) + place, recordings)
                 pair = pairs.measure(len(missing) - place)
                 with file.open("a", encoding="utf-8") as lines:
                     lines.write(json.dumps({"condition": condition.name, "pair": asdict(pair)}) + "\n")

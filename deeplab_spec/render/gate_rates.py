@@ -38,9 +38,10 @@ def calibration_page(document: CalibrationDocument, picture: str) -> str:
     case, rule = document.case, document.rule
     machine = ", ".join(f"{name} {value}" for name, value in document.machine.items())
     recordings = sum(entry.recorded for entry in document.outcomes)
+    threads = "1 thread" if case.threads == 1 else f"{case.threads} threads"
     about = (
         f"Case `{case.name}`: {document.built}, {case.batch}x3x{case.size[0]}x{case.size[1]}, {case.direction}, "
-        f"{case.mode}, {case.threads} threads, {case.rounds} rounds. Margin {percent(rule.margin)}, errors "
+        f"{case.mode}, {threads}, {case.rounds} rounds. Margin {percent(rule.margin)}, errors "
         f"{percent(rule.alpha)} (FAIL) and {percent(rule.beta)} (PASS), looks at {', '.join(map(str, rule.looks))} "
         f"pairs. Protocol {document.protocol}. {machine}."
     )

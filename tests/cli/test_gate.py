@@ -15,7 +15,7 @@ import pytest
 from deeplab_spec.cli import gate_options
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure import gate_recordings, gate_rule, gate_run
+from deeplab_spec.measure import gate_calibration, gate_recordings, gate_rule, gate_run
 from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case
 from deeplab_spec.measure.gate_counts import Counts, CountVerdict
 from deeplab_spec.measure.gate_pairs import NOTHING, Plant
@@ -78,6 +78,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     fake = Machine()
     monkeypatch.setattr(gate_run, "StartedPair", fake.start)
     monkeypatch.setattr(gate_recordings, "StartedPair", fake.start)
+    monkeypatch.setattr(gate_calibration, "_OUTER", 40)
     monkeypatch.setattr(gate_run, "compare_counts", fake.counts)
     return fake
 

@@ -106,7 +106,7 @@ def test_both_processes_of_a_pair_have_one_core_in_turn(monkeypatch: pytest.Monk
         (tmp_path / node).mkdir()
         (tmp_path / node / "cpulist").write_text(cores)
 
-    assert [sampling_core(CPU_FORWARD, number) for number in range(5)] == [0, 2, 3, 5, 0]
+    assert [sampling_core(CPU_FORWARD, number) for number in range(9)] == [0, 0, 2, 2, 3, 3, 5, 5, 0]
     assert sampling_core(changed(CPU_FORWARD, {"threads": 2}), 0) is None
     assert sampling_core(case("gpu-latency"), 0) is None
     assert (near(0, tmp_path), near(5, tmp_path)) == ({0, 2}, {3, 5})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
-from deeplab_spec.measure import gate_recordings
+from deeplab_spec.measure import gate_calibration, gate_recordings
 from deeplab_spec.measure.gate_calibration import TRIALS, Calibration, calibrate, outcome
 from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case, case
 from deeplab_spec.measure.gate_conditions import SAME, Condition, conditions, schedule
@@ -34,6 +34,7 @@ class FakePairs:
         self.chance = random.Random(3)  # noqa: S311 - repeatable draws
         self.spread = spread
         self.calls = 0
+        self.numbers: list[tuple[str, Plant, int]] = []
 
     def __call__(
         self, case: Case, base: Side, head: Side, timeout: float, *, number: int, plant: Plant = NOTHING
@@ -42,6 +43,7 @@ class FakePairs:
         assert base is head
         assert timeout == 9.0
         self.calls += 1
+        self.numbers.append((case.mode, plant, number))
         size = log1p(plant.wait) + (log1p(0.15) if plant.mode else 0.0)
         assert bool(plant.mode) == (case.mode != "eager")
         return FakeStarted(made(size + self.chance.gauss(0, self.spread)), [], number)
@@ -52,6 +54,7 @@ def pairs(monkeypatch: pytest.MonkeyPatch) -> FakePairs:
     """Measure nothing."""
     fake = FakePairs()
     monkeypatch.setattr(gate_recordings, "StartedPair", fake)
+    monkeypatch.setattr(gate_calibration, "_OUTER", 40)
     return fake
 
 
@@ -79,6 +82,7 @@ def test_recordings_are_made_once_and_a_run_that_was_ended_goes_on(pairs: FakePa
     record(file, 216)
 
     assert pairs.calls == 216
+    assert len(set(pairs.numbers)) == 216, "the pairs of a condition are numbered on their own: they take turns"
     assert file.read_text().startswith(first)
     assert Counter(name for name, _ in found) == Counter(
         condition.name for condition in schedule(conditions(CPU_FORWARD, RULE), 216)

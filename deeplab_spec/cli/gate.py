@@ -5,10 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deeplab_spec.cli import gate_options as options
 from deeplab_spec.cli import output
 from deeplab_spec.cli.exit_codes import ExitCode
-from deeplab_spec.cli.options import ArgumentOption, OutputOption, SchemaOption, read_arguments
-from deeplab_spec.measure.gate_cases import CASES, DEFAULT_CASES, Case, case
+from deeplab_spec.cli.options import ArgumentOption, ChooseOption, OutputOption, SchemaOption, read_arguments
+from deeplab_spec.measure.gate_ahead import default_ahead
+from deeplab_spec.measure.gate_cases import Case
+from deeplab_spec.measure.gate_pairs import NOTHING
 from deeplab_spec.measure.gate_rule import GateVerdict, Rule
 from deeplab_spec.measure.gate_run import Settings
 from deeplab_spec.measure.gate_sides import BUILD
@@ -27,10 +30,6 @@ _RULE = Rule()
 _SETTINGS = Settings()
 
 
-def _complete_case(incomplete: str) -> list[tuple[str, str]]:
-    return [(entry.name, entry.reason) for entry in CASES if entry.name.startswith(incomplete)]
-
-
 def gate(
     base: Annotated[
         str, typer.Argument(metavar="BASE", help=f"What head is compared with: {_SIDE}.", show_default=False)
@@ -39,15 +38,17 @@ def gate(
         str, typer.Argument(metavar="HEAD", help="What must not be slower, likewise.", show_default=False)
     ] = "",
     *,
-    case_name: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--case",
-            metavar="NAME",
-            autocompletion=_complete_case,
-            help=f"What is timed; repeat for several: {', '.join(entry.name for entry in CASES)}. [{DEFAULT_CASES[0]}]",
-        ),
-    ] = None,
+    case_name: options.CaseOption = None,
+    variant: options.VariantOption = None,
+    choose: ChooseOption = None,
+    output_stride: options.OutputStrideOption = None,
+    size: options.SizeOption = None,
+    batch: options.BatchOption = None,
+    direction: options.DirectionOption = None,
+    mode: options.ModeOption = None,
+    device: options.DeviceOption = None,
+    threads: options.ThreadsOption = None,
+    rounds: options.RoundsOption = None,
     target: Annotated[
         str, typer.Option("--target", metavar="MODULE:CALLABLE", help="What is built of a directory, ref or wheel.")
     ] = BUILD,
@@ -59,8 +60,27 @@ def gate(
         float, typer.Option("--count-margin", metavar="F", help="The increase of an exact count that fails.")
     ] = _SETTINGS.count_margin,
     max_pairs: Annotated[
-        int, typer.Option("--max-pairs", metavar="N", help="Pairs of processes, at most, for each case.")
-    ] = _RULE.max_pairs,
+        int | None,
+        typer.Option(
+            "--max-pairs", metavar="N", help=f"Pairs of processes, at most, for each case. [{_RULE.max_pairs}]"
+        ),
+    ] = None,
+    pairs: Annotated[
+        int | None,
+        typer.Option(
+            "--pairs", metavar="N", help="Run exactly N pairs for each case, then decide; N more confirm a FAIL."
+        ),
+    ] = None,
+    ahead: Annotated[
+        int | None,
+        typer.Option(
+            "--ahead",
+            metavar="N",
+            help="Pairs that are started together before any is sampled, while memory allows. [6 on a GPU; on a CPU "
+            "what its cores allow, 1 to 6]",
+        ),
+    ] = None,
+    plant: options.PlantOption = "none",
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="S", help="Seconds that a process may take for any answer.")
     ] = _SETTINGS.timeout,
@@ -87,6 +107,14 @@ def gate(
 ) -> None:
     """Decide whether HEAD is slower than BASE, by time and by counts.
 
+    What is timed is a named case, or one that the options change: the case's images, mode and device, and of its
+    variant, choices and output stride what the builder takes. The report says what was really built.
+
+    A pair is two fresh processes that take turns, sample by sample; times leave out what another process had the
+    core for. FAIL is said once a second set of fresh processes confirms it. It does not exclude a placement in
+    memory that is the same in every process of a side. Clocks that differ, move or are slowed in more than a third
+    of the pairs are INCONCLUSIVE.
+
     Exit status: 0 PASS, 1 FAIL, 3 a side cannot be run or is another network, 4 INCONCLUSIVE.
     """
     from deeplab_spec.render.documents import to_json, to_schema
@@ -99,8 +127,26 @@ def gate(
         raise typer.BadParameter("name BASE and HEAD; with --calibrate, BASE alone", param_hint="BASE HEAD")
     from deeplab_spec.services.gate import GateRequest
 
-    cases = tuple(map(case, dict.fromkeys(case_name or DEFAULT_CASES)))
-    rule = Rule(margin=margin, max_pairs=max_pairs, cases=len(cases))
+    cases = options.read_cases(
+        case_name,
+        size=size,
+        choose=choose,
+        mode=mode,
+        variant_name=variant,
+        output_stride=output_stride,
+        batch=batch,
+        direction=direction,
+        device=device,
+        threads=threads,
+        rounds=rounds,
+    )
+    if pairs is not None and max_pairs is not None:
+        raise typer.BadParameter("--pairs is exact: it has no --max-pairs", param_hint="--pairs")
+    planted = options.read_plant(plant)
+    if calibrate and planted != NOTHING:
+        raise typer.BadParameter("--calibrate plants its own slowdowns", param_hint="--plant")
+    most = pairs if pairs is not None else max_pairs if max_pairs is not None else _RULE.max_pairs
+    rule = Rule(margin=margin, max_pairs=most, fixed=pairs is not None, cases=len(cases))
     if count_margin < 0:
         raise typer.BadParameter("must not be negative", param_hint="--count-margin")
     if timeout <= 0:
@@ -111,9 +157,16 @@ def gate(
         cases=cases,
         target=target,
         arguments=read_arguments(arg),
-        settings=Settings(rule=rule, count_margin=count_margin, timeout=timeout, allow_different=allow_different),
+        settings=Settings(
+            rule=rule,
+            count_margin=count_margin,
+            timeout=timeout,
+            allow_different=allow_different,
+            plant=planted,
+            ahead=ahead,
+        ),
     )
-    output.summary("\n".join(_plan(entry, rule) for entry in cases))
+    output.summary("\n".join(_plan(entry, request.settings) for entry in cases))
     if calibrate:
         _calibrate(calibrate, request, recordings, seed)
         return
@@ -121,7 +174,7 @@ def gate(
     from deeplab_spec.services.gate import gate as run
 
     with output.progress() as progress:
-        document = run(request, progress)
+        document = run(request, progress, output.summary)
     if save:
         _save(save, document)
     if page:
@@ -132,18 +185,19 @@ def gate(
     raise typer.Exit(_EXIT[document.verdict])
 
 
-def _plan(entry: Case, rule: Rule) -> str:
+def _plan(entry: Case, settings: Settings) -> str:
     threads = "1 thread" if entry.threads == 1 else f"{entry.threads} threads"
-    return (
-        f"{entry.name}: {entry.title}; {rule.looks[0]} to {rule.max_pairs} pairs of processes, "
-        f"{threads} and {entry.rounds} rounds each"
-    )
+    rule = settings.rule
+    pairs = f"{rule.max_pairs}" if rule.fixed else f"{rule.looks[0]} to {rule.max_pairs}"
+    together = settings.ahead or default_ahead(entry)
+    ahead = f", {together} pairs started together" if together > 1 else ""
+    return f"{entry.name}: {entry.title}; {pairs} pairs of processes, {threads} and {entry.rounds} rounds each{ahead}"
 
 
 def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int) -> None:
     from deeplab_spec.render.documents import to_json
-    from deeplab_spec.render.gate import calibration_page, headline_of_rates
     from deeplab_spec.render.gate_curve import curve
+    from deeplab_spec.render.gate_rates import calibration_page, headline_of_rates
     from deeplab_spec.services.gate import calibration
 
     with output.progress() as progress:

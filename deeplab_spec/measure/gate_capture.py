@@ -16,10 +16,11 @@ from typing import Any
 _PACKAGE = "deeplab_spec"
 
 
-def _child() -> Any:  # noqa: ANN401 - a module that is found by its path
-    spec = importlib.util.spec_from_file_location("gate_child", Path(__file__).with_name("gate_child.py"))
+def _builder() -> Any:  # noqa: ANN401 - a module that is found by its path
+    name = "gate_child_build"
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     if spec is None or spec.loader is None:
-        raise ImportError("gate_child.py")
+        raise ImportError(name)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -27,9 +28,9 @@ def _child() -> Any:  # noqa: ANN401 - a module that is found by its path
 
 def read(job: dict[str, Any]) -> dict[str, object]:
     """Return the graph of the job's module, and the file that the module came from."""
-    child = _child()
-    module, origin = child.build(job)
-    image = child.image_of(job)
+    builder = _builder()
+    module, origin, _ = builder.build(job)
+    image = builder.image_of(job)
     for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
         del sys.modules[name]
     sys.path.insert(0, job["packages"])

@@ -1,16 +1,15 @@
 """The named cases: what is timed, and what each of them can show that the others cannot."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
+from deeplab_spec.measure.gate_modes import EAGER, FOLDED, MODES
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE
 
-MODES: Final = ("eager", "channels_last", "folded", "compiled", "tf32", "bf16", "fp16")
-"""What a mode is made of; several are joined by ``+``."""
-
+DEVICES: Final = ("cpu", "cuda")
 PASSES: Final = ("forward", "train")
 Pass = Literal["forward", "train"]
 
@@ -23,18 +22,20 @@ class Case:
         name: Its name on the command line.
         reason: What it can show.
         device: ``cpu`` or ``cuda``.
-        variant: The network, where the side builds it by name.
+        variant: The network, for a side whose builder has an argument of this name.
         choices: Decisions of the network, likewise.
-        output_stride: Input pixels per pixel of the backbone's result.
+        output_stride: Input pixels per pixel of the backbone's result, likewise.
         size: Height and width of the images.
         batch: How many images.
         direction: A forward pass, or a training step.
-        mode: How it runs: of :data:`MODES`, joined by ``+``.
+        mode: How it runs: of :data:`~deeplab_spec.measure.gate_modes.MODES`, joined by ``+``.
         rounds: Samples of each process.
         threads: Threads of each process.
+        required: Of variant, choices and output stride those that the user decided: a builder that does not take
+            them cannot be timed.
 
     Raises:
-        SpecError: If the mode or direction does not exist, or a number is not positive.
+        SpecError: If the device, mode or direction does not exist, or a number is not positive.
     """
 
     name: str
@@ -46,31 +47,28 @@ class Case:
     size: Pair
     batch: int = 1
     direction: Pass = "forward"
-    mode: str = "eager"
+    mode: str = EAGER
     rounds: int
     threads: int = 1
+    required: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        unknown = set(self.mode.split("+")) - set(MODES)
-        if unknown:
+        if set(self.mode.split("+")) - set(MODES):
             raise SpecError("mode", f"must be of {', '.join(MODES)}, joined by +", self.mode)
-        if self.direction not in PASSES:
-            raise SpecError("direction", f"must be one of {', '.join(PASSES)}", self.direction)
-        numbers = (*self.size, self.batch, self.rounds, self.threads)
+        for name, value, known in (("direction", self.direction, PASSES), ("device", self.device, DEVICES)):
+            if value not in known:
+                raise SpecError(name, f"must be one of {', '.join(known)}", value)
+        numbers = (*self.size, self.batch, self.rounds, self.threads, self.output_stride)
         if min(numbers) < 1:
-            raise SpecError(self.name, "size, batch, rounds and threads must be 1 or more", numbers)
-        if self.direction == "train" and "folded" in self.mode:
+            raise SpecError(self.name, "size, batch, rounds, threads and output stride must be 1 or more", numbers)
+        if self.direction == "train" and FOLDED in self.mode.split("+"):
             raise SpecError(self.name, "a folded network cannot be trained", self.mode)
 
     @property
     def title(self) -> str:
-        """The case in one line."""
+        """What the case decides, whatever is built: images, direction, mode and device."""
         height, width = self.size
-        chosen = "".join(f", {name}={value}" for name, value in self.choices.items())
-        return (
-            f"{self.variant}{chosen}, output stride {self.output_stride}, {self.batch}x3x{height}x{width}, "
-            f"{self.direction}, {self.mode}, {self.device}"
-        )
+        return f"{self.batch}x3x{height}x{width}, {self.direction}, {self.mode}, {self.device}"
 
 
 _QUARTER: Final = {"width": 0.25}
@@ -81,7 +79,7 @@ CPU_FORWARD: Final = Case(
     device="cpu",
     choices=_QUARTER,
     size=(97, 97),
-    rounds=40,
+    rounds=60,
 )
 
 CASES: Final = (
@@ -93,7 +91,7 @@ CASES: Final = (
         choices=_QUARTER,
         size=(97, 97),
         mode="channels_last",
-        rounds=40,
+        rounds=60,
     ),
     Case(
         name="cpu-os8",
@@ -103,7 +101,7 @@ CASES: Final = (
         choices=_QUARTER,
         output_stride=8,
         size=(97, 97),
-        rounds=30,
+        rounds=40,
     ),
     Case(
         name="cpu-train",
@@ -113,7 +111,7 @@ CASES: Final = (
         size=(65, 65),
         batch=2,
         direction="train",
-        rounds=20,
+        rounds=30,
     ),
     Case(
         name="gpu-latency",
@@ -128,7 +126,7 @@ CASES: Final = (
         device="cuda",
         size=(513, 513),
         batch=8,
-        mode="channels_last+bf16",
+        mode="channels_last+autocast-bfloat16",
         rounds=60,
     ),
     Case(
@@ -139,7 +137,7 @@ CASES: Final = (
         output_stride=8,
         size=(513, 513),
         batch=8,
-        mode="channels_last+bf16",
+        mode="channels_last+autocast-bfloat16",
         rounds=40,
     ),
     Case(
@@ -149,11 +147,12 @@ CASES: Final = (
         size=(513, 513),
         batch=8,
         direction="train",
-        mode="channels_last+bf16",
+        mode="channels_last+autocast-bfloat16",
         rounds=30,
     ),
 )
 DEFAULT_CASES: Final = (CPU_FORWARD.name,)
+_FIRST_OF: Final = {"cpu": CPU_FORWARD.name, "cuda": "gpu-latency"}
 
 
 def case(name: str) -> Case:
@@ -166,3 +165,35 @@ def case(name: str) -> Case:
         if candidate.name == name:
             return candidate
     raise SpecError("--case", f"must be one of {', '.join(entry.name for entry in CASES)}", name)
+
+
+def case_for(device: str) -> Case:
+    """Return the case that is timed on a device unless another is named.
+
+    Raises:
+        SpecError: If the device does not exist.
+    """
+    if device not in _FIRST_OF:
+        raise SpecError("--device", f"must be one of {', '.join(DEVICES)}", device)
+    return case(_FIRST_OF[device])
+
+
+def changed(entry: Case, changes: Mapping[str, Any]) -> Case:
+    """Return a case with fields of the user's own, under a name that says so; as it is if nothing changes.
+
+    Choices are added to those of the case.
+
+    Raises:
+        SpecError: If it cannot be run.
+
+    >>> changed(CPU_FORWARD, {"batch": 2}).name
+    'cpu-forward-changed'
+    """
+    if not changes:
+        return entry
+    values = dict(changes)
+    if "choices" in values:
+        values["choices"] = {**entry.choices, **values["choices"]}
+    required = tuple(name for name in ("variant", "choices", "output_stride") if name in changes)
+    reason = "what the options of the command say"
+    return replace(entry, **values, name=f"{entry.name}-changed", reason=reason, required=required)

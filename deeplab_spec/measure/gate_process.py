@@ -34,10 +34,14 @@ class Sample:
     Attributes:
         seconds: Of the run.
         witness: Seconds of a fixed piece of arithmetic directly before it.
+        mhz: The clock of the GPU directly after it; None where it is unknown.
+        slowed_by: Why the GPU was slowed to protect it; empty where it was not, or where that is unknown.
     """
 
     seconds: float
     witness: float
+    mhz: int | None = None
+    slowed_by: str = ""
 
 
 class SamplingProcess:
@@ -97,7 +101,12 @@ class SamplingProcess:
         """
         self._tell("sample")
         answer = self.answer("sample")
-        return Sample(seconds=float(answer["seconds"]), witness=float(answer["witness"]))
+        return Sample(**{name: value for name, value in answer.items() if name != "event"})
+
+    def place(self, cores: frozenset[int]) -> None:
+        """Let it run on these cores only; where the system forbids that, it runs where it did."""
+        with suppress(OSError):
+            os.sched_setaffinity(self._child.pid, cores)
 
     def _tell(self, line: str) -> None:
         stdin = self._child.stdin

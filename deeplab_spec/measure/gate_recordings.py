@@ -1,143 +1,136 @@
 """What is recorded to calibrate the gate: pairs of one target, with and without a planted slowdown.
 
-Recordings are lines of a file, one pair each, so that a run that was ended goes on where it was. The
-conditions take turns, in proportion to their shares: what disturbs the machine for minutes disturbs all.
+Recordings are lines of a file, one pair each, so that a run that was ended goes on where it was.
+
+A file begins with what all of its recordings have in common: the protocol by which pairs are measured,
+the device, the case, the target and the margin. Recordings of anything else are never added to it.
 """
 
 import json
-import os
-import platform
-import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.measure.gate_ahead import Ahead
 from deeplab_spec.measure.gate_cases import Case
-from deeplab_spec.measure.gate_pairs import Pair, Plant, run_pair
+from deeplab_spec.measure.gate_conditions import conditions, schedule
+from deeplab_spec.measure.gate_device import Device
+from deeplab_spec.measure.gate_modes import EAGER, read_mode
+from deeplab_spec.measure.gate_pairs import Pair
 from deeplab_spec.measure.gate_rule import Rule
-from deeplab_spec.measure.gate_run import Progress
 from deeplab_spec.measure.gate_sides import Side
+from deeplab_spec.measure.gate_started import StartedPair
+from deeplab_spec.measure.gate_timing import Progress
 
-SAME: Final = "A/A"
+PROTOCOL: Final = 2
+"""Number of the way in which pairs are measured; one more wherever a pair's numbers change their meaning."""
 
 Recordings = list[tuple[str, Pair]]
 """Name of the condition, and the pair, in the order in which they were made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """What is recorded.
+class Recorder:
+    """What all recordings of a file have in common, and how they are made.
 
     Attributes:
-        name: Its name.
-        slowdown: The planted slowdown; None where only the recordings can say how large it is.
-        share: How many of the recordings are of it, in parts of all shares.
-        base_mode: The mode of base.
-        plant: What is done to head.
+        case: What is timed.
+        side: The target, on both sides.
+        rule: The rule whose errors are wanted.
+        device: Where they are made.
+        timeout: Seconds that a process may take for any answer.
+        ahead: How many pairs are started together.
     """
 
-    name: str
-    slowdown: float | None
-    share: int
-    base_mode: str
-    plant: Plant
+    case: Case
+    side: Side
+    rule: Rule
+    device: Device
+    timeout: float
+    ahead: int
+
+    def record(self, file: Path, recordings: int, progress: Progress) -> Recordings:
+        """Record pairs into a file, one a line; what is there already is not recorded again.
+
+        Args:
+            file: The recordings.
+            recordings: How many there are in the end.
+            progress: Told what is done.
+
+        Returns:
+            Every recording of the file.
+
+        Raises:
+            TargetError: If a pair cannot be measured.
+            SpecError: If the file holds recordings of something else.
+        """
+        known = self._read(file)
+        left = Counter(name for name, _ in known)
+        made: Counter[str] = Counter()  # of each condition, for its pairs take turns in who begins
+        missing = []
+        for condition in schedule(conditions(self.case, self.rule), recordings):
+            if left[condition.name]:
+                left[condition.name] -= 1
+            else:
+                missing.append((made[condition.name], condition))
+            made[condition.name] += 1
+
+        def start(place: int) -> StartedPair:
+            number, condition = missing[place]
+            timed = replace(self.case, mode=condition.base_mode)
+            return StartedPair(timed, self.side, self.side, self.timeout, number=number, plant=condition.plant)
+
+        with Ahead(start, self.ahead) as pairs:
+            for place, (_, condition) in enumerate(missing):
+                progress(f"recording {condition.name}", recordings - len(missing) + place, recordings)
+                pair = pairs.measure(len(missing) - place)
+                with file.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps({"condition": condition.name, "pair": asdict(pair)}) + "\n")
+        return self._read(file)
+
+    def _header(self) -> dict[str, Any]:
+        about = {"protocol": PROTOCOL, "device": self.device.name, "case": asdict(self.case)}
+        header: dict[str, Any] = json.loads(json.dumps({**about, "margin": self.rule.margin, "target": self.side.name}))
+        return header
+
+    def _read(self, file: Path) -> Recordings:
+        """Return the recordings of a file; begin it where there is none."""
+        header = self._header()
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(header) + "\n", encoding="utf-8")
+        first, *lines = file.read_text(encoding="utf-8").splitlines()
+        _require_same(file, json.loads(first), header)
+        found = []
+        for number, line in enumerate(lines, start=2):
+            try:
+                document = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise TargetError(str(file), f"line {number} is no recording: take it out") from error
+            found.append((document["condition"], _pair(document["pair"])))
+        return found
 
 
-def conditions(case: Case, rule: Rule) -> tuple[Condition, ...]:
-    """Return what is recorded for a case: nothing planted, waits around the margin, two lost optimisations."""
-    modes = case.mode.split("+")
-    waits = tuple(
-        Condition(
-            name=f"wait {factor * rule.margin:.3g}",
-            slowdown=factor * rule.margin,
-            share=share,
-            base_mode=case.mode,
-            plant=Plant(wait=factor * rule.margin),
-        )
-        for factor, share in ((0.3, 6), (0.5, 6), (1.0, 10), (2.0, 4))
-    )
-    plain = "+".join(mode for mode in modes if mode not in {"channels_last", "folded"}) or "eager"
-    lost = tuple(
-        Condition(
-            name=name,
-            slowdown=None,
-            share=5,
-            base_mode=mode if plain == "eager" else f"{mode}+{plain}",
-            plant=Plant(mode=plain),
-        )
-        for name, mode in (("lost channels_last", "channels_last"), ("unfused BN", "folded"))
-        if mode != "folded" or case.direction == "forward"
-    )
-    same = Condition(name=SAME, slowdown=0.0, share=18, base_mode=case.mode, plant=Plant())
-    return (same, *waits, *lost)
+def _pair(values: dict[str, Any]) -> Pair:
+    """Return a pair, whose lists JSON has made of tuples."""
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return Pair(**fields)
 
 
-def schedule(wanted: Sequence[Condition], recordings: int) -> Iterator[Condition]:
-    """Return the condition of each recording: spread over time, in proportion to the shares."""
-    total = sum(condition.share for condition in wanted)
-    done = dict.fromkeys((condition.name for condition in wanted), 0)
-    for number in range(1, recordings + 1):
-        late = max(wanted, key=lambda condition: condition.share * number / total - done[condition.name])
-        done[late.name] += 1
-        yield late
-
-
-def record(
-    file: Path, case: Case, side: Side, rule: Rule, recordings: int, timeout: float, progress: Progress
-) -> Recordings:
-    """Record pairs into a file, one a line; what is there already is not recorded again.
-
-    Returns:
-        Every recording of the file.
+def _require_same(file: Path, actual: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Refuse a file of other recordings; names of modes of earlier releases are read as today's.
 
     Raises:
-        TargetError: If a pair cannot be measured.
-        SpecError: If the file holds recordings of something else.
+        SpecError: If it is one.
     """
-    wanted = conditions(case, rule)
-    header = {"case": asdict(case), "margin": rule.margin, "target": side.name}
-    known = _read(file, header)
-    left = Counter(name for name, _ in known)
-    for number, condition in enumerate(schedule(wanted, recordings)):
-        if left[condition.name]:
-            left[condition.name] -= 1
-            continue
-        progress(f"recording {condition.name}", number, recordings)
-        timed = replace(case, mode=condition.base_mode)
-        pair = run_pair(timed, side, side, timeout, head_first=bool(number % 2), plant=condition.plant)
-        with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"condition": condition.name, "pair": asdict(pair)}) + "\n")
-    return _read(file, header)
-
-
-def _read(file: Path, header: dict[str, object]) -> Recordings:
-    """Return the recordings of a file; begin it where there is none."""
-    written = json.loads(json.dumps(header))
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(written) + "\n", encoding="utf-8")
-    first, *lines = file.read_text(encoding="utf-8").splitlines()
-    if json.loads(first) != written:
-        raise SpecError(str(file), "must hold recordings of the same case, target and margin", first)
-    found = []
-    for number, line in enumerate(lines, start=2):
-        try:
-            document = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise TargetError(str(file), f"line {number} is no recording: take it out") from error
-        found.append((document["condition"], Pair(**document["pair"])))
-    return found
-
-
-def device_name(case: Case) -> str:
-    """Return the name of the device that runs a case, as a file may be named."""
-    if case.device == "cpu":
-        return f"cpu-{platform.machine().lower().replace('_', '-')}-{os.cpu_count()}-cores"
-    import torch
-
-    if not torch.cuda.is_available():
-        raise TargetError(case.name, "needs a CUDA device, and there is none")
-    return re.sub(r"[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()).strip("-")
+    case = actual.get("case", {})
+    known = {**actual, "case": {**case, "mode": read_mode(str(case.get("mode", EAGER)))}}
+    different = [name for name in expected if known.get(name) != expected[name]]
+    if different:
+        names = ", ".join(different)
+        rule = f"must hold recordings of the same {names} (name another directory, or move the file away)"
+        raise SpecError(str(file), rule, ", ".join(f"{name} {actual.get(name)}" for name in different))

@@ -19,16 +19,19 @@ numbers of pairs, and the errors are divided over the looks in proportion to the
 chance of a wrong claim at *any* look is then at most ``alpha`` or ``beta``, whatever the dependence
 between looks. With several cases ``alpha`` is divided by their number, so that identical code fails
 anywhere with probability ``alpha`` at most; ``beta`` is kept for each case.
+
+A fixed design runs the cap of pairs and looks once, at the whole of both errors.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from math import atan, cos, fsum, isfinite, log1p, pi, sin, sqrt
+from math import fsum, isfinite, log1p, sqrt
 from typing import Final
 
 from deeplab_spec.errors import SpecError
+from deeplab_spec.measure.gate_student import student
 
 _LOOKS: Final = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 MIN_PAIRS: Final = _LOOKS[0]
@@ -52,6 +55,7 @@ class Rule:
         alpha: Probability of a wrong FAIL, over all looks and cases.
         beta: Probability of a wrong PASS, over all looks.
         max_pairs: The cap of pairs.
+        fixed: Whether exactly ``max_pairs`` are run, and looked at once.
         cases: How many cases share ``alpha``.
 
     Raises:
@@ -62,6 +66,7 @@ class Rule:
     alpha: float = 0.01
     beta: float = 0.03
     max_pairs: int = 32
+    fixed: bool = False
     cases: int = 1
 
     def __post_init__(self) -> None:
@@ -71,14 +76,16 @@ class Rule:
             if not 0 < value < 0.5:  # noqa: PLR2004 - a bound beyond the middle is none
                 raise SpecError(name, "must be between 0 and 0.5", value)
         if not MIN_PAIRS <= self.max_pairs <= MAX_PAIRS:
-            raise SpecError("--max-pairs", f"must be from {MIN_PAIRS} to {MAX_PAIRS}", self.max_pairs)
+            raise SpecError(
+                "--pairs" if self.fixed else "--max-pairs", f"must be from {MIN_PAIRS} to {MAX_PAIRS}", self.max_pairs
+            )
         if self.cases < 1:
             raise SpecError("cases", "must be 1 or more", self.cases)
 
     @property
     def looks(self) -> tuple[int, ...]:
         """The numbers of pairs at which the rule looks."""
-        return _looks(self.max_pairs)
+        return (self.max_pairs,) if self.fixed else _looks(self.max_pairs)
 
     @property
     def passes_below(self) -> float:
@@ -176,33 +183,3 @@ def overall(verdicts: Sequence[GateVerdict]) -> GateVerdict:
     if verdicts and all(verdict is GateVerdict.PASS for verdict in verdicts):
         return GateVerdict.PASS
     return GateVerdict.INCONCLUSIVE
-
-
-@cache
-def student(freedom: int, tail: float) -> float:
-    """Return what Student's t exceeds with probability ``tail``.
-
-    >>> round(student(5, 0.05), 3), round(student(30, 0.005), 3)
-    (2.015, 2.75)
-    """
-    low, high = 0.0, 1.0
-    while _beyond(freedom, high) > tail:
-        low, high = high, 2 * high
-    while high - low > 1e-9 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _beyond(freedom, middle) > tail else (low, middle)
-    return high
-
-
-def _beyond(freedom: int, t: float) -> float:
-    """Return the probability that Student's t exceeds ``t``: the finite sums for whole degrees of freedom."""
-    angle = atan(t / sqrt(freedom))
-    square = cos(angle) ** 2
-    odd = freedom % 2
-    term = cos(angle) if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for step in range(2 + odd, freedom - 1, 2):
-        term *= square * (step - 1) / step
-        total += term
-    inside = 2 / pi * (angle + sin(angle) * total) if odd else sin(angle) * total
-    return (1 - inside) / 2

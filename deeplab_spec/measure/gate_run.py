@@ -1,30 +1,24 @@
-"""Runs the gate: for every case counts first, then pairs until the rule has seen enough."""
+"""Runs the gate: for every case counts first, then pairs until there is a verdict."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from statistics import fmean
-from typing import Final
 
 from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.errors import TargetError
+from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.measure.gate_ahead import Ahead, default_ahead
 from deeplab_spec.measure.gate_cases import Case
 from deeplab_spec.measure.gate_counts import CountVerdict, judge_counts
 from deeplab_spec.measure.gate_networks import from_json
-from deeplab_spec.measure.gate_pairs import Pair, job_of, run_pair
+from deeplab_spec.measure.gate_pairs import NOTHING, Plant, job_of
 from deeplab_spec.measure.gate_process import SamplingProcess
-from deeplab_spec.measure.gate_rule import Decision, GateVerdict, Rule, decide, estimate, overall, undecided
+from deeplab_spec.measure.gate_rule import GateVerdict, Rule, overall
 from deeplab_spec.measure.gate_sides import PACKAGES, Side
+from deeplab_spec.measure.gate_started import StartedPair
+from deeplab_spec.measure.gate_timing import Progress, Timing, time_case
 
-Progress = Callable[[str, int, int], None]
-Measure = Callable[[int], Pair]
-
-WITNESS_FACTOR: Final = 1.15
-"""Pairs whose clocks differ by more than this are dropped."""
-
-_DROPPED_SHARE: Final = 3
-_DROPPED_FROM: Final = 6
+Announce = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,31 +30,23 @@ class Settings:
         count_margin: The relative increase of an exact count that fails.
         timeout: Seconds that a process may take for any answer.
         allow_different: Whether two networks that are not one network may be timed.
+        plant: What is done to head on purpose.
+        ahead: How many pairs are started together; None for what the machine has cores for.
+
+    Raises:
+        SpecError: If no pair may be started.
     """
 
     rule: Rule = field(default_factory=Rule)
     count_margin: float = 0.01
     timeout: float = 120.0
     allow_different: bool = False
+    plant: Plant = NOTHING
+    ahead: int | None = None
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """What the clock says of a case.
-
-    Attributes:
-        decision: The verdict, and the estimate that it rests on.
-        pairs: Those that count, in order.
-        dropped: How many pairs were dropped because the clocks differed.
-        reason: Why there is no decision, where there is none.
-        seconds: How long all pairs took.
-    """
-
-    decision: Decision
-    pairs: tuple[Pair, ...]
-    dropped: int
-    reason: str
-    seconds: float
+    def __post_init__(self) -> None:
+        if self.ahead is not None and self.ahead < 1:
+            raise SpecError("--ahead", "must be 1 or more", self.ahead)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +58,11 @@ class CaseResult:
     counts_reason: str
     timing: Timing
     verdict: GateVerdict
+
+    @property
+    def built(self) -> tuple[str, str] | None:
+        """What the processes built for base and for head, with every argument; None where no pair counted."""
+        return self.timing.pairs[0].built if self.timing.pairs else None
 
 
 def graphs(case: Case, base: Side, head: Side, timeout: float) -> tuple[Shaped, Shaped]:
@@ -116,47 +107,18 @@ def compare_counts(case: Case, base: Side, head: Side, settings: Settings) -> tu
     return verdict, ""
 
 
-def time_case(rule: Rule, measure: Measure, progress: Progress, name: str) -> Timing:
-    """Run pairs until the rule decides.
+def run_case(
+    case: Case, base: Side, head: Side, settings: Settings, progress: Progress, announce: Announce
+) -> CaseResult:
+    """Decide one case.
 
     Args:
-        rule: When it is decided.
-        measure: Measures the pair of a number.
+        case: What is timed.
+        base: What head is compared with.
+        head: What must not be slower.
+        settings: How the gate runs.
         progress: Told what is done, how many pairs are, and how many there may be.
-        name: Of the case.
-    """
-    kept: list[Pair] = []
-    dropped, seconds = 0, 0.0
-    decision: Decision | None = None
-    reason = ""
-    while decision is None:
-        progress(_stage(name, rule, kept), len(kept), rule.max_pairs)
-        pair = measure(len(kept) + dropped)
-        seconds += pair.seconds
-        if pair.clocks_differ(WITNESS_FACTOR):
-            dropped += 1
-            run = len(kept) + dropped
-            if run >= _DROPPED_FROM and dropped * _DROPPED_SHARE > run:
-                reason = f"the clocks differed in {dropped} of {run} pairs"
-                decision = undecided(rule, [pair.log_ratio for pair in kept])
-            continue
-        kept.append(pair)
-        decision = decide(rule, [pair.log_ratio for pair in kept])
-    if decision.verdict is GateVerdict.INCONCLUSIVE and not reason:
-        reason = f"{rule.max_pairs} pairs were not enough to tell"
-    return Timing(decision=decision, pairs=tuple(kept), dropped=dropped, reason=reason, seconds=seconds)
-
-
-def _stage(name: str, rule: Rule, kept: Sequence[Pair]) -> str:
-    if len(kept) < 2:  # noqa: PLR2004 - an estimate needs two
-        return name
-    seen = estimate(rule, [pair.log_ratio for pair in kept])
-    left = (rule.max_pairs - len(kept)) * fmean(pair.seconds for pair in kept)
-    return f"{name}: head takes {seen.log_ratio:+.1%}, at most {left:.0f} s more"
-
-
-def run_case(case: Case, base: Side, head: Side, settings: Settings, progress: Progress) -> CaseResult:
-    """Decide one case.
+        announce: Told in a line what is really timed, as soon as a process has built it.
 
     Raises:
         TargetError: If a side cannot be built or run, or the sides are not the same network.
@@ -164,9 +126,24 @@ def run_case(case: Case, base: Side, head: Side, settings: Settings, progress: P
     progress(f"{case.name}: reading the graphs", 0, settings.rule.max_pairs)
     found, why = compare_counts(case, base, head, settings)
 
-    def measure(number: int) -> Pair:
-        return run_pair(case, base, head, settings.timeout, head_first=bool(number % 2))
+    def start(number: int) -> StartedPair:
+        return StartedPair(case, base, head, settings.timeout, number=number, plant=settings.plant)
 
-    timing = time_case(settings.rule, measure, progress, case.name)
+    def told(built: tuple[str, str]) -> None:
+        announce(f"{case.name}: {what_is_timed(built)}")
+
+    most = settings.ahead or default_ahead(case)
+    with Ahead(start, most, told) as pairs:
+        timing = time_case(settings.rule, pairs.measure, progress, case.name)
     verdicts = [timing.decision.verdict, *([found.verdict] if found else [])]
     return CaseResult(case=case, counts=found, counts_reason=why, timing=timing, verdict=overall(verdicts))
+
+
+def what_is_timed(built: tuple[str, str]) -> str:
+    """Say what was built for base and for head.
+
+    >>> what_is_timed(("m:build()", "m:build()"))
+    'base and head are m:build()'
+    """
+    base, head = built
+    return f"base and head are {base}" if base == head else f"base is {base}, head is {head}"

@@ -31,12 +31,13 @@ class GateCaseModel(_Model):
 
 
 class RuleModel(_Model):
-    """When a case is decided; ``alpha`` is shared by all cases, ``beta`` is of each."""
+    """When a case is decided; ``alpha`` is shared by all cases, ``beta`` is of each; a fixed rule looks once."""
 
     margin: float
     alpha: float
     beta: float
     max_pairs: int
+    fixed: bool = False
     cases: int
     looks: tuple[int, ...]
     fails_above: float
@@ -60,25 +61,40 @@ class DecisionModel(_Model):
 
 
 class PairModel(_Model):
-    """A pair of fresh processes."""
+    """A pair of fresh processes; ``apart`` and ``drift`` say how far their clocks moved, as factors."""
 
     log_ratio: float
     base_seconds: float
     head_seconds: float
     witness_ratio: float
+    apart: float = 1.0
+    drift: float = 1.0
+    mhz: tuple[float, float] | None = None
+    slowed_by: str = ""
     seconds: float
     device: str
     torch: str
 
 
-class TimingModel(_Model):
-    """What the clock says; ``dropped`` pairs had unequal clocks."""
+class PairSetModel(_Model):
+    """What the second set of pairs says, where the first said FAIL."""
 
     decision: DecisionModel
     pairs: tuple[PairModel, ...]
     dropped: int
     reason: str
     seconds: float
+
+
+class TimingModel(_Model):
+    """What the clock says; the pairs are those of the first set, and ``dropped`` of it had unequal or moving clocks."""
+
+    decision: DecisionModel
+    pairs: tuple[PairModel, ...]
+    dropped: int
+    reason: str
+    seconds: float
+    confirmation: PairSetModel | None = None
 
 
 class CountsModel(_Model):
@@ -103,17 +119,28 @@ class CountVerdictModel(_Model):
 
 
 class CaseResultModel(_Model):
-    """The verdict on one case; ``counts`` is null where a graph could not be read, and the reason says why."""
+    """The verdict on one case; ``counts`` is null where a graph could not be read, and the reason says why.
+
+    ``built`` says what was built for base and for head, with every argument; null where no pair counted.
+    """
 
     case: GateCaseModel
     counts: CountVerdictModel | None
     counts_reason: str
     timing: TimingModel
     verdict: Verdict
+    built: tuple[str, str] | None = None
+
+
+class PlantModel(_Model):
+    """What was done to head on purpose: a wait as a share of its own time, or another mode."""
+
+    wait: float
+    mode: str | None
 
 
 class GateDocument(_Model):
-    """The document of ``gate --json``."""
+    """The document of ``gate --json``; ``plant`` is null where nothing was done to head."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     base: str
@@ -125,6 +152,9 @@ class GateDocument(_Model):
     verdict: Verdict
     machine: dict[str, str | int]
     seconds: float
+    plant: PlantModel | None = None
+    confirming_alpha: float | None = None
+    drift_factor: float | None = None
 
 
 class RateModel(_Model):
@@ -139,7 +169,10 @@ class RateModel(_Model):
 
 
 class OutcomeModel(_Model):
-    """What the gate does under one condition: what was recorded first, what was resampled after it."""
+    """What the gate does under one condition: what was recorded first, what was resampled after it.
+
+    ``first_set`` is what the first sets of the resampled trials say, before a second one confirms a FAIL.
+    """
 
     name: str
     slowdown: float | None
@@ -149,6 +182,7 @@ class OutcomeModel(_Model):
     spread: float
     consecutive: RateModel
     resampled: RateModel
+    first_set: RateModel | None = None
     recordings_low: float
     recordings_high: float
     pairs: float
@@ -170,7 +204,11 @@ class CalibrationDocument(_Model):
     device: str
     torch: str
     case: GateCaseModel
+    target: str = ""
+    built: str = ""
+    protocol: int = 1
     rule: RuleModel
+    confirming_alpha: float | None = None
     seed: int
     outcomes: tuple[OutcomeModel, ...]
     curve: tuple[CurvePointModel, ...]

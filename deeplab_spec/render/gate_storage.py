@@ -46,12 +46,12 @@ def storage(document: GateDocument, *, commit: Json, node: str, when: str) -> st
 
 def _sides(document: GateDocument, result: CaseResultModel) -> list[Json]:
     return [
-        _benchmark(result, "base", document.base, [pair.base_seconds for pair in result.timing.pairs]),
-        _benchmark(result, "head", document.head, [pair.head_seconds for pair in result.timing.pairs]),
+        _benchmark(document, result, "base", document.base, [pair.base_seconds for pair in result.timing.pairs]),
+        _benchmark(document, result, "head", document.head, [pair.head_seconds for pair in result.timing.pairs]),
     ]
 
 
-def _benchmark(result: CaseResultModel, role: str, side: str, seconds: Sequence[float]) -> Json:
+def _benchmark(document: GateDocument, result: CaseResultModel, role: str, side: str, seconds: Sequence[float]) -> Json:
     name = f"{result.case.name}[{role}]"
     estimate = result.timing.decision.estimate
     return {
@@ -66,6 +66,7 @@ def _benchmark(result: CaseResultModel, role: str, side: str, seconds: Sequence[
             "estimate": estimate.model_dump() if estimate else None,
             "dropped": result.timing.dropped,
             "case": result.case.model_dump(mode="json"),
+            "plant": document.plant.model_dump() if document.plant else None,
         },
         "options": {
             "disable_gc": False,

@@ -3,20 +3,31 @@
 import importlib.util
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
 
 from deeplab_spec.errors import MissingExtraError, SpecError
+from deeplab_spec.measure.gate_ahead import default_ahead
 from deeplab_spec.measure.gate_calibration import calibrate
 from deeplab_spec.measure.gate_cases import DEFAULT_CASES, Case, case
-from deeplab_spec.measure.gate_recordings import device_name
+from deeplab_spec.measure.gate_confirm import CONFIRMING_ALPHA
+from deeplab_spec.measure.gate_device import device_of, processor
+from deeplab_spec.measure.gate_pairs import CLOCK_FACTOR, DRIFT_FACTOR, NOTHING
+from deeplab_spec.measure.gate_recordings import Recorder
 from deeplab_spec.measure.gate_rule import overall
-from deeplab_spec.measure.gate_run import WITNESS_FACTOR, Progress, Settings, run_case
-from deeplab_spec.measure.gate_sides import BUILD, opened
-from deeplab_spec.render.gate_documents import CalibrationDocument, CaseResultModel, GateDocument, RuleModel
+from deeplab_spec.measure.gate_run import Announce, Settings, run_case
+from deeplab_spec.measure.gate_sides import BUILD, Side, opened
+from deeplab_spec.measure.gate_timing import Progress
+from deeplab_spec.render.gate_documents import (
+    CalibrationDocument,
+    CaseResultModel,
+    GateDocument,
+    PlantModel,
+    RuleModel,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +53,18 @@ class GateRequest:
     def __post_init__(self) -> None:
         if not self.cases:
             raise SpecError("--case", "there must be a case", "none")
+        if self.settings.plant.mode:
+            for entry in self.cases:
+                replace(entry, mode=self.settings.plant.mode)  # refused where the case cannot run in it
 
 
-def gate(request: GateRequest, progress: Progress) -> GateDocument:
+def gate(request: GateRequest, progress: Progress, announce: Announce) -> GateDocument:
     """Decide whether head is slower than base.
 
     Args:
         request: What is asked.
         progress: Told what is done, how many pairs are, and how many there may be.
+        announce: Told in a line what is really timed, as soon as a process has built it.
 
     Raises:
         MissingExtraError: If torch is not installed.
@@ -64,13 +79,18 @@ def gate(request: GateRequest, progress: Progress) -> GateDocument:
         opened(request.base, request.target, request.arguments) as base,
         opened(request.head, request.target, request.arguments) as head,
     ):
-        results = [run_case(entry, base, head, settings, progress) for entry in request.cases]
+        for side in (base, head):
+            _require_one_variant(side, request.cases)
+        results = [run_case(entry, base, head, settings, progress, announce) for entry in request.cases]
     return GateDocument(
         base=request.base,
         head=request.head,
         rule=RuleModel.model_validate(rule),
         count_margin=settings.count_margin,
-        witness_factor=WITNESS_FACTOR,
+        witness_factor=CLOCK_FACTOR,
+        drift_factor=DRIFT_FACTOR,
+        confirming_alpha=CONFIRMING_ALPHA,
+        plant=None if settings.plant == NOTHING else PlantModel.model_validate(settings.plant),
         cases=tuple(map(CaseResultModel.model_validate, results)),
         verdict=overall([result.verdict for result in results]).value,
         machine=machine(),
@@ -102,17 +122,39 @@ def calibration(
     if len(request.cases) != 1:
         raise SpecError("--calibrate", "needs one case", [entry.name for entry in request.cases])
     only, settings = request.cases[0], request.settings
+    device = device_of(only)
     with opened(request.base, request.target, request.arguments) as side:
-        found = calibrate(folder, only, side, settings.rule, recordings, settings.timeout, seed, progress)
+        _require_one_variant(side, request.cases)
+        recorder = Recorder(
+            case=only,
+            side=side,
+            rule=settings.rule,
+            device=device,
+            timeout=settings.timeout,
+            ahead=settings.ahead or default_ahead(only),
+        )
+        found = calibrate(folder, recorder, recordings, seed, progress)
     values = {name: getattr(found, name) for name in CalibrationDocument.model_fields if hasattr(found, name)}
     document = CalibrationDocument.model_validate(values | {"machine": machine()})
-    return device_name(only), document
+    return device.file, document
+
+
+def _require_one_variant(side: Side, cases: Sequence[Case]) -> None:
+    """Refuse an option that decides a variant that the side has decided.
+
+    Raises:
+        SpecError: If there is one.
+    """
+    for entry in cases:
+        if side.variant and "variant" in entry.required and entry.variant != side.variant:
+            raise SpecError("--variant", f"must be that of {side.name}", entry.variant)
 
 
 def machine() -> dict[str, str | int]:
     """Return what the machine says of itself."""
     return {
         "processor": platform.machine(),
+        "model": processor(),
         "cores": os.cpu_count() or 0,
         "system": platform.system(),
         "python": platform.python_version(),

@@ -12,15 +12,16 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from deeplab_spec.cli import gate as command
+from deeplab_spec.cli import gate_options
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure import gate_recordings, gate_rule, gate_run
+from deeplab_spec.measure import gate_calibration, gate_recordings, gate_rule, gate_run
 from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case
 from deeplab_spec.measure.gate_counts import Counts, CountVerdict
-from deeplab_spec.measure.gate_pairs import Pair
+from deeplab_spec.measure.gate_pairs import NOTHING, Plant
 from deeplab_spec.measure.gate_rule import GateVerdict
 from deeplab_spec.render.gate_documents import CalibrationDocument, GateDocument
+from tests.measure.gate_pairs_made import FakeStarted, made
 
 NETWORK = """
     from torch import nn
@@ -46,20 +47,16 @@ class Machine:
         self.head = COUNTS
         self.witness = 1.0
         self.number = 0
+        self.cases: list[Case] = []
+        self.plants: list[Plant] = []
 
-    def pair(self, *_: object, **__: object) -> Pair:
-        """Return the next pair."""
+    def start(self, case: Case, *_: object, number: int, plant: Plant) -> FakeStarted:
+        """Start the next pair."""
         self.number += 1
+        self.cases.append(case)
+        self.plants.append(plant)
         ratio = self.log_ratios[self.number % len(self.log_ratios)]
-        return Pair(
-            log_ratio=ratio,
-            base_seconds=0.03,
-            head_seconds=0.03 + ratio / 100,
-            witness_ratio=self.witness,
-            seconds=5.0,
-            device="cpu",
-            torch="2.13.0",
-        )
+        return FakeStarted(made(ratio, witness_ratio=self.witness), [], number)
 
     def counts(self, *_: object) -> tuple[CountVerdict, str]:
         """Return the counts of both sides."""
@@ -79,8 +76,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Measure nothing."""
     pytest.importorskip("torch")
     fake = Machine()
-    monkeypatch.setattr(gate_run, "run_pair", fake.pair)
-    monkeypatch.setattr(gate_recordings, "run_pair", fake.pair)
+    monkeypatch.setattr(gate_run, "StartedPair", fake.start)
+    monkeypatch.setattr(gate_recordings, "StartedPair", fake.start)
+    monkeypatch.setattr(gate_calibration, "_OUTER", 40)
     monkeypatch.setattr(gate_run, "compare_counts", fake.counts)
     return fake
 
@@ -101,7 +99,10 @@ def test_the_exit_status_is_the_verdict(
     assert run(*SIDES) == status
     captured = capsys.readouterr()
     assert captured.out.splitlines()[-1].startswith(word)
-    assert captured.err.startswith("cpu-forward: notebook, width=0.25, output stride 16, 1x3x97x97")
+    said, built = captured.err.splitlines()
+    assert said.startswith("cpu-forward: 1x3x97x97, forward, eager, cpu; 6 to 32 pairs of processes, 1 thread and 60")
+    assert built == "cpu-forward: base and head are m:build()"
+    assert "cpu-forward: base and head are m:build()" in captured.out
 
 
 def test_more_work_fails_although_the_clock_sees_nothing(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,16 +130,121 @@ def test_one_failing_case_fails_all(monkeypatch: pytest.MonkeyPatch, machine: Ma
     """The error of a false alarm is shared by the cases."""
     seen: list[int] = []
 
-    def pair(case: Case, *_: object, **__: object) -> Pair:
+    def start(case: Case, *_: object, number: int, plant: Plant) -> FakeStarted:
         machine.log_ratios = [0.3, 0.31] if case.name == "cpu-train" else [0.001, -0.001]
-        return machine.pair()
+        return machine.start(case, number=number, plant=plant)
 
-    monkeypatch.setattr(gate_run, "run_pair", pair)
-    inner = gate_run.decide
-    monkeypatch.setattr(gate_run, "decide", lambda rule, ratios: (seen.append(rule.cases), inner(rule, ratios))[1])
+    monkeypatch.setattr(gate_run, "StartedPair", start)
+    inner = gate_run.time_case
+    monkeypatch.setattr(gate_run, "time_case", lambda rule, *rest: (seen.append(rule.cases), inner(rule, *rest))[1])
 
     assert run(*SIDES, "--case", "cpu-forward", "--case", "cpu-train") == 1
     assert set(seen) == {2}
+
+
+def test_a_fail_says_what_confirmed_it_and_what_it_does_not_exclude(
+    machine: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Two sets of processes can be laid out alike."""
+    machine.log_ratios = [0.2, 0.21]
+    assert run(*SIDES, "--json", "--summary", str(tmp_path / "gate.md")) == 1
+    document = GateDocument.model_validate_json(capsys.readouterr().out)
+    lines = (tmp_path / "gate.md").read_text().splitlines()
+
+    assert sum("what this FAIL does not exclude" in line and "+27 %" in line for line in lines) == 1
+    assert any("a second set of 6 pairs of fresh processes confirms it: head takes +22.8 %" in line for line in lines)
+    assert document.cases[0].timing.confirmation
+    assert len(document.cases[0].timing.confirmation.pairs) == 6
+    assert (document.schema_version, document.confirming_alpha, document.plant) == (1, 0.1, None)
+    assert run(*SIDES, "--max-pairs", "6") == 1
+    machine.log_ratios = [0.001, -0.001]
+    assert run(*SIDES) == 0
+    assert "does not exclude" not in capsys.readouterr().out.rpartition("case ")[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "plant", "said"),
+    [
+        ("wait=0.03", Plant(wait=0.03), "every run of head waits for 3 % of its own time"),
+        ("mode=channels_last", Plant(mode="channels_last"), "head runs in mode channels_last"),
+    ],
+)
+def test_a_planted_slowdown_is_said_wherever_the_verdict_is(
+    text: str, plant: Plant, said: str, machine: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It must not be taken for one of the code."""
+    page = tmp_path / "gate.md"
+    assert run(*SIDES, "--plant", text, "--json", "--summary", str(page), "--save", str(tmp_path)) == 0
+    captured = capsys.readouterr()
+    document = GateDocument.model_validate_json(captured.out)
+    [stored_file] = tmp_path.glob("*/*.json")
+
+    assert set(machine.plants) == {plant}
+    assert document.plant
+    assert (document.plant.wait, document.plant.mode) == (plant.wait, plant.mode)
+    assert f"PASS WITH A PLANTED SLOWDOWN ({said}): reference:notebook" in page.read_text()
+    assert f"WITH A PLANTED SLOWDOWN ({said})" in captured.err
+    assert json.loads(stored_file.read_text())["benchmarks"][0]["extra_info"]["plant"] == {
+        "wait": plant.wait,
+        "mode": plant.mode,
+    }
+    assert run(*SIDES, "--plant", "none") == 0
+    assert "PLANTED" not in capsys.readouterr().out
+    assert machine.plants[-1] == NOTHING
+
+
+def test_a_fixed_number_of_pairs_is_run(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where twice six would decide."""
+    assert run(*SIDES, "--pairs", "9", "--json") == 0
+    captured = capsys.readouterr()
+    document = GateDocument.model_validate_json(captured.out)
+
+    assert machine.number == len(document.cases[0].timing.pairs) == 9
+    assert (document.rule.fixed, document.rule.looks) == (True, (9,))
+    assert "; 9 pairs of processes, 1 thread" in captured.err
+
+
+def test_options_make_a_case_of_the_users_own(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """What they do not say is as in the case."""
+    own = ("--size", "65x33", "--batch", "2", "--output-stride", "8", "--threads", "3", "--rounds", "5")
+    more = ("--mode", "folded+channels_last", "--choose", "width=0.5", "--choose", "aspp_rates=6,12,18")
+    assert run(*SIDES, *own, *more, "--json") == 0
+    captured = capsys.readouterr()
+    [entry] = GateDocument.model_validate_json(captured.out).cases
+
+    case = machine.cases[0]
+    assert (case.name, case.size, case.batch, case.output_stride) == ("cpu-forward-changed", (65, 33), 2, 8)
+    assert (case.threads, case.rounds, case.mode, case.direction) == (3, 5, "folded+channels_last", "forward")
+    assert case.choices == {"width": 0.5, "aspp_rates": "6,12,18"}
+    assert entry.case.choices == dict(case.choices)
+    assert "cpu-forward-changed: 2x3x65x33, forward, folded+channels_last, cpu; 6 to 32" in captured.err
+    assert "3 threads and 5 rounds each" in captured.err
+
+
+def test_a_device_chooses_its_case_and_several_cases_can_be_changed(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A case that is named keeps everything that no option changes."""
+    assert run(*SIDES, "--device", "cuda") == 0
+    assert machine.cases[-1].name == "gpu-latency"
+    assert "6 pairs started together" in capsys.readouterr().err
+    assert run(*SIDES, "--case", "cpu-train", "--case", "cpu-os8", "--batch", "3", "--ahead", "2") == 0
+    changed = {case.name: case for case in machine.cases[-12:]}
+    assert set(changed) == {"cpu-train-changed", "cpu-os8-changed"}
+    assert {case.batch for case in changed.values()} == {3}
+    assert run(*SIDES, "--case", "cpu-train", "--device", "cuda", "--direction", "forward") == 0
+    assert (machine.cases[-1].device, machine.cases[-1].direction) == ("cuda", "forward")
+    assert run("reference:notebook", "reference:notebook", "--variant", "notebook") == 0
+    assert machine.cases[-1].required == ("variant",)
+
+
+def test_a_mode_of_an_earlier_release_is_said_to_be_renamed(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, and then it is timed."""
+    assert run(*SIDES, "--mode", "bn_folded+bf16") == 0
+    assert "deeplab-spec: 'bf16' is now called 'autocast-bfloat16'\n" in capsys.readouterr().err
+    assert machine.cases[-1].mode == "folded+autocast-bfloat16"
 
 
 @pytest.mark.parametrize(
@@ -154,6 +260,26 @@ def test_one_failing_case_fails_all(monkeypatch: pytest.MonkeyPatch, machine: Ma
         (*SIDES, "--timeout", "0"),
         (*SIDES, "--arg", "width"),
         (*SIDES, "--target", "nothing"),
+        (*SIDES, "--pairs", "5"),
+        (*SIDES, "--pairs", "8", "--max-pairs", "16"),
+        (*SIDES, "--ahead", "0"),
+        (*SIDES, "--plant", "wait=-0.1"),
+        (*SIDES, "--plant", "wait=much"),
+        (*SIDES, "--plant", "sleep=0.1"),
+        (*SIDES, "--plant", "mode=quick"),
+        (*SIDES, "--plant", "mode=folded", "--direction", "train"),
+        (*SIDES, "--size", "97x"),
+        (*SIDES, "--batch", "0"),
+        (*SIDES, "--threads", "0"),
+        (*SIDES, "--rounds", "0"),
+        (*SIDES, "--device", "tpu"),
+        (*SIDES, "--direction", "backward"),
+        (*SIDES, "--mode", "quick"),
+        (*SIDES, "--choose", "width"),
+        (*SIDES, "--choose", "length=2"),
+        (*SIDES, "--variant", "xception"),
+        (*SIDES, "--variant", "tf-release"),
+        ("reference:notebook", "--calibrate", "x", "--plant", "wait=0.1"),
         ("reference:xception", "reference:notebook"),
     ],
     ids=" ".join,
@@ -171,12 +297,12 @@ def test_what_cannot_be_run_is_status_3(
     assert run("no-such-checkout", "reference:notebook") == 3
     assert "no-such-checkout: there is no such directory" in capsys.readouterr().err
 
-    def crash(*_: object, **__: object) -> Pair:
+    def crash(case: Case, *_: object, number: int, plant: Plant) -> FakeStarted:
         if machine.number == 3:
             raise TargetError("head (x)", "the process was ended by SIGSEGV")
-        return machine.pair()
+        return machine.start(case, number=number, plant=plant)
 
-    monkeypatch.setattr(gate_run, "run_pair", crash)
+    monkeypatch.setattr(gate_run, "StartedPair", crash)
     assert run(*SIDES) == 3
     captured = capsys.readouterr()
     assert captured.err.endswith("deeplab-spec: head (x): the process was ended by SIGSEGV\n")
@@ -279,6 +405,11 @@ def test_calibration_writes_a_document_a_page_and_a_picture(
     assert page.index("## Recorded") < page.index("Trials of consecutive recordings") < page.index("## Resampled")
     assert "54 pairs of fresh processes, each one independent observation" in page
     assert "| wait 0.1 | 2000 |" in page
+    assert "Case `cpu-forward`: m:build(), 1x3x97x97, forward, eager" in page
+    assert "Protocol 2." in page
+    assert "identical binaries have shown a stable +27 %" in page.split("## What a verdict does not exclude")[1]
+    assert (found.target, found.built, found.protocol) == ("reference:notebook", "m:build()", 2)
+    assert all(entry.first_set for entry in found.outcomes)
     assert f"({document.stem}.svg)" in page
     namespace = "{http://www.w3.org/2000/svg}"
     assert len(picture.findall(f".//{namespace}circle")) == 5
@@ -301,7 +432,7 @@ def test_equal_checkouts_are_decided_by_real_processes(
     pytest.importorskip("torch")
     monkeypatch.setattr(gate_rule, "MIN_PAIRS", 2)
     tiny = replace(CPU_FORWARD, name="tiny", size=(8, 8), rounds=2)
-    monkeypatch.setattr(command, "case", lambda _: tiny)
+    monkeypatch.setattr(gate_options, "case_for", lambda _: tiny)
     for name in ("base", "head"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "tiny_network.py").write_text(textwrap.dedent(NETWORK))
@@ -314,6 +445,7 @@ def test_equal_checkouts_are_decided_by_real_processes(
     assert len(result.timing.pairs) + result.timing.dropped >= 2
     assert all(min(pair.base_seconds, pair.head_seconds) > 0 for pair in result.timing.pairs)
     assert len({pair.log_ratio for pair in result.timing.pairs}) > 1
+    assert result.built == ("tiny_network:build()", "tiny_network:build()")
     assert result.counts
     assert result.counts.verdict == "PASS"
     assert result.counts.base == result.counts.head

@@ -9,30 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.measure import gate_recordings
-from deeplab_spec.measure.gate_calibration import TRIALS, Calibration, calibrate, outcome, rate, wilson
+from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
+from deeplab_spec.measure import gate_calibration, gate_recordings
+from deeplab_spec.measure.gate_calibration import TRIALS, Calibration, calibrate, outcome
 from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case, case
-from deeplab_spec.measure.gate_pairs import NOTHING, Pair, Plant
-from deeplab_spec.measure.gate_recordings import SAME, Condition, conditions, device_name, record, schedule
+from deeplab_spec.measure.gate_conditions import SAME, Condition, conditions, schedule
+from deeplab_spec.measure.gate_device import Device, cpu
+from deeplab_spec.measure.gate_pairs import NOTHING, Plant
+from deeplab_spec.measure.gate_rates import rate, wilson
+from deeplab_spec.measure.gate_recordings import PROTOCOL, Recorder, Recordings
 from deeplab_spec.measure.gate_rule import GateVerdict, Rule
 from deeplab_spec.measure.gate_sides import Side
+from tests.measure.gate_pairs_made import FakeStarted, made
 
 RULE = Rule()
 SIDE = Side(name="m:build", target="m:build", paths=())
-
-
-def made(log_ratio: float, witness_ratio: float = 1.0) -> Pair:
-    """Return a pair that was not measured."""
-    return Pair(
-        log_ratio=log_ratio,
-        base_seconds=0.03,
-        head_seconds=0.03,
-        witness_ratio=witness_ratio,
-        seconds=5.0,
-        device="cpu",
-        torch="2.13.0",
-    )
+HERE = Device(name="a processor, 2 cores", file="a-processor-2-cores")
 
 
 class FakePairs:
@@ -42,59 +34,120 @@ class FakePairs:
         self.chance = random.Random(3)  # noqa: S311 - repeatable draws
         self.spread = spread
         self.calls = 0
+        self.numbers: list[tuple[str, Plant, int]] = []
 
     def __call__(
-        self, case: Case, base: Side, head: Side, timeout: float, *, head_first: bool, plant: Plant = NOTHING
-    ) -> Pair:
-        """Return the next pair."""
+        self, case: Case, base: Side, head: Side, timeout: float, *, number: int, plant: Plant = NOTHING
+    ) -> FakeStarted:
+        """Start the next pair."""
         assert base is head
         assert timeout == 9.0
-        assert isinstance(head_first, bool)
         self.calls += 1
+        self.numbers.append((case.mode, plant, number))
         size = log1p(plant.wait) + (log1p(0.15) if plant.mode else 0.0)
         assert bool(plant.mode) == (case.mode != "eager")
-        return made(size + self.chance.gauss(0, self.spread))
+        return FakeStarted(made(size + self.chance.gauss(0, self.spread)), [], number)
 
 
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch) -> FakePairs:
     """Measure nothing."""
     fake = FakePairs()
-    monkeypatch.setattr(gate_recordings, "run_pair", fake)
+    monkeypatch.setattr(gate_recordings, "StartedPair", fake)
+    monkeypatch.setattr(gate_calibration, "_OUTER", 40)
     return fake
+
+
+def recorder(case: Case = CPU_FORWARD, rule: Rule = RULE, device: Device = HERE, ahead: int = 1) -> Recorder:
+    """Return what records pairs of one target."""
+    return Recorder(case=case, side=SIDE, rule=rule, device=device, timeout=9.0, ahead=ahead)
+
+
+def record(file: Path, recordings: int, by: Recorder | None = None) -> Recordings:
+    """Record without telling how far it is."""
+    return (by or recorder()).record(file, recordings, lambda *_: None)
 
 
 def calibrated(folder: Path, recordings: int = 216) -> Calibration:
     """Calibrate with what the fake measures."""
-    return calibrate(folder, CPU_FORWARD, SIDE, RULE, recordings, 9.0, 0, lambda *_: None)
+    return calibrate(folder, recorder(), recordings, 0, lambda *_: None)
 
 
 def test_recordings_are_made_once_and_a_run_that_was_ended_goes_on(pairs: FakePairs, tmp_path: Path) -> None:
     """Half an hour of measuring is not thrown away."""
     file = tmp_path / "r.jsonl"
-    record(file, CPU_FORWARD, SIDE, RULE, 30, 9.0, lambda *_: None)
+    record(file, 30)
     first = file.read_text()
-    found = record(file, CPU_FORWARD, SIDE, RULE, 216, 9.0, lambda *_: None)
-    record(file, CPU_FORWARD, SIDE, RULE, 216, 9.0, lambda *_: None)
+    found = record(file, 216, recorder(ahead=4))
+    record(file, 216)
 
     assert pairs.calls == 216
+    assert len(set(pairs.numbers)) == 216, "the pairs of a condition are numbered on their own: they take turns"
     assert file.read_text().startswith(first)
     assert Counter(name for name, _ in found) == Counter(
         condition.name for condition in schedule(conditions(CPU_FORWARD, RULE), 216)
     )
 
 
-def test_recordings_of_something_else_are_refused(pairs: FakePairs, tmp_path: Path) -> None:
-    """Another case, another margin and a broken line are no recordings of this."""
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (recorder(case=replace(CPU_FORWARD, rounds=3)), "case"),
+        (recorder(rule=Rule(margin=0.2)), "margin"),
+        (recorder(device=cpu("model name : X\nmodel : 143", 2)), "device"),
+        (replace(recorder(), side=replace(SIDE, name="m:other")), "target"),
+    ],
+    ids=["case", "margin", "device", "target"],
+)
+def test_recordings_of_something_else_are_refused(
+    other: Recorder, named: str, pairs: FakePairs, tmp_path: Path
+) -> None:
+    """Two models of processor, two cases, two margins are never in one file."""
     file = tmp_path / "r.jsonl"
-    record(file, CPU_FORWARD, SIDE, RULE, 3, 9.0, lambda *_: None)
+    record(file, 3)
 
-    for other, rule in ((replace(CPU_FORWARD, rounds=3), RULE), (CPU_FORWARD, Rule(margin=0.2))):
-        with pytest.raises(SpecError, match="must hold recordings of the same case, target and margin"):
-            record(file, other, SIDE, rule, 3, 9.0, lambda *_: None)
+    with pytest.raises(SpecError, match=rf"must hold recordings of the same {named} \(name another directory"):
+        record(file, 3, other)
+    assert pairs.calls == 3
+
+
+def test_recordings_of_another_protocol_are_refused(pairs: FakePairs, tmp_path: Path) -> None:
+    """A pair that was measured in another way has another spread; early files say no protocol at all."""
+    file = tmp_path / "r.jsonl"
+    record(file, 3)
+    first, *lines = file.read_text().splitlines()
+    header = json.loads(first)
+    assert header["protocol"] == PROTOCOL
+    del header["protocol"], header["device"]
+    file.write_text("\n".join([json.dumps(header), *lines]))
+
+    with pytest.raises(SpecError, match=r"the same protocol, device .*protocol None, device None"):
+        record(file, 3)
+    assert pairs.calls == 3
+
+
+def test_recordings_that_name_a_mode_as_earlier_releases_did_are_of_the_same_case(
+    pairs: FakePairs, tmp_path: Path
+) -> None:
+    """The name changed, what is timed did not."""
+    file = tmp_path / "r.jsonl"
+    by = recorder(case=replace(CPU_FORWARD, mode="autocast-bfloat16"))
+    header = by._header()
+    header["case"]["mode"] = "bf16"
+    file.write_text(json.dumps(header) + "\n")
+
+    with pytest.warns(RenamedWarning, match="'bf16' is now called 'autocast-bfloat16'"):
+        assert by._read(file) == []
+    assert pairs.calls == 0
+
+
+def test_a_broken_line_is_no_recording(pairs: FakePairs, tmp_path: Path) -> None:
+    """A run that was ended in the middle of a line."""
+    file = tmp_path / "r.jsonl"
+    record(file, 3)
     file.write_text(file.read_text()[:-20])
     with pytest.raises(TargetError, match="line 4 is no recording"):
-        record(file, CPU_FORWARD, SIDE, RULE, 3, 9.0, lambda *_: None)
+        record(file, 3)
     assert pairs.calls == 3
 
 
@@ -105,14 +158,14 @@ def test_conditions_take_turns_in_proportion_to_their_shares() -> None:
 
     assert Counter(order) == {
         "A/A": 72,
-        "wait 0.1": 40,
-        "wait 0.03": 24,
-        "wait 0.05": 24,
-        "lost channels_last": 20,
-        "unfused BN": 20,
-        "wait 0.2": 16,
+        "wait 0.1": 72,
+        "wait 0.03": 16,
+        "wait 0.05": 16,
+        "lost channels_last": 16,
+        "unfused BN": 16,
+        "wait 0.2": 8,
     }
-    assert len(set(order[:12])) == len(wanted)
+    assert len(set(order[:16])) == len(wanted)
     assert 30 <= order[:108].count(SAME) <= 42
 
 
@@ -122,10 +175,10 @@ def test_conditions_follow_the_case() -> None:
     train = {entry.name for entry in conditions(case("cpu-train"), RULE)}
 
     assert (lost["lost channels_last"].base_mode, lost["lost channels_last"].plant.mode) == (
-        "channels_last+bf16",
-        "bf16",
+        "channels_last+autocast-bfloat16",
+        "autocast-bfloat16",
     )
-    assert lost["unfused BN"].base_mode == "folded+bf16"
+    assert lost["unfused BN"].base_mode == "folded+autocast-bfloat16"
     assert "unfused BN" not in train
     assert {entry.slowdown for entry in lost.values()} == {0.0, 0.03, 0.05, 0.1, 0.2, None}
 
@@ -137,13 +190,17 @@ def test_calibration_says_what_was_recorded_and_what_was_resampled(pairs: FakePa
     same, planted = by_name["A/A"], by_name["wait 0.1"]
 
     assert pairs.calls == 216
-    assert (same.recorded, same.resampled.trials, planted.recorded) == (72, TRIALS, 40)
+    assert (same.recorded, same.resampled.trials, planted.recorded) == (72, TRIALS, 72)
     assert TRIALS >= 1000
     assert same.resampled.rate <= 0.01
     assert planted.resampled.rate >= 0.95
     assert same.recordings_low <= same.resampled.rate <= same.recordings_high
     assert 0 < same.consecutive.trials <= 72 // 6
-    assert same.seconds == 30.0
+    assert same.seconds == 36.0
+    assert planted.seconds > 36.0, "the pairs that confirm a FAIL take time, too"
+    assert planted.first_set.failed >= planted.resampled.failed
+    assert planted.recordings_low >= 0.85
+    assert (found.device, found.protocol, found.built) == (HERE.name, PROTOCOL, "m:build()")
     assert by_name["unfused BN"].measured == pytest.approx(0.15, abs=0.02)
     rates = [point.rate for point in found.curve]
     assert (found.curve[0].slowdown, found.curve[-1].slowdown) == (0.0, 0.2)
@@ -156,13 +213,13 @@ def test_calibration_says_what_was_recorded_and_what_was_resampled(pairs: FakePa
 def test_recordings_with_unequal_clocks_are_dropped_and_counted() -> None:
     """As in a real run."""
     condition = Condition(name="x", slowdown=0.0, share=1, base_mode="eager", plant=NOTHING)
-    recordings = [*(made(0.001 * number) for number in range(20)), made(9.0, witness_ratio=2.0)]
+    recordings = [*(made(0.001 * number) for number in range(20)), made(9.0, witness_ratio=2.0), made(9.0, drift=2.0)]
     found = outcome(condition, recordings, RULE, random.Random(0))  # noqa: S311 - repeatable draws
 
-    assert (found.recorded, found.dropped) == (20, 1)
+    assert (found.recorded, found.dropped) == (20, 2)
     assert found.measured < 0.02
     with pytest.raises(TargetError, match="1 recordings are too few"):
-        outcome(condition, recordings[-2:], RULE, random.Random(0))  # noqa: S311 - repeatable draws
+        outcome(condition, recordings[-3:], RULE, random.Random(0))  # noqa: S311 - repeatable draws
 
 
 def test_consecutive_trials_use_each_recording_once() -> None:
@@ -171,6 +228,14 @@ def test_consecutive_trials_use_each_recording_once() -> None:
     found = outcome(condition, [made(0.0) for _ in range(20)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
 
     assert (found.consecutive.trials, found.consecutive.passed, found.pairs) == (3, 3, 6.0)
+
+
+def test_consecutive_trials_confirm_a_fail_with_the_recordings_that_follow() -> None:
+    """Thirty slow recordings are two trials of twelve: six that fail, six that confirm it."""
+    condition = Condition(name="x", slowdown=0.2, share=1, base_mode="eager", plant=NOTHING)
+    found = outcome(condition, [made(0.2) for _ in range(30)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
+
+    assert (found.consecutive.trials, found.consecutive.failed, found.pairs) == (2, 2, 12.0)
 
 
 @pytest.mark.parametrize(
@@ -182,15 +247,6 @@ def test_wilson_intervals_are_those_of_the_formula(successes: int, trials: int, 
     assert wilson(successes, trials) == pytest.approx(expected, abs=5e-5)
     assert rate([GateVerdict.FAIL, GateVerdict.PASS]).rate == 0.5
     assert rate([]).rate == 0.0
-
-
-def test_a_device_names_a_file() -> None:
-    """No slash, no blank, no host."""
-    name = device_name(CPU_FORWARD)
-
-    assert name.startswith("cpu-")
-    assert name == json.loads(json.dumps(name)).lower().replace(" ", "")
-    assert "/" not in name
 
 
 def test_no_recordings_are_refused(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from deeplab_spec.measure.gate_rule import (
     estimate,
     follow,
     overall,
-    student,
     undecided,
 )
+from deeplab_spec.measure.gate_student import student
 
 RULE = Rule()
 FAIL, PASS, INCONCLUSIVE = GateVerdict.FAIL, GateVerdict.PASS, GateVerdict.INCONCLUSIVE
@@ -125,6 +125,17 @@ def test_the_errors_of_all_looks_add_up_to_the_promised_ones() -> None:
     assert Rule(max_pairs=6).looks == (6,)
 
 
+def test_a_fixed_design_looks_once_at_the_whole_of_both_errors() -> None:
+    """No look before the last takes a share, so its bounds are narrower there."""
+    fixed, ratios = Rule(max_pairs=16, fixed=True), [0.05, 0.06, 0.07, 0.08] * 4
+    seen, looked = estimate(fixed, ratios), estimate(Rule(max_pairs=16), ratios)
+
+    assert fixed.looks == (16,)
+    assert decide(fixed, ratios[:12]) is None
+    assert seen.low == pytest.approx(seen.log_ratio - student(15, 0.01) * _error(ratios), abs=1e-8)
+    assert looked.low < seen.low < seen.high < looked.high
+
+
 @pytest.mark.parametrize(
     ("ratios", "expected"),
     [([0.0] * 6, PASS), ([0.2] * 6, FAIL), ([-0.5] * 6, PASS), ([0.05] * 6, FAIL), ([0.047] * 6, PASS)],
@@ -184,6 +195,7 @@ def test_students_quantiles_are_those_of_the_tables(freedom: int, tail: float, e
         ({"beta": 0.6}, "beta"),
         ({"max_pairs": 5}, "--max-pairs"),
         ({"max_pairs": 129}, "--max-pairs"),
+        ({"max_pairs": 5, "fixed": True}, "--pairs"),
         ({"cases": 0}, "cases"),
     ],
 )

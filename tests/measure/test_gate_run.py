@@ -1,22 +1,25 @@
-"""Running the gate: looks and the cap, the clock's witness, and every way in which nothing was measured."""
+"""Running the gate: sides, fresh processes, and every way in which nothing was measured."""
 
 import os
 import subprocess
 import textwrap
 import time
 import zipfile
+from collections.abc import Sequence
 from dataclasses import replace
+from math import log
 from pathlib import Path
 
 import pytest
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.measure.gate_cases import CASES, CPU_FORWARD, case
-from deeplab_spec.measure.gate_pairs import Pair, Plant, job_of, run_pair
-from deeplab_spec.measure.gate_process import SamplingProcess
-from deeplab_spec.measure.gate_rule import GateVerdict, Rule
-from deeplab_spec.measure.gate_run import Settings, Timing, compare_counts, time_case
+from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case
+from deeplab_spec.measure.gate_pairs import NOTHING, Pair, Plant, job_of, measured
+from deeplab_spec.measure.gate_process import Sample, SamplingProcess
+from deeplab_spec.measure.gate_rule import GateVerdict
+from deeplab_spec.measure.gate_run import Settings, compare_counts
 from deeplab_spec.measure.gate_sides import PACKAGES, Side, opened
+from deeplab_spec.measure.gate_started import StartedPair
 
 TINY = replace(CPU_FORWARD, name="tiny", size=(8, 8), rounds=3)
 
@@ -33,22 +36,11 @@ NETWORK = """
 """
 
 
-def pair(log_ratio: float = 0.0, witness_ratio: float = 1.0) -> Pair:
-    """Return a pair that was not measured."""
-    return Pair(
-        log_ratio=log_ratio,
-        base_seconds=0.03,
-        head_seconds=0.03,
-        witness_ratio=witness_ratio,
-        seconds=6.0,
-        device="cpu",
-        torch="2.13.0",
-    )
-
-
-def timed(rule: Rule, pairs: list[Pair]) -> Timing:
-    """Return what the gate makes of pairs that come in this order, the last one again and again."""
-    return time_case(rule, lambda number: pairs[min(number, len(pairs) - 1)], lambda *_: None, "case")
+def run_pair(case: Case, base: Side, head: Side, plant: Plant = NOTHING) -> Pair:
+    """Start a pair, and measure it."""
+    with StartedPair(case, base, head, 120.0, plant=plant) as pair:
+        pair.ready()
+        return pair.measure()
 
 
 def checkout(folder: Path, source: str = NETWORK) -> Path:
@@ -56,54 +48,6 @@ def checkout(folder: Path, source: str = NETWORK) -> Path:
     folder.mkdir()
     (folder / "tiny_network.py").write_text(textwrap.dedent(source))
     return folder
-
-
-def test_pairs_are_run_until_the_rule_decides_and_not_one_more() -> None:
-    """Equal times are decided at the first look; noise runs to the cap."""
-    noisy = [pair(0.8 if number % 2 else -0.8) for number in range(8)]
-    done = timed(Rule(), [pair()])
-    capped = timed(Rule(max_pairs=8), noisy)
-
-    assert (done.decision.verdict, len(done.pairs), done.dropped, done.reason) == (GateVerdict.PASS, 6, 0, "")
-    assert done.seconds == 36.0
-    assert (capped.decision.verdict, len(capped.pairs)) == (GateVerdict.INCONCLUSIVE, 8)
-    assert capped.reason == "8 pairs were not enough to tell"
-
-
-def test_a_pair_with_unequal_clocks_is_dropped_and_counted() -> None:
-    """Its ratio would have failed the case: the processor was slower, not the code."""
-    slow = pair(0.9, witness_ratio=1.3)
-    done = timed(Rule(), [pair(), slow, pair(), pair()])
-    inverse = timed(Rule(), [pair(), pair(-0.9, witness_ratio=1 / 1.3), pair(), pair()])
-
-    assert (done.decision.verdict, len(done.pairs), done.dropped) == (GateVerdict.PASS, 6, 1)
-    assert slow not in done.pairs
-    assert inverse.dropped == 1
-    assert timed(Rule(), [pair(witness_ratio=1.14)]).dropped == 0
-
-
-def test_too_many_dropped_pairs_are_inconclusive() -> None:
-    """A machine whose clock will not hold still cannot say anything; and the run ends."""
-    done = timed(Rule(), [pair(witness_ratio=2.0)])
-
-    assert (done.decision.verdict, done.decision.estimate) == (GateVerdict.INCONCLUSIVE, None)
-    assert (len(done.pairs), done.dropped, done.reason) == (0, 6, "the clocks differed in 6 of 6 pairs")
-
-
-def test_there_are_at_most_eight_cases_each_with_a_reason() -> None:
-    """A case that shows nothing that another does not is none."""
-    assert len(CASES) <= 8
-    assert len({entry.name for entry in CASES}) == len({entry.reason for entry in CASES}) == len(CASES)
-    assert all(case(entry.name) is entry for entry in CASES)
-    with pytest.raises(SpecError, match=r"--case: must be one of cpu-forward, .* but got 'fast'"):
-        case("fast")
-
-
-@pytest.mark.parametrize("fields", [{"mode": "quick"}, {"batch": 0}, {"direction": "train", "mode": "folded"}])
-def test_a_case_refuses_what_cannot_be_run(fields: dict[str, object]) -> None:
-    """Before any process is started."""
-    with pytest.raises(SpecError):
-        replace(TINY, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -232,11 +176,12 @@ def test_a_checkout_is_measured_by_its_own_code_in_fresh_processes(tmp_path: Pat
     """A pair of a real network, with a wait of three times its time: what was planted is measured."""
     pytest.importorskip("torch")
     with opened(str(checkout(tmp_path / "base")), "tiny_network:build", {"channels": "8"}) as side:
-        measured = run_pair(TINY, side, side, 120.0, plant=Plant(wait=3.0))
+        pair = run_pair(TINY, side, side, Plant(wait=3.0))
 
-    assert measured.log_ratio > 0
-    assert min(measured.base_seconds, measured.head_seconds, measured.witness_ratio, measured.seconds) > 0
-    assert measured.device == "cpu"
+    assert pair.log_ratio > 0
+    assert min(pair.base_seconds, pair.head_seconds, pair.witness_ratio, pair.seconds) > 0
+    assert pair.device == "cpu"
+    assert pair.built == ("tiny_network:build(channels=8)", "tiny_network:build(channels=8)")
 
 
 def test_what_builds_a_network_gets_the_case_where_its_signature_names_it(tmp_path: Path) -> None:
@@ -268,12 +213,12 @@ def test_modes_run_and_a_fold_that_changes_the_result_is_refused(tmp_path: Path)
     right = checkout(tmp_path / "right")
     folded = replace(TINY, mode="folded")
     with opened(str(right), "tiny_network:build") as side:
-        run_pair(folded, side, side, 120.0, plant=Plant(mode="channels_last+bf16"))
+        run_pair(folded, side, side, Plant(mode="channels_last+autocast-bfloat16"))
     with (
         opened(str(checkout(tmp_path / "wrong", wrong)), "tiny_network:build") as side,
         pytest.raises(TargetError, match=r"base .*the folded network computes something else"),
     ):
-        run_pair(folded, side, side, 120.0)
+        run_pair(folded, side, side)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +239,7 @@ def test_a_head_that_cannot_be_built_is_named(source: str, reason: str, tmp_path
         opened(str(bad), "tiny_network:build") as head,
         pytest.raises(TargetError, match=rf"^head \({bad}\): .*{reason}"),
     ):
-        run_pair(TINY, base, head, 120.0)
+        run_pair(TINY, base, head)
 
 
 def test_two_networks_that_differ_are_refused_and_counted_where_that_is_allowed(tmp_path: Path) -> None:
@@ -323,3 +268,89 @@ def test_a_job_says_everything_that_a_process_needs() -> None:
 
     assert (job["variant"], job["mode"], job["wait"], job["target"]) == ("tf-release", "folded", 0.1, "a:b")
     assert job_of(CPU_FORWARD, replace(side, variant=None))["variant"] == CPU_FORWARD.variant
+
+
+def rounds(
+    base: Sequence[float], head: Sequence[float], witnesses: Sequence[tuple[float, float]], **facts: object
+) -> Pair:
+    """Return the pair of rounds with these times and witnesses; what else is given is of every head."""
+    samples = [
+        (Sample(seconds=before, witness=one), Sample(seconds=after, witness=two, **facts))  # type: ignore[arg-type]
+        for before, after, (one, two) in zip(base, head, witnesses, strict=True)
+    ]
+    about = {"device": "cpu", "torch": "2.13.0", "built": "m:build()"}
+    return measured(samples, [about, about], 5.0)
+
+
+def test_a_pair_is_the_median_over_its_rounds() -> None:
+    """A round that something disturbed counts as one of many."""
+    pair = rounds([1.0, 1.0, 1.0], [1.1, 1.1, 9.0], [(1.0, 1.0)] * 3)
+
+    assert pair.log_ratio == pytest.approx(log(1.1))
+    assert (pair.base_seconds, pair.head_seconds, pair.witness_ratio) == (1.0, 1.1, 1.0)
+    assert (pair.apart, pair.drift, pair.mhz, pair.disturbed) == (1.0, 1.0, None, "")
+
+
+@pytest.mark.parametrize(
+    ("witnesses", "expected"),
+    [
+        ([(1.0, 1.0)] * 12, ""),
+        ([(1.0, 1.2)] * 12, "the clocks differed"),
+        ([(1.0, 1.0)] * 6 + [(1.4, 1.4)] * 6, ""),
+        ([(1.0, 1.0)] * 6 + [(1.6, 1.6)] * 6, "a clock moved"),
+        ([(1.0, 1.1)] * 6 + [(1.0, 0.9)] * 6, "a clock moved"),
+        ([(1.0, 1.0)] * 4 + [(9.0, 1.0)] * 4 + [(1.0, 1.0)] * 4, ""),
+        ([(1.0, 1.0), (1.0, 1.6), (1.0, 1.0)], ""),
+    ],
+    ids=["still", "unequal", "both a little", "both far", "apart", "for a moment", "few rounds"],
+)
+def test_the_clocks_of_a_pair_must_be_equal_and_hold_still(witnesses: list[tuple[float, float]], expected: str) -> None:
+    """What moves both sides alike cancels in each round's ratio, unless it moves far."""
+    pair = rounds([1.0] * len(witnesses), [1.0] * len(witnesses), witnesses)
+
+    assert pair.disturbed == expected
+
+
+def test_what_a_gpu_says_of_its_clock_counts_as_a_witness() -> None:
+    """Both sides' readings are compared; one reading of a GPU that was slowed is enough."""
+
+    def pair(*clocks: tuple[int | None, int | None], slowed_by: str = "") -> Pair:
+        samples = [
+            (Sample(seconds=1.0, witness=1.0, mhz=one), Sample(seconds=1.0, witness=1.0, mhz=two, slowed_by=slowed_by))
+            for one, two in clocks
+        ]
+        about = {"device": "gpu", "torch": "2.13.0", "built": "m:build()"}
+        return measured(samples, [about, about], 5.0)
+
+    assert pair((1980, 1980), (None, 1980)).mhz == (1980, 1980)
+    assert pair((1980, 1980)).disturbed == ""
+    assert pair((1980, 1410)).disturbed == "the clocks differed"
+    assert pair(*[(1980, 1980)] * 6, *[(1200, 1200)] * 6).disturbed == "a clock moved"
+    assert pair((1980, 1980), slowed_by="temperature").disturbed == "the device was slowed (temperature)"
+    assert (pair((None, None)).mhz, pair((None, None)).disturbed) == (None, "")
+
+
+def test_a_process_is_started_on_the_cores_that_it_may_have_and_sampled_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both processes of a pair on the same one; where the system forbids it they run where they did."""
+    pytest.importorskip("torch")
+    placed: list[tuple[int, frozenset[int]]] = []
+
+    def place(pid: int, cores: frozenset[int]) -> None:
+        placed.append((pid, cores))
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", place, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    with opened(str(checkout(tmp_path / "base")), "tiny_network:build") as side:
+        run_pair(TINY, side, side)
+
+    assert [cores for _, cores in placed] == [frozenset({0, 1})] * 2 + [frozenset({0})] * 2
+    assert len({pid for pid, _ in placed}) == 2
+
+
+def test_ahead_must_start_a_pair() -> None:
+    """None starts none."""
+    with pytest.raises(SpecError, match="--ahead: must be 1 or more"):
+        Settings(ahead=0)

@@ -1,0 +1,149 @@
+"""Builds a side's module and makes it ready to run, in the process whose speed is measured.
+
+It is loaded by its path and imports torch and the standard library only, for the ``deeplab_spec`` of
+this process may be any other version.
+"""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Run = Callable[[], Tensor]
+Job = dict[str, Any]
+
+
+def build(job: Job) -> tuple[nn.Module, str, str]:
+    """Return the side's module, the file that it came from, and what was built, with every argument."""
+    module_name, _, attribute = job["target"].partition(":")
+    home = importlib.import_module(module_name)
+    found: Any = home
+    for step in attribute.split("."):
+        found = getattr(found, step)
+    origin = str(getattr(home, "__file__", ""))
+    if isinstance(found, nn.Module):
+        if job["required"]:
+            raise TypeError(f"{job['target']} is a module as it is: no option decides its {job['required'][0]}")
+        return found, origin, f"{job['target']}, a module as it is"
+    arguments = {name: _value(text, job) for name, text in job["arguments"].items()}
+    names = inspect.signature(found).parameters
+    for name in job["required"]:
+        if name not in names:
+            raise TypeError(f"{job['target']} takes no argument {name!r}, which an option decides")
+    for name in ("variant", "output_stride", "num_classes", "choices"):
+        if name in names and job[name]:
+            arguments.setdefault(name, job[name])
+    given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return found(**arguments), origin, f"{job['target']}({given})"
+
+
+def _value(text: str, job: Job) -> object:
+    """Read an argument: a Python literal where it is one, else text."""
+    filled = text.replace("{output_stride}", str(job["output_stride"])).replace("{classes}", str(job["num_classes"]))
+    try:
+        return ast.literal_eval(filled)
+    except (ValueError, SyntaxError):
+        return filled
+
+
+def image_of(job: Job) -> Tensor:
+    """Return the batch of images: the same numbers on both sides."""
+    return torch.rand(job["batch"], 3, *job["size"], generator=torch.Generator().manual_seed(0))
+
+
+def first_tensor(result: object) -> Tensor:
+    """Return the first tensor of what a module returns."""
+    match result:
+        case Tensor():
+            return result
+        case dict() if result:
+            return first_tensor(next(iter(result.values())))
+        case [first, *_]:
+            return first_tensor(first)
+        case _:
+            message = f"the network returns a {type(result).__name__}, not a tensor"
+            raise TypeError(message)
+
+
+def fold(module: nn.Module, image: Tensor) -> None:
+    """Fold every normalisation into the convolution that is registered before it, and prove the result equal."""
+    with torch.no_grad():
+        for norm in module.modules():
+            if isinstance(norm, nn.BatchNorm2d):  # so that a fold of the wrong pair shows
+                norm.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
+                norm.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
+        expected = first_tensor(module(image))
+        for parent, before, after in list(_pairs(module)):
+            fused = nn.utils.fuse_conv_bn_eval(getattr(parent, before), getattr(parent, after))
+            setattr(parent, before, fused)
+            setattr(parent, after, nn.Identity())
+        actual = first_tensor(module(image))
+    scale = expected.abs().max()
+    if any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
+        raise ValueError("not every normalisation follows a convolution: the network cannot be folded")
+    if not bool((actual - expected).abs().max() <= 1e-3 * scale):
+        raise ValueError("the folded network computes something else")
+
+
+def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
+    for parent in module.modules():
+        names = [name for name, _ in parent.named_children()]
+        for before, after in pairwise(names):
+            conv, norm = getattr(parent, before), getattr(parent, after)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                yield parent, before, after
+
+
+def multiply_in(precision: str) -> None:
+    """Set how float32 is multiplied on a GPU: ``tf32`` or ``ieee``, whatever a side has set before.
+
+    The older switches ``allow_tf32`` do not decide where a side has used the newer ones, and may refuse. They are
+    set as well, for torch refuses to read them while they say something else.
+    """
+    with suppress(RuntimeError):
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn.fp32_precision = precision  # type: ignore[attr-defined]
+
+
+def prepare(module: nn.Module, job: Job) -> Run:
+    """Return what one sample runs: a forward pass or a training step, in the job's mode."""
+    device, modes = torch.device(job["device"]), set(job["mode"].split("+"))
+    image = image_of(job)
+    training = job["direction"] == "train"
+    module.train(training)
+    if "folded" in modes:
+        fold(module, image)
+    multiply_in("tf32" if "tf32" in modes else "ieee")
+    module, image = module.to(device), image.to(device)
+    if "channels_last" in modes:
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        image = image.contiguous(memory_format=torch.channels_last)
+    call: Callable[[Tensor], object] = torch.compile(module) if "compiled" in modes else module
+    low = {"autocast-bfloat16": torch.bfloat16, "autocast-float16": torch.float16}
+    dtype = next((dtype for name, dtype in low.items() if name in modes), None)
+
+    def forward() -> Tensor:
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            return first_tensor(call(image))
+
+    if not training:
+        return torch.inference_mode()(forward)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.0)  # the same step each time
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        loss = forward().float().square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss
+
+    return step

@@ -1,0 +1,34 @@
+"""The modes that the gate can time, and what they were called in earlier releases."""
+
+from typing import Final
+
+from deeplab_spec.errors import SpecError
+from deeplab_spec.precision import AUTOCAST_BFLOAT16, AUTOCAST_FLOAT16, OLD_NAMES, TF32, renamed
+
+EAGER: Final = "eager"
+CHANNELS_LAST: Final = "channels_last"
+FOLDED: Final = "folded"
+
+MODES: Final = (EAGER, CHANNELS_LAST, FOLDED, "compiled", TF32.name, AUTOCAST_BFLOAT16.name, AUTOCAST_FLOAT16.name)
+"""What a mode is made of; several are joined by ``+``."""
+
+_OLD_MODES: Final = {**OLD_NAMES, "bn_folded": FOLDED, "inductor": "compiled"}
+
+
+def read_mode(text: str, where: str = "--mode") -> str:
+    """Return a mode with today's names; an old name is accepted, with a warning that says the new one.
+
+    Args:
+        text: Parts joined by ``+``.
+        where: The option that it was given to, for the error.
+
+    Raises:
+        SpecError: If a part does not exist.
+
+    >>> read_mode("channels_last+tf32")
+    'channels_last+tf32'
+    """
+    parts = [renamed(part, _OLD_MODES) for part in text.split("+")]
+    if set(parts) - set(MODES):
+        raise SpecError(where, f"must be of {', '.join(MODES)}, joined by +", text)
+    return "+".join(parts)

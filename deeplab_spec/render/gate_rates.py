@@ -1,0 +1,131 @@
+"""The gate's own error rates as a Markdown page."""
+
+from deeplab_spec.render.gate import LAYOUT, percent, signed
+from deeplab_spec.render.gate_documents import CalibrationDocument, OutcomeModel
+from deeplab_spec.render.markdown import markdown
+from deeplab_spec.render.table import Grid
+
+_RECORDED = ("condition", "recordings", "dropped", "planted", "measured", "spread")
+_RESAMPLED = (
+    "condition",
+    "trials",
+    "first set",
+    "FAIL",
+    "over trials",
+    "over recordings",
+    "PASS",
+    "pairs",
+    "verdict",
+    "95 %",
+)
+
+_NOT_EXCLUDED = (
+    "The rates hold for what differs from process to process. What is the same in every process of a side is no "
+    f"noise to any number of processes: {LAYOUT}. The linker, the loader and the allocator decide where code and data "
+    "lie, and a change of a file that is never run can move them. A FAIL therefore says that head is slower as it was "
+    "built and loaded here, not that its source is; a PASS can hide a slowdown that such a placement makes good. "
+    "Another build, another order of linking or another host tells them apart; more pairs do not."
+)
+
+
+def calibration_page(document: CalibrationDocument, picture: str) -> str:
+    """Return the gate's error rates as a Markdown page.
+
+    Args:
+        document: What was measured and resampled.
+        picture: Name of the picture's file, beside the page.
+    """
+    case, rule = document.case, document.rule
+    machine = ", ".join(f"{name} {value}" for name, value in document.machine.items())
+    recordings = sum(entry.recorded for entry in document.outcomes)
+    threads = "1 thread" if case.threads == 1 else f"{case.threads} threads"
+    about = (
+        f"Case `{case.name}`: {document.built}, {case.batch}x3x{case.size[0]}x{case.size[1]}, {case.direction}, "
+        f"{case.mode}, {threads}, {case.rounds} rounds. Margin {percent(rule.margin)}, errors "
+        f"{percent(rule.alpha)} (FAIL) and {percent(rule.beta)} (PASS), looks at {', '.join(map(str, rule.looks))} "
+        f"pairs. Protocol {document.protocol}. {machine}."
+    )
+    recorded = (
+        f"{recordings} pairs of fresh processes, each one independent observation; the median pair took "
+        f"{document.pair_seconds:.1f} s. A wait lengthens every forward pass of head by that share of its own time. "
+        "How much a lost channels_last and an unfused BN cost is what the recordings say."
+    )
+    resampled = (
+        "A trial draws recordings of one condition with replacement and follows the rule (seed "
+        f"{document.seed}); where that says FAIL, it draws a second set, which must confirm it at an error of "
+        f"{percent(document.confirming_alpha or 0)}, or the trial is inconclusive. *First set* is the share in which "
+        "the first set says FAIL: it is what the promised error bounds. *Over trials* is the Wilson interval of the "
+        "trials' number; *over recordings* repeats "
+        "everything on recordings that are drawn anew, and is the one that says how much the recordings can tell. "
+        "The time is that of the pairs that a verdict takes, those that confirm it included, at the median time of a "
+        "pair. The line in the picture "
+        "is the A/A recordings with a slowdown added by arithmetic."
+    )
+    first = Grid(headers=_RECORDED, rows=tuple(map(_recorded, document.outcomes)), right=frozenset(range(1, 6)))
+    second = Grid(headers=_RESAMPLED, rows=tuple(map(_resampled, document.outcomes)), right=frozenset(range(1, 10)))
+    consecutive = "\n".join(f"- {entry.name}: {_consecutive(entry)}" for entry in document.outcomes)
+    parts = (
+        f"# Error rates of the gate: {document.device}",
+        about,
+        headline_of_rates(document),
+        f"![Share of FAIL by planted slowdown]({picture})",
+        "## Recorded",
+        recorded,
+        markdown(first),
+        "Trials of consecutive recordings, none used twice:",
+        consecutive,
+        "## Resampled",
+        resampled,
+        markdown(second),
+        "## What a verdict does not exclude",
+        _NOT_EXCLUDED,
+    )
+    return "\n\n".join(parts)
+
+
+def headline_of_rates(document: CalibrationDocument) -> str:
+    """Return false alarms and detection at the margin, in one line."""
+    same = next(entry for entry in document.outcomes if entry.slowdown == 0)
+    planted = next(entry for entry in document.outcomes if entry.slowdown == document.rule.margin)
+    return (
+        f"False alarms {percent(same.resampled.rate)} ({same.resampled.failed} of {same.resampled.trials} resampled "
+        f"trials of {same.recorded} recordings); a planted slowdown of {percent(document.rule.margin)} is found in "
+        f"{percent(planted.resampled.rate)} ({planted.resampled.failed} of {planted.resampled.trials} resampled trials "
+        f"of {planted.recorded} recordings); a verdict takes {same.seconds:.0f} s where nothing changed and "
+        f"{planted.seconds:.0f} s at the margin (medians)."
+    )
+
+
+def _recorded(entry: OutcomeModel) -> tuple[str, ...]:
+    planted = "-" if entry.slowdown is None else percent(entry.slowdown)
+    return (
+        entry.name,
+        str(entry.recorded),
+        str(entry.dropped),
+        planted,
+        signed(entry.measured),
+        percent(entry.spread),
+    )
+
+
+def _consecutive(entry: OutcomeModel) -> str:
+    trials = entry.consecutive
+    if not trials.trials:
+        return "too few recordings for a trial"
+    return f"{trials.failed} FAIL, {trials.passed} PASS of {trials.trials} trials"
+
+
+def _resampled(entry: OutcomeModel) -> tuple[str, ...]:
+    trials = entry.resampled
+    return (
+        entry.name,
+        str(trials.trials),
+        percent(entry.first_set.rate) if entry.first_set else "-",
+        percent(trials.rate),
+        f"{percent(trials.low)} to {percent(trials.high)}",
+        f"{percent(entry.recordings_low)} to {percent(entry.recordings_high)}",
+        percent(trials.passed / trials.trials),
+        f"{entry.pairs:.1f}",
+        f"{entry.seconds:.0f} s",
+        f"{entry.slow_seconds:.0f} s",
+    )

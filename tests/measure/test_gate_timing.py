@@ -1,0 +1,152 @@
+"""Timing a case: looks and the cap, pairs that are dropped, and the second set that confirms a FAIL."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+import pytest
+
+from deeplab_spec.measure.gate_confirm import CONFIRMING_ALPHA, confirming, course
+from deeplab_spec.measure.gate_pairs import Pair
+from deeplab_spec.measure.gate_rule import GateVerdict, Rule
+from deeplab_spec.measure.gate_timing import Timing, time_case
+from tests.measure.gate_pairs_made import made
+
+FAIL, PASS, INCONCLUSIVE = GateVerdict.FAIL, GateVerdict.PASS, GateVerdict.INCONCLUSIVE
+
+
+def timed(rule: Rule, pairs: Sequence[Pair], asked: list[int] | None = None) -> Timing:
+    """Return what the gate makes of pairs that come in this order, the last one again and again."""
+    left = list(pairs)
+
+    def measure(wanted: int) -> Pair:
+        if asked is not None:
+            asked.append(wanted)
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return time_case(rule, measure, lambda *_: None, "case")
+
+
+def test_pairs_are_run_until_the_rule_decides_and_not_one_more() -> None:
+    """Equal times are decided at the first look; noise runs to the cap."""
+    noisy = [made(0.8 if number % 2 else -0.8) for number in range(8)]
+    done = timed(Rule(), [made()])
+    capped = timed(Rule(max_pairs=8), noisy)
+
+    assert (done.decision.verdict, len(done.pairs), done.dropped, done.reason) == (PASS, 6, 0, "")
+    assert done.seconds == 36.0
+    assert done.confirmation is None
+    assert (capped.decision.verdict, len(capped.pairs)) == (INCONCLUSIVE, 8)
+    assert capped.reason == "8 pairs were not enough to tell"
+
+
+def test_a_fixed_number_of_pairs_is_run_although_fewer_would_decide() -> None:
+    """One look, after the last pair, at the whole of the error."""
+    done = timed(Rule(max_pairs=10, fixed=True), [made()])
+
+    assert (done.decision.verdict, len(done.pairs)) == (PASS, 10)
+
+
+def test_the_pairs_until_the_next_look_are_told_so_that_they_can_be_started_together() -> None:
+    """Six until the first look, two until the second, one more for a dropped one."""
+    asked: list[int] = []
+    noisy = [made(0.8 if number % 2 else -0.8) for number in range(7)]
+    timed(Rule(max_pairs=8), [*noisy[:5], made(witness_ratio=2.0), *noisy[5:], made(0.8)], asked)
+
+    assert asked == [6, 5, 4, 3, 2, 1, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("disturbed", "reason"),
+    [
+        (made(0.9, witness_ratio=1.3), "the clocks differed in 6 of 6 pairs"),
+        (made(0.9, witness_ratio=1 / 1.3), "the clocks differed in 6 of 6 pairs"),
+        (made(0.9, apart=1.2), "a clock moved in 6 of 6 pairs"),
+        (made(0.9, drift=1.6), "a clock moved in 6 of 6 pairs"),
+        (made(0.9, slowed_by="temperature"), "the device was slowed (temperature) in 6 of 6 pairs"),
+    ],
+    ids=["slower", "faster", "apart", "drift", "slowed"],
+)
+def test_a_disturbed_pair_is_dropped_and_too_many_of_them_are_inconclusive(disturbed: Pair, reason: str) -> None:
+    """Its ratio would have failed the case: the processor was slower, not the code."""
+    once = timed(Rule(), [made(), disturbed, made(), made()])
+    always = timed(Rule(), [disturbed])
+
+    assert (once.decision.verdict, len(once.pairs), once.dropped) == (PASS, 6, 1)
+    assert disturbed not in once.pairs
+    assert (always.decision.verdict, always.decision.estimate) == (INCONCLUSIVE, None)
+    assert (len(always.pairs), always.dropped, always.reason) == (0, 6, reason)
+
+
+def test_clocks_that_are_nearly_equal_drop_nothing() -> None:
+    """A clock that moves for both sides alike cancels in their ratio, unless it moves far."""
+    done = timed(Rule(), [made(witness_ratio=1.14, apart=1.14, drift=1.49)])
+
+    assert (done.decision.verdict, done.dropped) == (PASS, 0)
+
+
+def test_a_third_of_the_pairs_may_be_dropped() -> None:
+    """More than a third is too many, and each reason is said with its number."""
+    bad, moved = made(witness_ratio=2.0), made(drift=2.0)
+    done = timed(Rule(max_pairs=8, fixed=True), [made(), made(), bad, made(), made(), moved, made()])
+    over = timed(Rule(), [made(), made(), bad, bad, made(), moved, made()])
+
+    assert (done.decision.verdict, done.dropped) == (PASS, 2)
+    assert over.decision.verdict is INCONCLUSIVE
+    assert over.reason == "the clocks differed in 2 of 6 pairs, a clock moved in 1 of 6 pairs"
+
+
+def test_a_fail_is_said_once_a_second_set_of_pairs_confirms_it() -> None:
+    """Twice six pairs; the estimate is that of the first set, which the promise is about."""
+    done = timed(Rule(), [*[made(0.2) for _ in range(6)], made(0.1)])
+
+    assert done.decision.verdict is FAIL
+    assert done.decision.estimate
+    assert done.decision.estimate.log_ratio == pytest.approx(0.2)
+    assert done.confirmation
+    assert (len(done.pairs), len(done.confirmation.pairs), done.seconds) == (6, 6, 72.0)
+    assert done.confirmation.decision.verdict is FAIL
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        ([made(0.0)], "it says PASS"),
+        ([made(0.8), made(-0.8)] * 16, "32 pairs were not enough to tell"),
+        ([made(0.2, drift=3.0)], "a clock moved in 6 of 6 pairs"),
+    ],
+    ids=["pass", "cap", "clocks"],
+)
+def test_a_fail_that_is_not_confirmed_is_inconclusive(second: list[Pair], why: str) -> None:
+    """What disturbed the machine for the minutes of the first set is no slowdown of the code."""
+    done = timed(Rule(), [*[made(0.2) for _ in range(6)], *second])
+
+    assert done.decision.verdict is INCONCLUSIVE
+    assert done.decision.estimate
+    assert done.reason == f"a second set of processes did not confirm it: {why}"
+    assert done.confirmation
+
+
+def test_the_second_set_follows_the_rule_at_a_looser_error() -> None:
+    """It is one more demand; the cases share the first error alone."""
+    rule = Rule(margin=0.2, cases=4, max_pairs=12)
+
+    assert confirming(rule) == Rule(margin=0.2, cases=1, max_pairs=12, alpha=CONFIRMING_ALPHA)
+    assert confirming(Rule(fixed=True)).looks == (32,)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "verdict", "pairs"),
+    [(0.0, 0.2, PASS, 6), (0.2, 0.2, FAIL, 12), (0.2, 0.0, INCONCLUSIVE, 12)],
+)
+def test_the_course_of_known_pairs_is_that_of_the_gate(
+    first: float, second: float, verdict: GateVerdict, pairs: int
+) -> None:
+    """Calibration simulates what the gate does, and counts the pairs of both sets."""
+    coming = iter([first] * 6 + [second] * 32)
+    found = course(Rule(), lambda count: list(islice(coming, count)))
+    real = timed(Rule(), [*[made(first) for _ in range(6)], made(second)])
+
+    assert (found.verdict, found.pairs) == (verdict, pairs)
+    assert found.first is (FAIL if first else PASS)
+    assert real.decision.verdict is verdict
+    assert len(real.pairs) + (len(real.confirmation.pairs) if real.confirmation else 0) == pairs

@@ -21,6 +21,7 @@ from deeplab_spec.measure.parts import PARTS
 from deeplab_spec.render.bench import BenchDocument, bench_grid, bench_notes, bench_page
 from deeplab_spec.render.documents import to_json, to_schema
 from deeplab_spec.render.files import write_whole
+from deeplab_spec.render.progress import progress
 from deeplab_spec.services.bench import bench
 from deeplab_spec.services.bench_plan import Plan, plan
 from deeplab_spec.services.bench_request import (
@@ -145,7 +146,7 @@ def bench_command(
 
     if save:
         _make(save)
-    with output.progress(lines=True) as told:
+    with progress(lines=True) as told:
         document = bench(planned, told, keep)
     keep(document)
     if as_json:

@@ -24,6 +24,7 @@ from deeplab_spec.cli.options import (
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, Request, default_variant, read_dtypes
 from deeplab_spec.precision import NAMES
 from deeplab_spec.render.certificate import text
+from deeplab_spec.render.progress import progress
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import VARIANTS
@@ -143,7 +144,7 @@ def certify(
         device=device,
         seed=seed,
     )
-    with output.progress() as told:
+    with progress() as told:
         certificate = waived(run(request, told), held, accepted=accept_waivers)
     output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
     if as_json or file:

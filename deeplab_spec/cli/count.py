@@ -20,6 +20,7 @@ from deeplab_spec.cli.options import (
     SchemaOption,
     SizeOption,
 )
+from deeplab_spec.render.progress import progress
 from deeplab_spec.render.table import Grid
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
@@ -150,6 +151,6 @@ def _show(document: "BaseModel", grid: Grid, summary: str, as_json: bool, file: 
 def _write_reports(directory: Path) -> None:
     from deeplab_spec.render.cost_reports import write_reports
 
-    with output.progress() as told:
+    with progress() as told:
         written = write_reports(directory, told)
     output.summary(f"{len(written)} files written to {directory}")

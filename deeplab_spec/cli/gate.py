@@ -15,6 +15,7 @@ from deeplab_spec.measure.gate_pairs import NOTHING
 from deeplab_spec.measure.gate_rule import GateVerdict, Rule
 from deeplab_spec.measure.gate_run import Settings
 from deeplab_spec.measure.gate_sides import BUILD
+from deeplab_spec.render.progress import progress
 
 if TYPE_CHECKING:
     from deeplab_spec.render.gate_documents import GateDocument
@@ -173,8 +174,8 @@ def gate(
     from deeplab_spec.render import gate as texts
     from deeplab_spec.services.gate import gate as run
 
-    with output.progress() as progress:
-        document = run(request, progress, output.summary)
+    with progress() as told:
+        document = run(request, told, output.summary)
     if save:
         _save(save, document)
     if page:
@@ -200,8 +201,8 @@ def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int)
     from deeplab_spec.render.gate_rates import calibration_page, headline_of_rates
     from deeplab_spec.services.gate import calibration
 
-    with output.progress() as progress:
-        device, document = calibration(folder, request, recordings, seed, progress)
+    with progress() as told:
+        device, document = calibration(folder, request, recordings, seed, told)
     output.report(to_json(document), folder / f"{device}.json")
     output.report(curve(document), folder / f"{device}.svg")
     output.report(calibration_page(document, f"{device}.svg"), folder / f"{device}.md")

@@ -7,6 +7,7 @@ import typer
 
 from deeplab_spec.cli import output
 from deeplab_spec.cli.options import ArgumentOption, SchemaOption, read_arguments
+from deeplab_spec.render.progress import progress
 
 _ENDING = ".lock"
 
@@ -57,7 +58,7 @@ def lock(
     from deeplab_spec.services.lock import LockRequest, lock_target
 
     request = LockRequest(target=named(target, read_arguments(arg)), output_stride=output_stride, classes=classes)
-    with output.progress() as told:
+    with progress() as told:
         locked = lock_target(request, told)
     write_whole(file, lock_text.text(locked))
     document = lock_document(locked)

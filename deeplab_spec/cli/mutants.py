@@ -11,6 +11,7 @@ import typer
 from deeplab_spec.cli import output
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import OutputOption, SchemaOption, complete_variant
+from deeplab_spec.render.progress import progress
 
 
 def mutants(
@@ -82,7 +83,7 @@ def mutants(
         journal=journal,
         seed=seed,
     )
-    with output.progress() as told:
+    with progress() as told:
         document = run(request, told)
     if report:
         report.mkdir(parents=True, exist_ok=True)

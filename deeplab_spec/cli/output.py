@@ -2,18 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 
 from deeplab_spec.render.files import write_whole
 from deeplab_spec.render.table import Grid, plain
-
-_LINE_SECONDS = 8.0
-
-Progress = Callable[[str, int, int], None]
-"""Told the stage, how many are done, and how many there are."""
 
 
 def report(text: str, output: Path | None = None) -> None:
@@ -30,39 +22,6 @@ def report(text: str, output: Path | None = None) -> None:
         write(f"{text}\n")
         return
     write_whole(output, f"{text}\n")
-
-
-@contextmanager
-def progress(*, lines: bool = False) -> Iterator[Progress]:
-    """Give what tells how far something is.
-
-    Args:
-        lines: Where stderr is no terminal that could show a bar, write a line now and then; else nothing.
-    """
-    if not sys.stderr.isatty():
-        yield _lines() if lines else lambda _stage, _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.description}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total)
-
-
-def _lines() -> Progress:
-    """Return what writes a line to stderr, at most one in so many seconds; done and total are seconds."""
-    last = 0.0
-
-    def tell(stage: str, done: int, total: int) -> None:
-        nonlocal last
-        if monotonic() - last >= _LINE_SECONDS:
-            last = monotonic()
-            summary(f"{done} of about {total} s: {stage}")
-
-    return tell
 
 
 def table(grid: Grid, output: Path | None = None, heading: str = "") -> None:

@@ -8,6 +8,7 @@ import typer
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import ChooseOption, ClassesOption, OutputStrideOption, SchemaOption, read_arguments
+from deeplab_spec.render.progress import progress
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
@@ -107,7 +108,7 @@ def port(
         size=options.read_size(size) if size else None,
         seed=seed,
     )
-    with output.progress() as told:
+    with progress() as told:
         document = port_document(request, *move(request, lambda stage: told(stage, 0, 0)))
     if as_json:
         output.report(to_json(document))

@@ -1,7 +1,8 @@
 """``deeplab_spec.optimize``: a module that computes the same, faster."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final
 
@@ -13,9 +14,8 @@ from deeplab_spec.measure.agreement import Agreement, Reference, agreement
 from deeplab_spec.measure.modes import AUTO, AUTOMATIC, Mode, modes_for
 from deeplab_spec.measure.parts import EAGER
 from deeplab_spec.measure.timing import timed_warm
-
-Progress = Callable[[str, int, int], None]
-"""Receives the stage, how many steps are done, and how many there are."""
+from deeplab_spec.render.progress import Progress
+from deeplab_spec.render.progress import progress as bar
 
 RUNS: Final = 3
 SIZE: Final = 513
@@ -88,7 +88,7 @@ def optimize(
     example: Tensor | None = None,
     candidates: Sequence[str] = (),
     runs: int = RUNS,
-    progress: Progress = lambda _stage, _done, _total: None,
+    progress: Progress | None = None,
 ) -> Optimized:
     """Return a module that computes what another does in evaluation, in a faster way.
 
@@ -104,7 +104,8 @@ def optimize(
         candidates: The modes that ``auto`` tries; by default those of float32 that can run on the device,
             the engines that are installed among them.
         runs: How often each mode is run at least, in turn with the others.
-        progress: Receives the stage, how many are done, and how many there are.
+        progress: Receives the stage, how many are done, and how many there are; by default a bar is shown where
+            stderr is a terminal.
 
     Raises:
         SpecError: A ValueError, if a mode is unknown or cannot run on the device, or the module's
@@ -117,10 +118,11 @@ def optimize(
     images = random_images(module) if example is None else example
     device = images.device.type
     modes = _candidates(device, candidates if mode == AUTO else (mode,))
-    ready, refused = _prepared(module, images, modes, progress, strict=mode != AUTO)
-    progress("timing", len(modes), len(modes) + 1)
-    running = {EAGER: Mode().apply(module, images)} | {name: run for name, (run, _) in ready.items()}
-    seconds = _medians(running, images, runs)
+    with bar() if progress is None else nullcontext(progress) as tell:
+        ready, refused = _prepared(module, images, modes, tell, strict=mode != AUTO)
+        tell("timing", len(modes), len(modes) + 1)
+        running = {EAGER: Mode().apply(module, images)} | {name: run for name, (run, _) in ready.items()}
+        seconds = _medians(running, images, runs)
     fastest = min(ready, key=seconds.__getitem__)
     not_installed = _not_installed(device) if mode == AUTO and not candidates else {}
     return Optimized(*ready[fastest], fastest, seconds, refused, not_installed)

@@ -22,7 +22,7 @@ from deeplab_spec.measure.modes import Mode, reference_mode
 from deeplab_spec.precision import FLOAT32, TF32, Precision
 
 RATIO: Final = 3.0
-"""Error of a mode over the module's own: correct rewrites of 140 layers stay below 1.7."""
+"""Error of a mode over the module's own: correct rewrites of 140 layers stay below 2."""
 
 _PAIR: Final = 2
 
@@ -101,25 +101,34 @@ class Reference:
             NotFiniteError: If the module's own values are not finite in the precision.
         """
         own = self.own(precision)
-        return Agreement(error=self._error(running), allowed=Error(mean=RATIO * own.mean, most=RATIO * own.most))
+        return Agreement(
+            error=self._error(running, self.example), allowed=Error(mean=RATIO * own.mean, most=RATIO * own.most)
+        )
 
     def own(self, precision: Precision) -> Error:
         """Return the error of the module itself on the example, at least that of one rounding.
+
+        Where a network amplifies rounding, its error on one input is luck: sixteen draws of such a network gave
+        correct rewrites up to eight times the error of the module. So the largest of three is taken, two of
+        them with an example that is one rounding larger or smaller; a rewrite is no larger a change than that.
 
         Raises:
             NotFiniteError: If its values are not finite in the precision.
         """
         if precision.name not in self._own:
             plain = reference_mode(precision).apply(self.module, self.example)
-            error, least = self._error(plain), _rounding(precision)
-            if not error.finite:
+            errors = [self._error(plain, self.example * (1 + nudge)) for nudge in (0.0, precision.eps, -precision.eps)]
+            if not all(error.finite for error in errors):
                 raise NotFiniteError(precision.name, precision.largest, *self._largest())
-            self._own[precision.name] = Error(mean=max(error.mean, least), most=max(error.most, least))
+            least = Error(mean=_rounding(precision), most=_rounding(precision))
+            self._own[precision.name] = Error(
+                mean=max(error.mean for error in (*errors, least)), most=max(error.most for error in (*errors, least))
+            )
         return self._own[precision.name]
 
-    def _error(self, running: Callable[[Tensor], object]) -> Error:
+    def _error(self, running: Callable[[Tensor], object], images: Tensor) -> Error:
         with torch.no_grad():
-            values = _ends_of(running(self.example), len(self.example))
+            values = _ends_of(running(images), len(images))
         if [value.shape for value in values] != [value.shape for value in self.oracle]:
             return Error(mean=inf, most=inf)
         means, mosts = [0.0], [0.0]

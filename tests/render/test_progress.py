@@ -1,5 +1,7 @@
 """Progress where there is no terminal: a line now and then, or nothing."""
 
+import itertools
+
 import pytest
 
 from deeplab_spec.render import progress as module
@@ -22,7 +24,7 @@ def test_lines_are_written_at_most_every_few_seconds(
     seconds = [int(line.split()[0]) for line in lines]
     assert lines[0] == "0 of about 60 s: preparing"
     assert 4 < len(lines) < 10
-    assert all(later - earlier <= 10 for earlier, later in zip(seconds, seconds[1:], strict=False))
+    assert all(later - earlier <= 10 for earlier, later in itertools.pairwise(seconds))
 
 
 def test_nothing_is_written_where_no_lines_are_wanted(capsys: pytest.CaptureFixture[str]) -> None:

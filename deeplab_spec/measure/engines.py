@@ -1,6 +1,7 @@
 """Networks in the hands of another engine: exported once for each size of input, then called like the original."""
 
 import logging
+import sys
 import tempfile
 import warnings
 from abc import ABC, abstractmethod
@@ -55,24 +56,28 @@ class Engine(nn.Module, ABC):
         results = iter(self.sessions[x.shape](x.detach().contiguous()))
         return pytree.tree_unflatten([next(results) if leaf is None else leaf for leaf in self.leaves], self.form)
 
-    @abstractmethod
     def session(self, example: Tensor) -> Session:
-        """Export the network for the size of an example."""
+        """Export the network to ONNX for the size of an example, and load it."""
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory) / "network.onnx"
+            with _quiet("torch.onnx"):
+                torch.onnx.export(self.module, (example,), file, dynamo=True, verbose=False)
+            return self.load(file)
+
+    @abstractmethod
+    def load(self, file: Path) -> Session:
+        """Load an ONNX file; it goes away afterwards."""
 
 
 class OnnxRuntime(Engine):
     """A network that onnxruntime runs."""
 
-    def session(self, example: Tensor) -> Session:
-        """Export the network to ONNX, and load it."""
+    def load(self, file: Path) -> Session:
+        """Load an ONNX file."""
         onnxruntime = import_module("onnxruntime")  # it has no types
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        with tempfile.TemporaryDirectory() as directory:
-            file = Path(directory) / "network.onnx"
-            with _quiet("torch.onnx"):
-                torch.onnx.export(self.module, (example,), file, dynamo=True, verbose=False)
-            loaded = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        loaded = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         name = loaded.get_inputs()[0].name
 
         def run(x: Tensor) -> list[Tensor]:
@@ -84,19 +89,15 @@ class OnnxRuntime(Engine):
 class OpenVino(Engine):
     """A network that OpenVINO runs; in float32, also where the processor has bfloat16."""
 
-    def session(self, example: Tensor) -> Session:
-        """Export the network with ``torch.export``, convert and compile it."""
-        openvino = import_module("openvino")  # it has no types
-        with torch.no_grad(), _quiet("openvino"):
-            exported = torch.export.export(self.module, (example,))
-            model = openvino.convert_model(exported)
-        model.reshape(list(example.shape))
+    def load(self, file: Path) -> Session:
+        """Load and compile an ONNX file."""
+        openvino = _openvino()
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
-        request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+        request = openvino.Core().compile_model(file, "CPU", settings).create_infer_request()
         forms = [(tuple(output.shape), output.element_type.to_dtype()) for output in request.model_outputs]
 
         def run(x: Tensor) -> list[Tensor]:
@@ -108,6 +109,17 @@ class OpenVino(Engine):
             return [torch.from_numpy(result) for result in results]
 
         return run
+
+
+def _openvino() -> Any:  # noqa: ANN401 - it has no types
+    """Import OpenVINO without its telemetry, which would report every import to its makers over the network."""
+    if "openvino" in sys.modules:
+        return import_module("openvino")
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # so importing it fails
+    try:
+        return import_module("openvino")
+    finally:
+        del sys.modules["openvino_telemetry"]
 
 
 @contextmanager

@@ -113,11 +113,11 @@ PARTS: Final = (
     ),
     Part(
         name="openvino",
-        does="exported and run by OpenVINO",
+        does="exported to ONNX and run by OpenVINO",
         kind=Kind.ENGINE,
         devices=CPU,
         seconds=15,
-        packages=("openvino",),
+        packages=("onnx", "onnxscript", "openvino"),
         extra="openvino",
     ),
     Part(name="cuda_graph", does="recorded once, replayed as a CUDA graph", kind=Kind.GRAPH, devices=GPU, seconds=3),

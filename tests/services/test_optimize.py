@@ -1,5 +1,10 @@
 """``optimize``: a new module in a mode, certified equal, or a clear refusal."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -292,3 +297,18 @@ def test_a_module_whose_float16_overflows_is_refused(mode: str) -> None:
 
     with pytest.raises(NotEqualError, match=f"^{mode}: cannot be certified: the module's own values are not finite"):
         optimize(module, mode, example=images())
+
+
+def test_openvino_is_run_without_its_telemetry(tmp_path: Path) -> None:
+    """By itself it reports every import to its makers, and keeps an identity for that in the home directory."""
+    code = (
+        "import deeplab_spec; from tests.measure.networks import Small, images; "
+        "print(deeplab_spec.optimize(Small(), 'openvino', example=images(), runs=1))"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+
+    assert "mode openvino" in result.stdout
+    assert not (tmp_path / "intel").exists()

@@ -7,6 +7,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, fx
 from torch._ops import OpOverload
+from torch.utils import _pytree as pytree
 
 from deeplab_spec.capture.layout import Layout
 from deeplab_spec.capture.operators import operator_name
@@ -35,7 +36,8 @@ class ProgramCall:
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
         """Make the call on given values, and what it makes itself on their device: of none, on that of the state."""
-        device = next((tensor.device for tensor in (*inputs, *tensors.values())), None)
+        given_tensors = pytree.tree_leaves((inputs, list(tensors.values())))  # a value may be a tuple of them
+        device = next((tensor.device for tensor in given_tensors), None)
 
         def value(argument: fx.Node) -> Any:  # noqa: ANN401 - an operator's argument
             if argument in self.reads:

@@ -192,6 +192,19 @@ def test_batches_share_their_processes_and_every_case_is_saved_when_it_ends() ->
 
 
 @pytest.mark.usefixtures("answering")
+def test_ceilings_are_the_highest_that_were_measured_in_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other programs only lower them; a case that was measured in a bad moment would seem to exceed what can be."""
+    monkeypatch.setattr(
+        bench_plan, "measured_speed", lambda _device: SPEED.model_copy(update={"flops_per_second": 3e11})
+    )
+
+    (case,) = bench(plan(TINY)).cases
+
+    assert case.ceilings["float32"].flops_per_second == 3e11
+    assert case.ceilings["float32"].bytes_per_second == 1e10
+
+
+@pytest.mark.usefixtures("answering")
 def test_a_case_without_room_in_the_time_budget_is_left_out_and_said() -> None:
     """Never a time that was made in a hurry, and never silence."""
     request = replace(TINY, cases=cases(((65, 97),), (1, 8), (16,)), time_budget=0.5)

@@ -65,7 +65,6 @@ DEFAULTS: Final = {
         "compiled",
         "compiled_frozen",
         "folded+channels_last+compiled_frozen",
-        "folded+shifted+channels_last+compiled_frozen",
         "autocast-bfloat16",
         "onnxruntime",
         "openvino",
@@ -97,7 +96,6 @@ AUTOMATIC: Final = {
         "onnxruntime",
         "openvino",
         "folded+channels_last+compiled_frozen",
-        "folded+shifted+channels_last+compiled_frozen",
     ),
     "cuda": (
         EAGER,

@@ -2,7 +2,7 @@
 
 In channels_last the libraries compute a depthwise convolution with a rate by a slow general path. As a
 sum of products of shifted maps, one per tap, a compiler makes one loop over channels of it. On a processor
-that is no faster than what the compiler makes of the convolution; on a GPU it has not been measured.
+the engines are faster than either; on a GPU it has not been measured.
 """
 
 import copy

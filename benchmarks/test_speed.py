@@ -28,7 +28,7 @@ from deeplab_spec.precision import Precision
 from deeplab_spec.reference.network import build
 from deeplab_spec.services.bench_worker import calibrated
 from deeplab_spec.services.optimize import optimize, random_images
-from deeplab_spec.spec.public import network
+from deeplab_spec.spec.api import network
 
 CHOICES = {"width": 0.25}
 SIZE = (257, 257)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deeplab_spec.judge.api import certify
     from deeplab_spec.reference.network import build
     from deeplab_spec.services.optimize import optimize
-    from deeplab_spec.spec.public import network
+    from deeplab_spec.spec.api import network
 
     __version__: str
 
@@ -22,7 +22,7 @@ __all__ = ["__version__", "build", "certify", "conformance", "network", "optimiz
 _HOMES = {
     "build": "deeplab_spec.reference.network",
     "certify": "deeplab_spec.judge.api",
-    "network": "deeplab_spec.spec.public",
+    "network": "deeplab_spec.spec.api",
     "optimize": "deeplab_spec.services.optimize",
 }
 

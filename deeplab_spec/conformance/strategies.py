@@ -15,8 +15,8 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
+from deeplab_spec.spec.api import network
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, SizesAccepted, seen_values
-from deeplab_spec.spec.public import network
 from deeplab_spec.spec.variants import VARIANTS, Variant
 
 NARROW: Final = 1 / 32

@@ -15,8 +15,8 @@ from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.judge import judge
 from deeplab_spec.judge.request import DTYPES, Request, default_variant, read_dtypes
 from deeplab_spec.judge.subjects import candidate, standards
+from deeplab_spec.spec.api import Override, written_overrides
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.spec.public import Override, written_overrides
 
 
 def certify(

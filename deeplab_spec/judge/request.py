@@ -17,7 +17,7 @@ from deeplab_spec.precision import (
     Precision,
     read_precision,
 )
-from deeplab_spec.spec.backbone import OUTPUT_STRIDES
+from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, read_overrides
 from deeplab_spec.spec.clauses import Clause, Level, clauses_of
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE, PARTS, check_output_stride

@@ -23,7 +23,7 @@ from deeplab_spec.judge.forms import in_normal_form
 from deeplab_spec.judge.plan import SMALL_MULTIPLES, SMALL_SIZES, Limits, Plan, tap_of, telling_sizes
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.results import ask
-from deeplab_spec.spec.backbone import OUTPUT_STRIDES
+from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import differences as decided_otherwise
 from deeplab_spec.spec.variants import variant
 

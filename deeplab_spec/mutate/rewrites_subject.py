@@ -15,8 +15,8 @@ from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Input, Op, Output, Pair
 from deeplab_spec.reference.network import build
-from deeplab_spec.spec.public import Override
-from deeplab_spec.spec.public import network as specified
+from deeplab_spec.spec.api import Override
+from deeplab_spec.spec.api import network as specified
 
 Tensors = Mapping[str, Tensor]
 """Tensors by path and role."""

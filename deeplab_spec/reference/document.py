@@ -23,12 +23,12 @@ from deeplab_spec.reference.document_layers import (
 from deeplab_spec.reference.init import draw_all
 from deeplab_spec.reference.network import DeepLabV3Plus
 from deeplab_spec.spec import rows
-from deeplab_spec.spec.backbone import backbone_rows
+from deeplab_spec.spec.backbones.xception import backbone_rows
 from deeplab_spec.spec.choices import FOLLOW, Initialisation
 from deeplab_spec.spec.head import aspp_rows, decoder_rows
+from deeplab_spec.spec.layer_choices import initial
 from deeplab_spec.spec.network import check_output_stride
 from deeplab_spec.spec.sources import document
-from deeplab_spec.spec.units import initial
 from deeplab_spec.spec.variants import NOTEBOOK
 
 __all__ = [

@@ -16,8 +16,8 @@ from deeplab_spec.graph.ops import margins
 from deeplab_spec.reference.conv import ConvUnit
 from deeplab_spec.reference.sepconv import SeparableUnit
 from deeplab_spec.spec import rows
+from deeplab_spec.spec.layer_choices import backbone_norm
 from deeplab_spec.spec.sources import document
-from deeplab_spec.spec.units import backbone_norm
 from deeplab_spec.spec.variants import NOTEBOOK
 
 NORM: Final = backbone_norm(NOTEBOOK.choices)

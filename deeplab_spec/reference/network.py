@@ -12,9 +12,9 @@ from deeplab_spec.reference.resize import resize
 from deeplab_spec.reference.shape import require_multiple
 from deeplab_spec.reference.values import UNSEEN, Values
 from deeplab_spec.spec import rows
+from deeplab_spec.spec.api import Override, table
 from deeplab_spec.spec.choices import Interpolation
 from deeplab_spec.spec.network import DEFAULT_CLASSES
-from deeplab_spec.spec.public import Override, table
 
 
 class DeepLabV3Plus(nn.Module):

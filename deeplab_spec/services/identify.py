@@ -24,7 +24,7 @@ from deeplab_spec.judge.results import choose as choose_results
 from deeplab_spec.judge.standard import classes_of, output_stride_of, read_whole
 from deeplab_spec.render.identify import IdentifyDocument
 from deeplab_spec.services.captured import captured_at
-from deeplab_spec.spec.backbone import OUTPUT_STRIDES
+from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import differences, plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.spec.variants import variant

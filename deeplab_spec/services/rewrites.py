@@ -15,8 +15,8 @@ from deeplab_spec.judge.api import certify
 from deeplab_spec.judge.plan import telling_sizes
 from deeplab_spec.mutate.rewrites import Rewrite, rewrite
 from deeplab_spec.mutate.rewrites_subject import Subject, subject
+from deeplab_spec.spec.api import Override, network
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.spec.public import Override, network
 
 SMALL: Final[Mapping[str, Override]] = {"width": 0.125, "middle_blocks": 2}
 """A network that asks what the published one asks: narrow, and with a short middle flow of blocks that are alike."""

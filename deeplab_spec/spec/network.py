@@ -20,7 +20,7 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
-from deeplab_spec.spec.backbone import backbone_rows
+from deeplab_spec.spec.backbones.xception import backbone_rows
 from deeplab_spec.spec.choices import Choices, Interpolation, SizesAccepted
 from deeplab_spec.spec.head import aspp_rows, decoder_rows
 from deeplab_spec.spec.rows import (

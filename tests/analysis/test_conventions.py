@@ -22,8 +22,8 @@ from deeplab_spec.graph.ops import (
     ResizeMode,
 )
 from deeplab_spec.mutate.edits import with_op
+from deeplab_spec.spec.api import network
 from deeplab_spec.spec.network import CLASSIFIER
-from deeplab_spec.spec.public import network
 from deeplab_spec.spec.variants import VARIANTS, Variant
 from tests.counted import costs_of, operations
 from tests.graphs import chain

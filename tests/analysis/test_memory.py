@@ -17,7 +17,7 @@ from deeplab_spec.execute import interpreter
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Dropout, Output, Pair
-from deeplab_spec.spec.public import network
+from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
 from tests.analysis.test_traffic import branched
 from tests.counted import costs_of

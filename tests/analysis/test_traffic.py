@@ -35,7 +35,7 @@ from deeplab_spec.graph.ops import (
     ResizeMode,
 )
 from deeplab_spec.reference.network import build
-from deeplab_spec.spec.public import network
+from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
 from tests.counted import Layers, costs_of
 from tests.graphs import chain

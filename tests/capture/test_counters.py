@@ -20,7 +20,7 @@ from deeplab_spec.capture.counters import (
 from deeplab_spec.errors import MissingExtraError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Pad, Pool, PoolKind, Resize, ResizeMode
 from deeplab_spec.reference.network import build
-from deeplab_spec.spec.public import network
+from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
 from tests.counted import Layer, Layers, Learned, by_node, costs_of, operations
 from tests.graphs import chain

@@ -16,7 +16,7 @@ from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Opaque, Resize
 from deeplab_spec.reference.network import build
-from deeplab_spec.spec.public import network
+from deeplab_spec.spec.api import network
 from tests.graphs import normal, normal_capture
 from tests.onnx_files import edited, export
 from tests.strategies import NARROW

@@ -10,7 +10,7 @@ from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.judge.transfer import by_role
 from deeplab_spec.reference.network import build
-from deeplab_spec.spec.public import network
+from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
 from tests.assertions import assert_same
 from tests.graphs import normal, normal_capture

@@ -9,7 +9,7 @@ from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.weights import Draw, challenge, roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Input
-from deeplab_spec.spec.public import network
+from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
 from tests.assertions import assert_same
 from tests.graphs import chain

@@ -20,8 +20,8 @@ from deeplab_spec.mutate.rewrites import Rewrite, rewrite, rewrites
 from deeplab_spec.mutate.rewrites_subject import Subject
 from deeplab_spec.mutate.rewrites_ways import KINDS
 from deeplab_spec.services.rewrites import SMALL, judge, judged, margins, prepared
+from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.spec.public import Override
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
 """A compiler traces the checks of shapes too, with tensors that have none."""

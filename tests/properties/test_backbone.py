@@ -13,7 +13,7 @@ from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.reference.backbone import Backbone, BackboneModule
 from deeplab_spec.reference.document import Xception
-from deeplab_spec.spec.backbone import backbone_rows
+from deeplab_spec.spec.backbones.xception import backbone_rows
 from deeplab_spec.spec.choices import ActivationPlacement, LowLevelTap, StridePadding, UnstridedRate
 from deeplab_spec.spec.network import part, rows
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant

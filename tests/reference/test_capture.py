@@ -11,8 +11,8 @@ from deeplab_spec.capture.module import capture
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Op, Output, Resize
 from deeplab_spec.reference.network import build
+from deeplab_spec.spec.api import network
 from deeplab_spec.spec.choices import NAMES, AtrousPadding, ChoiceValue, StridePadding, seen_values
-from deeplab_spec.spec.public import network
 from deeplab_spec.spec.variants import Variant
 from tests.strategies import NARROW, cases
 

@@ -18,7 +18,7 @@ from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.analysis.least_work import LeastWork, least_work
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.execute.products import products
+from deeplab_spec.execute.tf32 import products
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
 from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.profile_costs import BatchCost, batch_costs

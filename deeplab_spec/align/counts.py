@@ -13,7 +13,7 @@ from deeplab_spec.align.match import Alignment
 from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.analysis.conventions import multiply_adds
 from deeplab_spec.analysis.costs import block_of, evaluate
-from deeplab_spec.analysis.stored import stored
+from deeplab_spec.analysis.parameters import stored
 from deeplab_spec.analysis.terms import Mode, Surroundings
 
 

@@ -12,7 +12,7 @@ from math import prod
 from typing import Final
 
 from deeplab_spec.analysis.flops import flops
-from deeplab_spec.analysis.stored import conv_weights
+from deeplab_spec.analysis.parameters import conv_weights
 from deeplab_spec.analysis.terms import UNTILED, Mode, Surroundings, Term, Terms
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Node, Source

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from deeplab_spec.analysis.conventions import MAC, Convention, operator
 from deeplab_spec.analysis.flops import flops
 from deeplab_spec.analysis.memory import live_bytes
-from deeplab_spec.analysis.stored import Sizes, stored_by_node
+from deeplab_spec.analysis.parameters import Sizes, stored_by_node
 from deeplab_spec.analysis.terms import Mode, Surroundings, Terms
 from deeplab_spec.analysis.traffic import BYTES, bytes_kept, bytes_read, bytes_written, kept_values
 from deeplab_spec.graph.network import Network

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from deeplab_spec.analysis.costs import Values
-from deeplab_spec.analysis.stored import conv_weights
+from deeplab_spec.analysis.parameters import conv_weights
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Conv2d, Input, Output
 

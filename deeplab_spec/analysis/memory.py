@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from deeplab_spec.analysis.stored import stored
+from deeplab_spec.analysis.parameters import stored
 from deeplab_spec.analysis.terms import Mode, Surroundings, values_read
 from deeplab_spec.analysis.traffic import BYTES, keeps, kept_values, moves_nothing
 from deeplab_spec.graph.network import Network

@@ -12,8 +12,8 @@ from functools import cached_property
 
 from deeplab_spec.analysis.conventions import MAC, Convention
 from deeplab_spec.analysis.costs import Number, exact
+from deeplab_spec.analysis.parameters import Sizes, total_stored
 from deeplab_spec.analysis.sizes import SideRule, side_rules
-from deeplab_spec.analysis.stored import Sizes, total_stored
 from deeplab_spec.analysis.terms import UNTILED, Mode, Surroundings, merged
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network, Node

@@ -13,7 +13,7 @@ once, and counts at the node whose value it is.
 
 from typing import Final
 
-from deeplab_spec.analysis.stored import conv_weights, stored
+from deeplab_spec.analysis.parameters import conv_weights, stored
 from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms, values_read
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import (

@@ -9,7 +9,7 @@ import torch
 from deeplab_spec.checks import certificate as documents
 from deeplab_spec.checks.training import decisions
 from deeplab_spec.checks.verdicts import Finding, Verdict, of_run, together
-from deeplab_spec.execute.products import products
+from deeplab_spec.execute.tf32 import products
 from deeplab_spec.judge.decisions import Judged, judged
 from deeplab_spec.judge.divergence import first_divergence, no_node
 from deeplab_spec.judge.observe import AtStride, Builder, Progress, Stages, Standards, observe

@@ -15,7 +15,7 @@ from deeplab_spec.checks import certificate as documents
 from deeplab_spec.checks.evidence import Evidence, Witness
 from deeplab_spec.checks.structure import by_clause
 from deeplab_spec.errors import CaptureError, TargetError
-from deeplab_spec.execute.products import products
+from deeplab_spec.execute.tf32 import products
 from deeplab_spec.judge import interface, numerics, required, structure, training_plan
 from deeplab_spec.judge.canaries.calls import of_calls, of_comparisons
 from deeplab_spec.judge.canaries.canary import Canary

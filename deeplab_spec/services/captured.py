@@ -12,9 +12,9 @@ from deeplab_spec.align.names import renamed, specified_paths
 from deeplab_spec.align.nearest import nearest
 from deeplab_spec.analysis.conventions import TFPROF, Convention
 from deeplab_spec.analysis.costs import Cost, Values, node_costs
+from deeplab_spec.analysis.parameters import Sizes
 from deeplab_spec.analysis.protocol import Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
-from deeplab_spec.analysis.stored import Sizes
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.artefact import Artefact
 from deeplab_spec.capture.images import capture_at, maps

@@ -8,7 +8,7 @@ from torch import nn
 
 import deeplab_spec
 from deeplab_spec.checks.verdicts import RunVerdict
-from deeplab_spec.execute.products import products
+from deeplab_spec.execute.tf32 import products
 from tests.judge.candidates import SMALL
 
 NEW = {

@@ -14,7 +14,7 @@ from deeplab_spec.capture.record import Capture
 from deeplab_spec.checks.certificate import Certificate, ClauseRecord
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
-from deeplab_spec.execute.products import products
+from deeplab_spec.execute.tf32 import products
 from deeplab_spec.judge import blocks, lower
 from deeplab_spec.judge.blocks import Error, Regions, error, ratio_of
 from deeplab_spec.judge.precision import OnDevice, rounded, stored

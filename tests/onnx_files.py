@@ -12,7 +12,7 @@ import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from deeplab_spec.capture.onnx_file import OnnxFile, read_onnx
+from deeplab_spec.capture.onnx.file import OnnxFile, read_onnx
 
 IMAGE = (1, 4, 6, 7)
 """Shape of the image that hand-made graphs read, unless stated."""

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.module import capture
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Op, Output
 from deeplab_spec.mutate.rewrites_graph import Shuffled

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.errors import TargetError
 
 
 def _read_pt2(path: Path, name: str) -> Artefact:
-    from deeplab_spec.capture.exported import read_pt2
+    from deeplab_spec.capture.pt2.file import read_pt2
 
     return read_pt2(path, name)
 
 
 def _read_onnx(path: Path, name: str) -> Artefact:
-    from deeplab_spec.capture.onnx_file import read_onnx
+    from deeplab_spec.capture.onnx.file import read_onnx
 
     return read_onnx(path, name)
 

@@ -6,9 +6,9 @@ from typing import Final
 import torch
 from torch import nn
 
-from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.module import capture, state_of
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.ops import Pair
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.analysis.costs import block_of
-from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.checks.evidence import Ratio
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values, step

@@ -6,7 +6,7 @@ from math import inf, isfinite
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.checks import evidence
 from deeplab_spec.checks.evidence import Call, Comparison
 from deeplab_spec.graph.ops import Input

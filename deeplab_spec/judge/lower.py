@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.checks.evidence import Evidence, Ratio
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values, run

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.differences import differences
-from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.checks.evidence import Deviation, Misfit, Ratio, Witness
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.folding import folded_values, folded_weights

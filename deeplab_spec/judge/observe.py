@@ -9,8 +9,8 @@ from torch import nn
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.lock import Lock
-from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.module import original
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.module import original
 from deeplab_spec.checks import certificate as documents
 from deeplab_spec.checks.evidence import Evidence, Witness
 from deeplab_spec.checks.structure import by_clause

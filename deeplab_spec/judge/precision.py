@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import TargetError
 from deeplab_spec.execute.tf32 import products
 from deeplab_spec.precision import FLOAT32, TF32, Precision

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.threads import threads_for
 

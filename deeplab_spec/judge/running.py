@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.capture import Capture
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.judge.transfer import by_role
 

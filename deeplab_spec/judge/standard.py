@@ -13,9 +13,9 @@ from deeplab_spec.align.lock import Answer, Lock, NearestNetwork, Result, lock
 from deeplab_spec.align.match import align
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped, shaped
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.fx.module import shared_parameters
 from deeplab_spec.capture.images import capture_at, own_size
-from deeplab_spec.capture.module import shared_parameters
-from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Input, Opaque, Output, Pair

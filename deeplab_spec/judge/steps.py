@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.differences import Origins
 from deeplab_spec.analysis.intervals import never_negative
-from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.checks.evidence import Deviation, Misfit
 from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.graph.network import Network, Node

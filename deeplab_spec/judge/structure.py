@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from deeplab_spec.align.kinship import stranger
 from deeplab_spec.align.match import Alignment
 from deeplab_spec.align.shaped import Shaped
-from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.module import capture, shared_parameters, state_of
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.module import capture, shared_parameters, state_of
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node

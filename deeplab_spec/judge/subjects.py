@@ -9,7 +9,7 @@ from torch import nn
 
 from deeplab_spec.align import lock_text
 from deeplab_spec.align.lock import Lock
-from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.files import is_file
 from deeplab_spec.capture.target import REFERENCE, Target, load, named
 from deeplab_spec.errors import CaptureError, SpecError, TargetError

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.judge.randomness import Dropped, WithoutDropout
 from deeplab_spec.judge.results import Answer, Shapes, ask
 from deeplab_spec.judge.transfer import Place, transfer

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.checks.initial import SPECIFIED
 from deeplab_spec.checks.trained import Initial, Trained
 from deeplab_spec.graph.ops import Dropout, Pair

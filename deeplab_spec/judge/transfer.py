@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.align.channels import Order
-from deeplab_spec.capture.layout import Layout
-from deeplab_spec.capture.record import Capture, Part
+from deeplab_spec.capture.capture import Capture, Part
+from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.checks.evidence import Misfit
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from deeplab_spec.capture.module import capture
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.graph.folding import foldable
 
 

@@ -34,7 +34,7 @@ def read(job: dict[str, Any]) -> dict[str, object]:
     for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
         del sys.modules[name]
     sys.path.insert(0, job["packages"])
-    from deeplab_spec.capture.module import capture
+    from deeplab_spec.capture.fx.module import capture
     from deeplab_spec.measure.gate_networks import to_json
 
     captured = capture(module, [image])

@@ -9,9 +9,9 @@ from torch import fx, nn
 from torch.profiler import record_function
 
 from deeplab_spec.analysis.costs import block_of
-from deeplab_spec.capture.calls import ProgramCall
-from deeplab_spec.capture.operators import operator_name
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.fx.calls import ProgramCall
+from deeplab_spec.capture.fx.operators import operator_name
 from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call
 
 UNKNOWN: Final = "unknown"

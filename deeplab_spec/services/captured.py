@@ -16,10 +16,10 @@ from deeplab_spec.analysis.parameters import Sizes
 from deeplab_spec.analysis.protocol import Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.module import shared_parameters
 from deeplab_spec.capture.images import capture_at, maps
-from deeplab_spec.capture.module import shared_parameters
-from deeplab_spec.capture.record import Capture
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
 from deeplab_spec.graph.network import Network

@@ -12,8 +12,8 @@ from deeplab_spec.align.identify import Identity
 from deeplab_spec.align.known import known
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.files import is_file
-from deeplab_spec.capture.record import Capture
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.checks.certificate import FindingRecord, Nearest, as_json
 from deeplab_spec.errors import CaptureError, SpecError, TargetError

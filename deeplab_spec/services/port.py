@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import nn
 
 from deeplab_spec.align.differences import Aspect
-from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Pair

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from deeplab_spec.align.channels import Order
 from deeplab_spec.align.differences import describe
-from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.calls import ProgramCall
-from deeplab_spec.capture.layout import Layout
-from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.calls import ProgramCall
+from deeplab_spec.capture.fx.layout import Layout
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Opaque
 from deeplab_spec.judge.transfer import by_role
 from deeplab_spec.services.port_forms import ROLES, WEIGHT, Action, Tensors, UnfitError, convert

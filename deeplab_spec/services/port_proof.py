@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from deeplab_spec.capture.module import original, state_of
+from deeplab_spec.capture.fx.module import original, state_of
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.graph.ops import Opaque, Output, Pair

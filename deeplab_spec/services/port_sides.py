@@ -16,10 +16,10 @@ from deeplab_spec.align.kinship import stranger
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.shaped import Shaped
-from deeplab_spec.capture.artefact import Artefact
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.module import original, state_of
 from deeplab_spec.capture.images import maps
-from deeplab_spec.capture.module import original, state_of
-from deeplab_spec.capture.record import Capture
 from deeplab_spec.errors import TargetError
 from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network

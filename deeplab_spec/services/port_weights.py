@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deeplab_spec.capture.artefact import Artefact
-from deeplab_spec.capture.module import original
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.module import original
 from deeplab_spec.errors import SpecError, TargetError, one_line
 
 SAFE: Final = ".safetensors"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deeplab_spec.align.kinship import stranger
 from deeplab_spec.align.match import align
 from deeplab_spec.align.shaped import Shaped
-from deeplab_spec.capture.module import capture
+from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, Conv2d
 from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, seen_values

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplab_spec.capture.exported import ExportedFile, read_pt2
-from deeplab_spec.capture.module import capture, state_of
-from tests.capture.modules import CHANNELS, Wrapped
+from deeplab_spec.capture.fx.module import capture, state_of
+from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
+from tests.support.modules import CHANNELS, Wrapped
 
 IMAGE = torch.randn(1, CHANNELS, 8, 6, generator=torch.Generator().manual_seed(0))
 

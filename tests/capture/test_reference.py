@@ -5,7 +5,7 @@ import torch
 
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import align
-from deeplab_spec.capture.module import capture, state_of
+from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.judge.transfer import by_role

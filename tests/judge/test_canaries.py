@@ -10,7 +10,7 @@ from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.match import align
 from deeplab_spec.align.shaped import Shaped
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.capture import Capture
 from deeplab_spec.checks.catalogue import CHECKS
 from deeplab_spec.checks.evidence import Evidence
 from deeplab_spec.checks.structure import by_clause

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.capture.exported import ExportedFile, read_pt2
+from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
 from deeplab_spec.judge.precision import moved
 from deeplab_spec.judge.results import ask
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.capture.module import state_of
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.checks.initial import RATE, SPECIFIED, decided_init, initialisation
 from deeplab_spec.checks.trained import Initial, Trained
 from deeplab_spec.checks.verdicts import Decision, Verdict

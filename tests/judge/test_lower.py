@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import deeplab_spec
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.capture import Capture
 from deeplab_spec.checks.certificate import Certificate, ClauseRecord
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError

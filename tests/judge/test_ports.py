@@ -17,8 +17,8 @@ from deeplab_spec.analysis.conventions import CONVENTIONS
 from deeplab_spec.analysis.costs import Cost, node_costs, total_cost
 from deeplab_spec.analysis.parameters import total_stored
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.capture.module import capture
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.checks.certificate import Certificate
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.graph.ops import BatchNorm

@@ -8,7 +8,7 @@ from torch import nn
 
 from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.match import align
-from deeplab_spec.capture.module import capture, state_of
+from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.checks.trained import Trained
 from deeplab_spec.checks.training import dropout, momentum, train_step
 from deeplab_spec.graph.ops import BatchNorm

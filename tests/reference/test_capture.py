@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deeplab_spec.capture.module import capture
+from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Op, Output, Resize
 from deeplab_spec.reference.network import build

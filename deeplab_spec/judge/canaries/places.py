@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.align.channels import channel_orders
-from deeplab_spec.capture.module import state_of
-from deeplab_spec.capture.record import Capture
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.checks.evidence import Evidence, Misfit
 from deeplab_spec.judge.canaries.canary import Canary
 from deeplab_spec.judge.steps import Loaded

@@ -11,7 +11,7 @@ from typing import Final
 from torch import Tensor
 
 from deeplab_spec.align.channels import channel_orders
-from deeplab_spec.capture.record import Step
+from deeplab_spec.capture.capture import Step
 from deeplab_spec.checks.evidence import Deviation, Evidence
 from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.graph.network import Node

@@ -1,0 +1,183 @@
+"""Normalisations that are written as arithmetic.
+
+``(x - mean) / sqrt(variance + eps) * scale + offset`` can be written in many ways. Whichever it is, it
+is a normalisation if it computes what one does: the calls are run with drawn parameters, and compared
+with the formula for each role that the parameters may have.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import permutations
+from math import prod
+from typing import Final
+
+import torch
+from torch import Tensor, fx
+
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.equivalences.composite_steps import Composed
+from deeplab_spec.capture.equivalences.graph_builder import Draft
+from deeplab_spec.capture.fx.calls import ProgramCall
+from deeplab_spec.capture.fx.layout import Layout, of
+from deeplab_spec.capture.fx.operators import operator_name
+from deeplab_spec.graph.network import Node
+from deeplab_spec.graph.ops import Add, BatchNorm, Opaque
+
+_ARITHMETIC: Final = frozenset(
+    {"add", "sub", "rsub", "mul", "div", "addcmul", "addcdiv", "sqrt", "rsqrt", "pow", "reciprocal", "neg", "square"}
+)
+_ROLES: Final = ("running_mean", "running_var", "weight", "bias")
+_CLOSE: Final = 1e-10
+"""Relative difference of two formulas for one function in float64; another eps is off by 1e-5 and more."""
+
+_MAP: Final = 4
+
+
+def written_out_norms(captured: Capture) -> Capture:
+    """Return the capture with a record for every normalisation that is written as arithmetic."""
+    if not any(isinstance(node.op, Opaque) for node in captured.network):
+        return captured
+    found = {chain.last.path: chain for chain in _chains(captured) if chain.record}
+    draft = Draft(captured)
+    for node in captured.network:
+        chain = found.get(node.path)
+        if chain is None or chain.record is None:
+            draft.keep(node)
+            continue
+        op, roles = chain.record
+        draft.put(node, node.path, op, (draft.now(chain.source),), chain.step, captured.shapes[node.path])
+        for role, name in roles.items():
+            where = f"{node.path}.{role}"
+            draft.parameters[where] = name
+            if (view := chain.views[name]) and not view.identity:
+                draft.views[where] = view
+    return draft.finished() if found else captured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chain:
+    """Arithmetic from one value to another, with parameters.
+
+    Attributes:
+        source: The value that it reads.
+        last: What makes its result.
+        step: Runs it.
+        views: The parameters that it reads, by name, as vectors.
+        record: The normalisation that it is, and the parameter of each role; None if it is none.
+    """
+
+    source: str
+    last: Node
+    step: Composed
+    views: Mapping[str, Layout]
+    record: tuple[BatchNorm, Mapping[str, str]] | None = None
+
+
+def _chains(captured: Capture) -> Iterator[_Chain]:
+    """Return the arithmetic that leads to each value, the longest first, without what is inside of another."""
+    sources: dict[str, str] = {}
+    for node in captured.network:
+        if _is_arithmetic(captured, node):
+            before = {path for path in node.inputs if not _of_parameters(captured, path)}
+            if len(before) == 1:
+                path = before.pop()
+                sources[node.path] = sources.get(path, path)
+    inside: set[str] = set()
+    for node in reversed(captured.network.nodes):
+        if node.path in sources and node.path not in inside:
+            chain = _chain(captured, sources[node.path], node)
+            if chain and chain.record:
+                inside |= {one.path for one in chain.step.nodes}
+                yield chain
+
+
+def _is_arithmetic(captured: Capture, node: Node) -> bool:
+    step = captured.steps.get(node.path)
+    return (
+        isinstance(node.op, Opaque | Add)  # on a map of one pixel a parameter has the shape of a value
+        and isinstance(step, ProgramCall)
+        and operator_name(step.node).removesuffix("_") in _ARITHMETIC
+    )
+
+
+def _of_parameters(captured: Capture, path: str) -> bool:
+    """Tell whether a value is computed from parameters alone."""
+    node = captured.network[path]
+    return _is_arithmetic(captured, node) and all(_of_parameters(captured, before) for before in node.inputs)
+
+
+def _chain(captured: Capture, source: str, last: Node) -> _Chain | None:
+    """Return the arithmetic between two values, with what it means."""
+    shape = captured.shapes[last.path]
+    if captured.shapes[source] != shape or len(shape) != _MAP:
+        return None
+    nodes = tuple(_between(captured, source, last))
+    step = Composed(reads=(source,), nodes=nodes, steps=captured.steps)
+    calls = [call for node in nodes if isinstance(call := captured.steps[node.path], ProgramCall)]
+    views: dict[str, Layout] = {}
+    for call in calls:
+        for placeholder, name in _parameters(call):
+            sides = tuple(placeholder.meta["val"].shape)
+            view = of(sides).reshaped((shape[1],)) if prod(sides) == shape[1] else None
+            if view is None:
+                return None
+            views[name] = view
+    chain = _Chain(source=source, last=last, step=step, views=views)
+    return replace(chain, record=_record(chain, shape[1], sorted({eps for call in calls for eps in _numbers(call)})))
+
+
+def _between(captured: Capture, source: str, last: Node) -> Iterator[Node]:
+    """Return the nodes from one value to another, in order."""
+    needed = {last.path}
+    for node in reversed(captured.network.nodes):
+        if node.path in needed and node.path != source:
+            needed |= set(node.inputs)
+    return (node for node in captured.network if node.path in needed and node.path != source)
+
+
+def _parameters(call: ProgramCall) -> Iterator[tuple[fx.Node, str]]:
+    """Return the tensors of the state that a call reads by itself, with their names."""
+    waiting = [argument for argument in call.node.all_input_nodes if argument not in call.reads]
+    while waiting:
+        node = waiting.pop()
+        if node in call.state:
+            yield node, call.state[node]
+        else:
+            waiting += node.all_input_nodes
+
+
+def _numbers(call: ProgramCall) -> Iterator[float]:
+    """Return the numbers that stand in a call, small ones, which an eps may be."""
+    yield from (float(number) for number in call.node.args if isinstance(number, float) and 0 <= number < 1)
+
+
+def _record(chain: _Chain, channels: int, numbers: Sequence[float]) -> tuple[BatchNorm, Mapping[str, str]] | None:
+    """Return the normalisation that arithmetic is, and the parameter of each role, by trying them."""
+    roles = _ROLES[: len(chain.views)]
+    if len(roles) not in {2, 4} or len(chain.views) > len(_ROLES):
+        return None
+    generator = torch.Generator().manual_seed(0)
+    drawn = {name: 0.5 + torch.rand(channels, generator=generator, dtype=torch.float64) for name in chain.views}
+    x = torch.randn(1, channels, 1, 3, generator=generator, dtype=torch.float64)
+    try:
+        actual = chain.step([x], {name: chain.views[name].back(vector) for name, vector in drawn.items()})
+    except (RuntimeError, KeyError, IndexError):
+        return None
+    for names in permutations(chain.views):
+        given = dict(zip(roles, names, strict=True))
+        for eps in numbers:
+            if _close(actual, _formula(x, {role: drawn[name] for role, name in given.items()}, eps)):
+                return BatchNorm(channels=channels, eps=eps, momentum=None, affine=len(roles) > 2), given  # noqa: PLR2004 - more than statistics
+    return None
+
+
+def _formula(x: Tensor, tensors: Mapping[str, Tensor], eps: float) -> Tensor:
+    shaped = {role: vector[:, None, None] for role, vector in tensors.items()}
+    value = (x - shaped["running_mean"]) * (shaped["running_var"] + eps).rsqrt()
+    return value * shaped.get("weight", 1.0) + shaped.get("bias", 0.0)
+
+
+def _close(actual: Tensor, expected: Tensor) -> bool:
+    return actual.shape == expected.shape and bool(
+        torch.dist(actual, expected) <= _CLOSE * torch.linalg.vector_norm(expected)
+    )

@@ -1,0 +1,185 @@
+"""What a call means whose arguments have their elements in another order, or fewer axes.
+
+A matrix product over channels is a 1x1 convolution, whatever order the pixels stand in. A
+convolution of every ``r``-th pixel, with the others put into the batch, is one of rate ``r``. What
+treats every element alike does so in any order. Every rule states the record on the bases, which are
+batches of maps, and where the call's own result has the elements.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import Final
+
+from torch import fx
+from torch._ops import OpOverload
+
+from deeplab_spec.capture.fx.arguments import CHANNELS, MAP, Arguments, with_channels
+from deeplab_spec.capture.fx.einsum import translate_product
+from deeplab_spec.capture.fx.layout import Atom, Layout, whole
+from deeplab_spec.capture.fx.operators import (
+    ELEMENT_WISE,
+    Call,
+    Translation,
+    calls,
+    operator_name,
+    read_call,
+    rule_of,
+)
+from deeplab_spec.capture.fx.relu_forms import rectified
+from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, GlobalAveragePool, Pair
+
+_HEIGHT, _WIDTH = 2, 3
+
+
+def translate_relaid(node: fx.Node, arguments: Arguments) -> Translation | None:
+    """Return what a call means, on the bases of its arguments; None if no rule knows it."""
+    if not isinstance(node.target, OpOverload):
+        return None
+    name = operator_name(node).removesuffix("_")
+    call = read_call(node)
+    if name in ELEMENT_WISE:
+        return _same_layout(call, arguments.map(node.args[0]))
+    rule = _TABLE.get(name)
+    return rule(call, arguments) if rule else translate_product(call, arguments)
+
+
+def _same_layout(call: Call, layout: Layout | None) -> Translation | None:
+    """Read a call by the table, and put its result where its argument is."""
+    rule = rule_of(call.node)
+    translation = rule(call) if rule and layout else None
+    return replace(translation, result=layout) if translation else None
+
+
+def _batch_norm(call: Call, arguments: Arguments) -> Translation | None:
+    layout = arguments.map(call["input"])
+    if layout is None or layout.axes[1] != whole(CHANNELS, layout.base[CHANNELS]):
+        return None
+    return _same_layout(call, layout)
+
+
+def _add(call: Call, arguments: Arguments) -> Translation | None:
+    layout = arguments.map(call["self"])
+    if layout is None or call["alpha"] != 1 or arguments.map(call["other"]) != layout:
+        return None
+    return Translation(Add(), (call["self"], call["other"]), result=layout)
+
+
+def _concat(call: Call, arguments: Arguments) -> Translation | None:
+    layouts = [arguments.map(tensor) for tensor in call["tensors"]]
+    found = [layout for layout in layouts if layout is not None]
+    if len(found) != len(layouts):
+        return None
+    axis = call["dim"] % len(found[0].axes)
+    total = sum(layout.base[CHANNELS] for layout in found)
+    joined = {with_channels(layout, axis, total) for layout in found}
+    result = joined.pop()
+    return Translation(Concat(), tuple(call["tensors"]), result=result) if result and not joined else None
+
+
+def _mean(call: Call, arguments: Arguments) -> Translation | None:
+    """Read a mean over all pixels; also one side after the other."""
+    means = [call]
+    while calls(means[-1]["self"], {"mean"}):
+        means.append(read_call(means[-1]["self"]))
+    source = means[-1]["self"]
+    layout = arguments.map(source)
+    if layout is None:
+        return None
+    axes, averaged = list(layout.axes), 1
+    for mean in reversed(means):
+        over = {axis % len(axes) for axis in mean.arguments.get("dim") or range(len(axes))}
+        atoms = [atom for axis in over for atom in axes[axis]]
+        if mean["dtype"] is not None or any(atom.axis not in {_HEIGHT, _WIDTH} for atom in atoms):
+            return None
+        averaged *= prod(atom.size for atom in atoms)
+        kept = [() if number in over else axis for number, axis in enumerate(axes)]
+        axes = [axis for number, axis in enumerate(kept) if mean.arguments.get("keepdim") or number not in over]
+    if averaged != layout.base[_HEIGHT] * layout.base[_WIDTH]:
+        return None
+    return Translation(GlobalAveragePool(), (source,), result=Layout((*layout.base[:2], 1, 1), tuple(axes)))
+
+
+def _divided(call: Call, arguments: Arguments) -> Translation | None:
+    """Read a sum over all pixels that is divided by their number."""
+    total, count = call["self"], call["other"]
+    if not calls(total, {"sum"}) or not isinstance(count, int | float):
+        return None
+    summed = read_call(total).arguments
+    source, axes = summed["self"], {axis % MAP for axis in summed.get("dim") or ()}
+    layout = arguments.map(source)
+    if layout is None or not layout.identity or axes != {_HEIGHT, _WIDTH} or not summed.get("keepdim"):
+        return None
+    pixels = layout.base[_HEIGHT] * layout.base[_WIDTH]
+    return Translation(GlobalAveragePool(), (source,)) if count == pixels else None
+
+
+def _convolution(call: Call, arguments: Arguments) -> Translation | None:
+    if call.arguments.get("transposed"):
+        return None
+    return translate_product(call, arguments) or _of_every_rth_pixel(call, arguments)
+
+
+def _of_every_rth_pixel(call: Call, arguments: Arguments) -> Translation | None:
+    """Read a convolution of maps whose rows and columns are dealt out over the batch."""
+    layout, rule = arguments.map(call["input"]), rule_of(call.node)
+    translation = rule(call) if rule and layout else None
+    if translation is None or layout is None or len(layout.axes) != MAP:
+        return None
+    relaid = with_channels(layout, CHANNELS, call.result[CHANNELS])
+    op, apart = translation.op, _pixels_apart(layout)
+    if relaid is None or apart is None or not isinstance(op, Conv2d) or op.padding == "same":
+        return None
+    if any(step > 1 < pixels for step, pixels in zip(op.stride, apart, strict=True)):
+        return None
+    sides = [pixels * side for pixels, side in zip(apart, call.result[_HEIGHT:], strict=True)]
+    axes = list(relaid.axes)
+    for axis, pixels in zip((_HEIGHT, _WIDTH), apart, strict=True):
+        axes[axis] = (Atom(axis, pixels, call.result[axis]),) if call.result[axis] > 1 else ()
+    (vertical, horizontal), (top, bottom, left, right) = apart, op.padding
+    atrous = replace(
+        op,
+        rate=(op.rate[0] * vertical, op.rate[1] * horizontal),
+        padding=(top * vertical, bottom * vertical, left * horizontal, right * horizontal),
+    )
+    return replace(translation, op=atrous, result=Layout((*relaid.base[:2], *sides), tuple(axes)))
+
+
+def _pixels_apart(layout: Layout) -> Pair | None:
+    """Return how many pixels of the base lie between neighbours; None if they are not dealt out evenly."""
+    apart = []
+    for axis in (_HEIGHT, _WIDTH):
+        atoms, side = layout.axes[axis], layout.base[axis]
+        count = prod(atom.size for atom in atoms)
+        if len(atoms) > 1 or any(atom.axis != axis or atom.step * atom.size != side for atom in atoms):
+            return None
+        apart.append(side // count)
+    return (apart[0], apart[1])
+
+
+def _rectified(call: Call, arguments: Arguments) -> Translation | None:
+    """Read a ReLU that is written as a choice between a value and zero."""
+    value = rectified(call)
+    layout = arguments.map(value)
+    if value is None or layout is None or layout.shape != call.result:
+        return None
+    return Translation(Activation(), (value,), result=layout)
+
+
+_TABLE: Final[dict[str, Callable[[Call, Arguments], Translation | None]]] = {
+    "batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "add": _add,
+    "cat": _concat,
+    "concat": _concat,
+    "mean": _mean,
+    "div": _divided,
+    "conv1d": _convolution,
+    "conv2d": _convolution,
+    "convolution": _convolution,
+    "where": _rectified,
+    "maximum": _rectified,
+    "max": _rectified,
+    "mul": _rectified,
+    "threshold": _rectified,
+}

@@ -1,0 +1,124 @@
+"""Captures a module: its graph through ``torch.export``."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from typing import Final
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.equivalences.crops import early_crops
+from deeplab_spec.capture.equivalences.norms import written_out_norms
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.program import PartialAliasError, ProgramReader
+from deeplab_spec.errors import CaptureError, one_line
+
+_NO_TRACES: Final = "do_not_emit_stack_traces"
+
+
+def original(module: nn.Module) -> nn.Module:
+    """Return the module that a compiler was given; any other module is its own original."""
+    compiled = dict(module.named_children()).get("_orig_mod")
+    return module if compiled is None else compiled
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return every parameter and buffer by name, also those that are not saved."""
+    if isinstance(module, Artefact):
+        return dict(module.tensors)
+    module = original(module)
+    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return {name: tensor.detach() for name, tensor in named}
+
+
+def shared_parameters(module: nn.Module, captured: Capture) -> Iterator[str]:
+    """Return the nodes all of whose parameters belong to a node before them too."""
+    pointers = {name: tensor.data_ptr() for name, tensor in state_of(module).items()}
+    seen: set[int] = set()
+    for path, names in groupby(captured.parameters.items(), key=lambda item: item[0].rpartition(".")[0]):
+        mine = {pointers.get(name, 0) for _, name in names} - {0}
+        if mine and mine <= seen:
+            yield path
+        seen |= mine
+
+
+def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
+    """Read the graph of a module in evaluation.
+
+    Args:
+        module: The implementation: a module, compiled or not, or a file.
+        inputs: Its arguments, of the size that it is captured with.
+
+    Returns:
+        The graph, with an output for every tensor that the module returns, named as it is reached
+        in the result: ``""``, ``[0]``, ``['out']``.
+
+    Raises:
+        CaptureError: If it cannot be exported or read; the reason is the first line of who refused it.
+    """
+    if isinstance(module, Artefact):
+        return module.read(inputs)
+    return read_program(export(module, inputs))
+
+
+def export(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
+    """Export a module in evaluation at the size of inputs; of a compiled one, what was compiled.
+
+    Raises:
+        CaptureError: If the exporter refuses it.
+    """
+    try:
+        with torch.no_grad(), _no_stack_traces(), _quietly():
+            return torch.export.export(original(module).eval(), tuple(inputs), strict=False)
+    except Exception as error:
+        raise CaptureError(f"torch.export refused the module: {one_line(error)}") from error
+
+
+def read_program(program: ExportedProgram) -> Capture:
+    """Read the graph of an exported program of fixed sizes.
+
+    Raises:
+        CaptureError: If it holds nested programs, or overwrites values in a way that cannot be resolved.
+    """
+    try:
+        return _plainly(ProgramReader(program).read())
+    except PartialAliasError:
+        try:
+            program = program.run_decompositions({})
+        except Exception as error:
+            raise CaptureError(f"in-place operations on views cannot be resolved: {one_line(error)}") from error
+        return _plainly(ProgramReader(program).read())
+
+
+def _plainly(captured: Capture) -> Capture:
+    """Return a capture with records for what several calls compute together."""
+    return early_crops(written_out_norms(captured))
+
+
+@contextmanager
+def _no_stack_traces() -> Iterator[None]:
+    """Spare the exporter writing down where in the source each call was made: a sixth of its time, read by nobody."""
+    if not hasattr(fx.config, _NO_TRACES):  # an older torch cannot leave it out
+        yield
+        return
+    before = getattr(fx.config, _NO_TRACES)
+    setattr(fx.config, _NO_TRACES, True)
+    try:
+        yield
+    finally:
+        setattr(fx.config, _NO_TRACES, before)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep torch from printing a stack for what it refuses, which is raised too: another size may be accepted."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

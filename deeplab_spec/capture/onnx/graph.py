@@ -1,0 +1,217 @@
+"""Reads the graph of an ONNX model at one size of its inputs.
+
+What follows from shapes and constants is computed; what gives back what it reads is no node.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, numpy_helper
+from torch import Tensor
+
+from deeplab_spec.capture.capture import Capture, Step
+from deeplab_spec.capture.onnx.call import Translation
+from deeplab_spec.capture.onnx.model import label, opset_of, printable
+from deeplab_spec.capture.onnx.operators import opaque, translate
+from deeplab_spec.capture.onnx.values import Array, Values, compute
+from deeplab_spec.errors import CaptureError, one_line
+from deeplab_spec.execute import interpreter
+from deeplab_spec.graph.network import Network, Node, Source
+from deeplab_spec.graph.ops import Input, Op, Output
+
+_OWN: Final = {"Conv": (1, 2), "BatchNormalization": (1, 2, 3, 4)}
+"""Where an operator reads its weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordStep:
+    """Runs a node that a record describes.
+
+    Attributes:
+        node: The node.
+        roles: Names of its own tensors, by path and role.
+    """
+
+    node: Node
+    roles: Mapping[str, str]
+
+    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
+        """Run the record."""
+        weights = {where: tensors[name] for where, name in self.roles.items()}
+        return interpreter.step(self.node, list(inputs), weights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorStep:
+    """Runs an operator that no record describes, in the precision of what it reads.
+
+    Attributes:
+        node: The operator.
+        opset: Version of the operators.
+        output: Which of its values is wanted.
+        arrays: What it reads that is known, by name.
+        reads: Position among the inputs, by name.
+    """
+
+    node: NodeProto
+    opset: int
+    output: int
+    arrays: Mapping[str, Array]
+    reads: Mapping[str, int]
+
+    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
+        """Run the operator."""
+        dtype = next((tensor.dtype for tensor in inputs if tensor.is_floating_point()), torch.float32)
+        values: list[Array | None] = []
+        for name in self.node.input:
+            if name in self.reads:
+                values.append(inputs[self.reads[name]].detach().numpy())
+            elif name in tensors:
+                values.append(tensors[name].detach().numpy())
+            else:
+                values.append(_precise(self.arrays[name], dtype) if name else None)
+        result = torch.from_numpy(np.array(compute(self.node, values, self.opset)[self.output]))
+        return result.to(dtype) if result.is_floating_point() else result
+
+
+def _precise(array: Array, dtype: torch.dtype) -> Array:
+    single = array.dtype == np.float32 and dtype is torch.float64
+    return array.astype(np.float64) if single else array
+
+
+def inputs_of(graph: GraphProto) -> list[ValueInfoProto]:
+    """Return the inputs that a caller must give."""
+    initial = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in initial]
+
+
+def constants_of(model: ModelProto) -> Values:
+    """Return what is known at every size, computed once.
+
+    Raises:
+        CaptureError: If a constant cannot be computed.
+    """
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    values = Values(opset_of(model), arrays)
+    for node in model.graph.node:
+        if values.known(node):
+            values.evaluate(node)
+    return values
+
+
+def weights_of(graph: GraphProto, constants: Values) -> list[str]:
+    """Return the names of the known values that are weights of convolutions and normalisations, in order."""
+    names = [
+        node.input[position]
+        for node in graph.node
+        for position in _OWN.get(node.op_type, ())
+        if position < len(node.input)
+    ]
+    arrays = constants.arrays
+    return [name for name in dict.fromkeys(names) if name in arrays and arrays[name].dtype == np.float32]
+
+
+class GraphReader:
+    """Reads a graph, in the order of its nodes.
+
+    Args:
+        graph: The graph.
+        constants: What is known at every size.
+        shapes: The shapes of the inputs.
+    """
+
+    def __init__(self, graph: GraphProto, constants: Values, shapes: Sequence[tuple[int, ...]]) -> None:
+        self.graph = graph
+        self.values = Values(constants.opset)
+        self.values.arrays |= constants.arrays
+        self.values.types |= constants.types
+        self.sizes = shapes
+        self.nodes: list[Node] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.parameters: dict[str, str] = {}
+        self.steps: dict[str, Step] = {}
+        self.path: dict[str, str] = {}
+
+    def read(self) -> Capture:
+        """Read the graph.
+
+        Raises:
+            CaptureError: If an operator cannot be applied to what it reads.
+        """
+        for value, shape in zip(inputs_of(self.graph), self.sizes, strict=True):
+            self.values.declare(value.name, shape)
+            op = Input(channels=shape[1] if len(shape) > 1 else 1)
+            self._add(value.name, self._unique("input"), op, ())
+        for number, node in enumerate(self.graph.node):
+            if all(value in self.values.arrays for value in node.output if value):
+                continue
+            if self.values.known(node):
+                self.values.evaluate(node)
+            else:
+                self.values.infer(node)
+                self._node(node, printable(node.name) or f"{node.op_type}_{number}")
+        self._outputs()
+        network = Network(nodes=tuple(self.nodes))
+        return Capture(network=network, shapes=self.shapes, parameters=self.parameters, steps=self.steps, constants={})
+
+    def _node(self, node: NodeProto, name: str) -> None:
+        try:
+            translation = translate(node, self.values)
+        except Exception as error:
+            raise CaptureError(f"{label(node)}: its attributes do not fit it: {printable(one_line(error))}") from error
+        if translation and translation.op is not None:
+            self._record(node, self._unique(name), translation.op, translation)
+        elif translation:
+            self.path[node.output[0]] = self.path[translation.inputs[0]]
+        for position, value in enumerate(node.output):
+            if value and (position or not translation):
+                self._opaque(node, self._unique(f"{name}[{position}]" if position else name), position)
+
+    def _record(self, node: NodeProto, path: str, op: Op, translation: Translation) -> None:
+        roles = {f"{path}.{role}": tensor for role, tensor in translation.roles}
+        self.parameters |= roles
+        added = self._add(node.output[0], path, op, [self.path[value] for value in translation.inputs], node.op_type)
+        self.steps[path] = RecordStep(node=added, roles=roles)
+
+    def _opaque(self, node: NodeProto, path: str, position: int) -> None:
+        reads = [value for value in dict.fromkeys(node.input) if value in self.path]
+        self._add(
+            node.output[position],
+            path,
+            opaque(node, self.values),
+            [self.path[value] for value in reads],
+            node.op_type,
+        )
+        self.steps[path] = OperatorStep(
+            node=node,
+            opset=self.values.opset,
+            output=position,
+            arrays={value: self.values.arrays[value] for value in node.input if value in self.values.arrays},
+            reads={value: number for number, value in enumerate(reads)},
+        )
+
+    def _add(self, value: str, path: str, op: Op, inputs: Sequence[str], kind: str = "") -> Node:
+        node = Node(path=path, op=op, inputs=tuple(inputs), source=Source(work="ONNX", place=kind) if kind else None)
+        self.nodes.append(node)
+        self.shapes[path] = self.values.shape(value) or ()
+        self.path[value] = path
+        return node
+
+    def _outputs(self) -> None:
+        for value in self.graph.output:
+            if value.name not in self.path:
+                raise CaptureError(f"the output {printable(value.name)!r} does not depend on any input")
+            name = f"[{printable(value.name)!r}]" if len(self.graph.output) > 1 else ""
+            path, producer = self._unique(f"output{name}"), self.path[value.name]
+            self.nodes.append(Node(path=path, op=Output(name=name), inputs=(producer,)))
+            self.shapes[path] = self.shapes[producer]
+
+    def _unique(self, path: str) -> str:
+        unique, number = path, 1
+        while unique in self.shapes:
+            number += 1
+            unique = f"{path}#{number}"
+        return unique

@@ -1,0 +1,210 @@
+"""Checks a ``.pt2`` file, what ``torch.export.save`` writes, before anything is loaded from it.
+
+The file is read once; what is loaded afterwards is what was checked here. Nothing is unpickled.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from deeplab_spec.capture.pt2.pickles import foreign_call
+from deeplab_spec.capture.pt2.program_json import CPU, harmless
+from deeplab_spec.capture.pt2.zip_archive import ArchiveError, read_stored
+from deeplab_spec.errors import TargetError
+
+PROGRAM: Final = "models/model.json"
+WEIGHTS: Final = "data/weights/model_weights_config.json"
+CONSTANTS: Final = "data/constants/model_constants_config.json"
+SAMPLE_INPUTS: Final = "data/sample_inputs/model.pt"
+FORMAT: Final = {"archive_format": b"pt2", "archive_version": b"0", ".data/version": b"6\n"}
+"""The members that say what an archive is."""
+
+_OLD_WEIGHTS: Final = "data/weights/model.pt"
+_OLD_CONSTANTS: Final = "data/constants/model.pt"
+_PICKLED: Final = (SAMPLE_INPUTS, _OLD_WEIGHTS, _OLD_CONSTANTS)
+_OLD_LAYOUT: Final = "serialized_exported_program.json"
+_SCHEMA: Final = 8
+_MAX_TEXT: Final = 256 << 20
+_IGNORED: Final = re.compile(r"\.data/.*|extra/.*|byteorder|version|archive_format|archive_version")
+_PAYLOAD: Final = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
+_OBJECT: Final = re.compile(r"data/constants/(custom|opaque)_obj_\d+")
+_NAME: Final = re.compile(r"[\w.:/+ @-]{1,500}")
+_VERSION: Final = re.compile(r"[\w.+-]{1,40}", re.ASCII)
+_ITEM_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16, 12: 1, 13: 2}
+"""Bytes of an element by the format's number of its type."""
+
+_Given = TypeVar("_Given")
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """What a checked file holds.
+
+    Attributes:
+        texts: The program, and the tables of its tensors, by member: parsed, and without what the
+            graph does not need.
+        payloads: The members that hold tensors, by name.
+    """
+
+    texts: Mapping[str, Any]
+    payloads: Mapping[str, bytes]
+
+
+def check_pt2(path: Path, name: str) -> Archive:
+    """Read a file and check it.
+
+    Args:
+        path: The file.
+        name: What the user named.
+
+    Raises:
+        TargetError: If it is no exported program, was written by another version of torch in another
+            layout, is damaged, is larger than the limits, or would execute code.
+    """
+    try:
+        with path.open("rb") as file:
+            members = read_stored(file, path.stat().st_size)
+        return _checked(members)
+    except OSError as error:
+        raise TargetError(name, f"cannot be read: {error.strerror or type(error).__name__}") from error
+    except ArchiveError as error:
+        raise TargetError(name, str(error)) from error
+
+
+def _checked(members: Mapping[str, bytes]) -> Archive:
+    _check_layout(members)
+    for member in members:
+        _check_kind(member)
+    text = _parsed(members, PROGRAM)
+    _check_schema(text)
+    for member in _PICKLED:
+        if members.get(member):
+            _check_pickle(member, members[member])
+    texts = {PROGRAM: _of(PROGRAM, harmless, text)}
+    for table, folder, old in ((WEIGHTS, "data/weights", _OLD_WEIGHTS), (CONSTANTS, "data/constants", _OLD_CONSTANTS)):
+        if old not in members:
+            texts[table] = _table(members, table, folder)
+    return Archive(texts=texts, payloads={member: members[member] for member in members if _is_payload(member)})
+
+
+def _check_layout(members: Mapping[str, bytes]) -> None:
+    if _OLD_LAYOUT in members:
+        raise _other_layout(_version_of(members, _OLD_LAYOUT))
+    if "constants.pkl" in members or any(member.startswith("code/") for member in members):
+        raise ArchiveError("is an archive of TorchScript, not an exported program")
+    if members.get("archive_format") != FORMAT["archive_format"]:
+        raise ArchiveError("is a zip archive, but no exported program (torch.export.save writes those)")
+    if members.get("archive_version") != FORMAT["archive_version"]:
+        raise _other_layout(_version_of(members, PROGRAM))
+    if members.get("byteorder", b"little") != b"little":
+        raise ArchiveError("was written on a machine with another order of bytes; export it on this one")
+    programs = [member for member in members if member.startswith("models/")]
+    if programs != [PROGRAM]:
+        raise ArchiveError(f"must hold one program, {PROGRAM}, but holds {len(programs)}, or one of another name")
+
+
+def _check_kind(member: str) -> None:
+    if member.startswith("data/aotinductor/"):
+        raise ArchiveError("holds a compiled library; files that execute code are refused")
+    if _OBJECT.fullmatch(member):
+        raise ArchiveError(f"{member} holds an object beyond tensors; files that execute code are refused")
+    known = member in (PROGRAM, WEIGHTS, CONSTANTS, SAMPLE_INPUTS)
+    if not known and not _is_payload(member) and not _IGNORED.fullmatch(member):
+        raise ArchiveError(f"has a member that no exported program has: {member[:200]!a}")
+
+
+def _is_payload(member: str) -> bool:
+    return member in (_OLD_WEIGHTS, _OLD_CONSTANTS) or bool(_PAYLOAD.fullmatch(member))
+
+
+def _parsed(members: Mapping[str, bytes], member: str) -> Any:  # noqa: ANN401 - parsed JSON
+    if member not in members:
+        raise ArchiveError(f"has no {member}")
+    content = members[member]
+    if len(content) > _MAX_TEXT:
+        raise ArchiveError(f"{member} has {len(content)} bytes; at most {_MAX_TEXT} are read")
+    try:
+        return json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise ArchiveError(f"{member} is no JSON, or is damaged") from error
+
+
+def _check_schema(text: object) -> None:
+    version = text.get("schema_version") if isinstance(text, dict) else None
+    if not isinstance(text, dict) or not isinstance(version, dict):
+        raise ArchiveError(f"{PROGRAM} is no exported program: it has no version")
+    if version.get("major") != _SCHEMA:
+        raise _other_layout(_version_in(text))
+
+
+def _version_of(members: Mapping[str, bytes], member: str) -> str:
+    try:
+        return _version_in(_parsed(members, member))
+    except ArchiveError:
+        return _version_in(None)
+
+
+def _version_in(text: object) -> str:
+    version = text.get("torch_version") if isinstance(text, dict) else None
+    return version if isinstance(version, str) and _VERSION.fullmatch(version) else "of an unknown version"
+
+
+def _other_layout(version: str) -> ArchiveError:
+    return ArchiveError(f"written by torch {version} in another layout; export it again")
+
+
+def _check_pickle(member: str, payload: bytes) -> None:
+    target = _of(member, foreign_call, payload)
+    if target is not None:
+        shown = ascii(target[:200])[1:-1]
+        raise ArchiveError(f"{member} holds a pickle that would call {shown}; files that execute code are refused")
+
+
+def _of(member: str, check: Callable[[_Given], _Result], given: _Given) -> _Result:
+    try:
+        return check(given)
+    except ArchiveError as error:
+        raise ArchiveError(f"{member} {error}") from error
+
+
+def _table(members: Mapping[str, bytes], table: str, folder: str) -> dict[str, Any]:
+    """Return a table of tensors, on the CPU, whose members are there and hold what it says."""
+    parsed = _parsed(members, table)
+    entries = parsed.get("config") if isinstance(parsed, dict) else None
+    if not isinstance(entries, dict):
+        raise ArchiveError(f"{table} has no table of tensors")
+    for name, entry in entries.items():
+        member = f"{folder}/{entry.get('path_name')}" if isinstance(entry, dict) else ""
+        if not _NAME.fullmatch(name) or member not in members or not _PAYLOAD.fullmatch(member):
+            raise ArchiveError(f"{table} has no member for {name[:200]!a}")
+        meta = entry.get("tensor_meta")
+        if entry.get("use_pickle"):
+            _check_pickle(member, members[member])
+        elif not _fits(meta, len(members[member])):
+            raise ArchiveError(f"{member} does not hold the tensor that the table says: {name[:200]!a}")
+        if isinstance(meta, dict):
+            meta["device"] = dict(CPU)
+    return {"config": entries}
+
+
+def _fits(meta: object, size: int) -> bool:
+    """Tell whether a member is large enough for a tensor of known sides."""
+    try:
+        count = _ITEM_BYTES[meta["dtype"]]  # type: ignore[index]
+        for side in _sides(meta["sizes"]):  # type: ignore[index]
+            count *= side
+    except (KeyError, TypeError, ValueError):
+        return False
+    return count <= size
+
+
+def _sides(sizes: list[dict[str, int]]) -> Iterator[int]:
+    for size in sizes:
+        side = size["as_int"]
+        if not isinstance(side, int) or side < 0:
+            raise ValueError(size)
+        yield side

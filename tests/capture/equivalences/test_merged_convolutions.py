@@ -1,0 +1,244 @@
+"""Convolutions computed in parts are one, and one whose results are parted is several; nearly so is neither."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.equivalences.merged_convolutions import joined_results, summed_reads
+from deeplab_spec.capture.equivalences.split_convolutions import parted
+from deeplab_spec.capture.fx.module import capture, state_of
+from deeplab_spec.execute.interpreter import run
+from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op
+from deeplab_spec.judge.transfer import by_role
+from tests.assertions import assert_same
+
+SHAPE = (2, 6, 9, 12)
+
+
+class Parts(nn.Module):
+    """Layers that a test runs in its own way.
+
+    Args:
+        forward: What it does with them.
+        layers: The layers.
+    """
+
+    def __init__(self, forward: Callable[..., Tensor], *layers: nn.Module) -> None:
+        super().__init__()
+        self.run = forward
+        self.layers = nn.ModuleList(layers)
+        for number, tensor in enumerate(self.state_dict().values(), start=1):
+            drawn = torch.randint(1, 4, tensor.shape, generator=torch.Generator().manual_seed(number))
+            tensor.copy_(drawn)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Run the layers."""
+        return self.run(x, *self.layers)
+
+
+def conv(reads: int, makes: int, **fields: int | bool) -> nn.Conv2d:
+    """Return a 3x3 convolution that keeps the map's size."""
+    rate = int(fields.pop("rate", 1))
+    return nn.Conv2d(reads, makes, 3, padding=rate, dilation=rate, **fields)  # type: ignore[arg-type]
+
+
+def read(module: nn.Module) -> Capture:
+    """Read a module's graph."""
+    return capture(module.eval(), (torch.zeros(SHAPE),))
+
+
+def operations(captured: Capture) -> list[Op]:
+    """Return what is computed, in order."""
+    return [node.op for node in captured.network if isinstance(node.op, Conv2d | BatchNorm | Activation | Add | Concat)]
+
+
+def check_runs(module: nn.Module, captured: Capture) -> None:
+    """Check that the records, and the captured steps one by one, compute what the module computes.
+
+    In float64, so that one convolution and the sum of its parts differ by rounding at most.
+    """
+    module = module.double()
+    image = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    state = state_of(module)
+    (output,) = captured.network.outputs
+    with torch.no_grad():
+        expected = module(image)
+        by_records = run(captured.network, by_role(captured, state), {"input": image})[output.path]
+        values = {"input": image}
+        for node in captured.network:
+            inputs = [values[path] for path in node.inputs]
+            if inputs:
+                values[node.path] = (
+                    captured.step(node.path, inputs, state) if node.path in captured.steps else inputs[0]
+                )
+                assert tuple(values[node.path].shape) == captured.shapes[node.path], node.path
+    torch.testing.assert_close(by_records, expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(values[output.path], expected, rtol=1e-10, atol=1e-10)
+
+
+def _ranges(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
+    return first(x[:, :2]) + second(x[:, 2:])  # type: ignore[no-any-return]
+
+
+def _joined(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
+    return torch.cat([first(x), second(x)], dim=1)
+
+
+def _split(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
+    left, right = x.split([4, 2], dim=1)
+    return torch.cat([first(left), second(right)], dim=1)
+
+
+SAME = {"kernel": (3, 3), "padding": (1, 1, 1, 1)}
+UNITED = {
+    "results": (_joined, (conv(6, 3), conv(6, 5)), Conv2d(channels_in=6, channels_out=8, bias=True, **SAME)),
+    "results without bias": (
+        _joined,
+        (conv(6, 3, bias=False), conv(6, 5, bias=False)),
+        Conv2d(channels_in=6, channels_out=8, **SAME),
+    ),
+    "groups": (
+        _split,
+        (conv(4, 4, groups=4), conv(2, 2, groups=2)),
+        Conv2d(channels_in=6, channels_out=6, groups=6, bias=True, **SAME),
+    ),
+    "reads": (
+        _ranges,
+        (conv(2, 5), conv(4, 5, bias=False)),
+        Conv2d(channels_in=6, channels_out=5, bias=True, **SAME),
+    ),
+    "reads in chunks": (
+        lambda x, first, second: second(x.chunk(2, dim=1)[1]) + first(x.chunk(2, dim=1)[0]),
+        (conv(3, 5, bias=False), conv(3, 5)),
+        Conv2d(channels_in=6, channels_out=5, bias=True, **SAME),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNITED)
+def test_a_convolution_in_parts_is_one(name: str) -> None:
+    """It has all their channels, and computes what they compute."""
+    forward, layers, expected = UNITED[name]
+    module = Parts(forward, *layers)
+    captured = (joined_results if forward in {_joined, _split} else summed_reads)(read(module))
+
+    assert operations(captured) == [expected]
+    check_runs(module, captured)
+
+
+def test_a_convolution_of_each_of_several_values_is_one_of_all_of_them() -> None:
+    """Three values are read, and their convolutions summed: one convolution of the three joined."""
+
+    def forward(x: Tensor, *layers: nn.Module) -> Tensor:
+        first, second, third = layers
+        return first(x) + (second(x.relu()) + third(x.mean((2, 3), keepdim=True).expand_as(x)))  # type: ignore[no-any-return]
+
+    module = Parts(forward, conv(6, 5), conv(6, 5, bias=False), conv(6, 5, bias=False))
+    captured = summed_reads(read(module))
+
+    assert operations(captured)[-2:] == [Concat(), Conv2d(channels_in=18, channels_out=5, bias=True, **SAME)]
+    check_runs(module, captured)
+
+
+NOT_UNITED = {
+    "another rate": (_joined, (conv(6, 3), conv(6, 5, rate=2))),
+    "a bias less": (_joined, (conv(6, 3), conv(6, 5, bias=False))),
+    "two biases": (_ranges, (conv(2, 5), conv(4, 5))),
+    "a range read twice": (lambda x, first, second: first(x[:, :3]) + second(x[:, 1:4]), (conv(3, 5), conv(3, 5))),
+    "ranges in another order": (
+        lambda x, first, second: torch.cat([first(x[:, 2:]), second(x[:, :2])], dim=1),
+        (conv(4, 4, groups=4), conv(2, 2, groups=2)),
+    ),
+    "a part read again": (
+        lambda x, first, second: torch.cat([first(x), second(x), first(x).relu()], dim=1),
+        (conv(6, 3), conv(6, 5)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NOT_UNITED)
+def test_what_is_no_part_stays_by_itself(name: str) -> None:
+    """Every convolution that was captured is still there."""
+    module = Parts(*NOT_UNITED[name][:1], *NOT_UNITED[name][1])
+    captured = read(module)
+
+    for form in (joined_results, summed_reads):
+        assert len(operations(form(captured))) == len(operations(captured))
+
+
+def _parted(x: Tensor, mixed: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
+    left, right = norm(mixed(x)).relu().split([2, 5], dim=1)
+    return torch.cat([last(right), left, x], dim=1)
+
+
+def _together(x: Tensor, first: nn.Module, second: nn.Module, norm: nn.Module) -> Tensor:
+    return torch.cat([x, norm(torch.cat([first(x), second(x.relu())], dim=1)).relu()], dim=1)
+
+
+def _grouped(x: Tensor, both: nn.Module) -> Tensor:
+    return torch.cat([both(torch.cat([x, x.relu()], dim=1)), x], dim=1)
+
+
+PARTED = {
+    "results that go different ways": (
+        _parted,
+        (conv(6, 7), nn.BatchNorm2d(7), conv(5, 5)),
+        {"convolutions": 3, "normalisations": 2},
+    ),
+    "a normalisation of two values": (
+        _together,
+        (conv(6, 3), conv(6, 4), nn.BatchNorm2d(7)),
+        {"convolutions": 2, "normalisations": 2},
+    ),
+    "a convolution of two values": (
+        _grouped,
+        (nn.Conv2d(12, 8, 1, groups=2),),
+        {"convolutions": 2, "normalisations": 0},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PARTED)
+def test_what_is_computed_together_is_computed_by_itself(name: str) -> None:
+    """Every part has its own channels, and computes what it computed among the others."""
+    forward, layers, expected = PARTED[name]
+    module = Parts(forward, *layers)
+    captured = parted(read(module))
+    found = operations(captured)
+
+    assert {
+        "convolutions": sum(isinstance(op, Conv2d) for op in found),
+        "normalisations": sum(isinstance(op, BatchNorm) for op in found),
+    } == expected
+    check_runs(module, captured)
+
+
+def test_a_channel_too_many_is_not_parted() -> None:
+    """Where ranges do not meet the edges of what is joined, nothing can be computed by itself."""
+
+    def forward(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
+        both = torch.cat([first(x), second(x)], dim=1)
+        return torch.cat([both[:, 3:], both[:, :3]], dim=1)
+
+    module = Parts(forward, conv(6, 4), conv(6, 5))
+    captured = read(module)
+
+    assert operations(parted(captured)) == operations(captured)
+
+
+def test_a_tensor_in_parts_is_written_to_where_it_is_held() -> None:
+    """What is written to the parts of a kernel is what the module computes with."""
+    module = Parts(_joined, conv(6, 3), conv(6, 5))
+    captured = joined_results(read(module))
+    state = state_of(module)
+    (where,) = (where for where in captured.parts if where.endswith("weight"))
+    kernel = torch.arange(8 * 6 * 9.0).view(8, 6, 3, 3)
+
+    with torch.no_grad():
+        for part in captured.parts[where]:
+            part.held(state[part.name]).copy_(kernel.narrow(part.axis, part.at, part.size))
+
+    assert_same(torch.cat([layer.weight for layer in module.layers]), kernel, "kernel")  # type: ignore[misc]

@@ -1,0 +1,213 @@
+"""Every way to write an operation becomes its record; what is unknown is kept and can be run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from deeplab_spec.capture.fx.module import capture, export, read_program, state_of
+from deeplab_spec.execute.interpreter import run
+from deeplab_spec.graph.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv2d,
+    GlobalAveragePool,
+    Input,
+    Op,
+    Opaque,
+    Output,
+    Pad,
+    Pool,
+    PoolKind,
+    Resize,
+    ResizeMode,
+)
+from deeplab_spec.judge.transfer import by_role
+from tests.assertions import assert_same
+from tests.support.modules import CHANNELS, Wrapped
+from tests.whole import make_whole, whole
+
+HEIGHT, WIDTH = 8, 10
+C3: Any = {"channels_in": CHANNELS, "channels_out": CHANNELS, "kernel": (3, 3)}
+
+
+def conv(**fields: Any) -> nn.Conv2d:
+    """Return a 3x3 convolution without bias."""
+    return nn.Conv2d(CHANNELS, CHANNELS, 3, bias=False, **fields)
+
+
+def resized(mode: str, **fields: Any) -> Callable[[nn.Module, Tensor], Tensor]:
+    """Return a function that doubles the map."""
+    return lambda _, x: functional.interpolate(x, scale_factor=2, mode=mode, **fields)
+
+
+RELU6 = Activation(kind=ActivationKind.RELU6)
+DOUBLE = (2 * HEIGHT, 2 * WIDTH)
+
+WAYS: dict[str, tuple[Any, dict[str, nn.Module], list[Op]]] = {
+    "F.relu": (lambda _, x: functional.relu(x), {}, [Activation()]),
+    "method relu": (lambda _, x: x.relu(), {}, [Activation()]),
+    "clamp": (lambda _, x: x.clamp(min=0), {}, [Activation()]),
+    "clamp_min": (lambda _, x: x.clamp_min(0), {}, [Activation()]),
+    "F.relu6": (lambda _, x: functional.relu6(x), {}, [RELU6]),
+    "clamp to six": (lambda _, x: x.clamp(0, 6), {}, [RELU6]),
+    "leaky": (
+        lambda _, x: functional.leaky_relu(x, 0.25),
+        {},
+        [Activation(kind=ActivationKind.LEAKY_RELU, slope=0.25)],
+    ),
+    "mean": (lambda _, x: x.mean((2, 3), keepdim=True), {}, [GlobalAveragePool()]),
+    "mean, counted from the end": (lambda _, x: x.mean((-2, -1), keepdim=True), {}, [GlobalAveragePool()]),
+    "adaptive pool": (lambda _, x: functional.adaptive_avg_pool2d(x, 1), {}, [GlobalAveragePool()]),
+    "average pool of the whole map": (lambda _, x: functional.avg_pool2d(x, x.shape[2:]), {}, [GlobalAveragePool()]),
+    "average pool": (
+        lambda _, x: functional.avg_pool2d(x, 2),
+        {},
+        [Pool(kind=PoolKind.AVERAGE, kernel=(2, 2), stride=(2, 2))],
+    ),
+    "max pool": (
+        lambda _, x: functional.max_pool2d(x, 3, 2, 1),
+        {},
+        [Pool(kind=PoolKind.MAX, kernel=(3, 3), stride=(2, 2), padding=(1, 1, 1, 1))],
+    ),
+    "conv": (
+        lambda layers, x: layers.a(x),
+        {"a": conv(padding=2, dilation=2)},
+        [Conv2d(**C3, rate=(2, 2), padding=(2, 2, 2, 2))],
+    ),
+    "F.conv2d": (
+        lambda layers, x: functional.conv2d(x, layers.a.weight, stride=2),
+        {"a": conv()},
+        [Conv2d(**C3, stride=(2, 2))],
+    ),
+    "padding same": (
+        lambda layers, x: layers.a(x),
+        {"a": conv(padding="same", dilation=3)},
+        [Conv2d(**C3, rate=(3, 3), padding=(3, 3, 3, 3))],
+    ),
+    "padding valid": (lambda layers, x: layers.a(x), {"a": conv(padding="valid")}, [Conv2d(**C3)]),
+    "F.pad and conv": (
+        lambda layers, x: layers.a(functional.pad(x, (1, 2, 3, 0))),
+        {"a": conv()},
+        [Pad(margins=(3, 0, 1, 2)), Conv2d(**C3)],
+    ),
+    "batch norm": (
+        lambda layers, x: layers.a(x),
+        {"a": nn.BatchNorm2d(CHANNELS, eps=1e-3, momentum=0.2)},
+        [BatchNorm(channels=CHANNELS, eps=1e-3, momentum=0.2)],
+    ),
+    "sum": (lambda _, x: x + x, {}, [Add()]),
+    "concatenation": (lambda _, x: torch.cat([x, x], 1), {}, [Concat()]),
+    "concatenation, counted from the end": (lambda _, x: torch.cat([x, x], -3), {}, [Concat()]),
+    "bilinear": (resized("bilinear", align_corners=True), {}, [Resize(align_corners=True, size=DOUBLE)]),
+    "half pixel": (resized("bilinear", align_corners=False), {}, [Resize(align_corners=False, size=DOUBLE)]),
+    "nearest": (resized("nearest"), {}, [Resize(mode=ResizeMode.NEAREST, align_corners=False, size=DOUBLE)]),
+    "cubic": (
+        resized("bicubic", align_corners=False),
+        {},
+        [Resize(mode=ResizeMode.BICUBIC, align_corners=False, size=DOUBLE)],
+    ),
+    "detached and contiguous": (lambda _, x: x.detach().contiguous().clone().relu(), {}, [Activation()]),
+}
+UNKNOWN: dict[str, Any] = {
+    "sine": lambda _, x: x.sin(),
+    "another clamp": lambda _, x: x.clamp(-1, 1),
+    "weighted sum": lambda _, x: torch.add(x, x, alpha=2),
+    "sum with a broadcast": lambda _, x: x + x[:, :, :1],
+    "sum with a number": lambda _, x: x + 1,
+    "mean over one side": lambda _, x: x.mean(2, keepdim=True).expand_as(x),
+    "mean of everything": lambda _, x: x * x.mean(),
+    "rows joined": lambda _, x: torch.cat([x, x], 2),
+    "channels split": lambda _, x: torch.cat(list(x.split([1, 2], 1))[::-1], 1),
+    "pool to two pixels": lambda _, x: functional.adaptive_avg_pool2d(x, 2),
+    "convolution of its own weights": lambda _, x: functional.conv2d(x, x[:, :, :3, :3]),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_of_writing_is_read(way: str) -> None:
+    """The records say what the call does: running them gives what the module gives."""
+    function, layers, expected = WAYS[way]
+    module = make_whole(Wrapped(function, **layers), 0)
+    image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
+    captured = capture(module, [image])
+
+    assert [node.op for node in captured.network if not isinstance(node.op, Input | Output)] == expected
+    weights = by_role(captured, state_of(module))
+    with torch.no_grad():
+        assert_same(run(captured.network, weights, {"input": image})["output"], module(image), way)
+
+
+@pytest.mark.parametrize("way", UNKNOWN)
+def test_what_is_unknown_is_kept_and_can_be_run(way: str) -> None:
+    """Nothing is dropped: the captured calls, run one after the other, give what the module gives."""
+    module = Wrapped(UNKNOWN[way]).double()
+    image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
+    captured = capture(module, [image])
+    state = state_of(module)
+
+    def unknown(node: Any, inputs: list[Tensor]) -> Tensor:
+        return captured.step(node.path, inputs, state)
+
+    assert any(isinstance(node.op, Opaque) for node in captured.network)
+    values = run(captured.network, by_role(captured, state), {"input": image}, opaque=unknown)
+    assert_same(values["output"], module(image), way)
+
+
+DECOMPOSED = ("conv", "padding same", "F.pad and conv", "batch norm", "max pool", "clamp to six", "adaptive pool")
+
+
+@pytest.mark.parametrize("way", DECOMPOSED)
+def test_what_the_exporter_decomposed_is_read(way: str) -> None:
+    """The operators of the core set, with results that only training needs, mean the same."""
+    function, layers, expected = WAYS[way]
+    module = make_whole(Wrapped(function, **layers), 0)
+    image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
+    captured = read_program(export(module, [image]).run_decompositions())
+
+    assert [node.op for node in captured.network if not isinstance(node.op, Input | Output)] == expected
+    values = run(captured.network, by_role(captured, state_of(module)), {"input": image})
+    with torch.no_grad():
+        assert_same(values["output"], module(image), way)
+    node = next(node for node in captured.network if node.op in expected)
+    assert_same(captured.step(node.path, [image], state_of(module)), values[node.path], "its own call")
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+def test_a_padding_under_its_own_name_is_read(mode: str) -> None:
+    """The exporter names some modes of padding as operators of their own."""
+    program = export(Wrapped(lambda _, x: functional.pad(x, (1, 2, 3, 0), mode=mode)), [torch.ones(1, CHANNELS, 4, 5)])
+    captured = read_program(program.run_decompositions({}))
+
+    assert [node.op for node in captured.network][1:-1] == [Pad(margins=(3, 0, 1, 2), mode=mode)]
+
+
+def test_a_pooling_whose_places_are_used_is_kept_as_it_is() -> None:
+    """It gives two values, which no record does."""
+    module = Wrapped(lambda _, x: functional.max_pool2d(x, 2, return_indices=True)[1].double())
+    image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
+    captured = capture(module, [image])
+
+    assert not any(isinstance(node.op, Pool) for node in captured.network)
+    values = run(
+        captured.network, {}, {"input": image}, opaque=lambda node, inputs: captured.step(node.path, inputs, {})
+    )
+    assert_same(values["output"], module(image), "places")
+
+
+def test_every_call_can_be_repeated_without_changing_its_inputs() -> None:
+    """A step that overwrites works on a copy."""
+    module = Wrapped(lambda _, x: functional.relu_(x * 2))
+    image = whole((1, CHANNELS, 4, 4), 1)
+    captured = capture(module, [image.clone()])
+    path = next(node.path for node in captured.network if isinstance(node.op, Activation))
+    value = image.clone()
+
+    assert_same(captured.step(path, [value], {}), image.relu(), "relu")
+    assert_same(value, image, "the input")

@@ -1,0 +1,385 @@
+"""An exported program, saved to a file, is the network that was exported: as a graph and when it runs."""
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.nn import functional
+
+from deeplab_spec.align.differences import Aspect, differences
+from deeplab_spec.align.match import align
+from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.files import open_file
+from deeplab_spec.capture.fx.module import capture, read_program, shared_parameters, state_of
+from deeplab_spec.capture.pt2 import file as exported_module
+from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
+from deeplab_spec.errors import CaptureError, TargetError
+from deeplab_spec.execute.interpreter import run
+from deeplab_spec.graph.ops import Activation, Add
+from deeplab_spec.judge.transfer import by_role
+from deeplab_spec.measure.folding import folded
+from deeplab_spec.reference.network import build
+from tests.assertions import assert_same
+from tests.support.archives import changed, members_of, torch_saved
+from tests.support.modules import CHANNELS, Buffered, DroppedThenOverwritten, Residual, Wrapped
+from tests.whole import make_lively, make_whole, whole
+
+NARROW: Mapping[str, float] = {"width": 0.03, "middle_blocks": 1}
+SIZE = (33, 35)
+OTHER_SIZE = (41, 34)
+
+
+def image(size: tuple[int, int] = SIZE, channels: int = 3) -> Tensor:
+    """Return an image of small whole numbers in float64."""
+    return whole((1, channels, *size), 3)
+
+
+def exported(module: nn.Module, example: Tensor, **options: Any) -> ExportedProgram:
+    """Export a module."""
+    return torch.export.export(module.eval(), (example.to(next(module.parameters()).dtype),), **options)
+
+
+def written(program: ExportedProgram, directory: Path) -> Path:
+    """Save a program."""
+    path = directory / "network.pt2"
+    torch.export.save(program, path)
+    return path
+
+
+def file_of(module: nn.Module, directory: Path, example: Tensor) -> Artefact:
+    """Export a module, save it and read the file."""
+    return read_pt2(written(exported(module, example), directory), "network.pt2")
+
+
+def shaped(captured: Capture) -> Shaped:
+    """Return a captured network in normal form."""
+    maps = {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}
+    return normal_form(Shaped(network=captured.network.live(), shapes=maps))
+
+
+def found(expected: Capture, actual: Capture) -> tuple[Aspect, ...]:
+    """Return in what two captured networks differ."""
+    return differences(align(shaped(expected), shaped(actual)))
+
+
+@pytest.fixture(scope="module")
+def networks() -> Mapping[str, nn.Module]:
+    """Narrow networks, in float32 as networks are exported."""
+    names = ("notebook", "tf-release")
+    return {name: make_lively(build(name, 16, 4, NARROW), 1).float().eval() for name in names}
+
+
+@pytest.fixture(scope="module")
+def programs(networks: Mapping[str, nn.Module]) -> Mapping[str, ExportedProgram]:
+    """Their programs, of fixed sizes."""
+    return {name: exported(network, image()) for name, network in networks.items()}
+
+
+DEEP = [pytest.param(name, marks=pytest.mark.deep) for name in ("tf-release", "notebook", "notebook, decomposed")]
+
+
+@pytest.fixture(scope="module", params=["notebook, free sizes", *DEEP])
+def case(
+    request: pytest.FixtureRequest,
+    networks: Mapping[str, nn.Module],
+    programs: Mapping[str, ExportedProgram],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Artefact, nn.Module, Capture]:
+    """A file, read, the network that was exported to it, and that network's graph."""
+    name, _, form = request.param.partition(", ")
+    program = programs[name]
+    expected = read_program(program)
+    if form == "free sizes":
+        free = dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO)
+        both = torch.cat([image(), image()]).float()
+        program = exported(networks[name], both, dynamic_shapes=[free])
+    elif form == "decomposed":
+        program = program.run_decompositions()
+    path = written(program, tmp_path_factory.mktemp("files"))
+    return open_file(path, "network.pt2"), networks[name], expected
+
+
+@pytest.fixture
+def artefact(case: tuple[Artefact, nn.Module, Capture]) -> Iterator[Artefact]:
+    """The file, in float64 for one test, and its own to change."""
+    weights = {name: tensor.clone() for name, tensor in case[0].tensors.items()}
+    yield case[0].double()
+    case[0].float().tensors = weights
+
+
+@pytest.fixture
+def network(case: tuple[Artefact, nn.Module, Capture]) -> Iterator[nn.Module]:
+    """The network, in float64 for one test, and its own to change."""
+    weights = copy.deepcopy(case[1].state_dict())
+    yield case[1].double()
+    case[1].float().load_state_dict(weights)
+
+
+def test_a_program_is_the_network(
+    artefact: Artefact, network: nn.Module, case: tuple[Artefact, nn.Module, Capture]
+) -> None:
+    """Its graph, the names of its weights, and what it computes, in float64 and float32."""
+    expected, actual = case[2], capture(artefact, [image()])
+
+    assert found(expected, actual) == ()
+    assert dict(actual.parameters) == dict(expected.parameters)
+    with torch.no_grad():
+        assert_same(artefact(image()), network(image()), "float64")
+        assert_same(artefact.float()(image().float()), network.float()(image().float()), "float32")
+
+
+def test_a_program_runs_with_other_weights(artefact: Artefact, network: nn.Module) -> None:
+    """Those that are copied into its tensors."""
+    with torch.no_grad():
+        before = artefact(image())
+        for name, tensor in state_of(network).items():
+            if name.endswith(".bias"):
+                tensor.add_(0.5)
+            state_of(artefact)[name].copy_(tensor)
+        after = artefact(image())
+
+        assert_same(after, network(image()), "with other weights")
+    assert not torch.equal(before, after)
+
+
+def test_free_sizes_are_free(artefact: Artefact, network: nn.Module) -> None:
+    """A program takes the sizes that it was exported for, and says so in one line."""
+    batch = torch.cat([image(OTHER_SIZE), image(OTHER_SIZE) + 1])
+    if artefact.shapes == ((1, 3, *SIZE),):
+        for attempt in (artefact.read, lambda inputs: artefact(*inputs)):
+            with pytest.raises(CaptureError) as caught:
+                attempt([batch])
+            line = f"the program was exported for image of shape (1, 3, {SIZE[0]}, {SIZE[1]}), but got (2, 3, 41, 34)"
+            assert str(caught.value) == line
+        return
+    assert artefact.shapes == ((None, 3, None, None),)
+
+    assert found(capture(network, [batch]), capture(artefact, [batch])) == ()
+    with torch.no_grad():
+        assert_same(artefact(batch), network(batch), "two images of another size")
+    with pytest.raises(CaptureError, match=r"^the program was exported for a side of image of \d+ or more, but got 2$"):
+        artefact.read([torch.ones(2, 3, 2, 33)])
+
+
+def test_an_edited_program_shows_where(programs: Mapping[str, ExportedProgram], tmp_path: Path) -> None:
+    """The dilation of one convolution, edited in the graph alone."""
+    program = programs["notebook"]
+    convs = [node for node in program.graph.nodes if str(node.target) == "aten.conv2d.default"]
+    node = next(node for node in convs if len(node.args) > 6 and node.args[6] > 1 and min(node.args[5]) > 1)
+    before, (stride, padding, rate, groups) = node.args, node.args[3:]
+    expected = read_program(program)
+    node.args = (*before[:3], stride, [side + 1 for side in padding], [side + 1 for side in rate], groups)
+    try:
+        artefact = read_pt2(written(program, tmp_path), "network.pt2")
+    finally:
+        node.args = before
+
+    (difference,) = found(expected, capture(artefact, [image()]))
+
+    assert difference.attribute == "rate"
+    assert (difference.expected, difference.actual) == (rate[0], rate[0] + 1)
+    assert f"p_{difference.path}_weight".replace(".", "_") == node.args[1].name
+
+
+def test_a_size_that_the_file_states_wrongly_is_not_believed(tmp_path: Path) -> None:
+    """Shapes are worked out from the graph: a stride that somebody edited changes those after it."""
+    program = exported(Wrapped(lambda layers, x: layers.a(x).relu(), a=nn.Conv2d(CHANNELS, 2, 1)), small())
+    node = next(node for node in program.graph.nodes if str(node.target) == "aten.conv2d.default")
+    node.args = (*node.args[:3], [2, 2])
+
+    captured = capture(read_pt2(written(program, tmp_path), "network.pt2"), [small()])
+
+    assert captured.shapes == {
+        "input": (1, CHANNELS, 5, 6),
+        "a": (1, 2, 3, 3),
+        "relu": (1, 2, 3, 3),
+        "output": (1, 2, 3, 3),
+    }
+
+
+SMALL = (5, 6)
+
+
+def small() -> Tensor:
+    """Return an image for the small modules."""
+    return whole((1, CHANNELS, *SMALL), 0)
+
+
+def seen(artefact: Artefact) -> Tensor:
+    """Run the graph that was read of a file."""
+    captured = capture(artefact, [small()])
+
+    def unknown(node: Any, inputs: list[Tensor]) -> Tensor:
+        return captured.step(node.path, inputs, state_of(artefact))
+
+    values = run(captured.network, by_role(captured, state_of(artefact)), {"input": small()}, opaque=unknown)
+    return values[captured.network.outputs[0].path]
+
+
+def overwritten_in_part(layers: nn.Module, x: Tensor) -> Tensor:
+    """Overwrite a part of a value."""
+    x = layers.entry(x)  # type: ignore[operator]
+    functional.relu_(x[:, :1])
+    return x + x
+
+
+MODULES = {
+    "residual": lambda: Residual(in_place=False),
+    "corrupted skip": lambda: Residual(in_place=True),
+    "dropped, then overwritten": DroppedThenOverwritten,
+    "overwritten in part": lambda: Wrapped(overwritten_in_part, entry=nn.Conv2d(CHANNELS, CHANNELS, 1)),
+    "buffers": Buffered,
+    "folded": lambda: folded(make_whole(Residual(in_place=False), 2), small()),
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_file_says_what_the_module_does(name: str, tmp_path: Path) -> None:
+    """Also where a value is overwritten, a buffer is not saved, or normalisations are folded away."""
+    module = make_whole(MODULES[name](), 1)
+    artefact = file_of(module, tmp_path, small())
+
+    assert found(capture(module, [small()]), capture(artefact, [small()])) == ()
+    with torch.no_grad():
+        expected = module(small())
+    assert_same(artefact(small()), expected, "run")
+    assert_same(seen(artefact), expected, "the graph, executed")
+
+
+def test_a_corrupted_skip_shows(tmp_path: Path) -> None:
+    """The sum of the file reads the ReLU, not what the ReLU read."""
+    network = capture(file_of(make_whole(Residual(in_place=True), 1), tmp_path, small()), [small()]).network
+
+    (add,) = [node for node in network if isinstance(node.op, Add)]
+    assert isinstance(network[add.inputs[1]].op, Activation)
+
+
+def test_results_keep_their_structure(tmp_path: Path) -> None:
+    """A dict of a tensor and a tuple comes back as such, and names the outputs."""
+
+    def forward(layers: nn.Module, x: Tensor) -> dict[str, Any]:
+        x = layers.entry(x)  # type: ignore[operator]
+        return {"out": x.relu(), "aux": (x, x.relu())}
+
+    module = make_whole(Wrapped(forward, entry=nn.Conv2d(CHANNELS, 2, 1)), 1)
+    artefact = file_of(module, tmp_path, small())
+
+    with torch.no_grad():
+        expected, actual = module(small()), artefact(small())
+    assert list(actual) == ["out", "aux"]
+    assert isinstance(actual["aux"], tuple)
+    assert_same(actual["aux"][1], expected["out"], "the last")
+    outputs = capture(artefact, [small()]).network.outputs
+    assert [node.path for node in outputs] == ["output['out']", "output['aux'][0]", "output['aux'][1]"]
+
+
+def test_weights_that_are_one_stay_one(tmp_path: Path) -> None:
+    """Two names of one tensor, also in another dtype."""
+    module = Wrapped(
+        lambda layers, x: layers.b(layers.a(x)),
+        a=nn.Conv2d(CHANNELS, CHANNELS, 1, bias=False),
+        b=nn.Conv2d(CHANNELS, CHANNELS, 1, bias=False),
+    )
+    module.b.weight = module.a.weight  # type: ignore[union-attr]
+    artefact = file_of(module, tmp_path, small()).double()
+    captured = capture(artefact, [small()])
+
+    assert list(shared_parameters(artefact, captured)) == ["b"]
+    state_of(artefact)["a.weight"].zero_()
+    assert not artefact(small()).any()
+
+
+def test_weights_are_the_readers_own(tmp_path: Path) -> None:
+    """The framework may hold them in the bytes that it read, which are not to be written to."""
+    artefact = file_of(make_whole(Residual(in_place=False), 1).double(), tmp_path, small().double())
+    assert isinstance(artefact, ExportedFile)
+    before = {name: tensor.clone() for name, tensor in artefact.program.state_dict.items()}
+
+    for tensor in state_of(artefact.double()).values():
+        tensor.zero_()
+
+    for name, tensor in before.items():
+        assert_same(artefact.program.state_dict[name], tensor, name)
+
+
+def test_a_warning_of_the_framework_about_itself_refuses_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch 2.11 warns of the bytes that it makes weights of; a program may turn warnings into errors."""
+    load = exported_module.load_pt2
+
+    def warning(copy: object) -> object:
+        warnings.warn("The given buffer is not writable, and PyTorch does not support it", stacklevel=2)
+        return load(copy)  # type: ignore[arg-type]
+
+    path = written(exported(Residual(in_place=False), small()), tmp_path)
+    monkeypatch.setattr(exported_module, "load_pt2", warning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        artefact = read_pt2(path, "network.pt2")
+
+    assert artefact.kind == "exported program"
+
+
+def test_two_inputs_of_one_free_side_must_agree(tmp_path: Path) -> None:
+    """What the exporter tied together stays tied."""
+    module = Wrapped(lambda layers, *pair: layers.a(pair[0]) + pair[1], a=nn.Conv2d(CHANNELS, CHANNELS, 1))
+    side = torch.export.Dim("side", min=2, max=64)
+    shapes = (({2: side}, {2: side}),)
+    program = torch.export.export(module.eval(), (torch.ones(1, 3, 5, 6),) * 2, dynamic_shapes=shapes)
+    artefact = read_pt2(written(program, tmp_path), "network.pt2")
+
+    assert artefact.shapes == ((1, 3, None, 6),) * 2
+    assert artefact(torch.ones(1, 3, 9, 6), torch.ones(1, 3, 9, 6)).shape == (1, 3, 9, 6)
+    with pytest.raises(CaptureError, match=r"of inputs_1 of 9 here, but got 8$"):
+        artefact(torch.ones(1, 3, 9, 6), torch.ones(1, 3, 8, 6))
+    with pytest.raises(CaptureError, match=r"for a side of inputs_0 from 0 to 64, but got 65$"):
+        artefact.read([torch.ones(1, 3, 65, 6), torch.ones(1, 3, 65, 6)])
+    with pytest.raises(CaptureError, match=r"^the program was exported for 2 inputs, but got 1$"):
+        artefact(torch.ones(1, 3, 9, 6))
+
+
+def test_weights_of_an_older_layout_are_read(tmp_path: Path) -> None:
+    """One pickle of plain tensors instead of a member each."""
+    module = make_whole(Residual(in_place=False), 1)
+    content = written(exported(module, small()), tmp_path).read_bytes()
+    state = {**dict(module.named_buffers()), **dict(module.named_parameters())}
+    old = {"data/weights/model.pt": torch_saved(state), "data/weights/model_weights_config.json": None}
+    gone = {name: None for name in members_of(content) if name.startswith("data/weights/weight_")}
+    (tmp_path / "old.pt2").write_bytes(changed(content, {**gone, **old}))
+
+    artefact = read_pt2(tmp_path / "old.pt2", "old.pt2")
+
+    with torch.no_grad():
+        assert_same(artefact(small()), module(small()), "older layout")
+
+
+def test_what_torch_cannot_load_is_refused_in_one_line(tmp_path: Path) -> None:
+    """The check leaves to the framework whether a graph makes sense."""
+    path = written(exported(Residual(in_place=False), small()), tmp_path)
+    text = members_of(path.read_bytes())["models/model.json"].replace(b"aten.relu.default", b"aten.no_such.default")
+    path.write_bytes(changed(path.read_bytes(), {"models/model.json": text}))
+
+    with pytest.raises(TargetError) as caught:
+        read_pt2(path, "network.pt2")
+
+    assert str(caught.value).startswith(f"network.pt2: torch {torch.__version__} cannot load it: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_program_without_tensors_is_refused(tmp_path: Path) -> None:
+    """There is nothing to judge."""
+    module = Wrapped(lambda layers, *_: layers.a.weight * 2, a=nn.Conv2d(1, 1, 1))
+    torch.export.save(torch.export.export(module, ()), tmp_path / "network.pt2")
+
+    with pytest.raises(TargetError, match=r"^network\.pt2: the program takes no tensor$"):
+        read_pt2(tmp_path / "network.pt2", "network.pt2")

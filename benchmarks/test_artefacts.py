@@ -13,10 +13,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from deeplab_spec.align.differences import differences
-from deeplab_spec.align.known import like
 from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.network_at_size import shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import shaped
+from deeplab_spec.align.published import like
 from deeplab_spec.capture.files import open_file
 from deeplab_spec.capture.images import capture_at
 from deeplab_spec.graph.ops import Output

@@ -5,8 +5,8 @@ from functools import lru_cache
 
 from deeplab_spec.align.differences import Aspect, differences
 from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Input, Op, Output, Pair

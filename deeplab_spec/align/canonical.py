@@ -12,8 +12,8 @@ from typing import Final
 
 from deeplab_spec.align.match import Alignment
 from deeplab_spec.align.names import renamed, specified_paths
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.order import ordered
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
     Activation,

@@ -6,7 +6,7 @@ are whole numbers, so that equal alignments cost exactly the same.
 
 from typing import Final
 
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import (
     Activation,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from deeplab_spec.align.differences import Origins, differences
 from deeplab_spec.align.match import Alignment
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.conventions import multiply_adds
 from deeplab_spec.analysis.costs import block_of, evaluate
 from deeplab_spec.analysis.parameters import stored

@@ -7,8 +7,8 @@ differs.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from deeplab_spec.align.choice_effects import Edit, edits
 from deeplab_spec.align.differences import ABSENT, Aspect, differences
-from deeplab_spec.align.edits import Edit, edits
 from deeplab_spec.align.identify import identify
 from deeplab_spec.align.match import Alignment
 from deeplab_spec.align.search import Build, Library

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.ops import Add, Concat, Conv2d, Op, Resize, kind
 
 Bag = Mapping[int, int]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from deeplab_spec.align.differences import Aspect
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import NO_NETWORK, Library, Search
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue
 from deeplab_spec.spec.choices import differences as decided_otherwise
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from deeplab_spec.align.canonical import canonical, canonical_paths
 from deeplab_spec.align.counts import node_counts
 from deeplab_spec.align.match import Alignment
-from deeplab_spec.align.shaped import Shaped, Size
+from deeplab_spec.align.network_at_size import Shaped, Size
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.choices import ChoiceValue

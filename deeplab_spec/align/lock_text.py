@@ -12,7 +12,7 @@ from typing import Final
 
 from deeplab_spec.align.lock import Answer, Lock, NearestNetwork, Result
 from deeplab_spec.align.lock_check import check
-from deeplab_spec.align.shaped import Shaped, Size
+from deeplab_spec.align.network_at_size import Shaped, Size
 from deeplab_spec.errors import GraphError, SpecError, TargetError
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Pair

@@ -12,8 +12,8 @@ from itertools import permutations
 from typing import Final
 
 from deeplab_spec.align.cost import IMPOSSIBLE, Signature, gap, signature, substitution
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.order import Branch, by_length, ordered
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.graph.network import Node
 
 Pairs = tuple[tuple[str | None, str | None], ...]

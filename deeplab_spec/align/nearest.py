@@ -1,9 +1,9 @@
 """Which published network a candidate is most like."""
 
-from deeplab_spec.align.kinship import stranger
+from deeplab_spec.align.family import stranger
 from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.graph.folding import folded, normalises
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.network import network as specification

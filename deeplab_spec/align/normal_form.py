@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.analysis.sizes import explicit_padding
 from deeplab_spec.graph.network import Network, Node

@@ -10,9 +10,9 @@ from typing import Final
 
 from deeplab_spec.align.differences import Aspect, differences
 from deeplab_spec.align.fingerprint import Bag, Fingerprint, Fingerprints, change, unlike
+from deeplab_spec.align.infer_choices import Decision, read_off
 from deeplab_spec.align.match import align
-from deeplab_spec.align.readings import Decision, read_off
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.choices import differences as decided_otherwise

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.match import align
+from deeplab_spec.align.network_at_size import shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import shaped
 from deeplab_spec.checks.catalogue import CHECKS
 from deeplab_spec.checks.evidence import Evidence
 from deeplab_spec.checks.structure import by_clause

@@ -7,8 +7,8 @@ from functools import lru_cache
 from deeplab_spec.align.differences import Fact, differences, fact
 from deeplab_spec.align.explain import Key, attribute
 from deeplab_spec.align.identify import Identity, identify
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import INVISIBLE, Build, Library
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.checks.verdicts import Finding
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.plan import SpecifiedPlan, specification

@@ -12,8 +12,8 @@ from typing import Final
 
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.equivalences.merged_convolutions import joined_results, summed_reads
 from deeplab_spec.capture.equivalences.split_convolutions import parted

@@ -7,8 +7,8 @@ from typing import Final
 
 import torch
 
+from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, Output, Pair

@@ -6,13 +6,13 @@ from typing import Final
 import torch
 from torch import nn
 
-from deeplab_spec.align.any_size import for_any_size
 from deeplab_spec.align.identify import Identity
-from deeplab_spec.align.known import known, like
 from deeplab_spec.align.lock import Answer, Lock, NearestNetwork, Result, lock
 from deeplab_spec.align.match import align
+from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped, shaped
+from deeplab_spec.align.published import known, like
+from deeplab_spec.align.symbolic_sizes import for_any_size
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.module import shared_parameters
 from deeplab_spec.capture.images import capture_at, own_size

@@ -7,9 +7,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.align.kinship import stranger
+from deeplab_spec.align.family import stranger
 from deeplab_spec.align.match import Alignment
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.fx.module import capture, shared_parameters, state_of

@@ -6,8 +6,8 @@ from typing import Final
 
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import align
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.analysis.conventions import FULL
 from deeplab_spec.analysis.costs import node_costs, total_cost
 from deeplab_spec.analysis.terms import Mode

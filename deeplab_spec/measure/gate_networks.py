@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final, get_args, get_type_hints
 
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.order import ordered
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import ActivationKind, Op, Output, PoolKind, ResizeMode, kind
 

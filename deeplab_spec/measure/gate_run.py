@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.measure.gate_ahead import Ahead, default_ahead

@@ -9,9 +9,9 @@ from typing import Final
 from torch import nn
 
 from deeplab_spec.align.identify import Identity
-from deeplab_spec.align.known import known
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.published import known
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.files import is_file
 from deeplab_spec.capture.target import Target, load

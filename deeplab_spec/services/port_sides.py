@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from deeplab_spec.align.channels import Order, channel_orders
 from deeplab_spec.align.differences import Aspect, differences
-from deeplab_spec.align.kinship import stranger
+from deeplab_spec.align.family import stranger
 from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.fx.module import original, state_of

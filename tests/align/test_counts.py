@@ -7,8 +7,8 @@ import pytest
 from deeplab_spec.align.counts import BlockCounts, block_counts
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import align
+from deeplab_spec.align.network_at_size import shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import shaped
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Conv2d

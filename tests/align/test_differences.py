@@ -7,7 +7,7 @@ import pytest
 
 from deeplab_spec.align.differences import ABSENT, Aspect, aspects, describe, differences, fact
 from deeplab_spec.align.match import align
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
     Activation,

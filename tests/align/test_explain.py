@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.explain import Explanation, explain
 from deeplab_spec.align.match import align
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError
 from deeplab_spec.mutate.edits import inserted, with_op
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values

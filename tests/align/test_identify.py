@@ -10,9 +10,9 @@ import pytest
 
 from deeplab_spec.align.fingerprint import Fingerprints
 from deeplab_spec.align.identify import Identity, identify
-from deeplab_spec.align.readings import read_width
+from deeplab_spec.align.infer_choices import read_width
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import Library
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind

@@ -12,8 +12,8 @@ from deeplab_spec.align.differences import differences
 from deeplab_spec.align.lock import Answer, Lock, NearestNetwork, Result, lock
 from deeplab_spec.align.lock_text import read, text
 from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import margins
 from deeplab_spec.mutate.edits import inserted, renamed, with_op

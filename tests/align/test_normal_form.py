@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from deeplab_spec.align.cost import excess
+from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import PASSES, normal_form
-from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
     Activation,

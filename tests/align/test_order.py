@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import align
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.order import Branch, by_length, ordered
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, Input, Output
 from deeplab_spec.mutate.edits import renamed, with_inputs

@@ -10,10 +10,11 @@ import pytest
 from torch import Tensor, nn
 
 import deeplab_spec
-from deeplab_spec.align import differences, kinship, normal_form
+from deeplab_spec.align import differences, normal_form
+from deeplab_spec.align import family as kinship
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import Aspect, aspects
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.checks import interface as interface_checks
 from deeplab_spec.checks import numerics as numerics_checks
 from deeplab_spec.checks import structure as structure_checks

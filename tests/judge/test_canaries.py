@@ -9,7 +9,7 @@ import torch
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.match import align
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.checks.catalogue import CHECKS
 from deeplab_spec.checks.evidence import Evidence

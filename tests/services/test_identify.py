@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 
-from deeplab_spec.align.known import library
+from deeplab_spec.align.published import library
 from deeplab_spec.capture.target import Target, named
 from deeplab_spec.checks.certificate import Json
 from deeplab_spec.cli.app import main

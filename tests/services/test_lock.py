@@ -9,12 +9,12 @@ from torch import nn
 
 import deeplab_spec
 from deeplab_spec.align import lock_text
-from deeplab_spec.align.any_size import for_any_size
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.align.match import align
+from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped, shaped
+from deeplab_spec.align.symbolic_sizes import for_any_size
 from deeplab_spec.capture.target import named
 from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.cli.app import main

@@ -11,10 +11,10 @@ from typing import Final
 
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import Aspect, aspects
-from deeplab_spec.align.kinship import stranger
+from deeplab_spec.align.family import stranger
 from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.checks.evidence import Evidence
 from deeplab_spec.checks.structure import by_clause
 from deeplab_spec.execute.weights import roles

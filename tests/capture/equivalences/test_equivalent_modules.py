@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.execute.interpreter import run

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from deeplab_spec.align.differences import Aspect, differences
 from deeplab_spec.align.match import align
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.shaped import Shaped
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.files import open_file

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from deeplab_spec.align.edits import edits
+from deeplab_spec.align.choice_effects import edits
 from deeplab_spec.graph.ops import Activation, ActivationKind, Dropout
 from deeplab_spec.mutate.edits import edited, inserted, with_inputs, with_op, without
 from deeplab_spec.spec.choices import NAMES, choose, seen_values

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from deeplab_spec.align.family import stranger
 from deeplab_spec.align.identify import Identity, identify
-from deeplab_spec.align.kinship import stranger
+from deeplab_spec.align.infer_choices import read_width
 from deeplab_spec.align.match import align
+from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.readings import read_width
 from deeplab_spec.align.search import Library
-from deeplab_spec.align.shaped import Shaped, shaped
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.folding import folded, normalises
 from deeplab_spec.graph.network import Node

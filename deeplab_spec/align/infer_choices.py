@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.ops import Add, BatchNorm, Conv2d, GlobalAveragePool
 from deeplab_spec.spec.choices import Choices, ChoiceValue
 from deeplab_spec.spec.width import BASE_CHANNELS, scaled_channels

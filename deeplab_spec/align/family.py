@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Final
 
 from deeplab_spec.align.match import Alignment
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind, Add, Concat, Conv2d, Pool, PoolKind
 

@@ -7,7 +7,7 @@ value of that size says which.
 
 from dataclasses import replace
 
-from deeplab_spec.align.shaped import Shaped
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Pair, Resize
 

@@ -14,7 +14,7 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
-from deeplab_spec.mutate.edits import inserted, with_inputs, with_op, without
+from deeplab_spec.mutate.faults.graph_edits import inserted, with_inputs, with_op, without
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Op, Output
-from deeplab_spec.mutate.rewrites_graph import Shuffled
+from deeplab_spec.mutate.rewrites.graphs import Shuffled
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import ChoiceValue, choose
 from deeplab_spec.spec.network import network

@@ -19,12 +19,12 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Output, Resize
 from deeplab_spec.judge.blocks import LUCK, Region, Regions, blocks, constants, error, ratio_of, undecided
 from deeplab_spec.judge.canaries.canary import Canary
-from deeplab_spec.judge.canaries.wrong import other
 from deeplab_spec.judge.plan import Taps
 from deeplab_spec.judge.precision import OnDevice, cast, moved, stored
 from deeplab_spec.judge.results import Answer, ask
 from deeplab_spec.judge.running import Overflow
 from deeplab_spec.judge.steps import Loaded
+from deeplab_spec.mutate.faults.neighbours import other
 
 BLOCKS: Final = "VALUES-LOWER-PRECISION-BLOCKS"
 NORMS: Final = "VALUES-LOWER-PRECISION-NORMS"

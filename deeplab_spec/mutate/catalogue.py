@@ -8,13 +8,20 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair, Resize
-from deeplab_spec.mutate.blocks import of_blocks, of_layers
-from deeplab_spec.mutate.convolutions import of_convolution
-from deeplab_spec.mutate.joins import of_concatenation, of_pooling, of_resize, of_sum
+from deeplab_spec.mutate.faults.blocks import of_blocks, of_layers
+from deeplab_spec.mutate.faults.convolutions import of_convolution
+from deeplab_spec.mutate.faults.joins import of_concatenation, of_pooling, of_resize, of_sum
+from deeplab_spec.mutate.faults.norm_activation import (
+    of_activation,
+    of_dropout,
+    of_norm,
+    of_training,
+    of_unactivated,
+    of_unnormalised,
+)
+from deeplab_spec.mutate.faults.wiring import of_encoder, of_reader, of_skip, of_tap
 from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.mutate.proofs import Maps, proof
-from deeplab_spec.mutate.units import of_activation, of_dropout, of_norm, of_training, of_unactivated, of_unnormalised
-from deeplab_spec.mutate.wiring import of_encoder, of_reader, of_skip, of_tap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

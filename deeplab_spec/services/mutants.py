@@ -13,7 +13,7 @@ from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.blind import CAST
 from deeplab_spec.judge.ends import END, RATIO
 from deeplab_spec.mutate.mutant import Shows
-from deeplab_spec.mutate.rewrites import rewrites
+from deeplab_spec.mutate.rewrites.catalogue import rewrites
 from deeplab_spec.precision import FLOAT32, FLOAT64
 from deeplab_spec.render.mutants_documents import (
     AtDtype,

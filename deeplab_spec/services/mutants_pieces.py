@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
-from deeplab_spec.mutate.rewrites import rewrite
+from deeplab_spec.mutate.rewrites.catalogue import rewrite
 from deeplab_spec.render.mutants_documents import Judged, Rewritten, key_of
 from deeplab_spec.services.mutants_subject import Subject
 from deeplab_spec.services.rewrites import judged

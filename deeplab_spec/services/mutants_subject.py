@@ -20,7 +20,7 @@ from deeplab_spec.judge.precision import cast
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.running import relative_error
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
-from deeplab_spec.mutate.habits import is_initial
+from deeplab_spec.mutate.faults.training_faults import is_initial
 from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.precision import FLOAT32
 from deeplab_spec.render.mutants_documents import Judged, Lower

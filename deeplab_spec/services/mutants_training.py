@@ -16,7 +16,7 @@ from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.training import observe
 from deeplab_spec.judge.training_plan import specified_inits
 from deeplab_spec.judge.transfer import own_places
-from deeplab_spec.mutate.habits import MutantModule, is_initial, with_habit
+from deeplab_spec.mutate.faults.training_faults import MutantModule, is_initial, with_habit
 from deeplab_spec.mutate.mutant import Mutant
 from deeplab_spec.reference.network import assemble
 from deeplab_spec.spec.choices import Choices

@@ -13,8 +13,8 @@ from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.errors import DeepLabSpecError, one_line
 from deeplab_spec.judge.api import certify
 from deeplab_spec.judge.plan import telling_sizes
-from deeplab_spec.mutate.rewrites import Rewrite, rewrite
-from deeplab_spec.mutate.rewrites_subject import Subject, subject
+from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite
+from deeplab_spec.mutate.rewrites.subject import Subject, subject
 from deeplab_spec.spec.api import Override, network
 from deeplab_spec.spec.clauses import Level
 

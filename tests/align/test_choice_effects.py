@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from deeplab_spec.align.choice_effects import edits
 from deeplab_spec.graph.ops import Activation, ActivationKind, Dropout
-from deeplab_spec.mutate.edits import edited, inserted, with_inputs, with_op, without
+from deeplab_spec.mutate.faults.graph_edits import edited, inserted, with_inputs, with_op, without
 from deeplab_spec.spec.choices import NAMES, choose, seen_values
 from deeplab_spec.spec.variants import TF_RELEASE
 from tests.graphs import narrow_network

@@ -11,7 +11,7 @@ from deeplab_spec.align.explain import Explanation, explain
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError
-from deeplab_spec.mutate.edits import inserted, with_op
+from deeplab_spec.mutate.faults.graph_edits import inserted, with_op
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from tests.graphs import narrow_network, narrow_normal, normal

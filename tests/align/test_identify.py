@@ -16,7 +16,7 @@ from deeplab_spec.align.search import Library
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind
-from deeplab_spec.mutate.edits import inserted, renamed, with_op
+from deeplab_spec.mutate.faults.graph_edits import inserted, renamed, with_op
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant

@@ -19,7 +19,7 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Dropout
 from deeplab_spec.judge.training import observe
 from deeplab_spec.judge.transfer import own_places
-from deeplab_spec.mutate.edits import inserted, with_op, without
+from deeplab_spec.mutate.faults.graph_edits import inserted, with_op, without
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network

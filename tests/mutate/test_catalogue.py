@@ -16,7 +16,7 @@ from deeplab_spec.judge.blind import trial
 from deeplab_spec.judge.plan import SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
-from deeplab_spec.mutate.edits import with_op
+from deeplab_spec.mutate.faults.graph_edits import with_op
 from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.services.mutants_subject import Subject
 

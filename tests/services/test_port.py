@@ -13,8 +13,8 @@ from deeplab_spec.capture.target import Target
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d
 from deeplab_spec.measure.folding import folded
-from deeplab_spec.mutate.edits import with_op
-from deeplab_spec.mutate.rewrites_graph import Shuffled
+from deeplab_spec.mutate.faults.graph_edits import with_op
+from deeplab_spec.mutate.rewrites.graphs import Shuffled
 from deeplab_spec.reference.network import build
 from deeplab_spec.services import port_proof
 from deeplab_spec.services.port import Moved, PortRequest, move, port

@@ -15,7 +15,7 @@ from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Output, Resize
 from deeplab_spec.judge.canaries.canary import Canary
-from deeplab_spec.judge.canaries.wrong import other
+from deeplab_spec.mutate.faults.neighbours import other
 
 FAULTS: Final = ((Resize, "align_corners"), (BatchNorm, "eps"), (Activation, "slope"))
 """What is wrong near the end, of which operation."""

@@ -21,10 +21,10 @@ from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Conv2d, Input, Opaque, Output
 from deeplab_spec.judge.canaries.canary import Canary
-from deeplab_spec.judge.canaries.wrong import Readers, edited
 from deeplab_spec.judge.required import Fact, Facts
 from deeplab_spec.judge.structure import Reading
-from deeplab_spec.mutate.edits import inserted
+from deeplab_spec.mutate.faults.graph_edits import inserted
+from deeplab_spec.mutate.faults.neighbours import Readers, edited
 
 APART: Final = 60
 """Faults so many nodes apart are planted in graphs of their own."""

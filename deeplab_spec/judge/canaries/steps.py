@@ -17,9 +17,9 @@ from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op, Resize
 from deeplab_spec.judge.canaries.canary import Canary
-from deeplab_spec.judge.canaries.wrong import other
 from deeplab_spec.judge.required import part_of
 from deeplab_spec.judge.steps import Loaded, Steps
+from deeplab_spec.mutate.faults.neighbours import other
 
 PLANTED: Final[tuple[tuple[type[Op], str], ...]] = (
     (BatchNorm, "eps"),

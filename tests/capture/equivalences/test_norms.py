@@ -10,7 +10,7 @@ from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import BatchNorm, Opaque
 from deeplab_spec.judge.transfer import by_role
-from deeplab_spec.mutate.rewrites_values import NORMALS
+from deeplab_spec.mutate.rewrites.other_operators import NORMALS
 
 CHANNELS, EPS = 5, 3e-4
 Formula = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]

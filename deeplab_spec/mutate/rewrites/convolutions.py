@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Margins
-from deeplab_spec.mutate.rewrites_graph import channels
-from deeplab_spec.mutate.rewrites_subject import Form, Subject, Tensors
+from deeplab_spec.mutate.rewrites.graphs import channels
+from deeplab_spec.mutate.rewrites.subject import Form, Subject, Tensors
 
 
 def convolved(

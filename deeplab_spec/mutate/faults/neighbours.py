@@ -6,7 +6,7 @@ from typing import Final
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, ActivationKind, BatchNorm, Concat, Conv2d, Input, Op, Resize, ResizeMode
-from deeplab_spec.mutate.edits import with_inputs, without
+from deeplab_spec.mutate.faults.graph_edits import with_inputs, without
 
 SLOPE: Final = 0.01
 """Slope below zero of an activation that is taken for a ReLU."""

@@ -16,9 +16,9 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
-from deeplab_spec.mutate.edits import edited, inserted, with_inputs, with_op, without
+from deeplab_spec.mutate.faults.channel_counts import reading
+from deeplab_spec.mutate.faults.graph_edits import edited, inserted, with_inputs, with_op, without
 from deeplab_spec.mutate.mutant import Mutant
-from deeplab_spec.mutate.widths import reading
 
 _WINDOWS = {
     "maximum instead of mean": Pool(kind=PoolKind.MAX, kernel=(2, 2), stride=(2, 2)),

@@ -23,7 +23,7 @@ from deeplab_spec.graph.ops import (
     Input,
     Op,
 )
-from deeplab_spec.mutate.rewrites_subject import Rewritten, Subject, Tensors
+from deeplab_spec.mutate.rewrites.subject import Rewritten, Subject, Tensors
 
 
 def folding(subject: Subject, norms: Collection[str] | None = None) -> nn.Module:

@@ -13,12 +13,12 @@ from deeplab_spec.checks.verdicts import RunVerdict
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, GlobalAveragePool
 from deeplab_spec.judge.ends import END, RATIO
-from deeplab_spec.mutate import rewrites_convs as convs
-from deeplab_spec.mutate import rewrites_makers as at
-from deeplab_spec.mutate import rewrites_values as values
-from deeplab_spec.mutate.rewrites import Rewrite, rewrite, rewrites
-from deeplab_spec.mutate.rewrites_subject import Subject
-from deeplab_spec.mutate.rewrites_ways import KINDS
+from deeplab_spec.mutate.rewrites import convolutions as convs
+from deeplab_spec.mutate.rewrites import other_operators as values
+from deeplab_spec.mutate.rewrites import sites as at
+from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite, rewrites
+from deeplab_spec.mutate.rewrites.kinds import KINDS
+from deeplab_spec.mutate.rewrites.subject import Subject
 from deeplab_spec.services.rewrites import SMALL, judge, judged, margins, prepared
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, Resize
-from deeplab_spec.mutate.edits import with_inputs
+from deeplab_spec.mutate.faults.channel_counts import reading
+from deeplab_spec.mutate.faults.graph_edits import with_inputs
 from deeplab_spec.mutate.mutant import Mutant
-from deeplab_spec.mutate.widths import reading
 
 _TAP_READER = "decoder.low_level.conv"
 _ENTRY = "backbone.entry_flow."

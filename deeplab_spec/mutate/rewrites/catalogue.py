@@ -9,7 +9,7 @@ from functools import cache
 from typing import Final
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.mutate.rewrites_ways import KINDS, Way
+from deeplab_spec.mutate.rewrites.kinds import KINDS, Way
 
 OUTPUT_STRIDES: Final = (16, 8)
 

@@ -6,9 +6,9 @@ from torch import nn
 
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Op
-from deeplab_spec.mutate.rewrites_convs import split_sources
-from deeplab_spec.mutate.rewrites_subject import Form, Rewritten, Subject
-from deeplab_spec.mutate.rewrites_values import joined_first
+from deeplab_spec.mutate.rewrites.convolutions import split_sources
+from deeplab_spec.mutate.rewrites.other_operators import joined_first
+from deeplab_spec.mutate.rewrites.subject import Form, Rewritten, Subject
 
 Make = Callable[[Subject], nn.Module]
 Wanted = Callable[[Conv2d], bool]

@@ -12,8 +12,8 @@ from torch import Tensor, fx, nn
 from torch.utils.checkpoint import checkpoint
 
 from deeplab_spec.graph.ops import Resize
-from deeplab_spec.mutate.rewrites_subject import Rewritten, Subject
-from deeplab_spec.mutate.rewrites_values import RESIZES, resized
+from deeplab_spec.mutate.rewrites.other_operators import RESIZES, resized
+from deeplab_spec.mutate.rewrites.subject import Rewritten, Subject
 
 Running = Callable[[nn.Module, Tensor], Any]
 """Runs a network on a batch of images."""

@@ -10,8 +10,8 @@ from torch.nn import functional
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Resize, kind
-from deeplab_spec.mutate.rewrites_convs import convolved
-from deeplab_spec.mutate.rewrites_subject import Form, Subject, Tensors
+from deeplab_spec.mutate.rewrites.convolutions import convolved
+from deeplab_spec.mutate.rewrites.subject import Form, Subject, Tensors
 
 Unary = Callable[[Tensor], Tensor]
 

@@ -18,7 +18,7 @@ from deeplab_spec.graph.ops import (
     ResizeMode,
     margins,
 )
-from deeplab_spec.judge.canaries.wrong import edited, other
+from deeplab_spec.mutate.faults.neighbours import edited, other
 from tests.graphs import chain
 from tests.strategies import rates
 

@@ -9,12 +9,12 @@ from typing import Final
 from torch import nn
 
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Dropout, GlobalAveragePool
-from deeplab_spec.mutate import rewrites_convs as convs
-from deeplab_spec.mutate import rewrites_graph as graphs
-from deeplab_spec.mutate import rewrites_makers as at
-from deeplab_spec.mutate import rewrites_values as values
-from deeplab_spec.mutate import rewrites_whole as whole
-from deeplab_spec.mutate.rewrites_subject import Subject
+from deeplab_spec.mutate.rewrites import convolutions as convs
+from deeplab_spec.mutate.rewrites import graphs
+from deeplab_spec.mutate.rewrites import other_operators as values
+from deeplab_spec.mutate.rewrites import sites as at
+from deeplab_spec.mutate.rewrites import whole_networks as whole
+from deeplab_spec.mutate.rewrites.subject import Subject
 
 Make = Callable[[Subject], nn.Module | Path]
 """Returns the rewritten network, or the file that holds it."""

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Add
+from deeplab_spec.mutate.faults.channel_counts import with_channels
 from deeplab_spec.mutate.mutant import Mutant
-from deeplab_spec.mutate.widths import with_channels
 
 _MIDDLE = re.compile(r"(backbone\.middle_flow\.block\d+)\.add$")
 

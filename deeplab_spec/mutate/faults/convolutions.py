@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import NO_MARGINS, Conv2d, Margins, Pair
-from deeplab_spec.mutate.edits import edited
+from deeplab_spec.mutate.faults.channel_counts import with_channels
+from deeplab_spec.mutate.faults.graph_edits import edited
 from deeplab_spec.mutate.mutant import Mutant
-from deeplab_spec.mutate.widths import with_channels
 
 _BOTH = (1, 1)
 _ATROUS = re.compile(r"aspp\.atrous\d\.(.*)")

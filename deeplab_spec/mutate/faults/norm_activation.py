@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, ActivationKind, BatchNorm, Conv2d, Dropout
-from deeplab_spec.mutate.edits import inserted, with_op, without
+from deeplab_spec.mutate.faults.graph_edits import inserted, with_op, without
 from deeplab_spec.mutate.mutant import Habit, Mutant, Shows
 
 _KINDS = {

@@ -20,9 +20,9 @@ from deeplab_spec.judge.request import DTYPES, Request
 from deeplab_spec.judge.subjects import candidate
 from deeplab_spec.mutate.catalogue import catalogue
 from deeplab_spec.mutate.mutant import Shows
-from deeplab_spec.render.markdown import markdown
-from deeplab_spec.render.table import Grid
 from deeplab_spec.spec.clauses import CLAUSES
+from deeplab_spec.views.markdown import markdown
+from deeplab_spec.views.table import Grid
 from tests.checks.test_decisions import FAILING
 
 TESTS = Path(__file__).parent

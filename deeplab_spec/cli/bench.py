@@ -19,9 +19,6 @@ from deeplab_spec.cli.options import (
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.measure.parts import PARTS
 from deeplab_spec.render.bench import BenchDocument, bench_grid, bench_notes, bench_page
-from deeplab_spec.render.documents import to_json, to_schema
-from deeplab_spec.render.files import write_whole
-from deeplab_spec.render.progress import progress
 from deeplab_spec.services.bench import bench
 from deeplab_spec.services.bench_plan import Plan, plan
 from deeplab_spec.services.bench_request import (
@@ -33,6 +30,9 @@ from deeplab_spec.services.bench_request import (
     cases,
 )
 from deeplab_spec.spec.network import DEFAULT_CLASSES
+from deeplab_spec.views.documents import to_json, to_schema
+from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.progress import progress
 
 
 def _complete_mode(incomplete: str) -> list[tuple[str, str]]:

@@ -24,10 +24,10 @@ from deeplab_spec.cli.options import (
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, Request, default_variant, read_dtypes
 from deeplab_spec.precision import NAMES
 from deeplab_spec.render.certificate import text
-from deeplab_spec.render.progress import progress
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import VARIANTS
+from deeplab_spec.views.progress import progress
 
 _EXIT = {
     RunVerdict.CONFORMS: ExitCode.DONE,
@@ -119,7 +119,7 @@ def certify(
     the waivers are wrong, 3 it cannot be built, 4 something is undecided.
     """
     if json_schema:
-        from deeplab_spec.render.documents import to_schema
+        from deeplab_spec.views.documents import to_schema
 
         output.report(to_schema(Certificate), file)
         return

@@ -33,7 +33,7 @@ def clauses(
     json_schema: SchemaOption = False,
 ) -> None:
     """List what is decided of an implementation, with sources."""
-    from deeplab_spec.render import documents, reports
+    from deeplab_spec.views import documents, reports
 
     if json_schema:
         output.report(documents.to_schema(documents.ClausesDocument), file)

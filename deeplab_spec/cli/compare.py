@@ -61,9 +61,9 @@ def compare(
     """
     import deeplab_spec.render.compare as pages
     from deeplab_spec.render.compare_documents import CompareDocument
-    from deeplab_spec.render.documents import to_schema
     from deeplab_spec.render.profile_documents import read_profile
     from deeplab_spec.services.compare import compare as together
+    from deeplab_spec.views.documents import to_schema
 
     if json_schema:
         output.report(to_schema(CompareDocument), file)

@@ -20,9 +20,9 @@ from deeplab_spec.cli.options import (
     SchemaOption,
     SizeOption,
 )
-from deeplab_spec.render.progress import progress
-from deeplab_spec.render.table import Grid
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
+from deeplab_spec.views.progress import progress
+from deeplab_spec.views.table import Grid
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -101,8 +101,8 @@ def count(
     """
     from deeplab_spec.render import counts, side_by_side
     from deeplab_spec.render.count_documents import CountDocument
-    from deeplab_spec.render.documents import to_schema
     from deeplab_spec.services.count import CountRequest
+    from deeplab_spec.views.documents import to_schema
 
     if json_schema:
         model = side_by_side.SideBySideDocument if against else CountDocument
@@ -139,7 +139,7 @@ def count(
 
 
 def _show(document: "BaseModel", grid: Grid, summary: str, as_json: bool, file: Path | None) -> None:
-    from deeplab_spec.render.documents import to_json
+    from deeplab_spec.views.documents import to_json
 
     if as_json:
         output.report(to_json(document), file)

@@ -15,7 +15,7 @@ from deeplab_spec.measure.gate_pairs import NOTHING
 from deeplab_spec.measure.gate_rule import GateVerdict, Rule
 from deeplab_spec.measure.gate_run import Settings
 from deeplab_spec.measure.gate_sides import BUILD
-from deeplab_spec.render.progress import progress
+from deeplab_spec.views.progress import progress
 
 if TYPE_CHECKING:
     from deeplab_spec.render.gate_documents import GateDocument
@@ -118,8 +118,8 @@ def gate(
 
     Exit status: 0 PASS, 1 FAIL, 3 a side cannot be run or is another network, 4 INCONCLUSIVE.
     """
-    from deeplab_spec.render.documents import to_json, to_schema
     from deeplab_spec.render.gate_documents import CalibrationDocument, GateDocument
+    from deeplab_spec.views.documents import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(CalibrationDocument if calibrate else GateDocument), file)
@@ -196,10 +196,10 @@ def _plan(entry: Case, settings: Settings) -> str:
 
 
 def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int) -> None:
-    from deeplab_spec.render.documents import to_json
     from deeplab_spec.render.gate_curve import curve
     from deeplab_spec.render.gate_rates import calibration_page, headline_of_rates
     from deeplab_spec.services.gate import calibration
+    from deeplab_spec.views.documents import to_json
 
     with progress() as told:
         device, document = calibration(folder, request, recordings, seed, told)

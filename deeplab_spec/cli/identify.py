@@ -41,8 +41,8 @@ def identify(
 
     Exit status: 0 choices explain everything, 1 something is left or it is another network, 3 it cannot be built.
     """
-    from deeplab_spec.render.documents import to_json, to_schema
     from deeplab_spec.render.identify import IdentifyDocument, text
+    from deeplab_spec.views.documents import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(IdentifyDocument), file)

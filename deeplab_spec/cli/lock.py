@@ -7,7 +7,7 @@ import typer
 
 from deeplab_spec.cli import output
 from deeplab_spec.cli.options import ArgumentOption, SchemaOption, read_arguments
-from deeplab_spec.render.progress import progress
+from deeplab_spec.views.progress import progress
 
 _ENDING = ".lock"
 
@@ -42,8 +42,8 @@ def lock(
 
     Exit status: 0 written, 3 it cannot be built or read.
     """
-    from deeplab_spec.render.documents import to_json, to_schema
     from deeplab_spec.render.lock_documents import LockDocument, lock_document
+    from deeplab_spec.views.documents import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(LockDocument))
@@ -54,8 +54,8 @@ def lock(
         raise typer.BadParameter(f"say where the lock goes: a file whose name ends in {_ENDING}", param_hint="--output")
     from deeplab_spec.align import lock_text
     from deeplab_spec.capture.target import named
-    from deeplab_spec.render.files import write_whole
     from deeplab_spec.services.lock import LockRequest, lock_target
+    from deeplab_spec.views.files import write_whole
 
     request = LockRequest(target=named(target, read_arguments(arg)), output_stride=output_stride, classes=classes)
     with progress() as told:

@@ -11,7 +11,7 @@ import typer
 from deeplab_spec.cli import output
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import OutputOption, SchemaOption, complete_variant
-from deeplab_spec.render.progress import progress
+from deeplab_spec.views.progress import progress
 
 
 def mutants(
@@ -59,8 +59,8 @@ def mutants(
 
     Exit status: 0 all wrong ones are refused and all equal ones accepted, 1 not so.
     """
-    from deeplab_spec.render.documents import to_json, to_schema
     from deeplab_spec.render.mutants_documents import MutantsDocument
+    from deeplab_spec.views.documents import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(MutantsDocument), file)

@@ -4,8 +4,8 @@ import os
 import sys
 from pathlib import Path
 
-from deeplab_spec.render.files import write_whole
-from deeplab_spec.render.table import Grid, plain
+from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.table import Grid, plain
 
 
 def report(text: str, output: Path | None = None) -> None:
@@ -33,7 +33,7 @@ def table(grid: Grid, output: Path | None = None, heading: str = "") -> None:
     write(above)
     from rich.console import Console
 
-    from deeplab_spec.render.terminal import drawn
+    from deeplab_spec.views.terminal import drawn
 
     Console().print(drawn(grid))
 

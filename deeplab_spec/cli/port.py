@@ -8,9 +8,9 @@ import typer
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import ChooseOption, ClassesOption, OutputStrideOption, SchemaOption, read_arguments
-from deeplab_spec.render.progress import progress
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
+from deeplab_spec.views.progress import progress
 
 _TARGET = "MODULE:CALLABLE, reference:VARIANT, or a file that other commands take"
 _ARGUMENT = "{output_stride} and {classes} are filled in; repeat for several."
@@ -75,9 +75,9 @@ def port(
     Exit status: 0 written; 1 not proven equal, and nothing is written; 2 the arguments do not say what to do; 3 a
     network cannot be built or read, or a file not read or written.
     """
-    from deeplab_spec.render.documents import to_json, to_schema
     from deeplab_spec.render.port import map_grid, port_text
     from deeplab_spec.render.port_documents import PortDocument
+    from deeplab_spec.views.documents import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(PortDocument))

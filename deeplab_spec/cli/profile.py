@@ -82,8 +82,8 @@ def profile(
 
     Whether a mode computes what the network computes is decided by bench and optimize, not here.
     """
-    from deeplab_spec.render.documents import to_schema
     from deeplab_spec.render.profile_documents import FILE, ProfileDocument
+    from deeplab_spec.views.documents import to_schema
 
     if json_schema:
         output.report(to_schema(ProfileDocument))

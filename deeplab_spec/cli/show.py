@@ -39,9 +39,9 @@ def show(
     json_schema: SchemaOption = False,
 ) -> None:
     """Show a network, block by block."""
-    from deeplab_spec.render import documents, reports, svg
-    from deeplab_spec.render.markdown import markdown
-    from deeplab_spec.render.outline import outline
+    from deeplab_spec.views import documents, reports, svg
+    from deeplab_spec.views.markdown import markdown
+    from deeplab_spec.views.rows import outline
 
     if json_schema:
         output.report(documents.to_schema(documents.ShowDocument), file)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.render.files import write_whole
+from deeplab_spec.views.files import write_whole
 
 
 def shared(folder: Path, name: str, make: Callable[[], Certificate]) -> Certificate:

@@ -4,8 +4,8 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from deeplab_spec.render.documents import SCHEMA_VERSION
-from deeplab_spec.render.table import Grid, integer
+from deeplab_spec.views.documents import SCHEMA_VERSION
+from deeplab_spec.views.table import Grid, integer
 
 Status = Literal["timed", "refused", "failed", "not run"]
 _MEBI: Final = 2**20

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from deeplab_spec.render.comma_separated import Value, comma_separated, data_link
 from deeplab_spec.render.compare_documents import ChangeModel, CompareDocument, IntervalModel
-from deeplab_spec.render.markdown import markdown
 from deeplab_spec.render.profile import PLUS_MINUS, UNKNOWN, Cell, Column, count, environment, milliseconds, named
-from deeplab_spec.render.table import Grid
+from deeplab_spec.views.csv import Value, comma_separated, data_link
+from deeplab_spec.views.markdown import markdown
+from deeplab_spec.views.table import Grid
 
 _BY_CHANCE: Final = 0.05
 """The part of unchanged blocks whose interval does not contain zero."""

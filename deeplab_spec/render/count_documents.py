@@ -19,8 +19,8 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.graph.network import Network
-from deeplab_spec.render.documents import SCHEMA_VERSION, Json
 from deeplab_spec.spec.choices import as_json
+from deeplab_spec.views.documents import SCHEMA_VERSION, Json
 
 ENDS: Final = ("input", "output")
 """First steps of the paths that are no block but where the network begins and ends."""

@@ -9,8 +9,8 @@ from deeplab_spec.render.gate_documents import (
     GateDocument,
     PlantModel,
 )
-from deeplab_spec.render.markdown import markdown
-from deeplab_spec.render.table import Grid, integer, plain
+from deeplab_spec.views.markdown import markdown
+from deeplab_spec.views.table import Grid, integer, plain
 
 LAYOUT = (
     "a placement of code or data in memory that is the same in every process of a side looks like slower code: "

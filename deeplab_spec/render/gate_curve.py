@@ -22,7 +22,7 @@ def curve(document: CalibrationDocument) -> str:
     steps = [number / (_TICKS - 1) for number in range(_TICKS)]
     points = [f"{across(point.slowdown)} {down(point.rate)}" for point in document.curve]
     environment = Environment(
-        loader=PackageLoader("deeplab_spec.render"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=PackageLoader("deeplab_spec.views"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("gate_curve.svg.j2").render(
         title=f"Share of FAIL on {document.device}, {document.case.name}",

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from deeplab_spec.render.documents import SCHEMA_VERSION
+from deeplab_spec.views.documents import SCHEMA_VERSION
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 

@@ -2,8 +2,8 @@
 
 from deeplab_spec.render.gate import LAYOUT, percent, signed
 from deeplab_spec.render.gate_documents import CalibrationDocument, OutcomeModel
-from deeplab_spec.render.markdown import markdown
-from deeplab_spec.render.table import Grid
+from deeplab_spec.views.markdown import markdown
+from deeplab_spec.views.table import Grid
 
 _RECORDED = ("condition", "recordings", "dropped", "planted", "measured", "spread")
 _RESAMPLED = (

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from deeplab_spec.precision import BFLOAT16, FLOAT16
-from deeplab_spec.render.markdown import markdown
 from deeplab_spec.render.mutants_documents import MutantsDocument
-from deeplab_spec.render.table import Grid, plain
 from deeplab_spec.spec.clauses import CLAUSES
+from deeplab_spec.views.markdown import markdown
+from deeplab_spec.views.table import Grid, plain
 
 SHOWN = 20
 """So many survivors are listed in the text."""

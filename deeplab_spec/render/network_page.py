@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from deeplab_spec.analysis.costs import Number
-from deeplab_spec.render.markdown import markdown
 from deeplab_spec.render.network_costs import ConventionModel, CostReport
-from deeplab_spec.render.table import Grid, integer, number, shape
+from deeplab_spec.views.markdown import markdown
+from deeplab_spec.views.table import Grid, integer, number, shape
 
 COMMAND: Final = "deeplab-spec count --report reports/costs"
 """What makes the reports again."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from deeplab_spec.align.match import block_of
 from deeplab_spec.render.port_documents import PortDocument, RunModel
-from deeplab_spec.render.table import Grid, integer
+from deeplab_spec.views.table import Grid, integer
 
 _ACTIONS: Final = ("copied", "folded", "unfolded", "shifted", "initialised", "kept")
 _WIDTH: Final = 100

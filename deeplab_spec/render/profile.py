@@ -5,7 +5,6 @@ from typing import Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from deeplab_spec.render.comma_separated import Value, comma_separated, data_link
 from deeplab_spec.render.profile_documents import (
     TENSORBOARD,
     TRACE,
@@ -15,7 +14,8 @@ from deeplab_spec.render.profile_documents import (
     ProfileDocument,
     TimeModel,
 )
-from deeplab_spec.render.table import Grid, share
+from deeplab_spec.views.csv import Value, comma_separated, data_link
+from deeplab_spec.views.table import Grid, share
 
 UNKNOWN: Final = "-"
 PLUS_MINUS: Final = "\N{PLUS-MINUS SIGN}"
@@ -61,7 +61,7 @@ class Cell:
 def environment() -> Environment:
     """Return what pages are made with: everything that is put in is escaped."""
     made = Environment(
-        loader=PackageLoader("deeplab_spec.render"),
+        loader=PackageLoader("deeplab_spec.views"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

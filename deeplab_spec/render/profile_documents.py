@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import TargetError
-from deeplab_spec.render.documents import Json
+from deeplab_spec.views.documents import Json
 
 PROFILE_SCHEMA_VERSION: Final = 1
 FILE: Final = "profile.json"

@@ -12,8 +12,8 @@ from deeplab_spec.analysis.reconcile import Row, operations_explained, parameter
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.render.count_documents import asked
-from deeplab_spec.render.documents import SCHEMA_VERSION
-from deeplab_spec.render.table import Grid, integer, number
+from deeplab_spec.views.documents import SCHEMA_VERSION
+from deeplab_spec.views.table import Grid, integer, number
 
 
 class _Model(BaseModel):

@@ -14,8 +14,8 @@ from deeplab_spec.measure.agreement import Agreement, Reference, agreement
 from deeplab_spec.measure.modes import AUTO, AUTOMATIC, Mode, modes_for
 from deeplab_spec.measure.parts import EAGER
 from deeplab_spec.measure.timing import timed_warm
-from deeplab_spec.render.progress import Progress
-from deeplab_spec.render.progress import progress as bar
+from deeplab_spec.views.progress import Progress
+from deeplab_spec.views.progress import progress as bar
 
 RUNS: Final = 3
 SIZE: Final = 513

@@ -15,12 +15,12 @@ from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.render.files import write_whole
 from deeplab_spec.services.captured import captured_at
 from deeplab_spec.services.port_map import ParameterMap, parameter_map
 from deeplab_spec.services.port_proof import Proof, prove
 from deeplab_spec.services.port_sides import SideBySide, in_double, side_by_side
 from deeplab_spec.services.port_weights import SAFE, load_weights
+from deeplab_spec.views.files import write_whole
 
 __all__ = ["Moved", "PortRequest", "move", "parameter_map", "port"]
 

@@ -16,12 +16,13 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.errors import TargetError
-from deeplab_spec.render import cost_chart, files
+from deeplab_spec.render import cost_chart
 from deeplab_spec.render.cost_chart import COLUMN, LABEL, LEFT, amount, lay_out_costs, percent
 from deeplab_spec.render.cost_reports import write_reports
 from deeplab_spec.render.network_costs import CostReport, cost_report
 from deeplab_spec.spec.choices import choose, written
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS
+from deeplab_spec.views import files
 
 COMMITTED = Path(__file__).parents[2] / "reports" / "costs"
 COMMAND = "deeplab-spec count --report reports/costs"

@@ -21,9 +21,9 @@ from deeplab_spec.render.compare import (
 from deeplab_spec.render.compare_documents import CompareDocument
 from deeplab_spec.render.profile import between, profile_csv, profile_grid, profile_html, profile_summary
 from deeplab_spec.render.profile_documents import TENSORBOARD, TRACE, ProfileDocument
-from deeplab_spec.render.table import plain
-from deeplab_spec.render.terminal import drawn
 from deeplab_spec.services.compare import compare
+from deeplab_spec.views.table import plain
+from deeplab_spec.views.terminal import drawn
 from tests.documents import MILLISECOND, profile, row, usual
 
 HOSTILE = "<script>alert('x')</script>|`"

@@ -6,17 +6,18 @@ import pytest
 from rich.console import Console
 
 from deeplab_spec.analysis.subject import Subject
-from deeplab_spec.render import counts, reports
+from deeplab_spec.render import counts
 from deeplab_spec.render.count_documents import FieldModel, count_document
-from deeplab_spec.render.documents import clauses_document
-from deeplab_spec.render.markdown import markdown
-from deeplab_spec.render.outline import outline
-from deeplab_spec.render.table import Grid, plain
-from deeplab_spec.render.terminal import drawn
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.spec.errata import ERRATA
 from deeplab_spec.spec.variants import NOTEBOOK, VARIANTS, Variant
+from deeplab_spec.views import reports
+from deeplab_spec.views.documents import clauses_document
+from deeplab_spec.views.markdown import markdown
+from deeplab_spec.views.rows import outline
+from deeplab_spec.views.table import Grid, plain
+from deeplab_spec.views.terminal import drawn
 
 WIDE = 100
 

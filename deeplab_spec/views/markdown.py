@@ -1,6 +1,6 @@
 """Tables as Markdown."""
 
-from deeplab_spec.render.table import Grid
+from deeplab_spec.views.table import Grid
 
 
 def markdown(grid: Grid) -> str:

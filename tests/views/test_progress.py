@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from deeplab_spec.render import progress as module
-from deeplab_spec.render.progress import progress
+from deeplab_spec.views import progress as module
+from deeplab_spec.views.progress import progress
 
 
 def test_lines_are_written_at_most_every_few_seconds(

@@ -3,16 +3,16 @@
 import textwrap
 
 from deeplab_spec.analysis.subject import Subject
-from deeplab_spec.render.documents import (
+from deeplab_spec.views.documents import (
     ClauseModel,
     ClausesDocument,
     EffectModel,
     ErratumModel,
     choice_text,
 )
-from deeplab_spec.render.markdown import markdown
-from deeplab_spec.render.outline import Row
-from deeplab_spec.render.table import Grid, shape
+from deeplab_spec.views.markdown import markdown
+from deeplab_spec.views.rows import Row
+from deeplab_spec.views.table import Grid, shape
 
 WIDTH = 100
 _INDENT = "    "

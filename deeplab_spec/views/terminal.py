@@ -5,7 +5,7 @@ from typing import Final
 from rich import box
 from rich.table import Table
 
-from deeplab_spec.render.table import Grid
+from deeplab_spec.views.table import Grid
 
 _DIM: Final = "dim"
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 
 from deeplab_spec.analysis.sizes import Shape
 from deeplab_spec.analysis.subject import Subject
-from deeplab_spec.render.canvas import Box, Drawing, Note, Panel, Point, Wire
-from deeplab_spec.render.outline import Row, outline
-from deeplab_spec.render.table import shape
 from deeplab_spec.spec.choices import ActivationPlacement, Interpolation, written
+from deeplab_spec.views.rows import Row, outline
+from deeplab_spec.views.shapes import Box, Drawing, Note, Panel, Point, Wire
+from deeplab_spec.views.table import shape
 
 LINE, MARGIN = 15, 13
 BACKBONE, CHANNEL, HEAD = (20, 420), 184, 720

@@ -5,7 +5,7 @@ import re
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deeplab_spec.analysis.subject import Subject
-from deeplab_spec.render.drawing import lay_out
+from deeplab_spec.views.drawing import lay_out
 
 
 def times(text: str) -> str:
@@ -29,7 +29,7 @@ def drawing(subject: Subject) -> str:
 def filled(template: str, drawn: object) -> str:
     """Return a template of this package with everything that is drawn in its places."""
     environment = Environment(
-        loader=PackageLoader("deeplab_spec.render"),
+        loader=PackageLoader("deeplab_spec.views"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -20,7 +20,7 @@ from deeplab_spec.align.published import like
 from deeplab_spec.capture.files import open_file
 from deeplab_spec.capture.images import capture_at
 from deeplab_spec.graph.ops import Output
-from deeplab_spec.judge.forms import in_normal_form
+from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import choose

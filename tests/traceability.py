@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from deeplab_spec.checks.catalogue import CHECKS
-from deeplab_spec.checks.evidence import Evidence
-from deeplab_spec.checks.verdicts import Verdict
-from deeplab_spec.judge.alone import structure
-from deeplab_spec.judge.canaries.canary import Canary
+from deeplab_spec.judge.build import candidate
+from deeplab_spec.judge.catalogue import CHECKS
 from deeplab_spec.judge.decisions import check_of
+from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.observe import AtStride, Stages, observe
 from deeplab_spec.judge.plan import plan, telling_sizes
+from deeplab_spec.judge.planted import Canary
 from deeplab_spec.judge.request import DTYPES, Request
-from deeplab_spec.judge.subjects import candidate
+from deeplab_spec.judge.structure.structure_only import structure
 from deeplab_spec.mutate.catalogue import catalogue
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.views.markdown import markdown
 from deeplab_spec.views.table import Grid
-from tests.checks.test_decisions import FAILING
+from tests.judge.test_decisions import FAILING
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "reports" / "clauses.md"

@@ -4,10 +4,6 @@ from typing import Annotated
 
 import typer
 
-from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.checks.verdicts import RunVerdict
-from deeplab_spec.checks.waiver_file import load
-from deeplab_spec.checks.waivers import waived
 from deeplab_spec.cli import output
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import (
@@ -21,9 +17,13 @@ from deeplab_spec.cli.options import (
     complete_variant,
     read_arguments,
 )
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import RunVerdict
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, Request, default_variant, read_dtypes
+from deeplab_spec.judge.text import text
+from deeplab_spec.judge.waiver_file import load
+from deeplab_spec.judge.waivers import waived
 from deeplab_spec.precision import NAMES
-from deeplab_spec.render.certificate import text
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import VARIANTS
@@ -125,7 +125,7 @@ def certify(
         return
     if not target:
         raise typer.BadParameter("say what to judge", param_hint="TARGET")
-    from deeplab_spec.judge.runner import run
+    from deeplab_spec.judge.candidate.runner import run
 
     held = load(waivers, today.date() if today else None) if waivers else None
     request = Request(

@@ -8,13 +8,13 @@ from pathlib import Path
 from torch import nn
 
 from deeplab_spec.capture.target import Target, build
-from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.checks.waiver_file import load
-from deeplab_spec.checks.waivers import waived
 from deeplab_spec.errors import SpecError
+from deeplab_spec.judge.build import candidate, standards
+from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.judge import judge
 from deeplab_spec.judge.request import DTYPES, Request, default_variant, read_dtypes
-from deeplab_spec.judge.subjects import candidate, standards
+from deeplab_spec.judge.waiver_file import load
+from deeplab_spec.judge.waivers import waived
 from deeplab_spec.spec.api import Override, written_overrides
 from deeplab_spec.spec.clauses import Level
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from deeplab_spec.checks.catalogue import CHECKS
-from deeplab_spec.checks.evidence import Check, Evidence
-from deeplab_spec.checks.verdicts import Decision, Finding, Verdict
-from deeplab_spec.judge.canaries.canary import Canary
+from deeplab_spec.judge.catalogue import CHECKS
+from deeplab_spec.judge.evidence import Check, Evidence
+from deeplab_spec.judge.finding import Decision, Finding, Verdict
+from deeplab_spec.judge.planted import Canary
 
 KIN: Final = "SAME-FAMILY"
 """The clause that another network fails, and the only one that is decided of it."""

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import torch
 
-from deeplab_spec.checks import certificate as documents
-from deeplab_spec.checks.training import decisions
-from deeplab_spec.checks.verdicts import Finding, Verdict, of_run, together
 from deeplab_spec.execute.tf32 import products
+from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge.decisions import Judged, judged
-from deeplab_spec.judge.divergence import first_divergence, no_node
+from deeplab_spec.judge.finding import Finding, Verdict, of_run, together
+from deeplab_spec.judge.numerics.divergence import first_divergence, no_node
 from deeplab_spec.judge.observe import AtStride, Builder, Progress, Stages, Standards, observe
-from deeplab_spec.judge.precision import device_of, where
+from deeplab_spec.judge.precision.run import device_of, where
 from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.training.check import decisions
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import Clause, Level
 from deeplab_spec.spec.variants import variant

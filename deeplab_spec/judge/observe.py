@@ -11,22 +11,26 @@ from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.fx.module import original
-from deeplab_spec.checks import certificate as documents
-from deeplab_spec.checks.evidence import Evidence, Witness
-from deeplab_spec.checks.structure import by_clause
 from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.tf32 import products
-from deeplab_spec.judge import interface, numerics, required, structure, training_plan
-from deeplab_spec.judge.canaries.calls import of_calls, of_comparisons
-from deeplab_spec.judge.canaries.canary import Canary
-from deeplab_spec.judge.canaries.graphs import of_graphs
-from deeplab_spec.judge.canaries.training import of_training
-from deeplab_spec.judge.explanation import Explained, explained
+from deeplab_spec.judge import certificate as documents
+from deeplab_spec.judge.evidence import Evidence, Witness
+from deeplab_spec.judge.interface import observe as interface
+from deeplab_spec.judge.interface.planted import of_calls, of_comparisons
+from deeplab_spec.judge.numerics import observe as numerics
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan, plan
-from deeplab_spec.judge.precision import moved
+from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.precision.run import moved
+from deeplab_spec.judge.reference import against
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.standard import against
-from deeplab_spec.judge.structure import Reading
+from deeplab_spec.judge.structure import expected as required
+from deeplab_spec.judge.structure import observe as structure
+from deeplab_spec.judge.structure.check import by_clause
+from deeplab_spec.judge.structure.explanation import Explained, explained
+from deeplab_spec.judge.structure.observe import Reading
+from deeplab_spec.judge.structure.planted import of_graphs
+from deeplab_spec.judge.training import plan as training_plan
+from deeplab_spec.judge.training.planted import of_training
 from deeplab_spec.spec.clauses import Level
 
 Builder = Callable[[int], nn.Module]

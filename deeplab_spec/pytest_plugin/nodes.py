@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from deeplab_spec.checks.certificate import Certificate
+from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.services.clause_tests import Judgements, conclude
 from deeplab_spec.spec.clauses import Clause
 

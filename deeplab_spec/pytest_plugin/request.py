@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
-from deeplab_spec.checks.waiver_file import load
-from deeplab_spec.checks.waivers import Waivers
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.request import DTYPES, Request, default_variant, read_dtypes
+from deeplab_spec.judge.waiver_file import load
+from deeplab_spec.judge.waivers import Waivers
 from deeplab_spec.spec.clauses import Level
 
 _STATES_ITS_OWN: Final = {".pt2", ".onnx", ".lock"}

@@ -8,8 +8,8 @@ from typing import Final, Protocol
 
 import pytest
 
-from deeplab_spec.checks.certificate import Certificate
 from deeplab_spec.errors import DeepLabSpecError
+from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.pytest_plugin.nodes import VERDICT, AtOutputStride, ClauseItem, Waived
 from deeplab_spec.pytest_plugin.request import request_of, strides_of, waivers_of
 from deeplab_spec.pytest_plugin.shared import shared
@@ -119,7 +119,7 @@ class ClauseTests:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _judge(self, output_stride: int | None) -> Certificate:
-        from deeplab_spec.judge.runner import run
+        from deeplab_spec.judge.candidate.runner import run
 
         strides = () if output_stride is None else (output_stride,)
         request = replace(self._request, output_strides=strides)

@@ -4,7 +4,7 @@ import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
-from deeplab_spec.checks.certificate import Certificate
+from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.views.files import write_whole
 
 

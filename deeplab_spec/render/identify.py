@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deeplab_spec.checks.certificate import FindingRecord, Json, Nearest
+from deeplab_spec.judge.certificate import FindingRecord, Json, Nearest
 from deeplab_spec.spec.choices import about, written
 from deeplab_spec.spec.variants import variant
 

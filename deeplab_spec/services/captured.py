@@ -24,7 +24,7 @@ from deeplab_spec.capture.target import Target, load
 from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.judge.forms import in_normal_form
+from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.render.count_documents import CountDocument, asked, counted, torch_fault
 from deeplab_spec.spec.variants import Variant
 

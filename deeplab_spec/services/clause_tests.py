@@ -10,11 +10,11 @@ from typing import Final
 
 import pytest
 
-from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.checks.verdicts import Verdict
-from deeplab_spec.checks.waivers import Waivers
 from deeplab_spec.errors import DeepLabSpecError
-from deeplab_spec.render.findings import clause_text
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import Verdict
+from deeplab_spec.judge.finding_text import clause_text
+from deeplab_spec.judge.waivers import Waivers
 
 DECIDED: Final = frozenset({Verdict.PASSED, Verdict.FAILED, Verdict.WAIVED})
 """The verdicts that something was looked at for."""

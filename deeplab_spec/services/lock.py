@@ -9,7 +9,7 @@ from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.files import is_file
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.errors import CaptureError, TargetError
-from deeplab_spec.judge.standard import locked
+from deeplab_spec.judge.reference import locked
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
 Progress = Callable[[str, int, int], None]

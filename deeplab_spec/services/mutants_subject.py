@@ -14,11 +14,12 @@ from deeplab_spec.execute.module import fresh
 from deeplab_spec.execute.weights import Draw, roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.judge import alone, blind
+from deeplab_spec.judge.numerics import numerics_only as blind
+from deeplab_spec.judge.numerics.tensor_compare import relative_error
 from deeplab_spec.judge.plan import SpecifiedPlan, plan, telling_sizes
-from deeplab_spec.judge.precision import cast
+from deeplab_spec.judge.precision.run import cast
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.running import relative_error
+from deeplab_spec.judge.structure import structure_only as alone
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
 from deeplab_spec.mutate.faults.training_faults import is_initial
 from deeplab_spec.mutate.mutant import Mutant, Shows

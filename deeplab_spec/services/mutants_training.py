@@ -6,16 +6,16 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.checks.trained import Trained
-from deeplab_spec.checks.training import CHECKS_OF_TRAINING
-from deeplab_spec.checks.verdicts import Verdict
 from deeplab_spec.execute.module import NetworkModule
-from deeplab_spec.judge.initial import sampled
+from deeplab_spec.judge.finding import Verdict
+from deeplab_spec.judge.load_weights import own_places
 from deeplab_spec.judge.plan import SpecifiedPlan
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.training import observe
-from deeplab_spec.judge.training_plan import specified_inits
-from deeplab_spec.judge.transfer import own_places
+from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING
+from deeplab_spec.judge.training.evidence import Trained
+from deeplab_spec.judge.training.initial_weights import sampled
+from deeplab_spec.judge.training.observe import observe
+from deeplab_spec.judge.training.plan import specified_inits
 from deeplab_spec.mutate.faults.training_faults import MutantModule, is_initial, with_habit
 from deeplab_spec.mutate.mutant import Mutant
 from deeplab_spec.reference.network import assemble

@@ -13,7 +13,7 @@ from deeplab_spec.capture.fx.calls import ProgramCall
 from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Opaque
-from deeplab_spec.judge.transfer import by_role
+from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.services.port_forms import ROLES, WEIGHT, Action, Tensors, UnfitError, convert
 from deeplab_spec.services.port_sides import Side, SideBySide, Unit
 

@@ -12,10 +12,10 @@ from deeplab_spec.capture.fx.module import original, state_of
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.graph.ops import Opaque, Output, Pair
-from deeplab_spec.judge.ends import END, RATIO
-from deeplab_spec.judge.numerics import CAPTURE
-from deeplab_spec.judge.running import relative_error
-from deeplab_spec.judge.transfer import by_role
+from deeplab_spec.judge.load_weights import by_role
+from deeplab_spec.judge.numerics.end_to_end import END, RATIO
+from deeplab_spec.judge.numerics.observe import CAPTURE
+from deeplab_spec.judge.numerics.tensor_compare import relative_error
 from deeplab_spec.services.port_forms import ROUNDED
 from deeplab_spec.services.port_map import ParameterMap
 from deeplab_spec.services.port_sides import Side, SideBySide

@@ -24,7 +24,7 @@ from deeplab_spec.errors import TargetError
 from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Input, Opaque, Output, Pair
-from deeplab_spec.judge.results import choose
+from deeplab_spec.judge.outputs import choose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import Final
 
 from torch import nn
 
-from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.errors import DeepLabSpecError, one_line
 from deeplab_spec.judge.api import certify
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.plan import telling_sizes
 from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite
 from deeplab_spec.mutate.rewrites.subject import Subject, subject

@@ -8,7 +8,7 @@ from deeplab_spec.align.match import align
 from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.weights import roles
-from deeplab_spec.judge.transfer import by_role
+from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_spec.checks.certificate import Certificate
 from deeplab_spec.cli.app import main
 from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request
-from tests.checks.certificates import Decided, certificate
+from tests.support.certificates import Decided, certificate
 
 DAY = ("--today", "2026-11-24")
 FILE = """
@@ -31,7 +31,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
         requests.append(request)
         return certificate(rates)
 
-    monkeypatch.setattr("deeplab_spec.judge.runner.run", run)
+    monkeypatch.setattr("deeplab_spec.judge.candidate.runner.run", run)
     return requests
 
 

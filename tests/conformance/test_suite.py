@@ -5,22 +5,22 @@ from typing import ClassVar
 import pytest
 
 import deeplab_spec
-from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.checks.verdicts import Verdict
 from deeplab_spec.conformance import Conformance, suite
 from deeplab_spec.errors import TargetError
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.services.clause_tests import Judgements, conclude
 from deeplab_spec.spec.clauses import clauses_of
-from tests.checks.certificates import certificate
-from tests.judge.candidates import SMALL
 from tests.plugin.running import run
+from tests.support.candidates import SMALL
+from tests.support.certificates import certificate
 
 PROJECT = """
 import deeplab_spec.conformance.suite as suite
-from deeplab_spec.checks.verdicts import Verdict
+from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.errors import TargetError
 from deeplab_spec.spec.clauses import CLAUSES
-from tests.checks.certificates import certificate
+from tests.support.certificates import certificate
 
 judged = []
 

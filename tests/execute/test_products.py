@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 import deeplab_spec
-from deeplab_spec.checks.verdicts import RunVerdict
 from deeplab_spec.execute.tf32 import products
-from tests.judge.candidates import SMALL
+from deeplab_spec.judge.finding import RunVerdict
+from tests.support.candidates import SMALL
 
 NEW = {
     "all": torch.backends,

@@ -17,7 +17,7 @@ from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import VARIANTS, variant
 from tests.assertions import assert_near, assert_same
 from tests.graphs import chain
-from tests.judge.candidates import WIDTH
+from tests.support.candidates import WIDTH
 
 SMALL: dict[str, Any] = {"width": WIDTH, "middle_blocks": 1}
 

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 import deeplab_spec
-from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.plan import telling_sizes
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.network import network as specification
 from deeplab_spec.spec.variants import variant as published
-from tests.judge.candidates import SMALL
 from tests.onnx_files import edited, export
+from tests.support.candidates import SMALL
 
 FAULTY = "backbone.middle_flow.block2.sepconv2.depthwise.conv"
 BEFORE = 9 + 3 + 1

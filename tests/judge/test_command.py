@@ -8,9 +8,9 @@ import pytest
 
 from deeplab_spec.judge.request import HOW
 from deeplab_spec.precision import NAMES
-from tests.judge.candidates import SMALL
+from tests.support.candidates import SMALL
 
-CANDIDATES = "tests.judge.candidates"
+CANDIDATES = "tests.support.candidates"
 SMALL_CHOICES = [f"{name}={value}" for name, value in SMALL.items()]
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, fx, nn
 
 import deeplab_spec
-from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.reference.network import build
-from tests.judge.candidates import SMALL
+from tests.support.candidates import SMALL
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
 """A compiler traces the checks of shapes too, with tensors that have none."""

@@ -3,12 +3,12 @@
 import pytest
 
 import deeplab_spec
-from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.spec.clauses import clauses_of
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import VARIANTS
-from tests.judge.candidates import WIDTH
+from tests.support.candidates import WIDTH
 
 NARROW = {"width": WIDTH, "middle_blocks": 4}
 """The whole depth is judged at full width."""

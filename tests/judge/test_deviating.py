@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import deeplab_spec
-from deeplab_spec.checks.certificate import Certificate, FindingRecord
-from deeplab_spec.checks.verdicts import RunVerdict, Verdict
-from deeplab_spec.render.certificate import text
-from tests.judge.candidates import SMALL
+from deeplab_spec.judge.certificate import Certificate, FindingRecord
+from deeplab_spec.judge.finding import RunVerdict, Verdict
+from deeplab_spec.judge.text import text
+from tests.support.candidates import SMALL
 
 
 def judged(module: nn.Module, variant: str = "tf-release", **options: object) -> Certificate:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
-from deeplab_spec.judge.precision import moved
-from deeplab_spec.judge.results import ask
+from deeplab_spec.judge.outputs import ask
+from deeplab_spec.judge.precision.run import moved
 
 META = torch.device("meta")
 IMAGE = torch.zeros(1, 3, 4, 4)

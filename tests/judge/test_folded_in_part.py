@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.mutate.rewrites.catalogue import rewrite
 from deeplab_spec.mutate.rewrites.graphs import folding, norms_below
 from deeplab_spec.services.rewrites import SMALL, judge, prepared

@@ -19,16 +19,16 @@ from deeplab_spec.analysis.parameters import total_stored
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.module import capture
-from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.graph.ops import BatchNorm
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import TF_RELEASE_DENSE
 from tests import ports
 from tests.graphs import normal, normal_capture
-from tests.judge.candidates import WIDTH
 from tests.ports import Mistakes
 from tests.strategies import NARROW, narrow
+from tests.support.candidates import WIDTH
 from tests.whole import make_whole, whole
 
 Places = set[tuple[str, str]]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_spec.judge.ends import END, RATIO
+from deeplab_spec.judge.numerics.end_to_end import END, RATIO
+from deeplab_spec.judge.numerics.steps import STEP
 from deeplab_spec.judge.request import LOWER
-from deeplab_spec.judge.steps import STEP
-from tests.judge.processors import PROCESSORS, Errors
+from tests.support.processors import PROCESSORS, Errors
 
 pytestmark = pytest.mark.deep
 """Each processor takes half a minute."""
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.deep
 def measured(processor: str) -> dict[str, Errors]:
     """Measure a right network and two wrong ones as a processor, in a process that starts as one."""
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **PROCESSORS[processor]}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.judge.processors"]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.support.processors"]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env=environment, cwd=Path(__file__).parents[2]
     )

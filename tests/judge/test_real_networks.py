@@ -3,8 +3,8 @@
 import pytest
 
 import deeplab_spec
-from deeplab_spec.checks.certificate import Certificate, FindingRecord
-from deeplab_spec.checks.verdicts import RunVerdict, Verdict
+from deeplab_spec.judge.certificate import Certificate, FindingRecord
+from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.spec.clauses import Level
 from tests.document import build as build_document
 from tests.peers import smp_deeplab, timm_backbone, torchvision_deeplab

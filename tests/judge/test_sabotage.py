@@ -4,12 +4,13 @@ import pytest
 from torch import nn
 
 import deeplab_spec
-from deeplab_spec.checks.certificate import Certificate
-from deeplab_spec.checks.verdicts import RunVerdict, Verdict
-from deeplab_spec.judge import observe, witness
-from deeplab_spec.judge.explanation import Explained
-from deeplab_spec.render.certificate import text
-from tests.judge.sabotage import PART, SABOTAGE, WIDTH, Sabotage, right
+from deeplab_spec.judge import observe
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import RunVerdict, Verdict
+from deeplab_spec.judge.numerics import minimize as witness
+from deeplab_spec.judge.structure.explanation import Explained
+from deeplab_spec.judge.text import text
+from tests.support.sabotage import PART, SABOTAGE, WIDTH, Sabotage, right
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import pytest
 
 import deeplab_spec
 from deeplab_spec.errors import SpecError
-from tests.checks.certificates import certificate
-from tests.judge.candidates import right
+from tests.support.candidates import right
+from tests.support.certificates import certificate
 
 FILE = """
 [[waiver]]

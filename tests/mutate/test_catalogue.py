@@ -11,10 +11,10 @@ from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.weights import Draw
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Resize
-from deeplab_spec.judge.alone import structure
-from deeplab_spec.judge.blind import trial
+from deeplab_spec.judge.numerics.numerics_only import trial
 from deeplab_spec.judge.plan import SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.structure.structure_only import structure
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
 from deeplab_spec.mutate.faults.graph_edits import with_op
 from deeplab_spec.mutate.mutant import Mutant, Shows

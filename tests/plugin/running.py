@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deeplab_spec.checks.certificate import Certificate
+from deeplab_spec.judge.certificate import Certificate
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ("-p", "deeplab_spec.pytest_plugin")
@@ -15,8 +15,8 @@ TARGET = ("--deeplab-target", "my_model:build", "--deeplab-variant", "notebook")
 
 _FAKE = """
 import pathlib
-import deeplab_spec.judge.runner
-from deeplab_spec.checks.certificate import Certificate
+import deeplab_spec.judge.candidate.runner
+from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.errors import TargetError
 
 HERE = pathlib.Path(__file__).parent
@@ -29,7 +29,7 @@ def run(request, progress, search=()):
         raise TargetError(request.target, "cannot be built: RuntimeError: no such weights")
     return Certificate.model_validate_json((HERE / f"{stride}.json").read_text())
 
-deeplab_spec.judge.runner.run = run
+deeplab_spec.judge.candidate.runner.run = run
 """
 
 

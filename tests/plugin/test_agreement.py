@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import deeplab_spec
-from deeplab_spec.checks.certificate import ClauseRecord
+from deeplab_spec.judge.certificate import ClauseRecord
 from tests.plugin.running import run
 
 MODEL = """

@@ -7,11 +7,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from deeplab_spec.checks.certificate import ClauseRecord
-from deeplab_spec.checks.verdicts import Verdict
+from deeplab_spec.judge.certificate import ClauseRecord
+from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.spec.clauses import clauses_of
-from tests.checks.certificates import Decided, certificate
 from tests.plugin.running import ROOT, TARGET, XDIST, fake, judged, outcomes, run
+from tests.support.certificates import Decided, certificate
 
 DECIDED: dict[str, Decided] = {
     "ASPP-RATES": ("aspp.atrous1.conv", "aspp.atrous2.conv"),

@@ -9,14 +9,14 @@ import pytest
 
 from deeplab_spec.align.published import library
 from deeplab_spec.capture.target import Target, named
-from deeplab_spec.checks.certificate import Json
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.judge.certificate import Json
 from deeplab_spec.render.identify import IdentifyDocument, text
 from deeplab_spec.services.identify import identify
 from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, parse, seen_values
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant, variant
-from tests.judge.candidates import WIDTH
+from tests.support.candidates import WIDTH
 
 CLASSES = 5
 Pair = tuple[tuple[str, ChoiceValue], tuple[str, ChoiceValue]]
@@ -126,7 +126,7 @@ def test_the_command_finds_choices_at_every_output_stride(capsys: pytest.Capture
 def test_another_network_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
     """In one sentence, without a nearest network."""
     with pytest.raises(SystemExit) as ended:
-        main(["identify", "tests.judge.test_strangers:Plain"])
+        main(["identify", "tests.judge.structure.test_different_architectures:Plain"])
     lines = capsys.readouterr().out.splitlines()
 
     assert ended.value.code == 1

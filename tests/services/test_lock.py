@@ -16,10 +16,10 @@ from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.symbolic_sizes import for_any_size
 from deeplab_spec.capture.target import named
-from deeplab_spec.checks.verdicts import RunVerdict, Verdict
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import GraphError, TargetError
 from deeplab_spec.graph.network import Network
+from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.services.lock import LockRequest, lock_target
 from tests.faults import Fault, faults

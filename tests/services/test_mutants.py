@@ -8,7 +8,7 @@ import pytest
 
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge import blind
+from deeplab_spec.judge.numerics import numerics_only as blind
 from deeplab_spec.render.mutants import MEASURED, headline, page, text
 from deeplab_spec.render.mutants_documents import Judged, MutantsDocument
 from deeplab_spec.services import mutants as services

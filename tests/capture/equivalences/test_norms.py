@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import BatchNorm, Opaque
-from deeplab_spec.judge.transfer import by_role
+from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.mutate.rewrites.other_operators import NORMALS
 
 CHANNELS, EPS = 5, 3e-4

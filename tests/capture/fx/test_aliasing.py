@@ -8,7 +8,7 @@ from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add, Op
-from deeplab_spec.judge.transfer import by_role
+from deeplab_spec.judge.load_weights import by_role
 from tests.assertions import assert_same
 from tests.support.modules import CHANNELS, DroppedThenOverwritten, Residual, Wrapped
 from tests.whole import make_whole, whole

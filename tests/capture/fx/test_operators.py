@@ -28,7 +28,7 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
-from deeplab_spec.judge.transfer import by_role
+from deeplab_spec.judge.load_weights import by_role
 from tests.assertions import assert_same
 from tests.support.modules import CHANNELS, Wrapped
 from tests.whole import make_whole, whole

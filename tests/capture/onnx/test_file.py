@@ -15,7 +15,7 @@ from deeplab_spec.capture.onnx.file import OnnxFile
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Conv2d, Input, Opaque, Output
-from deeplab_spec.judge.transfer import by_role
+from deeplab_spec.judge.load_weights import by_role
 from tests.assertions import assert_same
 from tests.onnx_files import IMAGE, conv, graph, opened, weight
 from tests.whole import whole

@@ -25,7 +25,7 @@ from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
 from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add
-from deeplab_spec.judge.transfer import by_role
+from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.reference.network import build
 from tests.assertions import assert_same

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.checks.verdicts import RunVerdict
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, GlobalAveragePool
-from deeplab_spec.judge.ends import END, RATIO
+from deeplab_spec.judge.finding import RunVerdict
+from deeplab_spec.judge.numerics.end_to_end import END, RATIO
 from deeplab_spec.mutate.rewrites import convolutions as convs
 from deeplab_spec.mutate.rewrites import other_operators as values
 from deeplab_spec.mutate.rewrites import sites as at

@@ -1,0 +1,217 @@
+"""Plants faults at the interface: stand-ins for a candidate, each wrong in one way.
+
+A stand-in computes nothing but answers as it must: it takes the inputs of the plan, refuses what must be
+refused, and returns results of the right shapes. It is called by what calls the candidate.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from deeplab_spec.errors import ShapeError
+from deeplab_spec.graph.ops import Input, Pair
+from deeplab_spec.judge.evidence import Call, Comparison, Evidence
+from deeplab_spec.judge.interface import observe as interface
+from deeplab_spec.judge.plan import Plan, Taps
+from deeplab_spec.judge.planted import Canary
+
+OFF: Final = 1e-6
+"""Relative difference of a result that must be exactly the same."""
+
+FAR: Final = 0.1
+"""Relative difference of a result that may be off by rounding."""
+
+Results = dict[str, Tensor]
+
+
+class StandIn(nn.Module):
+    """Answers as a candidate must.
+
+    Args:
+        plan: What is asked of a candidate.
+        shapes: The shapes of its results, by the sizes of its inputs.
+    """
+
+    calls: Tensor
+
+    def __init__(self, plan: Plan, shapes: Mapping[tuple[Pair, ...], Taps]) -> None:
+        super().__init__()
+        self.plan = plan
+        self.channels = [node.op.channels for node in plan.network.inputs if isinstance(node.op, Input)]
+        self.shapes = shapes
+        self.register_buffer("calls", torch.zeros(()))
+        self.called = 0
+
+    def forward(self, *inputs: Tensor) -> object:
+        """Return one tensor of every expected shape: of several, by their names."""
+        self.called += 1
+        self.refuse(*inputs)
+        results = self.results(*inputs)
+        return results if len(results) > 1 else next(iter(results.values()))
+
+    def refuse(self, *inputs: Tensor) -> None:
+        """Refuse inputs of the wrong rank, or with the wrong channels."""
+        for value, channels in zip(inputs, self.channels, strict=True):
+            if value.ndim != 4 or value.shape[1] != channels:  # noqa: PLR2004 - images, channels, height, width
+                raise ShapeError("input", ("n", channels, "h", "w"), tuple(value.shape))
+
+    def results(self, *inputs: Tensor) -> Results:
+        """Return the results by tap: of every image its mean, everywhere."""
+        level = 1 + inputs[0].mean(dim=(1, 2, 3), keepdim=True)
+        return {tap: level.expand(-1, *shape[1:]).clone() for tap, shape in self.taps(*inputs)}
+
+    def taps(self, *inputs: Tensor) -> Taps:
+        """Return the shapes of the results of one image."""
+        return self.shapes[tuple((int(value.shape[-2]), int(value.shape[-1])) for value in inputs)]
+
+
+class _WrappedResult(StandIn):
+    """Returns something else than its results: one of them in a dictionary."""
+
+    def forward(self, *inputs: Tensor) -> object:
+        """Return the last result only."""
+        self.refuse(*inputs)
+        results = self.results(*inputs)
+        return {"out": results.popitem()[1]}
+
+
+class _WrongShape(StandIn):
+    def results(self, *inputs: Tensor) -> Results:
+        """Return maps that lack a row."""
+        return {tap: value[..., : max(1, value.shape[-2] - 1), :] for tap, value in super().results(*inputs).items()}
+
+
+class _WrongDtype(StandIn):
+    def results(self, *inputs: Tensor) -> Results:
+        """Return results in the other dtype."""
+        other = torch.float32 if inputs[0].dtype is torch.float64 else torch.float64
+        return {tap: value.to(other) for tap, value in super().results(*inputs).items()}
+
+
+class _NotFinite(StandIn):
+    def results(self, *inputs: Tensor) -> Results:
+        """Return results whose last element is no number."""
+        results = super().results(*inputs)
+        for value in results.values():
+            value.view(-1)[-1] = torch.nan
+        return results
+
+
+class _SizeRefused(StandIn):
+    def refuse(self, *inputs: Tensor) -> None:
+        """Refuse the last size too."""
+        super().refuse(*inputs)
+        last = [self.plan.small[-1][node.path] for node in self.plan.network.inputs]
+        if [tuple(value.shape[-2:]) for value in inputs] == last:
+            raise ValueError("planted: this size is refused")
+
+
+class _BatchRefused(StandIn):
+    def refuse(self, *inputs: Tensor) -> None:
+        """Refuse the largest batch too."""
+        super().refuse(*inputs)
+        if len(inputs[0]) == (self.plan.limits.batch or interface.BATCHES[-1]):
+            raise ValueError("planted: this batch is refused")
+
+
+class _AnythingTaken(StandIn):
+    def refuse(self, *inputs: Tensor) -> None:
+        """Refuse nothing but a wrong rank."""
+        if inputs[0].ndim != 4:  # noqa: PLR2004 - images, channels, height, width
+            super().refuse(*inputs)
+
+
+class _OtherLayout(StandIn):
+    def results(self, *inputs: Tensor) -> Results:
+        """Return something else where the channels are stored last."""
+        factor = 1.0 if inputs[0].is_contiguous() else 1.0 + FAR
+        return {tap: value * factor for tap, value in super().results(*inputs).items()}
+
+
+class _Unsteady(StandIn):
+    def results(self, *inputs: Tensor) -> Results:
+        """Return something else every time."""
+        return {tap: value * (1 + OFF * self.called) for tap, value in super().results(*inputs).items()}
+
+
+class _BatchMixed(StandIn):
+    def results(self, *inputs: Tensor) -> Results:
+        """Return something else for every batch."""
+        return {tap: value * (1 + FAR * len(inputs[0])) for tap, value in super().results(*inputs).items()}
+
+
+class _InputChanged(StandIn):
+    def results(self, *inputs: Tensor) -> Results:
+        """Overwrite the last element of the last input."""
+        results = super().results(*inputs)
+        inputs[-1].view(-1)[-1:].add_(1)
+        return results
+
+
+class _StateChanged(StandIn):
+    def results(self, *inputs: Tensor) -> Results:
+        """Count the calls."""
+        self.calls.add_(1)
+        return super().results(*inputs)
+
+
+CALLED: Final = {
+    "OUTPUT-TENSOR": (_WrappedResult, "a result in a dictionary"),
+    "OUTPUT-SHAPE": (_WrongShape, "a result that lacks a row"),
+    "OUTPUT-DTYPE": (_WrongDtype, "a result of another dtype"),
+    "OUTPUT-FINITE": (_NotFinite, "one element that is no number"),
+    "SIZES-ACCEPTED": (_SizeRefused, "one size that is refused"),
+    "BATCHES-ACCEPTED": (_BatchRefused, "one batch that is refused"),
+    "BAD-INPUT-REFUSED": (_AnythingTaken, "another number of channels that is taken"),
+}
+"""Stand-ins that are told by their answers, by the clause that must refuse them."""
+
+COMPARED: Final = {
+    "LAYOUTS-ACCEPTED": (_OtherLayout, "a result that depends on the layout"),
+    "DETERMINISM": (_Unsteady, "a result that changes by a millionth"),
+    "BATCH-INDEPENDENCE": (_BatchMixed, "a result that depends on the batch"),
+    "INPUT-UNCHANGED": (_InputChanged, "one element of the image that is overwritten"),
+    "STATE-UNCHANGED": (_StateChanged, "a buffer that is overwritten"),
+}
+"""Stand-ins that are told by two evaluations that differ."""
+
+
+def shapes_of(plan: Plan) -> dict[tuple[Pair, ...], Taps]:
+    """Return the shapes of the results for one image of every small size, by the sizes of the inputs."""
+    return {tuple(sizes[node.path] for node in plan.network.inputs): plan.taps(sizes, 1) for sizes in plan.small}
+
+
+def of_calls(plan: Plan) -> Iterator[Canary]:
+    """Plant faults that answers show."""
+    shapes = shapes_of(plan)
+    for clause, (stand_in, fault) in CALLED.items():
+        seen = interface.calls(stand_in(plan, shapes), plan, _quiet)
+        yield Canary(clause=clause, fault=fault, plant=_with_calls(seen))
+
+
+def of_comparisons(plan: Plan, dtype: torch.dtype) -> Iterator[Canary]:
+    """Plant faults that two evaluations show.
+
+    Args:
+        plan: What is asked of a candidate.
+        dtype: The dtype in which the candidate is compared.
+    """
+    shapes = shapes_of(plan)
+    for clause, (stand_in, fault) in COMPARED.items():
+        seen = interface.comparisons(stand_in(plan, shapes).to(dtype), plan, dtype, _quiet)
+        yield Canary(clause=clause, fault=fault, plant=_with_comparisons(seen))
+
+
+def _quiet(_what: str) -> None:
+    """Say nothing: these calls take no time."""
+
+
+def _with_calls(seen: tuple[Call, ...]) -> Callable[[Evidence], Evidence]:
+    return lambda evidence: replace(evidence, calls=seen)
+
+
+def _with_comparisons(seen: tuple[Comparison, ...]) -> Callable[[Evidence], Evidence]:
+    return lambda evidence: replace(evidence, comparisons=seen)

@@ -1,0 +1,150 @@
+"""Puts the specification's weights into a candidate, through the alignment."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.align.channels import Order
+from deeplab_spec.capture.capture import Capture, Part
+from deeplab_spec.capture.fx.layout import Layout
+from deeplab_spec.execute.weights import roles
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Conv2d
+from deeplab_spec.judge.evidence import Misfit
+
+_ROLES: Final = ("weight", "bias", "running_mean", "running_var")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where one tensor of the specification goes.
+
+    Attributes:
+        source: Its path and role in the specification.
+        name: Its name in the candidate's state.
+        order: Order of the channels along ``axis``; None for the specification's.
+        axis: The axis that is permuted.
+        view: How the tensor in the state is read; None for as it is.
+        part: The stretch of it that goes there; None for all of it.
+    """
+
+    source: str
+    name: str
+    order: Order | None
+    axis: int
+    view: Layout | None = None
+    part: Part | None = None
+
+    def held(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Return where the tensor goes in the candidate's state."""
+        return self.read(state[self.name])
+
+    def read(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the candidate as the specification has it, but for the order of channels."""
+        if self.part is not None:
+            return self.part.held(tensor)
+        return self.view.place(tensor) if self.view else tensor
+
+    def arranged(self, tensor: Tensor) -> Tensor:
+        """Return what of a tensor of the specification the candidate holds here."""
+        tensor = self.ordered(tensor)
+        return tensor if self.part is None else tensor.narrow(self.part.axis, self.part.at, self.part.size)
+
+    def ordered(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the specification in the candidate's order of channels."""
+        if self.order is None or max(self.order) >= tensor.shape[self.axis]:
+            return tensor
+        return tensor.index_select(self.axis, torch.tensor(self.order))
+
+
+def own_places(network: Network) -> tuple[Place, ...]:
+    """Return the places in a module that names its tensors by path and role itself."""
+    names = (f"{node.path}.{role}" for node in network for role in roles(node.op))
+    return tuple(Place(source=name, name=name, order=None, axis=0) for name in names)
+
+
+def places(
+    expected: Network,
+    partner: Mapping[str, str],
+    captured: Capture,
+    state: Mapping[str, Tensor],
+    orders: Mapping[str, Order],
+) -> tuple[tuple[Place, ...], tuple[Misfit, ...]]:
+    """Find the place of every tensor of the specification, and those that have none.
+
+    Args:
+        expected: The specification.
+        partner: The candidate's node by expected path.
+        captured: The candidate.
+        state: Its parameters and buffers.
+        orders: Order of channels by the candidate's path.
+    """
+    found: list[Place] = []
+    misfits: list[Misfit] = []
+    for node in expected:
+        shapes = roles(node.op)
+        if not shapes:
+            continue
+        if node.path not in partner:
+            misfits.append(_misfit(node, None, "weight", shapes.get("weight"), None))
+            continue
+        path = partner[node.path]
+        for role in _ROLES:
+            where = f"{path}.{role}"
+            held = captured.tensor(where, state)
+            actual = None if held is None else tuple(held.shape)
+            if actual != shapes.get(role):
+                misfits.append(_misfit(node, path, role, shapes.get(role), actual))
+            elif held is not None:
+                order = orders.get(captured.network[path].inputs[0])
+                axis = 1 if isinstance(node.op, Conv2d) and not node.op.depthwise else 0
+                permuted = order if role != "bias" or axis == 0 else None
+                found += _places(captured, where, f"{node.path}.{role}", permuted, axis)
+    return tuple(found), (*misfits, *_shared(found, expected))
+
+
+def _places(captured: Capture, where: str, source: str, order: Order | None, axis: int) -> Iterator[Place]:
+    """Return the place of a tensor, or those of its parts."""
+    if where not in captured.parts:
+        name, view = captured.parameters[where], captured.views.get(where)
+        yield Place(source=source, name=name, order=order, axis=axis, view=view)
+    for part in captured.parts.get(where, ()):
+        yield Place(source=source, name=part.name, order=order, axis=axis, part=part)
+
+
+def _misfit(
+    node: Node, path: str | None, role: str, expected: tuple[int, ...] | None, actual: tuple[int, ...] | None
+) -> Misfit:
+    return Misfit(path=node.path, candidate_path=path, role=role, expected=expected, actual=actual)
+
+
+def _shared(found: list[Place], expected: Network) -> Iterator[Misfit]:
+    """Report tensors of the candidate in which two of the specification would have to live."""
+    uses = Counter(map(_stretch, found))
+    for place in found:
+        if uses[_stretch(place)] > 1:
+            path, _, role = place.source.rpartition(".")
+            shape = roles(expected[path].op)[role]
+            yield Misfit(path=path, candidate_path=place.name, role=f"{role} (shared)", expected=shape, actual=shape)
+
+
+def _stretch(place: Place) -> tuple[object, ...]:
+    return (place.name, place.part and (place.part.axis, place.part.start))
+
+
+def transfer(weights: Mapping[str, Tensor], places: tuple[Place, ...], state: Mapping[str, Tensor]) -> None:
+    """Copy the specification's weights into a candidate's state, in place."""
+    with torch.no_grad():
+        for place in places:
+            place.held(state).copy_(place.arranged(weights[place.source]))
+
+
+def by_role(captured: Capture, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a candidate's state by path and role of its captured nodes."""
+    tensors = {**captured.constants, **state}
+    found = ((where, captured.tensor(where, tensors)) for where in (*captured.parameters, *captured.parts))
+    return {where: tensor for where, tensor in found if tensor is not None}

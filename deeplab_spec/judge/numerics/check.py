@@ -1,0 +1,112 @@
+"""Decides the clauses of the numerics from recorded deviations."""
+
+import re
+from functools import partial
+from typing import Final
+
+from deeplab_spec.judge.evidence import Check, Deviation, Evidence
+from deeplab_spec.judge.finding import Decision, Finding
+from deeplab_spec.spec.clauses import CLAUSES
+
+_PARTS: Final = {
+    "backbone": r"backbone\.|output\.(backbone|low_level)$",
+    "aspp": r"aspp\.|output\.aspp$",
+    "decoder": r"decoder\.|output$|output\.(decoder|resize)$",
+}
+"""Patterns of the paths of each part, its results among them."""
+
+
+def weights_fit(evidence: Evidence) -> Decision:
+    """Decide WEIGHTS-FIT.
+
+    A parameter of a node that the other side lacks is not counted again: the structure says so.
+    """
+    if evidence.parameters is None:
+        return Decision(undecided=evidence.numerics_reason)
+    findings = tuple(
+        Finding(
+            path=misfit.path,
+            candidate_path=misfit.candidate_path,
+            attribute=misfit.role,
+            expected="absent" if misfit.expected is None else misfit.expected,
+            actual="absent" if misfit.actual is None else misfit.actual,
+            output_stride=evidence.output_stride,
+        )
+        for misfit in evidence.misfits
+    )
+    return Decision(findings=findings, decisions=evidence.parameters + len(findings))
+
+
+def values(part: str, evidence: Evidence) -> Decision:
+    """Decide the clauses that compare one part step by step."""
+    steps = [step for step in evidence.steps if re.match(_PARTS[part], step.path)]
+    return _decide(evidence, steps, "value")
+
+
+def end_to_end(evidence: Evidence) -> Decision:
+    """Decide VALUES-END-TO-END."""
+    return _decide(evidence, list(evidence.ends), "value")
+
+
+def float32(evidence: Evidence) -> Decision:
+    """Decide VALUES-FLOAT32."""
+    return _decide(evidence, list(evidence.ends_float32), "float32 value")
+
+
+def _decide(evidence: Evidence, deviations: list[Deviation], attribute: str) -> Decision:
+    made = [deviation for deviation in deviations if deviation.error is not None]
+    findings: dict[str, Finding] = {}
+    for deviation in made:
+        if deviation.error is not None and not deviation.error <= deviation.allowed:
+            findings.setdefault(
+                deviation.place,
+                Finding(
+                    path=deviation.place,
+                    candidate_path=deviation.candidate_path,
+                    attribute=attribute,
+                    expected=f"relative error at most {deviation.allowed:.2g}",
+                    actual=f"{deviation.error:.2g}",
+                    output_stride=evidence.output_stride,
+                ),
+            )
+    blind = [f"{deviation.path}: {deviation.reason}" for deviation in made if not deviation.covered]
+    skipped = [deviation.reason for deviation in deviations if deviation.error is None]
+    reasons = [*blind, *skipped]
+    if not made:
+        reasons = [next(iter(skipped), evidence.numerics_reason or "nothing could be compared")]
+    return Decision(findings=tuple(findings.values()), decisions=len(made), undecided=next(iter(reasons), ""))
+
+
+def lower(clause: str, evidence: Evidence) -> Decision:
+    """Decide the clauses about lower precisions."""
+    ratios = evidence.ratios.get(clause, ())
+    if evidence.folded and clause.endswith("-NORMS") and not ratios:
+        return Decision(not_applicable="its normalisations are folded into its convolutions")
+    made = [found for found in ratios if found.ratio is not None]
+    findings = tuple(
+        Finding(
+            path=found.path,
+            candidate_path=found.candidate_path,
+            attribute=f"{found.dtype} value",
+            expected=f"at most {found.allowed:g} times the specification's error",
+            actual=found.reason or f"{found.ratio:.3g} times",
+            output_stride=evidence.output_stride,
+        )
+        for found in made
+        if found.ratio is not None and not found.ratio <= found.allowed
+    )
+    reasons = [found.reason for found in ratios if found.ratio is None]
+    if not made:
+        reasons = [*reasons, evidence.numerics_reason or "nothing could be compared"]
+    return Decision(findings=findings, decisions=len(made), undecided=next(iter(reasons), ""))
+
+
+CHECKS: Final[dict[str, Check]] = {
+    "WEIGHTS-FIT": weights_fit,
+    "VALUES-BACKBONE": partial(values, "backbone"),
+    "VALUES-ASPP": partial(values, "aspp"),
+    "VALUES-DECODER": partial(values, "decoder"),
+    "VALUES-END-TO-END": end_to_end,
+    "VALUES-FLOAT32": float32,
+    **{clause.id: partial(lower, clause.id) for clause in CLAUSES if clause.on_request},
+}

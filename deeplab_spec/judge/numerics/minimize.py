@@ -1,0 +1,162 @@
+"""Shrinks what shows a difference: the smallest image found on which one node's values still differ.
+
+Size, number of images and content are shrunk together: a smaller size is tried with the content as it
+is, a simpler content at the size that is left, and then the size again, until nothing gets smaller.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.errors import GraphError
+from deeplab_spec.execute.interpreter import run
+from deeplab_spec.graph.ops import Input, Pair
+from deeplab_spec.judge.evidence import Summary, Witness
+from deeplab_spec.judge.numerics.steps import STEP, Steps
+from deeplab_spec.judge.numerics.tensor_compare import relative_error
+from deeplab_spec.judge.plan import Plan
+
+MOST_TRIALS: Final = 80
+
+SIDES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 17, 24, 32, 33, 48, 64, 96, 128, 192, 256)
+"""Sides of images that are tried; no image is tried twice."""
+
+Content = Callable[[tuple[int, ...], int], Tensor]
+"""Fills an input of a shape; the second argument is a seed."""
+
+
+def _impulse(shape: tuple[int, ...], _seed: int) -> Tensor:
+    image = torch.zeros(shape, dtype=torch.float64)
+    image[..., shape[-2] // 2, shape[-1] // 2] = 1.0
+    return image
+
+
+def _random(shape: tuple[int, ...], seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+CONTENTS: Final[Mapping[str, Content]] = {
+    "zeros": lambda shape, _: torch.zeros(shape, dtype=torch.float64),
+    "ones": lambda shape, _: torch.ones(shape, dtype=torch.float64),
+    "an impulse in the middle": _impulse,
+    "normal random numbers": _random,
+}
+"""What an image may hold, the simplest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    batch: int
+    image: Pair
+    content: str
+
+
+def shrunk(steps: Steps, plan: Plan, weights: Mapping[str, Tensor], path: str, image: Pair) -> Witness:
+    """Return the smallest input found on which a step still differs, with both values there.
+
+    Args:
+        steps: The candidate's steps.
+        plan: What it is held against, and the sizes that it takes.
+        weights: The weights that both have now.
+        path: The specification's node whose values differ.
+        image: An image at which they differ.
+    """
+    search = _Search(steps, plan, weights, path)
+    best = _Trial(plan.batch, image, "normal random numbers")
+    if plan.limits.batch is None and search.shows(smaller := _Trial(1, best.image, best.content)):
+        best = smaller
+    while True:
+        before = best
+        if not plan.limits.sides:
+            best = search.smaller(best)
+        best = search.simpler(best)
+        if best == before:
+            return search.witness(best)
+
+
+class _Search:
+    """Trials of one step, each made once."""
+
+    def __init__(self, steps: Steps, plan: Plan, weights: Mapping[str, Tensor], path: str) -> None:
+        self.steps = steps
+        self.plan = plan
+        self.weights = weights
+        self.path = path
+        self.known: dict[_Trial, bool] = {}
+
+    def shows(self, trial: _Trial) -> bool:
+        """Tell whether the step differs, on a value of the right shape; a trial too many shows nothing."""
+        if trial not in self.known:
+            if len(self.known) >= MOST_TRIALS:
+                return False
+            try:
+                actual, expected = self._values(trial)
+                differs = actual.shape == expected.shape and not relative_error(actual, expected) <= STEP
+            except (RuntimeError, IndexError, KeyError, ValueError, GraphError):
+                differs = False  # it does not run at this size
+            self.known[trial] = differs
+        return self.known[trial]
+
+    def smaller(self, trial: _Trial) -> _Trial:
+        """Return a trial of the smallest image that shows it, first of both sides, then of each."""
+        for image in _smaller_images(trial.image):
+            other = _Trial(trial.batch, image, trial.content)
+            if self.shows(other):
+                return other
+        return trial
+
+    def simpler(self, trial: _Trial) -> _Trial:
+        """Return a trial of the simplest content."""
+        for content in CONTENTS:
+            if content == trial.content:
+                break
+            if self.shows(other := _Trial(trial.batch, trial.image, content)):
+                return other
+        return trial
+
+    def witness(self, trial: _Trial) -> Witness:
+        """Describe a trial and the values that it shows."""
+        actual, expected = self._values(trial)
+        return Witness(
+            batch=trial.batch,
+            image=trial.image,
+            content=trial.content,
+            error=relative_error(actual, expected),
+            expected=summary(expected),
+            actual=summary(actual),
+        )
+
+    def _values(self, trial: _Trial) -> tuple[Tensor, Tensor]:
+        sizes = self.plan.inputs_at(trial.image)
+        inputs = {
+            node.path: CONTENTS[trial.content](
+                (trial.batch, node.op.channels, *sizes[node.path]), self.plan.request.seed
+            )
+            for node in self.steps.expected.inputs
+            if isinstance(node.op, Input)
+        }
+        values = run(self.steps.expected, self.weights, inputs, until=self.path)
+        return self.steps.on(values).values(self.path)
+
+
+def _smaller_images(image: Pair) -> Iterator[Pair]:
+    """Return images with both sides smaller, then with one, the smallest and cheapest first."""
+    height, width = image
+    both = ((min(side, height), min(side, width)) for side in SIDES)
+    one = (pair for side in SIDES for pair in ((min(side, height), width), (height, min(side, width))))
+    yield from (other for other in dict.fromkeys((*both, *one)) if other != image)
+
+
+def summary(value: Tensor) -> Summary:
+    """Describe a value in few numbers."""
+    flat = value.double().flatten()
+    return Summary(
+        shape=tuple(value.shape),
+        mean=float(flat.mean()),
+        deviation=float(flat.std(unbiased=False)),
+        least=float(flat.min()),
+        greatest=float(flat.max()),
+    )

@@ -1,0 +1,236 @@
+"""Observes a candidate's values: step by step, and end to end, against the oracle in float64.
+
+Two draws of weights serve two ends. In the first, every operation sees values of every kind; each
+step of the candidate runs on the oracle's own values, so that no fault hides behind another's
+error. In the second, rounding is not amplified over the depth; the whole candidate runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from deeplab_spec.align.channels import channel_orders
+from deeplab_spec.align.differences import differences
+from deeplab_spec.capture.fx.module import state_of
+from deeplab_spec.errors import CaptureError
+from deeplab_spec.execute.folding import folded_values, folded_weights
+from deeplab_spec.execute.interpreter import Values
+from deeplab_spec.execute.weights import Draw, challenge
+from deeplab_spec.graph.ops import Activation, Output
+from deeplab_spec.judge.evidence import Deviation, Misfit, Ratio, Witness
+from deeplab_spec.judge.interface.observe import Tick, images
+from deeplab_spec.judge.load_weights import places
+from deeplab_spec.judge.numerics.end_to_end import RATIO, Conditioned, exact, single
+from deeplab_spec.judge.numerics.minimize import shrunk
+from deeplab_spec.judge.numerics.planted import of_steps
+from deeplab_spec.judge.numerics.planted_end_to_end import needed, tails
+from deeplab_spec.judge.numerics.planted_unmatched import of_parameters
+from deeplab_spec.judge.numerics.steps import Loaded, Steps
+from deeplab_spec.judge.numerics.tensor_compare import executed, relative_error
+from deeplab_spec.judge.plan import Plan
+from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.precision.observe import collected, local, whole
+from deeplab_spec.judge.precision.run import OnDevice
+from deeplab_spec.judge.structure.observe import Reading
+
+CAPTURE: Final = 1e-9
+"""Relative difference between a module and its captured graph, both in float64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What numerics found out.
+
+    Attributes:
+        parameters: How many tensors were placed.
+        misfits: Tensors without a place.
+        steps: Local comparisons in float64.
+        first: The first of them that differs.
+        witness: The smallest input found that shows it.
+        ends: End-to-end comparisons in float64.
+        ends_float32: End-to-end comparisons in float32.
+        float32_error: Relative error of the specification in float32; None if it was not run.
+        covered: Operations that saw values of every kind.
+        operations: Operations that treat kinds of values differently.
+        ratios: Comparisons in lower precisions, by clause.
+        canaries: Faults that were planted.
+    """
+
+    parameters: int
+    misfits: tuple[Misfit, ...]
+    steps: tuple[Deviation, ...]
+    first: Deviation | None
+    witness: Witness | None
+    ends: tuple[Deviation, ...]
+    ends_float32: tuple[Deviation, ...]
+    float32_error: float | None
+    covered: int
+    operations: int
+    ratios: Mapping[str, tuple[Ratio, ...]]
+    canaries: tuple[Canary, ...]
+
+    @property
+    def float64_error(self) -> float | None:
+        """Largest relative error end to end in float64; None if it was not run."""
+        return max((end.error for end in self.ends if end.error is not None), default=None)
+
+    @property
+    def float32_ratio(self) -> float | None:
+        """Largest error in float32 over that of the specification; None if it was not run."""
+        ratios = (RATIO * end.error / end.allowed for end in self.ends_float32 if end.error is not None)
+        return max(ratios, default=None)
+
+
+def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
+    """Turn a candidate to float64 and find the place of every weight."""
+    module.double()
+    orders = channel_orders(reading.alignment, reading.capture.network)
+    found, misfits = places(reading.expected, reading.alignment.partner, reading.capture, state_of(module), orders)
+    return Loaded(module=module, running=running, reading=reading, places=found, misfits=misfits)
+
+
+def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Observed:
+    """Compare a candidate's values with the oracle's.
+
+    Raises:
+        CaptureError: If the captured graph does not compute what the candidate computes.
+    """
+    sizes = plan.inputs_at(loaded.reading.image)
+    inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed)
+    precisions = [] if loaded.misfits else [OnDevice(precision=each, device=plan.device) for each in plan.request.lower]
+    planted = [] if loaded.misfits else list(of_parameters(loaded))
+    local = _Local()
+    if "float64" in dtypes or precisions:
+        local = _locally(loaded, plan, inputs, precisions, tick, steps="float64" in dtypes)
+    conditioned = _conditioned(loaded, plan, inputs, local.kernels, tick)
+    ends: tuple[Deviation, ...] = ()
+    ends32: tuple[Deviation, ...] = ()
+    error32 = None
+    if "float64" in dtypes:
+        tick("comparing end to end in float64")
+        answer, ends, canaries = exact(loaded, conditioned, local.first)
+        planted += canaries
+        if not _same(loaded, local.steps, ends):
+            tick("checking the captured graph by running it")
+            _check_capture(loaded, inputs, answer.results, answer.error)
+    if "float32" in dtypes:
+        tick("comparing end to end in float32")
+        ends32, error32, canaries = single(loaded, conditioned, local.first)
+        planted += canaries
+    if precisions:
+        tick("comparing end to end in lower precisions")
+        run_lower = whole(loaded, conditioned.weights, inputs, conditioned.oracle, conditioned.taps, precisions)
+        local.lower += run_lower
+    ratios, canaries = collected(local.lower)
+    coverage = [step for step in local.steps if isinstance(loaded.expected[step.path].op, Activation)]
+    return Observed(
+        parameters=len(loaded.places),
+        misfits=loaded.misfits,
+        steps=local.steps,
+        first=local.first,
+        witness=local.witness,
+        ends=ends,
+        ends_float32=ends32,
+        float32_error=error32,
+        covered=sum(step.covered for step in coverage),
+        operations=len(coverage),
+        ratios=ratios,
+        canaries=(*planted, *local.canaries, *canaries),
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class _Local:
+    """What was found on the oracle's own values."""
+
+    kernels: Mapping[str, Tensor] | None = None
+    steps: tuple[Deviation, ...] = ()
+    first: Deviation | None = None
+    witness: Witness | None = None
+    canaries: list[Canary] = field(default_factory=list)
+    lower: list[tuple[str, Ratio | Canary]] = field(default_factory=list)
+
+
+def _locally(
+    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], precisions: Sequence[OnDevice], tick: Tick, *, steps: bool
+) -> _Local:
+    """Compare step by step in float64, and block by block in lower precisions."""
+    tick("drawing weights that every step can be seen with")
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
+    kernels, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed)
+    weights, oracle = _as_compared(loaded, plan, kernels, oracle)
+    loaded.load(weights)
+    found = _Local(kernels=kernels)
+    if precisions:
+        tick("comparing block by block in lower precisions")
+        found.lower += local(loaded, weights, oracle, precisions)
+    if steps:
+        tick("comparing step by step")
+        only_size = bool(plan.limits.sides)
+        comparing = Steps(loaded, oracle, only_size=only_size)
+        found.steps = comparing.compare()
+        found.first = _first(found.steps)
+        found.canaries += of_steps(loaded, weights, oracle, only_size=only_size)
+        if found.first:
+            tick("looking for the smallest input that shows it")
+            found.witness = shrunk(comparing, plan, weights, found.first.path, loaded.reading.image)
+    return found
+
+
+def _conditioned(
+    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], kernels: Mapping[str, Tensor] | None, tick: Tick
+) -> Conditioned:
+    """Draw the weights of whole runs, and load them."""
+    tick("drawing weights that do not amplify rounding")
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
+    faulty = () if loaded.misfits else tails(loaded.expected)
+    results = {node.path for node in loaded.expected.outputs}
+    results |= needed(plan.network, faulty, fold=loaded.reading.folded)
+    drawn, values = challenge(
+        plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep=results, kernels=kernels
+    )
+    weights, oracle = _as_compared(loaded, plan, drawn, values)
+    loaded.load(weights)
+    return Conditioned(plan=plan, inputs=inputs, weights=weights, oracle=oracle, faulty=faulty)
+
+
+def _as_compared(
+    loaded: Loaded, plan: Plan, weights: Mapping[str, Tensor], values: Values
+) -> tuple[Mapping[str, Tensor], Values]:
+    """Return weights and values of what the candidate is held against, in the form in which it is compared."""
+    norms = loaded.reading.norms
+    return folded_weights(plan.network, weights, norms), folded_values(plan.network, values, norms)
+
+
+def _agrees(deviation: Deviation) -> bool:
+    return deviation.error is not None and deviation.error <= deviation.allowed
+
+
+def _first(steps: Sequence[Deviation]) -> Deviation | None:
+    """Return the first step that differs."""
+    return next((step for step in steps if step.error is not None and not _agrees(step)), None)
+
+
+def _same(loaded: Loaded, steps: Sequence[Deviation], ends: Sequence[Deviation]) -> bool:
+    """Tell whether the captured graph need not be run: it gives the candidate's results already.
+
+    That is so where its calls were run one by one on the specification's values and agreed, its graph is the
+    specification's, and so are the candidate's results.
+    """
+    same_graph = not loaded.misfits and not differences(loaded.reading.alignment)
+    return same_graph and all(map(_agrees, (*steps, *ends)))
+
+
+def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[str, Tensor], error: str) -> None:
+    if error:
+        return
+    captured = loaded.reading.capture
+    values = executed(captured, state_of(loaded.module), inputs)
+    outputs = {node.path: node.op.name for node in captured.network.outputs if isinstance(node.op, Output)}
+    for path, tap in outputs.items():
+        if tap in results and not relative_error(values[path], results[tap]) <= CAPTURE:
+            off = relative_error(values[path], results[tap])
+            raise CaptureError(f"the captured graph is off by {off:.2g} from what the candidate computes at {tap}")

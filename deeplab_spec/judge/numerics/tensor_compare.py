@@ -1,0 +1,81 @@
+"""Runs a captured network in float64, and says how far apart two tensors are."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.execute.interpreter import Values, run
+from deeplab_spec.judge.load_weights import by_role
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """Return the root mean square of the difference, over that of the expected value."""
+    if actual.shape != expected.shape:
+        return math.inf
+    scale = float(torch.linalg.vector_norm(expected.double()))
+    error = float(torch.dist(actual.double(), expected.double()))
+    return error / (scale if scale > 0 else math.sqrt(expected.numel()))
+
+
+class Overflow:
+    """Watches the specification's own values: where one is not finite, no comparison with it says anything.
+
+    Attributes:
+        path: The first node whose value is not finite; empty while all are.
+    """
+
+    def __init__(self) -> None:
+        self.path = ""
+
+    def __call__(self, path: str, value: Tensor) -> None:
+        """Look at the value of a node."""
+        if not self.path and not bool(value.isfinite().all()):
+            self.path = path
+
+    def reason(self, precision: str) -> str:
+        """Say that nothing can be compared in a precision; empty where everything can."""
+        return f"the specification itself is not finite in {precision} at {self.path}" if self.path else ""
+
+
+def overflow_of(path: str, value: Tensor, precision: str) -> str:
+    """Say that a value of the specification is not finite, so that nothing can be compared with it; empty if it is."""
+    overflow = Overflow()
+    overflow(path, value)
+    return overflow.reason(precision)
+
+
+def double(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, unless it holds whole numbers."""
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def in_double(captured: Capture) -> Capture:
+    """Return a capture whose constants are in float64."""
+    return replace(captured, constants={name: double(tensor) for name, tensor in captured.constants.items()})
+
+
+def executed(captured: Capture, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Values:
+    """Run a captured graph with the interpreter in float64; unknown operations run as they were captured.
+
+    Args:
+        captured: The graph.
+        state: Parameters and buffers by name, in float64.
+        inputs: Its arguments.
+
+    Returns:
+        The values of its outputs, by path.
+    """
+    captured = in_double(captured)
+    named = {node.path: double(value) for node, value in zip(captured.network.inputs, inputs, strict=True)}
+    with torch.no_grad():
+        return run(
+            captured.network,
+            by_role(captured, state),
+            named,
+            keep={node.path for node in captured.network.outputs},
+            opaque=lambda node, arriving: captured.step(node.path, arriving, state),
+        )

@@ -1,0 +1,296 @@
+"""Runs blocks of a candidate, and of the specification, in a lower precision on the oracle's values.
+
+Both are held against the oracle: where a candidate errs more than a few times as much as the specification
+in the same precision, rounding is not why.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.align.channels import channel_orders
+from deeplab_spec.analysis.costs import block_of
+from deeplab_spec.capture.fx.module import state_of
+from deeplab_spec.errors import one_line
+from deeplab_spec.execute.interpreter import Values, step
+from deeplab_spec.graph.network import Node
+from deeplab_spec.graph.ops import Activation, BatchNorm, Input, Output
+from deeplab_spec.judge.evidence import Ratio
+from deeplab_spec.judge.numerics.steps import Loaded
+from deeplab_spec.judge.numerics.tensor_compare import Overflow, overflow_of
+from deeplab_spec.judge.precision.run import OnDevice, cast
+from deeplab_spec.precision import FLOAT32
+
+RATIO = 3.0
+"""Error of a candidate over that of the specification in the same precision: correct rewrites of whole networks stay
+below 1.7 in TF32 and in mixed precision. Where every tensor is cast, a normalisation that is written out rounds after
+each of its operations: one of a factor and a shift was at 5.2 in float16, which is an error of that network there."""
+
+LUCK = 8
+"""A value that errs less than this part of one rounding does so by luck."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """How far a value is from the oracle's.
+
+    Attributes:
+        mean: Root mean square of the difference, over that of the oracle's value.
+        most: Largest difference, over the largest element of the oracle's value.
+    """
+
+    mean: float
+    most: float
+
+    def over(self, other: "Error", least: float) -> float:
+        """Return how many times another error this one is, by the measure that is worse.
+
+        Args:
+            other: The other one.
+            least: What the other one is taken to be at least.
+        """
+        return max(self.mean / max(other.mean, least), self.most / max(other.most, least))
+
+
+def error(actual: Tensor, oracle: Tensor) -> Error:
+    """Return how far a value is from the oracle's; a value of another shape, or no number, is infinitely far."""
+    if actual.shape != oracle.shape or not bool(actual.isfinite().all()):
+        return Error(mean=torch.inf, most=torch.inf)
+    off = actual.double() - oracle.double()
+    scale, highest = float(oracle.double().square().mean().sqrt()), float(oracle.abs().max())
+    return Error(
+        mean=float(off.square().mean().sqrt()) / (scale or 1.0), most=float(off.abs().max()) / (highest or 1.0)
+    )
+
+
+def ratio_of(path: str, actual: Tensor | str, oracle: Tensor, reference: Tensor, precision: OnDevice) -> Ratio:
+    """Return how many times as much a value errs as the specification's in the same precision.
+
+    Args:
+        path: The specification's node.
+        actual: The value; text for why there is none.
+        oracle: The right one, in float64.
+        reference: The specification's in the same precision.
+        precision: The precision. What the specification errs less than a part of a rounding is luck.
+
+    Returns:
+        The comparison; none where the specification's value is not finite.
+    """
+    overflow = overflow_of(path, reference, precision.name)
+    if overflow:
+        return undecided(path, overflow, precision)
+    least = precision.rounding / LUCK
+    times, reason = torch.inf, ""
+    if isinstance(actual, str):
+        reason = actual
+    else:
+        times = error(actual.cpu(), oracle).over(error(reference.cpu(), oracle), least)
+        if not bool(actual.isfinite().all()):
+            reason = f"not finite in {precision.name}, where the specification is"
+    return Ratio(path=path, candidate_path=None, dtype=precision.name, ratio=times, allowed=RATIO, reason=reason)
+
+
+def undecided(path: str, reason: str, precision: OnDevice) -> Ratio:
+    """Return a comparison that could not be made.
+
+    Args:
+        path: The specification's node.
+        reason: Why.
+        precision: The precision.
+    """
+    return Ratio(path=path, candidate_path=None, dtype=precision.name, ratio=None, allowed=RATIO, reason=reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Specified:
+    """What a region gives in the specification.
+
+    Attributes:
+        values: The values of its ends, in a lower precision.
+        overflow: Why nothing can be compared with them; empty if they and all before them are finite.
+    """
+
+    values: Values
+    overflow: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """Nodes that run together.
+
+    Attributes:
+        nodes: Paths of the specification's nodes.
+        ends: Those whose values others read.
+    """
+
+    nodes: frozenset[str]
+    ends: tuple[str, ...]
+
+
+def blocks(loaded: Loaded) -> tuple[Region, ...]:
+    """Return the blocks of the specification, in order."""
+    found: dict[str, set[str]] = {}
+    for node in loaded.expected:
+        if not isinstance(node.op, Input | Output):
+            found.setdefault(block_of(node.path), set()).add(node.path)
+    return tuple(_region(loaded, paths) for paths in found.values())
+
+
+def constants(loaded: Loaded) -> tuple[Region, ...]:
+    """Return every normalisation and every activation alone: what they are is one number each."""
+    compared = loaded.reading.alignment.expected.network
+    return tuple(_region(loaded, {node.path}) for node in compared if isinstance(node.op, BatchNorm | Activation))
+
+
+def _region(loaded: Loaded, paths: Collection[str]) -> Region:
+    """Return a set of nodes with those that are compared and read from outside."""
+    compared = loaded.reading.alignment.expected.network
+    readers = compared.readers()
+    ends = (path for path in paths if path in compared and any(reader not in paths for reader in readers[path]))
+    return Region(nodes=frozenset(paths), ends=tuple(sorted(ends)))
+
+
+class Regions:
+    """Runs regions in a lower precision on the oracle's values.
+
+    Args:
+        loaded: The candidate, with the weights of the oracle.
+        weights: The specification's weights, in float64.
+        oracle: Its values.
+        precision: The precision, and where it runs.
+    """
+
+    def __init__(self, loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, precision: OnDevice) -> None:
+        self.loaded = loaded
+        captured, self.alignment = loaded.reading.capture, loaded.reading.alignment
+        self.exact = weights
+        self.capture = replace(captured, constants=cast(captured.constants, precision.storage, precision.device))
+        self.state = cast(state_of(loaded.module), precision.storage, precision.device)
+        self.weights = cast(weights, precision.storage, precision.device)
+        self.network = loaded.expected
+        self.oracle = oracle
+        self.precision = precision
+        self.partner = self.alignment.partner
+        self.back = {right: left for left, right in self.partner.items()}
+        self.orders = channel_orders(self.alignment, captured.network)
+
+    def compare(self, region: Region, references: Specified) -> Iterator[Ratio]:
+        """Compare what a region gives in the candidate with the oracle's values.
+
+        Args:
+            region: What runs.
+            references: What it gives in the specification, in the same precision.
+        """
+        known: Values = {}
+        for end in region.ends:
+            if end not in self.partner:
+                continue
+            if references.overflow:
+                yield self._undecided(end, references.overflow)
+                continue
+            actual = self.candidate(region, end, known)
+            if isinstance(actual, str) and isinstance(self.single.candidate(region, end, {}), Tensor):
+                yield self._undecided(end, f"it does not run in {self.precision.name}: {actual}")
+                continue
+            if isinstance(actual, str):
+                actual = f"it does not run on the specification's values: {actual}"
+            yield self.ratio(end, self._ordered(end, actual), references.values[end])
+
+    @cached_property
+    def single(self) -> "Regions":
+        """The same in float32."""
+        single = OnDevice(precision=FLOAT32, device=self.precision.device)
+        return Regions(self.loaded, self.exact, self.oracle, single)
+
+    def _undecided(self, end: str, reason: str) -> Ratio:
+        return replace(undecided(end, reason, self.precision), candidate_path=self.partner.get(end))
+
+    def ratio(self, end: str, actual: Tensor | str, reference: Tensor) -> Ratio:
+        """Hold a value to the error of the specification's.
+
+        Args:
+            end: Path of the value.
+            actual: The value, in the specification's order of channels; text for why there is none.
+            reference: The specification's in the same precision.
+        """
+        found = ratio_of(end, actual, self.oracle[end], reference, self.precision)
+        return replace(found, candidate_path=self.partner.get(end))
+
+    def specified(self, region: Region, wrong: Mapping[str, Node] | None = None) -> Specified:
+        """Run a region of the specification.
+
+        Args:
+            region: What runs.
+            wrong: Nodes that take the place of the right ones, by path.
+        """
+        known: Values = {}
+        with torch.no_grad(), self.precision.active():
+            values = {end: self._specified(region, end, wrong or {}, known) for end in region.ends}
+        overflow = Overflow()
+        for path, value in known.items():
+            overflow(path, value)
+        return Specified(values=values, overflow=overflow.reason(self.precision.name))
+
+    def _specified(self, region: Region, path: str, wrong: Mapping[str, Node], known: Values) -> Tensor:
+        if path not in known and path not in region.nodes:
+            known[path] = self._arriving(path)
+        if path not in known:
+            node = wrong.get(path, self.network[path])
+            inputs = [self._specified(region, before, wrong, known) for before in node.inputs]
+            known[path] = step(node, inputs, self.weights)
+        return known[path]
+
+    def candidate(self, region: Region, end: str, known: Values) -> Tensor | str:
+        """Run a region of the candidate, with what stands between its nodes.
+
+        Args:
+            region: What runs.
+            end: The specification's node whose value is wanted.
+            known: The values that were computed before, by the candidate's path; more are added.
+
+        Returns:
+            The value; text for why there is none.
+        """
+        try:
+            with torch.no_grad(), self.precision.active():
+                return self._value(region, self.partner[end], known)
+        except (RuntimeError, IndexError, KeyError, ValueError) as reason:
+            return one_line(reason)
+
+    def _value(self, region: Region, path: str, known: Values) -> Tensor:
+        expected = self.back.get(path)
+        if expected is not None and expected not in region.nodes:
+            return self._permuted(path, self._arriving(expected))
+        if path not in known:
+            node = self.capture.network[path]
+            inputs = [self._value(region, before, known) for before in node.inputs]
+            known[path] = self._handed_on(self.capture.step(path, inputs, self.state))
+        return known[path]
+
+    def _handed_on(self, value: Tensor) -> Tensor:
+        """Return a value as the next operation reads it.
+
+        A captured call that makes numbers makes them in float32, as it was captured; where every tensor is cast,
+        they are cast too.
+        """
+        every = self.precision.between is self.precision.storage
+        return value.to(self.precision.storage) if every and value.is_floating_point() else value
+
+    def _arriving(self, path: str) -> Tensor:
+        """Return the oracle's value as it arrives: an image as it is given, any other value as it is handed on."""
+        image = isinstance(self.network[path].op, Input)
+        return self.oracle[path].to(self.precision.device, self.precision.storage if image else self.precision.between)
+
+    def _permuted(self, other: str, value: Tensor) -> Tensor:
+        order = self.orders.get(other)
+        return value if order is None or max(order) >= value.shape[1] else value[:, list(order)]
+
+    def _ordered(self, end: str, value: Tensor | str) -> Tensor | str:
+        """Put the channels of a candidate's value in the specification's order."""
+        order = self.orders.get(self.partner[end])
+        if isinstance(value, str) or order is None or len(order) != value.shape[1]:
+            return value
+        return value[:, torch.tensor(order, device=value.device).argsort()]

@@ -1,0 +1,240 @@
+"""Observes a candidate in lower precisions, and measures what could have been seen there.
+
+How much of a fault is left in a lower precision depends on the fault, the weights and the place. So one is
+planted in every block, in every normalisation and in every activation, and held to the same rule.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.errors import one_line
+from deeplab_spec.execute.interpreter import Values, run
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Output, Resize
+from deeplab_spec.judge.evidence import Evidence, Ratio
+from deeplab_spec.judge.numerics.steps import Loaded
+from deeplab_spec.judge.numerics.tensor_compare import Overflow
+from deeplab_spec.judge.outputs import Answer, ask
+from deeplab_spec.judge.plan import Taps
+from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.precision.blocks import LUCK, Region, Regions, blocks, constants, error, ratio_of, undecided
+from deeplab_spec.judge.precision.run import OnDevice, cast, moved, stored
+from deeplab_spec.mutate.faults.neighbours import other
+
+BLOCKS: Final = "VALUES-LOWER-PRECISION-BLOCKS"
+NORMS: Final = "VALUES-LOWER-PRECISION-NORMS"
+ACTIVATIONS: Final = "VALUES-LOWER-PRECISION-ACTIVATIONS"
+ENDS: Final = "VALUES-LOWER-PRECISION-END-TO-END"
+
+
+def local(
+    loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, precisions: Sequence[OnDevice]
+) -> Iterator[tuple[str, Ratio | Canary]]:
+    """Compare every block, normalisation and activation on the oracle's values, in lower precisions.
+
+    Args:
+        loaded: The candidate, with these weights.
+        weights: The weights of the oracle.
+        oracle: Its values.
+        precisions: The precisions.
+
+    Returns:
+        Comparisons and planted faults, by clause.
+    """
+    for precision in precisions:
+        try:
+            yield from list(_regions(Regions(loaded, weights, oracle, precision)))
+        except RuntimeError as reason:
+            yield from ((clause, _refused(clause, precision, reason)) for clause in (BLOCKS, NORMS, ACTIVATIONS))
+
+
+def _regions(regions: Regions) -> Iterator[tuple[str, Ratio | Canary]]:
+    for region in blocks(regions.loaded):
+        yield from ((BLOCKS, found) for found in _region(regions, region, BLOCKS))
+    for region in constants(regions.loaded):
+        norm = isinstance(regions.network[region.ends[0]].op, BatchNorm)
+        clause = NORMS if norm else ACTIVATIONS
+        yield from ((clause, found) for found in _region(regions, region, clause))
+
+
+def _refused(clause: str, precision: OnDevice, reason: RuntimeError) -> Ratio:
+    """Say that the specification itself does not run in a precision."""
+    return undecided(clause, f"{precision.name} does not run on {precision.device.type}: {one_line(reason)}", precision)
+
+
+def _region(regions: Regions, region: Region, clause: str) -> Iterator[Ratio | Canary]:
+    """Compare a region, and plant a fault in it: it is seen where one of the values that leave it shows it."""
+    references = regions.specified(region)
+    yield from regions.compare(region, references)
+    fault = _wrong(regions.network, region, clause)
+    if fault is None or references.overflow:
+        return
+    words, node = fault
+    wrong = regions.specified(region, {node.path: node})
+    planted = [regions.ratio(end, wrong.values[end], references.values[end]) for end in region.ends]
+    worst = max(planted, key=lambda ratio: ratio.ratio or 0.0, default=None)
+    if worst:
+        yield canary(clause, f"{words} in {regions.precision.name}", worst)
+
+
+def _wrong(network: Network, region: Region, clause: str) -> tuple[str, Node] | None:
+    """Make the first node of a region wrong that can be: what follows hides it most."""
+    for node in network:
+        if node.path not in region.nodes:
+            continue
+        attribute = _attribute(node, clause)
+        op = other(node.op, attribute) if attribute else None
+        if op is not None:
+            value = getattr(op, attribute)
+            shown = value[0] if isinstance(value, tuple) else value
+            return f"{attribute} {shown} at {node.path}", replace(node, op=op)
+        if isinstance(node.op, Concat) and clause == BLOCKS:
+            return f"parts in another order at {node.path}", replace(node, inputs=node.inputs[::-1])
+    return None
+
+
+def _attribute(node: Node, clause: str) -> str:
+    """Return what is planted in a node for a clause; empty for nothing."""
+    match node.op:
+        case Conv2d() as op if clause == BLOCKS and not op.pointwise:
+            return "rate"
+        case Resize() if clause == BLOCKS and node.path != "aspp.pool.resize":
+            return "align_corners"
+        case BatchNorm() if clause == NORMS:
+            return "eps"
+        case Activation() if clause == ACTIVATIONS:
+            return "slope"
+        case _:
+            return ""
+
+
+def canary(clause: str, fault: str, planted: Ratio) -> Canary:
+    """Return a planted fault, whose comparison takes the place of the candidate's."""
+
+    def plant(evidence: Evidence) -> Evidence:
+        mine = evidence.ratios.get(clause, ())
+        same = (planted.path, planted.dtype)
+        kept = tuple(planted if (ratio.path, ratio.dtype) == same else ratio for ratio in mine)
+        return replace(evidence, ratios={**evidence.ratios, clause: kept})
+
+    return Canary(clause=clause, fault=fault, path=planted.path, plant=plant, needs="float64")
+
+
+def whole(
+    loaded: Loaded,
+    weights: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    oracle: Values,
+    taps: Taps,
+    precisions: Sequence[OnDevice],
+) -> Iterator[tuple[str, Ratio | Canary]]:
+    """Compare whole runs in lower precisions, and plant faults in the middle of the network.
+
+    Args:
+        loaded: The candidate, with these weights in float64; afterwards it is as it was.
+        weights: The weights of the oracle.
+        inputs: Its inputs.
+        oracle: Its results, by path.
+        taps: The shapes of the results.
+        precisions: The precisions.
+    """
+    for precision in precisions:
+        try:
+            yield from list(_whole(loaded, weights, inputs, oracle, taps, precision))
+        except RuntimeError as reason:
+            yield ENDS, _refused(ENDS, precision, reason)
+
+
+def _whole(
+    loaded: Loaded,
+    weights: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    oracle: Values,
+    taps: Taps,
+    precision: OnDevice,
+) -> Iterator[tuple[str, Ratio | Canary]]:
+    images = [value.to(precision.device, precision.storage) for value in inputs]
+    own = cast(weights, precision.storage, precision.device)
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, images, strict=True)}
+    outputs = [node.path for node in loaded.expected.outputs]
+
+    def specified(network: Network, watch: Overflow | None = None) -> Values:
+        with torch.no_grad(), precision.active():
+            return run(network, own, named, keep=outputs, watch=watch)
+
+    overflow = Overflow()
+    reference = specified(loaded.expected, overflow)
+    if overflow.path:
+        yield from ((ENDS, undecided(path, overflow.reason(precision.name), precision)) for path in outputs)
+        return
+    answer = _asked(loaded, images, taps, precision)
+    for node in loaded.expected.outputs:
+        yield ENDS, _end(loaded, node, answer, oracle, reference, precision)
+    for path in outputs:
+        for words, network in _in_the_middle(loaded.expected, path):
+            wrong = specified(network)[path]
+            planted = ratio_of(path, wrong, oracle[path], reference[path], precision)
+            yield ENDS, canary(ENDS, f"{words} in {precision.name}", planted)
+
+
+def _asked(loaded: Loaded, inputs: Sequence[Tensor], taps: Taps, precision: OnDevice) -> Answer:
+    """Run the candidate in a lower precision; afterwards its weights are what they were."""
+    module = loaded.module
+    if isinstance(module, Artefact) and module.single:
+        return Answer(results={}, error="the file's runtime computes in its own precision")
+    running = loaded.running if not precision.emulated else module
+    with stored(module, precision.storage), moved(module, precision.device), precision.active():
+        return ask(running, inputs, taps, device=precision.device)
+
+
+def _end(loaded: Loaded, node: Node, answer: Answer, oracle: Values, reference: Values, precision: OnDevice) -> Ratio:
+    tap = node.op.name if isinstance(node.op, Output) else ""
+    reason = answer.error
+    if loaded.misfits:
+        reason = "not every weight of the specification has a place, so the two cannot be run with the same weights"
+    elif not answer.error and tap not in answer.results:
+        reason = f"the candidate does not return {tap}"
+    elif error(reference[node.path].cpu(), oracle[node.path]).mean < precision.rounding / LUCK:
+        reason = f"the specification errs less than a rounding of {precision.name}: it did not run in it"
+    if reason:
+        found = undecided(node.path, reason, precision)
+    else:
+        path = node.path
+        found = ratio_of(path, answer.results[tap], oracle[path], reference[path], precision)
+    return replace(found, candidate_path=loaded.reading.alignment.partner.get(node.path))
+
+
+def _in_the_middle(network: Network, output: str) -> list[tuple[str, Network]]:
+    """Return networks with another rate, eps or slope at the middle one of the nodes before an output that have one."""
+    before = {output}
+    for node in reversed(network.nodes):
+        if node.path in before:
+            before.update(node.inputs)
+    wrong = []
+    for attribute in ("rate", "eps", "slope"):
+        found = [node for node in network if node.path in before and other(node.op, attribute) is not None]
+        op = other(found[len(found) // 2].op, attribute) if found else None
+        if op is not None:
+            path = found[len(found) // 2].path
+            value = getattr(op, attribute)
+            shown = value[0] if isinstance(value, tuple) else value
+            nodes = (replace(node, op=op) if node.path == path else node for node in network)
+            wrong.append((f"{attribute} {shown} at {path}", network.with_nodes(nodes)))
+    return wrong
+
+
+def collected(found: Iterable[tuple[str, Ratio | Canary]]) -> tuple[dict[str, tuple[Ratio, ...]], list[Canary]]:
+    """Return comparisons by clause, and planted faults."""
+    ratios: dict[str, tuple[Ratio, ...]] = {}
+    canaries: list[Canary] = []
+    for clause, entry in found:
+        if isinstance(entry, Canary):
+            canaries.append(entry)
+        else:
+            ratios[clause] = (*ratios.get(clause, ()), entry)
+    return ratios, canaries

@@ -1,0 +1,190 @@
+"""Decides the clauses of the structure from the facts of aligned graphs.
+
+Every fact of every node belongs to exactly one clause: the first row of a table that fits it.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from deeplab_spec.align.differences import Aspect
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Opaque
+from deeplab_spec.judge.evidence import Check, Evidence
+from deeplab_spec.judge.finding import Decision, Finding
+from deeplab_spec.spec.clauses import CLAUSES, Level
+
+ANY: Final = (object,)
+_CONV: Final = (Conv2d,)
+_NORM: Final = (BatchNorm,)
+_UNIT: Final = (BatchNorm, Activation)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Facts that one clause decides.
+
+    Attributes:
+        clause: Id of the clause.
+        path: Pattern of the paths.
+        ops: Kinds of operation.
+        attributes: Which facts; empty for all.
+    """
+
+    clause: str
+    path: str
+    ops: tuple[type, ...] = ANY
+    attributes: tuple[str, ...] = ()
+
+    def fits(self, aspect: Aspect) -> bool:
+        """Tell whether a fact is in the scope."""
+        if self.attributes and aspect.attribute not in self.attributes:
+            return False
+        return isinstance(aspect.op, self.ops) and re.match(self.path, aspect.path) is not None
+
+
+_HEAD: Final = r"(aspp|decoder)\."
+_SEPCONV: Final = r"backbone\.\w+\.block\d+\.sepconv"
+_UNSTRIDED: Final = "unstrided "
+"""Put before the path of a layer in a block that loses its stride."""
+
+# fmt: off
+SCOPES: Final = (
+    Scope("GRAPH-KNOWN", r".*", (Opaque,)),
+    Scope("SAME-FAMILY", r".*", ANY, ("network",)),
+    Scope("LOW-LEVEL-TAP", r"decoder\.low_level\.conv$|output\.low_level$", ANY, ("inputs",)),
+    Scope("LOW-LEVEL-TAP", r"output\.low_level$"),
+    Scope("SKIP-INPUT", r"backbone\..*\.(add|skip\.conv)$", ANY, ("inputs",)),
+    Scope("ASPP-BRANCHES", r"aspp\.concat$", ANY, ("inputs",)),
+    Scope("DECODER-RESIZE", r"decoder\.concat$", ANY, ("inputs",)),
+    Scope("DATAFLOW", r".*", ANY, ("inputs",)),
+    Scope("DATAFLOW", r"(input|output)(\.(?!resize)|$)"),
+    Scope("BACKBONE-BIAS", r"backbone\.", _CONV, ("bias",)),
+    Scope("BACKBONE-NORM-EPS", r"backbone\.", _NORM, ("eps",)),
+    Scope("STEM-CONVS", r"backbone\.entry_flow\.stem\.", _CONV),
+    Scope("XCEPTION-STRIDES", r"backbone\.", _CONV, ("stride",)),
+    Scope("XCEPTION-CHANNELS", r"backbone\.", _CONV, ("channels_out",)),
+    Scope("XCEPTION-PADDING", r"backbone\.", _CONV, ("padding",)),
+    Scope("SKIP-UNIT", r"backbone\..*\.skip\."),
+    Scope("SEPCONV-FACTORS", _SEPCONV, _CONV, ("kernel", "groups")),
+    Scope("EXIT2-RATES", r"backbone\.exit_flow\.block2\.", _CONV, ("rate",)),
+    Scope("XCEPTION-UNSTRIDED-RATE", _UNSTRIDED, _CONV, ("rate",)),
+    Scope("XCEPTION-RATES", r"backbone\.", _CONV, ("rate",)),
+    Scope("XCEPTION-NORMS", r"backbone\.", _NORM),
+    Scope("XCEPTION-ACTIVATIONS", r"backbone\.", (Activation,)),
+    Scope("XCEPTION-LAYERS", r"backbone\."),
+    Scope("HEAD-BIAS", r"(aspp|decoder\.(low_level|conv\d))", _CONV, ("bias",)),
+    Scope("HEAD-NORM-EPS", _HEAD, _NORM, ("eps",)),
+    Scope("ASPP-POOL", r"aspp\.pool\."),
+    Scope("ASPP-PROJECTION", r"aspp\.(projection|refinement)\."),
+    Scope("ASPP-RATES", r"aspp\.", _CONV, ("rate", "padding")),
+    Scope("ASPP-CONVS", r"aspp\.", _CONV, ("kernel", "stride", "groups", "channels_out")),
+    Scope("ASPP-UNITS", r"aspp\.", _UNIT),
+    Scope("ASPP-BRANCHES", r"aspp\."),
+    Scope("DECODER-LOW-LEVEL", r"decoder\.low_level\."),
+    Scope("DECODER-RESIZE", r"decoder\.(resize|concat)$"),
+    Scope("LOGITS-CONV", r"decoder\.logits\."),
+    Scope("DECODER-UNITS", r"decoder\.", _UNIT),
+    Scope("DECODER-CONVS", r"decoder\."),
+    Scope("OUTPUT-RESIZE", r"output\.resize"),
+)
+# fmt: on
+
+
+def clause_of(aspect: Aspect, unstrided: frozenset[str] = frozenset()) -> str:
+    """Return the id of the clause that decides a fact.
+
+    Args:
+        aspect: The fact.
+        unstrided: Paths of the blocks that lose their stride.
+    """
+    in_unstrided = any(aspect.path.startswith(f"{block}.") for block in unstrided)
+    for scope in SCOPES:
+        if scope.path == _UNSTRIDED:
+            if in_unstrided and isinstance(aspect.op, scope.ops) and aspect.attribute in scope.attributes:
+                return scope.clause
+        elif scope.fits(aspect):
+            return scope.clause
+    return "DATAFLOW"
+
+
+def by_clause(aspects: Iterable[Aspect], unstrided: frozenset[str]) -> dict[str, tuple[Aspect, ...]]:
+    """Sort facts by the clause that decides them.
+
+    Args:
+        aspects: The facts.
+        unstrided: Paths of the blocks that lose their stride at this output stride.
+    """
+    sorted_out: dict[str, list[Aspect]] = {}
+    for aspect in aspects:
+        sorted_out.setdefault(clause_of(aspect, unstrided), []).append(aspect)
+    return {clause: tuple(found) for clause, found in sorted_out.items()}
+
+
+_FOLDED_AWAY: Final = frozenset({"BACKBONE-BIAS", "BACKBONE-NORM-EPS", "XCEPTION-NORMS", "HEAD-BIAS", "HEAD-NORM-EPS"})
+"""Clauses about normalisations, and about a bias beside them: nothing is left to decide once they are folded."""
+
+
+def check(clause: str) -> Check:
+    """Return the check of one clause of the structure."""
+
+    def decide(evidence: Evidence) -> Decision:
+        if evidence.aspects is None:
+            return Decision(undecided=evidence.graph_reason)
+        if not evidence.aspects:
+            return Decision(undecided="the aligned graphs have no fact in common")
+        mine = evidence.aspects.get(clause, ())
+        findings = tuple(_finding(evidence, aspect) for aspect in mine if not aspect.equal)
+        if clause in _FOLDED_AWAY and not findings and _all_folded(evidence, mine):
+            return Decision(not_applicable="its normalisations are folded into its convolutions")
+        return Decision(findings=findings, decisions=len(mine) + 1)  # and that nothing else stands there
+
+    return decide
+
+
+def _all_folded(evidence: Evidence, facts: Iterable[Aspect]) -> bool:
+    """Tell whether facts are about nothing but convolutions that hold a normalisation, so that none is decided."""
+    if evidence.folded or not evidence.folded_convs:
+        return evidence.folded
+    return all(aspect.path in evidence.folded_convs for aspect in facts)
+
+
+def _finding(evidence: Evidence, aspect: Aspect) -> Finding:
+    return Finding(
+        path=aspect.path,
+        candidate_path=aspect.candidate_path,
+        attribute=aspect.attribute,
+        expected=aspect.expected,
+        actual=aspect.actual,
+        output_stride=evidence.output_stride,
+    )
+
+
+def block_counts(evidence: Evidence) -> Decision:
+    """Decide BLOCK-COUNTS: every block that is otherwise as specified costs what is specified."""
+    if evidence.counts is None:
+        return Decision(undecided=evidence.graph_reason)
+    comparable = [block for block in evidence.counts if block.comparable]
+    findings = tuple(
+        Finding(
+            path=node.path,
+            candidate_path=node.candidate_path,
+            attribute=node.attribute,
+            expected=node.expected,
+            actual=node.actual,
+            hint=f"of {block.path}: {total.actual:,} {total.attribute}, must be {total.expected:,}",
+            output_stride=evidence.output_stride,
+        )
+        for block in comparable
+        for total in (block.parameters, block.multiply_adds)
+        for node in block.nodes
+        if node.attribute == total.attribute and node.expected != node.actual
+    )
+    reason = "" if comparable else "the operations of every block differ"
+    return Decision(findings=findings, decisions=2 * len(comparable), undecided=reason)
+
+
+CHECKS: Final[dict[str, Check]] = {
+    **{clause.id: check(clause.id) for clause in CLAUSES if clause.level is Level.STRUCTURE},
+    "BLOCK-COUNTS": block_counts,
+}

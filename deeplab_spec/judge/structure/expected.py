@@ -1,0 +1,191 @@
+"""How many decisions every clause takes, counted from what the candidate is held against.
+
+A check counts what it decided; this counts what there is to decide, from the plan and the expected
+graph alone. Where the two differ, something was skipped, and the clause is not passed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Final
+
+from deeplab_spec.align.differences import Aspect
+from deeplab_spec.analysis.costs import block_of
+from deeplab_spec.execute.weights import roles
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Input, Op, Opaque, Output, Resize
+from deeplab_spec.judge.plan import Plan
+from deeplab_spec.judge.structure.check import clause_of
+
+BATCHES: Final = 3
+"""So many batches a candidate that takes any is called with."""
+
+ILLEGAL: Final = 2
+"""So many inputs a candidate must refuse: of a wrong rank, and with wrong channels."""
+
+_ATTRIBUTES: Final[Mapping[type, tuple[str, ...]]] = {
+    Conv2d: ("kernel", "stride", "rate", "padding", "groups", "channels_out", "bias"),
+    BatchNorm: ("eps", "affine"),
+    Resize: ("mode", "align_corners", "size"),
+    Opaque: (),
+    Output: (),
+}
+"""What is compared of an operation; of one that is not named, every field of its record."""
+
+_PART_OF: Final = {
+    "backbone": "BACKBONE",
+    "output.backbone": "BACKBONE",
+    "output.low_level": "BACKBONE",
+    "aspp": "ASPP",
+    "output.aspp": "ASPP",
+    "decoder": "DECODER",
+    "output": "DECODER",
+}
+"""The clause of the values of a node, by the longest beginning of its path that is named here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One fact of the expected graph that a candidate must share.
+
+    Attributes:
+        node: Where.
+        attribute: Which fact: ``node``, ``inputs``, or a field of the record.
+    """
+
+    node: Node
+    attribute: str
+
+
+Facts = Mapping[str, tuple[Fact, ...]]
+"""The facts that each clause of the structure decides."""
+
+
+def facts(network: Network, unstrided: frozenset[str]) -> Facts:
+    """Return every fact of an expected graph, by the clause that decides it.
+
+    Args:
+        network: The graph, in normal form.
+        unstrided: Paths of the blocks that lose their stride.
+    """
+    found: dict[str, list[Fact]] = {}
+    for node in network:
+        for attribute in ("node", *_attributes(node.op), *(("inputs",) if node.inputs else ())):
+            clause = clause_of(_aspect(node, attribute), unstrided)
+            found.setdefault(clause, []).append(Fact(node=node, attribute=attribute))
+    return {clause: tuple(mine) for clause, mine in found.items()}
+
+
+def _attributes(op: Op) -> tuple[str, ...]:
+    return _ATTRIBUTES[type(op)] if type(op) in _ATTRIBUTES else tuple(field.name for field in fields(op))
+
+
+def _aspect(node: Node, attribute: str) -> Aspect:
+    return Aspect(
+        path=node.path,
+        candidate_path=None,
+        op=node.op,
+        attribute=attribute,
+        expected=None,
+        actual=None,
+        equal=True,
+    )
+
+
+def of_structure(network: Network, found: Facts) -> dict[str, int]:
+    """Return how many decisions the clauses of the structure take.
+
+    One more than there are facts: that nothing else stands there. Of every block that stores something,
+    parameters and multiply-adds are decided.
+
+    Args:
+        network: The expected graph, in the form in which it is compared.
+        found: Its facts.
+    """
+    blocks = {block_of(node.path) for node in network if "weight" in roles(node.op)}
+    wanted = {clause: len(mine) + 1 for clause, mine in found.items()}
+    return {"GRAPH-KNOWN": 1, "SAME-FAMILY": 1, **wanted, "BLOCK-COUNTS": 2 * len(blocks)}
+
+
+def of_numerics(network: Network, parameters: Network) -> dict[str, int]:
+    """Return how many decisions the clauses of the numerics take.
+
+    Args:
+        network: The expected graph, in the form in which it is compared.
+        parameters: The expected graph as it is executed.
+    """
+    ends = len(network.outputs)
+    wanted = {
+        "WEIGHTS-FIT": sum(len(roles(node.op)) for node in parameters),
+        "VALUES-END-TO-END": ends,
+        "VALUES-FLOAT32": ends,
+    }
+    for node in network:
+        if node.inputs and (part := part_of(node.path)):
+            wanted[f"VALUES-{part}"] = wanted.get(f"VALUES-{part}", 0) + 1
+    return wanted
+
+
+def of_lower(network: Network, precisions: int) -> dict[str, int]:
+    """Return how many decisions the clauses about lower precisions take.
+
+    Args:
+        network: The expected graph, in the form in which it is compared.
+        precisions: How many are asked for.
+    """
+    readers = network.readers()
+    leaving = [
+        node
+        for node in network
+        if not isinstance(node.op, Input | Output)
+        and any(block_of(reader) != block_of(node.path) for reader in readers[node.path])
+    ]
+    counts = {
+        "BLOCKS": len(leaving),
+        "NORMS": sum(isinstance(node.op, BatchNorm) for node in network),
+        "ACTIVATIONS": sum(isinstance(node.op, Activation) for node in network),
+        "END-TO-END": len(network.outputs),
+    }
+    return {f"VALUES-LOWER-PRECISION-{clause}": precisions * count for clause, count in counts.items()}
+
+
+def of_training(network: Network) -> dict[str, int]:
+    """Return how many decisions the clauses of training take, at least.
+
+    Args:
+        network: The expected graph as it is executed.
+    """
+    norms = [node.op for node in network if isinstance(node.op, BatchNorm)]
+    convs = sum(isinstance(node.op, Conv2d) for node in network)
+    parameters = sum(role in {"weight", "bias"} for node in network for role in roles(node.op))
+    return {
+        "BN-MOMENTUM": 2 * len(norms),
+        "RUNNING-STATISTICS": 2 * len(norms),
+        "DROPOUT": 1 + sum(isinstance(node.op, Dropout) for node in network),
+        "INITIALISATION": convs + sum(len(roles(op)) for op in norms),
+        "GRADIENT-REACHES": parameters,
+        "TRAIN-STEP": parameters,
+        "BATCH-OF-ONE": 1,
+    }
+
+
+def part_of(path: str) -> str | None:
+    """Return which part's values a node belongs to; None for a node of no part.
+
+    >>> part_of("aspp.pool.conv"), part_of("output.low_level"), part_of("output.resize"), part_of("input")
+    ('ASPP', 'BACKBONE', 'DECODER', None)
+    """
+    return _PART_OF.get(path) or _PART_OF.get(path.split(".", maxsplit=1)[0])
+
+
+def of_interface(plan: Plan) -> dict[str, int]:
+    """Return how many decisions the clauses of the interface take."""
+    batches = 1 if plan.limits.batch else BATCHES
+    legal = len(plan.small) + batches
+    return {
+        **dict.fromkeys(("OUTPUT-TENSOR", "OUTPUT-SHAPE", "OUTPUT-DTYPE", "OUTPUT-FINITE"), legal),
+        "SIZES-ACCEPTED": len(plan.small),
+        "BATCHES-ACCEPTED": batches,
+        **dict.fromkeys(("LAYOUTS-ACCEPTED", "DETERMINISM", "BATCH-INDEPENDENCE", "STATE-UNCHANGED"), 1),
+        "INPUT-UNCHANGED": len(plan.network.inputs),
+        "BAD-INPUT-REFUSED": ILLEGAL,
+    }

@@ -1,0 +1,112 @@
+"""Says what would explain a finding: a choice, another output stride, another published network."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from deeplab_spec.align.differences import Fact, differences, fact
+from deeplab_spec.align.explain import Key, attribute
+from deeplab_spec.align.identify import Identity, identify
+from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.align.search import INVISIBLE, Build, Library
+from deeplab_spec.graph.network import Network
+from deeplab_spec.judge.finding import Finding
+from deeplab_spec.judge.plan import SpecifiedPlan, specification
+from deeplab_spec.judge.structure.observe import Reading
+from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, written
+from deeplab_spec.spec.choices import differences as other_decisions
+from deeplab_spec.spec.variants import VARIANTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What explains the findings at one output stride.
+
+    Attributes:
+        variant: The nearest published network.
+        overrides: The decisions on top of it.
+        choice_of: The choice that explains a difference from the judged specification.
+        decided: What the candidate decides, by choice.
+        others: Networks that a value may come from, by how to say so.
+    """
+
+    variant: str = ""
+    overrides: Mapping[str, ChoiceValue] = field(default_factory=dict)
+    choice_of: Mapping[Key, str] = field(default_factory=dict)
+    decided: Mapping[str, ChoiceValue] = field(default_factory=dict)
+    others: tuple[tuple[str, Network], ...] = ()
+
+    def of(self, finding: Finding) -> tuple[str | None, str]:
+        """Return the choice that explains a finding, and a hint."""
+        key = (finding.path, finding.candidate_path, finding.attribute)
+        choice = finding.choice or self.choice_of.get(key) or self._at(finding.path, finding.attribute)
+        hint = finding.hint or self._as_elsewhere(finding)
+        if not hint and choice is not None and choice in self.decided:
+            hint = f"explained by {choice}={written(self.decided[choice])}"
+        return choice, hint
+
+    def _at(self, path: str, attribute: str) -> str | None:
+        """Return the choice of a numeric finding: that of the structural one at its node."""
+        if "value" not in attribute and attribute not in {"weight", "bias", "running_mean", "running_var"}:
+            return None
+        return next((choice for (where, _, _), choice in self.choice_of.items() if where == path), None)
+
+    def _as_elsewhere(self, finding: Finding) -> str:
+        for label, network in self.others:
+            if finding.path in network and _fact_of(network, finding) == finding.actual:
+                return f"as {label}"
+        return ""
+
+
+def _fact_of(network: Network, finding: Finding) -> Fact:
+    node = network[finding.path]
+    if finding.attribute == "inputs":
+        return tuple(sorted(node.inputs))
+    return fact(getattr(node.op, finding.attribute, "no such fact"))
+
+
+def explained(plan: SpecifiedPlan, reading: Reading) -> Explained:
+    """Explain what differs between a candidate and the specification."""
+    judged = plan.request.standard
+    if not differences(reading.alignment):
+        overrides = other_decisions(plan.request.published.choices, plan.choices)
+        return Explained(variant=judged, overrides=overrides)
+
+    @lru_cache(maxsize=512)
+    def build(choices: Choices) -> Shaped:
+        return reading.compared(plan.expected(reading.image, choices))
+
+    found = identify([reading.alignment.candidate], [Library(build)], dict(_starts(plan)))
+    return _put_together(plan, reading, found, build) if found else Explained(variant=judged)
+
+
+def _starts(plan: SpecifiedPlan) -> Iterator[tuple[str, Choices]]:
+    """Return the published networks, the judged one first, with what no graph shows as it is specified."""
+    for variant in sorted(VARIANTS, key=lambda variant: variant.name != plan.request.variant):
+        judged = variant.name == plan.request.variant
+        unseen = {name: getattr(plan.choices, name) for name in (INVISIBLE if judged else {"width"})}
+        if plan.output_stride in variant.output_strides:
+            yield variant.name, choose(variant.choices, unseen)
+
+
+def _put_together(plan: SpecifiedPlan, reading: Reading, found: Identity, build: Build) -> Explained:
+    base = next(variant.choices for variant in VARIANTS if variant.name == found.start)
+    decided = other_decisions(plan.choices, found.choices)
+    return Explained(
+        variant=found.start,
+        overrides=other_decisions(base, found.choices),
+        choice_of=attribute(plan.choices, build, reading.alignment, decided),
+        decided=decided,
+        others=tuple(_others(plan)),
+    )
+
+
+def _others(plan: SpecifiedPlan) -> Iterator[tuple[str, Network]]:
+    """Return networks that a wrong value may come from."""
+    request = plan.request
+    for output_stride in request.published.output_strides:
+        if output_stride != plan.output_stride:
+            yield f"at output stride {output_stride}", specification(request, plan.choices, output_stride)[1]
+    for variant in VARIANTS:
+        if variant.name != request.variant and plan.output_stride in variant.output_strides:
+            yield f"in {variant.name}", specification(request, variant.choices, plan.output_stride)[1]

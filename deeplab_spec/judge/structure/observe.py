@@ -1,0 +1,178 @@
+"""Observes a candidate's structure: captures its graph and aligns it with the specification."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from deeplab_spec.align.family import stranger
+from deeplab_spec.align.match import Alignment
+from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.fx.module import capture, shared_parameters, state_of
+from deeplab_spec.errors import CaptureError
+from deeplab_spec.graph.folding import foldable, folded
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Conv2d, Output, Pair
+from deeplab_spec.judge.interface.observe import images
+from deeplab_spec.judge.numerics.tensor_compare import double, executed, relative_error
+from deeplab_spec.judge.outputs import ask, choose
+from deeplab_spec.judge.plan import Limits, Plan
+from deeplab_spec.judge.structure.nearest_form import nearest_form
+
+_BATCH_OF_MAPS: Final = 4
+
+RUNTIME: Final = 0.05
+"""Relative difference between a runtime in float32 and the graph in float64, with weights as they come:
+rounding amplified over the depth of a random network stays near 1e-3, a graph that was read wrongly is off by 0.1
+and more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A candidate's graph beside the specification's.
+
+    Attributes:
+        image: The size of the image that both were taken at.
+        capture: The graph, with its outputs named as taps.
+        alignment: Both sides in normal form.
+        expected: What the candidate was held against, as it is executed.
+        folded: Whether all normalisations are folded into convolutions on both sides.
+        norms: The expected normalisations that are folded on both sides, each with its convolution.
+        shared: Paths of nodes whose parameters another node has already.
+        stranger: Why the candidate is another network; None if it is not.
+    """
+
+    image: Pair
+    capture: Capture
+    alignment: Alignment
+    expected: Network
+    folded: bool
+    norms: Mapping[str, str]
+    shared: frozenset[str]
+    stranger: str | None
+
+    @property
+    def folded_convs(self) -> frozenset[str]:
+        """Paths of the expected convolutions that hold a normalisation."""
+        return frozenset(self.norms.values())
+
+    def compared(self, expected: Shaped) -> Shaped:
+        """Return a network in the form in which the candidate is compared."""
+        return expected.with_network(folded(expected.network, None if self.folded else self.norms))
+
+
+def read(module: nn.Module, plan: Plan) -> Reading:
+    """Capture a candidate at a size that can tell, and align it.
+
+    A candidate without normalisations is compared with the specification in folded form.
+
+    Raises:
+        CaptureError: If no such size is accepted, or the graph cannot be read.
+    """
+    image, inputs, results = _telling_inputs(module, plan)
+    captured = _with_taps(capture(module, inputs), plan, image)
+    if isinstance(module, Artefact) and module.single:
+        _check_runtime(module, captured, inputs, results)
+    found = nearest_form(captured, plan, image)
+    lacking = _without_bias(found.alignment)
+    if (
+        isinstance(module, Artefact)
+        and lacking
+        and module.give_biases({captured.parameters[f"{path}.weight"] for path in lacking})
+    ):
+        captured = _with_taps(capture(module, inputs), plan, image)
+        found = nearest_form(captured, plan, image)
+    return Reading(
+        image=image,
+        capture=found.capture,
+        alignment=found.alignment,
+        expected=folded(plan.network, found.norms),
+        folded=found.folded,
+        norms={norm: conv for conv, norm in foldable(plan.network) if norm in found.norms},
+        shared=frozenset(shared_parameters(module, found.capture)),
+        stranger=stranger(found.alignment),
+    )
+
+
+def _without_bias(alignment: Alignment) -> list[str]:
+    """Return the candidate's convolutions that lack only the bias of a folded normalisation."""
+    expected, candidate = alignment.expected.network, alignment.candidate.network
+    return [
+        right
+        for left, right in alignment.partner.items()
+        if isinstance(mine := expected[left].op, Conv2d)
+        and isinstance(yours := candidate[right].op, Conv2d)
+        and mine.bias
+        and not yours.bias
+    ]
+
+
+def limits_of(module: nn.Module) -> Limits:
+    """Return what a candidate fixes: nothing, unless it is a file."""
+    if not isinstance(module, Artefact):
+        return Limits()
+    stated = [shape for shape in module.shapes if len(shape) == _BATCH_OF_MAPS]
+    sides = [(height, width) for *_, height, width in stated if height is not None and width is not None]
+    batches = {shape[0] for shape in stated}
+    return Limits(
+        sides=tuple(sides) if len(sides) == len(module.shapes) else (),
+        batch=batches.pop() if len(batches) == 1 else None,
+    )
+
+
+def _telling_inputs(module: nn.Module, plan: Plan) -> tuple[Pair, Sequence[Tensor], Mapping[str, Tensor]]:
+    error = ""
+    for image in plan.telling:
+        sizes = plan.inputs_at(image)
+        inputs = images(plan, sizes, plan.batch, torch.float32, plan.request.seed)
+        answer = ask(module, inputs, plan.taps(sizes, plan.batch))
+        if not answer.error:
+            return image, inputs, answer.results
+        error = error or answer.error
+    raise CaptureError(f"the candidate refuses every size that can tell: {error}")
+
+
+def _check_runtime(
+    module: Artefact, captured: Capture, inputs: Sequence[Tensor], results: Mapping[str, Tensor]
+) -> None:
+    """Hold what a file's runtime computes in float32, with its own weights, against its graph in float64."""
+    values = executed(captured, {name: double(tensor) for name, tensor in state_of(module).items()}, inputs)
+    for node in captured.network.outputs:
+        tap = _place(node)
+        off = relative_error(results[tap], values[node.path]) if tap in results else 0.0
+        if not off <= RUNTIME:
+            raise CaptureError(f"its graph as it was read is off by {off:.2g} from what its runtime computes")
+
+
+def _with_taps(captured: Capture, plan: Plan, image: Pair) -> Capture:
+    """Name the outputs as the taps that they are, and drop the others."""
+    expected = plan.taps(plan.inputs_at(image), plan.batch)
+    outputs = {node.path: captured.shapes[node.path] for node in captured.network.outputs}
+    chosen = choose([(_place(captured.network[path]), shape) for path, shape in outputs.items()], expected)
+    taps = {place: tap for tap, place in chosen.items()}
+    nodes = []
+    for node in captured.network:
+        if not isinstance(node.op, Output):
+            nodes.append(node)
+        elif _place(node) in taps:
+            nodes.append(replace(node, op=Output(name=taps[_place(node)])))
+    if not chosen:
+        raise CaptureError("the candidate returns no tensor")
+    return replace(captured, network=Network(nodes=tuple(nodes)))
+
+
+def _place(node: Node) -> str:
+    return node.op.name if isinstance(node.op, Output) else ""
+
+
+def unstrided_blocks(network: Network) -> frozenset[str]:
+    """Return the blocks of entry and exit flow whose skip convolution lost its stride."""
+    return frozenset(
+        node.path.removesuffix(".skip.conv")
+        for node in network
+        if node.path.endswith(".skip.conv") and isinstance(node.op, Conv2d) and node.op.stride == (1, 1)
+    )

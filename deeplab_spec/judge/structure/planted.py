@@ -1,0 +1,204 @@
+"""Plants faults in graphs: the expected graph with one attribute wrong for every clause of the structure.
+
+The wrong graphs are put in normal form, aligned and compared as a candidate's is. Faults that stand near each
+other are planted in one graph, far ones in graphs of their own: an alignment searches what lies between the
+first difference and the last.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from deeplab_spec.align.counts import block_counts
+from deeplab_spec.align.differences import Aspect, aspects
+from deeplab_spec.align.family import stranger
+from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.network_at_size import Shaped, shaped
+from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.execute.weights import roles
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Activation, Add, Conv2d, Input, Opaque, Output
+from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.structure.check import by_clause
+from deeplab_spec.judge.structure.expected import Fact, Facts
+from deeplab_spec.judge.structure.observe import Reading
+from deeplab_spec.mutate.faults.graph_edits import inserted
+from deeplab_spec.mutate.faults.neighbours import Readers, edited
+
+APART: Final = 60
+"""Faults so many nodes apart are planted in graphs of their own."""
+
+PREFERRED: Final = ("eps", "kind", "align_corners", "affine", "bias", "rate", "kernel", "padding", "stride")
+"""Attributes in which a fault is planted, the first first; others after them."""
+
+PLANTED: Final = "planted"
+"""Path of an operation that is put in."""
+
+UNKNOWN: Final = Opaque(target="planted.unknown")
+
+Edit = Callable[[Network], tuple[str, Network]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fault:
+    """A fault before it is planted.
+
+    Attributes:
+        clause: The clause that must refuse it.
+        path: Where.
+        position: Where in the order of the graph.
+        edit: Plants it: what is wrong, in words, and the wrong graph.
+    """
+
+    clause: str
+    path: str
+    position: int
+    edit: Edit
+
+
+def of_graphs(expected: Shaped, reading: Reading, found: Facts, unstrided: frozenset[str]) -> Iterator[Canary]:
+    """Plant a fault for every clause of the structure.
+
+    Args:
+        expected: What the candidate is held against, in the form in which it is compared.
+        reading: The candidate beside it.
+        found: The expected facts by clause.
+        unstrided: Paths of the blocks that lose their stride.
+    """
+    yield _of_strangers(expected)
+    yield from _of_counts(reading.alignment, reading.shared)
+    left = dict(found)
+    while left:
+        faults = list(_faults(expected.network, left))
+        planted = {fault.clause for fault in faults}
+        left = {clause: mine for clause, mine in left.items() if clause not in planted} if planted else {}
+        if not left:
+            faults += _unknown(expected.network, {fault.path for fault in faults})
+        for group in _groups(faults):
+            yield from _planted(expected, group, unstrided)
+
+
+def _planted(expected: Shaped, group: Sequence[_Fault], unstrided: frozenset[str]) -> Iterator[Canary]:
+    """Plant faults in one graph, and compare it."""
+    network, words = expected.network, {}
+    for fault in group:
+        words[fault.clause], network = fault.edit(network)
+    mine = by_clause(aspects(_aligned(expected, network)), unstrided)
+    for fault in group:
+        yield Canary(clause=fault.clause, fault=words[fault.clause], path=fault.path, plant=_with_aspects(mine))
+
+
+def _with_aspects(mine: dict[str, tuple[Aspect, ...]]) -> Callable[[Evidence], Evidence]:
+    return lambda evidence: replace(evidence, aspects=mine)
+
+
+def _aligned(expected: Shaped, network: Network) -> Alignment:
+    """Align a wrong graph as a candidate's; its values are said to have the shapes of the right ones."""
+    shapes = dict(expected.shapes)
+    if PLANTED in network:
+        shapes[PLANTED] = shapes[network[PLANTED].inputs[0]]
+    return align(expected, normal_form(Shaped(network=network.live(), shapes=shapes)))
+
+
+def _faults(network: Network, found: Facts) -> Iterator[_Fault]:
+    """Choose faults that one graph has room for, as late as can be. Clauses with little choice choose first."""
+    readers = network.readers()
+    positions = {node.path: number for number, node in enumerate(network)}
+    taken: set[str] = set()
+    for clause, mine in sorted(found.items(), key=lambda item: _room(item[1])):
+        for fact in sorted(mine, key=lambda fact: (_rank(fact.attribute), -positions[fact.node.path])):
+            node, attribute = fact.node, fact.attribute
+            around = {node.path, *node.inputs, *readers[node.path]}
+            if clause == "DATAFLOW" and attribute == "inputs" and _like_another(network, readers, node):
+                continue
+            if not taken & around and edited(network, readers, node, attribute):
+                taken |= around
+                edit = _edit(readers, node, attribute)
+                yield _Fault(clause=clause, path=node.path, position=positions[node.path], edit=edit)
+                break
+
+
+def _like_another(network: Network, readers: Readers, node: Node) -> bool:
+    """Tell whether a node cannot be told from another one by what it reads: an input, or the start of a block."""
+    read = node.inputs[0]
+    joined = any(isinstance(network[path].op, Add) or ".skip." in path for path in readers[read])
+    return joined or isinstance(network[read].op, Add | Input)
+
+
+def _room(mine: tuple[Fact, ...]) -> tuple[bool, int]:
+    """Return how much choice there is: little without an attribute that can simply be another."""
+    return any(fact.attribute in PREFERRED for fact in mine), len(mine)
+
+
+def _rank(attribute: str) -> int:
+    return PREFERRED.index(attribute) if attribute in PREFERRED else len(PREFERRED) + (attribute == "node")
+
+
+def _edit(readers: Readers, node: Node, attribute: str) -> Edit:
+    def edit(network: Network) -> tuple[str, Network]:
+        return edited(network, readers, network[node.path], attribute) or ("nothing", network)
+
+    return edit
+
+
+def _unknown(network: Network, taken: Collection[str]) -> Iterator[_Fault]:
+    """Put an operation that nobody knows behind the last convolution that one node reads, where there is room."""
+    readers = network.readers()
+    for position, node in reversed(list(enumerate(network))):
+        around = {node.path, *node.inputs, *readers[node.path]}
+        if isinstance(node.op, Conv2d) and len(readers[node.path]) == 1 and not around & set(taken):
+            edit = _insert(node.path)
+            yield _Fault(clause="GRAPH-KNOWN", path=node.path, position=position, edit=edit)
+            return
+
+
+def _insert(path: str) -> Edit:
+    return lambda network: (f"an unknown operation after {path}", inserted(network, path, UNKNOWN, PLANTED))
+
+
+def _groups(faults: Iterable[_Fault]) -> list[list[_Fault]]:
+    """Put together what stands near each other."""
+    groups: list[list[_Fault]] = []
+    for fault in sorted(faults, key=lambda fault: fault.position):
+        if not groups or fault.position - groups[-1][-1].position > APART:
+            groups.append([])
+        groups[-1].append(fault)
+    return groups
+
+
+def _of_counts(alignment: Alignment, shared: frozenset[str]) -> Iterator[Canary]:
+    """Plant a block that stores nothing of its own: the candidate, one node of which shares its parameters.
+
+    Args:
+        alignment: The candidate beside what it is held against.
+        shared: Its nodes whose parameters another one has already.
+    """
+    partner = alignment.partner
+    stores = [node.path for node in alignment.expected.network if "weight" in roles(node.op) and node.path in partner]
+    if stores:
+        path = stores[-1]
+        counts = block_counts(alignment, shared | {partner[path]})
+        yield Canary(
+            clause="BLOCK-COUNTS",
+            fault=f"parameters of {path} that another node stores",
+            path=path,
+            plant=lambda evidence: replace(evidence, counts=counts),
+        )
+
+
+def _of_strangers(expected: Shaped) -> Canary:
+    """Plant another network: a single activation."""
+    source = expected.network.inputs[0]
+    nodes = (
+        source,
+        Node(path=PLANTED, op=Activation(), inputs=(source.path,)),
+        Node(path="output", op=Output(name=""), inputs=(PLANTED,)),
+    )
+    sizes = {source.path: expected.map_size(source.path) or (1, 1)}
+    reason = stranger(align(expected, normal_form(shaped(Network(nodes=nodes), sizes)))) or ""
+    return Canary(
+        clause="SAME-FAMILY",
+        fault="a network of a single activation",
+        plant=lambda evidence: replace(evidence, stranger=reason),
+    )

@@ -1,0 +1,206 @@
+"""A certificate as text: what a person reads first."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord, FindingRecord, Values
+from deeplab_spec.judge.finding import RunVerdict, Verdict
+from deeplab_spec.judge.finding_text import place, waiver_lines, worded, wrong
+from deeplab_spec.precision import LOWER
+from deeplab_spec.spec.choices import NAMES, written
+from deeplab_spec.spec.variants import variant
+
+WIDTH: Final = 100
+MOST_FINDINGS: Final = 4
+"""So many findings of one choice are shown; the JSON document has them all."""
+
+_WORDS: Final = {
+    Verdict.PASSED: "passed",
+    Verdict.FAILED: "FAILED",
+    Verdict.WAIVED: "waived",
+    Verdict.UNDECIDED: "undecided",
+    Verdict.NOT_APPLICABLE: "not applicable",
+}
+
+
+def text(certificate: Certificate) -> str:
+    """Return the report of a certificate."""
+    parts = (_body(certificate), _precisions(certificate), _divergence(certificate))
+    return "\n".join([_header(certificate), *(line for part in parts for line in part), _verdict(certificate)])
+
+
+def _header(certificate: Certificate) -> str:
+    strides = sorted({case.output_stride for case in certificate.cases})
+    at = f" at output stride {' and '.join(map(str, strides))}" if strides else ""
+    part = f" {certificate.part}" if certificate.part else ""
+    chosen = "".join(f" {name}={worded(value)}" for name, value in certificate.choices.items())
+    title = f"{certificate.target}, judged against {certificate.standard}{part}{chosen}{at}"
+    devices = ", ".join(sorted({case.device for case in certificate.cases}))
+    running = f"torch {certificate.versions['torch']}, {devices}" if "torch" in certificate.versions else ""
+    return _apart(title, running)
+
+
+def _apart(left: str, right: str) -> str:
+    if not right:
+        return left
+    room = WIDTH - len(left) - len(right)
+    return f"{left}{' ' * room}{right}" if room > 1 else f"{left}\n{right.rjust(WIDTH)}"
+
+
+def _body(certificate: Certificate) -> Iterator[str]:
+    if certificate.another_network:
+        return
+    seen: set[str] = set()
+    for level, verdict in certificate.levels.items():
+        clauses = [clause for clause in certificate.clauses if clause.level == level]
+        first = _first(certificate, level, verdict)
+        yield f"  {level:<10}{len(clauses):>3} clauses  {_WORDS[verdict]}{first}"
+        yield from _findings(certificate, [clause for clause in clauses if clause.verdict is Verdict.FAILED], seen)
+        if level == "structure":
+            yield from _counts(certificate)
+        yield from _undecided(clauses)
+        yield from waiver_lines(clauses)
+
+
+def _precisions(certificate: Certificate) -> Iterator[str]:
+    """Say how lower precisions were measured."""
+    named = {case.dtype for case in certificate.cases}
+    yield from (f"  {each.name}: {each.does}" for each in LOWER if each.name in named)
+
+
+def _divergence(certificate: Certificate) -> Iterator[str]:
+    """Say where the candidate differs first, and the smallest input that shows it."""
+    first = certificate.first_divergence
+    if certificate.first_divergence_reason:
+        yield f"  no node differs: {certificate.first_divergence_reason}"
+    if first is None or first.smallest_input is None:
+        return
+    shown = first.smallest_input
+    images = f"{shown.batch} image{'s' * (shown.batch > 1)} of {shown.image[0]}x{shown.image[1]}"
+    yield f"  {first.path} differs already on {images}, {shown.content}: off by {shown.error:.2g}"
+    yield f"    is      {_numbers(shown.actual)}"
+    yield f"    must be {_numbers(shown.expected)}"
+
+
+def _numbers(values: Values) -> str:
+    shape = "x".join(map(str, values.shape))
+    return (
+        f"{shape}, mean {values.mean:.4g}, deviation {values.deviation:.4g}, "
+        f"from {values.least:.4g} to {values.greatest:.4g}"
+    )
+
+
+def _first(certificate: Certificate, level: str, verdict: Verdict) -> str:
+    first = certificate.first_divergence
+    shown = level == "numerics" and verdict is Verdict.FAILED and first is not None
+    return f"     first difference at {first.path}" if shown and first else ""
+
+
+def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: set[str]) -> Iterator[str]:
+    """Word findings by choice; of a choice that an earlier level has shown, only how many there are."""
+    groups: dict[str, list[FindingRecord]] = {}
+    for clause in clauses:
+        for finding in clause.findings:
+            groups.setdefault(finding.choice or clause.id, []).append(finding)
+    for name, findings in groups.items():
+        if name in seen and name in NAMES:
+            nodes = len({finding.path for finding in findings})
+            yield f"    {name}: the values show it at {nodes} node{'s' * (nodes > 1)}"
+            continue
+        seen.add(name)
+        yield f"    {_group(certificate, name)} ({len(findings)} finding{'s' * (len(findings) > 1)})"
+        shown = findings[:MOST_FINDINGS]
+        several = len({case.output_stride for case in certificate.cases}) > 1
+        places = [place(finding, several=several) for finding in shown]
+        width = min(max(map(len, places)), WIDTH // 2)
+        for at, finding in zip(places, shown, strict=True):
+            yield f"      {at:<{width}}  {wrong(finding)}"
+        if len(findings) > len(shown):
+            yield f"      and {len(findings) - len(shown)} more"
+        hints = (finding.hint for finding in findings if finding.hint and f"{name}=" not in finding.hint)
+        yield from (f"      hint: {hint}" for hint in dict.fromkeys(hints))
+
+
+def _group(certificate: Certificate, name: str) -> str:
+    if name not in NAMES or certificate.variant is None:
+        return name
+    expected = written(getattr(variant(certificate.variant).choices, name)) or "none"
+    if name in certificate.choices:
+        expected = worded(certificate.choices[name])
+    nearest = certificate.nearest
+    if nearest is None:
+        return f"{name} must be {expected}"
+    published = getattr(variant(nearest.variant).choices, name)
+    actual = worded(nearest.choices[name]) if name in nearest.choices else written(published) or "none"
+    return f"{name} is {actual}, must be {expected}" if actual != expected else f"{name} must be {expected}"
+
+
+def _counts(certificate: Certificate) -> Iterator[str]:
+    """Say where the parameters and multiply-adds go, of a network that has others than specified."""
+    for counts in certificate.counts:
+        if not counts.differing:
+            continue
+        several = f"[{counts.output_stride}] " if len(certificate.counts) > 1 else ""
+        changes = [
+            f"{actual:,} {name} ({actual - expected:+,})" if actual != expected else f"{actual:,} {name} (as specified)"
+            for name, (expected, actual) in (("parameters", counts.parameters), ("multiply-adds", counts.macs))
+        ]
+        yield f"    {several}costs {' and '.join(changes)} at {counts.size[0]}x{counts.size[1]}"
+        largest = sorted(counts.differing, key=lambda block: -abs(block.macs[1] - block.macs[0]))
+        for block in largest[:MOST_FINDINGS]:
+            parameters, macs = (pair[1] - pair[0] for pair in (block.parameters, block.macs))
+            yield f"      {block.path:<32}{parameters:+16,} parameters {macs:+18,} multiply-adds"
+        if len(largest) > MOST_FINDINGS:
+            yield f"      and {len(largest) - MOST_FINDINGS} more blocks"
+
+
+def _undecided(clauses: Sequence[ClauseRecord]) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for clause in clauses:
+        if clause.verdict in {Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}:
+            reasons.setdefault(f"{_WORDS[clause.verdict]}: {clause.reason}", []).append(clause.id)
+    for reason, names in reasons.items():
+        shown = ", ".join(names[:MOST_FINDINGS]) + (
+            f" and {len(names) - MOST_FINDINGS} more" * (len(names) > MOST_FINDINGS)
+        )
+        yield f"    {shown} {reason}"
+
+
+def _verdict(certificate: Certificate) -> str:
+    lines = textwrap.wrap(_sentence(certificate), WIDTH - len("1000 s  "), break_on_hyphens=False)
+    return "\n".join([*lines[:-1], _apart(lines[-1], f"{certificate.seconds:.0f} s")])
+
+
+def _sentence(certificate: Certificate) -> str:
+    if certificate.another_network:
+        return f"DEVIATES from {certificate.standard}: {certificate.another_network}."
+    match certificate.verdict:
+        case RunVerdict.CONFORMS:
+            clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
+            decisions = sum(clause.decisions for clause in certificate.clauses)
+            refused = f"{certificate.canaries.killed:,} planted faults refused"
+            return f"CONFORMS to {certificate.standard}: {clauses} clauses, {decisions:,} decisions, {refused}."
+        case RunVerdict.CONFORMS_WITH_WAIVERS:
+            clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
+            waived = sum(clause.verdict is Verdict.WAIVED for clause in certificate.clauses)
+            accepted = "" if certificate.waivers_accepted else ", which is not accepted (--accept-waivers)"
+            return (
+                f"CONFORMS WITH WAIVERS to {certificate.standard}: {clauses} clauses passed, {waived} waived{accepted}."
+            )
+        case RunVerdict.INCONCLUSIVE:
+            return f"INCONCLUSIVE: nothing failed, but not everything could be decided against {certificate.standard}."
+        case RunVerdict.DEVIATES:
+            return f"DEVIATES from {certificate.standard}{_in_choices(certificate)}."
+
+
+def _in_choices(certificate: Certificate) -> str:
+    findings = [finding for clause in certificate.clauses for finding in clause.findings]
+    choices = {finding.choice for finding in findings if finding.choice}
+    counted = f" in {len(choices)} choice{'s' * (len(choices) != 1)}" if choices else ""
+    nearest = certificate.nearest
+    if nearest is None:
+        return counted
+    on_top = [f"{name}={worded(value)}" for name, value in nearest.choices.items()]
+    described = f"{nearest.variant} with {' '.join(on_top)}" if on_top else nearest.variant
+    return f"{counted}. Nearest: {described}"

@@ -1,0 +1,132 @@
+"""A candidate in training: given weights and running statistics, called, and read again."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+
+from deeplab_spec.capture.fx.module import state_of
+from deeplab_spec.judge.load_weights import Place, transfer
+from deeplab_spec.judge.outputs import Answer, Shapes, ask
+from deeplab_spec.judge.training.dropout_hooks import Dropped, WithoutDropout
+
+RUNNING = ("running_mean", "running_var")
+
+
+class Trainee:
+    """A candidate in training.
+
+    Args:
+        module: The candidate; it stays in training until :meth:`leave`.
+        places: Where each tensor of the specification goes.
+    """
+
+    def __init__(self, module: nn.Module, places: Sequence[Place]) -> None:
+        self.module = module.double().train()
+        self.places = tuple(places)
+        self.names = {part: name for name, part in module.named_modules()}
+        self.running = tuple(place for place in places if place.source.rpartition(".")[2] in RUNNING)
+        self.calls: tuple[Dropped, ...] = ()
+
+    def leave(self) -> None:
+        """Go back to evaluation in float64."""
+        self.module.zero_grad(set_to_none=True)
+        self.module.double().eval()
+
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy weights of the specification into the candidate."""
+        transfer(weights, self.places, state_of(self.module))
+
+    def fill_running(self, value: float) -> None:
+        """Set every running statistic that has a place."""
+        state = state_of(self.module)
+        with torch.no_grad():
+            for place in self.running:
+                place.read(state[place.name]).fill_(value)
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return a copy of what follows the batches, counters among it."""
+        return {name: buffer.detach().clone() for name, buffer in self.module.named_buffers(remove_duplicate=False)}
+
+    def restore(self, buffers: Mapping[str, Tensor]) -> None:
+        """Put back what follows the batches."""
+        state = state_of(self.module)
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                if name in state and state[name].shape == buffer.shape:
+                    state[name].copy_(buffer)
+
+    def statistics(self) -> dict[str, Tensor]:
+        """Return the running statistics, in the candidate's order of channels."""
+        state = state_of(self.module)
+        return _joined(self.running, {place: place.held(state).clone() for place in self.running})
+
+    def held(self) -> dict[str, Tensor]:
+        """Return every placed tensor, in the candidate's order of channels."""
+        state = state_of(self.module)
+        return _joined(self.places, {place: place.held(state).clone() for place in self.places})
+
+    def gradients(self) -> dict[str, Tensor | None]:
+        """Return the gradient of every placed tensor; None where there is none."""
+        named = dict(self.module.named_parameters(remove_duplicate=False))
+        found = {
+            place: place.read(gradient)
+            for place in self.places
+            if place.name in named and (gradient := named[place.name].grad) is not None
+        }
+        missing = {place.source for place in self.places if place not in found}
+        reached = _joined([place for place in self.places if place.source not in missing], found)
+        return {place.source: reached.get(place.source) for place in self.places}
+
+    @property
+    def wholes(self) -> tuple[Place, ...]:
+        """One place of every tensor of the specification: some are held in parts."""
+        return tuple({place.source: place for place in self.places}.values())
+
+    def call(
+        self,
+        inputs: Sequence[Tensor],
+        expected: Shapes,
+        seed: int,
+        *,
+        dropout: bool = False,
+        differentiable: bool = False,
+        keep: bool = False,
+    ) -> Answer:
+        """Call the candidate; whatever it raises is recorded.
+
+        Args:
+            inputs: Its arguments.
+            expected: Shapes of the taps.
+            seed: Seed of whatever it draws.
+            dropout: Whether its dropout is active.
+            differentiable: Whether the results shall have gradients.
+            keep: Whether what dropout reads is kept, beside the calls.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            torch.manual_seed(seed)
+            if dropout:
+                return ask(self.module, inputs, expected, differentiable=differentiable)
+            silent = stack.enter_context(WithoutDropout(self.names, keep=keep))
+            stack.enter_context(silent.followed())
+            answer = ask(self.module, inputs, expected, differentiable=differentiable)
+            self.calls = tuple(silent.calls)
+            return answer
+
+
+def _joined(places: Iterable[Place], held: Mapping[Place, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the specification, in the candidate's order of channels; parts are put together."""
+    parts: dict[str, list[Place]] = {}
+    for place in places:
+        parts.setdefault(place.source, []).append(place)
+    found = {}
+    for source, several in parts.items():
+        first = several[0].part
+        if first is None:
+            found[source] = held[several[0]]
+        else:
+            several.sort(key=lambda place: place.part.at if place.part else 0)
+            found[source] = torch.cat([held[place] for place in several], dim=first.axis)
+    return found

@@ -1,0 +1,237 @@
+"""Decides the clauses of training, from what was observed of a candidate in training."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+from deeplab_spec.align.differences import ABSENT
+from deeplab_spec.judge.evidence import Check, Evidence
+from deeplab_spec.judge.finding import Decision, Finding
+from deeplab_spec.judge.training.check_dropout import decided_dropout, dropout
+from deeplab_spec.judge.training.check_initial import decided_init, initialisation
+from deeplab_spec.judge.training.evidence import Difference, Movement, Trained
+from deeplab_spec.spec.choices import ChoiceValue
+
+CheckOfTraining = Callable[[Trained], Decision]
+"""Decides one clause; the output stride of its findings is not filled in."""
+
+
+def momentum(trained: Trained) -> Decision:
+    """Decide BN-MOMENTUM."""
+    stated = [movement for movement in trained.movements if movement.expected is not None]
+    if trained.movements and not stated:
+        return Decision(not_applicable="what it is held against does not state the momentum")
+    moved = [movement for movement in stated if _is_seen(trained, movement)]
+    choice = "norm_momentum" if common_momentum(trained) is not None else None
+    findings = tuple(replace(finding, choice=choice) for movement in moved for finding in _moved(movement))
+    unplaced = sum(movement.mean is None or movement.variance is None for movement in stated)
+    reason = f"the running statistics of {unplaced} normalisations have no place in it" if unplaced else ""
+    if not trained.repeatable and len(moved) < len(stated):
+        reason = trained.incomparable
+    if trained.frozen and len(moved) < len(stated):
+        reason = f"{trained.frozen[0]} uses its running statistics, and others read what it gives"
+    return Decision(findings=findings, decisions=2 * len(moved), undecided=reason or _open(trained))
+
+
+def _is_seen(trained: Trained, movement: Movement) -> bool:
+    """Tell whether the momentum of a normalisation was measured: not where what it reads differs in two calls."""
+    placed = movement.mean is not None and movement.variance is not None
+    return (
+        placed
+        and movement.path not in trained.frozen
+        and ((trained.repeatable and not trained.frozen) or not movement.spread)
+    )
+
+
+def _moved(movement: Movement) -> Iterator[Finding]:
+    """Find a momentum that is another, or none: of both statistics at once where they agree."""
+    roles = {"running mean": movement.mean, "running variance": movement.variance}
+    if movement.mean == movement.variance:
+        roles = {"momentum": movement.mean}
+    for name, value in roles.items():
+        if value != movement.expected or movement.spread:
+            yield Finding(
+                path=movement.path,
+                candidate_path=movement.candidate_path,
+                attribute=name if name == "momentum" else f"momentum of the {name}",
+                expected=movement.expected,
+                actual=f"another for every channel, about {value:g}" if movement.spread else value,
+                output_stride=0,
+            )
+
+
+def common_momentum(trained: Trained) -> float | None:
+    """Return the momentum of every normalisation; None if they have no common one."""
+    seen = [movement for movement in trained.movements if _is_seen(trained, movement)]
+    found = {value for movement in seen for value in (movement.mean, movement.variance) if value is not None}
+    return found.pop() if len(found) == 1 and not any(movement.spread for movement in seen) else None
+
+
+def running_statistics(trained: Trained) -> Decision:
+    """Decide RUNNING-STATISTICS."""
+    paths = {movement.path: movement.candidate_path for movement in trained.movements}
+    frozen = tuple(
+        Finding(
+            path=path,
+            candidate_path=paths.get(path),
+            attribute="statistics in training",
+            expected="those of the batch",
+            actual="the running ones",
+            output_stride=0,
+        )
+        for path in trained.frozen
+    )
+    differing = _differing(
+        [difference for difference in trained.statistics if difference.place not in trained.frozen],
+        "after two known batches",
+    )
+    return Decision(
+        findings=(*frozen, *differing),
+        decisions=len(trained.statistics) + len(frozen),
+        undecided=trained.incomparable or _open(trained),
+    )
+
+
+def gradient_reaches(trained: Trained) -> Decision:
+    """Decide GRADIENT-REACHES."""
+    findings: dict[str, Finding] = {}
+    if trained.backward:
+        findings["output"] = Finding(
+            path="output",
+            candidate_path=None,
+            attribute="gradient",
+            expected="a gradient of every parameter",
+            actual=trained.backward,
+            output_stride=0,
+        )
+    for gradient in [] if trained.backward else trained.gradients:
+        if gradient.reaches or gradient.path != gradient.place:
+            continue
+        infinite = gradient.actual is not None and not math.isfinite(gradient.actual)
+        actual = "not finite" if infinite else ABSENT if gradient.actual is None else "zero"
+        findings.setdefault(
+            gradient.place,
+            Finding(
+                path=gradient.place,
+                candidate_path=gradient.candidate_path,
+                attribute=f"gradient of {gradient.role}",
+                expected="finite, and not zero" if gradient.wanted else "finite",
+                actual=actual + _others(trained, gradient.place),
+                output_stride=0,
+            ),
+        )
+    return Decision(
+        findings=tuple(findings.values()),
+        decisions=len(trained.gradients) + len(findings) * bool(trained.backward),
+        undecided=_open(trained) or ("" if trained.gradients else trained.incomparable),
+    )
+
+
+def _others(trained: Trained, place: str) -> str:
+    """Say how many parameters before a node lack their gradient too."""
+    lacking = sum(not gradient.reaches and gradient.place == place for gradient in trained.gradients)
+    return f"; so is that of {lacking - 1} more" if lacking > 1 else ""
+
+
+def train_step(trained: Trained) -> Decision:
+    """Decide TRAIN-STEP."""
+    if trained.error:
+        finding = Finding(
+            path="input",
+            candidate_path=None,
+            attribute="training",
+            expected="results that can be differentiated",
+            actual=trained.error,
+            output_stride=0,
+        )
+        return Decision(findings=(finding,), decisions=1)
+    return Decision(
+        findings=_differing(list(trained.step), "after a step"),
+        decisions=len(trained.step),
+        undecided=trained.incomparable or _open(trained),
+    )
+
+
+def _differing(differences: list[Difference], when: str) -> tuple[Finding, ...]:
+    """Find what differs, once for every node that is to blame."""
+    findings: dict[str, Finding] = {}
+    for difference in sorted(differences, key=lambda entry: entry.path != entry.place):
+        if not difference.agrees:
+            findings.setdefault(
+                difference.place,
+                Finding(
+                    path=difference.place,
+                    candidate_path=difference.candidate_path if difference.path == difference.place else None,
+                    attribute=f"{difference.role.replace('_', ' ')} {when}",
+                    expected=f"relative error at most {difference.allowed:.2g}",
+                    actual=f"{difference.error:.2g}",
+                    output_stride=0,
+                ),
+            )
+    return tuple(findings.values())
+
+
+def batch_of_one(trained: Trained) -> Decision:
+    """Decide BATCH-OF-ONE."""
+    alone = trained.alone
+    if alone is None:
+        return Decision(undecided=_open(trained))
+    if alone.not_applicable:
+        return Decision(not_applicable=alone.not_applicable)
+    if not alone.error and alone.finite:
+        return Decision(decisions=1)
+    finding = Finding(
+        path="input",
+        candidate_path=None,
+        attribute="batch of one in training",
+        expected="a finite result",
+        actual=alone.error or "a result that is not finite",
+        output_stride=0,
+    )
+    return Decision(findings=(finding,), decisions=1)
+
+
+def _open(trained: Trained) -> str:
+    """Return why nothing was observed, if so."""
+    return trained.reason or trained.error
+
+
+CHECKS_OF_TRAINING: Final[dict[str, CheckOfTraining]] = {
+    "BN-MOMENTUM": momentum,
+    "RUNNING-STATISTICS": running_statistics,
+    "DROPOUT": dropout,
+    "INITIALISATION": initialisation,
+    "GRADIENT-REACHES": gradient_reaches,
+    "TRAIN-STEP": train_step,
+    "BATCH-OF-ONE": batch_of_one,
+}
+
+
+def decide(clause: str, evidence: Evidence) -> Decision:
+    """Decide one clause of training."""
+    trained = evidence.trained
+    if trained is None:
+        return Decision(undecided=evidence.graph_reason or "it was not trained")
+    if trained.not_applicable:
+        return Decision(not_applicable=trained.not_applicable)
+    decision = CHECKS_OF_TRAINING[clause](trained)
+    stride = evidence.output_stride
+    return replace(decision, findings=tuple(replace(finding, output_stride=stride) for finding in decision.findings))
+
+
+CHECKS: Final[dict[str, Check]] = {clause: partial(decide, clause) for clause in CHECKS_OF_TRAINING}
+
+
+def decisions(trained: Trained) -> dict[str, ChoiceValue]:
+    """Return what a candidate was seen deciding in training, where a single decision explains it."""
+    found: dict[str, ChoiceValue] = {}
+    common = common_momentum(trained)
+    if momentum(trained).findings and common is not None and 0 < common <= 1:
+        found["norm_momentum"] = common
+    if trained.noise and dropout(trained).findings:
+        found |= decided_dropout(trained.noise)
+    if trained.initial and initialisation(trained).findings:
+        found |= decided_init(trained.initial)
+    return found

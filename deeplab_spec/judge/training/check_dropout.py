@@ -1,0 +1,137 @@
+"""Decides DROPOUT: by what was seen of it, and by what it does to the results.
+
+Calls of the framework's dropout are seen, with their place and rate. What somebody draws by hand is not, but the
+results of call after call show it: they must vary as the oracle's do.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from statistics import fmean
+from typing import Final
+
+from deeplab_spec.align.differences import ABSENT
+from deeplab_spec.judge.finding import Decision, Finding
+from deeplab_spec.judge.training.evidence import Noise, Site, Trained
+from deeplab_spec.spec.choices import ChoiceValue
+
+LIMIT: Final = 6.0
+"""Standard errors by which two means of logarithms may differ. With 10 and 40 calls, that is Student's distribution
+of 48 degrees of freedom: of right dropouts, one in 4 million exceeds it, in three statistics one in 1.3 million."""
+
+SILENT: Final = 1e-8
+"""Energy of a difference, over that of the results, that is rounding in float32."""
+
+_CHOICES: Final = {"aspp_dropout": r"aspp\.(dropout|projection|refinement)", "decoder_dropout": r"decoder\.conv(\d+)"}
+"""Patterns of the nodes at which the choices drop values."""
+
+
+def dropout(trained: Trained) -> Decision:
+    """Decide DROPOUT."""
+    noise = trained.noise
+    if noise is None:
+        return Decision(undecided=trained.reason or trained.error or trained.incomparable)
+    if not noise.stated:
+        return Decision(not_applicable="what it is held against does not state what is dropped")
+    seen = tuple(_seen(noise))
+    if noise.reason:
+        return Decision(findings=seen, decisions=len(seen), undecided=noise.reason)
+    decisions = len(noise.expected) + len(noise.candidate.get("spread", ()))
+    findings = seen or ((_by_results(noise),) if _differs(noise) else ())
+    return Decision(findings=findings, decisions=decisions)
+
+
+def _differs(noise: Noise) -> bool:
+    """Tell whether the results differ from call to call otherwise than the oracle's."""
+    silent = all(value <= SILENT for value in noise.candidate.get("spread", ()))
+    if silent or not noise.expected:
+        return silent == bool(noise.expected)
+    return any(_apart(noise.candidate[name], noise.oracle[name]) for name in noise.oracle)
+
+
+def _apart(mine: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
+    """Tell whether two samples have other means, on a logarithmic scale; they have one deviation if they do not."""
+    if min(mine) <= 0 or not all(map(math.isfinite, mine)):
+        return True
+    left, right = ([math.log(value) for value in values] for values in (mine, theirs))
+    squares = sum((value - fmean(values)) ** 2 for values in (left, right) for value in values)
+    deviation = math.sqrt(squares / (len(left) + len(right) - 2))
+    error = deviation * math.sqrt(1 / len(left) + 1 / len(right))
+    return abs(fmean(left) - fmean(right)) > LIMIT * error
+
+
+def _by_results(noise: Noise) -> Finding:
+    """Find that the results vary otherwise, where nothing was seen that explains it; estimate a single rate."""
+    if not noise.expected:
+        return _finding("output", None, "dropout", ABSENT, "results that differ from call to call")
+    site = noise.expected[0]
+    spread = noise.candidate["spread"]
+    if max(spread) <= SILENT:
+        return _finding(site.path, None, "node", _worded(site), ABSENT)
+    if len(noise.expected) > 1:
+        return _finding(site.path, None, "dropout", "results that vary as specified", "they vary otherwise")
+    odds = site.probability / (1 - site.probability) * fmean(spread) / fmean(noise.oracle["spread"])
+    return _finding(site.path, None, "rate that the results show", site.probability, f"about {odds / (1 + odds):.2g}")
+
+
+def _seen(noise: Noise) -> Iterator[Finding]:
+    """Find what is dropped elsewhere, in other pieces or at another rate."""
+    missing, extra = list(noise.expected), []
+    for call in noise.actual:
+        site = next((site for site in missing if site.reads == call.reads is not None), None)
+        if site is None:
+            extra.append(call)
+        else:
+            missing.remove(site)
+            yield from _otherwise(site, call)
+    if len(missing) == len(extra) and all(call.reads is None for call in extra):
+        for site, call in zip(missing, extra, strict=True):
+            yield from _otherwise(site, call)
+        return
+    if noise.actual:
+        yield from (_finding(site.path, None, "node", _worded(site), ABSENT) for site in missing)
+    yield from (_finding(call.follows or "output", call.path, "node", ABSENT, _worded(call)) for call in extra)
+
+
+def _otherwise(site: Site, call: Site) -> Iterator[Finding]:
+    if call.kind != site.kind:
+        yield _finding(site.path, call.path, "kind", site.kind, call.kind)
+    if call.probability != site.probability:
+        yield _finding(site.path, call.path, "probability", site.probability, call.probability)
+
+
+def _worded(site: Site) -> str:
+    return f"{site.kind} at rate {site.probability:g}"
+
+
+def _finding(
+    path: str, candidate_path: str | None, attribute: str, expected: str | float, actual: str | float
+) -> Finding:
+    choice = next((name for name, pattern in _CHOICES.items() if re.match(pattern, path)), None)
+    finding = Finding(
+        path=path,
+        candidate_path=candidate_path,
+        attribute=attribute,
+        expected=expected,
+        actual=actual,
+        output_stride=0,
+    )
+    return replace(finding, choice=choice) if attribute != "kind" else finding
+
+
+def decided_dropout(noise: Noise) -> dict[str, ChoiceValue]:
+    """Return the rates of dropout that a candidate was seen having, where choices can have them."""
+    rates: dict[str, dict[int, float]] = {name: {} for name in _CHOICES}
+    unread = [call for call in noise.actual if call.reads is None]
+    places = [call.reads or "" for call in noise.actual]
+    if len(unread) == len(noise.actual) == len(noise.expected):
+        places = [site.reads or "" for site in noise.expected]
+    for place, call in zip(places, noise.actual, strict=True):
+        for name, pattern in _CHOICES.items():
+            if found := re.match(pattern, place):
+                number = int(found[1]) if name == "decoder_dropout" else 0
+                rates[name][number] = call.probability
+    convs = rates["decoder_dropout"]
+    after = tuple(convs.get(number, 0.0) for number in range(1, max(convs, default=0) + 1))
+    return {"aspp_dropout": rates["aspp_dropout"].get(0, 0.0), "decoder_dropout": after}

@@ -1,0 +1,187 @@
+"""Observes what dropout does to the results, over several seeds, beside what the oracle's dropout does."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.execute.training import train
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Activation, Dropout
+from deeplab_spec.judge.numerics.tensor_compare import relative_error
+from deeplab_spec.judge.training.candidate import Trainee
+from deeplab_spec.judge.training.dropout_hooks import ELEMENTS, Dropped
+from deeplab_spec.judge.training.evidence import Noise, Site
+from deeplab_spec.judge.training.inputs import BATCH, Lesson
+
+SEEDS: Final = 10
+"""Calls of the candidate with its dropout active."""
+
+ORACLE_SEEDS: Final = 40
+"""Runs of the oracle: only what stands behind a dropout is run again."""
+
+QUIET: Final = 2
+"""Calls where nothing is to be dropped."""
+
+VALUES: Final = 2000
+"""So many values at least stand where some are dropped, so that the number dropped is known to a tenth."""
+
+MOST_IMAGES: Final = 24
+
+SAME_RESULT: Final = 0.01
+"""Relative difference of two results in float32 that is rounding, amplified over the depth of the network."""
+
+SAME_VALUE: Final = 1e-9
+"""Relative difference of two values in float64 that are one; any other value is off by a tenth and more."""
+
+_SCALED: Final = (Activation(),)
+"""Operations that give nothing for nothing, and a multiple for a multiple."""
+
+OTHERWISE: Final = "its values differ from the specified ones already without dropout"
+
+
+def noise(
+    trainee: Trainee, lesson: Lesson, calls: Sequence[Dropped], values: Mapping[str, Tensor], *, repeatable: bool
+) -> Noise:
+    """Call a candidate and the oracle with their dropout active.
+
+    Args:
+        trainee: The candidate.
+        lesson: What it is trained on.
+        calls: What it was seen dropping.
+        values: The oracle's values, where it was seen.
+        repeatable: Whether the candidate repeats itself without that; if not, it draws by hand.
+    """
+    network = lesson.network
+    wanted = expected_sites(network)
+    inputs = lesson.small(images_for(lesson))
+    single = {name: tensor.float() for name, tensor in lesson.weights.items()}
+    with torch.no_grad():
+        base = train(network, single, lesson.named(inputs)).values
+    quiet = {tap: base[path] for tap, path in lesson.outputs.items()}
+    trainee.module.float()
+    trainee.load(lesson.weights)
+    taps = lesson.taps(inputs)
+    silent = trainee.call(inputs, taps, lesson.seed)
+    error = silent.error
+    found = []
+    for number in range(SEEDS if wanted else QUIET):
+        answer = trainee.call(inputs, taps, lesson.seed + number, dropout=True)
+        error = error or answer.error
+        if not error:
+            found.append(_measured(answer.results, silent.results if repeatable else quiet))
+    trainee.module.double()
+    return Noise(
+        expected=wanted,
+        actual=tuple(_site(network, call, _owner(network, call.value, values)) for call in calls),
+        oracle=_by_name(list(_oracle(lesson, single, base))) if wanted else {},
+        candidate=_by_name(found),
+        reason=error or _reason(lesson, silent.results, quiet, repeatable=repeatable),
+    )
+
+
+def _reason(lesson: Lesson, silent: Mapping[str, Tensor], quiet: Mapping[str, Tensor], *, repeatable: bool) -> str:
+    """Say why the results of a candidate and of the oracle cannot vary alike; empty if they can."""
+    if not expected_sites(lesson.network) or not repeatable:
+        return ""
+    apart = max(relative_error(silent[tap], value) for tap, value in quiet.items())
+    return "" if apart <= SAME_RESULT else OTHERWISE
+
+
+def images_for(lesson: Lesson) -> int:
+    """Return how many small images it takes to see the rate of every dropout."""
+    sizes = lesson.shapes(lesson.small(1))
+    sites = [prod(sizes[node.path]) for node in lesson.network if isinstance(node.op, Dropout)]
+    return min(max(BATCH, -(-VALUES // min(sites, default=VALUES))), MOST_IMAGES)
+
+
+def seen_only(network: Network, calls: Sequence[Dropped], reads: Sequence[str | None], reason: str) -> Noise:
+    """Return what a candidate was seen dropping, where its results cannot be compared.
+
+    Args:
+        network: What it is held against.
+        calls: What was seen.
+        reads: The nodes whose values are dropped, in order, where they are known.
+        reason: Why results cannot be compared.
+    """
+    known = reads if len(reads) == len(calls) else [None] * len(calls)
+    actual = tuple(_site(network, call, node) for call, node in zip(calls, known, strict=True))
+    return Noise(expected=expected_sites(network), actual=actual, reason=reason)
+
+
+def expected_sites(network: Network) -> tuple[Site, ...]:
+    """Return the places at which a network drops values."""
+    return tuple(
+        Site(
+            path=node.path,
+            kind=ELEMENTS,
+            probability=node.op.probability,
+            follows=node.inputs[0],
+            reads=_before(network, node.inputs[0]),
+        )
+        for node in network
+        if isinstance(node.op, Dropout)
+    )
+
+
+def _site(network: Network, call: Dropped, reads: str | None) -> Site:
+    return Site(
+        path=call.module,
+        kind=call.kind,
+        probability=call.probability,
+        follows=reads,
+        reads=None if reads is None else _before(network, reads),
+    )
+
+
+def _owner(network: Network, value: Tensor, values: Mapping[str, Tensor]) -> str | None:
+    """Return the node that a value is of."""
+    return next((node.path for node in network if _is(value, values.get(node.path))), None)
+
+
+def _is(value: Tensor, other: Tensor | None) -> bool:
+    return other is not None and value.shape == other.shape and relative_error(value, other) <= SAME_VALUE
+
+
+def _before(network: Network, path: str) -> str:
+    """Return the node before any ReLU: dropping before a ReLU and dropping behind it are the same."""
+    while isinstance(network[path].op, Dropout) or network[path].op in _SCALED:
+        path = network[path].inputs[0]
+    return path
+
+
+def _oracle(lesson: Lesson, weights: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> Iterator[dict[str, float]]:
+    """Run what stands behind a dropout, again and again."""
+    touched: set[str] = set()
+    for node in lesson.network:
+        if isinstance(node.op, Dropout) or touched.intersection(node.inputs):
+            touched.add(node.path)
+    known = {path: value for path, value in base.items() if path not in touched}
+    quiet = {tap: base[path] for tap, path in lesson.outputs.items()}
+    for seed in range(ORACLE_SEEDS):
+        generator = torch.Generator().manual_seed(lesson.seed + seed)
+        with torch.no_grad():
+            values = train(lesson.network, weights, {}, generator=generator, known=known).values
+        yield _measured({tap: values[path] for tap, path in lesson.outputs.items()}, quiet)
+
+
+def _measured(results: Mapping[str, Tensor], quiet: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return what tells how much is dropped, in how large pieces, and what is made of the rest.
+
+    All are energies over that of the results without dropout: of the difference that it makes, of the mean of
+    that difference over a map, and of the results.
+    """
+    scale = sum(float(value.double().square().sum()) for value in quiet.values())
+    differences = [results[tap].double() - value.double() for tap, value in quiet.items()]
+    means = [value.mean(dim=(2, 3)) * (value.shape[2] * value.shape[3]) ** 0.5 for value in differences]
+    return {
+        "spread": sum(float(value.square().sum()) for value in differences) / scale,
+        "coherence": sum(float(value.square().sum()) for value in means) / scale,
+        "level": sum(float(results[tap].double().square().sum()) for tap in quiet) / scale,
+    }
+
+
+def _by_name(found: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(entry[name] for entry in found) for name in found[0]} if found else {}

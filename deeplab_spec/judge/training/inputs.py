@@ -1,0 +1,107 @@
+"""What is trained on: weights, batches and the sum that is descended, all drawn from one seed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.execute.training import results
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Input, Pair
+from deeplab_spec.judge.outputs import Answer, Shapes
+
+Draw = Callable[[Pair, int, int], list[Tensor]]
+"""Draws the inputs for an image's size, a batch and a seed, in float64."""
+
+IMAGES: Final = ((51, 67), (64, 96))
+"""Images to train on: with sides prime to every stride, and, for who refuses those, multiples of them."""
+
+SMALL: Final = ((33, 35), (32, 64))
+"""Likewise, where many calls are made."""
+
+BATCH: Final = 2
+
+
+def images_of(network: Network) -> Draw:
+    """Return what draws the inputs of a network of images."""
+
+    def draw(image: Pair, batch: int, seed: int) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        channels = [node.op.channels for node in network.inputs if isinstance(node.op, Input)]
+        return [torch.randn(batch, count, *image, generator=generator, dtype=torch.float64) for count in channels]
+
+    return draw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesson:
+    """What a candidate is trained on.
+
+    Attributes:
+        network: What it is held against.
+        weights: Its weights, by path and role, in float64.
+        draw: Draws the inputs.
+        seed: Seed of everything.
+        size: Which of the sizes of images.
+    """
+
+    network: Network
+    weights: Mapping[str, Tensor]
+    draw: Draw
+    seed: int
+    size: int = 0
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """The paths of the results by tap."""
+        return results(self.network)
+
+    def batch(self, number: int) -> list[Tensor]:
+        """Return the inputs of one of the known steps."""
+        return self.draw(IMAGES[self.size], BATCH, self.seed + number)
+
+    def small(self, images: int) -> list[Tensor]:
+        """Return some small inputs, in float32."""
+        return [value.float() for value in self.draw(SMALL[self.size], images, self.seed + BATCH)]
+
+    def named(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return inputs by path."""
+        return {node.path: value for node, value in zip(self.network.inputs, inputs, strict=True)}
+
+    def shapes(self, inputs: Sequence[Tensor]) -> dict[str, tuple[int, int, int]]:
+        """Return channels, height and width of every value by path."""
+        return shapes(
+            self.network, {path: (int(x.shape[2]), int(x.shape[3])) for path, x in self.named(inputs).items()}
+        )
+
+    def taps(self, inputs: Sequence[Tensor]) -> Shapes:
+        """Return the shapes of the results by tap."""
+        found = self.shapes(inputs)
+        return tuple((tap, (len(inputs[0]), *found[path])) for tap, path in self.outputs.items())
+
+    def cotangents(self) -> dict[str, Tensor]:
+        """Return the weight of every element of a result in the sum that is descended, by tap."""
+        generator = torch.Generator().manual_seed(self.seed)
+        return {
+            tap: torch.randn(shape, generator=generator, dtype=torch.float64) for tap, shape in self.taps(self.batch(0))
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class First:
+    """What the first batch gave.
+
+    Attributes:
+        lesson: The lesson, at a size that the candidate takes.
+        answer: The results, with running statistics of zero.
+        moved: The running statistics after it.
+        after: Everything that follows the batches, after it.
+    """
+
+    lesson: Lesson
+    answer: Answer
+    moved: Mapping[str, Tensor]
+    after: Mapping[str, Tensor]

@@ -1,0 +1,91 @@
+"""Plants faults in what was observed in training, one for every clause: each check must see its own."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.training.evidence import Alone, Trained
+from deeplab_spec.spec.distributions import Shape
+
+_ELSE: Final = 2.0
+"""Factor on the chance of a dropout, the deviation of a weight, the momentum of a statistic."""
+
+_FAR: Final = 100.0
+"""Factor on the largest error that is no finding."""
+
+
+def of_training(trained: Trained) -> Iterator[Canary]:
+    """Plant a fault for every clause about which something was observed.
+
+    Args:
+        trained: What was observed.
+    """
+    yield from _of_statistics(trained)
+    yield from _of_gradients(trained)
+    yield from _of_dropout(trained)
+    yield from _of_weights(trained)
+    if trained.alone and not trained.alone.not_applicable:
+        refused = Alone(error="a planted fault")
+        yield _canary("BATCH-OF-ONE", "a batch of one that is refused", "", lambda found: replace(found, alone=refused))
+
+
+def _of_statistics(trained: Trained) -> Iterator[Canary]:
+    stated = [movement for movement in trained.movements if movement.expected]
+    if stated:
+        last = stated[-1]
+        momentum = _ELSE * (last.expected or 0.0)
+        moved = replace(last, mean=momentum, variance=momentum)
+        movements = tuple(moved if movement is last else movement for movement in trained.movements)
+        words = f"momentum {momentum:g} of {last.path}"
+        yield _canary("BN-MOMENTUM", words, last.path, lambda found: replace(found, movements=movements))
+    if trained.statistics:
+        worst = replace(trained.statistics[-1], error=_FAR * trained.statistics[-1].allowed)
+        statistics = (*trained.statistics[:-1], worst)
+        words = f"a wrong {worst.role.replace('_', ' ')} of {worst.path}"
+        yield _canary("RUNNING-STATISTICS", words, worst.place, lambda found: replace(found, statistics=statistics))
+
+
+def _of_gradients(trained: Trained) -> Iterator[Canary]:
+    wanted = [gradient for gradient in trained.gradients if gradient.wanted]
+    if wanted:
+        lost = replace(wanted[-1], actual=0.0, place=wanted[-1].path)
+        gradients = tuple(lost if gradient is wanted[-1] else gradient for gradient in trained.gradients)
+        words = f"a {lost.role} of {lost.path} without a gradient"
+        yield _canary("GRADIENT-REACHES", words, lost.path, lambda found: replace(found, gradients=gradients))
+    if trained.step:
+        worst = replace(trained.step[-1], error=_FAR * trained.step[-1].allowed)
+        step = (*trained.step[:-1], worst)
+        words = f"another step of the {worst.role} of {worst.path}"
+        yield _canary("TRAIN-STEP", words, worst.place, lambda found: replace(found, step=step))
+
+
+def _of_dropout(trained: Trained) -> Iterator[Canary]:
+    noise = trained.noise
+    if noise is None or not noise.stated:
+        return
+    if noise.expected:
+        sites = tuple(replace(site, probability=min(_ELSE * site.probability, 0.9)) for site in noise.expected)
+        words, wrong = f"a dropout of {sites[0].probability:g} at {sites[0].path}", replace(noise, actual=sites)
+    else:
+        loud = tuple(1.0 for _ in noise.candidate.get("spread", ()))
+        words, wrong = "results that differ from call to call", replace(noise, candidate={"spread": loud})
+    yield _canary("DROPOUT", words, "", lambda found: replace(found, noise=wrong))
+
+
+def _of_weights(trained: Trained) -> Iterator[Canary]:
+    samples = trained.initial.samples if trained.initial else ()
+    drawn = [sample for sample in samples if sample.tensors == 1 and sample.fits[0][1].shape is not Shape.CONSTANT]
+    if trained.initial and drawn:
+        wide = replace(drawn[-1], square=_ELSE**2 * drawn[-1].square, greatest=_ELSE * drawn[-1].greatest)
+        initial = replace(trained.initial, samples=tuple(wide if sample is drawn[-1] else sample for sample in samples))
+        words = f"weights of {wide.path} of twice the deviation"
+        yield _canary("INITIALISATION", words, wide.path, lambda found: replace(found, initial=initial))
+
+
+def _canary(clause: str, words: str, path: str, change: Callable[[Trained], Trained]) -> Canary:
+    def plant(evidence: Evidence) -> Evidence:
+        return replace(evidence, trained=change(evidence.trained) if evidence.trained else None)
+
+    return Canary(clause=clause, fault=words, plant=plant, path=path)

@@ -1,0 +1,155 @@
+"""Waivers: findings that somebody accepts, with a reason and a day on which that ends.
+
+A waiver names one clause and one node. A clause is waived only if waivers cover every finding of it:
+one finding more, and it fails as before. A waiver that covers nothing is an error, as is one that has
+expired: an exception that nobody needs any more hides the next fault.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from deeplab_spec.errors import SpecError
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord, WaiverRecord
+from deeplab_spec.judge.finding import Verdict, of_run, together
+from deeplab_spec.spec.clauses import CLAUSES
+
+UNWAIVABLE = "SAME-FAMILY"
+"""Of another network nothing else is decided, so there is nothing that a waiver could leave standing."""
+
+_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiver:
+    """One clause that may be false at one node, or at nodes of one pattern.
+
+    Attributes:
+        where: Where it is written down: the address in messages.
+        clause: Id of the clause.
+        node: Path of the findings that it covers. A star stands for characters of one name between
+            dots, and only beside others (``aspp.atrous*.depthwise.conv``): never for a dot, for a whole
+            name, or in the first name.
+        reason: Why the findings are accepted.
+        expires: The last day on which they are.
+
+    Raises:
+        SpecError: If the clause is unknown or cannot be waived, the node covers too much, or there is no reason.
+    """
+
+    where: str
+    clause: str
+    node: str
+    reason: str
+    expires: date
+
+    def __post_init__(self) -> None:
+        if self.clause not in {clause.id for clause in CLAUSES}:
+            raise SpecError(self.where, "clause must be the id of a clause", self.clause)
+        if self.clause == UNWAIVABLE:
+            raise SpecError(self.where, "clause must be one that can be waived: this is another network", self.clause)
+        first, *others = self.node.split(".")
+        if not first or "*" in first or any(not name.strip("*") for name in others):
+            rule = "node must be a path; a star is a part of one name between dots, never all of it or of the first"
+            raise SpecError(self.where, rule, self.node)
+        if not self.reason.strip():
+            raise SpecError(self.where, "reason must say why", self.reason)
+
+    def covers(self, path: str) -> bool:
+        """Tell whether a finding's path is one that this waiver names."""
+        return re.fullmatch("[^.]*".join(map(re.escape, self.node.split("*"))), path) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waivers:
+    """The waivers of a run.
+
+    Attributes:
+        entries: The waivers.
+        today: The day on which they are held against their expiry.
+
+    Raises:
+        SpecError: If one of them has expired.
+    """
+
+    entries: tuple[Waiver, ...]
+    today: date
+
+    def __post_init__(self) -> None:
+        for waiver in self.entries:
+            if waiver.expires < self.today:
+                raise SpecError(waiver.where, f"must not have expired by {self.today}", waiver.expires.isoformat())
+
+    def applied(self, certificate: Certificate) -> Certificate:
+        """Return the certificate in which the clauses that are covered entirely are waived."""
+        clauses = tuple(self._held(clause) for clause in certificate.clauses)
+        levels = {
+            level: together(clause.verdict for clause in clauses if clause.level == level)
+            for level in certificate.levels
+        }
+        verdict = of_run(clause.verdict for clause in clauses)
+        return certificate.model_copy(
+            update={"clauses": clauses, "levels": levels, "verdict": verdict, "today": self.today}
+        )
+
+    def check_used(self, certificates: Sequence[Certificate]) -> None:
+        """Refuse waivers that no finding needs.
+
+        A waiver of a clause that was not asked for (another level, another part) is left alone: whether
+        it is needed was not looked at.
+
+        Args:
+            certificates: What was decided at each output stride.
+
+        Raises:
+            SpecError: If a waiver covers nothing.
+        """
+        for waiver in self.entries:
+            records = [record for each in certificates for record in each.clauses if record.id == waiver.clause]
+            paths = list(dict.fromkeys(finding.path for record in records for finding in record.findings))
+            if records and not any(map(waiver.covers, paths)):
+                found = f"is false at {_listed(paths)}" if paths else f"is {_verdict(records)}"
+                raise SpecError(waiver.where, f"must cover a finding of {waiver.clause}, which {found}", waiver.node)
+
+    def _held(self, clause: ClauseRecord) -> ClauseRecord:
+        """Hold one clause against the waivers: all of its findings are covered, or it fails as before."""
+        paths = list(dict.fromkeys(finding.path for finding in clause.findings))
+        records = tuple(
+            WaiverRecord(node=waiver.node, reason=waiver.reason, expires=waiver.expires, covers=covered)
+            for waiver in self.entries
+            if waiver.clause == clause.id and (covered := tuple(filter(waiver.covers, paths)))
+        )
+        left = set(paths) - {path for record in records for path in record.covers}
+        waived = clause.verdict is Verdict.FAILED and paths and not left
+        verdict = Verdict.WAIVED if waived else clause.verdict
+        return clause.model_copy(update={"waivers": records, "verdict": verdict})
+
+
+def waived(certificate: Certificate, waivers: Waivers | None, *, accepted: bool = False) -> Certificate:
+    """Return a certificate as waivers leave it.
+
+    Args:
+        certificate: What was decided.
+        waivers: What may be false; None for nothing.
+        accepted: Whether a run with waivers is good enough.
+
+    Raises:
+        SpecError: If a waiver covers nothing.
+    """
+    if waivers is None:
+        return certificate
+    waivers.check_used([certificate])
+    return waivers.applied(certificate).model_copy(update={"waivers_accepted": accepted})
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(paths[:_SHOWN]) + more
+
+
+def _verdict(records: Iterable[ClauseRecord]) -> str:
+    """Word what was decided of a clause without findings."""
+    verdict = together(record.verdict for record in records)
+    reason = next((record.reason for record in records if record.verdict is verdict and record.reason), "")
+    return f"{verdict}: {reason}" if reason else str(verdict)

@@ -1,0 +1,72 @@
+"""What is wrong at the interface is a finding of just the clause that says so."""
+
+import pytest
+
+import deeplab_spec
+from deeplab_spec.judge.finding import RunVerdict, Verdict
+from tests.support import candidates
+from tests.support.candidates import SMALL
+
+
+def failed(name: str) -> set[str]:
+    """Judge a candidate's interface; return the clauses that are false of it."""
+    certificate = deeplab_spec.certify(getattr(candidates, name), "notebook", choices=SMALL, levels=["interface"])
+    decided = certificate.verdict is RunVerdict.CONFORMS
+    wrong = {clause.id for clause in certificate.clauses if clause.verdict is Verdict.FAILED}
+    assert decided == (not wrong)
+    return wrong
+
+
+def test_a_right_network_has_no_finding() -> None:
+    """The counter-test of all the others."""
+    assert failed("right") == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "clauses"),
+    [
+        ("in_a_dict", {"OUTPUT-TENSOR"}),
+        ("nothing", {"OUTPUT-TENSOR"}),
+        ("small_logits", {"OUTPUT-SHAPE"}),
+        ("in_float64", {"OUTPUT-DTYPE"}),
+        ("not_finite", {"OUTPUT-FINITE", "DETERMINISM", "BATCH-INDEPENDENCE", "LAYOUTS-ACCEPTED"}),
+        ("odd_widths_refused", {"SIZES-ACCEPTED"}),
+        ("noisy", {"DETERMINISM", "BATCH-INDEPENDENCE", "LAYOUTS-ACCEPTED"}),
+        ("batch_mixed", {"BATCH-INDEPENDENCE"}),
+        ("input_changed", {"INPUT-UNCHANGED"}),
+        ("state_changed", {"STATE-UNCHANGED", "DETERMINISM", "BATCH-INDEPENDENCE", "LAYOUTS-ACCEPTED"}),
+        ("anything_taken", {"BAD-INPUT-REFUSED"}),
+        ("exits", {"SIZES-ACCEPTED", "BATCHES-ACCEPTED"}),
+    ],
+)
+def test_a_fault_fails_its_clause(name: str, clauses: set[str]) -> None:
+    """One thing is wrong, and what follows from it: noise differs from call to call and so in a batch too."""
+    assert failed(name) == clauses
+
+
+def test_sizes_that_are_refused_are_one_finding_that_lists_them() -> None:
+    """A person wants to know which sizes, once."""
+    certificate = deeplab_spec.certify(candidates.odd_widths_refused, "notebook", choices=SMALL, levels=["interface"])
+    clause = next(clause for clause in certificate.clauses if clause.id == "SIZES-ACCEPTED")
+
+    assert len(clause.findings) == 1
+    assert clause.findings[0].actual == (
+        "RuntimeError: odd widths are beyond this model (input 1x3x97x65); likewise 1x3x1x1"
+    )
+    assert clause.findings[0].choice is None
+
+
+def test_a_graph_that_cannot_be_read_leaves_everything_but_the_interface_undecided() -> None:
+    """Nothing passes in silence, and nothing is called wrong that was not seen."""
+    certificate = deeplab_spec.certify(candidates.steps, "notebook", choices=SMALL)
+
+    assert certificate.verdict is RunVerdict.INCONCLUSIVE
+    assert certificate.levels == {
+        "interface": Verdict.PASSED,
+        "structure": Verdict.UNDECIDED,
+        "numerics": Verdict.UNDECIDED,
+        "training": Verdict.UNDECIDED,
+    }
+    reasons = {clause.reason for clause in certificate.clauses if clause.verdict is Verdict.UNDECIDED}
+    assert len(reasons) == 1
+    assert reasons.pop().startswith("torch.export refused the module: ")

@@ -1,0 +1,202 @@
+"""Planted faults are refused, wherever they are planted; a run that could not see one decides nothing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import torch
+
+from deeplab_spec.align.counts import block_counts
+from deeplab_spec.align.differences import aspects
+from deeplab_spec.align.match import align
+from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.graph.folding import foldable, folded
+from deeplab_spec.judge.catalogue import CHECKS
+from deeplab_spec.judge.decisions import judged
+from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.finding import Decision, Verdict
+from deeplab_spec.judge.interface import observe as interface
+from deeplab_spec.judge.interface.planted import StandIn, of_calls, of_comparisons, shapes_of
+from deeplab_spec.judge.numerics.planted_end_to_end import tails
+from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
+from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.structure import expected as required
+from deeplab_spec.judge.structure.check import by_clause
+from deeplab_spec.judge.structure.observe import Reading, unstrided_blocks
+from deeplab_spec.judge.structure.planted import of_graphs
+from deeplab_spec.spec.network import PARTS
+from deeplab_spec.spec.variants import VARIANTS
+
+DEEP = pytest.mark.deep
+USUAL = {("notebook", 16, None), ("tf-release", 8, None), ("tf-release-dense", 32, None)}
+CASES = [
+    (variant.name, output_stride, part)
+    if (variant.name, output_stride, part) in USUAL or (output_stride == 16 and part in {"aspp", "decoder"})
+    else pytest.param(variant.name, output_stride, part, marks=DEEP)
+    for variant in VARIANTS
+    for output_stride in variant.output_strides
+    for part in (None, *PARTS)
+]
+NO_GRAPH = Capture(network=None, shapes={}, parameters={}, steps={}, constants={})  # type: ignore[arg-type]
+
+
+def planned(
+    variant: str, output_stride: int = 16, part: str | None = None, limits: Limits | None = None
+) -> SpecifiedPlan:
+    """Plan a judgement of a narrow network."""
+    request = Request(target="a test", variant=variant, part=part, overrides=("width=0.03",))
+    return plan(request, output_stride, limits)
+
+
+def itself(expected: Shaped, plan: SpecifiedPlan, norms: Mapping[str, str]) -> Reading:
+    """Return what is read of a candidate that is what it is held against."""
+    return Reading(
+        image=plan.telling[0],
+        capture=NO_GRAPH,
+        alignment=align(expected, expected),
+        expected=plan.network,
+        folded=bool(norms),
+        norms=norms,
+        shared=frozenset(),
+        stranger=None,
+    )
+
+
+@pytest.mark.parametrize("fold", [False, pytest.param(True, marks=DEEP)])
+@pytest.mark.parametrize(("variant", "output_stride", "part"), CASES)
+def test_every_clause_of_the_structure_refuses_the_fault_planted_for_it(
+    variant: str, output_stride: int, part: str | None, *, fold: bool
+) -> None:
+    """At the node at which it was planted; a clause of which nothing can be wrong has none."""
+    asked = planned(variant, output_stride, part)
+    expected, unstrided = asked.expected(asked.telling[0]), unstrided_blocks(asked.network)
+    norms = {norm: conv for conv, norm in foldable(expected.network)} if fold else {}
+    expected = expected.with_network(folded(expected.network)) if fold else expected
+    facts = required.facts(expected.network, unstrided)
+    reading = itself(expected, asked, norms)
+    evidence = Evidence(
+        output_stride=output_stride,
+        part=part,
+        folded=fold,
+        folded_convs=frozenset(norms.values()),
+        aspects=by_clause(aspects(reading.alignment), unstrided),
+        counts=block_counts(reading.alignment),
+    )
+    canaries = list(of_graphs(expected, reading, facts, unstrided))
+    counted = required.of_structure(expected.network, facts)
+
+    for clause, count in counted.items():
+        mine = [canary for canary in canaries if canary.clause == clause]
+        found = judged(clause, evidence, variant, count, mine)
+        if found.decision.not_applicable:
+            continue
+        assert found.decision.verdict is Verdict.PASSED, (clause, found.decision)
+        assert found.decision.decisions == count, clause
+        assert found.killed == found.planted == 1, clause
+    assert {canary.clause for canary in canaries} == set(counted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(
+    ("part", "limits"),
+    [(None, None), ("backbone", None), ("aspp", None), ("decoder", None), (None, Limits(sides=((64, 96),), batch=1))],
+)
+def test_every_clause_of_the_interface_refuses_the_stand_in_that_is_wrong(
+    part: str | None, limits: Limits | None, dtype: torch.dtype
+) -> None:
+    """And accepts the one that is right, with as many decisions as there are."""
+    asked = planned("notebook", part=part, limits=limits)
+    right = StandIn(asked, shapes_of(asked))
+    evidence = Evidence(
+        output_stride=16,
+        part=part,
+        fixed_size=bool(asked.limits.sides),
+        fixed_batch=bool(asked.limits.batch),
+        calls=interface.calls(right, asked, lambda _: None),
+        comparisons=interface.comparisons(right.to(dtype), asked, dtype, lambda _: None),
+    )
+    canaries = [*of_calls(asked), *of_comparisons(asked, dtype)]
+
+    for clause, count in required.of_interface(asked).items():
+        found = judged(clause, evidence, "notebook", count, [each for each in canaries if each.clause == clause])
+        if found.decision.not_applicable:
+            continue
+        assert found.decision.verdict is Verdict.PASSED, (clause, found.decision)
+        assert found.decision.decisions == count, clause
+        assert found.killed == found.planted == 1, clause
+
+
+def passing(decisions: int) -> Evidence:
+    """Return evidence with which a clause passes."""
+    return Evidence(output_stride=16, part=None, parameters=decisions)
+
+
+def misfit_free(clause: str = "WEIGHTS-FIT") -> Canary:
+    """Return a planted fault that nobody sees."""
+    return Canary(clause=clause, fault="a fault", plant=lambda evidence: evidence)
+
+
+def test_a_clause_whose_planted_fault_passes_is_undecided() -> None:
+    """It says what could not have been seen, and what would show it."""
+    found = judged("WEIGHTS-FIT", passing(3), "notebook", 3, [misfit_free()])
+    elsewhere = judged("WEIGHTS-FIT", passing(3), "notebook", 3, [replace(misfit_free(), needs="float64")])
+
+    assert found.decision.verdict is Verdict.UNDECIDED
+    assert found.decision.undecided == "this run could not have seen a fault: a planted one passed"
+    assert elsewhere.decision.undecided.startswith("needs float64: this run could not have seen")
+    assert (found.planted, found.killed) == (1, 0)
+
+
+def test_a_fault_that_is_found_elsewhere_is_not_seen() -> None:
+    """A check that blames another node would blame another node of a candidate too."""
+    blind = Canary(
+        clause="WEIGHTS-FIT",
+        fault="a fault",
+        path="aspp.pool.conv",
+        plant=lambda evidence: replace(evidence, stranger="x"),
+    )
+
+    assert not blind.killed(CHECKS["WEIGHTS-FIT"], passing(3))
+
+
+def test_a_clause_with_fewer_decisions_than_it_takes_is_undecided() -> None:
+    """Two of three are no pass."""
+    found = judged("WEIGHTS-FIT", passing(2), "notebook", 3, [])
+
+    assert found.decision.verdict is Verdict.UNDECIDED
+    assert found.decision.undecided == "2 of 3 decisions were made"
+    assert found.required == 3
+
+
+@pytest.mark.parametrize(
+    ("count", "canaries", "reason"),
+    [(3, [], "no fault of it was planted"), (None, [misfit_free()], "nobody says how many decisions")],
+)
+def test_a_clause_without_its_planted_fault_or_its_count_is_undecided(
+    count: int | None, canaries: list[Canary], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What nobody tried to break was not tested; what nobody counted may have been skipped."""
+    monkeypatch.setattr(Canary, "killed", lambda *_: True)
+    found = judged("WEIGHTS-FIT", passing(3), "notebook", count, canaries)
+
+    assert found.decision.verdict is Verdict.UNDECIDED
+    assert found.decision.undecided.startswith(reason)
+
+
+def test_a_clause_that_fails_is_not_asked_what_it_could_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finding is a finding."""
+    monkeypatch.setitem(CHECKS, "WEIGHTS-FIT", lambda _evidence: Decision(undecided="the candidate crashed"))
+    found = judged("WEIGHTS-FIT", passing(3), "notebook", 3, [misfit_free()])
+
+    assert found.decision.undecided == "the candidate crashed"
+    assert (found.planted, found.killed) == (0, 0)
+
+
+@pytest.mark.parametrize("part", [None, *PARTS])
+def test_every_result_has_a_fault_near_its_end(part: str | None) -> None:
+    """Of a part with several results, every one."""
+    network = planned("tf-release", part=part).network
+
+    assert {tail.tap for tail in tails(network)} == {node.op.name for node in network.outputs}  # type: ignore[union-attr]

@@ -99,9 +99,10 @@ def count(
 
     Exit status: with --against 0 where every row is equal, else 1; 3 if a target cannot be built.
     """
-    from deeplab_spec.render import counts, side_by_side
-    from deeplab_spec.render.count_documents import CountDocument
-    from deeplab_spec.services.count import CountRequest
+    from deeplab_spec.count import side_by_side
+    from deeplab_spec.count import text as counts
+    from deeplab_spec.count.document import CountDocument
+    from deeplab_spec.count.service import CountRequest
     from deeplab_spec.views.documents import to_schema
 
     if json_schema:
@@ -149,7 +150,7 @@ def _show(document: "BaseModel", grid: Grid, summary: str, as_json: bool, file: 
 
 
 def _write_reports(directory: Path) -> None:
-    from deeplab_spec.render.cost_reports import write_reports
+    from deeplab_spec.count.reports import write_reports
 
     with progress() as told:
         written = write_reports(directory, told)

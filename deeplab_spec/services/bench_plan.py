@@ -207,7 +207,7 @@ def _graph(request: BenchRequest, case: Case) -> tuple[Network, Values]:
         graph = request.subject(case).network()
         return graph, shapes(graph, case.size)
     from deeplab_spec.capture.target import Target
-    from deeplab_spec.services.captured import read
+    from deeplab_spec.count.target_counts import read
 
     target = Target(name=str(request.target), arguments=request.arguments)
     captured = read(target, case.output_stride, request.classes, case.size, SINGLE)

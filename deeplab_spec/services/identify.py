@@ -15,6 +15,7 @@ from deeplab_spec.align.published import known
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.files import is_file
 from deeplab_spec.capture.target import Target, load
+from deeplab_spec.count.target_counts import captured_at
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair
@@ -23,7 +24,6 @@ from deeplab_spec.judge.outputs import choose as choose_results
 from deeplab_spec.judge.reference import classes_of, output_stride_of, read_whole
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.render.identify import IdentifyDocument
-from deeplab_spec.services.captured import captured_at
 from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import differences, plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE

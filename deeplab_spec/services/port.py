@@ -13,9 +13,9 @@ from torch import nn
 from deeplab_spec.align.differences import Aspect
 from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.target import Target, load
+from deeplab_spec.count.target_counts import captured_at
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.services.captured import captured_at
 from deeplab_spec.services.port_map import ParameterMap, parameter_map
 from deeplab_spec.services.port_proof import Proof, prove
 from deeplab_spec.services.port_sides import SideBySide, in_double, side_by_side

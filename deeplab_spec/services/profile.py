@@ -16,6 +16,7 @@ from deeplab_spec.align.names import specified_paths
 from deeplab_spec.align.nearest import nearest
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.target import REFERENCE, Target, load
+from deeplab_spec.count.target_counts import captured_at, named
 from deeplab_spec.errors import SpecError, TargetError, one_line
 from deeplab_spec.execute.tf32 import products
 from deeplab_spec.graph.ops import Pair
@@ -30,7 +31,6 @@ from deeplab_spec.measure.roofline import ceilings
 from deeplab_spec.measure.trace import for_tensorboard, read
 from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call, Step, attribute
 from deeplab_spec.render.profile_documents import TENSORBOARD, TRACE, CeilingsModel, DeviceModel, ProfileDocument
-from deeplab_spec.services.captured import captured_at, named
 from deeplab_spec.services.profile_rows import Rows
 from deeplab_spec.spec.choices import ChoiceValue, choose, plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES

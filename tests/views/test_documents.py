@@ -6,9 +6,9 @@ import pytest
 
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.totals import Evaluator
+from deeplab_spec.count.document import CountDocument, count_document
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Conv2d
-from deeplab_spec.render.count_documents import CountDocument, count_document
 from deeplab_spec.spec.choices import Decoder, SizesAccepted, choose
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.spec.errata import ERRATA

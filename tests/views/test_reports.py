@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from deeplab_spec.analysis.subject import Subject
-from deeplab_spec.render import counts
-from deeplab_spec.render.count_documents import FieldModel, count_document
+from deeplab_spec.count import text as counts
+from deeplab_spec.count.document import FieldModel, count_document
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.spec.errata import ERRATA

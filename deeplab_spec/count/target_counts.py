@@ -21,15 +21,15 @@ from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.fx.module import shared_parameters
 from deeplab_spec.capture.images import capture_at, maps
 from deeplab_spec.capture.target import Target, load
+from deeplab_spec.count.document import CountDocument, asked, counted, torch_fault
 from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
-from deeplab_spec.render.count_documents import CountDocument, asked, counted, torch_fault
 from deeplab_spec.spec.variants import Variant
 
 if TYPE_CHECKING:
-    from deeplab_spec.services.count import CountRequest
+    from deeplab_spec.count.service import CountRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from deeplab_spec.analysis.conventions import FVCORE, MAC, Convention
 from deeplab_spec.analysis.protocol import SINGLE, Protocol
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.count.document import CountDocument
+from deeplab_spec.count.service import CountRequest
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.reference.network import build
-from deeplab_spec.render.count_documents import CountDocument
-from deeplab_spec.services.count import CountRequest
 
 NARROW = 0.06
-TARGETS = "tests.services.test_count:"
+TARGETS = "tests.count.test_service:"
 
 
 def request(**changes: Any) -> CountRequest:

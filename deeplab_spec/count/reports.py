@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.count.chart import cost_chart
+from deeplab_spec.count.network_costs import cost_report
+from deeplab_spec.count.network_page import index_page, network_page
+from deeplab_spec.count.published_page import published_page
 from deeplab_spec.errors import TargetError
-from deeplab_spec.render.cost_chart import cost_chart
-from deeplab_spec.render.network_costs import cost_report
-from deeplab_spec.render.network_page import index_page, network_page
-from deeplab_spec.render.published_page import published_page
 from deeplab_spec.spec.variants import VARIANTS
 from deeplab_spec.views.documents import to_json
 from deeplab_spec.views.files import write_whole

@@ -7,7 +7,7 @@ middle flow, which are all alike, are one row.
 from dataclasses import dataclass
 from typing import Final
 
-from deeplab_spec.render.network_costs import CostReport
+from deeplab_spec.count.network_costs import CostReport
 from deeplab_spec.views.svg import filled
 
 ROW, BAR = 24, 15

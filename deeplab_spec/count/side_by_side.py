@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict
 from deeplab_spec.analysis.conventions import Convention
 from deeplab_spec.analysis.costs import Cost, Number, block_costs, total_cost
 from deeplab_spec.analysis.protocol import Protocol
-from deeplab_spec.analysis.reconcile import Row, operations_explained, parameters_explained, side_by_side
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.count.document import asked
+from deeplab_spec.count.reconcile import Row, operations_explained, parameters_explained, side_by_side
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.render.count_documents import asked
 from deeplab_spec.views.documents import SCHEMA_VERSION
 from deeplab_spec.views.table import Grid, integer, number
 

@@ -15,11 +15,11 @@ from deeplab_spec.analysis.published import PUBLISHED, readings
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.totals import Evaluator
+from deeplab_spec.count import chart as cost_chart
+from deeplab_spec.count.chart import COLUMN, LABEL, LEFT, amount, lay_out_costs, percent
+from deeplab_spec.count.network_costs import CostReport, cost_report
+from deeplab_spec.count.reports import write_reports
 from deeplab_spec.errors import TargetError
-from deeplab_spec.render import cost_chart
-from deeplab_spec.render.cost_chart import COLUMN, LABEL, LEFT, amount, lay_out_costs, percent
-from deeplab_spec.render.cost_reports import write_reports
-from deeplab_spec.render.network_costs import CostReport, cost_report
 from deeplab_spec.spec.choices import choose, written
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS
 from deeplab_spec.views import files
@@ -39,7 +39,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from pathlib import Path\n"
-        "from deeplab_spec.render.cost_reports import write_reports\n"
+        "from deeplab_spec.count.reports import write_reports\n"
         "write_reports(Path(sys.argv[1]))\n"
     )
     subprocess.run([sys.executable, "-c", code, str(directory)], check=True)

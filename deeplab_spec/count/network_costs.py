@@ -7,8 +7,8 @@ from deeplab_spec.analysis.costs import Number, Values, block_costs, evaluate, n
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.count.document import CountDocument, FiguresModel, PublishedModel, TotalModel, count_document
 from deeplab_spec.graph.network import Network
-from deeplab_spec.render.count_documents import CountDocument, FiguresModel, PublishedModel, TotalModel, count_document
 
 
 class _Model(BaseModel):

@@ -16,7 +16,7 @@ from deeplab_spec.analysis.published import (
     readings,
 )
 from deeplab_spec.analysis.reconstruction import Constant, constants
-from deeplab_spec.render.network_page import COMMAND
+from deeplab_spec.count.network_page import COMMAND
 from deeplab_spec.spec.choices import Decoder, HeadConvs, written
 from deeplab_spec.spec.sources import paper
 from deeplab_spec.views.markdown import markdown

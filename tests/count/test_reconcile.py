@@ -6,9 +6,9 @@ import pytest
 
 from deeplab_spec.analysis.conventions import CONVENTIONS, FULL, FVCORE, MAC, TORCH, Convention
 from deeplab_spec.analysis.costs import Cost, block_costs, node_costs, total_cost
-from deeplab_spec.analysis.reconcile import Counted, operations_explained, parameters_explained, side_by_side
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.count.reconcile import Counted, operations_explained, parameters_explained, side_by_side
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d
 from deeplab_spec.spec.choices import ChoiceValue, choose, read_overrides

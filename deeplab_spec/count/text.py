@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from deeplab_spec.analysis.conventions import FULL, convention
-from deeplab_spec.render.count_documents import CostModel, CountDocument, FieldModel, TotalModel
+from deeplab_spec.count.document import CostModel, CountDocument, FieldModel, TotalModel
 from deeplab_spec.views.table import Grid, integer, number, shape, share
 
 _HEADERS = {"mac": "MACs", "full": "operations", "fvcore": "flops", "torch": "FLOPs", "tfprof": "MACs"}

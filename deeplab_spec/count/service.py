@@ -13,15 +13,15 @@ from deeplab_spec.analysis.costs import Cost
 from deeplab_spec.analysis.protocol import Protocol, protocol_costs
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.count.document import CountDocument, count_document
+from deeplab_spec.count.side_by_side import SideBySideDocument, side_by_side_document
 from deeplab_spec.errors import MissingExtraError, SpecError
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.render.count_documents import CountDocument, count_document
-from deeplab_spec.render.side_by_side import SideBySideDocument, side_by_side_document
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.variants import NOTEBOOK, Variant, variant
 
 if TYPE_CHECKING:
-    from deeplab_spec.services.captured import Captured
+    from deeplab_spec.count.target_counts import Captured
 
 REFERENCE: Final = "reference"
 
@@ -121,7 +121,7 @@ class CountRequest:
         if importlib.util.find_spec("torch") is None:
             raise MissingExtraError("count TARGET", "torch")
         from deeplab_spec.capture.target import Target
-        from deeplab_spec.services.captured import read
+        from deeplab_spec.count.target_counts import read
 
         wanted = Target(name=target, arguments=self.arguments)
         return read(wanted, self.output_stride, self.classes, self.size, self.protocol, named)

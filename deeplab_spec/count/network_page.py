@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from deeplab_spec.analysis.costs import Number
-from deeplab_spec.render.network_costs import ConventionModel, CostReport
+from deeplab_spec.count.network_costs import ConventionModel, CostReport
 from deeplab_spec.views.markdown import markdown
 from deeplab_spec.views.table import Grid, integer, number, shape
 

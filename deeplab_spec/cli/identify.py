@@ -41,7 +41,7 @@ def identify(
 
     Exit status: 0 choices explain everything, 1 something is left or it is another network, 3 it cannot be built.
     """
-    from deeplab_spec.render.identify import IdentifyDocument, text
+    from deeplab_spec.identify.document import IdentifyDocument, text
     from deeplab_spec.views.documents import to_json, to_schema
 
     if json_schema:
@@ -52,7 +52,7 @@ def identify(
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("identify TARGET", "torch")
     from deeplab_spec.capture.target import named
-    from deeplab_spec.services.identify import identify as identified
+    from deeplab_spec.identify.service import identify as identified
 
     document = identified(named(target, read_arguments(arg)), output_stride or (), classes)
     report = text(document)

@@ -42,7 +42,7 @@ def lock(
 
     Exit status: 0 written, 3 it cannot be built or read.
     """
-    from deeplab_spec.render.lock_documents import LockDocument, lock_document
+    from deeplab_spec.lock.document import LockDocument, lock_document
     from deeplab_spec.views.documents import to_json, to_schema
 
     if json_schema:
@@ -52,9 +52,9 @@ def lock(
         raise typer.BadParameter("say what to lock", param_hint="TARGET")
     if file is None or file.suffix != _ENDING:
         raise typer.BadParameter(f"say where the lock goes: a file whose name ends in {_ENDING}", param_hint="--output")
-    from deeplab_spec.align import lock_text
+    from deeplab_spec.align import lock_file as lock_text
     from deeplab_spec.capture.target import named
-    from deeplab_spec.services.lock import LockRequest, lock_target
+    from deeplab_spec.lock.service import LockRequest, lock_target
     from deeplab_spec.views.files import write_whole
 
     request = LockRequest(target=named(target, read_arguments(arg)), output_stride=output_stride, classes=classes)

@@ -7,7 +7,7 @@ from typing import Final
 
 from torch import nn
 
-from deeplab_spec.align import lock_text
+from deeplab_spec.align import lock_file as lock_text
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.files import is_file

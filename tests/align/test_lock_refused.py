@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_spec.align import lock_text
-from deeplab_spec.align.lock_text import load, read, text
+from deeplab_spec.align import lock_file as lock_text
+from deeplab_spec.align.lock_file import load, read, text
 from deeplab_spec.errors import TargetError
 from deeplab_spec.spec.variants import TF_RELEASE
-from tests.align.test_lock import locked, short
+from tests.align.test_lock_file import locked, short
 
 CONTENT = text(locked(short(TF_RELEASE)))
 CONV = "part1.unit1.conv = Conv2d("

@@ -10,8 +10,8 @@ from torch import nn
 import deeplab_spec
 from deeplab_spec.align.differences import Fact, differences
 from deeplab_spec.align.lock import NearestNetwork, lock
-from deeplab_spec.align.lock_text import read as read_lock
-from deeplab_spec.align.lock_text import text
+from deeplab_spec.align.lock_file import read as read_lock
+from deeplab_spec.align.lock_file import text
 from deeplab_spec.align.match import align
 from deeplab_spec.analysis.conventions import CONVENTIONS
 from deeplab_spec.analysis.costs import Cost, node_costs, total_cost

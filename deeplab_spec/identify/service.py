@@ -19,11 +19,11 @@ from deeplab_spec.count.target_counts import captured_at
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair
+from deeplab_spec.identify.document import IdentifyDocument
 from deeplab_spec.judge.certificate import FindingRecord, Nearest, as_json
 from deeplab_spec.judge.outputs import choose as choose_results
 from deeplab_spec.judge.reference import classes_of, output_stride_of, read_whole
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
-from deeplab_spec.render.identify import IdentifyDocument
 from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import differences, plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE

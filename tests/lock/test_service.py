@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import deeplab_spec
-from deeplab_spec.align import lock_text
+from deeplab_spec.align import lock_file as lock_text
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.align.match import align
@@ -20,8 +20,8 @@ from deeplab_spec.cli.app import main
 from deeplab_spec.errors import GraphError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.finding import RunVerdict, Verdict
+from deeplab_spec.lock.service import LockRequest, lock_target
 from deeplab_spec.measure.folding import folded
-from deeplab_spec.services.lock import LockRequest, lock_target
 from tests.faults import Fault, faults
 from tests.peers import smp_deeplab
 

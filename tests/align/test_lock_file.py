@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from deeplab_spec.align.canonical import canonical
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.lock import Answer, Lock, NearestNetwork, Result, lock
-from deeplab_spec.align.lock_text import read, text
+from deeplab_spec.align.lock_file import read, text
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form

@@ -11,9 +11,9 @@ from deeplab_spec.align.published import library
 from deeplab_spec.capture.target import Target, named
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.identify.document import IdentifyDocument, text
+from deeplab_spec.identify.service import identify
 from deeplab_spec.judge.certificate import Json
-from deeplab_spec.render.identify import IdentifyDocument, text
-from deeplab_spec.services.identify import identify
 from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, parse, seen_values
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant, variant
 from tests.support.candidates import WIDTH
@@ -136,7 +136,7 @@ def test_another_network_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_is_left_is_shown_with_its_node() -> None:
     """One sigmoid behind the logits: nearest is the plain network, and the node is named."""
-    document = identify(Target(name="tests.services.test_identify:with_sigmoid"))
+    document = identify(Target(name="tests.identify.test_service:with_sigmoid"))
 
     assert document.nearest is not None
     assert document.nearest.choices == {"middle_blocks": 1, "width": WIDTH}

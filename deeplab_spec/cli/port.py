@@ -75,8 +75,8 @@ def port(
     Exit status: 0 written; 1 not proven equal, and nothing is written; 2 the arguments do not say what to do; 3 a
     network cannot be built or read, or a file not read or written.
     """
-    from deeplab_spec.render.port import map_grid, port_text
-    from deeplab_spec.render.port_documents import PortDocument
+    from deeplab_spec.port.document import PortDocument
+    from deeplab_spec.port.text import map_grid, port_text
     from deeplab_spec.views.documents import to_json, to_schema
 
     if json_schema:
@@ -87,9 +87,9 @@ def port(
     if file is None:
         raise typer.BadParameter("say where to write the weights", param_hint="--output")
     from deeplab_spec.capture.target import REFERENCE, Target
-    from deeplab_spec.services.port import PortRequest
-    from deeplab_spec.services.port import port as move
-    from deeplab_spec.services.port_document import port_document
+    from deeplab_spec.port.report import port_document
+    from deeplab_spec.port.service import PortRequest
+    from deeplab_spec.port.service import port as move
 
     def target(name: str, chosen: list[str] | None, given: list[str] | None) -> Target:
         is_reference = name.partition(":")[0] == REFERENCE

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from deeplab_spec.cli.app import main
 from deeplab_spec.cli.exit_codes import ExitCode
-from deeplab_spec.render.port_documents import PortDocument
+from deeplab_spec.port.document import PortDocument
 from tests.ported import small, small_folded
 
 SMALL = "tests.ported:small"

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.services.port_weights import load_weights
+from deeplab_spec.port.weights import load_weights
 
 
 def network() -> nn.Module:

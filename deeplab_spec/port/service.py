@@ -16,10 +16,10 @@ from deeplab_spec.capture.target import Target, load
 from deeplab_spec.count.target_counts import captured_at
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.services.port_map import ParameterMap, parameter_map
-from deeplab_spec.services.port_proof import Proof, prove
-from deeplab_spec.services.port_sides import SideBySide, in_double, side_by_side
-from deeplab_spec.services.port_weights import SAFE, load_weights
+from deeplab_spec.port.parameter_map import ParameterMap, parameter_map
+from deeplab_spec.port.proof import Proof, prove
+from deeplab_spec.port.sides import SideBySide, in_double, side_by_side
+from deeplab_spec.port.weights import SAFE, load_weights
 from deeplab_spec.views.files import write_whole
 
 __all__ = ["Moved", "PortRequest", "move", "parameter_map", "port"]

@@ -16,9 +16,9 @@ from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.judge.numerics.end_to_end import END, RATIO
 from deeplab_spec.judge.numerics.observe import CAPTURE
 from deeplab_spec.judge.numerics.tensor_compare import relative_error
-from deeplab_spec.services.port_forms import ROUNDED
-from deeplab_spec.services.port_map import ParameterMap
-from deeplab_spec.services.port_sides import Side, SideBySide
+from deeplab_spec.port.equivalent_forms import ROUNDED
+from deeplab_spec.port.parameter_map import ParameterMap
+from deeplab_spec.port.sides import Side, SideBySide
 
 Engine = Literal["interpreter", "torch"]
 

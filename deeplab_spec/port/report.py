@@ -8,7 +8,7 @@ from typing import Final
 import torch
 
 from deeplab_spec.graph.ops import Conv2d
-from deeplab_spec.render.port_documents import (
+from deeplab_spec.port.document import (
     CountsModel,
     DifferenceModel,
     FirstModel,
@@ -18,11 +18,11 @@ from deeplab_spec.render.port_documents import (
     ProofModel,
     RunModel,
 )
-from deeplab_spec.services.port import Moved, PortRequest
-from deeplab_spec.services.port_forms import BIAS, MEAN, VARIANCE, Action
-from deeplab_spec.services.port_map import ParameterMap
-from deeplab_spec.services.port_proof import Proof
-from deeplab_spec.services.port_sides import Side
+from deeplab_spec.port.equivalent_forms import BIAS, MEAN, VARIANCE, Action
+from deeplab_spec.port.parameter_map import ParameterMap
+from deeplab_spec.port.proof import Proof
+from deeplab_spec.port.service import Moved, PortRequest
+from deeplab_spec.port.sides import Side
 
 _NOTES: Final = (
     (Action.FOLDED, BIAS, "normalisations of the source were folded into their convolutions, in float64"),

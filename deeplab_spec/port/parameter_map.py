@@ -14,8 +14,8 @@ from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Opaque
 from deeplab_spec.judge.load_weights import by_role
-from deeplab_spec.services.port_forms import ROLES, WEIGHT, Action, Tensors, UnfitError, convert
-from deeplab_spec.services.port_sides import Side, SideBySide, Unit
+from deeplab_spec.port.equivalent_forms import ROLES, WEIGHT, Action, Tensors, UnfitError, convert
+from deeplab_spec.port.sides import Side, SideBySide, Unit
 
 _BATCHES: Final = "num_batches_tracked"
 

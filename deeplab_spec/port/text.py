@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from deeplab_spec.align.match import block_of
-from deeplab_spec.render.port_documents import PortDocument, RunModel
+from deeplab_spec.port.document import PortDocument, RunModel
 from deeplab_spec.views.table import Grid, integer
 
 _ACTIONS: Final = ("copied", "folded", "unfolded", "shifted", "initialised", "kept")

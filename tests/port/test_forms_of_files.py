@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.target import Target, load
-from deeplab_spec.services.port import move
-from deeplab_spec.services.port_forms import ROUNDED
+from deeplab_spec.port.equivalent_forms import ROUNDED
+from deeplab_spec.port.service import move
 from tests.onnx_files import export
 from tests.ported import SIZE, in_form, small, trained
 

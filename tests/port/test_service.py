@@ -15,11 +15,11 @@ from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.mutate.faults.graph_edits import with_op
 from deeplab_spec.mutate.rewrites.graphs import Shuffled
+from deeplab_spec.port import proof as port_proof
+from deeplab_spec.port.equivalent_forms import ROUNDED, Action
+from deeplab_spec.port.report import port_document
+from deeplab_spec.port.service import Moved, PortRequest, move, port
 from deeplab_spec.reference.network import build
-from deeplab_spec.services import port_proof
-from deeplab_spec.services.port import Moved, PortRequest, move, port
-from deeplab_spec.services.port_document import port_document
-from deeplab_spec.services.port_forms import ROUNDED, Action
 from tests import document
 from tests.graphs import chain
 from tests.ported import (

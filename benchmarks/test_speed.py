@@ -15,19 +15,19 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from deeplab_spec.analysis.costs import block_of
-from deeplab_spec.analysis.least_work import LeastWork, least_work
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.bench.least_work import LeastWork, least_work
+from deeplab_spec.bench.worker import calibrated
 from deeplab_spec.execute.tf32 import products
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
 from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.profile_costs import BatchCost, batch_costs
 from deeplab_spec.measure.roofline import Ceilings, ceilings
 from deeplab_spec.measure.timing import device_name, megahertz, timed_warm
+from deeplab_spec.optimize.service import optimize, random_images
 from deeplab_spec.precision import Precision
 from deeplab_spec.reference.network import build
-from deeplab_spec.services.bench_worker import calibrated
-from deeplab_spec.services.optimize import optimize, random_images
 from deeplab_spec.spec.api import network
 
 CHOICES = {"width": 0.25}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deeplab_spec import conformance
     from deeplab_spec.judge.api import certify
+    from deeplab_spec.optimize.service import optimize
     from deeplab_spec.reference.network import build
-    from deeplab_spec.services.optimize import optimize
     from deeplab_spec.spec.api import network
 
     __version__: str
@@ -23,7 +23,7 @@ _HOMES = {
     "build": "deeplab_spec.reference.network",
     "certify": "deeplab_spec.judge.api",
     "network": "deeplab_spec.spec.api",
-    "optimize": "deeplab_spec.services.optimize",
+    "optimize": "deeplab_spec.optimize.service",
 }
 
 

@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+from deeplab_spec.bench.document import BenchDocument, bench_grid, bench_notes, bench_page
+from deeplab_spec.bench.plan import Plan, plan
+from deeplab_spec.bench.request import (
+    DEADLINE,
+    WIDE_BATCHES,
+    WIDE_SIZES,
+    WIDE_STRIDES,
+    BenchRequest,
+    cases,
+)
+from deeplab_spec.bench.service import bench
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import (
@@ -18,17 +29,6 @@ from deeplab_spec.cli.options import (
 )
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.measure.parts import PARTS
-from deeplab_spec.render.bench import BenchDocument, bench_grid, bench_notes, bench_page
-from deeplab_spec.services.bench import bench
-from deeplab_spec.services.bench_plan import Plan, plan
-from deeplab_spec.services.bench_request import (
-    DEADLINE,
-    WIDE_BATCHES,
-    WIDE_SIZES,
-    WIDE_STRIDES,
-    BenchRequest,
-    cases,
-)
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.views.documents import to_json, to_schema
 from deeplab_spec.views.files import write_whole

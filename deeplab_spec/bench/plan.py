@@ -8,14 +8,14 @@ from functools import cached_property
 from typing import Final
 
 from deeplab_spec.analysis.costs import Values
-from deeplab_spec.analysis.least_work import LeastWork, least_work
 from deeplab_spec.analysis.protocol import SINGLE
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode as Pass
+from deeplab_spec.bench.document import SpeedModel
+from deeplab_spec.bench.least_work import LeastWork, least_work
+from deeplab_spec.bench.request import BenchRequest, Case
 from deeplab_spec.errors import MissingExtraError, TargetError
 from deeplab_spec.graph.network import Network
-from deeplab_spec.render.bench import SpeedModel
-from deeplab_spec.services.bench_request import BenchRequest, Case
 
 _ALL: Final = "all"
 

@@ -22,15 +22,15 @@ from typing import Final, TextIO
 import torch
 from torch import Tensor, nn
 
+from deeplab_spec.bench.request import ADAPTER, Job
 from deeplab_spec.errors import DeepLabSpecError, NotEqualError, TargetError, one_line
 from deeplab_spec.measure.agreement import Reference
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
 from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.roofline import ceilings
 from deeplab_spec.measure.timing import device_name, megahertz, spin_seconds, timed_warm
+from deeplab_spec.optimize.service import certified, random_images
 from deeplab_spec.precision import read_precision
-from deeplab_spec.services.bench_request import ADAPTER, Job
-from deeplab_spec.services.optimize import certified, random_images
 
 _SEED: Final = 0
 _CALIBRATING_IMAGES: Final = 2

@@ -13,7 +13,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, Literal, Self
 
-from deeplab_spec.services.bench_request import ADAPTER, Job
+from deeplab_spec.bench.request import ADAPTER, Job
 
 Status = Literal["timed", "refused", "failed"]
 
@@ -60,7 +60,7 @@ class ModeProcess:
         if self._child is None:
             command = f"{ADAPTER.dump_json(self.job).decode()}\n{command}"
             self._child = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "deeplab_spec.services.bench_worker"],
+                [sys.executable, "-W", "ignore", "-m", "deeplab_spec.bench.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env={**_ENVIRONMENT, **os.environ},

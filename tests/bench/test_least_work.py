@@ -4,8 +4,8 @@ import pytest
 
 from deeplab_spec.analysis.conventions import MAC
 from deeplab_spec.analysis.costs import node_costs, total_cost
-from deeplab_spec.analysis.least_work import least_work
 from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.bench.least_work import least_work
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.spec.api import network
 

@@ -12,9 +12,7 @@ from math import inf
 from time import monotonic
 from typing import Any, Final
 
-from deeplab_spec.errors import TargetError
-from deeplab_spec.precision import FLOAT32, read_precision
-from deeplab_spec.render.bench import (
+from deeplab_spec.bench.document import (
     BenchCaseModel,
     BenchDocument,
     CeilingsModel,
@@ -23,9 +21,11 @@ from deeplab_spec.render.bench import (
     ModeModel,
     RatioModel,
 )
-from deeplab_spec.services.bench_plan import CaseCost, Entry, Plan
-from deeplab_spec.services.bench_process import ModeProcess, ask
-from deeplab_spec.services.bench_request import Case, job
+from deeplab_spec.bench.plan import CaseCost, Entry, Plan
+from deeplab_spec.bench.process import ModeProcess, ask
+from deeplab_spec.bench.request import Case, job
+from deeplab_spec.errors import TargetError
+from deeplab_spec.precision import FLOAT32, read_precision
 
 Progress = Callable[[str, int, int], None]
 """Receives the stage, the seconds that have passed, and about how many there will be."""

@@ -18,17 +18,13 @@ import deeplab_spec
 from deeplab_spec.analysis.conventions import FULL
 from deeplab_spec.analysis.costs import node_costs, total_cost
 from deeplab_spec.analysis.sizes import shapes
-from deeplab_spec.errors import MissingExtraError, SpecError
-from deeplab_spec.measure import parts
-from deeplab_spec.measure.agreement import Reference
-from deeplab_spec.measure.modes import DEFAULTS, GPU_EXAMPLES
-from deeplab_spec.render.bench import BenchDocument, SpeedModel, bench_grid, bench_notes, bench_page
-from deeplab_spec.services import bench as service
-from deeplab_spec.services import bench_plan, bench_worker
-from deeplab_spec.services.bench import bench
-from deeplab_spec.services.bench_plan import minutes, plan
-from deeplab_spec.services.bench_process import ModeProcess, ask
-from deeplab_spec.services.bench_request import (
+from deeplab_spec.bench import plan as bench_plan
+from deeplab_spec.bench import service
+from deeplab_spec.bench import worker as bench_worker
+from deeplab_spec.bench.document import BenchDocument, SpeedModel, bench_grid, bench_notes, bench_page
+from deeplab_spec.bench.plan import minutes, plan
+from deeplab_spec.bench.process import ModeProcess, ask
+from deeplab_spec.bench.request import (
     WIDE_BATCHES,
     WIDE_SIZES,
     WIDE_STRIDES,
@@ -38,6 +34,11 @@ from deeplab_spec.services.bench_request import (
     cases,
     job,
 )
+from deeplab_spec.bench.service import bench
+from deeplab_spec.errors import MissingExtraError, SpecError
+from deeplab_spec.measure import parts
+from deeplab_spec.measure.agreement import Reference
+from deeplab_spec.measure.modes import DEFAULTS, GPU_EXAMPLES
 
 SPEED = SpeedModel(flops_per_second=1e11, bytes_per_second=1e10, spin_seconds=0.0025)
 

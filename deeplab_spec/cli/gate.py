@@ -9,17 +9,17 @@ from deeplab_spec.cli import gate_options as options
 from deeplab_spec.cli import output
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import ArgumentOption, ChooseOption, OutputOption, SchemaOption, read_arguments
-from deeplab_spec.measure.gate_ahead import default_ahead
-from deeplab_spec.measure.gate_cases import Case
-from deeplab_spec.measure.gate_pairs import NOTHING
-from deeplab_spec.measure.gate_rule import GateVerdict, Rule
-from deeplab_spec.measure.gate_run import Settings
-from deeplab_spec.measure.gate_sides import BUILD
+from deeplab_spec.gate.ahead import default_ahead
+from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.pairs import NOTHING
+from deeplab_spec.gate.rule import GateVerdict, Rule
+from deeplab_spec.gate.run import Settings
+from deeplab_spec.gate.sides import BUILD
 from deeplab_spec.views.progress import progress
 
 if TYPE_CHECKING:
-    from deeplab_spec.render.gate_documents import GateDocument
-    from deeplab_spec.services.gate import GateRequest
+    from deeplab_spec.gate.document import GateDocument
+    from deeplab_spec.gate.service import GateRequest
 
 _EXIT = {
     GateVerdict.PASS.value: ExitCode.DONE,
@@ -118,7 +118,7 @@ def gate(
 
     Exit status: 0 PASS, 1 FAIL, 3 a side cannot be run or is another network, 4 INCONCLUSIVE.
     """
-    from deeplab_spec.render.gate_documents import CalibrationDocument, GateDocument
+    from deeplab_spec.gate.document import CalibrationDocument, GateDocument
     from deeplab_spec.views.documents import to_json, to_schema
 
     if json_schema:
@@ -126,7 +126,7 @@ def gate(
         return
     if not base or bool(head) == bool(calibrate):
         raise typer.BadParameter("name BASE and HEAD; with --calibrate, BASE alone", param_hint="BASE HEAD")
-    from deeplab_spec.services.gate import GateRequest
+    from deeplab_spec.gate.service import GateRequest
 
     cases = options.read_cases(
         case_name,
@@ -171,8 +171,8 @@ def gate(
     if calibrate:
         _calibrate(calibrate, request, recordings, seed)
         return
-    from deeplab_spec.render import gate as texts
-    from deeplab_spec.services.gate import gate as run
+    from deeplab_spec.gate import text as texts
+    from deeplab_spec.gate.service import gate as run
 
     with progress() as told:
         document = run(request, told, output.summary)
@@ -196,9 +196,9 @@ def _plan(entry: Case, settings: Settings) -> str:
 
 
 def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int) -> None:
-    from deeplab_spec.render.gate_curve import curve
-    from deeplab_spec.render.gate_rates import calibration_page, headline_of_rates
-    from deeplab_spec.services.gate import calibration
+    from deeplab_spec.gate.curve import curve
+    from deeplab_spec.gate.rates_page import calibration_page, headline_of_rates
+    from deeplab_spec.gate.service import calibration
     from deeplab_spec.views.documents import to_json
 
     with progress() as told:
@@ -211,8 +211,8 @@ def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int)
 
 def _save(folder: Path, document: "GateDocument") -> None:
     """Write the next file of the storage, as pytest-benchmark numbers them."""
-    from deeplab_spec.render.gate_storage import storage
-    from deeplab_spec.services.gate_commit import commit, node, now, storage_name
+    from deeplab_spec.gate.commit import commit, node, now, storage_name
+    from deeplab_spec.gate.storage import storage
 
     place = folder / storage_name()
     numbers = [int(path.name[:4]) for path in place.glob("*.json") if path.name[:4].isdigit()]

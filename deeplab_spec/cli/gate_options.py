@@ -7,9 +7,9 @@ import typer
 
 from deeplab_spec.cli.options import complete_variant, read_size
 from deeplab_spec.errors import SpecError
-from deeplab_spec.measure.gate_cases import CASES, CPU_FORWARD, DEVICES, PASSES, Case, case, case_for, changed
-from deeplab_spec.measure.gate_modes import MODES, read_mode
-from deeplab_spec.measure.gate_pairs import NOTHING, Plant
+from deeplab_spec.gate.cases import CASES, CPU_FORWARD, DEVICES, PASSES, Case, case, case_for, changed
+from deeplab_spec.gate.modes import MODES, read_mode
+from deeplab_spec.gate.pairs import NOTHING, Plant
 from deeplab_spec.spec.choices import read_overrides, written
 from deeplab_spec.spec.variants import variant
 

@@ -15,13 +15,16 @@ import pytest
 from deeplab_spec.cli import gate_options
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure import gate_calibration, gate_recordings, gate_rule, gate_run
-from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case
-from deeplab_spec.measure.gate_counts import Counts, CountVerdict
-from deeplab_spec.measure.gate_pairs import NOTHING, Plant
-from deeplab_spec.measure.gate_rule import GateVerdict
-from deeplab_spec.render.gate_documents import CalibrationDocument, GateDocument
-from tests.measure.gate_pairs_made import FakeStarted, made
+from deeplab_spec.gate import calibration as gate_calibration
+from deeplab_spec.gate import recordings as gate_recordings
+from deeplab_spec.gate import rule as gate_rule
+from deeplab_spec.gate import run as gate_run
+from deeplab_spec.gate.cases import CPU_FORWARD, Case
+from deeplab_spec.gate.counts import Counts, CountVerdict
+from deeplab_spec.gate.document import CalibrationDocument, GateDocument
+from deeplab_spec.gate.pairs import NOTHING, Plant
+from deeplab_spec.gate.rule import GateVerdict
+from tests.support.gate_pairs import FakeStarted, made
 
 NETWORK = """
     from torch import nn

@@ -2,8 +2,8 @@
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from deeplab_spec.render.gate import percent
-from deeplab_spec.render.gate_documents import CalibrationDocument
+from deeplab_spec.gate.document import CalibrationDocument
+from deeplab_spec.gate.text import percent
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 610.0, 40.0, 300.0
 _TICKS = 5

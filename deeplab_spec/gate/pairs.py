@@ -15,9 +15,9 @@ from math import log
 from statistics import median
 from typing import Any, Final
 
-from deeplab_spec.measure.gate_cases import Case
-from deeplab_spec.measure.gate_process import Sample
-from deeplab_spec.measure.gate_sides import Side
+from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.process import Sample
+from deeplab_spec.gate.sides import Side
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 
 WARM_UP: Final = 3

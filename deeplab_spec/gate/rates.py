@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Final
 
-from deeplab_spec.measure.gate_rule import GateVerdict
+from deeplab_spec.gate.rule import GateVerdict
 
 _NORMAL_95: Final = 1.959964
 

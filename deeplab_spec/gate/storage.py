@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import mean, median, quantiles, stdev
 from typing import Any
 
-from deeplab_spec.render.gate_documents import CaseResultModel, GateDocument
+from deeplab_spec.gate.document import CaseResultModel, GateDocument
 
 Json = dict[str, Any]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from deeplab_spec.errors import SpecError
+from deeplab_spec.gate.modes import FOLDED, MODES
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.measure.gate_modes import FOLDED, MODES
 from deeplab_spec.measure.parts import EAGER
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE
 
@@ -29,7 +29,7 @@ class Case:
         size: Height and width of the images.
         batch: How many images.
         direction: A forward pass, or a training step.
-        mode: How it runs: of :data:`~deeplab_spec.measure.gate_modes.MODES`, joined by ``+``.
+        mode: How it runs: of :data:`~deeplab_spec.gate.modes.MODES`, joined by ``+``.
         rounds: Samples of each process.
         threads: Threads of each process.
         required: Of variant, choices and output stride those that the user decided: a builder that does not take

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.measure.gate_ahead import Ahead, default_ahead
-from deeplab_spec.measure.gate_cases import Case
-from deeplab_spec.measure.gate_counts import CountVerdict, judge_counts
-from deeplab_spec.measure.gate_networks import from_json
-from deeplab_spec.measure.gate_pairs import NOTHING, Plant, job_of
-from deeplab_spec.measure.gate_process import SamplingProcess
-from deeplab_spec.measure.gate_rule import GateVerdict, Rule, overall
-from deeplab_spec.measure.gate_sides import PACKAGES, Side
-from deeplab_spec.measure.gate_started import StartedPair
-from deeplab_spec.measure.gate_timing import Progress, Timing, time_case
+from deeplab_spec.gate.ahead import Ahead, default_ahead
+from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.counts import CountVerdict, judge_counts
+from deeplab_spec.gate.networks import from_json
+from deeplab_spec.gate.pairs import NOTHING, Plant, job_of
+from deeplab_spec.gate.process import SamplingProcess
+from deeplab_spec.gate.rule import GateVerdict, Rule, overall
+from deeplab_spec.gate.sides import PACKAGES, Side
+from deeplab_spec.gate.started import StartedPair
+from deeplab_spec.gate.timing import Progress, Timing, time_case
 
 Announce = Callable[[str], None]
 

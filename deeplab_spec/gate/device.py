@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure.gate_cases import Case
+from deeplab_spec.gate.cases import Case
 
 _CPU: Final = Path("/proc/cpuinfo")
 _NUMBERS: Final = ("cpu family", "model", "stepping")

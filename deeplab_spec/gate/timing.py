@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Final
 
-from deeplab_spec.measure.gate_confirm import NOT_CONFIRMED, concluded, confirming
-from deeplab_spec.measure.gate_pairs import Pair
-from deeplab_spec.measure.gate_rule import Decision, GateVerdict, Rule, decide, estimate, undecided
+from deeplab_spec.gate.confirm import NOT_CONFIRMED, concluded, confirming
+from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.rule import Decision, GateVerdict, Rule, decide, estimate, undecided
 
 Progress = Callable[[str, int, int], None]
 Measure = Callable[[int], Pair]

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.measure.gate_ahead import Ahead
-from deeplab_spec.measure.gate_cases import Case
-from deeplab_spec.measure.gate_conditions import conditions, schedule
-from deeplab_spec.measure.gate_device import Device
-from deeplab_spec.measure.gate_modes import read_mode
-from deeplab_spec.measure.gate_pairs import Pair
-from deeplab_spec.measure.gate_rule import Rule
-from deeplab_spec.measure.gate_sides import Side
-from deeplab_spec.measure.gate_started import StartedPair
-from deeplab_spec.measure.gate_timing import Progress
+from deeplab_spec.gate.ahead import Ahead
+from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.conditions import conditions, schedule
+from deeplab_spec.gate.device import Device
+from deeplab_spec.gate.modes import read_mode
+from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.rule import Rule
+from deeplab_spec.gate.sides import Side
+from deeplab_spec.gate.started import StartedPair
+from deeplab_spec.gate.timing import Progress
 from deeplab_spec.measure.parts import EAGER
 
 PROTOCOL: Final = 2

@@ -10,24 +10,24 @@ from pathlib import Path
 from time import monotonic
 
 from deeplab_spec.errors import MissingExtraError, SpecError
-from deeplab_spec.measure.gate_ahead import default_ahead
-from deeplab_spec.measure.gate_calibration import calibrate
-from deeplab_spec.measure.gate_cases import DEFAULT_CASES, Case, case
-from deeplab_spec.measure.gate_confirm import CONFIRMING_ALPHA
-from deeplab_spec.measure.gate_device import device_of, processor
-from deeplab_spec.measure.gate_pairs import CLOCK_FACTOR, DRIFT_FACTOR, NOTHING
-from deeplab_spec.measure.gate_recordings import Recorder
-from deeplab_spec.measure.gate_rule import overall
-from deeplab_spec.measure.gate_run import Announce, Settings, run_case
-from deeplab_spec.measure.gate_sides import BUILD, Side, opened
-from deeplab_spec.measure.gate_timing import Progress
-from deeplab_spec.render.gate_documents import (
+from deeplab_spec.gate.ahead import default_ahead
+from deeplab_spec.gate.calibration import calibrate
+from deeplab_spec.gate.cases import DEFAULT_CASES, Case, case
+from deeplab_spec.gate.confirm import CONFIRMING_ALPHA
+from deeplab_spec.gate.device import device_of, processor
+from deeplab_spec.gate.document import (
     CalibrationDocument,
     CaseResultModel,
     GateDocument,
     PlantModel,
     RuleModel,
 )
+from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, NOTHING
+from deeplab_spec.gate.recordings import Recorder
+from deeplab_spec.gate.rule import overall
+from deeplab_spec.gate.run import Announce, Settings, run_case
+from deeplab_spec.gate.sides import BUILD, Side, opened
+from deeplab_spec.gate.timing import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

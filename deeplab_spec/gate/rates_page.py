@@ -1,7 +1,7 @@
 """The gate's own error rates as a Markdown page."""
 
-from deeplab_spec.render.gate import LAYOUT, percent, signed
-from deeplab_spec.render.gate_documents import CalibrationDocument, OutcomeModel
+from deeplab_spec.gate.document import CalibrationDocument, OutcomeModel
+from deeplab_spec.gate.text import LAYOUT, percent, signed
 from deeplab_spec.views.markdown import markdown
 from deeplab_spec.views.table import Grid
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from deeplab_spec.measure.gate_cases import Case
-from deeplab_spec.measure.gate_modes import CHANNELS_LAST, FOLDED
-from deeplab_spec.measure.gate_pairs import NOTHING, Plant
-from deeplab_spec.measure.gate_rule import Rule
+from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.modes import CHANNELS_LAST, FOLDED
+from deeplab_spec.gate.pairs import NOTHING, Plant
+from deeplab_spec.gate.rule import Rule
 from deeplab_spec.measure.parts import EAGER
 
 SAME: Final = "A/A"

@@ -5,11 +5,11 @@ from itertools import islice
 
 import pytest
 
-from deeplab_spec.measure.gate_confirm import CONFIRMING_ALPHA, confirming, course
-from deeplab_spec.measure.gate_pairs import Pair
-from deeplab_spec.measure.gate_rule import GateVerdict, Rule
-from deeplab_spec.measure.gate_timing import Timing, time_case
-from tests.measure.gate_pairs_made import made
+from deeplab_spec.gate.confirm import CONFIRMING_ALPHA, confirming, course
+from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.rule import GateVerdict, Rule
+from deeplab_spec.gate.timing import Timing, time_case
+from tests.support.gate_pairs import made
 
 FAIL, PASS, INCONCLUSIVE = GateVerdict.FAIL, GateVerdict.PASS, GateVerdict.INCONCLUSIVE
 

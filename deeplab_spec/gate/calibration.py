@@ -19,14 +19,14 @@ from statistics import fmean, median, stdev
 from typing import Final
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.measure.gate_cases import Case
-from deeplab_spec.measure.gate_conditions import SAME, Condition, conditions
-from deeplab_spec.measure.gate_confirm import CONFIRMING_ALPHA, Course, concluded, confirming, course, pairs_of
-from deeplab_spec.measure.gate_pairs import Pair
-from deeplab_spec.measure.gate_rates import Rate, rate
-from deeplab_spec.measure.gate_recordings import PROTOCOL, Recorder
-from deeplab_spec.measure.gate_rule import GateVerdict, Rule, follow
-from deeplab_spec.measure.gate_timing import Progress
+from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.conditions import SAME, Condition, conditions
+from deeplab_spec.gate.confirm import CONFIRMING_ALPHA, Course, concluded, confirming, course, pairs_of
+from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.rates import Rate, rate
+from deeplab_spec.gate.recordings import PROTOCOL, Recorder
+from deeplab_spec.gate.rule import GateVerdict, Rule, follow
+from deeplab_spec.gate.timing import Progress
 
 TRIALS: Final = 2000
 _OUTER: Final = 200

@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from deeplab_spec.measure.gate_pairs import Pair
+from deeplab_spec.gate.pairs import Pair
 
 
 def made(

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure import gate_cores
-from deeplab_spec.measure.gate_ahead import Ahead, default_ahead
-from deeplab_spec.measure.gate_cases import CPU_FORWARD, case, changed
-from deeplab_spec.measure.gate_cores import near, read_list, sampling_core
-from tests.measure.gate_pairs_made import FakeStarted, made
+from deeplab_spec.gate import cores as gate_cores
+from deeplab_spec.gate.ahead import Ahead, default_ahead
+from deeplab_spec.gate.cases import CPU_FORWARD, case, changed
+from deeplab_spec.gate.cores import near, read_list, sampling_core
+from tests.support.gate_pairs import FakeStarted, made
 
 
 def ahead(most: int, log: list[str], room: int = 9) -> Ahead:

@@ -12,9 +12,9 @@ from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
-from deeplab_spec.measure.gate_cases import Case
-from deeplab_spec.measure.gate_pairs import Pair
-from deeplab_spec.measure.gate_started import StartedPair
+from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.started import StartedPair
 
 MOST_AHEAD: Final = 6
 """Pairs until the first look."""
@@ -27,7 +27,7 @@ def default_ahead(case: Case, cores: int | None = None) -> int:
         case: What is timed.
         cores: Of the machine.
 
-    >>> from deeplab_spec.measure.gate_cases import CPU_FORWARD
+    >>> from deeplab_spec.gate.cases import CPU_FORWARD
     >>> default_ahead(CPU_FORWARD, cores=2), default_ahead(CPU_FORWARD, cores=16)
     (1, 6)
     """

@@ -35,7 +35,7 @@ def read(job: dict[str, Any]) -> dict[str, object]:
         del sys.modules[name]
     sys.path.insert(0, job["packages"])
     from deeplab_spec.capture.fx.module import capture
-    from deeplab_spec.measure.gate_networks import to_json
+    from deeplab_spec.gate.networks import to_json
 
     captured = capture(module, [image])
     network = captured.network.live()

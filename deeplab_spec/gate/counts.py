@@ -11,9 +11,9 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.analysis.conventions import FULL
 from deeplab_spec.analysis.costs import node_costs, total_cost
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.gate.networks import digest
+from deeplab_spec.gate.rule import GateVerdict
 from deeplab_spec.graph.ops import Input, Output
-from deeplab_spec.measure.gate_networks import digest
-from deeplab_spec.measure.gate_rule import GateVerdict
 
 _SHOWN: Final = 5
 

@@ -2,7 +2,7 @@
 
 from math import expm1
 
-from deeplab_spec.render.gate_documents import (
+from deeplab_spec.gate.document import (
     CaseResultModel,
     CountsModel,
     EstimateModel,

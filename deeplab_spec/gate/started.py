@@ -6,11 +6,11 @@ from types import TracebackType
 from typing import Self
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure.gate_cases import Case
-from deeplab_spec.measure.gate_cores import near, sampling_core
-from deeplab_spec.measure.gate_pairs import NOTHING, Pair, Plant, Round, job_of, measured
-from deeplab_spec.measure.gate_process import Facts, SamplingProcess
-from deeplab_spec.measure.gate_sides import Side
+from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.cores import near, sampling_core
+from deeplab_spec.gate.pairs import NOTHING, Pair, Plant, Round, job_of, measured
+from deeplab_spec.gate.process import Facts, SamplingProcess
+from deeplab_spec.gate.sides import Side
 
 
 class StartedPair:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from deeplab_spec.measure.gate_rule import Decision, GateVerdict, Rule, decide, undecided
+from deeplab_spec.gate.rule import Decision, GateVerdict, Rule, decide, undecided
 
 CONFIRMING_ALPHA: Final = 0.1
 """Probability that the second set confirms a slowdown that is not beyond half of the margin."""

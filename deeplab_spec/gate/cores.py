@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from deeplab_spec.measure.gate_cases import Case
+from deeplab_spec.gate.cases import Case
 
 _NODES = Path("/sys/devices/system/node")
 

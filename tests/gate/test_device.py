@@ -5,9 +5,9 @@ import json
 import pytest
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure import gate_device
-from deeplab_spec.measure.gate_cases import CPU_FORWARD, case
-from deeplab_spec.measure.gate_device import cpu, device_of, processor
+from deeplab_spec.gate import device as gate_device
+from deeplab_spec.gate.cases import CPU_FORWARD, case
+from deeplab_spec.gate.device import cpu, device_of, processor
 
 XEON = "processor : 0\nmodel name\t: Intel(R) Xeon(R) Processor\ncpu family : 6\nmodel\t: 207\nstepping : 2\n"
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case
-from deeplab_spec.measure.gate_pairs import NOTHING, Pair, Plant, job_of, measured
-from deeplab_spec.measure.gate_process import Sample, SamplingProcess
-from deeplab_spec.measure.gate_rule import GateVerdict
-from deeplab_spec.measure.gate_run import Settings, compare_counts
-from deeplab_spec.measure.gate_sides import PACKAGES, Side, opened
-from deeplab_spec.measure.gate_started import StartedPair
+from deeplab_spec.gate.cases import CPU_FORWARD, Case
+from deeplab_spec.gate.pairs import NOTHING, Pair, Plant, job_of, measured
+from deeplab_spec.gate.process import Sample, SamplingProcess
+from deeplab_spec.gate.rule import GateVerdict
+from deeplab_spec.gate.run import Settings, compare_counts
+from deeplab_spec.gate.sides import PACKAGES, Side, opened
+from deeplab_spec.gate.started import StartedPair
 
 TINY = replace(CPU_FORWARD, name="tiny", size=(8, 8), rounds=3)
 

@@ -7,7 +7,7 @@ from math import log1p, nan, sqrt
 import pytest
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.measure.gate_rule import (
+from deeplab_spec.gate.rule import (
     Decision,
     GateVerdict,
     Rule,
@@ -17,7 +17,7 @@ from deeplab_spec.measure.gate_rule import (
     overall,
     undecided,
 )
-from deeplab_spec.measure.gate_student import student
+from deeplab_spec.gate.student import student
 
 RULE = Rule()
 FAIL, PASS, INCONCLUSIVE = GateVerdict.FAIL, GateVerdict.PASS, GateVerdict.INCONCLUSIVE

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
-from deeplab_spec.measure import gate_calibration, gate_recordings
-from deeplab_spec.measure.gate_calibration import TRIALS, Calibration, calibrate, outcome
-from deeplab_spec.measure.gate_cases import CPU_FORWARD, Case, case
-from deeplab_spec.measure.gate_conditions import SAME, Condition, conditions, schedule
-from deeplab_spec.measure.gate_device import Device, cpu
-from deeplab_spec.measure.gate_pairs import NOTHING, Plant
-from deeplab_spec.measure.gate_rates import rate, wilson
-from deeplab_spec.measure.gate_recordings import PROTOCOL, Recorder, Recordings
-from deeplab_spec.measure.gate_rule import GateVerdict, Rule
-from deeplab_spec.measure.gate_sides import Side
-from tests.measure.gate_pairs_made import FakeStarted, made
+from deeplab_spec.gate import calibration as gate_calibration
+from deeplab_spec.gate import recordings as gate_recordings
+from deeplab_spec.gate.calibration import TRIALS, Calibration, calibrate, outcome
+from deeplab_spec.gate.cases import CPU_FORWARD, Case, case
+from deeplab_spec.gate.conditions import SAME, Condition, conditions, schedule
+from deeplab_spec.gate.device import Device, cpu
+from deeplab_spec.gate.pairs import NOTHING, Plant
+from deeplab_spec.gate.rates import rate, wilson
+from deeplab_spec.gate.recordings import PROTOCOL, Recorder, Recordings
+from deeplab_spec.gate.rule import GateVerdict, Rule
+from deeplab_spec.gate.sides import Side
+from tests.support.gate_pairs import FakeStarted, made
 
 RULE = Rule()
 SIDE = Side(name="m:build", target="m:build", paths=())

@@ -10,12 +10,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from deeplab_spec.measure import gate_child, gate_child_build, gate_child_clocks, gate_child_timers  # noqa: E402
-from deeplab_spec.measure.gate_cases import CPU_FORWARD, changed  # noqa: E402
-from deeplab_spec.measure.gate_child_clocks import GpuClock, Moment, between, now  # noqa: E402
-from deeplab_spec.measure.gate_child_timers import CpuTimer, GpuTimer  # noqa: E402
-from deeplab_spec.measure.gate_pairs import job_of  # noqa: E402
-from deeplab_spec.measure.gate_sides import Side  # noqa: E402
+from deeplab_spec.gate import side_build as gate_child_build
+from deeplab_spec.gate import side_clocks as gate_child_clocks
+from deeplab_spec.gate import side_process as gate_child
+from deeplab_spec.gate import side_timers as gate_child_timers
+from deeplab_spec.gate.cases import CPU_FORWARD, changed  # noqa: E402
+from deeplab_spec.gate.pairs import job_of  # noqa: E402
+from deeplab_spec.gate.side_clocks import GpuClock, Moment, between, now  # noqa: E402
+from deeplab_spec.gate.side_timers import CpuTimer, GpuTimer  # noqa: E402
+from deeplab_spec.gate.sides import Side  # noqa: E402
 from deeplab_spec.reference.network import build as reference_build  # noqa: E402
 
 

@@ -22,11 +22,11 @@ from deeplab_spec.bench.worker import calibrated
 from deeplab_spec.execute.tf32 import products
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
 from deeplab_spec.measure.modes import read_mode
-from deeplab_spec.measure.profile_costs import BatchCost, batch_costs
 from deeplab_spec.measure.roofline import Ceilings, ceilings
 from deeplab_spec.measure.timing import device_name, megahertz, timed_warm
 from deeplab_spec.optimize.service import optimize, random_images
 from deeplab_spec.precision import Precision
+from deeplab_spec.profile.costs import BatchCost, batch_costs
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 

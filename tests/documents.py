@@ -3,8 +3,7 @@
 from typing import Any
 
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.measure.profile_statistics import mean_interval
-from deeplab_spec.render.profile_documents import (
+from deeplab_spec.profile.document import (
     BlockModel,
     CallModel,
     CeilingsModel,
@@ -12,6 +11,7 @@ from deeplab_spec.render.profile_documents import (
     ProfileDocument,
     TimeModel,
 )
+from deeplab_spec.profile.statistics import mean_interval
 
 MILLISECOND = 1_000_000
 

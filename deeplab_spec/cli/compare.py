@@ -59,10 +59,10 @@ def compare(
     Exit status: 0 compared, and not slower than allowed; 1 slower than --fail-over allows; 2 the profiles cannot be
     compared; 3 a profile cannot be read; 4 the interval of the slowdown contains what --fail-over allows.
     """
-    import deeplab_spec.render.compare as pages
-    from deeplab_spec.render.compare_documents import CompareDocument
-    from deeplab_spec.render.profile_documents import read_profile
-    from deeplab_spec.services.compare import compare as together
+    import deeplab_spec.profile.compare_text as pages
+    from deeplab_spec.profile.compare_document import CompareDocument
+    from deeplab_spec.profile.compare_service import compare as together
+    from deeplab_spec.profile.document import read_profile
     from deeplab_spec.views.documents import to_schema
 
     if json_schema:

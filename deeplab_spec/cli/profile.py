@@ -21,8 +21,8 @@ from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
 if TYPE_CHECKING:
-    from deeplab_spec.render.profile_documents import ProfileDocument
-    from deeplab_spec.services.profile import ProfileRequest
+    from deeplab_spec.profile.document import ProfileDocument
+    from deeplab_spec.profile.service import ProfileRequest
 
 
 def profile(
@@ -82,7 +82,7 @@ def profile(
 
     Whether a mode computes what the network computes is decided by bench and optimize, not here.
     """
-    from deeplab_spec.render.profile_documents import FILE, ProfileDocument
+    from deeplab_spec.profile.document import FILE, ProfileDocument
     from deeplab_spec.views.documents import to_schema
 
     if json_schema:
@@ -93,7 +93,7 @@ def profile(
     if directory is None:
         raise typer.BadParameter("say where the reports go", param_hint="--output")
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch is loaded: it writes into the progress
-    from deeplab_spec.services.profile import ProfileRequest
+    from deeplab_spec.profile.service import ProfileRequest
 
     request = ProfileRequest(
         target=target,
@@ -112,7 +112,7 @@ def profile(
         ceilings=ceilings,
     )
     document = _run(request, directory)
-    from deeplab_spec.render.profile import profile_grid, profile_html, profile_summary
+    from deeplab_spec.profile.text import profile_grid, profile_html, profile_summary
 
     output.report(document.model_dump_json(indent=2), directory / FILE)
     output.report(profile_html(document), directory / "index.html")
@@ -125,7 +125,7 @@ def profile(
 
 def _run(request: "ProfileRequest", directory: Path) -> "ProfileDocument":
     """Profile, with a progress bar where stderr is a terminal."""
-    from deeplab_spec.services.profile import profile as run
+    from deeplab_spec.profile.service import profile as run
 
     if not sys.stderr.isatty():
         return run(request, directory)

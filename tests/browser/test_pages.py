@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from deeplab_spec.render.compare import compare_csv, compare_html
-from deeplab_spec.render.compare_documents import CompareDocument
-from deeplab_spec.render.profile import profile_csv, profile_html
-from deeplab_spec.render.profile_documents import TENSORBOARD, TRACE
-from deeplab_spec.services.compare import compare
+from deeplab_spec.profile.compare_document import CompareDocument
+from deeplab_spec.profile.compare_service import compare
+from deeplab_spec.profile.compare_text import compare_csv, compare_html
+from deeplab_spec.profile.document import TENSORBOARD, TRACE
+from deeplab_spec.profile.text import profile_csv, profile_html
 from tests.documents import usual
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from deeplab_spec.measure.profile_statistics import Interval, difference, slowdown
+from deeplab_spec.profile.statistics import Interval, difference, slowdown
 
 
 class Verdict(StrEnum):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure.trace import for_tensorboard, parse, read
-from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call, Step, attribute, plain_name
+from deeplab_spec.profile.trace import for_tensorboard, parse, read
+from deeplab_spec.profile.trace_blocks import UNATTRIBUTED, Call, Step, attribute, plain_name
 
 RANGES = frozenset({"stem", "block1", "block2"})
 ORDER = (

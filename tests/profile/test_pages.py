@@ -9,7 +9,9 @@ from urllib.parse import unquote
 import pytest
 from rich.console import Console
 
-from deeplab_spec.render.compare import (
+from deeplab_spec.profile.compare_document import CompareDocument
+from deeplab_spec.profile.compare_service import compare
+from deeplab_spec.profile.compare_text import (
     by_chance,
     compare_csv,
     compare_grid,
@@ -18,10 +20,8 @@ from deeplab_spec.render.compare import (
     compare_markdown,
     compare_summary,
 )
-from deeplab_spec.render.compare_documents import CompareDocument
-from deeplab_spec.render.profile import between, profile_csv, profile_grid, profile_html, profile_summary
-from deeplab_spec.render.profile_documents import TENSORBOARD, TRACE, ProfileDocument
-from deeplab_spec.services.compare import compare
+from deeplab_spec.profile.document import TENSORBOARD, TRACE, ProfileDocument
+from deeplab_spec.profile.text import between, profile_csv, profile_grid, profile_html, profile_summary
 from deeplab_spec.views.table import plain
 from deeplab_spec.views.terminal import drawn
 from tests.documents import MILLISECOND, profile, row, usual

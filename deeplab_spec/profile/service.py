@@ -23,15 +23,15 @@ from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.measure.modes import Mode as ExecutionMode
 from deeplab_spec.measure.parts import EAGER
-from deeplab_spec.measure.profile_costs import batch_costs
-from deeplab_spec.measure.profile_modes import in_mode, profile_mode
-from deeplab_spec.measure.profile_ranges import call_order, ranged_modules
-from deeplab_spec.measure.profile_run import Work, record
 from deeplab_spec.measure.roofline import ceilings
-from deeplab_spec.measure.trace import for_tensorboard, read
-from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call, Step, attribute
-from deeplab_spec.render.profile_documents import TENSORBOARD, TRACE, CeilingsModel, DeviceModel, ProfileDocument
-from deeplab_spec.services.profile_rows import Rows
+from deeplab_spec.profile.costs import batch_costs
+from deeplab_spec.profile.document import TENSORBOARD, TRACE, CeilingsModel, DeviceModel, ProfileDocument
+from deeplab_spec.profile.modes import in_mode, profile_mode
+from deeplab_spec.profile.ranges import call_order, ranged_modules
+from deeplab_spec.profile.rows import Rows
+from deeplab_spec.profile.run import Work, record
+from deeplab_spec.profile.trace import for_tensorboard, read
+from deeplab_spec.profile.trace_blocks import UNATTRIBUTED, Call, Step, attribute
 from deeplab_spec.spec.choices import ChoiceValue, choose, plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.variants import Variant

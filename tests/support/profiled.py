@@ -119,7 +119,7 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def profiled(name: str, directory: Path, *arguments: str) -> Path:
     """Profile one of these networks; return the directory."""
-    target = f"tests.measure.profiled:{name}" if ":" not in name else name
+    target = f"tests.support.profiled:{name}" if ":" not in name else name
     sizes = ("--size", "65", "--steps", "4", "--warmup", "1", "--no-ceilings")
     done = command("profile", target, "-o", directory, *sizes, *arguments)
     assert done.returncode == 0, done.stderr

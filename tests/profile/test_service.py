@@ -13,14 +13,14 @@ from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli.app import app
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.measure.modes import read_mode
-from deeplab_spec.measure.profile_costs import batch_costs
-from deeplab_spec.render.profile_documents import BlockModel, ProfileDocument, read_profile
-from deeplab_spec.services.compare import compare
-from deeplab_spec.services.profile import ProfileRequest, profile
+from deeplab_spec.profile.compare_service import compare
+from deeplab_spec.profile.costs import batch_costs
+from deeplab_spec.profile.document import BlockModel, ProfileDocument, read_profile
+from deeplab_spec.profile.service import ProfileRequest, profile
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK
-from tests.measure.profiled import CHOOSE, NARROW, SLOW_BLOCK, SMALL, command, profiled
+from tests.support.profiled import CHOOSE, NARROW, SLOW_BLOCK, SMALL, command, profiled
 
 SPECIFIED = network(choose(NOTEBOOK.choices, SMALL), 16, 21)
 BLOCKS = {block_of(node.path) for node in SPECIFIED} - {"input", "output"}
@@ -45,7 +45,7 @@ def calls(row: BlockModel) -> dict[str, float]:
 def foreign(directory: Path, **other: Any) -> ProfileDocument:
     """Profile another network altogether, in this process."""
     asked = {"size": (33, 33), "steps": 2, "warmup": 0, "ceilings": False} | other
-    return profile(ProfileRequest(target="tests.measure.profiled:Foreign", **asked), directory)
+    return profile(ProfileRequest(target="tests.support.profiled:Foreign", **asked), directory)
 
 
 def test_a_reference_has_a_row_for_every_block_of_the_specification(right: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_batch_reads_its_weights_once() -> None:
 def in_mode(name: str, mode: str, directory: Path) -> ProfileDocument:
     """Profile one of the narrow networks in a mode, in this process."""
     request = ProfileRequest(
-        target=f"tests.measure.profiled:{name}",
+        target=f"tests.support.profiled:{name}",
         variant="notebook",
         overrides=SMALL,
         size=(65, 65),
@@ -207,12 +207,12 @@ def test_a_planted_slowdown_is_found_in_a_mode(tmp_path: Path) -> None:
             "--direction: must be forward in another mode than eager, but got 'train'",
         ),
         (
-            ("tests.measure.profiled:Single", "--mode", "channels_last", "--size", "9", "--no-ceilings"),
+            ("tests.support.profiled:Single", "--mode", "channels_last", "--size", "9", "--no-ceilings"),
             "cannot run in the mode channels_last: TypeError: there is only one",
         ),
         (("no.such:thing",), "no.such:thing: cannot import"),
         (
-            ("tests.measure.profiled:broken_when_run", "--direction", "train", "--size", "9", "--no-ceilings"),
+            ("tests.support.profiled:broken_when_run", "--direction", "train", "--size", "9", "--no-ceilings"),
             "cannot be run: ValueError: Expected more than 1 value per channel",
         ),
     ],

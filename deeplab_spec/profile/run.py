@@ -14,8 +14,8 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.measure.profile_ranges import ranges
-from deeplab_spec.measure.trace import STEP
+from deeplab_spec.profile.ranges import ranges
+from deeplab_spec.profile.trace import STEP
 
 LEAD = 1
 """Steps under the profiler before the first that counts: it sets itself up in them."""

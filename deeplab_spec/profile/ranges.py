@@ -12,7 +12,7 @@ from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.calls import ProgramCall
 from deeplab_spec.capture.fx.operators import operator_name
-from deeplab_spec.measure.trace_blocks import UNATTRIBUTED, Call
+from deeplab_spec.profile.trace_blocks import UNATTRIBUTED, Call
 
 UNKNOWN: Final = "unknown"
 """How the path of a node that stands in no block begins."""

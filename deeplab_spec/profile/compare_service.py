@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.measure.compare import Change, change, changes, only_in, verdict
-from deeplab_spec.measure.profile_statistics import Interval
-from deeplab_spec.render.compare_documents import (
+from deeplab_spec.profile.compare import Change, change, changes, only_in, verdict
+from deeplab_spec.profile.compare_document import (
     CallChangeModel,
     ChangeModel,
     CompareDocument,
@@ -14,7 +13,8 @@ from deeplab_spec.render.compare_documents import (
     LimitModel,
     SideModel,
 )
-from deeplab_spec.render.profile_documents import BlockModel, CallModel, ProfileDocument, TimeModel
+from deeplab_spec.profile.document import BlockModel, CallModel, ProfileDocument, TimeModel
+from deeplab_spec.profile.statistics import Interval
 
 Clock = Literal["host", "device"]
 

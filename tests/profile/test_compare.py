@@ -11,11 +11,11 @@ from typer.testing import CliRunner
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli.app import app
 from deeplab_spec.errors import SpecError
-from deeplab_spec.measure.compare import Verdict, changes, verdict
-from deeplab_spec.measure.profile_statistics import Interval, difference, mean_interval, quantile, slowdown
-from deeplab_spec.render.compare_documents import CompareDocument, IntervalModel
-from deeplab_spec.render.profile_documents import DeviceModel, ProfileDocument
-from deeplab_spec.services.compare import compare
+from deeplab_spec.profile.compare import Verdict, changes, verdict
+from deeplab_spec.profile.compare_document import CompareDocument, IntervalModel
+from deeplab_spec.profile.compare_service import compare
+from deeplab_spec.profile.document import DeviceModel, ProfileDocument
+from deeplab_spec.profile.statistics import Interval, difference, mean_interval, quantile, slowdown
 from tests.documents import MILLISECOND, profile, usual
 
 STEPS = st.lists(st.integers(10**6, 10**7), min_size=2, max_size=6).map(tuple)

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from deeplab_spec.render.profile_documents import (
+from deeplab_spec.profile.document import (
     TENSORBOARD,
     TRACE,
     BlockModel,

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from deeplab_spec.render.compare_documents import ChangeModel, CompareDocument, IntervalModel
-from deeplab_spec.render.profile import PLUS_MINUS, UNKNOWN, Cell, Column, count, environment, milliseconds, named
+from deeplab_spec.profile.compare_document import ChangeModel, CompareDocument, IntervalModel
+from deeplab_spec.profile.text import PLUS_MINUS, UNKNOWN, Cell, Column, count, environment, milliseconds, named
 from deeplab_spec.views.csv import Value, comma_separated, data_link
 from deeplab_spec.views.markdown import markdown
 from deeplab_spec.views.table import Grid

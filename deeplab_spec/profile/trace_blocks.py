@@ -23,7 +23,7 @@ from difflib import SequenceMatcher
 from typing import Final
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure.trace import LAUNCHES, ON_DEVICE, OPERATOR, RANGE, STEP, Allocation, Event, Trace
+from deeplab_spec.profile.trace import LAUNCHES, ON_DEVICE, OPERATOR, RANGE, STEP, Allocation, Event, Trace
 
 UNATTRIBUTED: Final = "unattributed"
 """The row of what belongs to no block."""

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from deeplab_spec.measure.trace import for_tensorboard
-from deeplab_spec.render.profile_documents import TENSORBOARD
-from deeplab_spec.services.profile import ProfileRequest, profile
+from deeplab_spec.profile.document import TENSORBOARD
+from deeplab_spec.profile.service import ProfileRequest, profile
+from deeplab_spec.profile.trace import for_tensorboard
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("torch_tb_profiler") is None or importlib.util.find_spec("tensorboard") is None,
@@ -84,7 +84,7 @@ class Server:
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Profile a small network."""
     place = tmp_path_factory.mktemp("logs")
-    request = ProfileRequest(target="tests.measure.profiled:Foreign", size=(33, 33), steps=2, ceilings=False)
+    request = ProfileRequest(target="tests.support.profiled:Foreign", size=(33, 33), steps=2, ceilings=False)
     profile(request, place)
     return place
 

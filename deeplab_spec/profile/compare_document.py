@@ -9,7 +9,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.render.profile_documents import EAGER, DeviceModel
+from deeplab_spec.profile.document import EAGER, DeviceModel
 
 COMPARE_SCHEMA_VERSION: Final = 1
 

@@ -59,16 +59,16 @@ def mutants(
 
     Exit status: 0 all wrong ones are refused and all equal ones accepted, 1 not so.
     """
-    from deeplab_spec.render.mutants_documents import MutantsDocument
+    from deeplab_spec.strength.document import MutantsDocument
     from deeplab_spec.views.documents import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(MutantsDocument), file)
         return
-    from deeplab_spec.render import mutants as texts
-    from deeplab_spec.services.mutants import MAIN, STRIDES, MutantsRequest
-    from deeplab_spec.services.mutants import mutants as run
-    from deeplab_spec.services.mutants_work import journal_for
+    from deeplab_spec.strength import text as texts
+    from deeplab_spec.strength.processes import journal_for
+    from deeplab_spec.strength.service import MAIN, STRIDES, MutantsRequest
+    from deeplab_spec.strength.service import mutants as run
 
     journal = journal_for((seed,))
     if again:

@@ -18,7 +18,7 @@ from deeplab_spec.judge.structure.structure_only import structure
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
 from deeplab_spec.mutate.faults.graph_edits import with_op
 from deeplab_spec.mutate.mutant import Mutant, Shows
-from deeplab_spec.services.mutants_subject import Subject
+from deeplab_spec.strength.levels import Subject
 
 IMAGE = (291, 302)
 NETWORKS = pytest.mark.parametrize("variant", ["notebook", "tf-release"])

@@ -21,8 +21,8 @@ from deeplab_spec.judge.precision.blocks import ratio_of
 from deeplab_spec.judge.precision.run import OnDevice
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.precision import FLOAT16
-from deeplab_spec.render.mutants_documents import Judged, Lower
-from deeplab_spec.services.mutants_subject import Subject
+from deeplab_spec.strength.document import Judged, Lower
+from deeplab_spec.strength.levels import Subject
 from tests.judge.precision.test_precision import CPU, clause, judged, right
 
 ENDS = {"float64": "END-TO-END", "float32": "FLOAT32"}

@@ -19,9 +19,9 @@ from deeplab_spec.mutate.rewrites import sites as at
 from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite, rewrites
 from deeplab_spec.mutate.rewrites.kinds import KINDS
 from deeplab_spec.mutate.rewrites.subject import Subject
-from deeplab_spec.services.rewrites import SMALL, judge, judged, margins, prepared
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level
+from deeplab_spec.strength.rewrites import SMALL, judge, judged, margins, prepared
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
 """A compiler traces the checks of shapes too, with tensors that have none."""

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from deeplab_spec.precision import BFLOAT16, FLOAT16
-from deeplab_spec.render.mutants_documents import MutantsDocument
 from deeplab_spec.spec.clauses import CLAUSES
+from deeplab_spec.strength.document import MutantsDocument
 from deeplab_spec.views.markdown import markdown
 from deeplab_spec.views.table import Grid, plain
 

@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import Final
 
 from deeplab_spec.mutate.rewrites.catalogue import rewrite
-from deeplab_spec.render.mutants_documents import Judged, Rewritten, key_of
-from deeplab_spec.services.mutants_subject import Subject
-from deeplab_spec.services.rewrites import judged
+from deeplab_spec.strength.document import Judged, Rewritten, key_of
+from deeplab_spec.strength.levels import Subject
+from deeplab_spec.strength.rewrites import judged
 
 CHUNK: Final = 16
 """So many mutants are one piece of work."""

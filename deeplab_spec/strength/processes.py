@@ -11,7 +11,7 @@ from typing import Final, Protocol, Self
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from deeplab_spec.render.mutants_documents import Judged, Rewritten
+from deeplab_spec.strength.document import Judged, Rewritten
 
 Entry = Judged | Rewritten
 _ENTRY: Final[TypeAdapter[Entry]] = TypeAdapter(Entry)

@@ -9,11 +9,11 @@ import pytest
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.numerics import numerics_only as blind
-from deeplab_spec.render.mutants import MEASURED, headline, page, text
-from deeplab_spec.render.mutants_documents import Judged, MutantsDocument
-from deeplab_spec.services import mutants as services
-from deeplab_spec.services.mutants import MutantsRequest, mutants
-from deeplab_spec.services.mutants_subject import Subject
+from deeplab_spec.strength import service as services
+from deeplab_spec.strength.document import Judged, MutantsDocument
+from deeplab_spec.strength.levels import Subject
+from deeplab_spec.strength.service import MutantsRequest, mutants
+from deeplab_spec.strength.text import MEASURED, headline, page, text
 
 SMALL = ("middle_blocks=1",)
 FEW = MutantsRequest(variants=("notebook",), output_strides=(16,), sample=6, lower_every=2, overrides=SMALL)

@@ -24,8 +24,8 @@ from deeplab_spec.mutate.catalogue import Catalogue, catalogue
 from deeplab_spec.mutate.faults.training_faults import is_initial
 from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.precision import FLOAT32
-from deeplab_spec.render.mutants_documents import Judged, Lower
-from deeplab_spec.services.mutants_training import by_training
+from deeplab_spec.strength.document import Judged, Lower
+from deeplab_spec.strength.training_only import by_training
 
 SMALL: Final[tuple[Pair, ...]] = ((33, 50), (64, 96))
 """Cheap images, odd and even: most faults show in them, and what does not is judged on larger ones."""

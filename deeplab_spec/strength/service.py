@@ -15,7 +15,10 @@ from deeplab_spec.judge.numerics.numerics_only import CAST
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.mutate.rewrites.catalogue import rewrites
 from deeplab_spec.precision import FLOAT32, FLOAT64
-from deeplab_spec.render.mutants_documents import (
+from deeplab_spec.spec.clauses import CLAUSES
+from deeplab_spec.spec.network import check_output_stride
+from deeplab_spec.spec.variants import variant
+from deeplab_spec.strength.document import (
     AtDtype,
     AtLevel,
     Equal,
@@ -28,12 +31,9 @@ from deeplab_spec.render.mutants_documents import (
     Sampled,
     Survivor,
 )
-from deeplab_spec.services.mutants_pieces import Rewrites as RewritesPiece
-from deeplab_spec.services.mutants_pieces import in_pieces, subject_of
-from deeplab_spec.services.mutants_work import Entry, Piece, Progress, work
-from deeplab_spec.spec.clauses import CLAUSES
-from deeplab_spec.spec.network import check_output_stride
-from deeplab_spec.spec.variants import variant
+from deeplab_spec.strength.processes import Entry, Piece, Progress, work
+from deeplab_spec.strength.work_units import Rewrites as RewritesPiece
+from deeplab_spec.strength.work_units import in_pieces, subject_of
 
 MAIN: Final = ("notebook", "tf-release")
 STRIDES: Final = (8, 16)

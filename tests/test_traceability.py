@@ -3,7 +3,7 @@
 import pytest
 
 from deeplab_spec.spec.clauses import CLAUSES
-from tests import traceability
+from tests.support import traceability
 
 NAMES = [clause.id for clause in CLAUSES]
 LINES = [

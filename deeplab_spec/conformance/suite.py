@@ -13,7 +13,7 @@ from deeplab_spec.errors import DeepLabSpecError
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import DTYPES, asks_for_lower, read_dtypes
 from deeplab_spec.judge.waiver_file import load
-from deeplab_spec.services.clause_tests import DECIDED, Judgements, conclude
+from deeplab_spec.pytest_plugin.clause_tests import DECIDED, Judgements, conclude
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level, clauses_of
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from deeplab_spec.measure.engines import OnnxRuntime, OpenVino
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.measure.parts import EAGER, Kind, Part, name_of, read_parts
-from deeplab_spec.measure.running import (
+from deeplab_spec.measure.shifted import shifted
+from deeplab_spec.measure.wrappers import (
     Autocast,
     Cast,
     ChannelsLast,
@@ -25,7 +26,6 @@ from deeplab_spec.measure.running import (
     Switches,
     switched,
 )
-from deeplab_spec.measure.shifted import shifted
 from deeplab_spec.precision import BFLOAT16, FLOAT32, TF32, Precision
 
 AUTO: Final = "auto"

@@ -10,7 +10,7 @@ from typing import Final
 from torch import Tensor, nn
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.measure import running
+from deeplab_spec.measure import wrappers as running
 from deeplab_spec.measure.modes import Mode, read_mode
 from deeplab_spec.measure.parts import EAGER, Kind
 

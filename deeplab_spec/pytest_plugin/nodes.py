@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from deeplab_spec.judge.certificate import Certificate
-from deeplab_spec.services.clause_tests import Judgements, conclude
+from deeplab_spec.pytest_plugin.clause_tests import Judgements, conclude
 from deeplab_spec.spec.clauses import Clause
 
 VERDICT: Final = "deeplab_spec_verdict"

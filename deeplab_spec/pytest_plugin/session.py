@@ -10,10 +10,10 @@ import pytest
 
 from deeplab_spec.errors import DeepLabSpecError
 from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.pytest_plugin.clause_tests import DECIDED, Judgements
 from deeplab_spec.pytest_plugin.nodes import VERDICT, AtOutputStride, ClauseItem, Waived
 from deeplab_spec.pytest_plugin.request import request_of, strides_of, waivers_of
 from deeplab_spec.pytest_plugin.shared import shared
-from deeplab_spec.services.clause_tests import DECIDED, Judgements
 
 FOLDER: Final = "deeplab_spec_folder"
 """What a worker of pytest-xdist is told: where certificates are shared."""

@@ -13,7 +13,7 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Output
 from deeplab_spec.mutate.faults.graph_edits import with_inputs
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE
-from tests.graphs import narrow_network, side_by_side
+from tests.support.graphs import narrow_network, side_by_side
 
 SIZE = (8, 8)
 

@@ -7,7 +7,7 @@ from deeplab_spec.graph.ops import Activation, ActivationKind, Dropout
 from deeplab_spec.mutate.faults.graph_edits import edited, inserted, with_inputs, with_op, without
 from deeplab_spec.spec.choices import NAMES, choose, seen_values
 from deeplab_spec.spec.variants import TF_RELEASE
-from tests.graphs import narrow_network
+from tests.support.graphs import narrow_network
 
 CHOICES = replace(TF_RELEASE.choices, middle_blocks=1)
 GRAPH = narrow_network(CHOICES, 8)

@@ -27,7 +27,7 @@ from deeplab_spec.graph.ops import (
 )
 from deeplab_spec.mutate.faults.graph_edits import inserted, with_inputs, with_op, without
 from deeplab_spec.spec.variants import TF_RELEASE
-from tests.graphs import TELLING, between, chain, narrow_network, side_by_side
+from tests.support.graphs import TELLING, between, chain, narrow_network, side_by_side
 
 GRAPH = narrow_network(replace(TF_RELEASE.choices, middle_blocks=1), 16)
 CONV: Any = {"channels_in": 4, "channels_out": 4}

@@ -14,7 +14,7 @@ from deeplab_spec.errors import GraphError
 from deeplab_spec.mutate.faults.graph_edits import inserted, with_op
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
-from tests.graphs import narrow_network, narrow_normal, normal
+from tests.support.graphs import narrow_network, narrow_normal, normal
 
 NOT_HERE = {"width"}
 """Held narrow in these tests."""

@@ -14,8 +14,8 @@ from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, Conv2d
 from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.variants import TF_RELEASE, VARIANTS, Variant
-from tests.graphs import chain, narrow_normal, normal, normal_capture
-from tests.strategies import cases
+from tests.support.graphs import chain, narrow_normal, normal, normal_capture
+from tests.support.strategies import cases
 
 
 def conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:

@@ -8,8 +8,8 @@ from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import align
 from deeplab_spec.errors import GraphError
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
-from tests.faults import Fault, block_faults, faults
-from tests.graphs import narrow_network, narrow_normal, normal
+from tests.support.faults import Fault, block_faults, faults
+from tests.support.graphs import narrow_network, narrow_normal, normal
 
 BOTH = pytest.mark.parametrize("variant", [NOTEBOOK, TF_RELEASE], ids=lambda variant: variant.name)
 

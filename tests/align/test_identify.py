@@ -21,9 +21,9 @@ from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from deeplab_spec.spec.width import scaled_channels
-from tests.faults import faults
-from tests.graphs import narrow_network, narrow_normal, normal
-from tests.strategies import NARROW
+from tests.support.faults import faults
+from tests.support.graphs import narrow_network, narrow_normal, normal
+from tests.support.strategies import NARROW
 
 Override = tuple[str, ChoiceValue]
 

@@ -20,9 +20,9 @@ from deeplab_spec.mutate.faults.graph_edits import inserted, renamed, with_op
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from tests.align.test_order import reordered, shufflers
-from tests.graph.drawn import any_networks
-from tests.graphs import TELLING, narrow_network, narrow_normal, normal
-from tests.strategies import cases
+from tests.support.drawn import any_networks
+from tests.support.graphs import TELLING, narrow_network, narrow_normal, normal
+from tests.support.strategies import cases
 
 ANSWERS = (
     Answer(

@@ -25,7 +25,7 @@ from deeplab_spec.graph.ops import (
     ResizeMode,
 )
 from deeplab_spec.spec.variants import VARIANTS, Variant
-from tests.graphs import between, chain, narrow_network, narrow_normal, normal
+from tests.support.graphs import between, chain, narrow_network, narrow_normal, normal
 
 SIZE = (9, 12)
 C: Any = {"channels_in": 4, "channels_out": 4}

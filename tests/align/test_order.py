@@ -15,8 +15,8 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, Input, Output
 from deeplab_spec.mutate.faults.graph_edits import renamed, with_inputs
 from deeplab_spec.spec.variants import TF_RELEASE, Variant
-from tests.graphs import TELLING, narrow_network, narrow_normal, normal, side_by_side
-from tests.strategies import cases
+from tests.support.graphs import TELLING, narrow_network, narrow_normal, normal, side_by_side
+from tests.support.strategies import cases
 
 SHORT = {"middle_blocks": 2}
 shufflers = st.integers(0, 2**32).map(random.Random)

@@ -25,8 +25,8 @@ from deeplab_spec.mutate.faults.graph_edits import with_op
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.network import CLASSIFIER
 from deeplab_spec.spec.variants import VARIANTS, Variant
-from tests.counted import costs_of, operations
-from tests.graphs import chain
+from tests.support.graphs import chain
+from tests.support.per_node_module import costs_of, operations
 
 SIDES = (4, 5)
 ATROUS = Conv2d(channels_in=4, channels_out=6, kernel=(3, 3), rate=(3, 2), padding=(3, 3, 2, 2), bias=True)

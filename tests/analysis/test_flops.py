@@ -26,8 +26,8 @@ from deeplab_spec.graph.ops import (
     ResizeMode,
 )
 from tests.analysis.test_traffic import branched
-from tests.counted import costs_of, operations
-from tests.graphs import chain
+from tests.support.graphs import chain
+from tests.support.per_node_module import costs_of, operations
 
 SIDES = (4, 5)
 

@@ -20,8 +20,8 @@ from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Dropout, 
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
 from tests.analysis.test_traffic import branched
-from tests.counted import costs_of
-from tests.graphs import chain
+from tests.support.graphs import chain
+from tests.support.per_node_module import costs_of
 
 CASES = [(variant.name, stride) for variant in VARIANTS for stride in variant.output_strides]
 BY_CASE = pytest.mark.parametrize(("variant", "output_stride"), CASES)

@@ -43,7 +43,7 @@ from deeplab_spec.measure.modes import DEFAULTS, GPU_EXAMPLES
 SPEED = SpeedModel(flops_per_second=1e11, bytes_per_second=1e10, spin_seconds=0.0025)
 
 SMALL = BenchRequest(
-    target="tests.measure.networks:Small",
+    target="tests.support.networks:Small",
     cases=(Case(size=(17, 23), batch=2),),
     modes=("folded", "tf32"),
     runs=3,
@@ -232,7 +232,7 @@ def test_a_time_budget_ends_the_turns_after_three(monkeypatch: pytest.MonkeyPatc
     assert 3 <= len(case.modes[0].seconds) < 50
 
 
-def small_job(mode: str = "eager", target: str = "tests.measure.networks:Small") -> Job:
+def small_job(mode: str = "eager", target: str = "tests.support.networks:Small") -> Job:
     """Return a job that is ready soon."""
     request = BenchRequest(target=target, cases=(Case(size=(17, 23)),))
     return job(request, request.cases[0], mode)
@@ -243,7 +243,7 @@ def test_a_mode_that_is_not_ready_in_time_is_ended_and_the_others_go_on() -> Non
     beats: list[str] = []
     with (
         ModeProcess(small_job(), 100) as good,
-        ModeProcess(small_job(target="tests.measure.networks:Hangs"), 15) as hanging,
+        ModeProcess(small_job(target="tests.support.networks:Hangs"), 15) as hanging,
     ):
         found = ask([good, hanging], "prepare 1", at_once=2, beat=lambda modes, _done: beats.append(modes))
 
@@ -257,7 +257,7 @@ def test_a_mode_that_is_not_ready_in_time_is_ended_and_the_others_go_on() -> Non
 
 def test_a_process_that_dies_says_how() -> None:
     """A crash is an answer like any other."""
-    with ModeProcess(small_job(target="tests.measure.networks:Dies"), 100) as process:
+    with ModeProcess(small_job(target="tests.support.networks:Dies"), 100) as process:
         assert ask([process], "prepare 1") == {process: {}}
         assert (process.status, process.reason) == ("failed", "the process ended with exit status 7")
 
@@ -403,7 +403,7 @@ def command(*arguments: str) -> SimpleNamespace:
 def test_mode_that_is_not_equal_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
     """A network that computes something else once its normalisations are folded: no time, and exit status 1."""
     arguments = ("--mode", "folded", "--size", "17", "--runs", "1", "--json", "--save", str(tmp_path / "new"))
-    result = command("tests.measure.networks:Particular", *arguments)
+    result = command("tests.support.networks:Particular", *arguments)
 
     assert result.code == 1, result.err
     eager, folded = json.loads(result.out)["cases"][0]["modes"]

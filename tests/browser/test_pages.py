@@ -20,7 +20,7 @@ from deeplab_spec.profile.compare_service import compare
 from deeplab_spec.profile.compare_text import compare_csv, compare_html
 from deeplab_spec.profile.document import TENSORBOARD, TRACE
 from deeplab_spec.profile.text import profile_csv, profile_html
-from tests.documents import usual
+from tests.support.profile_samples import usual
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(

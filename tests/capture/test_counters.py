@@ -22,8 +22,8 @@ from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Pad, Pool
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
-from tests.counted import Layer, Layers, Learned, by_node, costs_of, operations
-from tests.graphs import chain
+from tests.support.graphs import chain
+from tests.support.per_node_module import Layer, Layers, Learned, by_node, costs_of, operations
 
 CASES = [(variant.name, stride) for variant in VARIANTS for stride in variant.output_strides]
 USUAL = {("notebook", 16), ("tf-release", 8)}

@@ -12,10 +12,10 @@ from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
-from tests.assertions import assert_same
-from tests.graphs import normal, normal_capture
-from tests.strategies import NARROW
-from tests.whole import make_lively, whole
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import make_lively, whole
+from tests.support.graphs import normal, normal_capture
+from tests.support.strategies import NARROW
 
 CASES = [(variant.name, output_stride) for variant in VARIANTS for output_stride in variant.output_strides]
 USUAL = {("notebook", 8), ("tf-release", 16)}

@@ -11,7 +11,7 @@ from deeplab_spec.errors import SpecError, TargetError, one_line
 from deeplab_spec.reference.network import DeepLabV3Plus
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.variants import NOTEBOOK
-from tests.strategies import NARROW
+from tests.support.strategies import NARROW
 
 SOURCE = '''
 """Builders, good and bad."""

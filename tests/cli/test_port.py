@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from deeplab_spec.cli.app import main
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.port.document import PortDocument
-from tests.ported import small, small_folded
+from tests.support.port_networks import small, small_folded
 
-SMALL = "tests.ported:small"
+SMALL = "tests.support.port_networks:small"
 SIZE = ("--size", "17x14")
 
 
@@ -29,12 +29,14 @@ def test_the_report_says_what_was_done_and_ends_with_the_outcome(
     """Counts, results of both engines, and the file; what a target prints stays out of it."""
     output = tmp_path / "w.safetensors"
 
-    status = run(SMALL, "tests.ported:small_shuffled", "-o", output, *SIZE, "--map")
+    status = run(SMALL, "tests.support.port_networks:small_shuffled", "-o", output, *SIZE, "--map")
     captured = capsys.readouterr()
 
     lines = captured.out.splitlines()
     assert status == ExitCode.DONE == 0
-    assert lines[0].startswith("tests.ported:small -> tests.ported:small_shuffled, output stride 16 ")
+    assert lines[0].startswith(
+        "tests.support.port_networks:small -> tests.support.port_networks:small_shuffled, output stride 16 "
+    )
     assert lines[1:7] == [
         "  20 tensors: 20 copied",
         "  results in float64",
@@ -52,7 +54,7 @@ def test_the_document_has_the_map_and_the_proof(tmp_path: Path, capsys: pytest.C
     """It fits its own schema, and what the file holds is what its map says."""
     output = tmp_path / "w.safetensors"
 
-    status = run(SMALL, "tests.ported:small_folded", "-o", output, *SIZE, "--json")
+    status = run(SMALL, "tests.support.port_networks:small_folded", "-o", output, *SIZE, "--json")
     captured = capsys.readouterr()
 
     document = PortDocument.model_validate(json.loads(captured.out))
@@ -73,7 +75,7 @@ def test_the_document_has_the_map_and_the_proof(tmp_path: Path, capsys: pytest.C
 
 def test_what_is_not_equal_is_not_written_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The node is named, and no half of a file is left."""
-    status = run(SMALL, "tests.ported:small_other_eps", "-o", tmp_path / "w.safetensors", *SIZE)
+    status = run(SMALL, "tests.support.port_networks:small_other_eps", "-o", tmp_path / "w.safetensors", *SIZE)
     lines = capsys.readouterr().out.splitlines()
 
     assert status == ExitCode.DIFFERENT == 1
@@ -120,7 +122,7 @@ def test_errors_are_one_line_with_the_exit_status_of_their_kind(
         (ExitCode.USAGE, (SMALL, SMALL, "-o", good, "--weights", "w.pkl"), "--weights: must be a file .safetensors"),
         (ExitCode.COULD_NOT_RUN, (SMALL, SMALL, "-o", tmp_path / "no" / "w.safetensors"), "its directory is not there"),
         (ExitCode.COULD_NOT_RUN, (SMALL, SMALL, "-o", good, "--weights", bad), "does not fit the source: 20 names are"),
-        (ExitCode.COULD_NOT_RUN, (SMALL, "tests.ported:none", "-o", good), "has no attribute 'none'"),
+        (ExitCode.COULD_NOT_RUN, (SMALL, "tests.support.port_networks:none", "-o", good), "has no attribute 'none'"),
     )
     for status, arguments, message in cases:
         assert run(*arguments) == status

@@ -9,11 +9,11 @@ from deeplab_spec.conformance import Conformance, suite
 from deeplab_spec.errors import TargetError
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict
-from deeplab_spec.services.clause_tests import Judgements, conclude
+from deeplab_spec.pytest_plugin.clause_tests import Judgements, conclude
 from deeplab_spec.spec.clauses import clauses_of
-from tests.plugin.running import run
 from tests.support.candidates import SMALL
 from tests.support.certificates import certificate
+from tests.support.pytest_runs import run
 
 PROJECT = """
 import deeplab_spec.conformance.suite as suite

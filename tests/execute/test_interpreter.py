@@ -32,10 +32,10 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
-from tests.assertions import assert_same
-from tests.graphs import chain
-from tests.strategies import seeds
-from tests.whole import whole
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import whole
+from tests.support.graphs import chain
+from tests.support.strategies import seeds
 
 MARGINS = st.tuples(*[st.integers(0, 4)] * 4)
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -15,9 +15,9 @@ from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Opaqu
 from deeplab_spec.mutate.faults.graph_edits import edited
 from deeplab_spec.spec.network import part, rows
 from deeplab_spec.spec.variants import variant
-from tests.assertions import assert_same
-from tests.graphs import chain, narrow_network
-from tests.strategies import NARROW
+from tests.support.assertions import assert_same
+from tests.support.graphs import chain, narrow_network
+from tests.support.strategies import NARROW
 
 
 @pytest.mark.parametrize("name", ["notebook", "tf-release"])

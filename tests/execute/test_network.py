@@ -8,9 +8,9 @@ from deeplab_spec.execute.weights import roles
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
-from tests.assertions import assert_same
-from tests.strategies import NARROW
-from tests.whole import make_lively, whole
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import make_lively, whole
+from tests.support.strategies import NARROW
 
 CASES = [(variant.name, output_stride) for variant in VARIANTS for output_stride in variant.output_strides]
 

@@ -15,9 +15,9 @@ from deeplab_spec.mutate.faults.graph_edits import without
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import VARIANTS, variant
-from tests.assertions import assert_near, assert_same
-from tests.graphs import chain
+from tests.support.assertions import assert_near, assert_same
 from tests.support.candidates import WIDTH
+from tests.support.graphs import chain
 
 SMALL: dict[str, Any] = {"width": WIDTH, "middle_blocks": 1}
 

@@ -11,9 +11,9 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Input
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
-from tests.assertions import assert_same
-from tests.graphs import chain
-from tests.strategies import NARROW
+from tests.support.assertions import assert_same
+from tests.support.graphs import chain
+from tests.support.strategies import NARROW
 
 NAMES = [variant.name for variant in VARIANTS]
 

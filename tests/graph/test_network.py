@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Concat, Input, Output
-from tests.graphs import narrow_network
-from tests.strategies import cases
+from tests.support.graphs import narrow_network
+from tests.support.strategies import cases
 
 
 @st.composite

@@ -13,9 +13,9 @@ from deeplab_spec.graph import text
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Input, Op, Opaque, Output
 from deeplab_spec.graph.text import from_lines, node_line, read_node, to_lines
-from tests.graph.drawn import any_networks, operator
-from tests.graphs import narrow_network
-from tests.strategies import cases
+from tests.support.drawn import any_networks, operator
+from tests.support.graphs import narrow_network
+from tests.support.strategies import cases
 
 X = "x = Input(channels=1)"
 Y = 'y = Output(name="") <- x'

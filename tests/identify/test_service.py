@@ -85,7 +85,7 @@ def test_fifty_pairs_of_decisions_are_found_in_real_modules() -> None:
 @pytest.mark.deep
 def test_segmentation_models_pytorch_is_tf_release_with_six_choices() -> None:
     """It takes multiples of the output stride only; rates that follow the stride would be others at 16."""
-    document = identify(Target(name="tests.peers:smp_deeplab"))
+    document = identify(Target(name="tests.support.peers:smp_deeplab"))
 
     assert document.nearest is not None
     assert document.nearest.variant == "tf-release"
@@ -168,4 +168,4 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(SpecError, match="colour"):
         named("reference:notebook", {"colour": "red"})
     with pytest.raises(TargetError, match="has no attribute 'nothing'"):
-        identify(Target(name="tests.peers:nothing"))
+        identify(Target(name="tests.support.peers:nothing"))

@@ -19,8 +19,8 @@ from deeplab_spec.measure.folding import folded
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.network import network as specification
 from deeplab_spec.spec.variants import variant as published
-from tests.onnx_files import edited, export
 from tests.support.candidates import SMALL
+from tests.support.onnx_files import edited, export
 
 FAULTY = "backbone.middle_flow.block2.sepconv2.depthwise.conv"
 BEFORE = 9 + 3 + 1

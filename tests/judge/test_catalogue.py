@@ -18,7 +18,7 @@ from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.clauses import CLAUSES, Level, clause, clauses_of
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
-from tests.graphs import narrow_network, narrow_normal, normal
+from tests.support.graphs import narrow_network, narrow_normal, normal
 
 STRUCTURE = {entry.id for entry in CLAUSES if entry.level is Level.STRUCTURE} - {"BLOCK-COUNTS"}
 """Clauses that are decided from facts of nodes; counts of blocks are tested with the alignment."""

@@ -6,7 +6,7 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.judge.plan import telling_sizes
 from deeplab_spec.spec.variants import VARIANTS
-from tests.graphs import narrow_network
+from tests.support.graphs import narrow_network
 
 CASES = [(variant, output_stride) for variant in VARIANTS for output_stride in variant.output_strides]
 

@@ -24,12 +24,12 @@ from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import TF_RELEASE_DENSE
-from tests import ports
-from tests.graphs import normal, normal_capture
-from tests.ports import Mistakes
-from tests.strategies import NARROW, narrow
+from tests.support import tf_release_port as ports
 from tests.support.candidates import WIDTH
-from tests.whole import make_whole, whole
+from tests.support.exact_weights import make_whole, whole
+from tests.support.graphs import normal, normal_capture
+from tests.support.strategies import NARROW, narrow
+from tests.support.tf_release_port import Mistakes
 
 Places = set[tuple[str, str]]
 
@@ -224,7 +224,7 @@ def test_the_lock_of_a_port_names_its_nodes_as_the_release_does() -> None:
     form = normal_capture(read(ports.USUAL))
     found = lock(
         form,
-        target="tests.ports:build",
+        target="tests.support.tf_release_port:build",
         output_stride=16,
         classes=21,
         image=SIZE,

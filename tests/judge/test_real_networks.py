@@ -6,8 +6,8 @@ import deeplab_spec
 from deeplab_spec.judge.certificate import Certificate, FindingRecord
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.spec.clauses import Level
-from tests.document import build as build_document
-from tests.peers import smp_deeplab, timm_backbone, torchvision_deeplab
+from tests.support.peers import smp_deeplab, timm_backbone, torchvision_deeplab
+from tests.support.source_document import build as build_document
 
 Places = set[tuple[str, str]]
 EVALUATION = (Level.INTERFACE, Level.STRUCTURE, Level.NUMERICS)

@@ -22,8 +22,8 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.lock.service import LockRequest, lock_target
 from deeplab_spec.measure.folding import folded
-from tests.faults import Fault, faults
-from tests.peers import smp_deeplab
+from tests.support.faults import Fault, faults
+from tests.support.peers import smp_deeplab
 
 SIZE = (320, 352)
 DRAWN = 60
@@ -46,7 +46,7 @@ class Nested(nn.Module):
 @pytest.fixture(scope="module")
 def lock() -> Lock:
     """Lock segmentation_models_pytorch's network, whose choices are not those of any publication."""
-    return lock_target(LockRequest(target=named("tests.peers:smp_deeplab", {})))
+    return lock_target(LockRequest(target=named("tests.support.peers:smp_deeplab", {})))
 
 
 @pytest.fixture(scope="module")

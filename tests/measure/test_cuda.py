@@ -13,7 +13,7 @@ from deeplab_spec.execute.tf32 import products
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
 from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.timing import megahertz, timed_warm
-from tests.measure.networks import Small, images
+from tests.support.networks import Small, images
 
 pytestmark = [
     pytest.mark.cuda,

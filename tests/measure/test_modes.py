@@ -14,7 +14,7 @@ from deeplab_spec.measure.modes import APPLY, AUTOMATIC, DEFAULTS, Mode, modes_f
 from deeplab_spec.measure.parts import EAGER, OLD_PARTS, PARTS, Kind
 from deeplab_spec.measure.shifted import ShiftedDepthwise, shifted
 from deeplab_spec.precision import AUTOCAST_BFLOAT16, AUTOCAST_FLOAT16, FLOAT32, LOWER
-from tests.measure.networks import Named, Shared, Small, images, norms
+from tests.support.networks import Named, Shared, Small, images, norms
 
 REWRITES = (
     "eager",

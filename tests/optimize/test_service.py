@@ -14,7 +14,7 @@ from deeplab_spec.errors import NotEqualError, SpecError, TargetError
 from deeplab_spec.measure import modes, parts
 from deeplab_spec.measure.modes import APPLY, Apply
 from deeplab_spec.optimize.service import optimize, random_images
-from tests.measure.networks import Named, Small, draw, images, norms
+from tests.support.networks import Named, Small, draw, images, norms
 
 REWRITES = ("eager", "channels_last", "folded", "shifted", "folded+shifted+channels_last")
 
@@ -302,7 +302,7 @@ def test_a_module_whose_float16_overflows_is_refused(mode: str) -> None:
 def test_openvino_is_run_without_its_telemetry(tmp_path: Path) -> None:
     """By itself it reports every import to its makers, and keeps an identity for that in the home directory."""
     code = (
-        "import deeplab_spec; from tests.measure.networks import Small, images; "
+        "import deeplab_spec; from tests.support.networks import Small, images; "
         "print(deeplab_spec.optimize(Small(), 'openvino', example=images(), runs=1))"
     )
     environment = {**os.environ, "HOME": str(tmp_path)}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import deeplab_spec
 from deeplab_spec.judge.certificate import ClauseRecord
-from tests.plugin.running import run
+from tests.support.pytest_runs import run
 
 MODEL = """
 import deeplab_spec

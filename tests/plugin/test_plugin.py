@@ -10,8 +10,8 @@ import pytest
 from deeplab_spec.judge.certificate import ClauseRecord
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.spec.clauses import clauses_of
-from tests.plugin.running import ROOT, TARGET, XDIST, fake, judged, outcomes, run
 from tests.support.certificates import Decided, certificate
+from tests.support.pytest_runs import ROOT, TARGET, XDIST, fake, judged, outcomes, run
 
 DECIDED: dict[str, Decided] = {
     "ASPP-RATES": ("aspp.atrous1.conv", "aspp.atrous2.conv"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.running import PLUGIN, TARGET, fake, run
+from tests.support.pytest_runs import PLUGIN, TARGET, fake, run
 
 WATCH = """
 import atexit, sys

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.port.equivalent_forms import ROUNDED
 from deeplab_spec.port.service import move
-from tests.onnx_files import export
-from tests.ported import SIZE, in_form, small, trained
+from tests.support.onnx_files import export
+from tests.support.port_networks import SIZE, in_form, small, trained
 
 
 def _program(module: nn.Module, image: Tensor, path: Path) -> Path:

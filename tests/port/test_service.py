@@ -20,9 +20,9 @@ from deeplab_spec.port.equivalent_forms import ROUNDED, Action
 from deeplab_spec.port.report import port_document
 from deeplab_spec.port.service import Moved, PortRequest, move, port
 from deeplab_spec.reference.network import build
-from tests import document
-from tests.graphs import chain
-from tests.ported import (
+from tests.support import source_document as document
+from tests.support.graphs import chain
+from tests.support.port_networks import (
     FORMS,
     NARROW,
     SIZE,
@@ -37,7 +37,7 @@ from tests.ported import (
     small,
     trained,
 )
-from tests.shuffled import make_trained
+from tests.support.random_weights import make_trained
 
 WIDE = (97, 65)
 
@@ -396,7 +396,10 @@ def test_files_are_sources_and_destinations_at_their_own_size() -> None:
 
 
 def _request(output: Path, **fields: Any) -> PortRequest:
-    targets = {"source": Target(name="tests.ported:narrow"), "dest": Target(name="tests.ported:narrow_shuffled")}
+    targets = {
+        "source": Target(name="tests.support.port_networks:narrow"),
+        "dest": Target(name="tests.support.port_networks:narrow_shuffled"),
+    }
     return PortRequest(**{**targets, "output": output, "classes": 5, "size": WIDE, **fields})
 
 

@@ -16,7 +16,7 @@ from deeplab_spec.profile.compare_document import CompareDocument, IntervalModel
 from deeplab_spec.profile.compare_service import compare
 from deeplab_spec.profile.document import DeviceModel, ProfileDocument
 from deeplab_spec.profile.statistics import Interval, difference, mean_interval, quantile, slowdown
-from tests.documents import MILLISECOND, profile, usual
+from tests.support.profile_samples import MILLISECOND, profile, usual
 
 STEPS = st.lists(st.integers(10**6, 10**7), min_size=2, max_size=6).map(tuple)
 SIDES = st.dictionaries(st.sampled_from("abcdef"), st.tuples(*[st.integers(0, 10**9)] * 4), min_size=1)

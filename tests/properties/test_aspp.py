@@ -13,10 +13,10 @@ from deeplab_spec.reference.sepconv import SeparableUnit
 from deeplab_spec.spec.choices import AsppOrder, HeadConvs, Interpolation, PoolNorm, Projection
 from deeplab_spec.spec.head import aspp_rows
 from deeplab_spec.spec.variants import TF_RELEASE, Variant
-from tests.assertions import assert_near, assert_same
-from tests.registry import covers
-from tests.strategies import cases, channels, narrow, seeds, sizes, variants
-from tests.whole import make_lively, make_positive, make_whole, whole
+from tests.support.assertions import assert_near, assert_same
+from tests.support.exact_weights import make_lively, make_positive, make_whole, whole
+from tests.support.property_coverage import covers
+from tests.support.strategies import cases, channels, narrow, seeds, sizes, variants
 
 PUBLISHED = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 """Rates by output stride, of arXiv:1706.05587 section 3.3 and the authors' release."""

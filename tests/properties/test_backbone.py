@@ -17,10 +17,10 @@ from deeplab_spec.spec.backbones.xception import backbone_rows
 from deeplab_spec.spec.choices import ActivationPlacement, LowLevelTap, StridePadding, UnstridedRate
 from deeplab_spec.spec.network import part, rows
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
-from tests.assertions import assert_same
-from tests.registry import covers
-from tests.strategies import cases, narrow, seeds, variants
-from tests.whole import make_lively, make_positive, make_sparse, whole
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import make_lively, make_positive, make_sparse, whole
+from tests.support.property_coverage import covers
+from tests.support.strategies import cases, narrow, seeds, variants
 
 image_sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
 FEW = settings(max_examples=max(5, settings().max_examples // 3))

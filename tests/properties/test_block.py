@@ -13,10 +13,10 @@ from deeplab_spec.reference.block import Block
 from deeplab_spec.reference.document import Conv2dLayer, SeparableConv2dLayer, SkipBlock, Xception
 from deeplab_spec.reference.document_layers import separable_row
 from deeplab_spec.spec import rows
-from tests.assertions import assert_same
-from tests.registry import covers
-from tests.strategies import block_rows, channels, seeds, sizes
-from tests.whole import make_whole, whole
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import make_whole, whole
+from tests.support.property_coverage import covers
+from tests.support.strategies import block_rows, channels, seeds, sizes
 
 
 @covers(Block)

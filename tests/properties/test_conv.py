@@ -12,10 +12,10 @@ from deeplab_spec.graph.ops import margins
 from deeplab_spec.reference.conv import ConvUnit
 from deeplab_spec.reference.document import Conv2dLayer
 from deeplab_spec.spec import rows
-from tests.assertions import assert_same
-from tests.registry import covers
-from tests.strategies import SOURCE, channels, conv_rows, rates, seeds, sides, sizes
-from tests.whole import make_whole, whole
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import make_whole, whole
+from tests.support.property_coverage import covers
+from tests.support.strategies import SOURCE, channels, conv_rows, rates, seeds, sides, sizes
 
 
 def by_hand(row: rows.ConvUnit, unit: ConvUnit, image: Tensor) -> Tensor:

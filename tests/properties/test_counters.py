@@ -12,7 +12,7 @@ from deeplab_spec.capture.counters import count_with_fvcore, count_with_torch, w
 from deeplab_spec.conformance.strategies import NARROW, Configuration, configurations
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.reference.network import DeepLabV3Plus, build
-from tests.counted import costs_of, normalisation_unseen, operations, shapes_unchecked
+from tests.support.per_node_module import costs_of, normalisation_unseen, operations, shapes_unchecked
 
 ON_META = settings(max_examples=max(40, settings().max_examples))
 TRAINED = settings(max_examples=max(8, settings().max_examples // 5))

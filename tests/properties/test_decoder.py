@@ -12,10 +12,10 @@ from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.choices import Interpolation
 from deeplab_spec.spec.head import decoder_rows
 from deeplab_spec.spec.variants import Variant
-from tests.assertions import assert_near
-from tests.registry import covers
-from tests.strategies import channels, narrow, seeds, sides, sizes, variants
-from tests.whole import make_lively, whole
+from tests.support.assertions import assert_near
+from tests.support.exact_weights import make_lively, whole
+from tests.support.property_coverage import covers
+from tests.support.strategies import channels, narrow, seeds, sides, sizes, variants
 
 
 def coordinates(rule: Interpolation, before: int, after: int) -> Tensor:

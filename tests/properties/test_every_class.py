@@ -10,7 +10,7 @@ import pytest
 
 from deeplab_spec import reference
 from deeplab_spec.spec.clauses import CLAUSES
-from tests.registry import COVERED, covers
+from tests.support.property_coverage import COVERED, covers
 
 
 def public_classes() -> set[type]:

@@ -9,10 +9,10 @@ from deeplab_spec.reference.conv import ConvUnit
 from deeplab_spec.reference.document import SeparableConv2d, SeparableConv2dLayer
 from deeplab_spec.reference.sepconv import SeparableUnit
 from deeplab_spec.spec import rows
-from tests.assertions import assert_same
-from tests.registry import covers
-from tests.strategies import channels, rates, seeds, separable_rows, sizes
-from tests.whole import make_whole, whole
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import make_whole, whole
+from tests.support.property_coverage import covers
+from tests.support.strategies import channels, rates, seeds, separable_rows, sizes
 
 
 @covers(SeparableUnit)

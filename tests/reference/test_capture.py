@@ -14,7 +14,7 @@ from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.choices import NAMES, AtrousPadding, ChoiceValue, StridePadding, seen_values
 from deeplab_spec.spec.variants import Variant
-from tests.strategies import NARROW, cases
+from tests.support.strategies import NARROW, cases
 
 FEW = settings(max_examples=max(5, settings().max_examples // 8))
 

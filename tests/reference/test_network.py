@@ -10,7 +10,7 @@ from torch import nn
 from deeplab_spec.errors import SpecError
 from deeplab_spec.reference.document import DeepLab, Xception
 from deeplab_spec.reference.network import build
-from tests.strategies import NARROW
+from tests.support.strategies import NARROW
 
 # fmt: off
 PUBLISHED = [

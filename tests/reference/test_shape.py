@@ -15,7 +15,7 @@ from deeplab_spec.reference.document import (
     Xception,
 )
 from deeplab_spec.reference.network import build
-from tests.strategies import NARROW
+from tests.support.strategies import NARROW
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
 

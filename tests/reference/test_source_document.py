@@ -10,10 +10,10 @@ from torch import nn
 import deeplab_spec
 from deeplab_spec.reference import document as ours
 from deeplab_spec.reference import document_layers
-from tests import document
-from tests.assertions import assert_near, assert_same, terms_of
-from tests.document import build, cells, copy_weights, namespace
-from tests.whole import make_lively, make_whole, whole
+from tests.support import source_document as document
+from tests.support.assertions import assert_near, assert_same, terms_of
+from tests.support.exact_weights import make_lively, make_whole, whole
+from tests.support.source_document import build, cells, copy_weights, namespace
 
 
 @pytest.fixture(scope="module")

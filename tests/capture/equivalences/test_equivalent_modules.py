@@ -14,9 +14,9 @@ from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Conv2d, GlobalAveragePool, Op, Pad, Resize, ResizeMode
 from deeplab_spec.judge.load_weights import by_role
-from tests.assertions import assert_same
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import whole
 from tests.support.modules import Wrapped
-from tests.whole import whole
 
 C, OUT, HEIGHT, WIDTH = 4, 6, 8, 16
 IMAGE = whole((1, C, HEIGHT, WIDTH), 0)

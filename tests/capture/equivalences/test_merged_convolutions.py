@@ -13,7 +13,7 @@ from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op
 from deeplab_spec.judge.load_weights import by_role
-from tests.assertions import assert_same
+from tests.support.assertions import assert_same
 
 SHAPE = (2, 6, 9, 12)
 

@@ -9,9 +9,9 @@ from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add, Op
 from deeplab_spec.judge.load_weights import by_role
-from tests.assertions import assert_same
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import make_whole, whole
 from tests.support.modules import CHANNELS, DroppedThenOverwritten, Residual, Wrapped
-from tests.whole import make_whole, whole
 
 
 def seen(module: nn.Module, image: Tensor) -> tuple[Capture, Tensor]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deeplab_spec.capture.fx.layout import Layout, of
-from tests.assertions import assert_same
+from tests.support.assertions import assert_same
 
 SHAPE = (2, 3, 4, 6)
 BASE = torch.arange(2 * 3 * 4 * 6).view(SHAPE)

@@ -10,9 +10,9 @@ from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Conv2d, Opaque, Output
-from tests.assertions import assert_same
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import make_whole, whole
 from tests.support.modules import CHANNELS, Buffered, Result, Shared, Wrapped
-from tests.whole import make_whole, whole
 
 IMAGE = whole((1, CHANNELS, 4, 5), 0)
 

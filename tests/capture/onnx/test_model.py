@@ -15,7 +15,7 @@ from deeplab_spec.capture.onnx import model as onnx_model
 from deeplab_spec.capture.onnx import values as onnx_values
 from deeplab_spec.capture.onnx.file import read_onnx
 from deeplab_spec.errors import MissingExtraError, TargetError
-from tests.onnx_files import IMAGE, conv, graph, opened, weight
+from tests.support.onnx_files import IMAGE, conv, graph, opened, weight
 
 KERNEL = weight(6, 4, 3, 3)
 BYTES = KERNEL.nbytes

@@ -28,10 +28,10 @@ from deeplab_spec.graph.ops import Activation, Add
 from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.reference.network import build
-from tests.assertions import assert_same
 from tests.support.archives import changed, members_of, torch_saved
+from tests.support.assertions import assert_same
+from tests.support.exact_weights import make_lively, make_whole, whole
 from tests.support.modules import CHANNELS, Buffered, DroppedThenOverwritten, Residual, Wrapped
-from tests.whole import make_lively, make_whole, whole
 
 NARROW: Mapping[str, float] = {"width": 0.03, "middle_blocks": 1}
 SIZE = (33, 35)

@@ -19,9 +19,9 @@ from deeplab_spec.judge.training.observe import observe
 from deeplab_spec.judge.training.plan import dropped
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import TF_RELEASE_DENSE
-from tests import ports
-from tests.graphs import normal, normal_capture
-from tests.strategies import NARROW, narrow
+from tests.support import tf_release_port as ports
+from tests.support.graphs import normal, normal_capture
+from tests.support.strategies import NARROW, narrow
 
 SIZE = (97, 65)
 

@@ -6,7 +6,7 @@ from deeplab_spec.align.choice_effects import edits
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d
 from deeplab_spec.mutate.faults.graph_edits import edited, inserted, renamed, with_inputs, with_op, without
-from tests.graphs import chain
+from tests.support.graphs import chain
 
 CONV = Conv2d(channels_in=4, channels_out=4)
 GRAPH = chain(CONV, BatchNorm(channels=4, eps=1e-3, momentum=0.1), Activation())

@@ -19,8 +19,8 @@ from deeplab_spec.graph.ops import (
     margins,
 )
 from deeplab_spec.mutate.faults.neighbours import edited, other
-from tests.graphs import chain
-from tests.strategies import rates
+from tests.support.graphs import chain
+from tests.support.strategies import rates
 
 CONV = Conv2d(channels_in=4, channels_out=4, kernel=(3, 3), padding=margins(1))
 NORM = BatchNorm(channels=4, eps=1e-3, momentum=0.1)

@@ -12,7 +12,7 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Input, Op, Output, Pair
 from deeplab_spec.spec.choices import Choices
 from deeplab_spec.spec.network import network
-from tests.strategies import NARROW
+from tests.support.strategies import NARROW
 
 TELLING: Pair = (289, 300)
 """A size at which the largest rate, 36 at output stride 8, is visible, odd one way and even the other."""

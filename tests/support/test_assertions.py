@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.assertions import assert_near, assert_same
+from tests.support.assertions import assert_near, assert_same
 
 
 def test_assert_same_says_what_is_and_what_must_be() -> None:

@@ -1,1 +1,0 @@
-"""What combines the floors below: counts of targets, benchmarks, the gate, optimized networks."""

@@ -14,6 +14,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
+from deeplab_spec.analysis.block_costs import BatchCost, batch_costs
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
@@ -26,7 +27,6 @@ from deeplab_spec.measure.roofline import Ceilings, ceilings
 from deeplab_spec.measure.timing import device_name, megahertz, timed_warm
 from deeplab_spec.optimize.service import optimize, random_images
 from deeplab_spec.precision import Precision
-from deeplab_spec.profile.costs import BatchCost, batch_costs
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 

@@ -1,1 +1,1 @@
-"""bench."""
+"""How fast a network runs in every mode, side by side on one device."""

@@ -1,1 +1,1 @@
-"""Foreign implementations as networks: builds them, reads their graph, runs what was read."""
+"""Foreign implementations as networks: builds them, reads their graphs, and runs what was read."""

@@ -76,7 +76,7 @@ def graphs(case: Case, base: Side, head: Side, timeout: float) -> tuple[Shaped, 
         for role, side in (("base", base), ("head", head)):
             job = {**job_of(case, side), "packages": str(PACKAGES)}
             name = f"{role} ({side.name})"
-            script = PACKAGES / "deeplab_spec" / "measure" / "gate_capture.py"
+            script = PACKAGES / "deeplab_spec" / "gate" / "side_capture.py"
             processes.append(stack.enter_context(SamplingProcess(name, side.paths, job, timeout, script)))
         answers = [process.answer("network") for process in processes]
         for side, answer in zip((base, head), answers, strict=True):

@@ -17,7 +17,7 @@ _PACKAGE = "deeplab_spec"
 
 
 def _builder() -> Any:  # noqa: ANN401 - a module that is found by its path
-    name = "gate_child_build"
+    name = "side_build"
     spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     if spec is None or spec.loader is None:
         raise ImportError(name)

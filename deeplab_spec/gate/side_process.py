@@ -1,7 +1,7 @@
 """The process whose speed is measured: a script that imports torch and what it times, nothing else.
 
 It is started by its path, so that the ``deeplab_spec`` that it imports is the side's own and never
-the one that measures; its own parts, the files ``gate_child_*.py``, are found beside it. It reads a job
+the one that measures; its own parts, the files ``side_*.py``, are found beside it. It reads a job
 and then commands from stdin, one a line, and writes one JSON document a line to the file descriptor
 that is its argument. What the side prints goes to stderr.
 """
@@ -33,7 +33,7 @@ def beside(name: str) -> Any:  # noqa: ANN401 - a module that is found by its pa
 
 def serve(job: Job, commands: Iterator[str], send: Callable[[Job], None]) -> None:
     """Build, warm up, and then take one sample for every line that arrives."""
-    builder, clocks, timers = beside("gate_child_build"), beside("gate_child_clocks"), beside("gate_child_timers")
+    builder, clocks, timers = beside("side_build"), beside("side_clocks"), beside("side_timers")
     torch.set_num_threads(job["threads"])
     torch.set_flush_denormal(True)
     torch.manual_seed(0)

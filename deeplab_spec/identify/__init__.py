@@ -1,1 +1,1 @@
-"""identify."""
+"""Which published network, with which choices, a network is."""

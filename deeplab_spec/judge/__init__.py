@@ -1,1 +1,1 @@
-"""Judges an implementation: plans the cases, runs it apart, and signs what the checks decide."""
+"""Judges an implementation level by level, and writes the certificate."""

@@ -1,1 +1,1 @@
-"""Measures time: processes, pairs, statistics, profiles."""
+"""Modes in which a network runs, whether they agree, and timers."""

@@ -1,1 +1,1 @@
-"""Wrong networks, one fault each: what a judge must refuse."""
+"""Wrong networks with one fault each, and equal networks written differently."""

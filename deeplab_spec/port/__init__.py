@@ -1,1 +1,1 @@
-"""port."""
+"""Moves weights from one implementation to another, and proves that both compute the same."""

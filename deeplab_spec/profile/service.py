@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.align.names import specified_paths
 from deeplab_spec.align.nearest import nearest
+from deeplab_spec.analysis.block_costs import batch_costs
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.target import REFERENCE, Target, load
 from deeplab_spec.count.target_counts import captured_at, named
@@ -24,7 +25,6 @@ from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.measure.modes import Mode as ExecutionMode
 from deeplab_spec.measure.parts import EAGER
 from deeplab_spec.measure.roofline import ceilings
-from deeplab_spec.profile.costs import batch_costs
 from deeplab_spec.profile.document import TENSORBOARD, TRACE, CeilingsModel, DeviceModel, ProfileDocument
 from deeplab_spec.profile.modes import in_mode, profile_mode
 from deeplab_spec.profile.ranges import call_order, ranged_modules

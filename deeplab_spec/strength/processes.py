@@ -116,6 +116,6 @@ def journal_for(settings: Sequence[object]) -> Path:
     package = Path(__file__).parents[1]
     digest = hashlib.sha256(json.dumps([torch.__version__, *map(str, settings)]).encode())
     for path in sorted(package.rglob("*.py")):
-        if path.relative_to(package).parts[0] not in {"cli", "render", "measure"}:
+        if path.relative_to(package).parts[0] not in {"bench", "cli", "gate", "measure", "profile", "views"}:
             digest.update(path.read_bytes())
     return cache / f"mutants-{digest.hexdigest()[:16]}.jsonl"

@@ -1,1 +1,1 @@
-"""views."""
+"""What pages and texts share: tables, Markdown, CSV, SVG, templates, files, progress."""

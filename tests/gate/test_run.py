@@ -169,7 +169,7 @@ def test_a_side_that_was_imported_from_elsewhere_is_refused(tmp_path: Path) -> N
 
 def test_the_script_is_part_of_the_package() -> None:
     """It is started by its path."""
-    assert PACKAGES.joinpath("deeplab_spec", "measure", "gate_child.py").is_file()
+    assert PACKAGES.joinpath("deeplab_spec", "gate", "side_process.py").is_file()
 
 
 def test_a_checkout_is_measured_by_its_own_code_in_fresh_processes(tmp_path: Path) -> None:

@@ -10,10 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from deeplab_spec.gate import side_build as gate_child_build
-from deeplab_spec.gate import side_clocks as gate_child_clocks
-from deeplab_spec.gate import side_process as gate_child
-from deeplab_spec.gate import side_timers as gate_child_timers
+from deeplab_spec.gate import side_build, side_clocks, side_process, side_timers  # noqa: E402
 from deeplab_spec.gate.cases import CPU_FORWARD, changed  # noqa: E402
 from deeplab_spec.gate.pairs import job_of  # noqa: E402
 from deeplab_spec.gate.side_clocks import GpuClock, Moment, between, now  # noqa: E402
@@ -58,14 +55,14 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     monkeypatch.setattr(torch.cuda, "Event", fake.event)
     monkeypatch.setattr(torch.cuda, "_sleep", fake.sleep)
     monkeypatch.setattr(torch.cuda, "clock_rate", lambda: fake.done.append("clock") or 1980)
-    monkeypatch.setattr(gate_child_timers, "perf_counter", lambda: fake.host)
+    monkeypatch.setattr(side_timers, "perf_counter", lambda: fake.host)
     return fake
 
 
 def test_a_planted_wait_on_a_gpu_rests_on_several_witnesses_of_the_clock(gpu: Gpu) -> None:
     """One spin that was disturbed must not make the wait a tenth of what was asked."""
     gpu.spins = [10.0]
-    timer = GpuTimer(gpu.run, 0.1, gate_child_clocks)
+    timer = GpuTimer(gpu.run, 0.1, side_clocks)
 
     assert timer.cycles == round(0.1 * 0.010 * 2e9)
     assert timer.seconds() == pytest.approx(0.011)
@@ -73,7 +70,7 @@ def test_a_planted_wait_on_a_gpu_rests_on_several_witnesses_of_the_clock(gpu: Gp
 
 def test_a_gpu_is_awake_when_it_is_timed_and_its_clock_is_read_afterwards(gpu: Gpu) -> None:
     """Idle it has clocked down: it runs untimed first, for 20 ms."""
-    timer = GpuTimer(gpu.run, 0.0, gate_child_clocks)
+    timer = GpuTimer(gpu.run, 0.0, side_clocks)
     gpu.done.clear()
 
     assert timer.sample() == {
@@ -97,7 +94,7 @@ def test_a_clock_that_cannot_be_read_is_unknown(error: Exception, gpu: Gpu, monk
         raise error
 
     monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
-    sample = GpuTimer(gpu.run, 0.0, gate_child_clocks).sample()
+    sample = GpuTimer(gpu.run, 0.0, side_clocks).sample()
 
     assert (sample["mhz"], sample["slowed_by"]) == (None, "")
 
@@ -158,7 +155,7 @@ def test_the_mode_decides_how_float32_is_multiplied_whatever_the_side_has_set(mo
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     case = changed(CPU_FORWARD, {"mode": mode, "size": (8, 8)})
     job = job_of(case, Side(name="m:build", target="m:build", paths=()))
-    gate_child_build.prepare(torch.nn.Conv2d(3, 4, 3), job)
+    side_build.prepare(torch.nn.Conv2d(3, 4, 3), job)
 
     expected = "tf32" if mode == "tf32" else "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == expected
@@ -202,7 +199,7 @@ def test_the_clocks_of_a_running_thread_go_forward() -> None:
 def test_a_moment_in_which_another_process_had_the_core_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else its time would be in one clock and not in the other."""
     readings = iter([1.0, 1.5, 1.5, 1.5])
-    monkeypatch.setattr(gate_child_clocks, "_waited", lambda: next(readings))
+    monkeypatch.setattr(side_clocks, "_waited", lambda: next(readings))
 
     assert now().waited == 1.5
     assert next(readings, None) is None
@@ -210,7 +207,7 @@ def test_a_moment_in_which_another_process_had_the_core_is_read_again(monkeypatc
 
 def test_a_kernel_that_counts_no_waiting_leaves_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """As everywhere but on Linux."""
-    monkeypatch.setattr(gate_child_clocks, "_STATISTICS", None)
+    monkeypatch.setattr(side_clocks, "_STATISTICS", None)
 
     assert now().waited == 0.0
 
@@ -218,9 +215,9 @@ def test_a_kernel_that_counts_no_waiting_leaves_the_wall_clock(monkeypatch: pyte
 def test_a_planted_wait_on_a_processor_is_a_share_of_the_runs_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with the first reading that is late enough."""
     wall = iter([0.0, 1.0, 1.05, 1.1, 1.2])
-    monkeypatch.setattr(gate_child_clocks, "now", lambda: at(next(wall)))
+    monkeypatch.setattr(side_clocks, "now", lambda: at(next(wall)))
 
-    assert CpuTimer(lambda: None, 0.1, gate_child_clocks).seconds() == pytest.approx(1.1)
+    assert CpuTimer(lambda: None, 0.1, side_clocks).seconds() == pytest.approx(1.1)
 
 
 def test_what_was_built_is_said_with_every_argument_that_was_passed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +231,7 @@ def test_what_was_built_is_said_with_every_argument_that_was_passed(monkeypatch:
 
     def built(target: str, **changes: object) -> str:
         side = Side(name="x", target=target, paths=(), arguments={"size": "2"} if target.endswith("build") else {})
-        return str(gate_child_build.build(job_of(changed(CPU_FORWARD, changes), side))[2])
+        return str(side_build.build(job_of(changed(CPU_FORWARD, changes), side))[2])
 
     assert built("own_network:build") == "own_network:build(size=2, output_stride=16)"
     assert built("own_network:net") == "own_network:net, a module as it is"
@@ -247,14 +244,14 @@ def test_what_was_built_is_said_with_every_argument_that_was_passed(monkeypatch:
 
 def test_memory_says_how_many_more_processes_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a GPU its own memory decides, too."""
-    free = gate_child.room(on_gpu=False)
+    free = side_process.room(on_gpu=False)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10_000, 100_000))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 4_000)
 
     assert free > 0
-    assert gate_child.room(on_gpu=True) == min(free, 2)
-    monkeypatch.setattr(gate_child, "_available_kilobytes", lambda: 0)
-    assert gate_child.room(on_gpu=True) == 0
+    assert side_process.room(on_gpu=True) == min(free, 2)
+    monkeypatch.setattr(side_process, "_available_kilobytes", lambda: 0)
+    assert side_process.room(on_gpu=True) == 0
 
 
 def test_the_process_serves_a_job_and_answers_commands(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +262,7 @@ def test_the_process_serves_a_job_and_answers_commands(monkeypatch: pytest.Monke
     monkeypatch.setattr(torch, "set_flush_denormal", lambda _: True)
     job = job_of(changed(CPU_FORWARD, {"size": (8, 8)}), Side(name="x", target="own_network:build", paths=()))
     events: list[dict[str, Any]] = []
-    gate_child.serve(job, iter(["sample\n", "sample\n"]), events.append)
+    side_process.serve(job, iter(["sample\n", "sample\n"]), events.append)
 
     assert [event["event"] for event in events] == ["ready", "sample", "sample"]
     assert (events[0]["built"], events[0]["device"]) == ("own_network:build()", "cpu")

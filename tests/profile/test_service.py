@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from deeplab_spec.analysis.block_costs import batch_costs
 from deeplab_spec.analysis.costs import block_of, node_costs, total_cost
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
@@ -14,7 +15,6 @@ from deeplab_spec.cli.app import app
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.profile.compare_service import compare
-from deeplab_spec.profile.costs import batch_costs
 from deeplab_spec.profile.document import BlockModel, ProfileDocument, read_profile
 from deeplab_spec.profile.service import ProfileRequest, profile
 from deeplab_spec.spec.choices import choose

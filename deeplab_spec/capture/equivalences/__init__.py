@@ -1,1 +1,1 @@
-"""equivalences."""
+"""Passes that read another way of writing an operation as the operation itself."""

@@ -1,1 +1,1 @@
-"""fx."""
+"""Reads exported programs: the calls of a framework, as nodes of a network."""

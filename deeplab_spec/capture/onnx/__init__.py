@@ -1,1 +1,1 @@
-"""onnx."""
+"""Reads ONNX files as data, and runs them with onnxruntime."""

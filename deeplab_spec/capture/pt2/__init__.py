@@ -1,1 +1,1 @@
-"""pt2."""
+"""Checks ``.pt2`` files before anything is loaded from them."""

@@ -1,1 +1,1 @@
-"""candidate."""
+"""The process that runs the code of a candidate."""

@@ -1,1 +1,1 @@
-"""interface."""
+"""The interface level: which inputs a candidate accepts, and what it returns."""

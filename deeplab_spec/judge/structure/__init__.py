@@ -1,1 +1,1 @@
-"""structure."""
+"""The structure level: the captured graph against the specification, node by node."""

@@ -1,1 +1,1 @@
-"""training."""
+"""The training level: initial weights, running statistics, gradients, one SGD step, dropout."""

@@ -1,1 +1,1 @@
-"""rewrites."""
+"""Equal networks: published networks written in other ways, which the judge must accept."""

@@ -1,1 +1,1 @@
-"""backbones."""
+"""The rows of each backbone family, one file a family."""

@@ -28,7 +28,7 @@ def map_grid(document: PortDocument) -> Grid:
 
 def _lines(document: PortDocument) -> Iterator[str]:
     title = f"{document.source} -> {document.destination}, output stride {document.output_stride}"
-    yield f"{title}{f'torch {document.torch}, cpu'.rjust(_WIDTH - len(title))}"
+    yield f"{title}{f'  torch {document.torch}, cpu'.rjust(_WIDTH - len(title))}"
     counts = document.counts
     done = [f"{integer(count)} {action}" for action in _ACTIONS if (count := getattr(counts, action))]
     if counts.permuted:

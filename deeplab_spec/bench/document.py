@@ -2,27 +2,21 @@
 
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from deeplab_spec.views.documents import SCHEMA_VERSION
+from deeplab_spec.views.document import Document, Model
 from deeplab_spec.views.table import Grid, integer
 
 Status = Literal["timed", "refused", "failed", "not run"]
 _MEBI: Final = 2**20
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ErrorModel(_Model):
+class ErrorModel(Model):
     """Relative errors against float64: root mean square, and largest element."""
 
     mean: float
     most: float
 
 
-class RatioModel(_Model):
+class RatioModel(Model):
     """How many times faster than eager, from pairs of runs: median, and the interval of the median."""
 
     median: float
@@ -31,14 +25,14 @@ class RatioModel(_Model):
     coverage: float
 
 
-class ClockModel(_Model):
+class ClockModel(Model):
     """What the clock did: MHz as read, and the time of a loop of fixed length, each the median over the runs."""
 
     megahertz: float | None
     spin_seconds: float
 
 
-class CeilingsModel(_Model):
+class CeilingsModel(Model):
     """What the device was seen to do at most, in the same job."""
 
     flops_per_second: float
@@ -51,7 +45,7 @@ class SpeedModel(CeilingsModel):
     spin_seconds: float
 
 
-class ModeModel(_Model):
+class ModeModel(Model):
     """One mode in one case; what was not measured is null, and ``reason`` says why."""
 
     mode: str
@@ -71,7 +65,7 @@ class ModeModel(_Model):
     clock: ClockModel | None = None
 
 
-class BenchCaseModel(_Model):
+class BenchCaseModel(Model):
     """Every mode at one size.
 
     All counts are of the whole batch. FLOPs (convention ``full``) and bytes (float32) are those of every operator
@@ -93,17 +87,16 @@ class BenchCaseModel(_Model):
     fastest: str | None
 
 
-class LeftOutModel(_Model):
+class LeftOutModel(Model):
     """A case that the time budget had no room for."""
 
     title: str
     reason: str
 
 
-class BenchDocument(_Model):
+class BenchDocument(Document):
     """The document of ``bench --json``; ``seconds`` is what it took, ``estimated_seconds`` what was said before."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     target: str
     classes: int
     device: str

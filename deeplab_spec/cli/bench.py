@@ -30,7 +30,7 @@ from deeplab_spec.cli.options import (
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.measure.parts import PARTS
 from deeplab_spec.spec.network import DEFAULT_CLASSES
-from deeplab_spec.views.documents import to_json, to_schema
+from deeplab_spec.views.document import to_json, to_schema
 from deeplab_spec.views.files import write_whole
 from deeplab_spec.views.progress import progress
 

@@ -119,7 +119,7 @@ def certify(
     the waivers are wrong, 3 it cannot be built, 4 something is undecided.
     """
     if json_schema:
-        from deeplab_spec.views.documents import to_schema
+        from deeplab_spec.views.document import to_schema
 
         output.report(to_schema(Certificate), file)
         return

@@ -33,17 +33,19 @@ def clauses(
     json_schema: SchemaOption = False,
 ) -> None:
     """List what is decided of an implementation, with sources."""
-    from deeplab_spec.views import documents, reports
+    from deeplab_spec.show import text
+    from deeplab_spec.show.document import ClausesDocument, clauses_document
+    from deeplab_spec.views.document import to_json, to_schema
 
     if json_schema:
-        output.report(documents.to_schema(documents.ClausesDocument), file)
+        output.report(to_schema(ClausesDocument), file)
         return
-    document = documents.clauses_document(named(variant) if variant is not None else None)
+    document = clauses_document(named(variant) if variant is not None else None)
     match form:
         case Format.JSON:
-            output.report(documents.to_json(document), file)
+            output.report(to_json(document), file)
         case Format.MARKDOWN:
-            output.report(reports.clauses_markdown(document), file)
+            output.report(text.clauses_markdown(document), file)
         case Format.TABLE:
-            output.report(reports.clauses_text(document), file)
-    output.summary(reports.clauses_summary(document))
+            output.report(text.clauses_text(document), file)
+    output.summary(text.clauses_summary(document))

@@ -63,7 +63,7 @@ def compare(
     from deeplab_spec.profile.compare_document import CompareDocument
     from deeplab_spec.profile.compare_service import compare as together
     from deeplab_spec.profile.document import read_profile
-    from deeplab_spec.views.documents import to_schema
+    from deeplab_spec.views.document import to_schema
 
     if json_schema:
         output.report(to_schema(CompareDocument), file)

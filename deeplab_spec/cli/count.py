@@ -103,7 +103,7 @@ def count(
     from deeplab_spec.count import text as counts
     from deeplab_spec.count.document import CountDocument
     from deeplab_spec.count.service import CountRequest
-    from deeplab_spec.views.documents import to_schema
+    from deeplab_spec.views.document import to_schema
 
     if json_schema:
         model = side_by_side.SideBySideDocument if against else CountDocument
@@ -140,7 +140,7 @@ def count(
 
 
 def _show(document: "BaseModel", grid: Grid, summary: str, as_json: bool, file: Path | None) -> None:
-    from deeplab_spec.views.documents import to_json
+    from deeplab_spec.views.document import to_json
 
     if as_json:
         output.report(to_json(document), file)

@@ -119,7 +119,7 @@ def gate(
     Exit status: 0 PASS, 1 FAIL, 3 a side cannot be run or is another network, 4 INCONCLUSIVE.
     """
     from deeplab_spec.gate.document import CalibrationDocument, GateDocument
-    from deeplab_spec.views.documents import to_json, to_schema
+    from deeplab_spec.views.document import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(CalibrationDocument if calibrate else GateDocument), file)
@@ -199,7 +199,7 @@ def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int)
     from deeplab_spec.gate.curve import curve
     from deeplab_spec.gate.rates_page import calibration_page, headline_of_rates
     from deeplab_spec.gate.service import calibration
-    from deeplab_spec.views.documents import to_json
+    from deeplab_spec.views.document import to_json
 
     with progress() as told:
         device, document = calibration(folder, request, recordings, seed, told)

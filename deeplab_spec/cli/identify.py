@@ -42,7 +42,7 @@ def identify(
     Exit status: 0 choices explain everything, 1 something is left or it is another network, 3 it cannot be built.
     """
     from deeplab_spec.identify.document import IdentifyDocument, text
-    from deeplab_spec.views.documents import to_json, to_schema
+    from deeplab_spec.views.document import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(IdentifyDocument), file)

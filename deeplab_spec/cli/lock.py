@@ -43,7 +43,7 @@ def lock(
     Exit status: 0 written, 3 it cannot be built or read.
     """
     from deeplab_spec.lock.document import LockDocument, lock_document
-    from deeplab_spec.views.documents import to_json, to_schema
+    from deeplab_spec.views.document import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(LockDocument))

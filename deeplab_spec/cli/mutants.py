@@ -60,7 +60,7 @@ def mutants(
     Exit status: 0 all wrong ones are refused and all equal ones accepted, 1 not so.
     """
     from deeplab_spec.strength.document import MutantsDocument
-    from deeplab_spec.views.documents import to_json, to_schema
+    from deeplab_spec.views.document import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(MutantsDocument), file)

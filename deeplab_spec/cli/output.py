@@ -33,7 +33,7 @@ def table(grid: Grid, output: Path | None = None, heading: str = "") -> None:
     write(above)
     from rich.console import Console
 
-    from deeplab_spec.views.terminal import drawn
+    from deeplab_spec.views.table import drawn
 
     Console().print(drawn(grid))
 

@@ -77,7 +77,7 @@ def port(
     """
     from deeplab_spec.port.document import PortDocument
     from deeplab_spec.port.text import map_grid, port_text
-    from deeplab_spec.views.documents import to_json, to_schema
+    from deeplab_spec.views.document import to_json, to_schema
 
     if json_schema:
         output.report(to_schema(PortDocument))

@@ -83,7 +83,7 @@ def profile(
     Whether a mode computes what the network computes is decided by bench and optimize, not here.
     """
     from deeplab_spec.profile.document import FILE, ProfileDocument
-    from deeplab_spec.views.documents import to_schema
+    from deeplab_spec.views.document import to_schema
 
     if json_schema:
         output.report(to_schema(ProfileDocument))

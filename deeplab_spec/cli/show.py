@@ -39,21 +39,24 @@ def show(
     json_schema: SchemaOption = False,
 ) -> None:
     """Show a network, block by block."""
-    from deeplab_spec.views import documents, reports, svg
-    from deeplab_spec.views.markdown import markdown
-    from deeplab_spec.views.rows import outline
+    from deeplab_spec.show import text
+    from deeplab_spec.show.document import ShowDocument, show_document
+    from deeplab_spec.show.drawing import drawing
+    from deeplab_spec.show.rows import outline
+    from deeplab_spec.views.document import to_json, to_schema
+    from deeplab_spec.views.table import markdown
 
     if json_schema:
-        output.report(documents.to_schema(documents.ShowDocument), file)
+        output.report(to_schema(ShowDocument), file)
         return
     subject = options.read_subject(variant, choose, output_stride, size, classes)
     match form:
         case Format.JSON:
-            output.report(documents.to_json(documents.show_document(subject)), file)
+            output.report(to_json(show_document(subject)), file)
         case Format.SVG:
-            output.report(svg.drawing(subject), file)
+            output.report(drawing(subject), file)
         case Format.MARKDOWN:
-            output.report(markdown(reports.show_grid(outline(subject))), file)
+            output.report(markdown(text.show_grid(outline(subject))), file)
         case Format.TABLE:
-            output.table(reports.show_grid(outline(subject)), file)
-    output.summary(reports.show_summary(subject))
+            output.table(text.show_grid(outline(subject)), file)
+    output.summary(text.show_summary(subject))

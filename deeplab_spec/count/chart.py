@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from deeplab_spec.count.network_costs import CostReport
-from deeplab_spec.views.svg import filled
+from deeplab_spec.views.template import filled
 
 ROW, BAR = 24, 15
 """Height of a row and of the bar in it, in pixels."""

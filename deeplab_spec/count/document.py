@@ -6,9 +6,7 @@ convention: floating point operations are those of ``full``, bytes are of float3
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Final, Literal
-
-from pydantic import BaseModel, ConfigDict
+from typing import Final
 
 from deeplab_spec.analysis.conventions import MAC, TFPROF, TORCH, Convention, undivided_weight_gradients
 from deeplab_spec.analysis.costs import Cost, Number, Values, block_costs, block_of, evaluate, total_cost
@@ -20,17 +18,13 @@ from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.graph.network import Network
 from deeplab_spec.spec.choices import as_json
-from deeplab_spec.views.documents import SCHEMA_VERSION, Json
+from deeplab_spec.views.document import Document, Json, Model
 
 ENDS: Final = ("input", "output")
 """First steps of the paths that are no block but where the network begins and ends."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FieldModel(_Model):
+class FieldModel(Model):
     """A receptive field, vertical first; in input pixels."""
 
     extent: tuple[Number, Number]
@@ -40,7 +34,7 @@ class FieldModel(_Model):
     exact: bool
 
 
-class FiguresModel(_Model):
+class FiguresModel(Model):
     """What a node, a block or a network costs; ``bytes_live`` is the most that is alive at once."""
 
     parameters: int
@@ -78,7 +72,7 @@ class TotalModel(FiguresModel):
     skipped: dict[str, int]
 
 
-class PublishedModel(_Model):
+class PublishedModel(Model):
     """A published figure in billions, and how far the document's total is from it, relative to it."""
 
     billions: float
@@ -86,7 +80,7 @@ class PublishedModel(_Model):
     source: str
 
 
-class CountDocument(_Model):
+class CountDocument(Document):
     """The document of ``count --json``.
 
     ``nodes`` is there with ``--by node`` only. Of a target, ``variant`` is the published network
@@ -94,7 +88,6 @@ class CountDocument(_Model):
     ``prediction`` says that the convention is one of published figures, but this is none of them.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     target: str | None = None
     variant: str | None
     choices: Json | None

@@ -1,7 +1,5 @@
 """What one network costs under every convention: the document behind its cost report."""
 
-from pydantic import BaseModel, ConfigDict
-
 from deeplab_spec.analysis.conventions import CONVENTIONS, FULL, MAC, TFPROF, Convention, undivided_weight_gradients
 from deeplab_spec.analysis.costs import Number, Values, block_costs, evaluate, node_costs, total_cost
 from deeplab_spec.analysis.sizes import shapes
@@ -9,10 +7,7 @@ from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.count.document import CountDocument, FiguresModel, PublishedModel, TotalModel, count_document
 from deeplab_spec.graph.network import Network
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from deeplab_spec.views.document import Model
 
 
 class TrainBlockModel(FiguresModel):
@@ -21,14 +16,14 @@ class TrainBlockModel(FiguresModel):
     path: str
 
 
-class TrainModel(_Model):
+class TrainModel(Model):
     """What a training step costs; ``macs`` is what the convention ``full`` counts."""
 
     total: TotalModel
     blocks: tuple[TrainBlockModel, ...]
 
 
-class ConventionModel(_Model):
+class ConventionModel(Model):
     """A network's total under one convention; ``train`` is null where that counts no backward pass.
 
     ``prediction`` says that the convention is one of published figures, but this is none of them.

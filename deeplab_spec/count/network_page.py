@@ -5,8 +5,7 @@ from typing import Final
 
 from deeplab_spec.analysis.costs import Number
 from deeplab_spec.count.network_costs import ConventionModel, CostReport
-from deeplab_spec.views.markdown import markdown
-from deeplab_spec.views.table import Grid, integer, number, shape
+from deeplab_spec.views.table import Grid, integer, markdown, number, shape
 
 COMMAND: Final = "deeplab-spec count --report reports/costs"
 """What makes the reports again."""

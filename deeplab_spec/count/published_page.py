@@ -19,8 +19,7 @@ from deeplab_spec.analysis.reconstruction import Constant, constants
 from deeplab_spec.count.network_page import COMMAND
 from deeplab_spec.spec.choices import Decoder, HeadConvs, written
 from deeplab_spec.spec.sources import paper
-from deeplab_spec.views.markdown import markdown
-from deeplab_spec.views.table import Grid
+from deeplab_spec.views.table import Grid, markdown
 
 _NETWORK: Final = ("pyramid and decoder", "decoder", "output stride")
 

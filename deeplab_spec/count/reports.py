@@ -10,7 +10,7 @@ from deeplab_spec.count.network_page import index_page, network_page
 from deeplab_spec.count.published_page import published_page
 from deeplab_spec.errors import TargetError
 from deeplab_spec.spec.variants import VARIANTS
-from deeplab_spec.views.documents import to_json
+from deeplab_spec.views.document import to_json
 from deeplab_spec.views.files import write_whole
 
 Progress = Callable[[str, int, int], None]

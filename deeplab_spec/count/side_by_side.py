@@ -1,9 +1,6 @@
 """``count A --against B``: the document, the table and the words."""
 
 from collections.abc import Callable
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict
 
 from deeplab_spec.analysis.conventions import Convention
 from deeplab_spec.analysis.costs import Cost, Number, block_costs, total_cost
@@ -12,15 +9,11 @@ from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.count.document import asked
 from deeplab_spec.count.reconcile import Row, operations_explained, parameters_explained, side_by_side
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.views.documents import SCHEMA_VERSION
+from deeplab_spec.views.document import Document, Model
 from deeplab_spec.views.table import Grid, integer, number
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DifferenceModel(_Model):
+class DifferenceModel(Model):
     """What one block, node or network costs on both sides, the first network first."""
 
     path: str
@@ -28,14 +21,13 @@ class DifferenceModel(_Model):
     macs: tuple[Number, Number]
 
 
-class SideBySideDocument(_Model):
+class SideBySideDocument(Document):
     """The document of ``count A --against B --json``.
 
     ``rows`` come with the largest difference first. ``equal`` is true if every row has the same
     parameters and the same operations on both sides. The explanations are empty where none is found.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     first: str
     second: str
     output_stride: int

@@ -2,15 +2,15 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
-from deeplab_spec.views.documents import SCHEMA_VERSION
+from deeplab_spec.views.document import Document, Model
 
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+class _Model(Model):
+    model_config = ConfigDict(from_attributes=True)
 
 
 class GateCaseModel(_Model):
@@ -139,10 +139,9 @@ class PlantModel(_Model):
     mode: str | None
 
 
-class GateDocument(_Model):
+class GateDocument(Document, _Model):
     """The document of ``gate --json``; ``plant`` is null where nothing was done to head."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     base: str
     head: str
     rule: RuleModel
@@ -197,10 +196,9 @@ class CurvePointModel(_Model):
     rate: float
 
 
-class CalibrationDocument(_Model):
+class CalibrationDocument(Document, _Model):
     """The document of ``gate --calibrate``: the gate's error rates on one device."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     device: str
     torch: str
     case: GateCaseModel

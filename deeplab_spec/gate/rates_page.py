@@ -2,8 +2,7 @@
 
 from deeplab_spec.gate.document import CalibrationDocument, OutcomeModel
 from deeplab_spec.gate.text import LAYOUT, percent, signed
-from deeplab_spec.views.markdown import markdown
-from deeplab_spec.views.table import Grid
+from deeplab_spec.views.table import Grid, markdown
 
 _RECORDED = ("condition", "recordings", "dropped", "planted", "measured", "spread")
 _RESAMPLED = (

@@ -9,8 +9,7 @@ from deeplab_spec.gate.document import (
     GateDocument,
     PlantModel,
 )
-from deeplab_spec.views.markdown import markdown
-from deeplab_spec.views.table import Grid, integer, plain
+from deeplab_spec.views.table import Grid, integer, markdown, plain
 
 LAYOUT = (
     "a placement of code or data in memory that is the same in every process of a side looks like slower code: "

@@ -2,25 +2,22 @@
 
 import shlex
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deeplab_spec.judge.certificate import FindingRecord, Json, Nearest
 from deeplab_spec.spec.choices import about, written
 from deeplab_spec.spec.variants import variant
+from deeplab_spec.views.document import Document
 
-SCHEMA_VERSION: Final = 1
 MOST_FINDINGS: Final = 24
 """So many findings are shown; the JSON document has them all."""
 
 
-class IdentifyDocument(BaseModel):
+class IdentifyDocument(Document):
     """The nearest published network, and what no choice explains."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_version: Literal[1] = SCHEMA_VERSION
     target: str
     output_strides: tuple[int, ...] = Field(description="The output strides at which the network was read.")
     size: tuple[int, int] = Field(description="Height and width of the image that it was read with.")

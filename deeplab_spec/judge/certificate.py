@@ -1,23 +1,17 @@
 """The certificate: what was decided, as a document. Every view is made from it."""
 
 from datetime import date
-from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deeplab_spec.align.differences import Fact
 from deeplab_spec.judge.finding import RunVerdict, Verdict
-
-SCHEMA_VERSION: Final = 1
+from deeplab_spec.views.document import Document, Model
 
 Json = str | int | float | bool | list[int] | list[float] | list[str] | None
 
 
-class _Document(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FindingRecord(_Document):
+class FindingRecord(Model):
     """One place at which a clause is false."""
 
     path: str = Field(description="The specification's node, or 'input' or 'output' at the interface.")
@@ -30,7 +24,7 @@ class FindingRecord(_Document):
     output_stride: int
 
 
-class WaiverRecord(_Document):
+class WaiverRecord(Model):
     """A waiver that covers findings of a clause."""
 
     node: str = Field(description="Path of the findings that it may cover; a star is a part of one name.")
@@ -39,7 +33,7 @@ class WaiverRecord(_Document):
     covers: tuple[str, ...] = Field(description="Paths of the findings that it covers.")
 
 
-class ClauseRecord(_Document):
+class ClauseRecord(Model):
     """What was decided about one clause."""
 
     id: str
@@ -54,7 +48,7 @@ class ClauseRecord(_Document):
     )
 
 
-class Case(_Document):
+class Case(Model):
     """One configuration in which the candidate was run."""
 
     output_stride: int
@@ -63,14 +57,14 @@ class Case(_Document):
     device: str
 
 
-class Nearest(_Document):
+class Nearest(Model):
     """The published network, and the choices on top of it, that is nearest."""
 
     variant: str
     choices: dict[str, Json]
 
 
-class Values(_Document):
+class Values(Model):
     """A value in few numbers."""
 
     shape: tuple[int, ...]
@@ -80,7 +74,7 @@ class Values(_Document):
     greatest: float
 
 
-class SmallestInput(_Document):
+class SmallestInput(Model):
     """The smallest input found on which a node's values differ, with both values there."""
 
     batch: int
@@ -91,7 +85,7 @@ class SmallestInput(_Document):
     actual: Values
 
 
-class Place(_Document):
+class Place(Model):
     """The first node that differs, on both sides."""
 
     path: str
@@ -105,14 +99,14 @@ class Place(_Document):
     )
 
 
-class Canaries(_Document):
+class Canaries(Model):
     """Faults that the run planted for the clauses that would pass, to see whether it refuses them."""
 
     planted: int
     killed: int = Field(description="How many were refused; a clause is undecided where one was not.")
 
 
-class Conditioning(_Document):
+class Conditioning(Model):
     """How well the drawn weights can tell faults from rounding."""
 
     output_stride: int
@@ -127,7 +121,7 @@ class Conditioning(_Document):
     operations: int = Field(description="Operations that treat kinds of values differently.")
 
 
-class BlockCounts(_Document):
+class BlockCounts(Model):
     """What one block costs: specified, then found."""
 
     path: str
@@ -135,7 +129,7 @@ class BlockCounts(_Document):
     macs: tuple[int, int]
 
 
-class Counts(_Document):
+class Counts(Model):
     """What the network costs at one output stride: specified, then found."""
 
     output_stride: int
@@ -145,10 +139,9 @@ class Counts(_Document):
     differing: tuple[BlockCounts, ...] = Field(description="The blocks that do not cost what is specified.")
 
 
-class Certificate(_Document):
+class Certificate(Document):
     """What was decided about a candidate."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     target: str
     variant: str | None = Field(description="The published network that it was held against.")
     against: str | None = Field(default=None, description="The other target that it was held against.")

@@ -1,20 +1,15 @@
 """The JSON document of ``lock``: what was locked, without its nodes, which are in the file."""
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.spec.choices import plain
-
-SCHEMA_VERSION: Literal[1] = 1
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from deeplab_spec.views.document import Document, Model
 
 
-class LockedBlock(_Model):
+class LockedBlock(Model):
     """What one block costs."""
 
     path: str
@@ -23,7 +18,7 @@ class LockedBlock(_Model):
     output: tuple[int, ...] = Field(description="Channels, height and width at the locked image.")
 
 
-class LockedNearest(_Model):
+class LockedNearest(Model):
     """The published network that it is nearest to."""
 
     variant: str
@@ -31,10 +26,9 @@ class LockedNearest(_Model):
     unexplained: int = Field(description="Differences that the choices leave.")
 
 
-class LockDocument(_Model):
+class LockDocument(Document):
     """What was locked."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     target: str
     output_stride: int
     classes: int

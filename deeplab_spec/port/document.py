@@ -1,21 +1,11 @@
-"""The JSON document of ``port``: what was moved, what has no partner, and the proof.
+"""The JSON document of ``port``: what was moved, what has no partner, and the proof."""
 
-A document's form is stable: a field may be added, and ``schema_version`` grows when one changes its
-meaning or goes.
-"""
+from typing import Literal
 
-from typing import Final, Literal
-
-from pydantic import BaseModel, ConfigDict
-
-PORT_SCHEMA_VERSION: Final = 1
+from deeplab_spec.views.document import Document, Model
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MoveModel(_Model):
+class MoveModel(Model):
     """Where one tensor of the destination's state dict got its value from."""
 
     name: str
@@ -24,7 +14,7 @@ class MoveModel(_Model):
     permuted: bool
 
 
-class CountsModel(_Model):
+class CountsModel(Model):
     """Tensors of the destination by what was done; ``permuted`` counts those of any action."""
 
     copied: int
@@ -36,7 +26,7 @@ class CountsModel(_Model):
     permuted: int
 
 
-class GapModel(_Model):
+class GapModel(Model):
     """Tensors that have no partner on the other side."""
 
     side: Literal["source", "destination"]
@@ -45,7 +35,7 @@ class GapModel(_Model):
     reason: str
 
 
-class DifferenceModel(_Model):
+class DifferenceModel(Model):
     """A fact in which the two graphs differ: what the source has, and what the destination has."""
 
     path: str | None
@@ -55,7 +45,7 @@ class DifferenceModel(_Model):
     destination: str
 
 
-class RunModel(_Model):
+class RunModel(Model):
     """One comparison of the results in float64.
 
     ``engine``: the interpreter ran both graphs, or torch both modules; ``rounded``: with the weights as
@@ -72,7 +62,7 @@ class RunModel(_Model):
     equal: bool
 
 
-class FirstModel(_Model):
+class FirstModel(Model):
     """The first operation whose value differs."""
 
     path: str
@@ -80,7 +70,7 @@ class FirstModel(_Model):
     error: float | None
 
 
-class ProofModel(_Model):
+class ProofModel(Model):
     """The proof by results; ``refused`` says which other size was not compared, and why."""
 
     equal: bool
@@ -89,14 +79,13 @@ class ProofModel(_Model):
     first: FirstModel | None
 
 
-class PortDocument(_Model):
+class PortDocument(Document):
     """The document of ``port``. ``written`` is null, and ``reason`` says why, where nothing was written.
 
     ``different``: the graphs differ; ``unequal``: the results do; ``another_network``: they are not of one
     family; ``no_partner``: tensors would be lost or stay without a value.
     """
 
-    schema_version: Literal[1] = PORT_SCHEMA_VERSION
     source: str
     destination: str
     weights: str | None

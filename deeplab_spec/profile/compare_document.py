@@ -4,21 +4,16 @@ A document's form is stable: a field may be added, and ``schema_version`` grows 
 meaning or goes.
 """
 
-from typing import Final, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.profile.document import EAGER, DeviceModel
-
-COMPARE_SCHEMA_VERSION: Final = 1
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from deeplab_spec.views.document import Document, Model
 
 
-class IntervalModel(_Model):
+class IntervalModel(Model):
     """An estimate with its 95 % interval over the steps of both sides (Welch)."""
 
     mean: float
@@ -31,7 +26,7 @@ class IntervalModel(_Model):
         return self.low <= 0 <= self.high
 
 
-class CallChangeModel(_Model):
+class CallChangeModel(Model):
     """An operator or kernel that only one side has, with its runs and nanoseconds per step there."""
 
     name: str
@@ -41,7 +36,7 @@ class CallChangeModel(_Model):
     time: float
 
 
-class ChangeModel(_Model):
+class ChangeModel(Model):
     """What became of a block, in nanoseconds per step.
 
     ``before`` or ``after`` is null where that side lacks the block; ``slowdown`` is the part by which
@@ -61,7 +56,7 @@ class ChangeModel(_Model):
         return not self.delta.contains_zero
 
 
-class SideModel(_Model):
+class SideModel(Model):
     """What was profiled, and in which mode it ran."""
 
     target: str
@@ -72,14 +67,14 @@ class SideModel(_Model):
     execution_mode: str = EAGER
 
 
-class LimitModel(_Model):
+class LimitModel(Model):
     """The slowdown of the total that is allowed, in percent, and whether it lies above it."""
 
     percent: float
     verdict: Literal["within", "over", "undecided"]
 
 
-class CompareDocument(_Model):
+class CompareDocument(Document):
     """The document of ``compare``; the rows' ``delta.mean`` add up to the total's.
 
     ``mode`` is the direction: a forward pass, or both passes of a training step. ``exceeding`` is how many
@@ -87,7 +82,6 @@ class CompareDocument(_Model):
     document does not say it. Each interval has 95 %, so that one unchanged block in twenty exceeds it by chance.
     """
 
-    schema_version: Literal[1] = COMPARE_SCHEMA_VERSION
     before: SideModel
     after: SideModel
     device: DeviceModel

@@ -4,9 +4,7 @@ from typing import Final
 
 from deeplab_spec.profile.compare_document import ChangeModel, CompareDocument, IntervalModel
 from deeplab_spec.profile.text import PLUS_MINUS, UNKNOWN, Cell, Column, count, environment, milliseconds, named
-from deeplab_spec.views.csv import Value, comma_separated, data_link
-from deeplab_spec.views.markdown import markdown
-from deeplab_spec.views.table import Grid
+from deeplab_spec.views.table import Grid, Value, comma_separated, data_link, markdown
 
 _BY_CHANCE: Final = 0.05
 """The part of unchanged blocks whose interval does not contain zero."""

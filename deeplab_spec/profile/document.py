@@ -8,13 +8,12 @@ unattributed add up to the total exactly.
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import TargetError
-from deeplab_spec.views.documents import Json
+from deeplab_spec.views.document import Document, Json, Model
 
-PROFILE_SCHEMA_VERSION: Final = 1
 FILE: Final = "profile.json"
 """The name of the document in the directory of a profile."""
 TRACE: Final = "trace.json"
@@ -25,11 +24,7 @@ EAGER: Final = "eager"
 """The mode that changes nothing; documents that name no mode are of it."""
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TimeModel(_Model):
+class TimeModel(Model):
     """Nanoseconds per step: every step's, their mean, and its 95 % interval over the steps."""
 
     steps: tuple[int, ...] = Field(min_length=2)
@@ -38,7 +33,7 @@ class TimeModel(_Model):
     high: float
 
 
-class CallModel(_Model):
+class CallModel(Model):
     """An operator of the host, or a kernel: how often it runs in a step, and nanoseconds by itself."""
 
     name: str
@@ -46,7 +41,7 @@ class CallModel(_Model):
     time: float
 
 
-class BlockModel(_Model):
+class BlockModel(Model):
     """What a block, or the whole network, takes.
 
     ``host`` is time on the host from call to return, with everything in between; ``device`` is the
@@ -75,14 +70,14 @@ class BlockModel(_Model):
         return self.device or self.host
 
 
-class CeilingsModel(_Model):
+class CeilingsModel(Model):
     """What the device was seen to do at most in the same process: a matrix product, and a copy."""
 
     flops_per_second: float
     bytes_per_second: float
 
 
-class DeviceModel(_Model):
+class DeviceModel(Model):
     """Where the network ran; ``threads`` are those of one operator on the host."""
 
     kind: Literal["cpu", "cuda"]
@@ -90,7 +85,7 @@ class DeviceModel(_Model):
     threads: int
 
 
-class ProfileDocument(_Model):
+class ProfileDocument(Document):
     """The document of ``profile``.
 
     ``variant`` is the published network whose paths the blocks have; null where the target is another
@@ -100,7 +95,6 @@ class ProfileDocument(_Model):
     those of the eager network in float32.
     """
 
-    schema_version: Literal[1] = PROFILE_SCHEMA_VERSION
     target: str
     arguments: dict[str, str]
     variant: str | None

@@ -14,8 +14,7 @@ from deeplab_spec.profile.document import (
     ProfileDocument,
     TimeModel,
 )
-from deeplab_spec.views.csv import Value, comma_separated, data_link
-from deeplab_spec.views.table import Grid, share
+from deeplab_spec.views.table import Grid, Value, comma_separated, data_link, share
 
 UNKNOWN: Final = "-"
 PLUS_MINUS: Final = "\N{PLUS-MINUS SIGN}"

@@ -1,19 +1,12 @@
 """The JSON documents of ``mutants``: what became of every wrong network, and the strength that follows."""
 
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from deeplab_spec.mutate.mutant import Shows
-
-SCHEMA_VERSION: Literal[1] = 1
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from deeplab_spec.views.document import Document, Model
 
 
-class _Entry(_Model):
+class _Entry(Model):
     """What is kept in a journal: an error that is infinite is read again as it was written."""
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
@@ -59,7 +52,7 @@ def key_of(subject: str, width: float, name: str) -> str:
     return f"{subject} {width:g} {name}"
 
 
-class Rewritten(_Model):
+class Rewritten(Model):
     """What became of one equal network."""
 
     name: str
@@ -74,7 +67,7 @@ class Rewritten(_Model):
         return f"rewrite {self.name}"
 
 
-class Rewrites(_Model):
+class Rewrites(Model):
     """What became of the equal networks."""
 
     total: int
@@ -85,7 +78,7 @@ class Rewrites(_Model):
     float64_error: float = Field(description="The largest relative error of an accepted one.")
 
 
-class Survivor(_Model):
+class Survivor(Model):
     """A mutant that a level accepts although it must show there."""
 
     name: str
@@ -95,7 +88,7 @@ class Survivor(_Model):
     error: float | None = Field(description="Its relative error in float64, where it was run.")
 
 
-class Equal(_Model):
+class Equal(Model):
     """Mutants that are proven to be the same function."""
 
     kind: str
@@ -104,14 +97,14 @@ class Equal(_Model):
     refused: tuple[str, ...] = Field(description="Those that the structure refuses all the same.")
 
 
-class AtLevel(_Model):
+class AtLevel(Model):
     """What one level alone refuses."""
 
     shown: int = Field(description="Mutants that must show on the level.")
     killed: int
 
 
-class AtDtype(_Model):
+class AtDtype(Model):
     """What the values show in one dtype, the graph hidden."""
 
     tried: int = Field(description="Mutants that can be run with the specification's weights.")
@@ -119,7 +112,7 @@ class AtDtype(_Model):
     limit: float = Field(description="Of the relative error in float64; in others, of its ratio to the reference's.")
 
 
-class Localised(_Model):
+class Localised(Model):
     """How often the first node that is named is one that the fault was made at."""
 
     total: int
@@ -127,14 +120,14 @@ class Localised(_Model):
     elsewhere: tuple[str, ...] = Field(description="Mutants whose first difference is named at another node.")
 
 
-class Sampled(_Model):
+class Sampled(Model):
     """Mutants drawn at full width."""
 
     total: int
     killed: int
 
 
-class Margins(_Model):
+class Margins(Model):
     """How close the closest mutant comes to being accepted."""
 
     float64: float = Field(description="Smallest relative error of any mutant.")
@@ -145,10 +138,9 @@ class Margins(_Model):
     float32_limit: float
 
 
-class MutantsDocument(_Model):
+class MutantsDocument(Document):
     """How strong the judge is."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     variants: tuple[str, ...]
     output_strides: tuple[int, ...]
     width: float

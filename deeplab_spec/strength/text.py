@@ -7,8 +7,7 @@ from typing import Final
 from deeplab_spec.precision import BFLOAT16, FLOAT16
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.strength.document import MutantsDocument
-from deeplab_spec.views.markdown import markdown
-from deeplab_spec.views.table import Grid, plain
+from deeplab_spec.views.table import Grid, markdown, plain
 
 SHOWN = 20
 """So many survivors are listed in the text."""

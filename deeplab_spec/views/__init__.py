@@ -1,1 +1,1 @@
-"""What pages and texts share: tables, Markdown, CSV, SVG, templates, files, progress."""
+"""Shared by all features: the base of documents, tables, templates, files and progress."""

@@ -1,9 +1,18 @@
-"""Tables of text: what a terminal shows, and a pipe too."""
+"""Tables: as text, on a terminal, as Markdown and as comma-separated values."""
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 GAP = "  "
+Value = str | float | None
+"""A cell of comma-separated values; None is an empty cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +55,65 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: frozenset[int]) ->
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     )
     return GAP.join(aligned).rstrip()
+
+
+def drawn(grid: Grid) -> "Table":
+    """Return a table for a rich console."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=grid.total)
+    if grid.total and len(grid.rows) - 1 in grid.dim:
+        table.footer_style = "dim"
+    footers = grid.rows[-1] if grid.total else ("",) * len(grid.headers)
+    for column, (header, footer) in enumerate(zip(grid.headers, footers, strict=True)):
+        table.add_column(header, footer, justify="right" if column in grid.right else "left", overflow="fold")
+    for number, row in enumerate(grid.rows[:-1] if grid.total else grid.rows):
+        table.add_row(*row, style="dim" if number in grid.dim else None)
+    return table
+
+
+def markdown(grid: Grid) -> str:
+    """Return a table as Markdown.
+
+    >>> print(markdown(Grid(headers=("path", "macs"), rows=(("stem", "9"),), right=frozenset({1}))))
+    | path | macs |
+    | :--- | ---: |
+    | stem | 9 |
+    """
+    rule = tuple("---:" if column in grid.right else ":---" for column in range(len(grid.headers)))
+    return "\n".join("| " + " | ".join(map(_escaped, row)) + " |" for row in (grid.headers, rule, *grid.rows))
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|").replace("\n", " ")
+
+
+def comma_separated(headers: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:
+    """Return a table as comma-separated values, without a line break at its end.
+
+    Numbers are raw, in the unit that the header names.
+
+    >>> print(comma_separated(("block", "time (ns)"), (("a,b", 1.5), ("c", None))))
+    block,time (ns)
+    "a,b",1.5
+    c,
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headers)
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def data_link(text: str) -> str:
+    """Return a link that holds comma-separated values itself, for a page without a network or a script.
+
+    >>> data_link("block,time (ns)")
+    'data:text/csv;charset=utf-8,block%2Ctime%20%28ns%29%0A'
+    """
+    content = quote(f"{text}\n", safe="")
+    return f"data:text/csv;charset=utf-8,{content}"
 
 
 def integer(value: int) -> str:

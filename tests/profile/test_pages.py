@@ -22,8 +22,7 @@ from deeplab_spec.profile.compare_text import (
 )
 from deeplab_spec.profile.document import TENSORBOARD, TRACE, ProfileDocument
 from deeplab_spec.profile.text import between, profile_csv, profile_grid, profile_html, profile_summary
-from deeplab_spec.views.table import plain
-from deeplab_spec.views.terminal import drawn
+from deeplab_spec.views.table import drawn, plain
 from tests.support.profile_samples import MILLISECOND, profile, row, usual
 
 HOSTILE = "<script>alert('x')</script>|`"

@@ -21,8 +21,7 @@ from deeplab_spec.judge.structure.structure_only import structure
 from deeplab_spec.mutate.catalogue import catalogue
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.spec.clauses import CLAUSES
-from deeplab_spec.views.markdown import markdown
-from deeplab_spec.views.table import Grid
+from deeplab_spec.views.table import Grid, markdown
 from tests.judge.test_decisions import FAILING
 
 TESTS = Path(__file__).parents[1]

@@ -1,42 +1,20 @@
-"""The JSON documents of ``show``, ``count`` and ``clauses``, and how they are made.
+"""The JSON documents of ``show`` and ``clauses``, and the functions that make them."""
 
-A document's form is stable: a field may be added, and ``schema_version`` grows when one changes
-its meaning or goes.
-"""
-
-import json
-from typing import Any, Final, Literal
-
-from pydantic import BaseModel, ConfigDict
+from typing import Any
 
 from deeplab_spec.analysis.errata import effects
 from deeplab_spec.analysis.sizes import Shape, shapes
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import kind
-from deeplab_spec.spec.choices import as_json, plain, written
+from deeplab_spec.spec.choices import as_json, plain
 from deeplab_spec.spec.clauses import CLAUSES, Clause
 from deeplab_spec.spec.errata import ERRATA, Erratum
 from deeplab_spec.spec.variants import NOTEBOOK, Variant
-
-SCHEMA_VERSION: Final = 1
-Json = dict[str, Any]
+from deeplab_spec.views.document import Document, Json, Model
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _SubjectModel(_Model):
-    schema_version: Literal[1] = SCHEMA_VERSION
-    variant: str
-    choices: Json
-    output_stride: int
-    size: tuple[int, int]
-    classes: int
-
-
-class NodeModel(_Model):
+class NodeModel(Model):
     """One operation of the graph."""
 
     path: str
@@ -47,16 +25,21 @@ class NodeModel(_Model):
     source: str | None
 
 
-class ShowDocument(_SubjectModel):
+class ShowDocument(Document):
     """The document of ``show --format json``: the whole graph."""
 
+    variant: str
+    choices: Json
+    output_stride: int
+    size: tuple[int, int]
+    classes: int
     title: str
     source: str
     taps: dict[str, str]
     nodes: tuple[NodeModel, ...]
 
 
-class ClauseModel(_Model):
+class ClauseModel(Model):
     """One clause; ``choices`` has the variant's values where a variant was named."""
 
     id: str
@@ -66,7 +49,7 @@ class ClauseModel(_Model):
     choices: dict[str, Any]
 
 
-class EffectModel(_Model):
+class EffectModel(Model):
     """What an erratum adds to the corrected network at one output stride."""
 
     output_stride: int
@@ -74,7 +57,7 @@ class EffectModel(_Model):
     macs: int
 
 
-class ErratumModel(_Model):
+class ErratumModel(Model):
     """One erratum of the source document."""
 
     id: str
@@ -86,10 +69,9 @@ class ErratumModel(_Model):
     effects: tuple[EffectModel, ...]
 
 
-class ClausesDocument(_Model):
+class ClausesDocument(Document):
     """The document of ``clauses --format json``; only ``notebook`` has errata."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
     variant: str | None
     clauses: tuple[ClauseModel, ...]
     errata: tuple[ErratumModel, ...]
@@ -104,7 +86,11 @@ def show_document(subject: Subject) -> ShowDocument:
     graph = subject.network()
     known = shapes(graph, subject.size)
     return ShowDocument(
-        **_subject(subject),
+        variant=subject.variant.name,
+        choices=as_json(subject.choices),
+        output_stride=subject.output_stride,
+        size=subject.size,
+        classes=subject.classes,
         title=subject.variant.title,
         source=str(subject.variant.source),
         taps=dict(graph.taps),
@@ -120,26 +106,6 @@ def clauses_document(variant: Variant | None) -> ClausesDocument:
         clauses=tuple(_clause(clause, variant) for clause in CLAUSES),
         errata=tuple(_erratum(erratum) for erratum in errata),
     )
-
-
-def to_json(document: BaseModel) -> str:
-    """Return a document as text, without the list of nodes where none was asked for."""
-    return document.model_dump_json(indent=2, exclude={"nodes"} if getattr(document, "nodes", ()) is None else None)
-
-
-def to_schema(document: type[BaseModel]) -> str:
-    """Return the JSON Schema of a document."""
-    return json.dumps(document.model_json_schema(), indent=2)
-
-
-def _subject(subject: Subject) -> Json:
-    return {
-        "variant": subject.variant.name,
-        "choices": as_json(subject.choices),
-        "output_stride": subject.output_stride,
-        "size": subject.size,
-        "classes": subject.classes,
-    }
 
 
 def _node(node: Node, output: Shape) -> NodeModel:
@@ -178,10 +144,3 @@ def _erratum(erratum: Erratum) -> ErratumModel:
             for effect in effects(erratum)
         ),
     )
-
-
-def choice_text(name: str, value: object) -> str:
-    """Write a choice of a document as a command line takes it; its name alone where it has no value."""
-    if value is None:
-        return name
-    return f"{name}={written(tuple(value) if isinstance(value, list) else value)}"  # type: ignore[arg-type]  # from plain

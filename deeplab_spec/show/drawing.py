@@ -1,4 +1,4 @@
-"""Where everything stands in the drawing of a network.
+"""The drawing of a network as a self-contained SVG file, and where everything stands in it.
 
 The backbone runs down on the left; pyramid and decoder run up on the right, so that the
 low-level features cross from one to the other at the height of the entry flow.
@@ -9,10 +9,11 @@ from dataclasses import replace
 
 from deeplab_spec.analysis.sizes import Shape
 from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.show.rows import Row, outline
+from deeplab_spec.show.shapes import Box, Drawing, Note, Panel, Point, Wire
 from deeplab_spec.spec.choices import ActivationPlacement, Interpolation, written
-from deeplab_spec.views.rows import Row, outline
-from deeplab_spec.views.shapes import Box, Drawing, Note, Panel, Point, Wire
 from deeplab_spec.views.table import shape
+from deeplab_spec.views.template import filled
 
 LINE, MARGIN = 15, 13
 BACKBONE, CHANNEL, HEAD = (20, 420), 184, 720
@@ -32,8 +33,17 @@ _CAPTIONS = {
 }
 
 
+def drawing(subject: Subject) -> str:
+    """Return the drawing of a network as SVG.
+
+    Raises:
+        GraphError: If the choices do not fit together at the subject's size.
+    """
+    return filled("network.svg.j2", lay_out(subject))
+
+
 def lay_out(subject: Subject) -> Drawing:
-    """Place everything of a network.
+    """Return the drawing of a network with everything in its place.
 
     Raises:
         GraphError: If the choices do not fit together at the subject's size.

@@ -9,18 +9,12 @@ from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.count.document import CountDocument, count_document
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Conv2d
+from deeplab_spec.show.document import ClausesDocument, ShowDocument, clauses_document, show_document
 from deeplab_spec.spec.choices import Decoder, SizesAccepted, choose
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.spec.errata import ERRATA
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
-from deeplab_spec.views.documents import (
-    ClausesDocument,
-    ShowDocument,
-    clauses_document,
-    show_document,
-    to_json,
-    to_schema,
-)
+from deeplab_spec.views.document import to_json, to_schema
 
 
 def subject(variant: Variant = NOTEBOOK, **arguments: object) -> Subject:

@@ -8,16 +8,14 @@ from rich.console import Console
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.count import text as counts
 from deeplab_spec.count.document import FieldModel, count_document
+from deeplab_spec.show import text as texts
+from deeplab_spec.show.document import clauses_document
+from deeplab_spec.show.rows import outline
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.spec.errata import ERRATA
 from deeplab_spec.spec.variants import NOTEBOOK, VARIANTS, Variant
-from deeplab_spec.views import reports
-from deeplab_spec.views.documents import clauses_document
-from deeplab_spec.views.markdown import markdown
-from deeplab_spec.views.rows import outline
-from deeplab_spec.views.table import Grid, plain
-from deeplab_spec.views.terminal import drawn
+from deeplab_spec.views.table import Grid, drawn, markdown, plain
 
 WIDE = 100
 
@@ -28,13 +26,13 @@ def test_tables_fit_100_columns(variant: Variant, output_stride: int) -> None:
     """A table that wraps cannot be read; paths are up to 57 characters."""
     subject = Subject(variant=variant, choices=variant.choices, output_stride=output_stride)
     grids = [
-        reports.show_grid(outline(subject)),
+        texts.show_grid(outline(subject)),
         counts.count_grid(count_document(subject)),
         counts.count_grid(count_document(subject, by_node=True)),
     ]
     for grid in grids:
         assert max(map(len, plain(grid).splitlines())) <= WIDE
-    assert max(map(len, reports.clauses_text(clauses_document(variant)).splitlines())) <= WIDE
+    assert max(map(len, texts.clauses_text(clauses_document(variant)).splitlines())) <= WIDE
 
 
 def test_show_lists_every_block_once_and_the_middle_flow_in_one_row() -> None:
@@ -82,7 +80,7 @@ def test_markdown_escapes_what_would_end_a_cell() -> None:
 
 def test_clauses_as_markdown_have_a_row_for_each() -> None:
     """Headings and rules apart, the tables hold clauses and errata and nothing else."""
-    lines = reports.clauses_markdown(clauses_document(NOTEBOOK)).splitlines()
+    lines = texts.clauses_markdown(clauses_document(NOTEBOOK)).splitlines()
     ids = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")]
 
     wanted = [clause.id for clause in CLAUSES] + [erratum.id for erratum in ERRATA]

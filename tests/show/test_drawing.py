@@ -6,12 +6,11 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.show.drawing import drawing, lay_out
+from deeplab_spec.show.rows import outline
+from deeplab_spec.show.shapes import Box, Drawing
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
-from deeplab_spec.views.drawing import lay_out
-from deeplab_spec.views.rows import outline
-from deeplab_spec.views.shapes import Box, Drawing
-from deeplab_spec.views.svg import drawing
 
 SVG = "{http://www.w3.org/2000/svg}"
 CHARACTER = 7.1

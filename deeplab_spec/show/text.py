@@ -1,18 +1,12 @@
-"""What ``show`` and ``clauses`` say, as tables and text."""
+"""The text of ``show`` and ``clauses``: tables, lines and Markdown."""
 
 import textwrap
 
 from deeplab_spec.analysis.subject import Subject
-from deeplab_spec.views.documents import (
-    ClauseModel,
-    ClausesDocument,
-    EffectModel,
-    ErratumModel,
-    choice_text,
-)
-from deeplab_spec.views.markdown import markdown
-from deeplab_spec.views.rows import Row
-from deeplab_spec.views.table import Grid, shape
+from deeplab_spec.show.document import ClauseModel, ClausesDocument, EffectModel, ErratumModel
+from deeplab_spec.show.rows import Row
+from deeplab_spec.spec.choices import written
+from deeplab_spec.views.table import Grid, markdown, shape
 
 WIDTH = 100
 _INDENT = "    "
@@ -78,6 +72,13 @@ def _erratum_lines(erratum: ErratumModel) -> list[str]:
         *(_wrapped(f"adds: {effects_text(erratum.effects)}") if erratum.effects else ()),
         *_wrapped(f"source: {erratum.source}"),
     ]
+
+
+def choice_text(name: str, value: object) -> str:
+    """Write a choice of a document as a command line takes it; its name alone where it has no value."""
+    if value is None:
+        return name
+    return f"{name}={written(tuple(value) if isinstance(value, list) else value)}"  # type: ignore[arg-type]  # from plain
 
 
 def _correction(erratum: ErratumModel) -> str:

@@ -9,8 +9,8 @@ from deeplab_spec.cli import gate_options as options
 from deeplab_spec.cli import output
 from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import ArgumentOption, ChooseOption, OutputOption, SchemaOption, read_arguments
-from deeplab_spec.gate.ahead import default_ahead
 from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.pair_queue import default_ahead
 from deeplab_spec.gate.pairs import NOTHING
 from deeplab_spec.gate.rule import GateVerdict, Rule
 from deeplab_spec.gate.run import Settings
@@ -196,8 +196,8 @@ def _plan(entry: Case, settings: Settings) -> str:
 
 
 def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int) -> None:
-    from deeplab_spec.gate.curve import curve
-    from deeplab_spec.gate.rates_page import calibration_page, headline_of_rates
+    from deeplab_spec.gate.calibration.curve import curve
+    from deeplab_spec.gate.calibration.page import calibration_page, headline_of_rates
     from deeplab_spec.gate.service import calibration
     from deeplab_spec.views.document import to_json
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Self
 
 from deeplab_spec.errors import TargetError
 
-CHILD: Final = Path(__file__).with_name("side_process.py")
+CHILD: Final = Path(__file__).with_name("side") / "process.py"
 
 _ENVIRONMENT: Final = {
     "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve the other side

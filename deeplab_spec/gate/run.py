@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.gate.ahead import Ahead, default_ahead
 from deeplab_spec.gate.cases import Case
 from deeplab_spec.gate.counts import CountVerdict, judge_counts
 from deeplab_spec.gate.networks import from_json
+from deeplab_spec.gate.pair_processes import StartedPair
+from deeplab_spec.gate.pair_queue import Ahead, default_ahead
 from deeplab_spec.gate.pairs import NOTHING, Plant, job_of
 from deeplab_spec.gate.process import SamplingProcess
 from deeplab_spec.gate.rule import GateVerdict, Rule, overall
 from deeplab_spec.gate.sides import PACKAGES, Side
-from deeplab_spec.gate.started import StartedPair
 from deeplab_spec.gate.timing import Progress, Timing, time_case
 
 Announce = Callable[[str], None]
@@ -76,7 +76,7 @@ def graphs(case: Case, base: Side, head: Side, timeout: float) -> tuple[Shaped, 
         for role, side in (("base", base), ("head", head)):
             job = {**job_of(case, side), "packages": str(PACKAGES)}
             name = f"{role} ({side.name})"
-            script = PACKAGES / "deeplab_spec" / "gate" / "side_capture.py"
+            script = PACKAGES / "deeplab_spec" / "gate" / "side" / "capture.py"
             processes.append(stack.enter_context(SamplingProcess(name, side.paths, job, timeout, script)))
         answers = [process.answer("network") for process in processes]
         for side, answer in zip((base, head), answers, strict=True):

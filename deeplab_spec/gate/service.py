@@ -10,8 +10,8 @@ from pathlib import Path
 from time import monotonic
 
 from deeplab_spec.errors import MissingExtraError, SpecError
-from deeplab_spec.gate.ahead import default_ahead
-from deeplab_spec.gate.calibration import calibrate
+from deeplab_spec.gate.calibration.calibrate import calibrate
+from deeplab_spec.gate.calibration.recordings import Recorder
 from deeplab_spec.gate.cases import DEFAULT_CASES, Case, case
 from deeplab_spec.gate.confirm import CONFIRMING_ALPHA
 from deeplab_spec.gate.device import device_of, processor
@@ -22,8 +22,8 @@ from deeplab_spec.gate.document import (
     PlantModel,
     RuleModel,
 )
+from deeplab_spec.gate.pair_queue import default_ahead
 from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, NOTHING
-from deeplab_spec.gate.recordings import Recorder
 from deeplab_spec.gate.rule import overall
 from deeplab_spec.gate.run import Announce, Settings, run_case
 from deeplab_spec.gate.sides import BUILD, Side, opened

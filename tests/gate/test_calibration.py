@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
-from deeplab_spec.gate import calibration as gate_calibration
-from deeplab_spec.gate import recordings as gate_recordings
-from deeplab_spec.gate.calibration import TRIALS, Calibration, calibrate, outcome
+from deeplab_spec.gate.calibration import calibrate as gate_calibration
+from deeplab_spec.gate.calibration import recordings as gate_recordings
+from deeplab_spec.gate.calibration.calibrate import TRIALS, Calibration, calibrate, outcome
+from deeplab_spec.gate.calibration.conditions import SAME, Condition, conditions, schedule
+from deeplab_spec.gate.calibration.rates import rate, wilson
+from deeplab_spec.gate.calibration.recordings import PROTOCOL, Recorder, Recordings
 from deeplab_spec.gate.cases import CPU_FORWARD, Case, case
-from deeplab_spec.gate.conditions import SAME, Condition, conditions, schedule
 from deeplab_spec.gate.device import Device, cpu
 from deeplab_spec.gate.pairs import NOTHING, Plant
-from deeplab_spec.gate.rates import rate, wilson
-from deeplab_spec.gate.recordings import PROTOCOL, Recorder, Recordings
 from deeplab_spec.gate.rule import GateVerdict, Rule
 from deeplab_spec.gate.sides import Side
 from tests.support.gate_pairs import FakeStarted, made

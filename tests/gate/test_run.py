@@ -14,12 +14,12 @@ import pytest
 
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.gate.cases import CPU_FORWARD, Case
+from deeplab_spec.gate.pair_processes import StartedPair
 from deeplab_spec.gate.pairs import NOTHING, Pair, Plant, job_of, measured
 from deeplab_spec.gate.process import Sample, SamplingProcess
 from deeplab_spec.gate.rule import GateVerdict
 from deeplab_spec.gate.run import Settings, compare_counts
 from deeplab_spec.gate.sides import PACKAGES, Side, opened
-from deeplab_spec.gate.started import StartedPair
 
 TINY = replace(CPU_FORWARD, name="tiny", size=(8, 8), rounds=3)
 
@@ -169,7 +169,7 @@ def test_a_side_that_was_imported_from_elsewhere_is_refused(tmp_path: Path) -> N
 
 def test_the_script_is_part_of_the_package() -> None:
     """It is started by its path."""
-    assert PACKAGES.joinpath("deeplab_spec", "gate", "side_process.py").is_file()
+    assert PACKAGES.joinpath("deeplab_spec", "gate", "side", "process.py").is_file()
 
 
 def test_a_checkout_is_measured_by_its_own_code_in_fresh_processes(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from deeplab_spec.gate import side_build, side_clocks, side_process, side_timers  # noqa: E402
 from deeplab_spec.gate.cases import CPU_FORWARD, changed  # noqa: E402
 from deeplab_spec.gate.pairs import job_of  # noqa: E402
-from deeplab_spec.gate.side_clocks import GpuClock, Moment, between, now  # noqa: E402
-from deeplab_spec.gate.side_timers import CpuTimer, GpuTimer  # noqa: E402
+from deeplab_spec.gate.side import build as side_build  # noqa: E402
+from deeplab_spec.gate.side import clocks as side_clocks  # noqa: E402
+from deeplab_spec.gate.side import process as side_process  # noqa: E402
+from deeplab_spec.gate.side import timers as side_timers  # noqa: E402
+from deeplab_spec.gate.side.clocks import GpuClock, Moment, between, now  # noqa: E402
+from deeplab_spec.gate.side.timers import CpuTimer, GpuTimer  # noqa: E402
 from deeplab_spec.gate.sides import Side  # noqa: E402
 from deeplab_spec.reference.network import build as reference_build  # noqa: E402
 

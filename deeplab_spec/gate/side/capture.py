@@ -17,8 +17,8 @@ _PACKAGE = "deeplab_spec"
 
 
 def _builder() -> Any:  # noqa: ANN401 - a module that is found by its path
-    name = "side_build"
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    name = "build"
+    spec = importlib.util.spec_from_file_location(f"side_{name}", Path(__file__).with_name(f"{name}.py"))
     if spec is None or spec.loader is None:
         raise ImportError(name)
     module = importlib.util.module_from_spec(spec)

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.gate.ahead import Ahead
+from deeplab_spec.gate.calibration.conditions import conditions, schedule
 from deeplab_spec.gate.cases import Case
-from deeplab_spec.gate.conditions import conditions, schedule
 from deeplab_spec.gate.device import Device
 from deeplab_spec.gate.modes import read_mode
+from deeplab_spec.gate.pair_processes import StartedPair
+from deeplab_spec.gate.pair_queue import Ahead
 from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import Side
-from deeplab_spec.gate.started import StartedPair
 from deeplab_spec.gate.timing import Progress
 from deeplab_spec.measure.parts import EAGER
 

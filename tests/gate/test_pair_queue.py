@@ -7,9 +7,9 @@ import pytest
 
 from deeplab_spec.errors import TargetError
 from deeplab_spec.gate import cores as gate_cores
-from deeplab_spec.gate.ahead import Ahead, default_ahead
 from deeplab_spec.gate.cases import CPU_FORWARD, case, changed
 from deeplab_spec.gate.cores import near, read_list, sampling_core
+from deeplab_spec.gate.pair_queue import Ahead, default_ahead
 from tests.support.gate_pairs import FakeStarted, made
 
 

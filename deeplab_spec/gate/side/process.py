@@ -23,17 +23,17 @@ Job = dict[str, Any]
 
 def beside(name: str) -> Any:  # noqa: ANN401 - a module that is found by its path
     """Load a part of this program."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    spec = importlib.util.spec_from_file_location(f"side_{name}", Path(__file__).with_name(f"{name}.py"))
     if spec is None or spec.loader is None:
         raise ImportError(name)
-    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def serve(job: Job, commands: Iterator[str], send: Callable[[Job], None]) -> None:
     """Build, warm up, and then take one sample for every line that arrives."""
-    builder, clocks, timers = beside("side_build"), beside("side_clocks"), beside("side_timers")
+    builder, clocks, timers = beside("build"), beside("clocks"), beside("timers")
     torch.set_num_threads(job["threads"])
     torch.set_flush_denormal(True)
     torch.manual_seed(0)

@@ -19,12 +19,12 @@ from statistics import fmean, median, stdev
 from typing import Final
 
 from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.gate.calibration.conditions import SAME, Condition, conditions
+from deeplab_spec.gate.calibration.rates import Rate, rate
+from deeplab_spec.gate.calibration.recordings import PROTOCOL, Recorder
 from deeplab_spec.gate.cases import Case
-from deeplab_spec.gate.conditions import SAME, Condition, conditions
 from deeplab_spec.gate.confirm import CONFIRMING_ALPHA, Course, concluded, confirming, course, pairs_of
 from deeplab_spec.gate.pairs import Pair
-from deeplab_spec.gate.rates import Rate, rate
-from deeplab_spec.gate.recordings import PROTOCOL, Recorder
 from deeplab_spec.gate.rule import GateVerdict, Rule, follow
 from deeplab_spec.gate.timing import Progress
 

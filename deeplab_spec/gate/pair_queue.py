@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.pair_processes import StartedPair
 from deeplab_spec.gate.pairs import Pair
-from deeplab_spec.gate.started import StartedPair
 
 MOST_AHEAD: Final = 6
 """Pairs until the first look."""

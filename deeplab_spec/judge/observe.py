@@ -23,7 +23,7 @@ from deeplab_spec.judge.planted import Canary
 from deeplab_spec.judge.precision.run import moved
 from deeplab_spec.judge.reference import against
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.structure import expected as required
+from deeplab_spec.judge import expected as required
 from deeplab_spec.judge.structure import observe as structure
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.explanation import Explained, explained

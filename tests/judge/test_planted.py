@@ -22,7 +22,7 @@ from deeplab_spec.judge.numerics.planted_end_to_end import tails
 from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
 from deeplab_spec.judge.planted import Canary
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.structure import expected as required
+from deeplab_spec.judge import expected as required
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.observe import Reading, unstrided_blocks
 from deeplab_spec.judge.structure.planted import of_graphs

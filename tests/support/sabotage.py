@@ -31,7 +31,7 @@ from deeplab_spec.judge.numerics import planted_unmatched as places
 from deeplab_spec.judge.numerics import tensor_compare as running
 from deeplab_spec.judge.numerics.steps import Steps
 from deeplab_spec.judge.structure import check as structure_checks
-from deeplab_spec.judge.structure import expected as required
+from deeplab_spec.judge import expected as required
 from deeplab_spec.judge.structure import planted as graphs
 
 WIDTH = 0.03

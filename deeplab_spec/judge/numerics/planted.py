@@ -18,7 +18,7 @@ from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, O
 from deeplab_spec.judge.evidence import Deviation, Evidence
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.judge.planted import Canary
-from deeplab_spec.judge.structure.expected import part_of
+from deeplab_spec.judge.expected import part_of
 from deeplab_spec.mutate.faults.neighbours import other
 
 PLANTED: Final[tuple[tuple[type[Op], str], ...]] = (

@@ -21,8 +21,7 @@ from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, Request, default_variant, read_dtypes
 from deeplab_spec.judge.text import text
-from deeplab_spec.judge.waiver_file import load
-from deeplab_spec.judge.waivers import waived
+from deeplab_spec.judge.waivers import apply_waivers, load_waivers
 from deeplab_spec.precision import NAMES
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
@@ -127,7 +126,7 @@ def certify(
         raise typer.BadParameter("say what to judge", param_hint="TARGET")
     from deeplab_spec.judge.candidate.runner import run
 
-    held = load(waivers, today.date() if today else None) if waivers else None
+    held = load_waivers(waivers, today.date() if today else None) if waivers else None
     request = Request(
         target=target,
         variant=None if against else variant or default_variant(target),
@@ -145,7 +144,7 @@ def certify(
         seed=seed,
     )
     with progress() as told:
-        certificate = waived(run(request, told), held, accepted=accept_waivers)
+        certificate = apply_waivers(run(request, told), held, accepted=accept_waivers)
     output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])

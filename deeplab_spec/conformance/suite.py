@@ -12,7 +12,7 @@ import pytest
 from deeplab_spec.errors import DeepLabSpecError
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import DTYPES, asks_for_lower, read_dtypes
-from deeplab_spec.judge.waiver_file import load
+from deeplab_spec.judge.waivers import load_waivers
 from deeplab_spec.pytest_plugin.clause_tests import DECIDED, Judgements, conclude
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level, clauses_of
@@ -113,7 +113,7 @@ _KNOWN: Final[dict[type[Conformance], Judgements]] = {}
 def _judgements(suite: type[Conformance]) -> Judgements:
     if suite not in _KNOWN:
         try:
-            waivers = load(Path(suite.waivers), suite.today) if suite.waivers is not None else None
+            waivers = load_waivers(Path(suite.waivers), suite.today) if suite.waivers is not None else None
         except DeepLabSpecError as error:
             pytest.fail(str(error), pytrace=False)
         _KNOWN[suite] = Judgements(partial(_judge, suite), waivers)

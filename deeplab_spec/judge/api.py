@@ -13,8 +13,7 @@ from deeplab_spec.judge.build import candidate, standards
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.judge import judge
 from deeplab_spec.judge.request import DTYPES, Request, default_variant, read_dtypes
-from deeplab_spec.judge.waiver_file import load
-from deeplab_spec.judge.waivers import waived
+from deeplab_spec.judge.waivers import apply_waivers, load_waivers
 from deeplab_spec.spec.api import Override, written_overrides
 from deeplab_spec.spec.clauses import Level
 
@@ -70,7 +69,7 @@ def certify(
             or covers nothing.
         TargetError: If the target cannot be imported or built, or the device is not there.
     """
-    held = None if waivers is None else load(Path(waivers), today)
+    held = None if waivers is None else load_waivers(Path(waivers), today)
     name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
     if variant is None and against is None and not isinstance(target, str):
         raise SpecError("variant", f"say which network {name} shall be", None)
@@ -94,10 +93,10 @@ def certify(
     asked, others = standards(request)
     if isinstance(target, str):
         settled, built = candidate(asked)
-        return waived(judge(settled, built, progress, others), held, accepted=accept_waivers)
+        return apply_waivers(judge(settled, built, progress, others), held, accepted=accept_waivers)
 
     def build_module(output_stride: int) -> nn.Module:
         found = copy.deepcopy(target) if isinstance(target, nn.Module) else target
         return build(Target(name=name, arguments=request.arguments), found, output_stride, asked.class_count)
 
-    return waived(judge(asked, build_module, progress, others), held, accepted=accept_waivers)
+    return apply_waivers(judge(asked, build_module, progress, others), held, accepted=accept_waivers)

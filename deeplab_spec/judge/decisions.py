@@ -8,10 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from deeplab_spec.judge.catalogue import CHECKS
 from deeplab_spec.judge.evidence import Check, Evidence
 from deeplab_spec.judge.finding import Decision, Finding, Verdict
+from deeplab_spec.judge.interface import check as interface
+from deeplab_spec.judge.numerics import check as numerics
 from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.structure import check as structure
+from deeplab_spec.judge.training import check as training
+
+CHECKS: Final[dict[str, Check]] = {**interface.CHECKS, **structure.CHECKS, **numerics.CHECKS, **training.CHECKS}
+"""The check that decides each clause."""
 
 KIN: Final = "SAME-FAMILY"
 """The clause that another network fails, and the only one that is decided of it."""

@@ -14,6 +14,7 @@ from deeplab_spec.capture.fx.module import original
 from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.tf32 import products
 from deeplab_spec.judge import certificate as documents
+from deeplab_spec.judge import expected as required
 from deeplab_spec.judge.evidence import Evidence, Witness
 from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.interface.planted import of_calls, of_comparisons
@@ -23,7 +24,6 @@ from deeplab_spec.judge.planted import Canary
 from deeplab_spec.judge.precision.run import moved
 from deeplab_spec.judge.reference import against
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge import expected as required
 from deeplab_spec.judge.structure import observe as structure
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.explanation import Explained, explained

@@ -13,7 +13,7 @@ import pytest
 from deeplab_spec.errors import DeepLabSpecError
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict
-from deeplab_spec.judge.finding_text import clause_text
+from deeplab_spec.judge.text import clause_text
 from deeplab_spec.judge.waivers import Waivers
 
 DECIDED: Final = frozenset({Verdict.PASSED, Verdict.FAILED, Verdict.WAIVED})

@@ -9,8 +9,7 @@ import pytest
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.request import DTYPES, Request, default_variant, read_dtypes
-from deeplab_spec.judge.waiver_file import load
-from deeplab_spec.judge.waivers import Waivers
+from deeplab_spec.judge.waivers import Waivers, load_waivers
 from deeplab_spec.spec.clauses import Level
 
 _STATES_ITS_OWN: Final = {".pt2", ".onnx", ".lock"}
@@ -49,7 +48,7 @@ def waivers_of(config: pytest.Config) -> Waivers | None:
         SpecError: If their file is wrong, or one of them has expired.
     """
     file, today = config.getoption("deeplab_waivers"), config.getoption("deeplab_today")
-    return load(Path(file), _day(today)) if file else None
+    return load_waivers(Path(file), _day(today)) if file else None
 
 
 def strides_of(request: Request) -> tuple[int | None, ...]:

@@ -1,7 +1,7 @@
 """The clauses: sentences that are true or false of an implementation.
 
 A clause has a stable id that says what it is about and never where it stands in this file. The
-check that decides it has the same id in ``deeplab_spec.judge.catalogue``.
+check that decides it has the same id in ``deeplab_spec.judge.decisions``.
 """
 
 from dataclasses import dataclass

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from deeplab_spec.judge.catalogue import CHECKS
+from deeplab_spec.judge.decisions import CHECKS
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.training.evidence import Alone, Initial, Trained

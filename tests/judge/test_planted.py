@@ -12,8 +12,8 @@ from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.graph.folding import foldable, folded
-from deeplab_spec.judge.catalogue import CHECKS
-from deeplab_spec.judge.decisions import judged
+from deeplab_spec.judge import expected as required
+from deeplab_spec.judge.decisions import CHECKS, judged
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Decision, Verdict
 from deeplab_spec.judge.interface import observe as interface
@@ -22,7 +22,6 @@ from deeplab_spec.judge.numerics.planted_end_to_end import tails
 from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
 from deeplab_spec.judge.planted import Canary
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge import expected as required
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.observe import Reading, unstrided_blocks
 from deeplab_spec.judge.structure.planted import of_graphs

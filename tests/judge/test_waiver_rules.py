@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from deeplab_spec.conformance.strategies import cases
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge import waiver_file
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.text import text
-from deeplab_spec.judge.waivers import Waiver, Waivers, waived
+from deeplab_spec.judge.waivers import Waiver, Waivers, apply_waivers, load_waivers, read_waivers
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import Variant
 from tests.support.certificates import certificate
@@ -39,7 +38,7 @@ def waiver(node: str, clause: str = "ASPP-RATES", expires: date = TODAY) -> Waiv
 def held(decided: Certificate, *nodes: str, clause: str = "ASPP-RATES", accepted: bool = False) -> Certificate:
     """Return a certificate as waivers leave it."""
     entries = tuple(waiver(node, clause) for node in nodes)
-    return waived(decided, Waivers(entries=entries, today=TODAY), accepted=accepted)
+    return apply_waivers(decided, Waivers(entries=entries, today=TODAY), accepted=accepted)
 
 
 def verdict(decided: Certificate, clause: str = "ASPP-RATES") -> Verdict:
@@ -190,13 +189,13 @@ def test_a_file_says_what_it_says(tmp_path: Path) -> None:
     """Each waiver knows where it stands; the day is the caller's."""
     path = tmp_path / "w.toml"
     path.write_text(FILE + FILE.replace("atrous*", "pool"), encoding="utf-8")
-    found = waiver_file.load(path, TODAY)
+    found = load_waivers(path, TODAY)
 
     assert found.today == TODAY
     assert [entry.where for entry in found.entries] == [f"{path}: waiver 1", f"{path}: waiver 2"]
     assert found.entries[0].expires == date(2027, 1, 31)
     with pytest.raises(SpecError, match="waiver 1: must not have expired by 2027-02-01, but got '2027-01-31'"):
-        waiver_file.load(path, date(2027, 2, 1))
+        load_waivers(path, date(2027, 2, 1))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +221,7 @@ def test_a_file_says_what_it_says(tmp_path: Path) -> None:
 def test_a_file_with_anything_else_in_it_is_refused_in_one_line(change: tuple[str, str], message: str) -> None:
     """The line names the file, the waiver, the rule and what arrived."""
     with pytest.raises(SpecError) as caught:
-        waiver_file.read(FILE.replace(*change), "w.toml")
+        read_waivers(FILE.replace(*change), "w.toml")
 
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -233,10 +232,10 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         SpecError, match="must be a file of waivers that can be read, but got 'No such file or directory'"
     ):
-        waiver_file.load(tmp_path / "none.toml", TODAY)
+        load_waivers(tmp_path / "none.toml", TODAY)
     (tmp_path / "w.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(SpecError, match="must be UTF-8, but got "):
-        waiver_file.load(tmp_path / "w.toml", TODAY)
+        load_waivers(tmp_path / "w.toml", TODAY)
 
 
 def test_the_day_is_the_present_one_only_where_nobody_says_another(tmp_path: Path) -> None:
@@ -244,9 +243,9 @@ def test_the_day_is_the_present_one_only_where_nobody_says_another(tmp_path: Pat
     path = tmp_path / "w.toml"
     path.write_text(FILE.replace("2027", "2007"), encoding="utf-8")
 
-    assert waiver_file.load(path, date(2007, 1, 31)).entries
+    assert load_waivers(path, date(2007, 1, 31)).entries
     with pytest.raises(SpecError, match="must not have expired by 20"):
-        waiver_file.load(path)
+        load_waivers(path)
 
 
 def test_the_report_lists_what_is_waived_with_reason_and_expiry() -> None:
@@ -287,4 +286,4 @@ def test_the_waiver_in_the_readme_is_one() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
 
-    assert waiver_file.read(block, "w.toml")[0].covers("aspp.atrous1.depthwise.conv")
+    assert read_waivers(block, "w.toml")[0].covers("aspp.atrous1.depthwise.conv")

@@ -16,9 +16,10 @@ from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import Aspect, aspects
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.ops import BatchNorm
+from deeplab_spec.judge import expected as required
 from deeplab_spec.judge import load_weights as transfer
 from deeplab_spec.judge import observe
-from deeplab_spec.judge.catalogue import CHECKS
+from deeplab_spec.judge.decisions import CHECKS
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Decision
 from deeplab_spec.judge.interface import check as interface_checks
@@ -31,7 +32,6 @@ from deeplab_spec.judge.numerics import planted_unmatched as places
 from deeplab_spec.judge.numerics import tensor_compare as running
 from deeplab_spec.judge.numerics.steps import Steps
 from deeplab_spec.judge.structure import check as structure_checks
-from deeplab_spec.judge import expected as required
 from deeplab_spec.judge.structure import planted as graphs
 
 WIDTH = 0.03

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from deeplab_spec.judge.build import candidate
-from deeplab_spec.judge.catalogue import CHECKS
-from deeplab_spec.judge.decisions import check_of
+from deeplab_spec.judge.decisions import CHECKS, check_of
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.observe import AtStride, Stages, observe

@@ -16,9 +16,9 @@ from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op, Resize
 from deeplab_spec.judge.evidence import Deviation, Evidence
+from deeplab_spec.judge.expected import part_of
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.judge.planted import Canary
-from deeplab_spec.judge.expected import part_of
 from deeplab_spec.mutate.faults.neighbours import other
 
 PLANTED: Final[tuple[tuple[type[Op], str], ...]] = (

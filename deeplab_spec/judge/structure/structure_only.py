@@ -9,7 +9,7 @@ from deeplab_spec.align.network_at_size import shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.judge.catalogue import CHECKS
+from deeplab_spec.judge.decisions import CHECKS
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Finding, Verdict
 from deeplab_spec.judge.numerics.divergence import first_of

@@ -11,12 +11,12 @@ from torch import Tensor
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.threads import threads_for
 from deeplab_spec.execute.training import Batch, followed, train
+from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.load_weights import Place
 from deeplab_spec.judge.training.candidate import Trainee
 from deeplab_spec.judge.training.dropout_hooks import resting
 from deeplab_spec.judge.training.evidence import NO_GRADIENT, Difference, Gradient, Movement, Trained
 from deeplab_spec.judge.training.inputs import First, Lesson
-from deeplab_spec.judge.training.origin import first_before, first_behind
 
 STEP: Final = 0.01
 """Length of the step, over that of all parameters together."""
@@ -193,3 +193,35 @@ def _difference(place: Place, error: float, allowed: float) -> Difference:
 
 def _length(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.norm()) ** 2 for tensor in tensors))
+
+
+def first_before(network: Network, wrong: Collection[str]) -> dict[str, str]:
+    """Return, for every wrong node, the first wrong one that its value comes from; itself if there is none.
+
+    An error of a value spreads to what reads it.
+    """
+    return _first(wrong, [(node.path, node.inputs) for node in network])
+
+
+def first_behind(network: Network, wrong: Collection[str]) -> dict[str, str]:
+    """Return, for every wrong node, the last wrong one that its value goes to; itself if there is none.
+
+    An error of a gradient spreads to what was read.
+    """
+    readers = network.readers()
+    return _first(wrong, [(node.path, readers[node.path]) for node in reversed(network.nodes)])
+
+
+def _first(wrong: Collection[str], order: list[tuple[str, tuple[str, ...]]]) -> dict[str, str]:
+    """Follow errors along an order in which every node stands behind those that it follows."""
+    position = {path: number for number, (path, _) in enumerate(order)}
+    blamed: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for path, before in order:
+        reached = [blamed[other] for other in before if other in blamed]
+        if path in wrong:
+            reached.append(path)
+            found[path] = min(reached, key=position.__getitem__)
+        if reached:
+            blamed[path] = min(reached, key=position.__getitem__)
+    return found

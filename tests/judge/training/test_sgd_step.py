@@ -2,7 +2,7 @@
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Input, Output
-from deeplab_spec.judge.training.origin import first_before, first_behind
+from deeplab_spec.judge.training.sgd_step import first_before, first_behind
 
 
 def diamond() -> Network:

@@ -6,7 +6,8 @@ from typing import Final
 
 from pydantic import Field
 
-from deeplab_spec.judge.certificate import FindingRecord, Json, Nearest
+from deeplab_spec.judge.certificate import Nearest
+from deeplab_spec.judge.finding import Finding, Json
 from deeplab_spec.spec.choices import about, written
 from deeplab_spec.spec.variants import variant
 from deeplab_spec.views.document import Document
@@ -27,7 +28,7 @@ class IdentifyDocument(Document):
     distance: int = Field(
         description="Nodes, on both sides, without an equal one that reads equal ones; 0 if nothing differs."
     )
-    unexplained: tuple[FindingRecord, ...] = Field(description="What no choice explains, node by node.")
+    unexplained: tuple[Finding, ...] = Field(description="What no choice explains, node by node.")
     another_network: str | None = Field(description="Why this is another network altogether.")
 
     @property
@@ -77,7 +78,7 @@ def _unexplained(document: IdentifyDocument) -> Iterator[str]:
         yield f"    and {len(findings) - MOST_FINDINGS} more"
 
 
-def _wrong(finding: FindingRecord) -> str:
+def _wrong(finding: Finding) -> str:
     expected, actual = _value(finding.expected), _value(finding.actual)
     if finding.attribute == "node":
         return f"lacks: {expected}" if actual == "absent" else f"followed by: {actual}"

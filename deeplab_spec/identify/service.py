@@ -20,7 +20,8 @@ from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair
 from deeplab_spec.identify.document import IdentifyDocument
-from deeplab_spec.judge.certificate import FindingRecord, Nearest, as_json
+from deeplab_spec.judge.certificate import Nearest
+from deeplab_spec.judge.finding import Finding, as_json
 from deeplab_spec.judge.outputs import choose as choose_results
 from deeplab_spec.judge.reference import classes_of, output_stride_of, read_whole
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
@@ -127,9 +128,9 @@ def _nearest(found: Identity) -> Nearest:
     return Nearest(variant=found.start, choices={name: plain(value) for name, value in decided.items()})
 
 
-def _findings(found: Identity, output_strides: Sequence[int]) -> list[FindingRecord]:
+def _findings(found: Identity, output_strides: Sequence[int]) -> list[Finding]:
     return [
-        FindingRecord(
+        Finding(
             path=aspect.path,
             candidate_path=aspect.candidate_path,
             attribute=aspect.attribute,

@@ -4,24 +4,8 @@ from datetime import date
 
 from pydantic import Field
 
-from deeplab_spec.align.differences import Fact
-from deeplab_spec.judge.finding import RunVerdict, Verdict
+from deeplab_spec.judge.finding import Finding, Json, RunVerdict, Verdict
 from deeplab_spec.views.document import Document, Model
-
-Json = str | int | float | bool | list[int] | list[float] | list[str] | None
-
-
-class FindingRecord(Model):
-    """One place at which a clause is false."""
-
-    path: str = Field(description="The specification's node, or 'input' or 'output' at the interface.")
-    candidate_path: str | None = Field(description="The candidate's node, if it has one there.")
-    attribute: str
-    choice: str | None = Field(description="The choice that explains the finding, if one does.")
-    expected: Json
-    actual: Json
-    hint: str
-    output_stride: int
 
 
 class WaiverRecord(Model):
@@ -42,7 +26,7 @@ class ClauseRecord(Model):
     decisions: int = Field(description="Single decisions that were made.")
     required: int = Field(default=0, description="Single decisions that there were to make; fewer are no pass.")
     reason: str = Field(description="Why the clause is undecided or not applicable; else empty.")
-    findings: tuple[FindingRecord, ...]
+    findings: tuple[Finding, ...]
     waivers: tuple[WaiverRecord, ...] = Field(
         default=(), description="Waivers that cover findings of it; waived is what they cover entirely."
     )
@@ -177,11 +161,3 @@ class Certificate(Document):
         """Whether it conforms: with waivers, only where those were accepted."""
         waived = self.verdict is RunVerdict.CONFORMS_WITH_WAIVERS and self.waivers_accepted
         return waived or self.verdict is RunVerdict.CONFORMS
-
-
-def as_json(fact: Fact) -> Json:
-    """Return a fact as JSON data."""
-    if isinstance(fact, tuple):
-        texts = [value for value in fact if isinstance(value, str)]
-        return texts or [value for value in fact if isinstance(value, int)]
-    return fact

@@ -4,7 +4,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pydantic import Field
+
 from deeplab_spec.align.differences import Fact
+from deeplab_spec.views.document import Model
+
+Json = str | int | float | bool | list[int] | list[float] | list[str] | None
+"""A value in a document."""
 
 
 class Verdict(StrEnum):
@@ -26,27 +32,27 @@ class RunVerdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One place at which a clause is false.
+def as_json(fact: Fact) -> Json:
+    """Return a fact as JSON data: a tuple becomes a list.
 
-    Attributes:
-        path: The specification's node, or the argument of the interface.
-        candidate_path: The candidate's node, if it has one there.
-        attribute: What of it is wrong.
-        expected: What it must be.
-        actual: What it is.
-        choice: The choice that explains it, if one does.
-        hint: What would explain it.
-        output_stride: The output stride at which it was found.
+    >>> as_json((6, 12, 18))
+    [6, 12, 18]
     """
+    if isinstance(fact, tuple):
+        texts = [value for value in fact if isinstance(value, str)]
+        return texts or [value for value in fact if isinstance(value, int)]
+    return fact
 
-    path: str
-    candidate_path: str | None
+
+class Finding(Model):
+    """One place at which a clause is false."""
+
+    path: str = Field(description="The specification's node, or 'input' or 'output' at the interface.")
+    candidate_path: str | None = Field(description="The candidate's node, if it has one there.")
     attribute: str
-    expected: Fact
-    actual: Fact
-    choice: str | None = None
+    choice: str | None = Field(default=None, description="The choice that explains the finding, if one does.")
+    expected: Json
+    actual: Json
     hint: str = ""
     output_stride: int
 

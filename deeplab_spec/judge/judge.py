@@ -9,7 +9,7 @@ import torch
 from deeplab_spec.execute.tf32 import products
 from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge.decisions import Judged, judged
-from deeplab_spec.judge.finding import Finding, Verdict, of_run, together
+from deeplab_spec.judge.finding import Finding, Json, Verdict, of_run, together
 from deeplab_spec.judge.numerics.divergence import first_divergence, no_node
 from deeplab_spec.judge.observe import AtStride, Builder, Progress, Stages, Standards, observe
 from deeplab_spec.judge.precision.run import device_of, where
@@ -84,18 +84,9 @@ def _judged(clause: Clause, stride: AtStride) -> Judged:
     return judged(clause.id, stride.evidence, standard, stride.required.get(clause.id), canaries)
 
 
-def _finding(stride: AtStride, finding: Finding) -> documents.FindingRecord:
+def _finding(stride: AtStride, finding: Finding) -> Finding:
     choice, hint = stride.explained.of(finding)
-    return documents.FindingRecord(
-        path=finding.path,
-        candidate_path=finding.candidate_path,
-        attribute=finding.attribute,
-        choice=choice,
-        expected=documents.as_json(finding.expected),
-        actual=documents.as_json(finding.actual),
-        hint=hint,
-        output_stride=finding.output_stride,
-    )
+    return finding.model_copy(update={"choice": choice, "hint": hint})
 
 
 def _certificate(
@@ -187,7 +178,7 @@ def _nearest(
         return None
     read.sort(key=lambda stride: -len(stride.explained.overrides))
     name = read[0].explained.variant or request.standard
-    found: dict[str, documents.Json] = {}
+    found: dict[str, Json] = {}
     for stride in read:
         if (stride.explained.variant or request.standard) == name:
             found = {**{key: plain(value) for key, value in stride.explained.overrides.items()}, **found}
@@ -198,7 +189,7 @@ def _nearest(
     return documents.Nearest(variant=name, choices=found)
 
 
-def _add_decided_in_training(found: dict[str, documents.Json], name: str, strides: Sequence[AtStride]) -> None:
+def _add_decided_in_training(found: dict[str, Json], name: str, strides: Sequence[AtStride]) -> None:
     """Add the decisions that only training shows."""
     published = variant(name).choices
     for stride in strides:

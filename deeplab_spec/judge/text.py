@@ -4,8 +4,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from deeplab_spec.judge.certificate import Certificate, ClauseRecord, FindingRecord, Json, Values
-from deeplab_spec.judge.finding import RunVerdict, Verdict
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Values
+from deeplab_spec.judge.finding import Finding, Json, RunVerdict, Verdict
 from deeplab_spec.precision import LOWER
 from deeplab_spec.spec.choices import NAMES, written
 from deeplab_spec.spec.clauses import clause as named
@@ -102,7 +102,7 @@ def _first(certificate: Certificate, level: str, verdict: Verdict) -> str:
 
 def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: set[str]) -> Iterator[str]:
     """Word findings by choice; of a choice that an earlier level has shown, only how many there are."""
-    groups: dict[str, list[FindingRecord]] = {}
+    groups: dict[str, list[Finding]] = {}
     for clause in clauses:
         for finding in clause.findings:
             groups.setdefault(finding.choice or clause.id, []).append(finding)
@@ -222,7 +222,7 @@ def worded(value: Json) -> str:
     return str(value)
 
 
-def place(finding: FindingRecord, *, several: bool) -> str:
+def place(finding: Finding, *, several: bool) -> str:
     """Say where a finding is.
 
     Args:
@@ -234,7 +234,7 @@ def place(finding: FindingRecord, *, several: bool) -> str:
     return f"{at}{finding.path}{other}"
 
 
-def wrong(finding: FindingRecord) -> str:
+def wrong(finding: Finding) -> str:
     """Say what is wrong there."""
     expected, actual = worded(finding.expected), worded(finding.actual)
     match finding.attribute:

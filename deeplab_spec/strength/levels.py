@@ -19,7 +19,7 @@ from deeplab_spec.judge.numerics.tensor_compare import relative_error
 from deeplab_spec.judge.plan import SpecifiedPlan, plan, telling_sizes
 from deeplab_spec.judge.precision.run import cast
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.structure import structure_only as alone
+from deeplab_spec.judge.structure.observe import decide_graph
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
 from deeplab_spec.mutate.faults.training_faults import is_initial
 from deeplab_spec.mutate.mutant import Mutant, Shows
@@ -105,7 +105,7 @@ class Subject:
         if mutant.shows is Shows.TRAINING:
             planned = self.planned_at(1.0) if is_initial(mutant.habit) else self.planned
             return record.model_copy(update={"training": by_training(planned, mutant, self.seed)})
-        found = alone.structure(self.planned, mutant.network, self.image)
+        found = decide_graph(self.planned, mutant.network, self.image)
         first = found.first.path if found.first else None
         record = record.model_copy(
             update={"structure": found.failed, "first": first, "exact": first in mutant.named if first else None}

@@ -13,7 +13,7 @@ from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.identify.document import IdentifyDocument, text
 from deeplab_spec.identify.service import identify
-from deeplab_spec.judge.certificate import Json
+from deeplab_spec.judge.finding import Json
 from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, parse, seen_values
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant, variant
 from tests.support.candidates import WIDTH

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import deeplab_spec
-from deeplab_spec.judge.certificate import Certificate, FindingRecord
-from deeplab_spec.judge.finding import RunVerdict, Verdict
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict
 from deeplab_spec.judge.text import text
 from tests.support.candidates import SMALL
 
@@ -20,7 +20,7 @@ def judged(module: nn.Module, variant: str = "tf-release", **options: object) ->
     return deeplab_spec.certify(module, variant, choices=SMALL, **options)  # type: ignore[arg-type]
 
 
-def findings(certificate: Certificate, level: str) -> list[FindingRecord]:
+def findings(certificate: Certificate, level: str) -> list[Finding]:
     """Return the findings of one level."""
     return [finding for clause in certificate.clauses if clause.level == level for finding in clause.findings]
 

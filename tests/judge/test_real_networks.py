@@ -3,8 +3,8 @@
 import pytest
 
 import deeplab_spec
-from deeplab_spec.judge.certificate import Certificate, FindingRecord
-from deeplab_spec.judge.finding import RunVerdict, Verdict
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict
 from deeplab_spec.spec.clauses import Level
 from tests.support.peers import smp_deeplab, timm_backbone, torchvision_deeplab
 from tests.support.source_document import build as build_document
@@ -12,7 +12,7 @@ from tests.support.source_document import build as build_document
 Places = set[tuple[str, str]]
 EVALUATION = (Level.INTERFACE, Level.STRUCTURE, Level.NUMERICS)
 OPEN = {Verdict.FAILED, Verdict.UNDECIDED}
-Findings = tuple[FindingRecord, ...]
+Findings = tuple[Finding, ...]
 
 
 def found(certificate: Certificate, level: str) -> Places:

@@ -14,7 +14,7 @@ from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Resize
 from deeplab_spec.judge.numerics.numerics_only import trial
 from deeplab_spec.judge.plan import SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.structure.structure_only import structure
+from deeplab_spec.judge.structure.observe import decide_graph
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
 from deeplab_spec.mutate.faults.graph_edits import with_op
 from deeplab_spec.mutate.mutant import Mutant, Shows
@@ -95,11 +95,11 @@ def test_what_is_proven_equal_computes_the_same(variant: str) -> None:
 def test_the_structure_refuses_one_of_every_kind_at_its_node_and_accepts_what_is_proven(variant: str) -> None:
     """With nothing run."""
     for mutant in some(variant, Shows.EVALUATION):
-        found = structure(planned(variant), mutant.network, IMAGE)
+        found = decide_graph(planned(variant), mutant.network, IMAGE)
         assert found.failed, mutant.name
         assert found.first, mutant.name
     for mutant in some(variant, Shows.NOWHERE):
-        assert structure(planned(variant), mutant.network, IMAGE).failed == (), mutant.name
+        assert decide_graph(planned(variant), mutant.network, IMAGE).failed == (), mutant.name
 
 
 @pytest.mark.deep
@@ -107,7 +107,7 @@ def test_the_structure_refuses_one_of_every_kind_at_its_node_and_accepts_what_is
 def test_the_structure_refuses_every_mutant(variant: str) -> None:
     """And names a node that the fault was made at, but for one in a hundred."""
     wrong = [mutant for mutant in made(variant).mutants if mutant.shows is Shows.EVALUATION]
-    found = [structure(planned(variant), mutant.network, IMAGE) for mutant in wrong]
+    found = [decide_graph(planned(variant), mutant.network, IMAGE) for mutant in wrong]
 
     assert [mutant.name for mutant, entry in zip(wrong, found, strict=True) if not entry.failed] == []
     named = [
@@ -122,7 +122,7 @@ def test_the_structure_accepts_every_mutant_that_is_proven_equal(variant: str) -
     """With nothing run."""
     equal = [mutant for mutant in made(variant).mutants if mutant.shows is Shows.NOWHERE]
 
-    assert [mutant.name for mutant in equal if structure(planned(variant), mutant.network, IMAGE).failed] == []
+    assert [mutant.name for mutant in equal if decide_graph(planned(variant), mutant.network, IMAGE).failed] == []
 
 
 def test_a_network_that_nobody_can_run_is_no_mutant() -> None:
@@ -145,4 +145,4 @@ def test_what_shows_in_training_only_is_refused_by_training_alone(kind: str) -> 
     entry = subject.judge(mutant.name, lower=False)
 
     assert entry.training
-    assert structure(subject.planned, mutant.network, subject.image).failed == ()
+    assert decide_graph(subject.planned, mutant.network, subject.image).failed == ()

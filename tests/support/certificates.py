@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from deeplab_spec.judge.certificate import Certificate, ClauseRecord, FindingRecord
-from deeplab_spec.judge.finding import Verdict, of_run, together
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord
+from deeplab_spec.judge.finding import Finding, Verdict, of_run, together
 from deeplab_spec.spec.clauses import CLAUSES, Level
 
 Decided = Sequence[str] | tuple[Verdict, str]
@@ -12,9 +12,9 @@ Decided = Sequence[str] | tuple[Verdict, str]
 SECONDS = 1.0
 
 
-def finding(path: str) -> FindingRecord:
+def finding(path: str) -> Finding:
     """Return a finding at a node."""
-    return FindingRecord(
+    return Finding(
         path=path,
         candidate_path=f"my.{path}",
         attribute="rate",

@@ -16,7 +16,7 @@ from deeplab_spec.judge.observe import AtStride, Stages, observe
 from deeplab_spec.judge.plan import plan, telling_sizes
 from deeplab_spec.judge.planted import Canary
 from deeplab_spec.judge.request import DTYPES, Request
-from deeplab_spec.judge.structure.structure_only import structure
+from deeplab_spec.judge.structure.observe import decide_graph
 from deeplab_spec.mutate.catalogue import catalogue
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.spec.clauses import CLAUSES
@@ -80,7 +80,7 @@ def _mutants(subject: str) -> Iterator[tuple[str, str]]:
         region = (mutant.kind, ".".join(mutant.path.split(".")[:3]))
         if mutant.shows is Shows.EVALUATION and region not in seen:
             seen.add(region)
-            failed = structure(planned, mutant.network, image).failed
+            failed = decide_graph(planned, mutant.network, image).failed
             yield from ((name, f"{mutant.name} ({subject})") for name in failed[:1])
 
 

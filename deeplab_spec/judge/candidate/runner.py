@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from deeplab_spec.errors import MissingExtraError, TargetError
-from deeplab_spec.judge.certificate import Certificate, ClauseRecord, FindingRecord
-from deeplab_spec.judge.finding import RunVerdict, Verdict, together
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord
+from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict, together
 from deeplab_spec.judge.request import ADAPTER, Request
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import clause as clause_named
@@ -93,7 +93,7 @@ def _ending(code: int) -> str:
 def _crashed(request: Request, reason: str) -> Certificate:
     """Write the certificate of a candidate that ended its process: nothing else is decided."""
     output_stride = request.strides[0]
-    finding = FindingRecord(
+    finding = Finding(
         path="output",
         candidate_path=None,
         attribute="process",

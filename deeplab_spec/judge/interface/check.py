@@ -35,7 +35,7 @@ def _decide(calls: list[Call], judge: Callable[[Call], Iterator[Finding]]) -> De
         first, _ = cases[0]
         if len(cases) > 1:
             others = ", ".join(_shown(call) for _, call in cases[1:])
-            first = replace(first, actual=f"{first.actual}; likewise {others}")
+            first = first.model_copy(update={"actual": f"{first.actual}; likewise {others}"})
         findings.append(first)
     undecided = "" if calls else "the candidate returned nothing that could be judged"
     return Decision(findings=tuple(findings), decisions=len(calls), undecided=undecided)
@@ -120,7 +120,8 @@ def sizes_accepted(evidence: Evidence) -> Decision:
     if not images or not decision.findings or multiple != [not call.error for call in calls]:
         return decision
     hint = "pad or crop the image to multiples of the output stride"
-    findings = tuple(replace(finding, choice="sizes_accepted", hint=hint) for finding in decision.findings)
+    explained = {"choice": "sizes_accepted", "hint": hint}
+    findings = tuple(finding.model_copy(update=explained) for finding in decision.findings)
     return replace(decision, findings=findings)
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from deeplab_spec.judge.evidence import Check, Deviation, Evidence
-from deeplab_spec.judge.finding import Decision, Finding
+from deeplab_spec.judge.finding import Decision, Finding, as_json
 from deeplab_spec.spec.clauses import CLAUSES
 
 _PARTS: Final = {
@@ -28,8 +28,8 @@ def weights_fit(evidence: Evidence) -> Decision:
             path=misfit.path,
             candidate_path=misfit.candidate_path,
             attribute=misfit.role,
-            expected="absent" if misfit.expected is None else misfit.expected,
-            actual="absent" if misfit.actual is None else misfit.actual,
+            expected="absent" if misfit.expected is None else as_json(misfit.expected),
+            actual="absent" if misfit.actual is None else as_json(misfit.actual),
             output_stride=evidence.output_stride,
         )
         for misfit in evidence.misfits

@@ -1,16 +1,14 @@
 """Names the first node at which a candidate differs, and shows how."""
 
-from collections.abc import Iterable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from typing import Final
 
-from deeplab_spec.align.match import Alignment
 from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge.evidence import Summary, Witness
 from deeplab_spec.judge.finding import Finding
 from deeplab_spec.judge.observe import AtStride
+from deeplab_spec.judge.structure.observe import first_finding
 from deeplab_spec.spec.clauses import Level
-
-_Found = TypeVar("_Found", Finding, documents.FindingRecord)
 
 END_TO_END: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32", "VALUES-LOWER-PRECISION-END-TO-END"})
 """Clauses about whole runs: their findings name the node that a step shows, or none."""
@@ -33,31 +31,10 @@ def first_divergence(strides: Sequence[AtStride], clauses: Sequence[documents.Cl
                 for finding in clause.findings
                 if finding.output_stride == stride.plan.output_stride
             ]
-            first = first_of(stride.reading.alignment, findings)
+            first = first_finding(stride.reading.alignment, findings)
             if first:
                 return _place(first, stride)
     return None
-
-
-def first_of(alignment: Alignment, findings: Iterable[_Found]) -> _Found | None:
-    """Return the finding that comes first in the order of an alignment; None if none names a node of it.
-
-    Where nodes are missing and others stand in their place, the missing ones come first.
-    """
-    positions: dict[str | None, tuple[int, int]] = {None: (0, 0)}
-    extra: dict[str | None, tuple[int, int]] = {}
-    run = 0
-    for number, (left, right) in enumerate(alignment.pairs):
-        run = number if None not in (left, right) or number == 0 or None not in alignment.pairs[number - 1] else run
-        positions.setdefault(left, (run, number))
-        if left is None:
-            extra[right] = (run, number + len(alignment.pairs))
-    del positions[None]
-
-    def place(finding: _Found) -> tuple[int, int]:
-        return extra.get(finding.candidate_path) or positions[finding.path]
-
-    return min((finding for finding in findings if finding.path in positions), key=place, default=None)
 
 
 def no_node(clauses: Sequence[documents.ClauseRecord]) -> str:
@@ -67,7 +44,7 @@ def no_node(clauses: Sequence[documents.ClauseRecord]) -> str:
     return "every node computes what is specified; what runs them together, a compiler or a runtime, does not"
 
 
-def _place(finding: documents.FindingRecord, stride: AtStride) -> documents.Place:
+def _place(finding: Finding, stride: AtStride) -> documents.Place:
     shown = stride.witness if stride.witness and stride.witness[0] == finding.path else None
     return documents.Place(
         path=finding.path,

@@ -11,7 +11,7 @@ from typing import Final
 from deeplab_spec.align.differences import Aspect
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Opaque
 from deeplab_spec.judge.evidence import Check, Evidence
-from deeplab_spec.judge.finding import Decision, Finding
+from deeplab_spec.judge.finding import Decision, Finding, as_json
 from deeplab_spec.spec.clauses import CLAUSES, Level
 
 ANY: Final = (object,)
@@ -154,8 +154,8 @@ def _finding(evidence: Evidence, aspect: Aspect) -> Finding:
         path=aspect.path,
         candidate_path=aspect.candidate_path,
         attribute=aspect.attribute,
-        expected=aspect.expected,
-        actual=aspect.actual,
+        expected=as_json(aspect.expected),
+        actual=as_json(aspect.actual),
         output_stride=evidence.output_stride,
     )
 

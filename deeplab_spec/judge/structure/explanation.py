@@ -10,7 +10,7 @@ from deeplab_spec.align.identify import Identity, identify
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import INVISIBLE, Build, Library
 from deeplab_spec.graph.network import Network
-from deeplab_spec.judge.finding import Finding
+from deeplab_spec.judge.finding import Finding, as_json
 from deeplab_spec.judge.plan import SpecifiedPlan, specification
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, written
@@ -53,7 +53,7 @@ class Explained:
 
     def _as_elsewhere(self, finding: Finding) -> str:
         for label, network in self.others:
-            if finding.path in network and _fact_of(network, finding) == finding.actual:
+            if finding.path in network and as_json(_fact_of(network, finding)) == finding.actual:
                 return f"as {label}"
         return ""
 

@@ -1,15 +1,18 @@
 """Observes a candidate's structure: captures its graph and aligns it with the specification."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
+from deeplab_spec.align.counts import block_counts
+from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.family import stranger
-from deeplab_spec.align.match import Alignment
-from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.network_at_size import Shaped, shaped
+from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.fx.module import capture, shared_parameters, state_of
@@ -17,10 +20,13 @@ from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, Output, Pair
+from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.finding import Finding, Verdict
 from deeplab_spec.judge.interface.observe import images
 from deeplab_spec.judge.numerics.tensor_compare import double, executed, relative_error
 from deeplab_spec.judge.outputs import ask, choose
-from deeplab_spec.judge.plan import Limits, Plan
+from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan
+from deeplab_spec.judge.structure.check import CHECKS, by_clause
 from deeplab_spec.judge.structure.nearest_form import nearest_form
 
 _BATCH_OF_MAPS: Final = 4
@@ -176,3 +182,61 @@ def unstrided_blocks(network: Network) -> frozenset[str]:
         for node in network
         if node.path.endswith(".skip.conv") and isinstance(node.op, Conv2d) and node.op.stride == (1, 1)
     )
+
+
+def first_finding(alignment: Alignment, findings: Iterable[Finding]) -> Finding | None:
+    """Return the finding that comes first in the order of an alignment; None if none names a node of it.
+
+    Where nodes are missing and others stand in their place, the missing ones come first.
+    """
+    positions: dict[str | None, tuple[int, int]] = {None: (0, 0)}
+    extra: dict[str | None, tuple[int, int]] = {}
+    run = 0
+    for number, (left, right) in enumerate(alignment.pairs):
+        run = number if None not in (left, right) or number == 0 or None not in alignment.pairs[number - 1] else run
+        positions.setdefault(left, (run, number))
+        if left is None:
+            extra[right] = (run, number + len(alignment.pairs))
+    del positions[None]
+
+    def position(finding: Finding) -> tuple[int, int]:
+        return extra.get(finding.candidate_path) or positions[finding.path]
+
+    return min((finding for finding in findings if finding.path in positions), key=position, default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphResult:
+    """Which clauses of the structure a graph fails.
+
+    Attributes:
+        failed: Ids of the failed clauses, in the order of the clause list.
+        first: The first finding along the alignment; None if there is none.
+    """
+
+    failed: tuple[str, ...]
+    first: Finding | None
+
+
+def decide_graph(plan: SpecifiedPlan, candidate: Network, image: Pair) -> GraphResult:
+    """Decide the clauses of the structure for a network that is only a graph; nothing is run.
+
+    Args:
+        plan: The specification.
+        candidate: The graph.
+        image: Height and width of the image.
+
+    Raises:
+        GraphError: If the shapes in the candidate do not fit together.
+    """
+    alignment = align(plan.expected(image), normal_form(shaped(candidate.live(), plan.inputs_at(image))))
+    evidence = Evidence(
+        output_stride=plan.output_stride,
+        part=None,
+        aspects=by_clause(aspects(alignment), unstrided_blocks(plan.network)),
+        counts=block_counts(alignment),
+    )
+    decisions = {name: check(evidence) for name, check in CHECKS.items()}
+    failed = tuple(name for name, decision in decisions.items() if decision.verdict is Verdict.FAILED)
+    findings = [finding for decision in decisions.values() for finding in decision.findings]
+    return GraphResult(failed=failed, first=first_finding(alignment, findings))

@@ -25,7 +25,9 @@ def momentum(trained: Trained) -> Decision:
         return Decision(not_applicable="what it is held against does not state the momentum")
     moved = [movement for movement in stated if _is_seen(trained, movement)]
     choice = "norm_momentum" if common_momentum(trained) is not None else None
-    findings = tuple(replace(finding, choice=choice) for movement in moved for finding in _moved(movement))
+    findings = tuple(
+        finding.model_copy(update={"choice": choice}) for movement in moved for finding in _moved(movement)
+    )
     unplaced = sum(movement.mean is None or movement.variance is None for movement in stated)
     reason = f"the running statistics of {unplaced} normalisations have no place in it" if unplaced else ""
     if not trained.repeatable and len(moved) < len(stated):
@@ -217,8 +219,8 @@ def decide(clause: str, evidence: Evidence) -> Decision:
     if trained.not_applicable:
         return Decision(not_applicable=trained.not_applicable)
     decision = CHECKS_OF_TRAINING[clause](trained)
-    stride = evidence.output_stride
-    return replace(decision, findings=tuple(replace(finding, output_stride=stride) for finding in decision.findings))
+    stride = {"output_stride": evidence.output_stride}
+    return replace(decision, findings=tuple(finding.model_copy(update=stride) for finding in decision.findings))
 
 
 CHECKS: Final[dict[str, Check]] = {clause: partial(decide, clause) for clause in CHECKS_OF_TRAINING}

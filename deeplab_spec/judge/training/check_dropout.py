@@ -7,7 +7,6 @@ results of call after call show it: they must vary as the oracle's do.
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from statistics import fmean
 from typing import Final
 
@@ -109,15 +108,15 @@ def _finding(
     path: str, candidate_path: str | None, attribute: str, expected: str | float, actual: str | float
 ) -> Finding:
     choice = next((name for name, pattern in _CHOICES.items() if re.match(pattern, path)), None)
-    finding = Finding(
+    return Finding(
         path=path,
         candidate_path=candidate_path,
         attribute=attribute,
+        choice=None if attribute == "kind" else choice,
         expected=expected,
         actual=actual,
         output_stride=0,
     )
-    return replace(finding, choice=choice) if attribute != "kind" else finding
 
 
 def decided_dropout(noise: Noise) -> dict[str, ChoiceValue]:

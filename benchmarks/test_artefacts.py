@@ -17,8 +17,8 @@ from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import like
-from deeplab_spec.capture.files import open_file
-from deeplab_spec.capture.images import capture_at
+from deeplab_spec.capture.fx.module import capture_at
+from deeplab_spec.capture.target import open_file
 from deeplab_spec.graph.ops import Output
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.measure.folding import folded

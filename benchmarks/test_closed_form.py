@@ -13,10 +13,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from deeplab_spec.analysis.conventions import CONVENTIONS, FVCORE, TORCH, Convention
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.analysis.totals import Evaluator
-from deeplab_spec.capture.counters import count_with_fvcore, count_with_torch
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import VARIANTS, Variant
+from tests.support.counters import count_with_fvcore, count_with_torch
 
 EVALUATIONS_PER_SECOND = 1_000
 NETWORKS_PER_SECOND = 100

@@ -20,7 +20,7 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.bench.least_work import LeastWork, least_work
 from deeplab_spec.bench.worker import calibrated
-from deeplab_spec.execute.tf32 import products
+from deeplab_spec.execute.torch_settings import products
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
 from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.roofline import Ceilings, ceilings

@@ -18,8 +18,7 @@ from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import Artefact
-from deeplab_spec.capture.fx.module import shared_parameters
-from deeplab_spec.capture.images import capture_at, maps
+from deeplab_spec.capture.fx.module import capture_at, maps, shared_parameters
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.count.document import CountDocument, asked, counted, torch_fault
 from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line

@@ -13,8 +13,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import known
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.files import is_file
-from deeplab_spec.capture.target import Target, load
+from deeplab_spec.capture.target import Target, is_file, load
 from deeplab_spec.count.target_counts import captured_at
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Network

@@ -10,8 +10,7 @@ from torch import nn
 from deeplab_spec.align import lock_file as lock_text
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.file_module import Artefact
-from deeplab_spec.capture.files import is_file
-from deeplab_spec.capture.target import REFERENCE, Target, load, named
+from deeplab_spec.capture.target import REFERENCE, Target, is_file, load, named
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.judge.reference import classes_of, locked, output_stride_of, read_whole
 from deeplab_spec.judge.request import Request

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from deeplab_spec.execute.tf32 import products
+from deeplab_spec.execute.torch_settings import products
 from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge.decisions import Judged, judged
 from deeplab_spec.judge.finding import Finding, Json, Verdict, of_run, together

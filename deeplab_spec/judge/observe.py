@@ -12,7 +12,7 @@ from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.file_module import Artefact
 from deeplab_spec.capture.fx.module import original
 from deeplab_spec.errors import CaptureError, TargetError
-from deeplab_spec.execute.tf32 import products
+from deeplab_spec.execute.torch_settings import products
 from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge import expected as required
 from deeplab_spec.judge.evidence import Evidence, Witness

@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import one_line
-from deeplab_spec.execute.threads import threads_for
+from deeplab_spec.execute.torch_settings import threads_for
 
 Shapes = Sequence[tuple[str, tuple[int, ...]]]
 """Shapes by name."""

@@ -14,8 +14,7 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import known, like
 from deeplab_spec.align.symbolic_sizes import for_any_size
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.fx.module import shared_parameters
-from deeplab_spec.capture.images import capture_at, own_size
+from deeplab_spec.capture.fx.module import capture_at, own_size, shared_parameters
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Input, Opaque, Output, Pair

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from deeplab_spec.align.lock import Lock
-from deeplab_spec.capture.files import is_file
-from deeplab_spec.capture.target import Target, load
+from deeplab_spec.capture.target import Target, is_file, load
 from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.judge.reference import locked
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.errors import NotFiniteError, SpecError
-from deeplab_spec.execute.threads import threads_for
+from deeplab_spec.execute.torch_settings import threads_for
 from deeplab_spec.measure.modes import Mode, reference_mode
 from deeplab_spec.precision import FLOAT32, TF32, Precision
 

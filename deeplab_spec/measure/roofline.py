@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch.nn import functional
 
-from deeplab_spec.execute.tf32 import products
+from deeplab_spec.execute.torch_settings import products
 from deeplab_spec.measure.timing import timed
 from deeplab_spec.precision import FLOAT32, TF32, Precision
 

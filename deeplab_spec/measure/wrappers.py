@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.execute.tf32 import products
+from deeplab_spec.execute.torch_settings import products
 
 _WARM_UP: Final = 3
 """Runs before a recording, in which libraries choose their algorithms."""

@@ -18,8 +18,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import Artefact
-from deeplab_spec.capture.fx.module import original, state_of
-from deeplab_spec.capture.images import maps
+from deeplab_spec.capture.fx.module import maps, original, state_of
 from deeplab_spec.errors import TargetError
 from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network

@@ -4,10 +4,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplab_spec.reference.init import draw
 from deeplab_spec.reference.shape import Side, require_map, require_sides
 from deeplab_spec.reference.values import UNSEEN, Values
 from deeplab_spec.spec import rows
+from deeplab_spec.spec.rows import Init, InitKind
 
 
 class ConvUnit(nn.Module):
@@ -106,3 +106,39 @@ def _symmetric(row: rows.ConvUnit) -> tuple[int, int] | None:
         return None
     top, bottom, left, right = row.padding
     return (top, left) if (top, left) == (bottom, right) else None
+
+
+TRUNCATED_AT = 2.0
+"""Standard deviations at which the release's truncated normal distribution is cut."""
+
+
+def draw(conv: nn.Conv2d, init: Init) -> None:
+    """Draw the weight of a convolution, in place.
+
+    Args:
+        conv: The convolution, as the framework made it.
+        init: The distribution; the framework's own leaves the weight as it is.
+    """
+    match init.kind:
+        case InitKind.KAIMING_FAN_IN:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")
+        case InitKind.KAIMING_FAN_OUT:
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        case InitKind.TRUNCATED_NORMAL:
+            cut = TRUNCATED_AT * init.std
+            nn.init.trunc_normal_(conv.weight, std=init.std, a=-cut, b=cut)
+        case InitKind.XAVIER_UNIFORM:
+            nn.init.xavier_uniform_(conv.weight)
+        case InitKind.FRAMEWORK:
+            pass
+    if init.zero_bias and conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
+def draw_all(module: nn.Module, init: Init) -> None:
+    """Draw every convolution of a module, and make every normalisation the identity, in place."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            draw(layer, init)
+        elif isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()

@@ -11,6 +11,7 @@ from deeplab_spec.errors import BackboneError
 from deeplab_spec.reference.aspp import Aspp
 from deeplab_spec.reference.backbone import Backbone, BackboneModule
 from deeplab_spec.reference.block import Block
+from deeplab_spec.reference.conv import draw_all
 from deeplab_spec.reference.decoder import Decoder
 from deeplab_spec.reference.document_layers import (
     NORM,
@@ -20,7 +21,6 @@ from deeplab_spec.reference.document_layers import (
     SkipBlock,
     separable_row,
 )
-from deeplab_spec.reference.init import draw_all
 from deeplab_spec.reference.network import DeepLabV3Plus
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.backbones.xception import backbone_rows

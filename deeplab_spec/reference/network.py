@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from deeplab_spec.reference.aspp import Aspp
 from deeplab_spec.reference.backbone import Backbone, BackboneModule
 from deeplab_spec.reference.decoder import Decoder
-from deeplab_spec.reference.resize import resize
-from deeplab_spec.reference.shape import require_multiple
+from deeplab_spec.reference.shape import require_multiple, resize
 from deeplab_spec.reference.values import UNSEEN, Values
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.api import Override, table

@@ -12,16 +12,16 @@ from deeplab_spec.analysis.costs import total_cost
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode, Surroundings
 from deeplab_spec.analysis.totals import Evaluator
-from deeplab_spec.capture.counters import (
-    count_with_fvcore,
-    count_with_torch,
-    weight_gradients_divided_by_groups,
-)
 from deeplab_spec.errors import MissingExtraError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Pad, Pool, PoolKind, Resize, ResizeMode
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
+from tests.support.counters import (
+    count_with_fvcore,
+    count_with_torch,
+    weight_gradients_divided_by_groups,
+)
 from tests.support.graphs import chain
 from tests.support.per_node_module import Layer, Layers, Learned, by_node, costs_of, operations
 

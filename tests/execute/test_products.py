@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import deeplab_spec
-from deeplab_spec.execute.tf32 import products
+from deeplab_spec.execute.torch_settings import products
 from deeplab_spec.judge.finding import RunVerdict
 from tests.support.candidates import SMALL
 

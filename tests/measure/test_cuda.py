@@ -9,7 +9,7 @@ from torch import nn
 
 import deeplab_spec
 from deeplab_spec.errors import SpecError
-from deeplab_spec.execute.tf32 import products
+from deeplab_spec.execute.torch_settings import products
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
 from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.timing import megahertz, timed_warm

@@ -8,10 +8,10 @@ from deeplab_spec.analysis.conventions import FVCORE, TORCH
 from deeplab_spec.analysis.costs import total_cost
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.analysis.totals import Evaluator
-from deeplab_spec.capture.counters import count_with_fvcore, count_with_torch, weight_gradients_divided_by_groups
 from deeplab_spec.conformance.strategies import NARROW, Configuration, configurations
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.reference.network import DeepLabV3Plus, build
+from tests.support.counters import count_with_fvcore, count_with_torch, weight_gradients_divided_by_groups
 from tests.support.per_node_module import costs_of, normalisation_unseen, operations, shapes_unchecked
 
 ON_META = settings(max_examples=max(40, settings().max_examples))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from deeplab_spec.reference.decoder import Decoder
 from deeplab_spec.reference.document import DeepLab
-from deeplab_spec.reference.resize import resize
+from deeplab_spec.reference.shape import resize
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.choices import Interpolation
 from deeplab_spec.spec.head import decoder_rows

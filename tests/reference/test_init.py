@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from deeplab_spec.reference.init import draw
+from deeplab_spec.reference.conv import draw
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.rows import Init, InitKind
 

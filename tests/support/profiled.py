@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.reference.network import build
-from deeplab_spec.reference.resize import resize
+from deeplab_spec.reference.shape import resize
 from deeplab_spec.reference.values import Values
 from deeplab_spec.spec.choices import ChoiceValue
 

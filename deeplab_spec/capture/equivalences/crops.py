@@ -7,8 +7,7 @@ through space-to-batch is cropped last, and its normalisation may stand before t
 from dataclasses import replace
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.equivalences.composite_steps import Cropped
-from deeplab_spec.capture.equivalences.graph_builder import Draft
+from deeplab_spec.capture.equivalences.graph_builder import Cropped, Draft
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Margins, Pad
 

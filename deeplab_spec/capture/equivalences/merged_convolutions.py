@@ -11,9 +11,8 @@ from functools import cached_property
 from itertools import pairwise
 
 from deeplab_spec.capture.capture import Capture, Part
-from deeplab_spec.capture.equivalences.channel_ranges import range_of
-from deeplab_spec.capture.equivalences.composite_steps import Composed, Joined, Parted
-from deeplab_spec.capture.equivalences.graph_builder import Draft, own, stretches
+from deeplab_spec.capture.equivalences.graph_builder import Composed, Draft, Joined, Parted, own, stretches
+from deeplab_spec.capture.fx.data_movement import range_of
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Add, Concat, Conv2d
 

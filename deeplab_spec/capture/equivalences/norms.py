@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.equivalences.composite_steps import Composed
-from deeplab_spec.capture.equivalences.graph_builder import Draft
+from deeplab_spec.capture.equivalences.graph_builder import Composed, Draft
 from deeplab_spec.capture.fx.calls import ProgramCall
 from deeplab_spec.capture.fx.layout import Layout, of
 from deeplab_spec.capture.fx.operators import operator_name

@@ -10,9 +10,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.equivalences.channel_ranges import range_of
-from deeplab_spec.capture.equivalences.composite_steps import Joined, Stretch
-from deeplab_spec.capture.equivalences.graph_builder import Draft, own, stretches
+from deeplab_spec.capture.equivalences.graph_builder import Draft, Joined, Stretch, own, stretches
+from deeplab_spec.capture.fx.data_movement import range_of
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Op
 

@@ -1,14 +1,16 @@
 """The operators that move elements and compute nothing."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import prod
 from typing import Any, Final
 
 import torch
 from torch import fx
 
-from deeplab_spec.capture.fx.layout import Layout
-from deeplab_spec.capture.fx.operators import Call, operator_name, read_call, shape_of
+from deeplab_spec.capture.fx.layout import CHANNELS, MAP, Layout
+from deeplab_spec.capture.fx.operators import Call, calls, operator_name, read_call, shape_of
+from deeplab_spec.graph.ops import Op, Opaque
 
 _RESHAPES: Final = frozenset(
     {
@@ -62,3 +64,71 @@ def _shuffled(call: Call, layout: Layout, name: str) -> Layout | None:
         apart = layout.reshaped((*batch, channels // side**2, side, side, height, width))
         order = (*axes, first, first + 3, first + 1, first + 4, first + 2)
     return apart.permuted(order).reshaped(call.result) if apart else None
+
+
+_TARGET: Final = "channels"
+_SPLITS: Final = frozenset({"split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk"})
+
+
+def part_of_channels(node: fx.Node) -> tuple[fx.Node, Opaque] | None:
+    """Return the value that a call takes a range of channels of, and the record of that; None if it does not."""
+    source, axis, start = _range(node) or (None, 0, 0)
+    if source is None or len(shape_of(source)) != MAP or axis % MAP != CHANNELS:
+        return None
+    whole, taken = shape_of(source), shape_of(node)
+    if whole[2:] != taken[2:] or whole[0] != taken[0]:
+        return None
+    first = start + whole[CHANNELS] if start < 0 else start
+    return source, channel_range(first, first + taken[CHANNELS])
+
+
+def channel_range(start: int, stop: int) -> Opaque:
+    """Return the record of a range of channels.
+
+    >>> range_of(channel_range(2, 5))
+    (2, 5)
+    """
+    return Opaque(target=_TARGET, detail=f"{start}:{stop}")
+
+
+def range_of(op: Op) -> tuple[int, int] | None:
+    """Return the channels that an operation takes; None if it is another operation."""
+    if not isinstance(op, Opaque) or op.target != _TARGET:
+        return None
+    start, _, stop = op.detail.partition(":")
+    return int(start), int(stop)
+
+
+def _range(node: fx.Node) -> tuple[fx.Node, int, int] | None:
+    """Return what a call reads, along which axis, and from where on."""
+    if operator_name(node) == "getitem":
+        return _element(node)
+    if not calls(node, {"slice", "narrow"}):
+        return None
+    call = read_call(node)
+    if call.arguments.get("step", 1) != 1 or not isinstance(call["start"] or 0, int):
+        return None
+    return call["self"], call["dim"], call["start"] or 0
+
+
+def _element(node: fx.Node) -> tuple[fx.Node, int, int] | None:
+    """Read the element of a list of ranges."""
+    split, number = node.args[:2]
+    if not isinstance(split, fx.Node) or not calls(split, _SPLITS) or not isinstance(number, int):
+        return None
+    call = read_call(split)
+    return _source(call), call.arguments.get("dim", 0), _starts(call)[number]
+
+
+def _source(call: Call) -> fx.Node:
+    source: fx.Node = call["self"]
+    return source
+
+
+def _starts(call: Call) -> list[int]:
+    """Return where each range of a list begins."""
+    sides = [int(value.shape[call.arguments.get("dim", 0)]) for value in call.node.meta["val"]]
+    starts = [0]
+    for side in sides:
+        starts.append(starts[-1] + side)
+    return [start for start, _ in pairwise(starts)]

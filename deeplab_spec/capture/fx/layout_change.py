@@ -14,9 +14,8 @@ from typing import Final
 from torch import fx
 from torch._ops import OpOverload
 
-from deeplab_spec.capture.fx.arguments import CHANNELS, MAP, Arguments, with_channels
-from deeplab_spec.capture.fx.einsum import translate_product
-from deeplab_spec.capture.fx.layout import Atom, Layout, whole
+from deeplab_spec.capture.fx.equivalent_calls import rectified, translate_product
+from deeplab_spec.capture.fx.layout import CHANNELS, MAP, Arguments, Atom, Layout, whole, with_channels
 from deeplab_spec.capture.fx.operators import (
     ELEMENT_WISE,
     Call,
@@ -26,7 +25,6 @@ from deeplab_spec.capture.fx.operators import (
     read_call,
     rule_of,
 )
-from deeplab_spec.capture.fx.relu_forms import rectified
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, GlobalAveragePool, Pair
 
 _HEIGHT, _WIDTH = 2, 3

@@ -16,12 +16,10 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.capture.capture import Capture, Step
-from deeplab_spec.capture.equivalences.channel_ranges import part_of_channels
-from deeplab_spec.capture.fx.arguments import Arguments
 from deeplab_spec.capture.fx.calls import FIRST_OF_MANY, Placement, ProgramCall, first_alone, overwrites
-from deeplab_spec.capture.fx.data_movement import move
-from deeplab_spec.capture.fx.fused_bias import absorbed
-from deeplab_spec.capture.fx.layout import Layout, of
+from deeplab_spec.capture.fx.data_movement import move, part_of_channels
+from deeplab_spec.capture.fx.equivalent_calls import absorbed
+from deeplab_spec.capture.fx.layout import Arguments, Layout, of
 from deeplab_spec.capture.fx.layout_change import translate_relaid
 from deeplab_spec.capture.fx.operators import Translation, opaque, operator_name, shape_of, translate
 from deeplab_spec.errors import CaptureError

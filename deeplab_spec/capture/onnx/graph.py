@@ -13,10 +13,9 @@ from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, numpy_helper
 from torch import Tensor
 
 from deeplab_spec.capture.capture import Capture, Step
-from deeplab_spec.capture.onnx.call import Translation
 from deeplab_spec.capture.onnx.model import label, opset_of, printable
 from deeplab_spec.capture.onnx.operators import opaque, translate
-from deeplab_spec.capture.onnx.values import Array, Values, compute
+from deeplab_spec.capture.onnx.values import Array, Translation, Values, compute
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.execute import interpreter
 from deeplab_spec.graph.network import Network, Node, Source

@@ -16,9 +16,8 @@ from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.differences import differences
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import CaptureError
-from deeplab_spec.execute.folding import folded_values, folded_weights
 from deeplab_spec.execute.interpreter import Values
-from deeplab_spec.execute.weights import Draw, challenge
+from deeplab_spec.execute.weights import Draw, challenge, folded_values, folded_weights
 from deeplab_spec.graph.ops import Activation, Output
 from deeplab_spec.judge.evidence import Deviation, Misfit, Ratio, Witness
 from deeplab_spec.judge.interface.observe import Tick, images

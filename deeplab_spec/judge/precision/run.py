@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import TargetError
-from deeplab_spec.execute.tf32 import products
+from deeplab_spec.execute.torch_settings import products
 from deeplab_spec.precision import FLOAT32, TF32, Precision
 
 _PRODUCTS: Final = frozenset(

@@ -17,7 +17,7 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.equivalences.merged_convolutions import joined_results, summed_reads
 from deeplab_spec.capture.equivalences.split_convolutions import parted
-from deeplab_spec.capture.images import maps
+from deeplab_spec.capture.fx.module import maps
 from deeplab_spec.graph.folding import foldable, folded, normalises
 from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.judge.plan import Plan

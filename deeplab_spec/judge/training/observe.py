@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import run
-from deeplab_spec.execute.threads import threads_for
+from deeplab_spec.execute.torch_settings import threads_for
 from deeplab_spec.execute.training import gradients, starting_weights
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.errors import one_line
-from deeplab_spec.execute.threads import threads_for
+from deeplab_spec.execute.torch_settings import threads_for
 from deeplab_spec.execute.training import Batch, followed, train
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.load_weights import Place

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.analysis.intervals import never_negative
-from deeplab_spec.execute.folding import folded_weights
 from deeplab_spec.execute.interpreter import step
-from deeplab_spec.execute.weights import roles
+from deeplab_spec.execute.weights import folded_weights, roles
 from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (

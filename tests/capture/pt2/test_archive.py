@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from deeplab_spec.capture.files import SUFFIXES, open_file
 from deeplab_spec.capture.pt2.archive import check_pt2
+from deeplab_spec.capture.target import SUFFIXES, open_file
 from deeplab_spec.errors import TargetError
 from tests.support.archives import (
     PROGRAM,

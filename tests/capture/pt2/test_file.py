@@ -18,10 +18,10 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import Artefact
-from deeplab_spec.capture.files import open_file
 from deeplab_spec.capture.fx.module import capture, read_program, shared_parameters, state_of
 from deeplab_spec.capture.pt2 import file as exported_module
 from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
+from deeplab_spec.capture.target import open_file
 from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add

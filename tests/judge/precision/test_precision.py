@@ -12,7 +12,7 @@ from torch.nn import functional
 import deeplab_spec
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
-from deeplab_spec.execute.tf32 import products
+from deeplab_spec.execute.torch_settings import products
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.outputs import Answer

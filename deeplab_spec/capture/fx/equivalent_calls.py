@@ -1,13 +1,22 @@
 """The many ways to write a matrix product, in one: letters for axes, as in ``nchw,oc->nohw``."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from torch import fx
+from torch._ops import OpOverload
 
-from deeplab_spec.capture.fx.arguments import CHANNELS, Arguments, with_channels
-from deeplab_spec.capture.fx.operators import Call, Translation, operator_name, shape_of
+from deeplab_spec.capture.fx.layout import CHANNELS, Arguments, Layout, of, whole, with_channels
+from deeplab_spec.capture.fx.operators import (
+    Call,
+    Translation,
+    calls,
+    cropped_margins,
+    operator_name,
+    read_call,
+    shape_of,
+)
 from deeplab_spec.graph.ops import Conv2d
 
 _LETTERS: Final = "abdefghijkl"
@@ -151,4 +160,125 @@ _PARSERS: Final[dict[str, Callable[[Call, Arguments], Product | None]]] = {
     "conv1d": _pointwise,
     "conv2d": _pointwise,
     "convolution": _pointwise,
+}
+
+
+_HEIGHT: Final = 2
+
+
+def absorbed(node: fx.Node, value: fx.Node, conv: Conv2d, arguments: Arguments) -> Translation | None:
+    """Return the convolution that a call makes of one before it; None if it makes none.
+
+    Args:
+        node: The call.
+        value: The argument that holds the convolution's result.
+        conv: The convolution, whose result nothing else reads.
+        arguments: Where the arguments have their elements.
+    """
+    layout = arguments.map(value)
+    if layout is None or not isinstance(node.target, OpOverload):
+        return None
+    match operator_name(node).removesuffix("_"):
+        case "add":
+            return _with_bias(node, value, conv, layout, arguments)
+        case "slice":
+            return _cropped(node, value, conv, layout)
+        case _:
+            return None
+
+
+def _with_bias(node: fx.Node, value: fx.Node, conv: Conv2d, layout: Layout, arguments: Arguments) -> Translation | None:
+    """Read a convolution without bias, and a value per channel added to its result."""
+    call = read_call(node)
+    bias = call["other"] if call["self"] is value else call["self"]
+    tensor, vector = arguments.tensor(bias), arguments.vector(bias, conv.channels_out)
+    if conv.bias or call["alpha"] != 1 or tensor is None or vector is None or call.result != layout.shape:
+        return None
+    sides = (1,) * (len(layout.axes) - len(tensor.axes)) + tensor.shape
+    channels = whole(CHANNELS, conv.channels_out)
+    if any(side != 1 and axis != channels for side, axis in zip(sides, layout.axes, strict=True)):
+        return None
+    op = replace(conv, bias=True)
+    return Translation(op, (value,), (("bias", bias),), result=layout, views={"bias": vector})
+
+
+def _cropped(node: fx.Node, value: fx.Node, conv: Conv2d, layout: Layout) -> Translation | None:
+    """Read a convolution of stride 1 whose result is cropped: it has smaller margins."""
+    margins = cropped_margins(read_call(node))
+    if margins is None or not layout.identity or conv.padding == "same" or conv.stride != (1, 1):
+        return None
+    top, bottom, left, right = (own + more for own, more in zip(conv.padding, margins, strict=True))
+    return Translation(replace(conv, padding=(top, bottom, left, right)), (value,), result=of(read_call(node).result))
+
+
+_CONVERSIONS: Final = frozenset({"to", "_to_copy", "type_as"})
+
+
+def rectified(call: Call) -> fx.Node | None:
+    """Return the value of which a call takes the positive part; None if it does something else."""
+    rule = _TABLE.get(operator_name(call.node))
+    return rule(call) if rule else None
+
+
+def _where(call: Call) -> fx.Node | None:
+    """Read ``where(x > 0, x, 0)`` or ``where(x < 0, 0, x)``."""
+    positive, one, other = (call.arguments.get(name) for name in ("condition", "self", "other"))
+    if _is_zero(other) and _compares(positive, one, {"gt", "ge"}):
+        return _node(one)
+    if _is_zero(one) and _compares(positive, other, {"lt", "le"}):
+        return _node(other)
+    return None
+
+
+def _maximum(call: Call) -> fx.Node | None:
+    """Read ``maximum(x, 0)``, zero in either place."""
+    one, other = call["self"], call.arguments.get("other")
+    if _is_zero(other):
+        return _node(one)
+    return _node(other) if _is_zero(one) else None
+
+
+def _mul(call: Call) -> fx.Node | None:
+    """Read ``x * (x > 0)``, in either order, the condition turned to numbers or not."""
+    for one, other in ((call["self"], call["other"]), (call["other"], call["self"])):
+        condition = other
+        if isinstance(other, fx.Node) and calls(other, _CONVERSIONS):
+            condition = other.args[0]
+        if _compares(condition, one, {"gt", "ge"}):
+            return _node(one)
+    return None
+
+
+def _threshold(call: Call) -> fx.Node | None:
+    return _node(call["self"]) if call["threshold"] == 0 and call["value"] == 0 else None
+
+
+def _compares(condition: object, value: object, names: set[str]) -> bool:
+    """Tell whether a condition compares a value with zero."""
+    if not isinstance(condition, fx.Node) or not calls(condition, names):
+        return False
+    call = read_call(condition)
+    return call["self"] is value and _is_zero(call["other"])
+
+
+def _is_zero(value: object) -> bool:
+    if not isinstance(value, fx.Node):
+        return isinstance(value, int | float) and value == 0
+    if calls(value, {"full", "full_like", "new_full"}):
+        return bool(read_call(value)["fill_value"] == 0)
+    if calls(value, {"scalar_tensor"}):
+        return bool(value.args[0] == 0)
+    return calls(value, {"zeros", "zeros_like", "new_zeros"})
+
+
+def _node(value: object) -> fx.Node | None:
+    return value if isinstance(value, fx.Node) else None
+
+
+_TABLE: Final[dict[str, Callable[[Call], fx.Node | None]]] = {
+    "where": _where,
+    "maximum": _maximum,
+    "max": _maximum,
+    "mul": _mul,
+    "threshold": _threshold,
 }

@@ -31,7 +31,7 @@ from math import fsum, isfinite, log1p, sqrt
 from typing import Final
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.gate.student import student
+from deeplab_spec.measure.statistics import student
 
 _LOOKS: Final = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 MIN_PAIRS: Final = _LOOKS[0]

@@ -6,9 +6,11 @@ The steps of one process are not independent of the process: an interval says ho
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, inf, lgamma, log, log1p, sqrt
+from math import exp, sqrt
 from statistics import fmean, variance
 from typing import Final
+
+from deeplab_spec.measure.statistics import student
 
 LEVEL: Final = 0.95
 """Coverage of every interval."""
@@ -31,7 +33,7 @@ def mean_interval(steps: Sequence[float]) -> Interval:
     (10.0, 2.484)
     """
     mean = fmean(steps)
-    half = quantile((1 + LEVEL) / 2, len(steps) - 1) * sqrt(variance(steps) / len(steps))
+    half = student(len(steps) - 1, (1 - LEVEL) / 2) * sqrt(variance(steps) / len(steps))
     return Interval(mean=mean, low=mean - half, high=mean + half)
 
 
@@ -66,49 +68,4 @@ def _welch(squares: Sequence[float], counts: Sequence[int]) -> float:
     if total == 0:
         return 0.0
     freedom = total**2 / sum(square**2 / (count - 1) for square, count in zip(squares, counts, strict=True))
-    return quantile((1 + LEVEL) / 2, freedom) * sqrt(total)
-
-
-def quantile(probability: float, freedom: float) -> float:
-    """Return a quantile above the median of Student's distribution.
-
-    >>> [round(quantile(0.975, freedom), 3) for freedom in (1, 9, 30)]
-    [12.706, 2.262, 2.042]
-    """
-    low, high = 0.0, 1.0
-    while _distribution(high, freedom) < probability:
-        high *= 2
-    while high - low > 1e-12 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _distribution(middle, freedom) < probability else (low, middle)
-    return high
-
-
-def _distribution(value: float, freedom: float) -> float:
-    """Return the probability of at most a value that is not negative."""
-    return 1 - _beta(freedom / (freedom + value * value), freedom / 2, 0.5) / 2
-
-
-def _beta(x: float, a: float, b: float) -> float:
-    """Return the regularised incomplete beta function."""
-    if x in (0.0, 1.0):
-        return x
-    if x > (a + 1) / (a + b + 2):
-        return 1 - _beta(1 - x, b, a)
-    front = exp(a * log(x) + b * log1p(-x) + lgamma(a + b) - lgamma(a) - lgamma(b)) / a
-    return front * _fraction(x, a, b)
-
-
-def _fraction(x: float, a: float, b: float) -> float:
-    """Return the continued fraction of the incomplete beta function, by the method of Lentz."""
-    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1))
-    value, before, m = d, inf, 0
-    while abs(value - before) > 1e-15 * abs(value):
-        before, m = value, m + 1
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        for numerator in (even, odd):
-            d = 1 / (1 + numerator * d)
-            c = 1 + numerator / c
-            value *= c * d
-    return value
+    return student(freedom, (1 - LEVEL) / 2) * sqrt(total)

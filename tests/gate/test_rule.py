@@ -17,7 +17,7 @@ from deeplab_spec.gate.rule import (
     overall,
     undecided,
 )
-from deeplab_spec.gate.student import student
+from deeplab_spec.measure.statistics import student
 
 RULE = Rule()
 FAIL, PASS, INCONCLUSIVE = GateVerdict.FAIL, GateVerdict.PASS, GateVerdict.INCONCLUSIVE
@@ -175,15 +175,6 @@ def test_zero_pairs_or_one_are_no_pass() -> None:
 def test_only_passes_pass_together(found: Sequence[GateVerdict], expected: GateVerdict) -> None:
     """Of no case, nothing is known."""
     assert overall(found) is expected
-
-
-@pytest.mark.parametrize(
-    ("freedom", "tail", "expected"),
-    [(1, 0.05, 6.3138), (2, 0.01, 6.9646), (5, 0.05, 2.0150), (7, 0.005, 3.4995), (31, 0.025, 2.0395)],
-)
-def test_students_quantiles_are_those_of_the_tables(freedom: int, tail: float, expected: float) -> None:
-    """Odd and even degrees of freedom have different sums."""
-    assert student(freedom, tail) == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from deeplab_spec.profile.compare import Verdict, changes, verdict
 from deeplab_spec.profile.compare_document import CompareDocument, IntervalModel
 from deeplab_spec.profile.compare_service import compare
 from deeplab_spec.profile.document import DeviceModel, ProfileDocument
-from deeplab_spec.profile.statistics import Interval, difference, mean_interval, quantile, slowdown
+from deeplab_spec.profile.statistics import Interval, difference, mean_interval, slowdown
 from tests.support.profile_samples import MILLISECOND, profile, usual
 
 STEPS = st.lists(st.integers(10**6, 10**7), min_size=2, max_size=6).map(tuple)
@@ -59,15 +59,6 @@ def test_an_interval_contains_its_mean_and_turns_with_the_sides(
     ratio = slowdown(before, after)
     assert ratio.low <= ratio.mean <= ratio.high
     assert (1 + ratio.low) * (1 + slowdown(after, before).high) == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    ("probability", "freedom", "value"),
-    [(0.975, 1, 12.7062), (0.975, 2, 4.3027), (0.975, 9, 2.2622), (0.975, 29, 2.0452), (0.95, 5, 2.0150)],
-)
-def test_quantiles_are_those_of_the_printed_tables(probability: float, freedom: float, value: float) -> None:
-    """Student's distribution, two tails of 5 %, and one."""
-    assert quantile(probability, freedom) == pytest.approx(value, abs=5e-5)
 
 
 def test_welchs_interval_is_a_textbooks() -> None:

@@ -106,6 +106,21 @@ class TargetError(DeepLabSpecError, RuntimeError):
         return f"{self.target}: {self.reason}"
 
 
+class ChildError(DeepLabSpecError, RuntimeError):
+    """A child process ended before it answered, or sent something that is no answer.
+
+    Attributes:
+        reason: What happened, in one line that begins with "the process".
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 class CaptureError(DeepLabSpecError, RuntimeError):
     """A module's graph could not be read, or does not compute what the module computes.
 

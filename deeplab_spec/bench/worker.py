@@ -1,28 +1,25 @@
 """The process in which one mode is timed, so that no mode's switches, threads or memory touch another's.
 
-It reads a job and then commands from stdin, and answers each with one JSON document a line:
+It reads a job and then commands from stdin, and answers each command with a JSON document:
 
 * ``prepare N``: make the mode for a batch of N images, and certify it;
 * ``run``: time it, after untimed runs;
 * ``ceilings PRECISION``: measure what the device can do at most.
 """
 
-import json
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final, TextIO
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from deeplab_spec.bench.request import ADAPTER, Job
+from deeplab_spec.child_process import answers
 from deeplab_spec.errors import DeepLabSpecError, NotEqualError, TargetError, one_line
 from deeplab_spec.measure.agreement import Reference
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
@@ -134,34 +131,24 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def work(commands: TextIO, answers: TextIO) -> None:
-    """Answer commands until there are no more; what fails is an answer too."""
-
-    def say(event: str, facts: dict[str, object]) -> None:
-        answers.write(json.dumps({"event": event, **facts}) + "\n")
-        answers.flush()
-
-    def told(work: Callable[[], dict[str, object]]) -> None:
-        try:
-            say("done", work())
-        except NotEqualError as error:
-            say("refused", {"reason": error.reason})
-        except DeepLabSpecError as error:
-            say("failed", {"reason": str(error)})
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other modes go on
-            say("failed", {"reason": one_line(error)})
-
-    worker = Worker(ADAPTER.validate_json(commands.readline()))
-    for line in commands:
-        told(partial(worker.answer, line))
+def answer(work: Callable[[], dict[str, object]]) -> dict[str, object]:
+    """Do some work, and return its result as an event; an error is an event too, so that the other modes go on."""
+    try:
+        return {"event": "done", **work()}
+    except NotEqualError as error:
+        return {"event": "refused", "reason": error.reason}
+    except DeepLabSpecError as error:
+        return {"event": "failed", "reason": str(error)}
+    except Exception as error:  # noqa: BLE001 - any error of a target or a compiler
+        return {"event": "failed", "reason": one_line(error)}
 
 
 def main() -> None:
-    """Read from stdin, and answer where stdout was; what a target prints goes to stderr."""
-    warnings.simplefilter("ignore")
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as answers, redirect_stdout(sys.stderr):
-        os.dup2(sys.stderr.fileno(), 1)
-        work(sys.stdin, answers)
+    """Answer the commands on stdin."""
+    with answers() as send:
+        worker = Worker(ADAPTER.validate_json(sys.stdin.readline()))
+        for command in sys.stdin:
+            send(answer(partial(worker.answer, command)))
 
 
 if __name__ == "__main__":

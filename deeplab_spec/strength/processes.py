@@ -2,38 +2,18 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Final, Protocol, Self
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from deeplab_spec.strength.document import Judged, Rewritten
-
-Entry = Judged | Rewritten
-_ENTRY: Final[TypeAdapter[Entry]] = TypeAdapter(Entry)
-
-Progress = Callable[[str, int, int], None]
-
-
-class Piece(Protocol):
-    """What one process does in a row."""
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Names of the entries that it makes, in order."""
-        ...
-
-    def left(self, known: Container[str]) -> Self | None:
-        """Return what is left of it; None if everything is known."""
-        ...
-
-    def run(self) -> Sequence[Entry]:
-        """Do it."""
-        ...
+from deeplab_spec.child_process import ChildProcess, python_module, wait
+from deeplab_spec.errors import ChildError, TargetError
+from deeplab_spec.strength.work_units import ENTRIES, ENTRY, PIECE, Entry, Piece
+from deeplab_spec.views.progress import Progress
 
 
 def work(pieces: Sequence[Piece], processes: int, journal: Path | None, progress: Progress) -> list[Entry]:
@@ -63,20 +43,33 @@ def work(pieces: Sequence[Piece], processes: int, journal: Path | None, progress
 
 
 def _done(pieces: Sequence[Piece], processes: int) -> Iterator[Sequence[Entry]]:
+    """Run pieces side by side, and yield the entries of each when it is done.
+
+    Raises:
+        TargetError: If a process ends before it is done.
+    """
     if processes == 1:
-        yield from map(_do, pieces)
+        yield from (piece.run() for piece in pieces)
         return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, initializer=_start) as pool:
-        yield from pool.imap_unordered(_do, pieces)
-
-
-def _start() -> None:
-    torch.set_num_threads(1)
-
-
-def _do(piece: Piece) -> Sequence[Entry]:
-    return piece.run()
+    waiting = list(reversed(pieces))
+    with ExitStack() as stack:
+        command = python_module("deeplab_spec.strength.work_units")
+        idle = [stack.enter_context(ChildProcess(command)) for _ in pieces[:processes]]
+        busy: list[ChildProcess] = []
+        while waiting or busy:
+            while waiting and idle:
+                busy.append(idle.pop())
+                busy[-1].send(PIECE.dump_json(waiting.pop()).decode())
+            wait(busy)
+            for child in list(busy):
+                try:
+                    answer = child.poll()
+                except ChildError as error:
+                    raise TargetError("mutants", error.reason) from error
+                if answer is not None:
+                    busy.remove(child)
+                    idle.append(child)
+                    yield ENTRIES.validate_python(answer["entries"])
 
 
 class _writer:  # noqa: N801 - a context manager that reads as a function
@@ -104,7 +97,7 @@ def _read(journal: Path | None) -> Iterator[Entry]:
         return
     for line in journal.read_text(encoding="utf-8").splitlines():
         try:
-            yield _ENTRY.validate_json(line)
+            yield ENTRY.validate_json(line)
         except ValidationError:
             continue
 

@@ -31,9 +31,10 @@ from deeplab_spec.strength.document import (
     Sampled,
     Survivor,
 )
-from deeplab_spec.strength.processes import Entry, Piece, Progress, work
+from deeplab_spec.strength.processes import work
+from deeplab_spec.strength.work_units import Entry, Piece, in_pieces, subject_of
 from deeplab_spec.strength.work_units import Rewrites as RewritesPiece
-from deeplab_spec.strength.work_units import in_pieces, subject_of
+from deeplab_spec.views.progress import Progress
 
 MAIN: Final = ("notebook", "tf-release")
 STRIDES: Final = (8, 16)

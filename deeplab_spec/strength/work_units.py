@@ -1,10 +1,15 @@
 """What the processes that measure the strength of the judge do: mutants of one network, or one rewrite."""
 
+import sys
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+import torch
+from pydantic import TypeAdapter
+
+from deeplab_spec.child_process import answers
 from deeplab_spec.mutate.rewrites.catalogue import rewrite
 from deeplab_spec.strength.document import Judged, Rewritten, key_of
 from deeplab_spec.strength.levels import Subject
@@ -99,3 +104,27 @@ class Rewrites:
                 float64_error=found.float64_error,
             )
         ]
+
+
+Piece = Mutants | Rewrites
+"""What one process does without a break."""
+
+Entry = Judged | Rewritten
+"""One result of a piece."""
+
+PIECE: Final[TypeAdapter[Piece]] = TypeAdapter(Piece)
+ENTRY: Final[TypeAdapter[Entry]] = TypeAdapter(Entry)
+ENTRIES: Final[TypeAdapter[list[Entry]]] = TypeAdapter(list[Entry])
+
+
+def main() -> None:
+    """Run the pieces on stdin, one at a time with one thread, and answer each with its entries."""
+    torch.set_num_threads(1)
+    with answers() as send:
+        for line in sys.stdin:
+            entries = PIECE.validate_json(line).run()
+            send({"entries": [entry.model_dump(mode="json") for entry in entries]})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,16 +1,13 @@
 """Runs a judgement in a process of its own, so that a candidate can end only that."""
 
 import importlib.util
-import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from deeplab_spec.errors import MissingExtraError, TargetError
+from deeplab_spec.child_process import PASSIVE, ChildProcess, python_module
+from deeplab_spec.errors import ChildError, MissingExtraError, TargetError
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord
 from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict, together
 from deeplab_spec.judge.request import ADAPTER, Request
@@ -20,7 +17,6 @@ from deeplab_spec.spec.clauses import clause as clause_named
 Progress = Callable[[str, int, int], None]
 
 _ENVIRONMENT: Final = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve other processes
     "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the C library keeps freed maps, instead of asking for them again
     "MALLOC_TRIM_THRESHOLD_": str(2**33),
 }
@@ -43,51 +39,33 @@ def run(request: Request, progress: Progress, search: Sequence[Path] = ()) -> Ce
     """
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("certify", "torch")
-    reading, writing = os.pipe()
-    command = [sys.executable, "-W", "ignore", "-m", "deeplab_spec.judge.candidate.worker", str(writing)]
-    environment = {**_ENVIRONMENT, **os.environ}
+    environment = {**PASSIVE, **_ENVIRONMENT, **os.environ}
     if search:
         environment["PYTHONPATH"] = os.pathsep.join([*map(str, search), os.environ.get("PYTHONPATH", "")])
-    with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[writing], env=environment) as child:
-        os.close(writing)
-        if child.stdin:
-            with child.stdin as stdin:
-                stdin.write(ADAPTER.dump_json(request))
-        stage, certificate, message = _follow(reading, progress)
+    stage, message = "", ""
+    certificate: Certificate | None = None
+    with ChildProcess(python_module("deeplab_spec.judge.candidate.worker"), environment) as child:
+        child.send(ADAPTER.dump_json(request).decode())
+        try:
+            while True:
+                event = child.receive()
+                match event["event"]:
+                    case "progress":
+                        stage = event["stage"]
+                        progress(stage, event["done"], event["total"])
+                    case "could not run":
+                        message = event["message"]
+                    case "certificate":
+                        certificate = Certificate.model_validate(event["certificate"])
+        except ChildError as error:
+            ending = error.reason
     if certificate:
         return certificate
     if message:
         raise TargetError(request.target, message.removeprefix(f"{request.target}: "))
-    ended = _ending(child.returncode)
     if not stage or stage.endswith("building"):
-        raise TargetError(request.target, f"{ended} while it was being built")
-    return _crashed(request, f"{ended} during {stage}")
-
-
-def _follow(reading: int, progress: Progress) -> tuple[str, Certificate | None, str]:
-    """Read events until the child ends; return the last stage, the certificate and the message."""
-    stage, certificate, message = "", None, ""
-    with os.fdopen(reading, encoding="utf-8") as events:
-        for line in events:
-            try:
-                event = json.loads(line)
-            except json.JSONDecodeError:
-                break  # the child ended in the middle of a line
-            match event["event"]:
-                case "progress":
-                    stage = event["stage"]
-                    progress(stage, event["done"], event["total"])
-                case "could not run":
-                    message = event["message"]
-                case "certificate":
-                    certificate = Certificate.model_validate(event["certificate"])
-    return stage, certificate, message
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        return f"the process was ended by {signal.Signals(-code).name}"
-    return f"the process ended with exit status {code}"
+        raise TargetError(request.target, f"{ending} while it was being built")
+    return _crashed(request, f"{ending} during {stage}")
 
 
 def _crashed(request: Request, reason: str) -> Certificate:

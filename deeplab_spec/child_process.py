@@ -1,0 +1,171 @@
+"""Runs a program in a child process: requests go to it line by line, and it answers with JSON documents, one a line.
+
+``certify``, ``bench`` and ``mutants`` share this protocol. The answers have a pipe of their own, whose file
+descriptor is the last argument of the command, so that nothing that the child prints can be taken for an answer:
+its stdout and stderr both go to this process's stderr.
+"""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import Any, Final, Self
+
+from deeplab_spec.errors import ChildError
+
+Document = dict[str, Any]
+
+PASSIVE: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Environment of a child whose threads sleep while they wait: threads that spin slow down other processes."""
+
+_STDERR: Final = 2
+_CHUNK: Final = 2**16
+_BEAT: Final = 1.0
+"""Seconds after which a wait looks whether the child still runs: a process that it started can hold its pipe open."""
+
+_GRACE: Final = 10.0
+"""Seconds in which a child that has closed its pipe must end."""
+
+
+def python_module(name: str) -> tuple[str, ...]:
+    """Return the command that runs a module of this package in this interpreter."""
+    return (sys.executable, "-W", "ignore", "-m", name)
+
+
+class ChildProcess:
+    """A child process, in a session of its own so that everything that it starts ends with it.
+
+    Args:
+        command: The program and its arguments; the descriptor of the pipe for the answers is added.
+        environment: Its whole environment; by default this process's and ``PASSIVE``.
+    """
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        self._reading, writing = os.pipe()
+        self._buffer = bytearray()
+        try:
+            self._process = subprocess.Popen(
+                [*command, str(writing)],
+                stdin=subprocess.PIPE,
+                stdout=_STDERR,
+                pass_fds=[writing],
+                env={**PASSIVE, **os.environ} if environment is None else environment,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._reading)
+            raise
+        finally:
+            os.close(writing)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process has ended."""
+        return self._process.poll() is not None
+
+    def fileno(self) -> int:
+        """Return the descriptor of the pipe that the answers come from."""
+        return self._reading
+
+    def send(self, request: str) -> None:
+        """Send a request of one line; a child that has ended is noticed when its answer is read."""
+        stdin = self._process.stdin
+        with suppress(BrokenPipeError):
+            if stdin:
+                stdin.write(f"{request}\n".encode())
+                stdin.flush()
+
+    def poll(self) -> Document | None:
+        """Return the next document if it is complete, without waiting.
+
+        Raises:
+            ChildError: If the process has ended and there is no further document, or sends no JSON document.
+        """
+        if b"\n" not in self._buffer:
+            ended = self.ended  # before the pipe is read: what was written before the end is not lost
+            data = os.read(self._reading, _CHUNK) if wait([self], 0.0) else None
+            if data == b"" or (data is None and ended):
+                raise ChildError(self._ending())
+            self._buffer += data or b""
+        line, newline, rest = self._buffer.partition(b"\n")
+        if not newline:
+            return None
+        self._buffer = rest
+        try:
+            document: Document = json.loads(line)
+        except ValueError as error:
+            raise ChildError("the process sent a line that is no JSON document") from error
+        return document
+
+    def receive(self, seconds: float | None = None) -> Document:
+        """Wait for the next document.
+
+        Args:
+            seconds: How long to wait at most; None for as long as the process runs.
+
+        Raises:
+            ChildError: If the process ends first, or sends no JSON document.
+            TimeoutError: If there is none in time.
+        """
+        deadline = None if seconds is None else monotonic() + seconds
+        while (document := self.poll()) is None:
+            left = _BEAT if deadline is None else min(_BEAT, deadline - monotonic())
+            if left < 0:
+                raise TimeoutError(f"no answer within {seconds:g} s")
+            wait([self], left)
+        return document
+
+    def kill(self) -> None:
+        """End the process with everything that it started."""
+        if self._process.stdin:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._reading >= 0:
+            os.close(self._reading)
+            self._reading = -1
+
+    def _ending(self) -> str:
+        try:
+            code = self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            return "the process closed the pipe of its answers"
+        if code < 0:
+            return f"the process was ended by {signal.Signals(-code).name}"
+        return f"the process ended with exit status {code}"
+
+
+def wait(children: Collection[ChildProcess], seconds: float = _BEAT) -> list[ChildProcess]:
+    """Wait until there is something to read from any of some children; return those children."""
+    with selectors.DefaultSelector() as selector:
+        for child in children:
+            selector.register(child, selectors.EVENT_READ, child)
+        return [key.data for key, _ in selector.select(seconds)]
+
+
+@contextmanager
+def answers() -> Iterator[Callable[[Mapping[str, object]], None]]:
+    """In the child: return what sends a document to the parent. Requests are lines of stdin. Warnings are ignored."""
+    warnings.simplefilter("ignore")
+    with os.fdopen(int(sys.argv[-1]), "w", encoding="utf-8") as pipe:
+        os.set_inheritable(pipe.fileno(), False)  # noqa: FBT003 - it takes no keyword
+
+        def send(document: Mapping[str, object]) -> None:
+            pipe.write(f"{json.dumps(document)}\n")
+            pipe.flush()
+
+        yield send

@@ -1,77 +1,77 @@
-"""A lock: everything that a network was when it was locked, so that it can be held to it later."""
+"""A lock: everything that is recorded about a network, so that later versions can be compared with it."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from deeplab_spec.align.canonical import canonical, canonical_paths
 from deeplab_spec.align.counts import node_counts
 from deeplab_spec.align.match import Alignment
-from deeplab_spec.align.network_at_size import Shaped, Size
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.spec.choices import ChoiceValue
+from deeplab_spec.spec.choices import NAMES, read_overrides, written
+from deeplab_spec.spec.variants import variant
+
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Shape = tuple[Count, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A tensor that came back.
+class Record(BaseModel):
+    """A record that stands in the file of a lock as it is; its numbers are bounded."""
 
-    Attributes:
-        tap: Its public name.
-        shape: Its shape, batch first.
-        dtype: Its dtype, e.g. ``float32``.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Result(Record):
+    """A tensor that the network returned: its public name, its shape with the batch first, and its dtype."""
 
     tap: str
-    shape: Size
+    shape: Shape
     dtype: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What the network did with inputs of some shapes.
+class Response(Record):
+    """What the network returned for inputs of some shapes and one dtype; no results if it refused them."""
 
-    Attributes:
-        inputs: Shapes of the inputs, batch first.
-        dtype: Their dtype.
-        results: What came back; nothing if the inputs were refused.
-    """
-
-    inputs: tuple[Size, ...]
+    type: Literal["response"] = "response"
+    inputs: tuple[Shape, ...]
     dtype: str
-    results: tuple[Result, ...] = ()
+    results: tuple[Result, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NearestNetwork:
-    """The published network that a network is nearest to.
+class BlockTotals(Record):
+    """The cost of one block for one image; ``output`` is the shape of its last value, empty if that is not a map."""
 
-    Attributes:
-        variant: Its name.
-        choices: Decisions on top of it.
-        unexplained: How many differences the decisions leave.
-    """
-
-    variant: str
-    choices: Mapping[str, ChoiceValue] = field(default_factory=dict)
-    unexplained: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlockTotals:
-    """What a block of a locked network costs.
-
-    Attributes:
-        path: The block.
-        parameters: What it stores.
-        multiply_adds: Of its convolutions, for one image.
-        output: Shape of its last value; empty if that is no map.
-    """
-
+    type: Literal["block"] = "block"
     path: str
     parameters: int
     multiply_adds: int
-    output: Size
+    output: Shape
+
+
+def _chosen(value: object) -> object:
+    return read_overrides(value) if isinstance(value, list) else value
+
+
+def _stated(choices: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={written(choices[name])}" for name in sorted(choices, key=NAMES.index)]
+
+
+class NearestNetwork(Record):
+    """The published network nearest to the locked one, and how many differences the choices do not explain.
+
+    The choices are those that differ from the variant's; in the file they stand as ``NAME=VALUE``.
+    """
+
+    type: Literal["nearest"] = "nearest"
+    variant: Annotated[str, AfterValidator(lambda name: variant(name).name)]
+    choices: Annotated[Mapping[str, Any], BeforeValidator(_chosen), PlainSerializer(_stated)] = Field(
+        default_factory=dict
+    )
+    unexplained: Count = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,15 +79,14 @@ class Lock:
     """A network as it was when it was locked.
 
     Attributes:
-        target: What was locked, as the user named it.
+        target: The target, as the user named it.
         output_stride: The output stride that it was built for.
         classes: Channels of its logits.
-        image: Height and width of the image that its normal form was taken at.
-        normal: The normal form, under canonical names and in canonical order; its normalisations have the momentum
-            that they were locked with.
-        shared: Nodes whose parameters a node before them has already.
-        nearest: The published network it is nearest to; None if it is not of the family.
-        answers: Inputs that it accepted, and inputs that it refused.
+        image: Height and width of the image at which the normal form was taken.
+        normal: The normal form, under canonical names and in canonical order; its normalisations keep their momentum.
+        shared: Nodes whose parameters are those of an earlier node.
+        nearest: The nearest published network; None for a different architecture.
+        responses: What the network returned for inputs that it accepted and for inputs that it refused.
     """
 
     target: str
@@ -97,11 +96,11 @@ class Lock:
     normal: Shaped
     shared: frozenset[str] = frozenset()
     nearest: NearestNetwork | None = None
-    answers: tuple[Answer, ...] = ()
+    responses: tuple[Response, ...] = ()
 
     @property
     def blocks(self) -> tuple[BlockTotals, ...]:
-        """What every block costs, in the order of the blocks' first nodes."""
+        """The cost of every block, in the order of the blocks' first nodes."""
         blocks: dict[str, BlockTotals] = {}
         for path, parameters, operations in self._costs():
             name = block_of(path)
@@ -116,7 +115,7 @@ class Lock:
 
     @property
     def parameters(self) -> int:
-        """How many numbers are trained."""
+        """Trained numbers; a shared parameter counts once."""
         return sum(parameters for _, parameters, _ in self._costs())
 
     @property
@@ -129,39 +128,14 @@ class Lock:
             yield path, 0 if path in self.shared else parameters, operations
 
 
-def lock(
-    normal: Shaped,
-    *,
-    target: str,
-    output_stride: int,
-    classes: int,
-    image: Pair,
-    alignment: Alignment | None = None,
-    shared: Collection[str] = (),
-    nearest: NearestNetwork | None = None,
-    answers: tuple[Answer, ...] = (),
-) -> Lock:
-    """Lock a network.
+def canonical_lock(lock: Lock, alignment: Alignment | None = None, shared: Collection[str] = ()) -> Lock:
+    """Return a lock whose nodes have canonical names and stand in canonical order.
 
     Args:
-        normal: Its normal form.
-        target: What the user named.
-        output_stride: The output stride that it was built for.
-        classes: Channels of its logits.
-        image: Height and width of the image that the normal form was taken at.
-        alignment: The specification beside the normal form, where it is of the family.
-        shared: Paths of nodes whose parameters a node before them has already.
-        nearest: The published network it is nearest to.
-        answers: Inputs that it accepted, and inputs that it refused.
+        lock: The lock of a normal form under the names that it was captured with.
+        alignment: The specification aligned with the normal form, if they are of the same family.
+        shared: Captured paths of nodes whose parameters are those of an earlier node.
     """
-    paths = canonical_paths(normal.network, alignment)
-    return Lock(
-        target=target,
-        output_stride=output_stride,
-        classes=classes,
-        image=image,
-        normal=canonical(normal, alignment),
-        shared=frozenset(paths[path] for path in shared if path in paths),
-        nearest=nearest,
-        answers=answers,
-    )
+    paths = canonical_paths(lock.normal.network, alignment)
+    names = frozenset(paths[path] for path in shared if path in paths)
+    return replace(lock, normal=canonical(lock.normal, alignment), shared=names)

@@ -1,126 +1,156 @@
-"""The file of a lock: text that a reviewer reads in a diff, and that cannot be edited unnoticed.
+"""The file of a lock: one JSON record per line, so that a diff shows which attribute changed.
 
-It holds no time and nothing of the machine. What follows from the nodes (totals, the table of blocks)
-is written for the reader; a file is accepted only if writing it again gives the same text.
+The file holds no time and no facts about the machine. Costs follow from the nodes and are written for the reader.
+A lock file is untrusted input: it is parsed, never executed, and accepted only if its digest is right, its
+nodes are a network whose shapes agree, and writing the lock again gives the same text.
 """
 
-import re
+import json
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from functools import reduce
 from hashlib import sha256
+from operator import or_
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
-from deeplab_spec.align.lock import Answer, Lock, NearestNetwork, Result
-from deeplab_spec.align.lock_check import check
-from deeplab_spec.align.network_at_size import Shaped, Size
+from pydantic import Field, TypeAdapter, ValidationError, create_model
+
+from deeplab_spec.align.lock import BlockTotals, Count, Lock, NearestNetwork, Record, Response, Shape
+from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.analysis.sizes import shape_of
 from deeplab_spec.errors import GraphError, SpecError, TargetError
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Pair
-from deeplab_spec.graph.text import (
-    NAME,
-    node_line,
-    read_name,
-    read_node,
-    read_tap,
-    shown,
-    tap_lines,
-    write_name,
-)
-from deeplab_spec.spec.choices import NAMES, ChoiceValue, read_overrides, written
-from deeplab_spec.spec.variants import variant
+from deeplab_spec.graph.ops import Add, Concat, Input, Op, Opaque, Resize
 
-SCHEMA: Final = 1
+FORMAT: Final = 2
 MOST_BYTES: Final = 64 * 2**20
-"""A larger file is no lock, and is not read."""
+"""A larger file is refused unread."""
 
-MOST_NODES: Final = 20_000
-"""A network of more nodes is none of this family, and none that can be compared."""
+MOST_LINES: Final = 20_000
+"""A longer file is refused unparsed: alignment takes the square of the number of nodes."""
 
-_FIRST: Final = "deeplab-spec lock, schema "
-_NOTE: Final = (
-    "Made by `deeplab-spec lock`; judged against by `deeplab-spec certify TARGET --against FILE`. Not edited."
-)
-_SHAPE: Final = r"(?:[0-9]{1,9}(?:x[0-9]{1,9})*+|-)"
-_BEHIND: Final = re.compile(rf" -> ({_SHAPE})(?: like ({NAME}))?( shared)?", re.ASCII)
-_ANSWER: Final = re.compile(rf"({_SHAPE}(?:, {_SHAPE})*+) (\w+) -> (.+)", re.ASCII)
-_RESULT: Final = re.compile(rf"({NAME}) ({_SHAPE}) (\w+)(, |$)", re.ASCII)
-_REFUSED: Final = "refused"
-_EDITED: Final = "was edited by hand, or damaged; lock it again"
+_FIRST: Final = '{"type": "lock", "format": '
+_NOTE: Final = "Made by `deeplab-spec lock`; compared by `deeplab-spec certify TARGET --against FILE`. Do not edit."
+_TITLE: Final = f'{_FIRST}{FORMAT}, "note": "{_NOTE}"}}\n'
+_AGAIN: Final = "make it again: deeplab-spec lock TARGET -o FILE"
+_LONGEST: Final = 400
+"""Characters of an error message after the file name."""
+_SIDES: Final = 3
+
+_Int = Annotated[int, Field(ge=-(10**12), le=10**12)]
+
+
+class _Network(Record):
+    type: Literal["network"] = "network"
+    target: str
+    output_stride: Count
+    classes: Count
+    image: tuple[Count, Count]
+    parameters: int
+    multiply_adds: int
+
+
+class _Tap(Record):
+    type: Literal["tap"] = "tap"
+    name: str
+    path: str
+
+
+def _bounded(hint: Any) -> Any:  # noqa: ANN401 - a type expression
+    """Return a type whose whole numbers are bounded."""
+    if hint is int:
+        return _Int
+    if get_origin(hint) in {None, Literal}:
+        return hint
+    parts = tuple(map(_bounded, get_args(hint)))
+    return tuple[parts] if get_origin(hint) is tuple else reduce(or_, parts)  # type: ignore[valid-type]
+
+
+def _record_of(operator: type) -> type[Record]:
+    """Return the record of a node with an operator: its path, the operator's fields, its inputs and its shape."""
+    hints = get_type_hints(operator)
+    attributes = {
+        field.name: (_bounded(hints[field.name]), ... if field.default is MISSING else field.default)
+        for field in fields(operator)
+    }
+    declared: dict[str, Any] = {
+        "type": (Literal[operator.__name__], ...),
+        "path": (str, ...),
+        **attributes,
+        "inputs": (tuple[str, ...], ()),
+        "shape": (Shape, ...),
+        "like": (str | None, None),
+        "shared": (bool, False),
+    }
+    return create_model(operator.__name__, __base__=Record, **declared)
+
+
+_OPERATORS: Final[dict[str, Any]] = {operator.__name__: operator for operator in get_args(Op)}
+_NODES: Final[dict[str, Any]] = {name: _record_of(operator) for name, operator in _OPERATORS.items()}
+_KINDS: Final[Any] = reduce(or_, (_Network, NearestNetwork, Response, BlockTotals, *_NODES.values(), _Tap))
+_ARITY: Final = {Input: (0, 0), Add: (2, 2), Concat: (1, MOST_LINES), Opaque: (0, MOST_LINES)}
+"""The least and the largest number of inputs of an operator; of all others 1."""
+
+_LINE: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[_KINDS, Field(discriminator="type")])
 
 
 def text(lock: Lock) -> str:
-    """Write a lock as the text of its file."""
-    body = "\n".join(_lines(lock)) + "\n"
-    return f"{body}digest sha256:{_digest(body)}\n"
+    """Return the text of a lock's file."""
+    body = _TITLE + "".join(map(_line, _records(lock)))
+    return body + _seal(body)
 
 
-def _digest(body: str) -> str:
-    return sha256(body.encode()).hexdigest()
+def _line(record: Record) -> str:
+    return json.dumps(record.model_dump(exclude_defaults=type(record) in _NODES.values())) + "\n"
 
 
-def _lines(lock: Lock) -> Iterator[str]:
-    yield f"{_FIRST}{SCHEMA}"
-    yield _NOTE
-    yield ""
-    yield f"target: {write_name(lock.target)}"
-    yield f"output stride: {lock.output_stride}"
-    yield f"classes: {lock.classes}"
-    yield f"image: {_shape(lock.image)}"
-    yield f"parameters: {lock.parameters:,}"
-    yield f"multiply-adds: {lock.multiply_adds:,}"
-    if lock.nearest is None:
-        yield "nearest: none"
-    else:
-        yield f"nearest: {lock.nearest.variant}"
-        for name in sorted(lock.nearest.choices, key=NAMES.index):
-            yield f"choice: {name}={written(lock.nearest.choices[name])}"
-        yield f"unexplained: {lock.nearest.unexplained}"
-    yield from ("", "# inputs")
-    yield from map(_answer, lock.answers)
-    yield from ("", "# blocks")
-    for block in lock.blocks:
-        costs = f"{block.parameters:,} parameters, {block.multiply_adds:,} multiply-adds"
-        yield f"{write_name(block.path)}: {costs}, {_shape(block.output)}"
-    yield from ("", "# nodes")
-    for node in lock.normal.network:
-        like = lock.normal.likes.get(node.path)
-        yield (
-            f"{node_line(node)} -> {_shape(lock.normal.shapes[node.path])}"
-            f"{f' like {write_name(like)}' if like else ''}{' shared' if node.path in lock.shared else ''}"
+def _seal(body: str) -> str:
+    return json.dumps({"type": "digest", "sha256": sha256(body.encode()).hexdigest()}) + "\n"
+
+
+def _records(lock: Lock) -> Iterator[Record]:
+    yield _Network(**{name: getattr(lock, name) for name in _Network.model_fields if name != "type"})
+    if lock.nearest is not None:
+        yield lock.nearest
+    yield from lock.responses
+    yield from lock.blocks
+    normal = lock.normal
+    for node in normal.network:
+        name = type(node.op).__name__
+        yield _NODES[name](
+            type=name,
+            path=node.path,
+            **{field.name: getattr(node.op, field.name) for field in fields(node.op)},
+            inputs=node.inputs,
+            shape=normal.shapes[node.path],
+            like=normal.likes.get(node.path),
+            shared=node.path in lock.shared,
         )
-    yield from tap_lines(lock.normal.network)
-    yield ""
-
-
-def _shape(shape: Size) -> str:
-    return "x".join(map(str, shape)) or "-"
-
-
-def _answer(answer: Answer) -> str:
-    results = (f"{write_name(result.tap)} {_shape(result.shape)} {result.dtype}" for result in answer.results)
-    return f"{', '.join(map(_shape, answer.inputs))} {answer.dtype} -> {', '.join(results) or _REFUSED}"
+    for tap, path in normal.network.taps:
+        yield _Tap(name=tap, path=path)
 
 
 def load(path: Path) -> Lock:
     """Read the file of a lock.
 
     Raises:
-        TargetError: If it cannot be read, is too large, or is no lock.
+        TargetError: If it cannot be read, is too large, or is not a lock.
     """
     name = str(path)
     try:
         if not path.is_file():
-            raise TargetError(name, "is no file")
+            raise TargetError(name, "is not a file")
         with path.open("rb") as file:
-            found = file.read(MOST_BYTES + 1) if path.stat().st_size <= MOST_BYTES else None
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise TargetError(name, f"cannot be read: {error.strerror}") from error
-    if found is None or len(found) > MOST_BYTES:
-        raise TargetError(name, f"is no lock: it is larger than {MOST_BYTES // 2**20} MiB")
+    if len(content) > MOST_BYTES:
+        raise TargetError(name, f"is not a lock: it is larger than {MOST_BYTES // 2**20} MiB")
     try:
-        return read(found.decode(), name)
+        return read(content.decode(), name)
     except UnicodeDecodeError:
-        raise TargetError(name, "is no lock: it is not text") from None
+        raise TargetError(name, "is not a lock: it is not text") from None
 
 
 def read(content: str, name: str) -> Lock:
@@ -128,150 +158,116 @@ def read(content: str, name: str) -> Lock:
 
     Args:
         content: The text.
-        name: What the user named, for messages.
+        name: The file as the user named it, for messages.
 
     Raises:
-        TargetError: If it is no lock, of another schema, edited, or contradicts itself.
+        TargetError: If it is not a lock, is in another format, was edited, or contradicts itself.
     """
-    content = content.replace("\r\n", "\n")  # as some checkouts end lines
-    first = content.partition("\n")[0]
-    if not first.startswith(_FIRST):
-        raise TargetError(name, "is no lock")
-    if first != f"{_FIRST}{SCHEMA}":
-        schema = shown(first.removeprefix(_FIRST))
-        raise TargetError(name, f"is a lock of schema {schema!r}; this version reads schema {SCHEMA}: lock it again")
-    body, _, seal = content.rstrip("\n").rpartition("\n")
-    if seal != f"digest sha256:{_digest(body + chr(10))}":
-        raise TargetError(name, _EDITED)
-    reader = _Reader(body.split("\n"))
+    content = content.replace("\r\n", "\n")  # some checkouts end lines so
+    if not content.startswith(_TITLE):
+        other = content.startswith((_FIRST, "deeplab-spec lock, schema "))
+        raise TargetError(name, f"is a lock in another format; {_AGAIN}" if other else "is not a lock")
+    body, _, _ = content.removesuffix("\n").rpartition("\n")
+    body += "\n"
+    if content != body + _seal(body):
+        raise TargetError(name, f"was edited or damaged; {_AGAIN}")
+    lines = body.splitlines(keepends=True)
+    if len(lines) > MOST_LINES:
+        raise TargetError(name, f"is not a lock: it has more than {MOST_LINES:,} lines")
+    records = [_parsed(line, number, name) for number, line in enumerate(lines[1:], start=2)]
     try:
-        found = reader.read()
-        check(found)
+        lock = _lock(records)
+        _check(lock)
     except (GraphError, SpecError) as error:
-        raise TargetError(name, f"{reader.place}{error}") from error
-    again = text(found).split("\n")
-    given = content.split("\n")
-    if again != given:
-        number = next((i for i, pair in enumerate(zip(again, given, strict=False)) if pair[0] != pair[1]), len(again))
-        wanted = again[number] if number < len(again) else ""
-        raise TargetError(name, f"line {number + 1} contradicts the nodes: it must be {shown(wanted)!r}")
-    return found
+        raise TargetError(name, _one_line(str(error))) from error
+    again = text(lock).splitlines(keepends=True)[:-1]
+    for number, (line, expected) in enumerate(zip([*lines, ""], [*again, ""], strict=False), start=1):
+        if line != expected:
+            rule = f"must be {_one_line(expected)}" if expected else "must not be there"
+            raise TargetError(name, f"line {number} contradicts the other lines: it {rule}")
+    return lock
 
 
-class _Reader:
-    """Reads the lines of a lock, in order.
+def _parsed(line: str, number: int, name: str) -> Any:  # noqa: ANN401 - one of the records
+    try:
+        return _LINE.validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = "".join(f"{part}: " for part in (f"line {number}", *first["loc"]))
+        raise TargetError(name, _one_line(f"{where}{first['msg']}")) from None
 
-    Attributes:
-        place: The line that is read, for messages; empty before and after.
+
+def _one_line(message: str) -> str:
+    message = " ".join(message.split())
+    return message if len(message) <= _LONGEST else f"{message[:_LONGEST]}..."
+
+
+def _lock(records: list[Any]) -> Lock:
+    """Return the lock that records describe.
+
+    Raises:
+        GraphError: If the nodes are not a network, or the record of the network is missing.
+        SpecError: If a variant or a choice is unknown.
     """
+    network = next((record for record in records if isinstance(record, _Network)), None)
+    if network is None:
+        raise GraphError("network", "must be described by one line", "none")
+    nodes = [record for record in records if record.type in _NODES]
+    graph = Network(
+        nodes=tuple(Node(path=record.path, op=_operator(record), inputs=record.inputs) for record in nodes),
+        taps=tuple((record.name, record.path) for record in records if isinstance(record, _Tap)),
+    )
+    return Lock(
+        target=network.target,
+        output_stride=network.output_stride,
+        classes=network.classes,
+        image=network.image,
+        normal=Shaped(
+            network=graph,
+            shapes={record.path: record.shape for record in nodes},
+            likes={record.path: record.like for record in nodes if record.like is not None},
+        ),
+        shared=frozenset(record.path for record in nodes if record.shared),
+        nearest=next((record for record in records if isinstance(record, NearestNetwork)), None),
+        responses=tuple(record for record in records if isinstance(record, Response)),
+    )
 
-    def __init__(self, lines: list[str]) -> None:
-        self.rest = enumerate(lines, start=1)
-        self.place = ""
 
-    def read(self) -> Lock:
-        header: dict[str, list[str]] = {}
-        for line in self._until("# inputs", skip=2):
-            key, _, value = line.partition(": ")
-            header.setdefault(key, []).append(value)
-        answers = tuple(map(_read_answer, self._until("# blocks")))
-        for _ in self._until("# nodes"):
-            pass  # follows from the nodes
-        normal, shared = self._normal()
-        return Lock(
-            target=read_name(_one(header, "target")),
-            output_stride=_count(_one(header, "output stride")),
-            classes=_count(_one(header, "classes")),
-            image=_image(_one(header, "image")),
-            normal=normal,
-            shared=shared,
-            nearest=_nearest(header),
-            answers=answers,
+def _operator(record: Any) -> Op:  # noqa: ANN401 - the record of a node
+    operator = _OPERATORS[record.type]
+    op: Op = operator(**{field.name: getattr(record, field.name) for field in fields(operator)})
+    return op
+
+
+def _check(lock: Lock) -> None:
+    """Check that every node has as many inputs as its operator takes, and that all shapes agree.
+
+    Raises:
+        GraphError: If not.
+    """
+    normal = lock.normal
+    for node in normal.network:
+        least, most = (
+            (2, 2) if isinstance(node.op, Resize) and node.op.size is None else _ARITY.get(type(node.op), (1, 1))
         )
-
-    def _until(self, end: str | None, skip: int = 0) -> Iterator[str]:
-        """Yield the lines of a section; ``end`` is the title of the next."""
-        for number, line in self.rest:
-            self.place = f"line {number}: "
-            if line == end:
-                self.place = ""
-                return
-            if line and number > skip:
-                yield line
-        self.place = ""
-        if end is not None:
-            raise GraphError("file", f"must have a line {end!r}", "its end")
-
-    def _normal(self) -> tuple[Shaped, frozenset[str]]:
-        nodes: list[Node] = []
-        taps: list[tuple[str, str]] = []
-        shapes: dict[str, Size] = {}
-        likes: dict[str, str] = {}
-        shared: set[str] = set()
-        for line in self._until(None):
-            tap = read_tap(line)
-            if tap:
-                taps.append(tap)
-                continue
-            node, rest = read_node(line)
-            found = _BEHIND.fullmatch(rest)
-            if not found:
-                raise GraphError(node.path, "behind a node must stand its shape", shown(rest))
-            if len(nodes) == MOST_NODES:
-                raise GraphError("nodes", f"must be at most {MOST_NODES:,}", "more")
-            nodes.append(node)
-            shapes[node.path] = _sides(found[1])
-            if found[2]:
-                likes[node.path] = read_name(found[2])
-            if found[3]:
-                shared.add(node.path)
-        network = Network(nodes=tuple(nodes), taps=tuple(taps))
-        return Shaped(network=network, shapes=shapes, likes=likes), frozenset(shared)
+        if not least <= len(node.inputs) <= most:
+            raise GraphError(node.path, f"must have {least} inputs", len(node.inputs))
+        _check_shape(node, normal.shapes[node.path], [normal.shapes[path] for path in node.inputs])
+    for path, like in normal.likes.items():
+        if like not in normal.network or not isinstance(normal.network[path].op, Resize):
+            raise GraphError(path, "only a resize takes the size of another node", like)
+    first, *others = normal.network.inputs
+    if not others and normal.shapes[first.path][1:] != lock.image:
+        raise GraphError(first.path, f"must have the image's size {lock.image}", normal.shapes[first.path])
 
 
-def _one(header: dict[str, list[str]], key: str) -> str:
-    values = header.get(key, [])
-    if len(values) != 1:
-        raise GraphError("header", f"must state {key!r} once", len(values))
-    return values[0]
-
-
-def _count(value: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", value, re.ASCII):
-        raise GraphError("header", "must be a number", shown(value))
-    return int(value)
-
-
-def _image(value: str) -> Pair:
-    height, width, *rest = [*map(_count, value.split("x")), 0, 0]
-    if rest != [0, 0] or min(height, width) < 1:
-        raise GraphError("image", "must be HEIGHTxWIDTH", shown(value))
-    return (height, width)
-
-
-def _sides(value: str) -> Size:
-    return () if value == "-" else tuple(map(int, value.split("x")))
-
-
-def _nearest(header: dict[str, list[str]]) -> NearestNetwork | None:
-    name = _one(header, "nearest")
-    if name == "none":
-        return None
-    choices: dict[str, ChoiceValue] = read_overrides(header.get("choice", []))
-    return NearestNetwork(variant=variant(name).name, choices=choices, unexplained=_count(_one(header, "unexplained")))
-
-
-def _read_answer(line: str) -> Answer:
-    found = _ANSWER.fullmatch(line)
-    if not found:
-        raise GraphError("inputs", "must be SHAPES DTYPE -> RESULTS", shown(line))
-    results: list[Result] = []
-    position, given = 0, found[3]
-    while given != _REFUSED and position < len(given):
-        result = _RESULT.match(given, position)
-        if not result:
-            raise GraphError("inputs", "a result must be NAME SHAPE DTYPE", shown(given[position:]))
-        results.append(Result(tap=read_name(result[1]), shape=_sides(result[2]), dtype=result[3]))
-        position = result.end()
-    inputs = tuple(map(_sides, found[1].split(", ")))
-    return Answer(inputs=inputs, dtype=found[2], results=tuple(results))
+def _check_shape(node: Node, stated: tuple[int, ...], inputs: list[tuple[int, ...]]) -> None:
+    if stated and (len(stated) != _SIDES or min(stated) < 1):
+        raise GraphError(node.path, "a shape must be channels, height and width, each 1 or more", stated)
+    expected: tuple[int, ...] = stated
+    if isinstance(node.op, Input):
+        expected = (node.op.channels, *stated[1:])
+    elif not isinstance(node.op, Opaque) and stated and all(inputs):
+        expected = shape_of(node, [(channels, height, width) for channels, height, width in inputs])
+    if expected != stated:
+        raise GraphError(node.path, f"the shape must be {expected}, which follows from its inputs", stated)

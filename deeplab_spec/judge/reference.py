@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from deeplab_spec.align.identify import Identity
-from deeplab_spec.align.lock import Answer, Lock, NearestNetwork, Result, lock
+from deeplab_spec.align.lock import Lock, NearestNetwork, Response, Result, canonical_lock
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
@@ -46,7 +46,7 @@ class AgainstPlan(Plan):
         return normal_form(shaped(self.network, self.inputs_at(image)))
 
     def _small_images(self) -> tuple[Pair, ...]:
-        accepted = (answer.inputs[0][-2:] for answer in self.lock.answers if answer.results)
+        accepted = (response.inputs[0][-2:] for response in self.lock.responses if response.results)
         return tuple((height, width) for height, width in accepted) or (self.lock.image,)
 
     def _telling_images(self) -> tuple[Pair, ...]:
@@ -117,17 +117,16 @@ def locked(module: nn.Module, name: str, output_stride: int | None = None) -> Lo
     stride, classes = output_stride or output_stride_of(found), classes_of(found)
     identity, other = known([found], [stride], classes, image)
     near = None if other else align(like(found, identity.choices, stride, classes, image), found)
-    return lock(
-        _with_momenta(found, captured),
+    lock = Lock(
         target=name,
         output_stride=stride,
         classes=classes,
         image=image,
-        alignment=near,
-        shared=frozenset(shared_parameters(module, captured)),
+        normal=_with_momenta(found, captured),
         nearest=None if other else _nearest(identity),
-        answers=_answers(module, captured),
+        responses=_responses(module, captured),
     )
+    return canonical_lock(lock, near, tuple(shared_parameters(module, captured)))
 
 
 def _with_momenta(found: Shaped, captured: Capture) -> Shaped:
@@ -161,7 +160,7 @@ def classes_of(found: Shaped) -> int:
     return found.channels(found.network.outputs[0].path) if found.network.outputs else 0
 
 
-def _answers(module: nn.Module, captured: Capture) -> tuple[Answer, ...]:
+def _responses(module: nn.Module, captured: Capture) -> tuple[Response, ...]:
     """Record which small images a network takes, and which it refuses."""
     first = captured.network.inputs[0]
     channels = first.op.channels if isinstance(first.op, Input) else 0
@@ -176,5 +175,5 @@ def _answers(module: nn.Module, captured: Capture) -> tuple[Answer, ...]:
             Result(tap=tap, shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
             for tap, tensor in results.items()
         )
-        answers.append(Answer(inputs=(shape,), dtype="float32", results=found))
+        answers.append(Response(inputs=(shape,), dtype="float32", results=found))
     return tuple(answers)

@@ -60,8 +60,8 @@ def lock_document(lock: Lock) -> LockDocument:
             choices={name: plain(value) for name, value in near.choices.items()},
             unexplained=near.unexplained,
         ),
-        accepted=tuple(_size(answer.inputs[0]) for answer in lock.answers if answer.results),
-        refused=tuple(_size(answer.inputs[0]) for answer in lock.answers if not answer.results),
+        accepted=tuple(_size(response.inputs[0]) for response in lock.responses if response.results),
+        refused=tuple(_size(response.inputs[0]) for response in lock.responses if not response.results),
         blocks=tuple(
             LockedBlock(
                 path=block.path, parameters=block.parameters, macs=block.multiply_adds, output=tuple(block.output)

@@ -1,7 +1,10 @@
-"""A lock is the network that it was made of, whatever names it was written with, and says so in few lines."""
+"""A lock file holds the whole network, under names that do not depend on how it was written, in few lines."""
 
+import json
+import math
 import random
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -9,28 +12,28 @@ from hypothesis import strategies as st
 
 from deeplab_spec.align.canonical import canonical
 from deeplab_spec.align.differences import differences
-from deeplab_spec.align.lock import Answer, Lock, NearestNetwork, Result, lock
+from deeplab_spec.align.lock import Lock, NearestNetwork, Response, Result, canonical_lock
 from deeplab_spec.align.lock_file import read, text
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import margins
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Add, BatchNorm, Input, Op, Output, Resize, margins
 from deeplab_spec.mutate.faults.graph_edits import inserted, renamed, with_op
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from tests.align.test_order import reordered, shufflers
-from tests.support.drawn import any_networks
+from tests.support.drawn import any_networks, operator
 from tests.support.graphs import TELLING, narrow_network, narrow_normal, normal
 from tests.support.strategies import cases
 
-ANSWERS = (
-    Answer(
+RESPONSES = (
+    Response(
         inputs=((2, 3, 64, 96),),
         dtype="float32",
         results=(Result(tap="logits", shape=(2, 5, 64, 96), dtype="float32"),),
     ),
-    Answer(inputs=((1, 3, 33, 50), (1, 1, 1)), dtype="float64"),
+    Response(inputs=((1, 3, 33, 50), (1, 1, 1)), dtype="float64", results=()),
 )
 NEAREST = NearestNetwork(
     variant="tf-release", choices={"middle_blocks": 2, "aspp_rates": (12, 24, 36), "decoder_dropout": ()}, unexplained=3
@@ -38,19 +41,22 @@ NEAREST = NearestNetwork(
 
 
 def locked(
-    graph: Network | Shaped, alignment: Alignment | None = None, nearest: NearestNetwork | None = NEAREST
+    graph: Network | Shaped,
+    alignment: Alignment | None = None,
+    nearest: NearestNetwork | None = NEAREST,
+    shared: tuple[str, ...] = (),
 ) -> Lock:
     """Lock a graph at the usual size."""
-    return lock(
-        graph if isinstance(graph, Shaped) else normal(graph),
+    lock = Lock(
         target="somebody:build",
         output_stride=16,
         classes=5,
         image=TELLING,
-        alignment=alignment,
+        normal=graph if isinstance(graph, Shaped) else normal(graph),
         nearest=nearest,
-        answers=ANSWERS,
+        responses=RESPONSES,
     )
+    return canonical_lock(lock, alignment, shared)
 
 
 def short(variant: Variant, output_stride: int = 16) -> Network:
@@ -58,9 +64,9 @@ def short(variant: Variant, output_stride: int = 16) -> Network:
     return narrow_network(replace(variant.choices, middle_blocks=2), output_stride)
 
 
-def lines(found: Lock) -> list[str]:
-    """Return the lines of a lock's file."""
-    return text(found).split("\n")
+def records(lock: Lock) -> list[dict[str, Any]]:
+    """Return the records of a lock's file, line by line."""
+    return [json.loads(line) for line in text(lock).splitlines()]
 
 
 @given(case=cases(), family=st.booleans())
@@ -73,6 +79,41 @@ def test_a_lock_is_read_as_it_was_written(case: tuple[Variant, int], family: boo
     assert read(text(found).replace("\n", "\r\n"), "a.lock") == found, "as some checkouts end lines"
     assert differences(align(form, found.normal)) == ()
     assert len(found.normal.network) == len(form.network)
+
+
+@pytest.mark.parametrize("kind", get_args(Op), ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_every_operator_is_read_with_every_field(kind: type[Op], data: st.DataObject) -> None:
+    """One line of plain characters; the values of the fields keep their types."""
+    op = data.draw(operator(kind), label="operator")
+    two = kind is Add or (isinstance(op, Resize) and op.size is None)
+    nodes = (
+        Node(path="x", op=Input(channels=1)),
+        Node(path="a", op=op, inputs=() if kind is Input else ("x",) * (1 + two)),
+        Node(path="y", op=Output(name=""), inputs=("a",)),
+    )
+    shape = (op.channels, *TELLING) if isinstance(op, Input) else ()
+    form = Shaped(network=Network(nodes=nodes), shapes={"x": (1, *TELLING), "a": shape, "y": ()})
+    lock = Lock(target="a", output_stride=16, classes=5, image=TELLING, normal=form)
+    content = text(lock)
+
+    found = read(content, "a.lock")
+    assert found == lock
+    assert text(found) == content
+    assert content.isascii()
+    actual = found.normal.network["a"].op
+    assert all(type(getattr(actual, field.name)) is type(getattr(op, field.name)) for field in fields(kind))
+
+
+def test_numbers_that_are_not_finite_are_read_again() -> None:
+    """A network may have them; then it has them in its lock."""
+    form = normal(short(TF_RELEASE))
+    odd = BatchNorm(channels=4, eps=math.inf, momentum=math.nan)
+    nodes = [replace(node, op=odd) if node.path.endswith("stem.conv1.norm") else node for node in form.network]
+    content = text(locked(form.with_network(form.network.with_nodes(nodes))))
+
+    assert '"eps": Infinity, "momentum": NaN' in content
+    assert text(read(content, "a.lock")) == content
 
 
 @given(graph=any_networks(), data=st.data())
@@ -135,18 +176,15 @@ def test_a_wrong_rate_changes_its_own_line() -> None:
     graph = narrow_network(TF_RELEASE.choices, 16)
     other = with_op(graph, "aspp.atrous2.depthwise.conv", rate=(13, 13), padding=margins(13))
     form = normal(graph)
-    before = lines(locked(graph, align(form, form), NearestNetwork(variant="tf-release")))
-    after = lines(locked(other, align(form, normal(other)), NearestNetwork(variant="tf-release", unexplained=1)))
+    before = records(locked(graph, align(form, form), NearestNetwork(variant="tf-release")))
+    after = records(locked(other, align(form, normal(other)), NearestNetwork(variant="tf-release", unexplained=1)))
 
     assert len(before) == len(after)
     changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
-    assert [old.partition("=")[0].partition(":")[0] for old, _ in changed] == [
-        "unexplained",
-        "aspp.atrous2.depthwise.conv ",
-        "digest sha256",
-    ]
-    assert "rate=12x12, padding=12,12,12,12, groups=64" in changed[1][0]
-    assert "rate=13x13, padding=13,13,13,13, groups=64" in changed[1][1]
+    assert [old["type"] for old, _ in changed] == ["nearest", "Conv2d", "digest"]
+    old, new = changed[1]
+    assert (old["path"], old["rate"], old["padding"]) == ("aspp.atrous2.depthwise.conv", [12, 12], [12, 12, 12, 12])
+    assert {name for name in old if old[name] != new[name]} == {"rate", "padding"}
 
 
 def test_a_removed_layer_changes_few_lines() -> None:
@@ -154,13 +192,13 @@ def test_a_removed_layer_changes_few_lines() -> None:
     graph = short(TF_RELEASE)
     form = normal(graph)
     other = normal(inserted(graph, "decoder.conv1.pointwise.conv", path="b"))
-    before, after = (lines(locked(found, align(form, found))) for found in (form, other))
+    before, after = (records(locked(found, align(form, found))) for found in (form, other))
 
-    new = [line for line in after if line not in before]
-    assert [line.partition(" ")[0] for line in new] == [
+    new = [record for record in after if record not in before]
+    assert [record.get("path") for record in new] == [
         "decoder.conv1.extra.activation",
         "decoder.conv1.pointwise.norm",
-        "digest",
+        None,
     ]
 
 
@@ -168,17 +206,19 @@ def test_a_removed_layer_changes_few_lines() -> None:
 def test_the_lock_of_a_published_network_is_small_and_says_what_it_costs(variant: Variant) -> None:
     """At full width and depth."""
     form = normal_form(shaped(network(variant.choices, 16, 21), (513, 513)))
-    found = lock(form, target="reference", output_stride=16, classes=21, image=(513, 513), alignment=align(form, form))
+    found = canonical_lock(
+        Lock(target="reference", output_stride=16, classes=21, image=(513, 513), normal=form), align(form, form)
+    )
     content = text(found)
 
     published = {
-        "notebook": ("53,559,805", "65,972,773,424"),
-        "tf-release": ("41,055,413", "54,035,303,024"),
-        "tf-release-dense": ("54,711,461", "86,679,236,288"),
+        "notebook": (53_559_805, 65_972_773_424),
+        "tf-release": (41_055_413, 54_035_303_024),
+        "tf-release-dense": (54_711_461, 86_679_236_288),
     }
     parameters, operations = published[variant.name]
-    assert f"\nparameters: {parameters}\nmultiply-adds: {operations}\nnearest: none\n" in content
-    assert len(content.encode()) < 100_000
+    assert f'"parameters": {parameters}, "multiply_adds": {operations}}}\n' in content
+    assert len(content.encode()) < 120_000
     assert content.isascii()
     assert sum(block.parameters for block in found.blocks) == found.parameters
     assert sum(block.multiply_adds for block in found.blocks) == found.multiply_adds
@@ -188,35 +228,34 @@ def test_parameters_that_nodes_share_are_counted_once() -> None:
     """The node that has them from another says so."""
     form = narrow_normal(replace(TF_RELEASE.choices, middle_blocks=2), 16)
     path = "aspp.atrous3.pointwise.conv"
-    found = lock(
-        form, target="a", output_stride=16, classes=5, image=TELLING, alignment=align(form, form), shared=[path, "gone"]
-    )
+    found = locked(form, align(form, form), shared=(path, "gone"))
 
     assert found.shared == {path}
     assert found.parameters == locked(form).parameters - 64 * 8
-    assert [line.partition(" ")[0] for line in lines(found) if line.endswith(" shared")] == [path]
+    assert [record["path"] for record in records(found) if record.get("shared")] == [path]
     assert read(text(found), "a.lock") == found
 
 
 def test_the_top_of_a_lock_is_for_its_reader() -> None:
-    """One fact a line; choices as the command line takes them."""
-    found = lines(locked(short(TF_RELEASE)))
+    """What was locked, what it is nearest to and which inputs it takes; choices as the command line takes them."""
+    title, network, nearest, *responses, block = text(locked(short(TF_RELEASE))).splitlines()[:6]
 
-    assert found[:2] == [
-        "deeplab-spec lock, schema 1",
-        "Made by `deeplab-spec lock`; judged against by `deeplab-spec certify TARGET --against FILE`. Not edited.",
+    assert title == (
+        '{"type": "lock", "format": 2, "note": "Made by `deeplab-spec lock`; '
+        'compared by `deeplab-spec certify TARGET --against FILE`. Do not edit."}'
+    )
+    assert network.startswith(
+        '{"type": "network", "target": "somebody:build", "output_stride": 16, "classes": 5, "image": [289, 300], '
+    )
+    assert nearest == (
+        '{"type": "nearest", "variant": "tf-release", '
+        '"choices": ["middle_blocks=2", "aspp_rates=12,24,36", "decoder_dropout="], "unexplained": 3}'
+    )
+    assert responses == [
+        (
+            '{"type": "response", "inputs": [[2, 3, 64, 96]], "dtype": "float32", '
+            '"results": [{"tap": "logits", "shape": [2, 5, 64, 96], "dtype": "float32"}]}'
+        ),
+        '{"type": "response", "inputs": [[1, 3, 33, 50], [1, 1, 1]], "dtype": "float64", "results": []}',
     ]
-    assert found[3:7] == ["target: somebody:build", "output stride: 16", "classes: 5", "image: 289x300"]
-    assert found[9:18] == [
-        "nearest: tf-release",
-        "choice: middle_blocks=2",
-        "choice: aspp_rates=12,24,36",
-        "choice: decoder_dropout=",
-        "unexplained: 3",
-        "",
-        "# inputs",
-        "2x3x64x96 float32 -> logits 2x5x64x96 float32",
-        "1x3x33x50, 1x1x1 float64 -> refused",
-    ]
-    assert found[-2].startswith("digest sha256:")
-    assert found[-1] == ""
+    assert block == ('{"type": "block", "path": "input", "parameters": 0, "multiply_adds": 0, "output": [3, 289, 300]}')

@@ -1,12 +1,15 @@
-"""A file that is no lock, or is one no longer, is refused in one line."""
+"""A file that is not a lock, or is damaged, is refused in one line."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deeplab_spec.align import lock_file as lock_text
 from deeplab_spec.align.lock_file import load, read, text
@@ -15,13 +18,17 @@ from deeplab_spec.spec.variants import TF_RELEASE
 from tests.align.test_lock_file import locked, short
 
 CONTENT = text(locked(short(TF_RELEASE)))
-CONV = "part1.unit1.conv = Conv2d("
+CONV = '{"type": "Conv2d", "path": "part1.unit1.conv"'
+SHAPE = '"shape": [4, 145, 150]'
+NORM = '"inputs": ["part1.unit1.conv"]'
+AGAIN = "make it again: deeplab-spec lock TARGET -o FILE"
 
 
 def sealed(content: str) -> str:
     """Return the text of a lock under a right digest, as somebody may make it on purpose."""
-    body = content.rpartition("digest ")[0]
-    return f"{body}digest sha256:{hashlib.sha256(body.encode()).hexdigest()}\n"
+    body = content.rpartition('{"type": "digest"')[0]
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return body + json.dumps({"type": "digest", "sha256": digest}) + "\n"
 
 
 def refusal(content: str) -> str:
@@ -38,103 +45,127 @@ def refusal(content: str) -> str:
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda content: content.replace("rate=6x6", "rate=7x7"),
-        lambda content: content.replace("classes: 5", "classes: 6"),
+        lambda content: content.replace('"rate": [6, 6]', '"rate": [7, 7]'),
+        lambda content: content.replace('"classes": 5', '"classes": 6'),
         lambda content: content[: len(content) // 2],
         lambda content: content + "more\n",
-        lambda content: content.replace("digest sha256:", "digest sha256:0"),
-        lambda content: content.rpartition("digest")[0],
-        lambda content: content.partition("\n")[0],
+        lambda content: content.replace('"sha256": "', '"sha256": "0'),
+        lambda content: content.rpartition('{"type": "digest"')[0],
+        lambda content: content.partition("\n")[0] + "\n",
         lambda content: f"{content}\n{content}",
-        lambda content: content.replace("# nodes\n", "# nodes\n<<<<<<< HEAD\n"),
+        lambda content: content.replace("\n", "\n<<<<<<< HEAD\n", 1),
+        lambda content: content.removesuffix("\n"),
     ],
 )
 def test_an_edited_lock_is_refused(edit: Callable[[str], str]) -> None:
-    """Its digest is of everything before it."""
+    """The digest covers everything before it."""
     assert edit(CONTENT) != CONTENT
-    assert refusal(edit(CONTENT)) == "was edited by hand, or damaged; lock it again"
+    assert refusal(edit(CONTENT)) == f"was edited or damaged; {AGAIN}"
 
 
-@pytest.mark.parametrize("content", ["", "\n", "# a text\n", "digest sha256:", "PK\x03\x04"])
-def test_what_is_no_lock_is_refused(content: str) -> None:
-    """Whatever it is."""
-    assert refusal(content) == "is no lock"
+@pytest.mark.parametrize("content", ["", "\n", "# a text\n", "{}", '{"type": "digest"}', "PK\x03\x04"])
+def test_other_files_are_refused(content: str) -> None:
+    """A file is a lock by its first line."""
+    assert refusal(content) == "is not a lock"
 
 
-def test_another_schema_is_refused() -> None:
-    """Before anything of it is read."""
-    assert refusal(CONTENT.replace("schema 1", "schema 2", 1)) == (
-        "is a lock of schema '2'; this version reads schema 1: lock it again"
-    )
+@pytest.mark.parametrize(
+    "content", ["deeplab-spec lock, schema 1\nMade by", CONTENT.replace('"format": 2', '"format": 3', 1)]
+)
+def test_locks_in_another_format_are_refused_with_the_command_that_makes_them_again(content: str) -> None:
+    """Nothing else of the file is read."""
+    assert refusal(content) == f"is a lock in another format; {AGAIN}"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        (CONV, "part1.unit1.conv = Conv3d(", ": part1.unit1.conv: the operator must be one of"),
-        ("kernel=3x3, stride=2x2", "kernel=3x3, step=2x2", "a field of Conv2d must be one of"),
-        ("<- part1.unit1.conv", "<- part1.unit1.activation", "an input must stand before its reader"),
-        ("<- part1.unit1.conv", "<- part1.unit1.norm", "an input must stand before its reader"),
-        ("<- part1.unit1.conv", "", ": part1.unit1.norm: behind a node must stand its shape"),
-        ("part1.unit1.activation = ", "part1.unit1.norm = ", "a path must be unique"),
-        ("-> 4x145x150", "-> 4x145x149", "the shape must be (4, 145, 150), which follows from what it reads"),
-        ("-> 4x145x150", "-> 4x145", "a shape must be channels, height and width"),
-        ("-> 4x145x150", "-> 4x145x0", "a shape must be channels, height and width"),
-        ("-> 4x145x150", "->", "behind a node must stand its shape"),
-        ("<- part1.unit1.norm ->", "<- part1.unit1.norm, input ->", "must read 1 values, but got 2"),
-        ("like input", "like nothing", "must be a resize to the size of a node"),
-        ("-> 4x145x150", "-> 4x145x150 like input", "must be a resize to the size of a node"),
-        ("tap logits = ", "tap logits = x.", "a tap must name a node"),
-        ("# inputs\n", "", "file: must have a line '# inputs', but got 'its end'"),
-        ("# nodes\n", "", "file: must have a line '# nodes', but got 'its end'"),
-        ("classes: 5\n", "", "header: must state 'classes' once, but got 0"),
-        ("classes: 5\n", "classes: 5\nclasses: 5\n", "header: must state 'classes' once, but got 2"),
-        ("classes: 5", "classes: five", "header: must be a number, but got 'five'"),
-        ("image: 289x300", "image: 289", "image: must be HEIGHTxWIDTH"),
-        ("image: 289x300", "image: 289x0", "image: must be HEIGHTxWIDTH"),
-        ("image: 289x300", "image: 289x301", "input: must have the image's size (289, 301)"),
-        ("nearest: tf-release", "nearest: tf", "variant: must be one of notebook"),
-        ("choice: middle_blocks=2", "choice: middle_blocks=two", "middle_blocks: must be a number"),
-        ("choice: middle_blocks=2", "choice: middle_block=2", "choice: must be one of"),
-        ("float32 -> logits", "float32 logits", "line 17: inputs: must be SHAPES DTYPE -> RESULTS"),
-        ("-> logits 2x5x64x96 float32", "-> logits", "line 17: inputs: a result must be NAME SHAPE DTYPE"),
+        (CONV, CONV.replace("Conv2d", "Conv3d"), ": Input tag 'Conv3d' found using 'type' does not match"),
+        ('"stride": [2, 2]', '"step": [2, 2]', "Conv2d: step: Extra inputs are not permitted"),
+        ('"stride": [2, 2]', '"stride": [2, "2"]', "Conv2d: stride: 1: Input should be a valid integer"),
+        ('"stride": [2, 2]', '"stride": [2]', "Conv2d: stride: 1: Field required"),
+        ('"stride": [2, 2]', '"stride": [0, 2]', "kernel, stride and rate must be positive"),
+        ('"stride": [2, 2]', f'"stride": [2, {10**13}]', "Input should be less than or equal to 1000000000000"),
+        ('"stride": [2, 2]', f'"stride": [2, {"9" * 5000}]', "line "),
+        ('"stride": [2, 2]', f'"stride": {"[" * 10000}', ": Invalid JSON: "),
+        (SHAPE, f'"shape": [4, {10**10}, 1]', "Input should be less than or equal to 1000000000"),
+        (NORM, '"inputs": ["part1.unit1.activation"]', "an input must stand before its reader"),
+        (NORM, '"inputs": ["part1.unit1.norm"]', "an input must stand before its reader"),
+        (NORM, '"inputs": []', "part1.unit1.norm: must have 1 inputs, but got 0"),
+        (NORM, '"inputs": ["part1.unit1.conv", "input"]', "must have 1 inputs, but got 2"),
+        ('"path": "part1.unit1.activation"', '"path": "part1.unit1.norm"', "a path must be unique"),
+        (SHAPE, '"shape": [4, 145, 149]', "the shape must be (4, 145, 150), which follows from its inputs"),
+        (SHAPE, '"shape": [4, 145]', "a shape must be channels, height and width"),
+        (SHAPE, '"shape": [4, 145, 0]', "a shape must be channels, height and width"),
+        (f", {SHAPE}", "", "Conv2d: shape: Field required"),
+        ('"like": "input"', '"like": "nothing"', "only a resize takes the size of another node"),
+        (SHAPE, f'{SHAPE}, "like": "input"', "only a resize takes the size of another node"),
+        ('"name": "logits", "path": "', '"name": "logits", "path": "x.', "a tap must name a node"),
+        ('"type": "network"', '"type": "tap"', "tap: name: Field required"),
+        ('"classes": 5', '"classes": "5"', "line 2: network: classes: Input should be a valid integer"),
+        ('"image": [289, 300]', '"image": [289]', "line 2: network: image: 1: Field required"),
+        ('"image": [289, 300]', '"image": [289, 301]', "input: must have the image's size (289, 301)"),
+        ('"variant": "tf-release"', '"variant": "tf"', "variant: must be one of notebook"),
+        ("middle_blocks=2", "middle_blocks=two", "middle_blocks: must be a number"),
+        ("middle_blocks=2", "middle_block=2", "choice: must be one of"),
+        ('"results": []', '"results": [1]', "line 5: response: results: 0: Input should be an object"),
+        ('"type": "response"', '"type": ["response"]', "line 4: "),
     ],
 )
 def test_a_lock_that_was_sealed_again_must_still_be_one(old: str, new: str, reason: str) -> None:
-    """The digest is no secret: whoever edits can make it. Then the rules of a network are left."""
+    """The digest is no secret: an editor can make it again. The file must still describe a network."""
     edited = CONTENT.replace(old, new, 1)
     assert edited != CONTENT
 
     assert reason in refusal(sealed(edited))
 
 
+def test_a_lock_must_say_what_was_locked() -> None:
+    """Its second line does."""
+    edited = re.sub(r'{"type": "network".*\n', "", CONTENT)
+
+    assert refusal(sealed(edited)) == "network: must be described by one line, but got 'none'"
+
+
 @pytest.mark.parametrize(
     ("pattern", "new", "line"),
     [
-        (r"parameters: [\d,]+", "parameters: 1", "parameters: "),
-        (r"multiply-adds: [\d,]+", "multiply-adds: 1", "multiply-adds: "),
-        (r"(part1\.unit1): [\d,]+", r"\1: 1", "part1.unit1: "),
-        (r"Not edited.", "Edited.", "Made by"),
-        (r"classes: 5", "classes: 05", "classes: 5"),
-        (r"# blocks\n.*\n", "# blocks\n", "input: 0 parameters"),
-        (r"\n\ndigest", "\ndigest", ""),
-        (r"stride: 16", "stride: 16\ncolour: red", "classes: 5"),
-        (r"kernel=3x3, stride=2x2", "stride=2x2, kernel=3x3", CONV),
+        (r'"parameters": \d+', '"parameters": 1', '{"type": "network"'),
+        (r'"multiply_adds": \d+', '"multiply_adds": 1', '{"type": "network"'),
+        (r'("part1\.unit1", "parameters": )\d+', r"\g<1>1", '{"type": "block", "path": "part1.unit1"'),
+        (r"Do not edit.", "Edited.", '{"type": "lock"'),
+        (r'"classes": 5', '"classes":  5', '{"type": "network"'),
+        (r'"classes": 5', '"classes": 5, "classes": 5', '{"type": "network"'),
+        (r'{"type": "block".*\n', "", '{"type": "block", "path": "input"'),
+        (r'({"type": "network".*\n)', r"\1\1", '{"type": "nearest"'),
+        (r'({"type": "nearest".*\n)({"type": "response".*\n)', r"\2\1", '{"type": "nearest"'),
+        (r'("kernel": \[3, 3\]), ("stride": \[2, 2\])', r"\2, \1", CONV),
+        (r'("bias": true)', r'\1, "shared": false', '{"type": "Conv2d"'),
     ],
 )
-def test_what_is_stated_twice_must_agree(pattern: str, new: str, line: str) -> None:
-    """Counts that are not those of the nodes, and anything that this program would not have written so."""
+def test_only_what_this_program_writes_is_accepted(pattern: str, new: str, line: str) -> None:
+    """Costs must be those of the nodes, and every line must be written in the one way."""
     edited = re.sub(pattern, new, CONTENT, count=1)
     assert edited != CONTENT
 
-    assert re.fullmatch(rf"line \d+ contradicts the nodes: it must be '{re.escape(line)}.*'", refusal(sealed(edited)))
+    expected = rf"line \d+ contradicts the other lines: it must be {re.escape(line)}.*"
+    message = refusal(sealed(edited))
+    assert re.fullmatch(expected, message) or message == f"is a lock in another format; {AGAIN}"
 
 
-def test_a_network_of_too_many_nodes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What compares networks takes the square of their length."""
-    monkeypatch.setattr(lock_text, "MOST_NODES", 100)
+@given(line=st.text(alphabet=st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])))
+def test_any_other_line_is_refused(line: str) -> None:
+    """Never by another error."""
+    title, _, rest = CONTENT.partition("\n")
 
-    assert refusal(CONTENT).endswith(": nodes: must be at most 100, but got 'more'")
+    refusal(sealed(f"{title}\n{line}\n{rest}"))
+
+
+def test_a_file_of_too_many_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aligning two networks takes the square of their length."""
+    monkeypatch.setattr(lock_text, "MOST_LINES", 100)
+
+    assert refusal(CONTENT) == "is not a lock: it has more than 100 lines"
 
 
 def test_a_file_is_read_whole(tmp_path: Path) -> None:
@@ -153,11 +184,11 @@ def test_a_file_that_cannot_be_a_lock_is_refused(tmp_path: Path, monkeypatch: py
         file.truncate(lock_text.MOST_BYTES + 1)
     os.mkfifo(pipe)
     reasons = {
-        tmp_path / "missing.lock": "is no file",
-        tmp_path: "is no file",
-        pipe: "is no file",
-        binary: "is no lock: it is not text",
-        large: "is no lock: it is larger than 64 MiB",
+        tmp_path / "missing.lock": "is not a file",
+        tmp_path: "is not a file",
+        pipe: "is not a file",
+        binary: "is not a lock: it is not text",
+        large: "is not a lock: it is larger than 64 MiB",
     }
     for path, reason in reasons.items():
         with pytest.raises(TargetError) as caught:

@@ -9,7 +9,7 @@ from torch import nn
 
 import deeplab_spec
 from deeplab_spec.align.differences import Fact, differences
-from deeplab_spec.align.lock import NearestNetwork, lock
+from deeplab_spec.align.lock import Lock, NearestNetwork, canonical_lock
 from deeplab_spec.align.lock_file import read as read_lock
 from deeplab_spec.align.lock_file import text
 from deeplab_spec.align.match import align
@@ -222,15 +222,15 @@ def test_the_lock_of_a_port_names_its_nodes_as_the_release_does() -> None:
     """Whatever the port calls its modules; what the release has not is called by its operator, in its block."""
     expected = normal(network(narrow(TF_RELEASE_DENSE), 16, 21), SIZE)
     form = normal_capture(read(ports.USUAL))
-    found = lock(
-        form,
+    lock = Lock(
         target="tests.support.tf_release_port:build",
         output_stride=16,
         classes=21,
         image=SIZE,
-        alignment=align(expected, form),
+        normal=form,
         nearest=NearestNetwork(variant="tf-release-dense", choices={"low_level_tap": "block1"}),
     )
+    found = canonical_lock(lock, align(expected, form))
     content = text(found)
 
     paths = {node.path for node in found.normal.network}

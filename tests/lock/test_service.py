@@ -77,7 +77,7 @@ def test_a_lock_says_what_the_library_does_otherwise(lock: Lock) -> None:
     assert lock.nearest.variant == "tf-release"
     assert lock.nearest.unexplained == 0
     assert {"aspp_rates", "low_level_tap", "decoder_convs"} <= set(lock.nearest.choices)
-    assert any(not answer.results for answer in lock.answers)
+    assert any(not response.results for response in lock.responses)
     assert lock_text.read(lock_text.text(lock), "again") == lock
 
 

@@ -20,7 +20,7 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.bench.least_work import LeastWork, least_work
 from deeplab_spec.bench.worker import calibrated
-from deeplab_spec.execute.torch_settings import products
+from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
 from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.roofline import Ceilings, ceilings
@@ -161,7 +161,7 @@ def measure(
 
 def step(module: nn.Module, images: Tensor) -> None:
     """Compute the gradient of the mean square of the result, in float32 as IEEE says."""
-    with products(tf32=False):
+    with float32_products(tf32=False):
         module.zero_grad(set_to_none=True)
         module(images).square().mean().backward()
 

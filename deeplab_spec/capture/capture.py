@@ -25,7 +25,7 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class TensorSlice:
     """A stretch of a node's tensor, and where the implementation holds it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Part:
     start: int
     size: int
 
-    def held(self, tensor: Tensor) -> Tensor:
+    def view_of(self, tensor: Tensor) -> Tensor:
         """Return the stretch of the state's tensor; what is written to it is written to the state."""
         return (self.view.place(tensor) if self.view else tensor).narrow(self.axis, self.start, self.size)
 
@@ -71,7 +71,7 @@ class Capture:
     steps: Mapping[str, Step]
     constants: Mapping[str, Tensor]
     views: Mapping[str, Layout] = field(default_factory=dict)
-    parts: Mapping[str, tuple[Part, ...]] = field(default_factory=dict)
+    parts: Mapping[str, tuple[TensorSlice, ...]] = field(default_factory=dict)
 
     def tensor(self, where: str, state: Mapping[str, Tensor]) -> Tensor | None:
         """Return the tensor of a node, put together if it is held in parts; None if the state has none.
@@ -82,7 +82,7 @@ class Capture:
         """
         if where in self.parts:
             parts = self.parts[where]
-            return torch.cat([part.held(state[part.name]) for part in parts], dim=parts[0].axis)
+            return torch.cat([part.view_of(state[part.name]) for part in parts], dim=parts[0].axis)
         name = self.parameters.get(where)
         return self.as_read(where, state[name]) if name is not None and name in state else None
 

@@ -16,7 +16,7 @@ Shape = tuple[int | None, ...]
 """Sides of an input; None for one that is free."""
 
 
-class Artefact(nn.Module, ABC):
+class FileModule(nn.Module, ABC):
     """A network that came as a file.
 
     Attributes:
@@ -24,11 +24,11 @@ class Artefact(nn.Module, ABC):
         kind: What it is, in words, e.g. ``exported program``.
         shapes: The shape of every input that the file states.
         tensors: Its weights by name, of the dtype that it has now; others may be copied into them.
-        single: Whether its runtime computes in float32 only; in float64 its graph is executed instead.
+        float32_only: Whether its runtime computes in float32 only; in float64 its graph is executed instead.
     """
 
     kind: str
-    single: bool = False
+    float32_only: bool = False
 
     def __init__(self, name: str, shapes: Sequence[Shape], tensors: Mapping[str, Tensor]) -> None:
         super().__init__()

@@ -11,26 +11,26 @@ from typing import Final
 
 from torch import nn
 
-from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.errors import TargetError, one_line
 from deeplab_spec.reference.network import build as build_reference
 from deeplab_spec.spec.choices import ChoiceValue, read_overrides
 from deeplab_spec.spec.variants import VARIANTS
 
 
-def _read_pt2(path: Path, name: str) -> Artefact:
+def _read_pt2(path: Path, name: str) -> FileModule:
     from deeplab_spec.capture.pt2.file import read_pt2
 
     return read_pt2(path, name)
 
 
-def _read_onnx(path: Path, name: str) -> Artefact:
+def _read_onnx(path: Path, name: str) -> FileModule:
     from deeplab_spec.capture.onnx.file import read_onnx
 
     return read_onnx(path, name)
 
 
-_READERS: Final[dict[str, Callable[[Path, str], Artefact]]] = {".pt2": _read_pt2, ".onnx": _read_onnx}
+_READERS: Final[dict[str, Callable[[Path, str], FileModule]]] = {".pt2": _read_pt2, ".onnx": _read_onnx}
 
 SUFFIXES: Final = tuple(_READERS)
 """Endings of the files that are candidates."""
@@ -41,7 +41,7 @@ def is_file(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def open_file(path: Path, name: str) -> Artefact:
+def open_file(path: Path, name: str) -> FileModule:
     """Read a file as a candidate; nothing in it is executed.
 
     Args:
@@ -88,7 +88,7 @@ class Target:
     choices: Mapping[str, ChoiceValue] = field(default_factory=dict)
 
 
-def named(name: str, arguments: Mapping[str, str]) -> Target:
+def parse_target(name: str, arguments: Mapping[str, str]) -> Target:
     """Return what a user named: arguments of a reference decide its choices.
 
     Raises:

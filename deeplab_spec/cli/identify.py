@@ -51,10 +51,10 @@ def identify(
         raise typer.BadParameter("say what to identify", param_hint="TARGET")
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("identify TARGET", "torch")
-    from deeplab_spec.capture.target import named
+    from deeplab_spec.capture.target import parse_target
     from deeplab_spec.identify.service import identify as identified
 
-    document = identified(named(target, read_arguments(arg)), output_stride or (), classes)
+    document = identified(parse_target(target, read_arguments(arg)), output_stride or (), classes)
     report = text(document)
     output.report(to_json(document) if as_json else report, file)
     if as_json or file:

@@ -53,11 +53,13 @@ def lock(
     if file is None or file.suffix != _ENDING:
         raise typer.BadParameter(f"say where the lock goes: a file whose name ends in {_ENDING}", param_hint="--output")
     from deeplab_spec.align import lock_file as lock_text
-    from deeplab_spec.capture.target import named
+    from deeplab_spec.capture.target import parse_target
     from deeplab_spec.lock.service import LockRequest, lock_target
     from deeplab_spec.views.files import write_whole
 
-    request = LockRequest(target=named(target, read_arguments(arg)), output_stride=output_stride, classes=classes)
+    request = LockRequest(
+        target=parse_target(target, read_arguments(arg)), output_stride=output_stride, classes=classes
+    )
     with progress() as told:
         locked = lock_target(request, told)
     write_whole(file, lock_text.text(locked))

@@ -17,8 +17,8 @@ from deeplab_spec.analysis.protocol import Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import Artefact
-from deeplab_spec.capture.fx.module import capture_at, maps, shared_parameters
+from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.fx.module import capture_at, map_shapes, shared_parameters
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.count.document import CountDocument, asked, counted, torch_fault
 from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
@@ -148,7 +148,7 @@ def read(
         trainable=sum(
             parameter.numel()
             for parameter in parameters.values()
-            if parameter.requires_grad or isinstance(module, Artefact)
+            if parameter.requires_grad or isinstance(module, FileModule)
         ),
         shared=frozenset(paths[path] for path in shared_parameters(module, own)),
         unread=sum(parameter.numel() for key, parameter in parameters.items() if key not in used),
@@ -157,7 +157,7 @@ def read(
 
 def _trained(module: nn.Module, captured: Capture) -> Iterator[tuple[str, Tensor]]:
     """Return every tensor that is trained, by name; of a file, those that its operations would train."""
-    if not isinstance(module, Artefact):
+    if not isinstance(module, FileModule):
         yield from module.named_parameters(remove_duplicate=False)
         return
     for where, name in captured.parameters.items():
@@ -179,4 +179,4 @@ def captured_at(module: nn.Module, size: Pair, name: str) -> Capture:
 
 def named(captured: Capture, paths: Mapping[str, str]) -> tuple[Network, Values]:
     """Return a captured network and the shapes of its values under other paths."""
-    return renamed(captured.network, paths), {paths[path]: shape for path, shape in maps(captured).items()}
+    return renamed(captured.network, paths), {paths[path]: shape for path, shape in map_shapes(captured).items()}

@@ -33,7 +33,7 @@ class NetworkModule(nn.Module):
             if isinstance(node.op, Opaque):
                 raise GraphError(node.path, "nothing runs this operation", node.op.target)
             for role, shape in roles(node.op).items():
-                self._hold(node, role, fresh(node, role, shape))
+                self._hold(node, role, initial_tensor(node, role, shape))
 
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
         """Run the network.
@@ -77,7 +77,7 @@ class NetworkModule(nn.Module):
             owner.register_parameter(role, nn.Parameter(tensor))
 
 
-def fresh(node: Node, role: str, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
+def initial_tensor(node: Node, role: str, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
     """Return a tensor of a new layer: a normalisation that changes nothing, a kernel as PyTorch draws it."""
     if isinstance(node.op, BatchNorm):
         return torch.ones(shape) if role in {"weight", "running_var"} else torch.zeros(shape)

@@ -47,7 +47,7 @@ class _Settings:
 
 
 @contextmanager
-def products(*, tf32: bool) -> Iterator[None]:
+def float32_products(*, tf32: bool) -> Iterator[None]:
     """Compute float32 products in TF32, or as IEEE says, where the device has both."""
     before = _taken()
     _BACKENDS.cudnn.allow_tf32 = _BACKENDS.cuda.matmul.allow_tf32 = tf32

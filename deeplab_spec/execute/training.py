@@ -1,7 +1,7 @@
 """The oracle of training: runs any network on a batch as training does, with gradients.
 
 Normalisations use the statistics of the batch. The statistics are returned and not kept: who asks says
-how the running ones follow them (:func:`followed`). Dropout is inactive unless it is asked for.
+how the running ones follow them (:func:`updated_running`). Dropout is inactive unless it is asked for.
 """
 
 from collections.abc import Iterable, Mapping
@@ -136,7 +136,7 @@ def _taps(
         )
 
 
-def followed(running: Weights, statistics: Weights, momenta: Mapping[str, float]) -> dict[str, Tensor]:
+def updated_running(running: Weights, statistics: Weights, momenta: Mapping[str, float]) -> dict[str, Tensor]:
     """Return running statistics after a batch.
 
     Args:
@@ -161,7 +161,7 @@ def gradients(
     Returns:
         What the batch gave, and the gradient of every parameter by path and role.
     """
-    names = trained(network)
+    names = parameter_names(network)
     leaves = {name: weights[name].detach().requires_grad_() for name in names}
     with torch.enable_grad():
         batch = train(network, leaves, inputs)
@@ -174,7 +174,7 @@ def gradients(
     return Batch(values=values, statistics=batch.statistics), dict(zip(names, filled, strict=True))
 
 
-def trained(network: Network) -> tuple[str, ...]:
+def parameter_names(network: Network) -> tuple[str, ...]:
     """Return the parameters of a network by path and role, in order."""
     return tuple(f"{node.path}.{role}" for node in network for role in PARAMETERS if role in roles(node.op))
 
@@ -215,6 +215,6 @@ def starting_weights(network: Network, seed: int) -> dict[str, Tensor]:
     return found
 
 
-def results(network: Network) -> dict[str, str]:
+def output_paths(network: Network) -> dict[str, str]:
     """Return the paths of the outputs by tap."""
     return {node.op.name: node.path for node in network.outputs if isinstance(node.op, Output)}

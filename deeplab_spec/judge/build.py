@@ -9,8 +9,8 @@ from torch import nn
 
 from deeplab_spec.align import lock_file as lock_text
 from deeplab_spec.align.lock import Lock
-from deeplab_spec.capture.file_module import Artefact
-from deeplab_spec.capture.target import REFERENCE, Target, is_file, load, named
+from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.target import REFERENCE, Target, is_file, load, parse_target
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.judge.reference import classes_of, locked, output_stride_of, read_whole
 from deeplab_spec.judge.request import Request
@@ -49,7 +49,7 @@ def settled(request: Request, module: nn.Module) -> Request:
         TargetError: If its graph cannot be read.
     """
     known = request.output_strides and request.classes is not None
-    if known or request.part or not isinstance(module, Artefact):
+    if known or request.part or not isinstance(module, FileModule):
         return request
     try:
         found = in_normal_form(read_whole(module)[0])
@@ -90,7 +90,7 @@ def standards(request: Request) -> tuple[Request, Standards | None]:
         return request, None
     if is_lock(request.against):
         return _with(request, lock_text.load(Path(request.against)))
-    target = named(request.against, request.against_arguments)
+    target = parse_target(request.against, request.against_arguments)
     stated = is_file(target.name)
 
     def read(output_stride: int) -> Lock:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from deeplab_spec.execute.torch_settings import products
+from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge.decisions import Judged, judged
 from deeplab_spec.judge.finding import Finding, Json, Verdict, of_run, together
@@ -39,7 +39,7 @@ def judge(
     started = time.monotonic()
     device_of(request.device)
     stages = Stages(progress, len(request.strides))
-    with products(tf32=False):
+    with float32_products(tf32=False):
         strides = [observe(request, output_stride, build, standards, stages) for output_stride in request.strides]
     recorded = [_record(clause, strides) for clause in request.clauses]
     stages.done()

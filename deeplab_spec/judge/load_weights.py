@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.align.channels import Order
-from deeplab_spec.capture.capture import Capture, Part
+from deeplab_spec.capture.capture import Capture, TensorSlice
 from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
@@ -37,7 +37,7 @@ class Place:
     order: Order | None
     axis: int
     view: Layout | None = None
-    part: Part | None = None
+    part: TensorSlice | None = None
 
     def held(self, state: Mapping[str, Tensor]) -> Tensor:
         """Return where the tensor goes in the candidate's state."""
@@ -46,7 +46,7 @@ class Place:
     def read(self, tensor: Tensor) -> Tensor:
         """Return a tensor of the candidate as the specification has it, but for the order of channels."""
         if self.part is not None:
-            return self.part.held(tensor)
+            return self.part.view_of(tensor)
         return self.view.place(tensor) if self.view else tensor
 
     def arranged(self, tensor: Tensor) -> Tensor:

@@ -9,10 +9,10 @@ from torch import nn
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.lock import Lock
-from deeplab_spec.capture.file_module import Artefact
-from deeplab_spec.capture.fx.module import original
+from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.fx.module import uncompiled
 from deeplab_spec.errors import CaptureError, TargetError
-from deeplab_spec.execute.torch_settings import products
+from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge import expected as required
 from deeplab_spec.judge.evidence import Evidence, Witness
@@ -97,8 +97,8 @@ def observe(
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
     running = built(build, output_stride, request.seed).eval()
-    module = original(running)
-    if request.device != "cpu" and isinstance(module, Artefact) and module.single:
+    module = uncompiled(running)
+    if request.device != "cpu" and isinstance(module, FileModule) and module.float32_only:
         raise TargetError(f"--device {request.device}", "the runtime of a file is run on the processor only")
     limits = structure.limits_of(module)
     planned = against(request, standards(output_stride), limits) if standards else plan(request, output_stride, limits)
@@ -134,14 +134,14 @@ def built(build: Builder, output_stride: int, seed: int) -> nn.Module:
 
     A precision of products that its code sets for the whole process is put back: the judgement sets its own.
     """
-    with torch.random.fork_rng(devices=[]), products(tf32=False):
+    with torch.random.fork_rng(devices=[]), float32_products(tf32=False):
         torch.manual_seed(seed)
         return build(output_stride)
 
 
 def _compare(found: AtStride, module: nn.Module, tick: Callable[[str], None]) -> None:
     """Compare evaluations that must agree, in the dtype that tells most of those that the candidate runs in."""
-    single = isinstance(module, Artefact) and module.single
+    single = isinstance(module, FileModule) and module.float32_only
     dtype = torch.float32 if single else torch.float64
     with moved(module, found.plan.device):
         comparisons = interface.comparisons(module.to(dtype), found.plan, dtype, tick, found.plan.device)

@@ -14,7 +14,7 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import known, like
 from deeplab_spec.align.symbolic_sizes import for_any_size
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.fx.module import capture_at, own_size, shared_parameters
+from deeplab_spec.capture.fx.module import capture_at, fixed_size, shared_parameters
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Input, Opaque, Output, Pair
@@ -70,7 +70,7 @@ def read_whole(module: nn.Module) -> tuple[Capture, Pair]:
     Raises:
         CaptureError: If it takes no such size, or cannot be read.
     """
-    size = own_size(module)
+    size = fixed_size(module)
     refused: CaptureError | None = None
     for image in (size,) if size else READING:
         try:
@@ -165,7 +165,7 @@ def _responses(module: nn.Module, captured: Capture) -> tuple[Response, ...]:
     first = captured.network.inputs[0]
     channels = first.op.channels if isinstance(first.op, Input) else 0
     batch = captured.shapes[first.path][0]
-    fixed = own_size(module)
+    fixed = fixed_size(module)
     taps = [(tap_of(node), captured.shapes[node.path]) for node in captured.network.outputs]
     answers = []
     for size in (fixed,) if fixed else dict.fromkeys((*SMALL_SIZES, *SMALL_MULTIPLES)):

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch.nn import functional
 
-from deeplab_spec.execute.torch_settings import products
+from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.measure.timing import timed
 from deeplab_spec.precision import FLOAT32, TF32, Precision
 
@@ -53,7 +53,7 @@ def ceilings(device: torch.device, precision: Precision = FLOAT32) -> Ceilings:
     kernel = right.view(side, side, 1, 1)
     source = torch.ones(numbers, device=device)
     target = torch.empty_like(source)
-    with torch.no_grad(), products(tf32=precision is TF32):
+    with torch.no_grad(), float32_products(tf32=precision is TF32):
         seconds = min(
             _best(lambda: torch.mm(left, right, out=product), device),
             _best(lambda: torch.mm(left, right.t(), out=product), device),

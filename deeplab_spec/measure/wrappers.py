@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.execute.torch_settings import products
+from deeplab_spec.execute.torch_settings import float32_products
 
 _WARM_UP: Final = 3
 """Runs before a recording, in which libraries choose their algorithms."""
@@ -35,7 +35,7 @@ def switched(switches: Switches) -> Iterator[None]:
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = switches.cudnn_benchmark
     try:
-        with products(tf32=switches.tf32):
+        with float32_products(tf32=switches.tf32):
             yield
     finally:
         torch.backends.cudnn.benchmark = before

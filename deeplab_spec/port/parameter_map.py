@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deeplab_spec.align.channels import Order
 from deeplab_spec.align.differences import describe
-from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.calls import ProgramCall
 from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.capture.fx.module import state_of
@@ -132,7 +132,7 @@ class _Mapper:
                 self._batches(name)
             elif not isinstance(tensor, Tensor):
                 self._gap("destination", "", (name,), "it is no tensor")
-            elif tensor.is_floating_point() and not isinstance(self.dest.module, Artefact):
+            elif tensor.is_floating_point() and not isinstance(self.dest.module, FileModule):
                 self._gap("destination", "", (name,), "no operation that leads to the outputs of both reads it")
             else:
                 self._put(Move(name=name, path="", sources=(), action=Action.KEPT), tensor, tensor.dtype)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from deeplab_spec.capture.fx.module import original, state_of
+from deeplab_spec.capture.fx.module import state_of, uncompiled
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.graph.ops import Opaque, Output, Pair
@@ -181,7 +181,7 @@ def _called(side: Side, image: Tensor) -> Values:
     """
     try:
         with torch.no_grad():
-            result = original(side.module)(image.clone())
+            result = uncompiled(side.module)(image.clone())
     except (Exception, SystemExit) as error:
         raise CaptureError(f"{side.name} refuses it: {one_line(error)}") from error
     found = {"".join(map(str, keys)): value for keys, value in pytree.tree_flatten_with_path(result)[0]}

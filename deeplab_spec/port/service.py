@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import nn
 
 from deeplab_spec.align.differences import Aspect
-from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.count.target_counts import captured_at
 from deeplab_spec.errors import SpecError, TargetError
@@ -194,7 +194,7 @@ def _read(
 
 def _fixed(module: nn.Module) -> Pair | None:
     """Return the size of image that a file is fixed to."""
-    if not isinstance(module, Artefact) or len(module.shapes) != 1:
+    if not isinstance(module, FileModule) or len(module.shapes) != 1:
         return None
     sides = module.shapes[0][2:]
     return (sides[0], sides[1]) if len(sides) == 2 and sides[0] and sides[1] else None  # noqa: PLR2004 - height, width

@@ -17,8 +17,8 @@ from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import Artefact
-from deeplab_spec.capture.fx.module import maps, original, state_of
+from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.fx.module import map_shapes, state_of, uncompiled
 from deeplab_spec.errors import TargetError
 from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network
@@ -51,14 +51,15 @@ class Side:
 
     def saved(self) -> dict[str, Tensor]:
         """Return what its state dict holds."""
-        return dict(self.module.tensors) if isinstance(self.module, Artefact) else original(self.module).state_dict()
+        module = self.module
+        return dict(module.tensors) if isinstance(module, FileModule) else uncompiled(module).state_dict()
 
     def restore(self) -> None:
         """Give every tensor the dtype that it had."""
-        if isinstance(self.module, Artefact):
+        if isinstance(self.module, FileModule):
             self.module.tensors = {name: value.to(self.dtypes[name]) for name, value in self.module.tensors.items()}
             return
-        module = original(self.module)
+        module = uncompiled(self.module)
         for named in (module.named_parameters, module.named_buffers):
             for name, tensor in named(remove_duplicate=False):
                 tensor.data = tensor.data.to(self.dtypes[name])
@@ -227,4 +228,4 @@ def _with_outputs(side: Side, names: Mapping[str, str]) -> Shaped:
         elif node.op.name in names:
             nodes.append(replace(node, op=Output(name=names[node.op.name])))
     network = Network(nodes=tuple(nodes)).live()
-    return normal_form(Shaped(network=network, shapes=maps(side.captured)))
+    return normal_form(Shaped(network=network, shapes=map_shapes(side.captured)))

@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deeplab_spec.capture.file_module import Artefact
-from deeplab_spec.capture.fx.module import original
+from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.fx.module import uncompiled
 from deeplab_spec.errors import SpecError, TargetError, one_line
 
 SAFE: Final = ".safetensors"
@@ -35,7 +35,7 @@ def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
         SpecError: If the file's ending is another.
         TargetError: If it cannot be read, holds more than plain tensors, or does not fit.
     """
-    own = dict(module.tensors) if isinstance(module, Artefact) else original(module).state_dict()
+    own = dict(module.tensors) if isinstance(module, FileModule) else uncompiled(module).state_dict()
     tensors, notes = _plain(path, _read(path), own)
     _check(path, tensors, own)
     with torch.no_grad():

@@ -19,7 +19,7 @@ from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.target import REFERENCE, Target, load
 from deeplab_spec.count.target_counts import captured_at, named
 from deeplab_spec.errors import SpecError, TargetError, one_line
-from deeplab_spec.execute.torch_settings import products
+from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.measure.modes import Mode as ExecutionMode
@@ -132,7 +132,7 @@ def profile(
     """
     device = _device(request)
     mode = profile_mode(request.mode, request.device)
-    with contextlib.redirect_stdout(sys.stderr), products(tf32=False):
+    with contextlib.redirect_stdout(sys.stderr), float32_products(tf32=False):
         return _profile(request, device, mode, directory, progress)
 
 

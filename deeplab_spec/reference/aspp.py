@@ -9,7 +9,7 @@ from deeplab_spec.reference.block import last_name
 from deeplab_spec.reference.conv import ConvUnit
 from deeplab_spec.reference.sepconv import SeparableUnit, head_unit
 from deeplab_spec.reference.shape import require_map, resize
-from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.reference.values import DISCARD, Values
 from deeplab_spec.spec import rows
 
 
@@ -51,21 +51,21 @@ class Aspp(nn.Module):
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or a
                 kernel does not fit into them.
         """
-        values = values or UNSEEN
+        values = values or DISCARD
         require_map(x, self.rows.channels_in, "aspp")
         branches = [self.conv1x1(x, values)]
         branches += [self.get_submodule(last_name(row.path))(x, values) for row in self.rows.atrous]
         pooled = self._pooled(x, values)
         branches = [pooled, *branches] if self.rows.pool_first else [*branches, pooled]
-        x = values.see("aspp.concat", torch.cat(branches, dim=1))
+        x = values.keep("aspp.concat", torch.cat(branches, dim=1))
         x = self.projection(x, values)
         if self.refinement is not None:
             x = self.refinement(x, values)
         if self.dropout is not None:
-            x = values.see("aspp.dropout", self.dropout(x))
+            x = values.keep("aspp.dropout", self.dropout(x))
         return x
 
     def _pooled(self, x: Tensor, values: Values) -> Tensor:
-        pooled = values.see("aspp.pool.average", functional.adaptive_avg_pool2d(x, 1))
+        pooled = values.keep("aspp.pool.average", functional.adaptive_avg_pool2d(x, 1))
         pooled = self.pool(pooled, values)
-        return values.see("aspp.pool.resize", resize(pooled, x, self.rows.pool_resize))
+        return values.keep("aspp.pool.resize", resize(pooled, x, self.rows.pool_resize))

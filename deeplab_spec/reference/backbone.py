@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from deeplab_spec.reference.block import Block, last_name
 from deeplab_spec.reference.conv import ConvUnit
 from deeplab_spec.reference.shape import require_map
-from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.reference.values import DISCARD, Values
 from deeplab_spec.spec import rows
 
 
@@ -76,7 +76,7 @@ class Backbone(BackboneModule):
         Raises:
             ShapeError: If ``image`` is not a batch of images with ``channels_in`` channels.
         """
-        values = values or UNSEEN
+        values = values or DISCARD
         require_map(image, self.rows.channels_in, "backbone")
         tapped = Values(self.rows.low_level, outer=values)
         x = image

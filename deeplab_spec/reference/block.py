@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from deeplab_spec.reference.conv import ConvUnit, batch_norm
 from deeplab_spec.reference.sepconv import SeparableUnit
 from deeplab_spec.reference.shape import require_map
-from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.reference.values import DISCARD, Values
 from deeplab_spec.spec import rows
 
 
@@ -54,12 +54,12 @@ class Block(nn.Module):
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or a
                 kernel does not fit into them.
         """
-        values = values or UNSEEN
+        values = values or DISCARD
         require_map(x, self.row.channels_in, self.row.path)
         if self.norm is not None:
-            x = values.see(f"{self.row.path}.norm", self.norm(x))
+            x = values.keep(f"{self.row.path}.norm", self.norm(x))
         if self.activation is not None:
-            x = values.see(f"{self.row.path}.activation", self.activation(x))
+            x = values.keep(f"{self.row.path}.activation", self.activation(x))
         activated = f"{self.row.units[0].path}.activation"
         inside = Values(activated, outer=values) if self.row.skip_reads_activation else values
         main = x
@@ -70,7 +70,7 @@ class Block(nn.Module):
         skip = inside[activated] if self.row.skip_reads_activation else x
         if self.skip is not None:
             skip = self.skip(skip, values)
-        return values.see(f"{self.row.path}.add", main + skip)
+        return values.keep(f"{self.row.path}.add", main + skip)
 
 
 def last_name(path: str) -> str:

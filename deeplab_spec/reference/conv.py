@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deeplab_spec.reference.shape import Side, require_map, require_sides
-from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.reference.values import DISCARD, Values
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.rows import Init, InitKind
 
@@ -55,14 +55,14 @@ class ConvUnit(nn.Module):
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or the
                 kernel does not fit into them.
         """
-        values = values or UNSEEN
+        values = values or DISCARD
         require_map(x, self.row.channels_in, self.row.path)
         x = self._pad(x)
-        x = values.see(f"{self.row.path}.conv", self.conv(x))
+        x = values.keep(f"{self.row.path}.conv", self.conv(x))
         if self.norm is not None:
-            x = values.see(f"{self.row.path}.norm", self.norm(x))
+            x = values.keep(f"{self.row.path}.norm", self.norm(x))
         if self.activation is not None:
-            x = values.see(f"{self.row.path}.activation", self.activation(x))
+            x = values.keep(f"{self.row.path}.activation", self.activation(x))
         return x
 
     def _pad(self, x: Tensor) -> Tensor:

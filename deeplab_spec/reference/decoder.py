@@ -9,7 +9,7 @@ from deeplab_spec.reference.block import last_name
 from deeplab_spec.reference.conv import ConvUnit
 from deeplab_spec.reference.sepconv import head_unit
 from deeplab_spec.reference.shape import require_batch, require_map, resize
-from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.reference.values import DISCARD, Values
 from deeplab_spec.spec import rows
 
 
@@ -59,7 +59,7 @@ class Decoder(nn.Module):
             ShapeError: If an input is not a batch of maps with the channels of the rows, or
                 the two are not equally many.
         """
-        values = values or UNSEEN
+        values = values or DISCARD
         require_map(x, channels_in(self.rows), "decoder")
         if self.low_level is not None:
             x = self._join(self.low_level, x, low_level, values)
@@ -67,7 +67,7 @@ class Decoder(nn.Module):
             name = last_name(row.path)
             x = self.get_submodule(name)(x, values)
             if name in self.dropouts:
-                x = values.see(f"{row.path}.dropout", self.dropouts[name](x))
+                x = values.keep(f"{row.path}.dropout", self.dropouts[name](x))
         if not self.rows.logits_after_resize:
             x = self.logits(x, values)
         return x
@@ -77,9 +77,9 @@ class Decoder(nn.Module):
             raise ShapeError("decoder.low_level", ("n", projection.row.channels_in, "h", "w"), ())
         require_batch(low_level, x.shape[0], "decoder.low_level")
         low = projection(low_level, values)
-        x = values.see("decoder.resize", resize(x, low, self.rows.resize))
+        x = values.keep("decoder.resize", resize(x, low, self.rows.resize))
         joined = (low, x) if self.rows.low_first else (x, low)
-        return values.see("decoder.concat", torch.cat(joined, dim=1))
+        return values.keep("decoder.concat", torch.cat(joined, dim=1))
 
 
 def channels_in(table: rows.DecoderRows) -> int:

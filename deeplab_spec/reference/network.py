@@ -9,7 +9,7 @@ from deeplab_spec.reference.aspp import Aspp
 from deeplab_spec.reference.backbone import Backbone, BackboneModule
 from deeplab_spec.reference.decoder import Decoder
 from deeplab_spec.reference.shape import require_multiple, resize
-from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.reference.values import DISCARD, Values
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.api import Override, table
 from deeplab_spec.spec.choices import Interpolation
@@ -62,14 +62,14 @@ class DeepLabV3Plus(nn.Module):
             ShapeError: If ``image`` is not a batch of images with the channels that the
                 backbone reads, or its size is not legal.
         """
-        values = values or UNSEEN
+        values = values or DISCARD
         features, low_level = self._extract(image, values)
-        x = values.see("aspp", self.aspp(features, values))
-        x = values.see("decoder", self.decoder(x, low_level, values))
-        x = values.see("output.resize", resize(x, image, self.output_resize))
+        x = values.keep("aspp", self.aspp(features, values))
+        x = values.keep("decoder", self.decoder(x, low_level, values))
+        x = values.keep("output.resize", resize(x, image, self.output_resize))
         if self.decoder.rows.logits_after_resize:
             x = self.decoder.logits(x, values)
-        return values.see("logits", x)
+        return values.keep("logits", x)
 
     def intermediate(self, image: Float[Tensor, "n c h w"], *paths: str) -> dict[str, Tensor]:
         """Return values from inside a forward pass.
@@ -97,8 +97,8 @@ class DeepLabV3Plus(nn.Module):
             require_multiple(image, self.size_multiple, "network")
         told = (values,) if isinstance(self.backbone, Backbone) else ()
         features, low_level = self.backbone(image, *told)
-        values.see("low_level", low_level)
-        values.see("backbone", features)
+        values.keep("low_level", low_level)
+        values.keep("backbone", features)
         return features, low_level
 
 

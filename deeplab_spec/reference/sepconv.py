@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.reference.conv import ConvUnit
 from deeplab_spec.reference.shape import require_map
-from deeplab_spec.reference.values import UNSEEN, Values
+from deeplab_spec.reference.values import DISCARD, Values
 from deeplab_spec.spec import rows
 
 
@@ -44,10 +44,10 @@ class SeparableUnit(nn.Module):
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or the
                 kernel does not fit into them.
         """
-        values = values or UNSEEN
+        values = values or DISCARD
         require_map(x, self.row.depthwise.channels_in, self.row.path)
         if self.activation is not None:
-            x = values.see(f"{self.row.path}.activation", self.activation(x))
+            x = values.keep(f"{self.row.path}.activation", self.activation(x))
         x = self.depthwise(x, values)
         mixed: Tensor = self.pointwise(x, values)
         return mixed

@@ -28,12 +28,12 @@ class Values:
         values._wanted = None
         return values
 
-    def see(self, path: str, value: Tensor) -> Tensor:
+    def keep(self, path: str, value: Tensor) -> Tensor:
         """Keep a value if it is wanted, and return it."""
         if self._wanted is None or path in self._wanted:
             self.found[path] = value
         if self._outer is not None:
-            self._outer.see(path, value)
+            self._outer.keep(path, value)
         return value
 
     def __getitem__(self, path: str) -> Tensor:
@@ -41,5 +41,5 @@ class Values:
         return self.found[path]
 
 
-UNSEEN: Final = Values()
+DISCARD: Final = Values()
 """For a forward pass that nobody looks into: it keeps nothing."""

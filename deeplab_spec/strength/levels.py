@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.execute.interpreter import Values, step
-from deeplab_spec.execute.module import fresh
+from deeplab_spec.execute.module import initial_tensor
 from deeplab_spec.execute.weights import Draw, roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
@@ -190,7 +190,7 @@ def _run(network: Network, trial: blind.Trial, dtype: torch.dtype) -> Tensor:
 def _extra(network: Network, trial: blind.Trial) -> dict[str, Tensor]:
     """Return new tensors for what only the mutant has: nobody sets them."""
     return {
-        name: fresh(node, role, shape, torch.Generator().manual_seed(zlib.crc32(name.encode()))).double()
+        name: initial_tensor(node, role, shape, torch.Generator().manual_seed(zlib.crc32(name.encode()))).double()
         for node in network
         for role, shape in roles(node.op).items()
         if (name := f"{node.path}.{role}") not in trial.weights

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import deeplab_spec
-from deeplab_spec.execute.torch_settings import products
+from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge.finding import RunVerdict
 from tests.support.candidates import SMALL
 
@@ -97,7 +97,7 @@ def test_products_are_as_asked_and_the_switches_are_put_back(setting: Callable[[
     """
     setting()
     before = seen()
-    with products(tf32=tf32):
+    with float32_products(tf32=tf32):
         inside = seen()
         NEW["convolutions"].fp32_precision = "ieee" if tf32 else "tf32"  # a candidate may set one while it runs
 
@@ -110,7 +110,7 @@ def test_products_are_as_asked_and_the_switches_are_put_back(setting: Callable[[
 def test_a_switch_that_follows_another_still_does_so_afterwards() -> None:
     """A switch that was not set is not put back as the value of the one that it follows."""
     _new(CUDA="ieee", convolutions="none")()
-    with products(tf32=True):
+    with float32_products(tf32=True):
         pass
     _new(CUDA="tf32")()
 

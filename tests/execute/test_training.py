@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deeplab_spec.execute.module import NetworkModule
-from deeplab_spec.execute.training import followed, gradients, starting_weights, train, trained
+from deeplab_spec.execute.training import gradients, parameter_names, starting_weights, train, updated_running
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Dropout
 from deeplab_spec.mutate.faults.graph_edits import without
@@ -45,7 +45,7 @@ def test_running_statistics_follow_the_batch_by_the_momentum() -> None:
     """From 4 towards 8, a quarter of the way."""
     before, batch = torch.tensor([4.0, 0.0]), torch.tensor([8.0, 2.0])
 
-    after = followed({"n.running_mean": before}, {"n.running_mean": batch}, {"n.running_mean": 0.25})
+    after = updated_running({"n.running_mean": before}, {"n.running_mean": batch}, {"n.running_mean": 0.25})
 
     assert after["n.running_mean"].tolist() == [5.0, 0.5]
 
@@ -120,7 +120,7 @@ def test_a_network_trains_as_its_module_does(name: str) -> None:
         assert torch.dist(found[path], parameter.grad) <= 1e-10 * max(float(found[path].norm()), 1e-4 * largest), path
     norms = [node.path for node in graph if isinstance(node.op, BatchNorm)]
     momenta = dict.fromkeys(batch.statistics, 3e-4)
-    after = followed(weights, batch.statistics, momenta)
+    after = updated_running(weights, batch.statistics, momenta)
     state = module.state_dict()
     assert len(after) == 2 * len(norms)
     for path, expected in after.items():
@@ -142,7 +142,7 @@ def test_a_gradient_is_the_slope_of_what_is_descended() -> None:
 
     _, found = gradients(graph, weights, {"x": x}, {"y": cotangent})
 
-    for name in trained(graph):
+    for name in parameter_names(graph):
         slope = []
         for step in (1e-4, -1e-4):
             moved = weights[name].clone()

@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 
 from deeplab_spec.align.published import library
-from deeplab_spec.capture.target import Target, named
+from deeplab_spec.capture.target import Target, parse_target
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.identify.document import IdentifyDocument, text
@@ -166,6 +166,6 @@ def test_bad_requests_are_refused() -> None:
     with pytest.raises(SpecError, match="classes: must be 1 or more"):
         identify(Target(name="reference:notebook"), classes=0)
     with pytest.raises(SpecError, match="colour"):
-        named("reference:notebook", {"colour": "red"})
+        parse_target("reference:notebook", {"colour": "red"})
     with pytest.raises(TargetError, match="has no attribute 'nothing'"):
         identify(Target(name="tests.support.peers:nothing"))

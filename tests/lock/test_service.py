@@ -15,7 +15,7 @@ from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.symbolic_sizes import for_any_size
-from deeplab_spec.capture.target import named
+from deeplab_spec.capture.target import parse_target
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import GraphError, TargetError
 from deeplab_spec.graph.network import Network
@@ -46,7 +46,7 @@ class Nested(nn.Module):
 @pytest.fixture(scope="module")
 def lock() -> Lock:
     """Lock segmentation_models_pytorch's network, whose choices are not those of any publication."""
-    return lock_target(LockRequest(target=named("tests.support.peers:smp_deeplab", {})))
+    return lock_target(LockRequest(target=parse_target("tests.support.peers:smp_deeplab", {})))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torch import nn
 
 import deeplab_spec
 from deeplab_spec.errors import SpecError
-from deeplab_spec.execute.torch_settings import products
+from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.measure.memory import forget_peak, peak_bytes
 from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.measure.timing import megahertz, timed_warm
@@ -27,7 +27,7 @@ def test_tf32_rounds_the_factors_of_products_and_ieee_does_not() -> None:
     image, kernel = factor.view(1, 64, 8, 8).contiguous(), factor.view(64, 64, 1, 1)
 
     for tf32, expected in ((False, 4097.0), (True, 4096.0)):
-        with products(tf32=tf32):
+        with float32_products(tf32=tf32):
             found = factor @ factor, torch.nn.functional.conv2d(image, kernel)
         for result in found:
             assert set((result / 64).sqrt().round().unique().tolist()) == {expected}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Op, Output
@@ -63,7 +63,7 @@ def branches(order: Sequence[str], after: Sequence[Op]) -> Network:
     return Network(nodes=tuple(nodes))
 
 
-class File(Artefact):
+class File(FileModule):
     """A network as a file of fixed size would be: its weights are tensors by name."""
 
     kind = "file"

@@ -7,12 +7,12 @@ through space-to-batch is cropped last, and its normalisation may stand before t
 from dataclasses import replace
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.equivalences.graph_builder import Cropped, Draft
+from deeplab_spec.capture.equivalences.graph_builder import CroppedStep, GraphBuilder
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Margins, Pad
 
 
-def early_crops(captured: Capture) -> Capture:
+def move_crops_earlier(captured: Capture) -> Capture:
     """Return the capture in which a convolution is cropped before what treats every pixel by itself."""
     while found := next(filter(None, (_run(captured.network, node) for node in captured.network)), None):
         captured = _cropped(captured, *found)
@@ -34,20 +34,20 @@ def _run(network: Network, crop: Node) -> tuple[Node, tuple[str, ...]] | None:
 
 
 def _cropped(captured: Capture, crop: Node, run: tuple[str, ...]) -> Capture:
-    draft = Draft(captured)
+    builder = GraphBuilder(captured)
     margins: Margins = crop.op.margins if isinstance(crop.op, Pad) else (0, 0, 0, 0)
     for node in captured.network:
         if node.path == crop.path:
-            draft.instead[crop.path] = draft.now(crop.inputs[0])
+            builder.instead[crop.path] = builder.now(crop.inputs[0])
             continue
-        draft.keep(node)
+        builder.keep(node)
         if node.path not in run:
             continue
         conv = node.op if isinstance(node.op, Conv2d) else None
         if conv is not None and conv.padding != "same":
             top, bottom, left, right = (own + more for own, more in zip(conv.padding, margins, strict=True))
-            kept = draft.nodes[node.path]
-            draft.nodes[node.path] = replace(kept, op=replace(conv, padding=(top, bottom, left, right)))
-        draft.steps[node.path] = Cropped(step=captured.steps[node.path], margins=margins, within=conv is None)
-        draft.shapes[node.path] = captured.shapes[crop.path]
-    return draft.finished()
+            kept = builder.nodes[node.path]
+            builder.nodes[node.path] = replace(kept, op=replace(conv, padding=(top, bottom, left, right)))
+        builder.steps[node.path] = CroppedStep(step=captured.steps[node.path], margins=margins, within=conv is None)
+        builder.shapes[node.path] = captured.shapes[crop.path]
+    return builder.finished()

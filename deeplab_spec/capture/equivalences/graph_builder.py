@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deeplab_spec.capture.capture import Capture, Part, Step
+from deeplab_spec.capture.capture import Capture, Step, TensorSlice
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Margins, Op
 
 
-class Draft:
+class GraphBuilder:
     """Collects the nodes of a capture that is written anew.
 
     Args:
@@ -26,7 +26,7 @@ class Draft:
         self.steps: dict[str, Step] = {}
         self.parameters: dict[str, str] = {}
         self.views = dict(captured.views)
-        self.parts: dict[str, tuple[Part, ...]] = {}
+        self.parts: dict[str, tuple[TensorSlice, ...]] = {}
         self.instead: dict[str, str] = {}
 
     def keep(self, node: Node) -> None:
@@ -44,7 +44,7 @@ class Draft:
         self.nodes[path] = Node(path=path, op=op, inputs=inputs, source=like.source)
         self.shapes[path], self.steps[path] = shape, step
 
-    def hold(self, where: str, parts: tuple[Part, ...]) -> None:
+    def hold(self, where: str, parts: tuple[TensorSlice, ...]) -> None:
         """Say where the tensor of a written node is held, in parts."""
         self.parts[where] = parts
 
@@ -82,8 +82,10 @@ def own(captured: Capture, path: str) -> tuple[str, ...]:
     return tuple(where for where in found if where in captured.parameters or where in captured.parts)
 
 
-def stretches(captured: Capture, where: str, axis: int, start: int, size: int, at: int = 0) -> tuple[Part, ...]:
-    """Return a stretch of a node's tensor as parts of another node's; empty if it is parted along another axis.
+def tensor_slices(
+    captured: Capture, where: str, axis: int, start: int, size: int, at: int = 0
+) -> tuple[TensorSlice, ...]:
+    """Return a slice of a node's tensor as slices of another node's; empty if it is stored along another axis.
 
     Args:
         captured: The capture.
@@ -95,7 +97,7 @@ def stretches(captured: Capture, where: str, axis: int, start: int, size: int, a
     """
     if where in captured.parameters:
         name, view = captured.parameters[where], captured.views.get(where)
-        return (Part(name=name, view=view, axis=axis, at=at, start=start, size=size),)
+        return (TensorSlice(name=name, view=view, axis=axis, at=at, start=start, size=size),)
     found = []
     for part in captured.parts.get(where, ()):
         first, last = max(start, part.at), min(start + size, part.at + part.size)
@@ -111,7 +113,7 @@ def _node(where: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Composed:
+class CompositeStep:
     """Runs several captured calls as one.
 
     Attributes:
@@ -133,7 +135,7 @@ class Composed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class ChannelSliceStep:
     """Runs a call for a stretch of its channels.
 
     Attributes:
@@ -158,7 +160,7 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cropped:
+class CroppedStep:
     """Runs a call whose result is cropped.
 
     Attributes:
@@ -180,7 +182,7 @@ class Cropped:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class ConcatStep:
     """Joins values along the channels."""
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002 - a step
@@ -189,7 +191,7 @@ class Joined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parted:
+class SplitInputStep:
     """Runs what reads several values on those values joined along the channels.
 
     Attributes:
@@ -201,5 +203,5 @@ class Parted:
     sizes: tuple[int, ...]
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Part the value, and run what reads the parts."""
+        """TensorSlice the value, and run what reads the parts."""
         return self.step(torch.split(inputs[0], list(self.sizes), dim=1), tensors)

@@ -10,8 +10,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
-from deeplab_spec.capture.capture import Capture, Part
-from deeplab_spec.capture.equivalences.graph_builder import Composed, Draft, Joined, Parted, own, stretches
+from deeplab_spec.capture.capture import Capture, TensorSlice
+from deeplab_spec.capture.equivalences.graph_builder import (
+    CompositeStep,
+    ConcatStep,
+    GraphBuilder,
+    SplitInputStep,
+    own,
+    tensor_slices,
+)
 from deeplab_spec.capture.fx.data_movement import range_of
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Add, Concat, Conv2d
@@ -20,39 +27,39 @@ _OUT, _IN = 0, 1
 """The axes of a kernel."""
 
 
-def joined_results(captured: Capture) -> Capture:
+def merge_concatenated(captured: Capture) -> Capture:
     """Make one convolution of those whose results a concatenation joins, and nothing else reads."""
-    draft, parts = Draft(captured), _Parts(captured)
+    builder, parts = GraphBuilder(captured), _Parts(captured)
     for node in captured.network:
         found = parts.joined(node) if isinstance(node.op, Concat) else None
         if found:
-            parts.write(draft, node, found, _OUT, (found.source,))
+            parts.write(builder, node, found, _OUT, (found.source,))
         else:
-            draft.keep(node)
-    return draft.finished()
+            builder.keep(node)
+    return builder.finished()
 
 
-def summed_reads(captured: Capture) -> Capture:
+def merge_summed(captured: Capture) -> Capture:
     """Make one convolution of those that are summed, of what they read together."""
-    draft, parts = Draft(captured), _Parts(captured)
+    builder, parts = GraphBuilder(captured), _Parts(captured)
     sums = parts.sums()
     for node in captured.network:
         found = sums.get(node.path)
         if not found:
-            draft.keep(node)
+            builder.keep(node)
             continue
         source = found.source
         if not source:
             source = f"{node.path}.joined"
-            values = tuple(draft.now(conv.inputs[0]) for conv in found.convs)
+            values = tuple(builder.now(conv.inputs[0]) for conv in found.convs)
             shape = captured.shapes[found.convs[0].inputs[0]]
-            draft.put(node, source, Concat(), values, Joined(), (shape[0], found.op.channels_in, *shape[2:]))
-        parts.write(draft, node, found, _IN, (source,))
-    return draft.finished()
+            builder.put(node, source, Concat(), values, ConcatStep(), (shape[0], found.op.channels_in, *shape[2:]))
+        parts.write(builder, node, found, _IN, (source,))
+    return builder.finished()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _United:
+class _Merged:
     """Convolutions that are one.
 
     Attributes:
@@ -80,7 +87,7 @@ class _Parts:
         """The paths that read each value."""
         return self.network.readers()
 
-    def joined(self, node: Node) -> _United | None:
+    def joined(self, node: Node) -> _Merged | None:
         """Return the convolutions whose results a concatenation joins."""
         convs = self._alone(node.inputs)
         if len(convs) < 2 or len({_but_channels(conv, _OUT) for conv in convs}) > 1:  # noqa: PLR2004 - parts of one
@@ -89,7 +96,7 @@ class _Parts:
         out = sum(op.channels_out for op in ops)
         sources = {conv.inputs[0] for conv in convs}
         if len(sources) == 1 and ops[0].groups == 1:
-            return _United(
+            return _Merged(
                 op=replace(ops[0], channels_out=out), convs=convs, source=sources.pop(), between=(*convs, node)
             )
         source = self._covered(convs)
@@ -98,11 +105,11 @@ class _Parts:
         total = sum(op.channels_in for op in ops)
         op = replace(ops[0], channels_in=total, channels_out=out, groups=sum(op.groups for op in ops))
         ranges = tuple(self.network[conv.inputs[0]] for conv in convs)
-        return _United(op=op, convs=convs, source=source, between=(*ranges, *convs, node))
+        return _Merged(op=op, convs=convs, source=source, between=(*ranges, *convs, node))
 
-    def sums(self) -> dict[str, _United]:
+    def sums(self) -> dict[str, _Merged]:
         """Return the convolutions that sums add up, by the path of the last sum."""
-        found: dict[str, _United] = {}
+        found: dict[str, _Merged] = {}
         inner: set[str] = set()
         for node in reversed(self.network.nodes):
             united = self.summed(node) if node.path not in inner else None
@@ -111,7 +118,7 @@ class _Parts:
                 inner |= {one.path for one in united.between}
         return found
 
-    def summed(self, node: Node) -> _United | None:
+    def summed(self, node: Node) -> _Merged | None:
         """Return the convolutions that a sum, or several in a row, adds up; at most one has a bias."""
         sums = self.summands(node)
         inner = {one.path for one in sums}
@@ -125,7 +132,7 @@ class _Parts:
         convs = tuple(sorted(convs, key=self._first))
         source = self._covered(convs)
         ranges = tuple(self.network[conv.inputs[0]] for conv in convs) if source else ()
-        return _United(op=op, convs=convs, source=source or "", between=(*ranges, *convs, *sums[::-1]))
+        return _Merged(op=op, convs=convs, source=source or "", between=(*ranges, *convs, *sums[::-1]))
 
     def summands(self, node: Node) -> tuple[Node, ...]:
         """Return a sum with the sums that it alone reads, the last first."""
@@ -134,29 +141,29 @@ class _Parts:
         before = [self.network[path] for path in node.inputs if len(self.readers[path]) == 1]
         return (node, *(one for inner in before for one in self.summands(inner)))
 
-    def write(self, draft: Draft, node: Node, found: _United, axis: int, inputs: tuple[str, ...]) -> None:
+    def write(self, builder: GraphBuilder, node: Node, found: _Merged, axis: int, inputs: tuple[str, ...]) -> None:
         """Write the one convolution in the place of the last of its parts."""
         captured = self.captured
-        step = Composed(
+        step = CompositeStep(
             reads=(found.source,) if found.source else tuple(conv.inputs[0] for conv in found.convs),
             nodes=found.between,
             steps=captured.steps,
         )
         widths = () if found.source else tuple(captured.shapes[conv.inputs[0]][1] for conv in found.convs)
-        whole = Parted(step=step, sizes=widths) if widths else step
-        inputs = tuple(map(draft.now, inputs))
-        draft.put(node, node.path, found.op, inputs, whole, captured.shapes[node.path])
+        whole = SplitInputStep(step=step, sizes=widths) if widths else step
+        inputs = tuple(map(builder.now, inputs))
+        builder.put(node, node.path, found.op, inputs, whole, captured.shapes[node.path])
         for role in ("weight", "bias") if found.op.bias else ("weight",):
             at = 0
-            parts: list[Part] = []
+            parts: list[TensorSlice] = []
             for conv in found.convs:
                 if f"{conv.path}.{role}" not in own(captured, conv.path) or not isinstance(conv.op, Conv2d):
                     continue
                 along = 0 if role == "bias" else axis
                 size = conv.op.channels_out if along == _OUT else conv.op.channels_in
-                parts += stretches(captured, f"{conv.path}.{role}", along, 0, size, at)
+                parts += tensor_slices(captured, f"{conv.path}.{role}", along, 0, size, at)
                 at += size
-            draft.hold(f"{node.path}.{role}", tuple(parts))
+            builder.hold(f"{node.path}.{role}", tuple(parts))
 
     def _alone(self, paths: Sequence[str]) -> tuple[Node, ...]:
         """Return the convolutions at paths; none if one is something else or is read twice."""

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.equivalences.graph_builder import Composed, Draft
+from deeplab_spec.capture.equivalences.graph_builder import CompositeStep, GraphBuilder
 from deeplab_spec.capture.fx.calls import ProgramCall
-from deeplab_spec.capture.fx.layout import Layout, of
+from deeplab_spec.capture.fx.layout import Layout, identity_layout
 from deeplab_spec.capture.fx.operators import operator_name
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Add, BatchNorm, Opaque
@@ -32,25 +32,25 @@ _CLOSE: Final = 1e-10
 _MAP: Final = 4
 
 
-def written_out_norms(captured: Capture) -> Capture:
+def merge_norm_arithmetic(captured: Capture) -> Capture:
     """Return the capture with a record for every normalisation that is written as arithmetic."""
     if not any(isinstance(node.op, Opaque) for node in captured.network):
         return captured
     found = {chain.last.path: chain for chain in _chains(captured) if chain.record}
-    draft = Draft(captured)
+    builder = GraphBuilder(captured)
     for node in captured.network:
         chain = found.get(node.path)
         if chain is None or chain.record is None:
-            draft.keep(node)
+            builder.keep(node)
             continue
         op, roles = chain.record
-        draft.put(node, node.path, op, (draft.now(chain.source),), chain.step, captured.shapes[node.path])
+        builder.put(node, node.path, op, (builder.now(chain.source),), chain.step, captured.shapes[node.path])
         for role, name in roles.items():
             where = f"{node.path}.{role}"
-            draft.parameters[where] = name
+            builder.parameters[where] = name
             if (view := chain.views[name]) and not view.identity:
-                draft.views[where] = view
-    return draft.finished() if found else captured
+                builder.views[where] = view
+    return builder.finished() if found else captured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class _Chain:
 
     source: str
     last: Node
-    step: Composed
+    step: CompositeStep
     views: Mapping[str, Layout]
     record: tuple[BatchNorm, Mapping[str, str]] | None = None
 
@@ -111,13 +111,13 @@ def _chain(captured: Capture, source: str, last: Node) -> _Chain | None:
     if captured.shapes[source] != shape or len(shape) != _MAP:
         return None
     nodes = tuple(_between(captured, source, last))
-    step = Composed(reads=(source,), nodes=nodes, steps=captured.steps)
+    step = CompositeStep(reads=(source,), nodes=nodes, steps=captured.steps)
     calls = [call for node in nodes if isinstance(call := captured.steps[node.path], ProgramCall)]
     views: dict[str, Layout] = {}
     for call in calls:
         for placeholder, name in _parameters(call):
             sides = tuple(placeholder.meta["val"].shape)
-            view = of(sides).reshaped((shape[1],)) if prod(sides) == shape[1] else None
+            view = identity_layout(sides).reshaped((shape[1],)) if prod(sides) == shape[1] else None
             if view is None:
                 return None
             views[name] = view

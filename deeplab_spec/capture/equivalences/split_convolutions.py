@@ -1,7 +1,7 @@
 """Values that are computed together and taken apart again, or joined too early, each by itself.
 
 What treats every channel, or every group of channels, by itself may run before or after values are
-joined. Here it runs before; a convolution whose results are parted by their channels becomes one for
+joined. Here it runs before; a convolution whose results are split by channels becomes one for
 each part. The form is one of two that are equal, so who compares takes the nearer.
 """
 
@@ -10,7 +10,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.equivalences.graph_builder import Draft, Joined, Stretch, own, stretches
+from deeplab_spec.capture.equivalences.graph_builder import (
+    ChannelSliceStep,
+    ConcatStep,
+    GraphBuilder,
+    own,
+    tensor_slices,
+)
 from deeplab_spec.capture.fx.data_movement import range_of
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Op
@@ -19,7 +25,7 @@ Piece = tuple[str, int]
 """A path, and its channels."""
 
 
-def parted(captured: Capture) -> Capture:
+def split_by_channels(captured: Capture) -> Capture:
     """Compute by itself what is computed together although its parts go different ways."""
     return _Parting(captured).finished()
 
@@ -31,7 +37,7 @@ class _Parting:
         self.captured = captured
         self.network = captured.network
         self.readers = captured.network.readers()
-        self.draft = Draft(captured)
+        self.builder = GraphBuilder(captured)
         self.pieces: dict[str, tuple[Piece, ...]] = {}
         self.wanted: dict[str, bool] = {}
         for node in reversed(captured.network.nodes):
@@ -41,7 +47,7 @@ class _Parting:
         """Return the capture."""
         for node in self.network:
             self._write(node)
-        return self.draft.finished()
+        return self.builder.finished()
 
     def _write(self, node: Node) -> None:
         before = self.pieces.get(node.inputs[0], ()) if node.inputs else ()
@@ -49,17 +55,17 @@ class _Parting:
         if taken and self._select(node, before, taken):
             return
         if isinstance(node.op, Concat):
-            self.draft.keep(node)
+            self.builder.keep(node)
             self.pieces[node.path] = tuple(piece for path in node.inputs for piece in self._pieces_of(path))
             return
         cuts = self._cuts(node, before) if self.wanted[node.path] else ()
         if len(cuts) > 1:
             self._part(node, before, cuts)
         else:
-            self.draft.keep(node)
+            self.builder.keep(node)
 
     def _pieces_of(self, path: str) -> tuple[Piece, ...]:
-        return self.pieces.get(path) or ((self.draft.now(path), self.captured.shapes[path][1]),)
+        return self.pieces.get(path) or ((self.builder.now(path), self.captured.shapes[path][1]),)
 
     def _parts_wanted(self, path: str) -> bool:
         """Tell whether the channels of a value go different ways, or join others, with nothing mixed before."""
@@ -104,12 +110,12 @@ class _Parting:
             width = 0 if dense else before[number - 1][1]
             path = f"{node.path}.part{number}"
             reads = None if dense else (self.captured.shapes[node.inputs[0]][1], read)
-            step = Stretch(step=self.captured.steps[node.path], reads=reads, start=start, size=size)
-            inputs = (self.draft.now(source),)
-            self.draft.put(node, path, _narrowed(node.op, width, size), inputs, step, (shape[0], size, *shape[2:]))
+            step = ChannelSliceStep(step=self.captured.steps[node.path], reads=reads, start=start, size=size)
+            inputs = (self.builder.now(source),)
+            self.builder.put(node, path, _narrowed(node.op, width, size), inputs, step, (shape[0], size, *shape[2:]))
             for where in own(self.captured, node.path):
                 role = where.rpartition(".")[2]
-                self.draft.hold(f"{path}.{role}", stretches(self.captured, where, 0, start, size))
+                self.builder.hold(f"{path}.{role}", tensor_slices(self.captured, where, 0, start, size))
             made.append((path, size))
             start, read = start + size, read + width
         self._join(node, tuple(made))
@@ -117,7 +123,7 @@ class _Parting:
 
     def _join(self, node: Node, pieces: tuple[Piece, ...]) -> None:
         paths = tuple(path for path, _ in pieces)
-        self.draft.put(node, node.path, Concat(), paths, Joined(), self.captured.shapes[node.path])
+        self.builder.put(node, node.path, Concat(), paths, ConcatStep(), self.captured.shapes[node.path])
 
     def _select(self, node: Node, before: tuple[Piece, ...], taken: tuple[int, int]) -> bool:
         """Read the pieces that a range of channels consists of, instead of the range."""
@@ -130,7 +136,7 @@ class _Parting:
         if not found or sum(size for _, size in found) != taken[1] - taken[0]:
             return False
         if len(found) == 1:
-            self.draft.instead[node.path] = found[0][0]
+            self.builder.instead[node.path] = found[0][0]
         else:
             self._join(node, tuple(found))
         self.pieces[node.path] = tuple(found)

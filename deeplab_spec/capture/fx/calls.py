@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.capture.fx.operators import operator_name
 
-FIRST_OF_MANY: Final = frozenset({"_native_batch_norm_legit_no_training", "max_pool2d_with_indices"})
+FIRST_RESULT_ONLY: Final = frozenset({"_native_batch_norm_legit_no_training", "max_pool2d_with_indices"})
 """Operators that return what is asked for first, and more that only training needs."""
 
 
@@ -54,7 +54,7 @@ class ProgramCall:
             return function(*arguments, **named)
 
         result: Any = made(self.node)
-        value_of: Tensor = result[0] if first_alone(self.node) else result
+        value_of: Tensor = result[0] if only_first_used(self.node) else result
         return self.result.back(value_of) if self.result else value_of
 
 
@@ -74,9 +74,9 @@ def on_device(argument: Any, device: torch.device | None) -> Any:  # noqa: ANN40
     return device if device is not None and isinstance(argument, torch.device) else argument
 
 
-def first_alone(node: fx.Node) -> bool:
+def only_first_used(node: fx.Node) -> bool:
     """Tell whether only the first of an operator's results is used."""
-    if operator_name(node) not in FIRST_OF_MANY:
+    if operator_name(node) not in FIRST_RESULT_ONLY:
         return False
     return all(operator_name(user) == "getitem" and (user.args[1] == 0 or not user.users) for user in node.users)
 

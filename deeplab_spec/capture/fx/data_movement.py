@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import fx
 
-from deeplab_spec.capture.fx.layout import CHANNELS, MAP, Layout
+from deeplab_spec.capture.fx.layout import CHANNELS, MAP_RANK, Layout
 from deeplab_spec.capture.fx.operators import Call, calls, operator_name, read_call, shape_of
 from deeplab_spec.graph.ops import Op, Opaque
 
@@ -73,7 +73,7 @@ _SPLITS: Final = frozenset({"split", "split_with_sizes", "chunk", "tensor_split"
 def part_of_channels(node: fx.Node) -> tuple[fx.Node, Opaque] | None:
     """Return the value that a call takes a range of channels of, and the record of that; None if it does not."""
     source, axis, start = _range(node) or (None, 0, 0)
-    if source is None or len(shape_of(source)) != MAP or axis % MAP != CHANNELS:
+    if source is None or len(shape_of(source)) != MAP_RANK or axis % MAP_RANK != CHANNELS:
         return None
     whole, taken = shape_of(source), shape_of(node)
     if whole[2:] != taken[2:] or whole[0] != taken[0]:

@@ -7,7 +7,7 @@ from typing import Final
 from torch import fx
 from torch._ops import OpOverload
 
-from deeplab_spec.capture.fx.layout import CHANNELS, Arguments, Layout, of, whole, with_channels
+from deeplab_spec.capture.fx.layout import CHANNELS, Arguments, Layout, full_axis, identity_layout, with_channels
 from deeplab_spec.capture.fx.operators import (
     Call,
     Translation,
@@ -166,7 +166,7 @@ _PARSERS: Final[dict[str, Callable[[Call, Arguments], Product | None]]] = {
 _HEIGHT: Final = 2
 
 
-def absorbed(node: fx.Node, value: fx.Node, conv: Conv2d, arguments: Arguments) -> Translation | None:
+def fuse_into_convolution(node: fx.Node, value: fx.Node, conv: Conv2d, arguments: Arguments) -> Translation | None:
     """Return the convolution that a call makes of one before it; None if it makes none.
 
     Args:
@@ -195,7 +195,7 @@ def _with_bias(node: fx.Node, value: fx.Node, conv: Conv2d, layout: Layout, argu
     if conv.bias or call["alpha"] != 1 or tensor is None or vector is None or call.result != layout.shape:
         return None
     sides = (1,) * (len(layout.axes) - len(tensor.axes)) + tensor.shape
-    channels = whole(CHANNELS, conv.channels_out)
+    channels = full_axis(CHANNELS, conv.channels_out)
     if any(side != 1 and axis != channels for side, axis in zip(sides, layout.axes, strict=True)):
         return None
     op = replace(conv, bias=True)
@@ -208,13 +208,15 @@ def _cropped(node: fx.Node, value: fx.Node, conv: Conv2d, layout: Layout) -> Tra
     if margins is None or not layout.identity or conv.padding == "same" or conv.stride != (1, 1):
         return None
     top, bottom, left, right = (own + more for own, more in zip(conv.padding, margins, strict=True))
-    return Translation(replace(conv, padding=(top, bottom, left, right)), (value,), result=of(read_call(node).result))
+    return Translation(
+        replace(conv, padding=(top, bottom, left, right)), (value,), result=identity_layout(read_call(node).result)
+    )
 
 
 _CONVERSIONS: Final = frozenset({"to", "_to_copy", "type_as"})
 
 
-def rectified(call: Call) -> fx.Node | None:
+def relu_argument(call: Call) -> fx.Node | None:
     """Return the value of which a call takes the positive part; None if it does something else."""
     rule = _TABLE.get(operator_name(call.node))
     return rule(call) if rule else None

@@ -52,7 +52,7 @@ class Layout:
     @property
     def identity(self) -> bool:
         """Whether the value is its base."""
-        return self == of(self.base)
+        return self == identity_layout(self.base)
 
     @property
     def strided(self) -> bool:
@@ -66,7 +66,7 @@ class Layout:
     def reshaped(self, shape: Sequence[int]) -> "Layout | None":
         """Return the layout after a reshape; None if a new axis would cut a piece unevenly.
 
-        >>> of((2, 6)).reshaped((2, 3, 2)).permuted((0, 2, 1)).reshaped((2, 6)).identity
+        >>> identity_layout((2, 6)).reshaped((2, 3, 2)).permuted((0, 2, 1)).reshaped((2, 6)).identity
         False
         """
         atoms = [atom for axis in self.axes for atom in axis][::-1]
@@ -105,14 +105,14 @@ class Layout:
         return [atom for axis in self.axes for atom in axis]
 
 
-def whole(axis: int, size: int) -> Axis:
+def full_axis(axis: int, size: int) -> Axis:
     """Return the axis of a value that is a whole axis of its base."""
     return (Atom(axis, 1, size),) if size > 1 else ()
 
 
-def of(shape: Sequence[int]) -> Layout:
+def identity_layout(shape: Sequence[int]) -> Layout:
     """Return the layout of a value that is its own base."""
-    return Layout(tuple(shape), tuple(whole(axis, size) for axis, size in enumerate(shape)))
+    return Layout(tuple(shape), tuple(full_axis(axis, size) for axis, size in enumerate(shape)))
 
 
 def _joined(atoms: Sequence[Atom]) -> Axis:
@@ -127,7 +127,7 @@ def _joined(atoms: Sequence[Atom]) -> Axis:
     return tuple(joined)
 
 
-MAP: Final = 4
+MAP_RANK: Final = 4
 """Axes of a batch of maps."""
 
 CHANNELS: Final = 1
@@ -149,7 +149,7 @@ class Arguments:
     def map(self, argument: object) -> Layout | None:
         """Return the layout of a value whose base is a batch of maps."""
         layout = self.value(argument) if isinstance(argument, fx.Node) else None
-        return layout if layout and len(layout.base) == MAP else None
+        return layout if layout and len(layout.base) == MAP_RANK else None
 
     def tensor(self, argument: object) -> Layout | None:
         """Return the layout of a parameter or buffer."""
@@ -170,8 +170,8 @@ def with_channels(layout: Layout, axis: int, channels: int) -> Layout | None:
         axis: The axis of the value that counts channels, and nothing else.
         channels: How many there shall be.
     """
-    if layout.axes[axis] != whole(CHANNELS, layout.base[CHANNELS]):
+    if layout.axes[axis] != full_axis(CHANNELS, layout.base[CHANNELS]):
         return None
     batch, _, *sides = layout.base
-    axes = (*layout.axes[:axis], whole(CHANNELS, channels), *layout.axes[axis + 1 :])
+    axes = (*layout.axes[:axis], full_axis(CHANNELS, channels), *layout.axes[axis + 1 :])
     return Layout((batch, channels, *sides), axes)

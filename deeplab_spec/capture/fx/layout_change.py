@@ -14,8 +14,8 @@ from typing import Final
 from torch import fx
 from torch._ops import OpOverload
 
-from deeplab_spec.capture.fx.equivalent_calls import rectified, translate_product
-from deeplab_spec.capture.fx.layout import CHANNELS, MAP, Arguments, Atom, Layout, whole, with_channels
+from deeplab_spec.capture.fx.equivalent_calls import relu_argument, translate_product
+from deeplab_spec.capture.fx.layout import CHANNELS, MAP_RANK, Arguments, Atom, Layout, full_axis, with_channels
 from deeplab_spec.capture.fx.operators import (
     ELEMENT_WISE,
     Call,
@@ -30,7 +30,7 @@ from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, GlobalAverag
 _HEIGHT, _WIDTH = 2, 3
 
 
-def translate_relaid(node: fx.Node, arguments: Arguments) -> Translation | None:
+def translate_with_layouts(node: fx.Node, arguments: Arguments) -> Translation | None:
     """Return what a call means, on the bases of its arguments; None if no rule knows it."""
     if not isinstance(node.target, OpOverload):
         return None
@@ -51,7 +51,7 @@ def _same_layout(call: Call, layout: Layout | None) -> Translation | None:
 
 def _batch_norm(call: Call, arguments: Arguments) -> Translation | None:
     layout = arguments.map(call["input"])
-    if layout is None or layout.axes[1] != whole(CHANNELS, layout.base[CHANNELS]):
+    if layout is None or layout.axes[1] != full_axis(CHANNELS, layout.base[CHANNELS]):
         return None
     return _same_layout(call, layout)
 
@@ -104,7 +104,7 @@ def _divided(call: Call, arguments: Arguments) -> Translation | None:
     if not calls(total, {"sum"}) or not isinstance(count, int | float):
         return None
     summed = read_call(total).arguments
-    source, axes = summed["self"], {axis % MAP for axis in summed.get("dim") or ()}
+    source, axes = summed["self"], {axis % MAP_RANK for axis in summed.get("dim") or ()}
     layout = arguments.map(source)
     if layout is None or not layout.identity or axes != {_HEIGHT, _WIDTH} or not summed.get("keepdim"):
         return None
@@ -122,7 +122,7 @@ def _of_every_rth_pixel(call: Call, arguments: Arguments) -> Translation | None:
     """Read a convolution of maps whose rows and columns are dealt out over the batch."""
     layout, rule = arguments.map(call["input"]), rule_of(call.node)
     translation = rule(call) if rule and layout else None
-    if translation is None or layout is None or len(layout.axes) != MAP:
+    if translation is None or layout is None or len(layout.axes) != MAP_RANK:
         return None
     relaid = with_channels(layout, CHANNELS, call.result[CHANNELS])
     op, apart = translation.op, _pixels_apart(layout)
@@ -157,7 +157,7 @@ def _pixels_apart(layout: Layout) -> Pair | None:
 
 def _rectified(call: Call, arguments: Arguments) -> Translation | None:
     """Read a ReLU that is written as a choice between a value and zero."""
-    value = rectified(call)
+    value = relu_argument(call)
     layout = arguments.map(value)
     if value is None or layout is None or layout.shape != call.result:
         return None

@@ -11,9 +11,9 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.equivalences.crops import early_crops
-from deeplab_spec.capture.equivalences.norms import written_out_norms
-from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.equivalences.crops import move_crops_earlier
+from deeplab_spec.capture.equivalences.norms import merge_norm_arithmetic
+from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.program import PartialAliasError, ProgramReader
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.graph.ops import Pair
@@ -21,7 +21,7 @@ from deeplab_spec.graph.ops import Pair
 _NO_TRACES: Final = "do_not_emit_stack_traces"
 
 
-def original(module: nn.Module) -> nn.Module:
+def uncompiled(module: nn.Module) -> nn.Module:
     """Return the module that a compiler was given; any other module is its own original."""
     compiled = dict(module.named_children()).get("_orig_mod")
     return module if compiled is None else compiled
@@ -29,9 +29,9 @@ def original(module: nn.Module) -> nn.Module:
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
     """Return every parameter and buffer by name, also those that are not saved."""
-    if isinstance(module, Artefact):
+    if isinstance(module, FileModule):
         return dict(module.tensors)
-    module = original(module)
+    module = uncompiled(module)
     named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
     return {name: tensor.detach() for name, tensor in named}
 
@@ -61,7 +61,7 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
     Raises:
         CaptureError: If it cannot be exported or read; the reason is the first line of who refused it.
     """
-    if isinstance(module, Artefact):
+    if isinstance(module, FileModule):
         return module.read(inputs)
     return read_program(export(module, inputs))
 
@@ -74,7 +74,7 @@ def export(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
     """
     try:
         with torch.no_grad(), _no_stack_traces(), _quietly():
-            return torch.export.export(original(module).eval(), tuple(inputs), strict=False)
+            return torch.export.export(uncompiled(module).eval(), tuple(inputs), strict=False)
     except Exception as error:
         raise CaptureError(f"torch.export refused the module: {one_line(error)}") from error
 
@@ -97,7 +97,7 @@ def read_program(program: ExportedProgram) -> Capture:
 
 def _plainly(captured: Capture) -> Capture:
     """Return a capture with records for what several calls compute together."""
-    return early_crops(written_out_norms(captured))
+    return move_crops_earlier(merge_norm_arithmetic(captured))
 
 
 @contextmanager
@@ -146,27 +146,27 @@ def capture_at(module: nn.Module, size: Pair) -> Capture:
     raise refused or CaptureError("it has no channels")
 
 
-def maps(captured: Capture) -> Mapping[str, tuple[int, ...]]:
+def map_shapes(captured: Capture) -> Mapping[str, tuple[int, ...]]:
     """Return channels, height and width of every value; empty for what is no batch of maps."""
     return {path: shape[1:] if len(shape) == _BATCH_OF_MAPS else () for path, shape in captured.shapes.items()}
 
 
-def own_size(module: nn.Module) -> Pair | None:
+def fixed_size(module: nn.Module) -> Pair | None:
     """Return the height and width that a file fixes; None where an image of any size may be given."""
-    if not isinstance(module, Artefact) or not module.shapes or len(module.shapes[0]) != _BATCH_OF_MAPS:
+    if not isinstance(module, FileModule) or not module.shapes or len(module.shapes[0]) != _BATCH_OF_MAPS:
         return None
     height, width = module.shapes[0][2:]
     return None if height is None or width is None else (height, width)
 
 
 def _batch(module: nn.Module) -> int:
-    stated = module.shapes[0][0] if isinstance(module, Artefact) and module.shapes and module.shapes[0] else None
+    stated = module.shapes[0][0] if isinstance(module, FileModule) and module.shapes and module.shapes[0] else None
     return stated or 1
 
 
 def _channels(module: nn.Module) -> tuple[int, ...]:
     """Return how many channels the images may have, the likeliest first; the kernel stored first may be any."""
-    if isinstance(module, Artefact) and module.shapes and len(module.shapes[0]) == _BATCH_OF_MAPS:
+    if isinstance(module, FileModule) and module.shapes and len(module.shapes[0]) == _BATCH_OF_MAPS:
         return (module.shapes[0][1] or _COLOURS,)
     kernels = (tensor.shape[1] for tensor in state_of(module).values() if tensor.ndim == _BATCH_OF_MAPS)
     return tuple(dict.fromkeys((_COLOURS, next(kernels, _COLOURS))))

@@ -16,11 +16,11 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.capture.capture import Capture, Step
-from deeplab_spec.capture.fx.calls import FIRST_OF_MANY, Placement, ProgramCall, first_alone, overwrites
+from deeplab_spec.capture.fx.calls import FIRST_RESULT_ONLY, Placement, ProgramCall, only_first_used, overwrites
 from deeplab_spec.capture.fx.data_movement import move, part_of_channels
-from deeplab_spec.capture.fx.equivalent_calls import absorbed
-from deeplab_spec.capture.fx.layout import Arguments, Layout, of
-from deeplab_spec.capture.fx.layout_change import translate_relaid
+from deeplab_spec.capture.fx.equivalent_calls import fuse_into_convolution
+from deeplab_spec.capture.fx.layout import Arguments, Layout, identity_layout
+from deeplab_spec.capture.fx.layout_change import translate_with_layouts
 from deeplab_spec.capture.fx.operators import Translation, opaque, operator_name, shape_of, translate
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.network import Network, Node, Source
@@ -111,11 +111,11 @@ class ProgramReader:
                     self._add(node, path, Input(channels=shape[1] if len(shape) > 1 else 1), ())
             else:
                 self.state[node] = self.names[node] = spec.target or node.name
-                self.tensors[node] = of(shape_of(node))
+                self.tensors[node] = identity_layout(shape_of(node))
 
     def _call(self, node: fx.Node) -> None:
         name = operator_name(node)
-        if name == "getitem" and not node.users and first_alone(node.all_input_nodes[0]):
+        if name == "getitem" and not node.users and only_first_used(node.all_input_nodes[0]):
             return
         values = [argument for argument in node.all_input_nodes if argument in self.current]
         if not values and self._reads_tensor(node, name):
@@ -181,7 +181,7 @@ class ProgramReader:
         conv = self.nodes[path]
         if not isinstance(conv.op, Conv2d) or not self._read_once(first, self.makers[path]):
             return False
-        translation = absorbed(node, first, conv.op, self.arguments)
+        translation = fuse_into_convolution(node, first, conv.op, self.arguments)
         if translation is None or not self._knows(translation):
             return False
         step = self.steps[path]
@@ -207,7 +207,7 @@ class ProgramReader:
         """Read a call by what it means, in whatever order its arguments are; else keep it as it is."""
         relaid = any(value in self.bases for value in values)
         for read in (True, False) if relaid else (False, True):
-            translation = translate_relaid(node, self.arguments) if read else _translate(node)
+            translation = translate_with_layouts(node, self.arguments) if read else _translate(node)
             if translation and self._knows(translation):
                 break
         else:
@@ -262,7 +262,7 @@ class ProgramReader:
 
     def _base(self, value: fx.Node) -> tuple[str, Layout]:
         """Return what a value is an order of, and which."""
-        return self.bases.get(value) or (self.current[value], of(self.shapes[self.current[value]]))
+        return self.bases.get(value) or (self.current[value], identity_layout(self.shapes[self.current[value]]))
 
     def _layout(self, value: fx.Node) -> Layout | None:
         return self._base(value)[1] if value in self.current else None
@@ -345,7 +345,7 @@ def checks_only(node: fx.Node) -> bool:
 
 def _translate(node: fx.Node) -> Translation | None:
     """Return what a call means, unless more of it is used than its first result."""
-    return None if operator_name(node) in FIRST_OF_MANY and not first_alone(node) else translate(node)
+    return None if operator_name(node) in FIRST_RESULT_ONLY and not only_first_used(node) else translate(node)
 
 
 def _place(node: fx.Node) -> Source | None:
@@ -365,7 +365,7 @@ def _is_view(node: fx.Node) -> bool:
 
 def _keeps_value(node: fx.Node, first: fx.Node, name: str) -> bool:
     if name == "getitem":
-        return first_alone(first) and node.args[1:] == (0,)
+        return only_first_used(first) and node.args[1:] == (0,)
     if name not in _SAME_VALUE and not _is_neutral(node, first, name):
         return False
     before, after = first.meta["val"], node.meta["val"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import Artefact, Shape
+from deeplab_spec.capture.file_module import FileModule, Shape
 from deeplab_spec.errors import CaptureError, GraphError, MissingExtraError, TargetError, one_line
 from deeplab_spec.execute.interpreter import run
 
@@ -49,7 +49,7 @@ def read_onnx(path: Path, name: str) -> "OnnxFile":
         raise TargetError(name, str(error)) from error
 
 
-class OnnxFile(Artefact):
+class OnnxFile(FileModule):
     """A network that came as an ONNX file.
 
     Its weights are the constants that its convolutions and normalisations read. In float32 it is run
@@ -63,7 +63,7 @@ class OnnxFile(Artefact):
     """
 
     kind = "ONNX file"
-    single = True
+    float32_only = True
 
     def __init__(self, name: str, model: "ModelProto", tensors: Mapping[str, Tensor], constants: "Values") -> None:
         from deeplab_spec.capture.onnx.weights import image_shapes

@@ -18,7 +18,7 @@ from torch.export.pt2_archive._package import load_pt2
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.calls import on_device
 from deeplab_spec.capture.fx.module import read_program
 from deeplab_spec.capture.fx.program import checks_only
@@ -30,7 +30,7 @@ _ONLY_TENSORS: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _STATE: Final = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
-class ExportedFile(Artefact):
+class ExportedFile(FileModule):
     """A program of ``torch.export``.
 
     Its inputs must have the sizes that it was exported for, in any dtype: the checks of dtypes that
@@ -109,7 +109,7 @@ class _Runner(fx.Interpreter):
         return None if checks_only(n) else super().run_node(n)
 
 
-def read_pt2(path: Path, name: str) -> Artefact:
+def read_pt2(path: Path, name: str) -> FileModule:
     """Read an exported program.
 
     The file is checked first (:func:`deeplab_spec.capture.pt2.archive.check_pt2`). Then the framework

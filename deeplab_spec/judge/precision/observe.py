@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.graph.network import Network, Node
@@ -185,7 +185,7 @@ def _whole(
 def _asked(loaded: Loaded, inputs: Sequence[Tensor], taps: Taps, precision: OnDevice) -> Answer:
     """Run the candidate in a lower precision; afterwards its weights are what they were."""
     module = loaded.module
-    if isinstance(module, Artefact) and module.single:
+    if isinstance(module, FileModule) and module.float32_only:
         return Answer(results={}, error="the file's runtime computes in its own precision")
     running = loaded.running if not precision.emulated else module
     with stored(module, precision.storage), moved(module, precision.device), precision.active():

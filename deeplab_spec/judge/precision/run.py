@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import TargetError
-from deeplab_spec.execute.torch_settings import products
+from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.precision import FLOAT32, TF32, Precision
 
 _PRODUCTS: Final = frozenset(
@@ -95,7 +95,7 @@ class OnDevice:
             with _Rounded():  # type: ignore[no-untyped-call]  # the framework leaves it untyped
                 yield
         else:
-            with products(tf32=self.precision is TF32):
+            with float32_products(tf32=self.precision is TF32):
                 yield
 
 

@@ -15,14 +15,14 @@ from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.equivalences.merged_convolutions import joined_results, summed_reads
-from deeplab_spec.capture.equivalences.split_convolutions import parted
-from deeplab_spec.capture.fx.module import maps
+from deeplab_spec.capture.equivalences.merged_convolutions import merge_concatenated, merge_summed
+from deeplab_spec.capture.equivalences.split_convolutions import split_by_channels
+from deeplab_spec.capture.fx.module import map_shapes
 from deeplab_spec.graph.folding import foldable, folded, normalises
 from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.judge.plan import Plan
 
-FORMS: Final[tuple[Callable[[Capture], Capture], ...]] = (joined_results, summed_reads, parted)
+FORMS: Final[tuple[Callable[[Capture], Capture], ...]] = (merge_concatenated, merge_summed, split_by_channels)
 """Other ways to write a capture, each taken where it is nearer."""
 
 
@@ -53,7 +53,7 @@ class Form:
 
 def in_normal_form(captured: Capture) -> Shaped:
     """Return a captured network in normal form."""
-    return normal_form(Shaped(network=captured.network.live(), shapes=maps(captured)))
+    return normal_form(Shaped(network=captured.network.live(), shapes=map_shapes(captured)))
 
 
 def nearest_form(captured: Capture, plan: Plan, image: Pair) -> Form:

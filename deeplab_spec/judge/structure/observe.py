@@ -14,7 +14,7 @@ from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.module import capture, shared_parameters, state_of
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.folding import foldable, folded
@@ -81,12 +81,12 @@ def read(module: nn.Module, plan: Plan) -> Reading:
     """
     image, inputs, results = _telling_inputs(module, plan)
     captured = _with_taps(capture(module, inputs), plan, image)
-    if isinstance(module, Artefact) and module.single:
+    if isinstance(module, FileModule) and module.float32_only:
         _check_runtime(module, captured, inputs, results)
     found = nearest_form(captured, plan, image)
     lacking = _without_bias(found.alignment)
     if (
-        isinstance(module, Artefact)
+        isinstance(module, FileModule)
         and lacking
         and module.give_biases({captured.parameters[f"{path}.weight"] for path in lacking})
     ):
@@ -119,7 +119,7 @@ def _without_bias(alignment: Alignment) -> list[str]:
 
 def limits_of(module: nn.Module) -> Limits:
     """Return what a candidate fixes: nothing, unless it is a file."""
-    if not isinstance(module, Artefact):
+    if not isinstance(module, FileModule):
         return Limits()
     stated = [shape for shape in module.shapes if len(shape) == _BATCH_OF_MAPS]
     sides = [(height, width) for *_, height, width in stated if height is not None and width is not None]
@@ -143,7 +143,7 @@ def _telling_inputs(module: nn.Module, plan: Plan) -> tuple[Pair, Sequence[Tenso
 
 
 def _check_runtime(
-    module: Artefact, captured: Capture, inputs: Sequence[Tensor], results: Mapping[str, Tensor]
+    module: FileModule, captured: Capture, inputs: Sequence[Tensor], results: Mapping[str, Tensor]
 ) -> None:
     """Hold what a file's runtime computes in float32, with its own weights, against its graph in float64."""
     values = executed(captured, {name: double(tensor) for name, tensor in state_of(module).items()}, inputs)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.analysis.sizes import shapes
-from deeplab_spec.execute.training import results
+from deeplab_spec.execute.training import output_paths
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Input, Pair
 from deeplab_spec.judge.outputs import Answer, Shapes
@@ -57,7 +57,7 @@ class Lesson:
     @property
     def outputs(self) -> dict[str, str]:
         """The paths of the results by tap."""
-        return results(self.network)
+        return output_paths(self.network)
 
     def batch(self, number: int) -> list[Tensor]:
         """Return the inputs of one of the known steps."""

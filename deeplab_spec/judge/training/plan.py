@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.graph.ops import Dropout, Pair
 from deeplab_spec.judge.interface.observe import images
@@ -23,7 +23,7 @@ from deeplab_spec.spec.network import rows
 
 def untrainable(loaded: Loaded) -> str:
     """Say why a candidate is not trained; empty if it can be."""
-    if isinstance(loaded.module, Artefact):
+    if isinstance(loaded.module, FileModule):
         return f"an {loaded.module.kind} is for inference only"
     if loaded.reading.folded:
         return "its normalisations are folded into its convolutions, for inference only"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.torch_settings import threads_for
-from deeplab_spec.execute.training import Batch, followed, train
+from deeplab_spec.execute.training import Batch, train, updated_running
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.load_weights import Place
 from deeplab_spec.judge.training.candidate import Trainee
@@ -119,7 +119,7 @@ def _statistics(
     running = {name: torch.zeros_like(value) for name, value in batch.statistics.items()}
     errors: dict[str, float] = {}
     for given, held in ((batch, first.moved), (second, trainee.statistics())):
-        running = followed(running, given.statistics, momenta)
+        running = updated_running(running, given.statistics, momenta)
         for place in trainee.running:
             error = float(torch.dist(held[place.source], place.ordered(running[place.source])))
             error /= max(momenta[place.source] * _spread(given, place.source), ROUNDING)

@@ -1,4 +1,4 @@
-"""Convolutions computed in parts are one, and one whose results are parted is several; nearly so is neither."""
+"""Split convolutions are merged, and a convolution whose result is split becomes several; near misses are kept."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.equivalences.merged_convolutions import joined_results, summed_reads
-from deeplab_spec.capture.equivalences.split_convolutions import parted
+from deeplab_spec.capture.equivalences.merged_convolutions import merge_concatenated, merge_summed
+from deeplab_spec.capture.equivalences.split_convolutions import split_by_channels
 from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op
@@ -123,7 +123,7 @@ def test_a_convolution_in_parts_is_one(name: str) -> None:
     """It has all their channels, and computes what they compute."""
     forward, layers, expected = UNITED[name]
     module = Parts(forward, *layers)
-    captured = (joined_results if forward in {_joined, _split} else summed_reads)(read(module))
+    captured = (merge_concatenated if forward in {_joined, _split} else merge_summed)(read(module))
 
     assert operations(captured) == [expected]
     check_runs(module, captured)
@@ -137,7 +137,7 @@ def test_a_convolution_of_each_of_several_values_is_one_of_all_of_them() -> None
         return first(x) + (second(x.relu()) + third(x.mean((2, 3), keepdim=True).expand_as(x)))  # type: ignore[no-any-return]
 
     module = Parts(forward, conv(6, 5), conv(6, 5, bias=False), conv(6, 5, bias=False))
-    captured = summed_reads(read(module))
+    captured = merge_summed(read(module))
 
     assert operations(captured)[-2:] == [Concat(), Conv2d(channels_in=18, channels_out=5, bias=True, **SAME)]
     check_runs(module, captured)
@@ -165,7 +165,7 @@ def test_what_is_no_part_stays_by_itself(name: str) -> None:
     module = Parts(*NOT_UNITED[name][:1], *NOT_UNITED[name][1])
     captured = read(module)
 
-    for form in (joined_results, summed_reads):
+    for form in (merge_concatenated, merge_summed):
         assert len(operations(form(captured))) == len(operations(captured))
 
 
@@ -206,7 +206,7 @@ def test_what_is_computed_together_is_computed_by_itself(name: str) -> None:
     """Every part has its own channels, and computes what it computed among the others."""
     forward, layers, expected = PARTED[name]
     module = Parts(forward, *layers)
-    captured = parted(read(module))
+    captured = split_by_channels(read(module))
     found = operations(captured)
 
     assert {
@@ -226,13 +226,13 @@ def test_a_channel_too_many_is_not_parted() -> None:
     module = Parts(forward, conv(6, 4), conv(6, 5))
     captured = read(module)
 
-    assert operations(parted(captured)) == operations(captured)
+    assert operations(split_by_channels(captured)) == operations(captured)
 
 
 def test_a_tensor_in_parts_is_written_to_where_it_is_held() -> None:
     """What is written to the parts of a kernel is what the module computes with."""
     module = Parts(_joined, conv(6, 3), conv(6, 5))
-    captured = joined_results(read(module))
+    captured = merge_concatenated(read(module))
     state = state_of(module)
     (where,) = (where for where in captured.parts if where.endswith("weight"))
     kernel = torch.arange(8 * 6 * 9.0).view(8, 6, 3, 3)

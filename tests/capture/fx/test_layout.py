@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deeplab_spec.capture.fx.layout import Layout, of
+from deeplab_spec.capture.fx.layout import Layout, identity_layout
 from tests.support.assertions import assert_same
 
 SHAPE = (2, 3, 4, 6)
@@ -16,7 +16,7 @@ FACTORS = ((144,), (6, 24), (2, 3, 24), (12, 12), (2, 3, 2, 2, 6), (1, 8, 18), (
 @st.composite
 def moved(draw: st.DrawFn) -> tuple[Layout, Tensor]:
     """Draw a few reshapes and permutations, as a layout and as a tensor."""
-    layout, value = of(SHAPE), BASE
+    layout, value = identity_layout(SHAPE), BASE
     for _ in range(draw(st.integers(0, 4), label="moves")):
         order = draw(st.permutations(range(value.ndim)), label="order")
         shape = draw(st.sampled_from((SHAPE, *FACTORS)), label="shape")
@@ -48,8 +48,8 @@ def test_what_is_strided_is_a_view(case: tuple[Layout, Tensor]) -> None:
 
 def test_a_reshape_that_cuts_pieces_unevenly_is_refused() -> None:
     """No layout describes it, so the call is kept as it is."""
-    swapped = of((4, 6)).permuted((1, 0))
+    swapped = identity_layout((4, 6)).permuted((1, 0))
 
     assert swapped.reshaped((4, 6)) is None
     assert swapped.reshaped((5, 5)) is None
-    assert of((0, 6)).reshaped((0, 6)) is None
+    assert identity_layout((0, 6)).reshaped((0, 6)) is None

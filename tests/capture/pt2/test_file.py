@@ -17,7 +17,7 @@ from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import Artefact
+from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.module import capture, read_program, shared_parameters, state_of
 from deeplab_spec.capture.pt2 import file as exported_module
 from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
@@ -55,7 +55,7 @@ def written(program: ExportedProgram, directory: Path) -> Path:
     return path
 
 
-def file_of(module: nn.Module, directory: Path, example: Tensor) -> Artefact:
+def file_of(module: nn.Module, directory: Path, example: Tensor) -> FileModule:
     """Export a module, save it and read the file."""
     return read_pt2(written(exported(module, example), directory), "network.pt2")
 
@@ -93,7 +93,7 @@ def case(
     networks: Mapping[str, nn.Module],
     programs: Mapping[str, ExportedProgram],
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Artefact, nn.Module, Capture]:
+) -> tuple[FileModule, nn.Module, Capture]:
     """A file, read, the network that was exported to it, and that network's graph."""
     name, _, form = request.param.partition(", ")
     program = programs[name]
@@ -109,7 +109,7 @@ def case(
 
 
 @pytest.fixture
-def artefact(case: tuple[Artefact, nn.Module, Capture]) -> Iterator[Artefact]:
+def artefact(case: tuple[FileModule, nn.Module, Capture]) -> Iterator[FileModule]:
     """The file, in float64 for one test, and its own to change."""
     weights = {name: tensor.clone() for name, tensor in case[0].tensors.items()}
     yield case[0].double()
@@ -117,7 +117,7 @@ def artefact(case: tuple[Artefact, nn.Module, Capture]) -> Iterator[Artefact]:
 
 
 @pytest.fixture
-def network(case: tuple[Artefact, nn.Module, Capture]) -> Iterator[nn.Module]:
+def network(case: tuple[FileModule, nn.Module, Capture]) -> Iterator[nn.Module]:
     """The network, in float64 for one test, and its own to change."""
     weights = copy.deepcopy(case[1].state_dict())
     yield case[1].double()
@@ -125,7 +125,7 @@ def network(case: tuple[Artefact, nn.Module, Capture]) -> Iterator[nn.Module]:
 
 
 def test_a_program_is_the_network(
-    artefact: Artefact, network: nn.Module, case: tuple[Artefact, nn.Module, Capture]
+    artefact: FileModule, network: nn.Module, case: tuple[FileModule, nn.Module, Capture]
 ) -> None:
     """Its graph, the names of its weights, and what it computes, in float64 and float32."""
     expected, actual = case[2], capture(artefact, [image()])
@@ -137,7 +137,7 @@ def test_a_program_is_the_network(
         assert_same(artefact.float()(image().float()), network.float()(image().float()), "float32")
 
 
-def test_a_program_runs_with_other_weights(artefact: Artefact, network: nn.Module) -> None:
+def test_a_program_runs_with_other_weights(artefact: FileModule, network: nn.Module) -> None:
     """Those that are copied into its tensors."""
     with torch.no_grad():
         before = artefact(image())
@@ -151,7 +151,7 @@ def test_a_program_runs_with_other_weights(artefact: Artefact, network: nn.Modul
     assert not torch.equal(before, after)
 
 
-def test_free_sizes_are_free(artefact: Artefact, network: nn.Module) -> None:
+def test_free_sizes_are_free(artefact: FileModule, network: nn.Module) -> None:
     """A program takes the sizes that it was exported for, and says so in one line."""
     batch = torch.cat([image(OTHER_SIZE), image(OTHER_SIZE) + 1])
     if artefact.shapes == ((1, 3, *SIZE),):
@@ -214,7 +214,7 @@ def small() -> Tensor:
     return whole((1, CHANNELS, *SMALL), 0)
 
 
-def seen(artefact: Artefact) -> Tensor:
+def seen(artefact: FileModule) -> Tensor:
     """Run the graph that was read of a file."""
     captured = capture(artefact, [small()])
 

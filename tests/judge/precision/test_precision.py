@@ -12,7 +12,7 @@ from torch.nn import functional
 import deeplab_spec
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
-from deeplab_spec.execute.torch_settings import products
+from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.outputs import Answer
@@ -284,7 +284,7 @@ def test_the_switches_of_the_framework_are_put_back(*, tf32: bool) -> None:
     before = (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32)
 
     def fail() -> Tensor:
-        with products(tf32=tf32):
+        with float32_products(tf32=tf32):
             assert torch.backends.cudnn.allow_tf32 is tf32
             raise RuntimeError("an error")
 

@@ -1,6 +1,7 @@
 """Builds what the user named: the reference, or somebody's module."""
 
 import ast
+import copy
 import importlib
 import inspect
 import sys
@@ -71,6 +72,10 @@ def open_file(path: Path, name: str) -> FileModule:
 REFERENCE = "reference"
 
 
+TargetLike = str | nn.Module | Callable[..., nn.Module]
+"""``module:callable``, ``reference:VARIANT``, the path of a file, a module, or what builds one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """What is judged, and how it is built.
@@ -80,12 +85,28 @@ class Target:
         arguments: Keyword arguments as text; ``{output_stride}`` and ``{classes}`` are filled in.
         part: The part of the specification that the target implements; None for all of it.
         choices: Decisions of a reference.
+        source: The module itself, or what builds it; None if the name says where it is.
     """
 
     name: str
     arguments: Mapping[str, str] = field(default_factory=dict)
     part: str | None = None
     choices: Mapping[str, ChoiceValue] = field(default_factory=dict)
+    source: nn.Module | Callable[..., object] | None = None
+
+    @classmethod
+    def of(cls, target: TargetLike, arguments: Mapping[str, object] | None = None) -> "Target":
+        """Return the target of a public function: a name, or a module or what builds one; a module is copied.
+
+        Raises:
+            SpecError: If a choice of a reference cannot be decided so.
+        """
+        written = {name: str(value) for name, value in (arguments or {}).items()}
+        if isinstance(target, str):
+            return named(target, written)
+        name = getattr(target, "__qualname__", type(target).__qualname__)
+        source = copy.deepcopy(target) if isinstance(target, nn.Module) else target
+        return cls(name=name, arguments=written, source=source)
 
 
 def parse_target(name: str, arguments: Mapping[str, str]) -> Target:
@@ -108,6 +129,8 @@ def load(target: Target, output_stride: int, classes: int) -> nn.Module:
         TargetError: If it cannot be imported, built or read, or is no module; one line says why.
         SpecError: If it is a reference that does not exist.
     """
+    if target.source is not None:
+        return build(target, target.source, output_stride, classes)
     kind, _, variant = target.name.partition(":")
     if kind == REFERENCE:
         module: nn.Module = build_reference(variant, output_stride, classes, target.choices)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.exit_codes import ExitCode
 
 _CHILD: Final = "DEEPLAB_SPEC_APART"
 _FILES: Final = (".pt2", ".onnx")

@@ -15,7 +15,6 @@ from deeplab_spec.cli.certify import certify
 from deeplab_spec.cli.clauses import clauses
 from deeplab_spec.cli.compare import compare
 from deeplab_spec.cli.count import count
-from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.gate import gate
 from deeplab_spec.cli.identify import identify
 from deeplab_spec.cli.lock import lock
@@ -24,6 +23,7 @@ from deeplab_spec.cli.port import port
 from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
 from deeplab_spec.errors import DeepLabSpecError, RenamedWarning, SpecError
+from deeplab_spec.exit_codes import ExitCode
 
 PROGRAM = "deeplab-spec"
 

@@ -19,7 +19,6 @@ from deeplab_spec.bench.request import (
 )
 from deeplab_spec.bench.service import bench
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import (
     ChooseOption,
     ClassesOption,
@@ -28,6 +27,7 @@ from deeplab_spec.cli.options import (
     SizeOption,
 )
 from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.measure.parts import PARTS
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.views.document import to_json, to_schema

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import output
-from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import (
     VARIANT_NAMES,
     ArgumentOption,
@@ -18,7 +17,6 @@ from deeplab_spec.cli.options import (
     read_arguments,
 )
 from deeplab_spec.judge.certificate import Certificate
-from deeplab_spec.judge.finding import RunVerdict
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, Request, default_variant, read_dtypes
 from deeplab_spec.judge.text import text
 from deeplab_spec.judge.waivers import apply_waivers, load_waivers
@@ -27,13 +25,6 @@ from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import VARIANTS
 from deeplab_spec.views.progress import progress
-
-_EXIT = {
-    RunVerdict.CONFORMS: ExitCode.DONE,
-    RunVerdict.CONFORMS_WITH_WAIVERS: ExitCode.DIFFERENT,
-    RunVerdict.DEVIATES: ExitCode.DIFFERENT,
-    RunVerdict.INCONCLUSIVE: ExitCode.UNDECIDED,
-}
 
 
 def _complete_target(incomplete: str) -> list[str]:
@@ -148,4 +139,4 @@ def certify(
     output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])
-    raise typer.Exit(ExitCode.DONE if certificate.accepted else _EXIT[certificate.verdict])
+    raise typer.Exit(certificate.exit_code)

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from deeplab_spec.cli import output
-from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import OutputOption, SchemaOption
+from deeplab_spec.exit_codes import ExitCode
 
 _EXIT = {"within": ExitCode.DONE, "over": ExitCode.DIFFERENT, "undecided": ExitCode.UNDECIDED}
 

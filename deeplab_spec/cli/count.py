@@ -10,7 +10,6 @@ from deeplab_spec.analysis.conventions import CONVENTIONS, MAC, convention
 from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import (
     ArgumentOption,
     ChooseOption,
@@ -134,7 +133,7 @@ def count(
             as_json,
             file,
         )
-        raise typer.Exit(ExitCode.DONE if together.equal else ExitCode.DIFFERENT)
+        raise typer.Exit(together.exit_code)
     single = asked.document(target)
     _show(single, counts.count_grid(single), f"{asked.title(target)}\n{counts.count_summary(single)}", as_json, file)
 

@@ -7,8 +7,8 @@ import typer
 
 from deeplab_spec.cli import gate_options as options
 from deeplab_spec.cli import output
-from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import ArgumentOption, ChooseOption, OutputOption, SchemaOption, read_arguments
+from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.gate.cases import Case
 from deeplab_spec.gate.pair_queue import default_ahead
 from deeplab_spec.gate.pairs import NOTHING

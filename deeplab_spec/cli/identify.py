@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import output
-from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import ArgumentOption, OutputOption, SchemaOption, read_arguments
 from deeplab_spec.errors import MissingExtraError
 
@@ -59,4 +58,4 @@ def identify(
     output.report(to_json(document) if as_json else report, file)
     if as_json or file:
         output.summary(report)
-    raise typer.Exit(ExitCode.DONE if document.explained else ExitCode.DIFFERENT)
+    raise typer.Exit(document.exit_code)

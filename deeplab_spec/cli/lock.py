@@ -66,8 +66,4 @@ def lock(
     document = lock_document(locked)
     if as_json:
         output.report(to_json(document))
-    near = f"nearest {document.nearest.variant}" if document.nearest else "of no published family"
-    output.summary(
-        f"{file}: {target} at output stride {document.output_stride}, {document.nodes} operations, "
-        f"{document.parameters:,} parameters, {document.macs:,} multiply-adds, {near}"
-    )
+    output.summary(f"{file}: {document.summary}")

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import output
-from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import OutputOption, SchemaOption, complete_variant
+from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.views.progress import progress
 
 

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.exit_codes import ExitCode
 from deeplab_spec.cli.options import ChooseOption, ClassesOption, OutputStrideOption, SchemaOption, read_arguments
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
@@ -117,4 +116,4 @@ def port(
         output.report(port_text(document))
         if parameters:
             output.table(map_grid(document))
-    raise typer.Exit(ExitCode.DONE if document.verdict == "moved" else ExitCode.DIFFERENT)
+    raise typer.Exit(document.exit_code)

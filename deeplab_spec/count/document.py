@@ -17,6 +17,7 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.graph.network import Network
+from deeplab_spec.result import Result
 from deeplab_spec.spec.choices import as_json
 from deeplab_spec.views.document import Document, Json, Model
 
@@ -80,7 +81,7 @@ class PublishedModel(Model):
     source: str
 
 
-class CountDocument(Document):
+class CountDocument(Result, Document):
     """The document of ``count --json``.
 
     ``nodes`` is there with ``--by node`` only. Of a target, ``variant`` is the published network
@@ -104,6 +105,23 @@ class CountDocument(Document):
     published: PublishedModel | None = None
     prediction: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The table and the lines below it that ``count`` prints."""
+        from deeplab_spec.count.text import count_grid, count_summary
+        from deeplab_spec.views.table import plain
+
+        return f"{plain(count_grid(self))}\n{count_summary(self)}"
+
+    @property
+    def summary(self) -> str:
+        """Parameters and operations, and of what."""
+        total, (height, width) = self.total, self.size
+        return (
+            f"{self.target or self.variant}, output stride {self.output_stride}, {height}x{width}: "
+            f"{total.parameters:,} parameters, {total.macs:,} operations ({self.convention})"
+        )
 
 
 def count_document(

@@ -6,7 +6,7 @@ Only a network of one's own needs torch.
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from deeplab_spec.analysis.conventions import Convention
 from deeplab_spec.analysis.costs import Cost
@@ -21,6 +21,7 @@ from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.variants import NOTEBOOK, Variant, variant
 
 if TYPE_CHECKING:
+    from deeplab_spec.capture.target import TargetLike
     from deeplab_spec.count.target_counts import Captured
 
 REFERENCE: Final = "reference"
@@ -54,7 +55,7 @@ class CountRequest:
     protocol: Protocol
     by_node: bool
 
-    def document(self, target: str | None) -> CountDocument:
+    def document(self, target: "TargetLike | None") -> CountDocument:
         """Count one network: that of a target, or without one the published network.
 
         Raises:
@@ -70,14 +71,15 @@ class CountRequest:
             raise SpecError("--choose", "decides choices of a published network, not of a target", self.overrides[0])
         return self._captured(target, variant(self.variant) if self.variant else None).document(self)
 
-    def title(self, target: str | None) -> str:
+    def title(self, target: "TargetLike | None") -> str:
         """Return what is counted, in one line."""
         if target is None or _is_reference(target):
             return self._published(target).title
         height, width = self.size
-        return f"{target}, output stride {self.output_stride}, {height}x{width}, {self.classes} classes"
+        name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
+        return f"{name}, output stride {self.output_stride}, {height}x{width}, {self.classes} classes"
 
-    def side_by_side(self, first: str | None, second: str) -> SideBySideDocument:
+    def side_by_side(self, first: "TargetLike | None", second: "TargetLike") -> SideBySideDocument:
         """Put two networks side by side.
 
         Raises:
@@ -96,7 +98,9 @@ class CountRequest:
             by_node=self.by_node,
         )
 
-    def _side(self, target: str | None, other: str | None) -> tuple[str, Callable[[Convention], tuple[Cost, ...]]]:
+    def _side(
+        self, target: "TargetLike | None", other: "TargetLike | None"
+    ) -> tuple[str, Callable[[Convention], tuple[Cost, ...]]]:
         """Return the name of a network, and what counts its nodes."""
         if target is None or _is_reference(target):
             subject = self._published(target)
@@ -117,15 +121,15 @@ class CountRequest:
             classes=self.classes,
         )
 
-    def _captured(self, target: str, named: Variant | None) -> "Captured":
+    def _captured(self, target: "TargetLike", named: Variant | None) -> "Captured":
         if importlib.util.find_spec("torch") is None:
             raise MissingExtraError("count TARGET", "torch")
         from deeplab_spec.capture.target import Target
         from deeplab_spec.count.target_counts import read
 
-        wanted = Target(name=target, arguments=self.arguments)
-        return read(wanted, self.output_stride, self.classes, self.size, self.protocol, named)
+        built = Target.of(target, self.arguments)
+        return read(built, self.output_stride, self.classes, self.size, self.protocol, named)
 
 
-def _is_reference(target: str) -> bool:
-    return target.partition(":")[0] == REFERENCE
+def _is_reference(target: "TargetLike") -> TypeGuard[str]:
+    return isinstance(target, str) and target.partition(":")[0] == REFERENCE

@@ -8,9 +8,11 @@ from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.count.document import asked
 from deeplab_spec.count.reconcile import Row, operations_explained, parameters_explained, side_by_side
+from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.graph.ops import Pair
+from deeplab_spec.result import Result
 from deeplab_spec.views.document import Document, Model
-from deeplab_spec.views.table import Grid, integer, number
+from deeplab_spec.views.table import Grid, integer, number, plain
 
 
 class DifferenceModel(Model):
@@ -21,7 +23,7 @@ class DifferenceModel(Model):
     macs: tuple[Number, Number]
 
 
-class SideBySideDocument(Document):
+class SideBySideDocument(Result, Document):
     """The document of ``count A --against B --json``.
 
     ``rows`` come with the largest difference first. ``equal`` is true if every row has the same
@@ -42,6 +44,27 @@ class SideBySideDocument(Document):
     rows: tuple[DifferenceModel, ...]
     operations_explained: str
     parameters_explained: str
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit status of ``count --against``."""
+        return ExitCode.DONE if self.equal else ExitCode.DIFFERENT
+
+    @property
+    def text(self) -> str:
+        """The table and the lines below it that ``count --against`` prints."""
+        return f"{plain(side_by_side_grid(self))}\n{side_by_side_summary(self)}"
+
+    @property
+    def summary(self) -> str:
+        """Whether they are equal, and by how much they differ."""
+        (mine, yours), (before, after) = self.total.parameters, self.total.macs
+        if self.equal:
+            return f"{self.first} and {self.second} are equal: {mine:,} parameters, {before:,} operations"
+        return (
+            f"{self.second} has {yours - mine:+,} parameters and {after - before:+,} operations "
+            f"({self.convention}) beside {self.first}"
+        )
 
 
 def side_by_side_document(

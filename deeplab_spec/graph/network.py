@@ -6,6 +6,7 @@ captured implementation, a mutant. Nodes stand in an order in which they can be 
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from html import escape
 
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Input, Op, Output
@@ -44,7 +45,7 @@ class Node:
     source: Source | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Network:
     """An executable order of nodes, with names for the values that others may ask for.
 
@@ -90,6 +91,16 @@ class Network:
 
     def __len__(self) -> int:
         return len(self.nodes)
+
+    def __repr__(self) -> str:
+        names = ", ".join(name for name, _ in self.taps)
+        return f"Network({len(self.nodes)} nodes{f', taps {names}' if names else ''})"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the nodes for a notebook."""
+        cells = ((node.path, repr(node.op), ", ".join(node.inputs)) for node in self.nodes)
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in cells)
+        return f"<table><tr><th>path</th><th>operator</th><th>inputs</th></tr>{rows}</table>"
 
     @property
     def inputs(self) -> tuple[Node, ...]:

@@ -6,8 +6,10 @@ from typing import Final
 
 from pydantic import Field
 
+from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.judge.certificate import Nearest
 from deeplab_spec.judge.finding import Finding, Json
+from deeplab_spec.result import Result
 from deeplab_spec.spec.choices import about, written
 from deeplab_spec.spec.variants import variant
 from deeplab_spec.views.document import Document
@@ -16,7 +18,7 @@ MOST_FINDINGS: Final = 24
 """So many findings are shown; the JSON document has them all."""
 
 
-class IdentifyDocument(Document):
+class IdentifyDocument(Result, Document):
     """The nearest published network, and what no choice explains."""
 
     target: str
@@ -35,6 +37,22 @@ class IdentifyDocument(Document):
     def explained(self) -> bool:
         """Whether choices explain everything."""
         return self.nearest is not None and not self.distance
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit status of ``identify``."""
+        return ExitCode.DONE if self.explained else ExitCode.DIFFERENT
+
+    @property
+    def text(self) -> str:
+        """The report that ``identify`` prints."""
+        return text(self)
+
+    @property
+    def summary(self) -> str:
+        """What it is, or is nearest to."""
+        lines = self.text.splitlines()
+        return f"{self.target} {lines[1].strip()}"
 
 
 def text(document: IdentifyDocument) -> str:

@@ -1,11 +1,22 @@
 """The certificate: what was decided, as a document. Every view is made from it."""
 
+from collections import Counter
 from datetime import date
+from typing import Final
 
 from pydantic import Field
 
+from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.judge.finding import Finding, Json, RunVerdict, Verdict
+from deeplab_spec.result import Result
 from deeplab_spec.views.document import Document, Model
+
+_EXIT_CODES: Final = {
+    RunVerdict.CONFORMS: ExitCode.DONE,
+    RunVerdict.CONFORMS_WITH_WAIVERS: ExitCode.DIFFERENT,
+    RunVerdict.DEVIATES: ExitCode.DIFFERENT,
+    RunVerdict.INCONCLUSIVE: ExitCode.UNDECIDED,
+}
 
 
 class WaiverRecord(Model):
@@ -123,7 +134,7 @@ class Counts(Model):
     differing: tuple[BlockCounts, ...] = Field(description="The blocks that do not cost what is specified.")
 
 
-class Certificate(Document):
+class Certificate(Result, Document):
     """What was decided about a candidate."""
 
     target: str
@@ -161,3 +172,22 @@ class Certificate(Document):
         """Whether it conforms: with waivers, only where those were accepted."""
         waived = self.verdict is RunVerdict.CONFORMS_WITH_WAIVERS and self.waivers_accepted
         return waived or self.verdict is RunVerdict.CONFORMS
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit status of ``certify``."""
+        return ExitCode.DONE if self.accepted else _EXIT_CODES[self.verdict]
+
+    @property
+    def text(self) -> str:
+        """The report that ``certify`` prints."""
+        from deeplab_spec.judge.text import text
+
+        return text(self)
+
+    @property
+    def summary(self) -> str:
+        """The verdict, on whom, and how many clauses ended how."""
+        counts = Counter(clause.verdict.value.replace("_", " ") for clause in self.clauses)
+        ended = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        return f"{self.verdict.value}: {self.target} against {self.standard}, {ended}"

@@ -41,6 +41,15 @@ class LockDocument(Document):
     refused: tuple[tuple[int, int], ...] = Field(description="Small images that it refuses.")
     blocks: tuple[LockedBlock, ...]
 
+    @property
+    def summary(self) -> str:
+        """What was locked, what it costs, and what it is nearest to."""
+        near = f"nearest {self.nearest.variant}" if self.nearest else "of no published family"
+        return (
+            f"{self.target} at output stride {self.output_stride}, {self.nodes} operations, "
+            f"{self.parameters:,} parameters, {self.macs:,} multiply-adds, {near}"
+        )
+
 
 def lock_document(lock: Lock) -> LockDocument:
     """Return the document of a lock."""

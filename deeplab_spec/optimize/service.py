@@ -14,6 +14,7 @@ from deeplab_spec.measure.agreement import Agreement, Reference, agreement
 from deeplab_spec.measure.modes import AUTO, AUTOMATIC, Mode, modes_for
 from deeplab_spec.measure.parts import EAGER
 from deeplab_spec.measure.timing import timed_warm
+from deeplab_spec.result import Result
 from deeplab_spec.views.progress import Progress
 from deeplab_spec.views.progress import progress as bar
 
@@ -28,7 +29,7 @@ _FINAL_RUNS: Final = 2
 """How many times as often those that are near are run again."""
 
 
-class Optimized(nn.Module):
+class Optimized(Result, nn.Module):
     """A network in a mode that was certified equal on an example.
 
     It takes what the original takes, in evaluation and without gradients. A compiled or exported one is
@@ -69,6 +70,16 @@ class Optimized(nn.Module):
         if not {EAGER, self.mode} <= self.seconds.keys():
             return None
         return self.seconds[EAGER] / self.seconds[self.mode]
+
+    @property
+    def summary(self) -> str:
+        """The mode, and how many times as fast as eager it is."""
+        return self.mode if self.speedup is None else f"{self.mode}, {self.speedup:.2f} times as fast as eager"
+
+    @property
+    def text(self) -> str:
+        """The mode, its error, its time, and which modes were not chosen from."""
+        return repr(self)
 
     def __repr__(self) -> str:
         error, allowed = self.agreement.error.mean, self.agreement.allowed.mean

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from deeplab_spec.exit_codes import ExitCode
+from deeplab_spec.result import Result
 from deeplab_spec.views.document import Document, Model
 
 
@@ -79,7 +81,7 @@ class ProofModel(Model):
     first: FirstModel | None
 
 
-class PortDocument(Document):
+class PortDocument(Result, Document):
     """The document of ``port``. ``written`` is null, and ``reason`` says why, where nothing was written.
 
     ``different``: the graphs differ; ``unequal``: the results do; ``another_network``: they are not of one
@@ -103,3 +105,20 @@ class PortDocument(Document):
     differences: tuple[DifferenceModel, ...]
     proof: ProofModel | None
     parameters: tuple[MoveModel, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit status of ``port``."""
+        return ExitCode.DONE if self.verdict == "moved" else ExitCode.DIFFERENT
+
+    @property
+    def text(self) -> str:
+        """The report that ``port`` prints."""
+        from deeplab_spec.port.text import port_text
+
+        return port_text(self)
+
+    @property
+    def summary(self) -> str:
+        """The outcome, and between whom."""
+        return f"{self.source} -> {self.destination}: {self.text.splitlines()[-1]}"

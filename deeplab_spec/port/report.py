@@ -50,7 +50,7 @@ def port_document(request: PortRequest, moved: Moved, notes: tuple[str, ...]) ->
         torch=torch.__version__.partition("+")[0],
         verdict=moved.verdict,
         reason=moved.reason,
-        written=str(request.output) if moved.verdict == "moved" else None,
+        written=str(request.output) if request.output and moved.verdict == "moved" else None,
         dtypes=tuple(sorted({_dtype(dtype) for dtype in moved.map.dtypes.values()})),
         counts=CountsModel(
             **{action.value: actions[action] for action in Action}, permuted=sum(move.permuted for move in moves)

@@ -43,7 +43,7 @@ class PortRequest:
     Attributes:
         source: What has the weights.
         dest: What gets them.
-        output: The file that is written.
+        output: The file that is written; None to prove and write nothing.
         weights: A file that is loaded into the source first.
         output_stride: Passed to what builds both.
         classes: Passed to what builds both.
@@ -53,7 +53,7 @@ class PortRequest:
 
     source: Target
     dest: Target
-    output: Path
+    output: Path | None = None
     weights: Path | None = None
     output_stride: int = 16
     classes: int = 21
@@ -99,10 +99,11 @@ def port(request: PortRequest, tick: Tick = lambda _: None) -> tuple[Moved, tupl
         TargetError: If a target cannot be built or read, or a file not read or written.
         CaptureError: If a graph does not compute what its module computes.
     """
-    if request.output.suffix != SAFE:
-        raise SpecError("--output", f"must end in {SAFE}", str(request.output))
-    if not request.output.parent.is_dir():
-        raise TargetError(str(request.output), "cannot be written: its directory is not there")
+    output = request.output
+    if output and output.suffix != SAFE:
+        raise SpecError("--output", f"must end in {SAFE}", str(output))
+    if output and not output.parent.is_dir():
+        raise TargetError(str(output), "cannot be written: its directory is not there")
     names = request.source.name, request.dest.name
     with contextlib.redirect_stdout(sys.stderr):
         tick("building")
@@ -110,9 +111,9 @@ def port(request: PortRequest, tick: Tick = lambda _: None) -> tuple[Moved, tupl
         dest = load(request.dest, request.output_stride, request.classes)
         notes = load_weights(source, request.weights) if request.weights else ()
         moved = move(source, dest, names=names, size=request.size, seed=request.seed, tick=tick)
-    if moved.verdict == "moved":
+    if output and moved.verdict == "moved":
         tick("writing")
-        write_whole(request.output, save(moved.map.written()))
+        write_whole(output, save(moved.map.written()))
     return moved, notes
 
 

@@ -53,6 +53,8 @@ def _lines(document: PortDocument) -> Iterator[str]:
 def _outcome(document: PortDocument) -> str:
     if document.written:
         return f"MOVED, proven equal: {document.written}, {', '.join(document.dtypes)}"
+    if document.verdict == "moved":
+        return "PROVEN EQUAL, no file was asked for"
     return f"NOT MOVED, nothing is written: {document.reason}"
 
 

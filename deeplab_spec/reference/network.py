@@ -1,6 +1,7 @@
 """The assembled network, and how to build one by name."""
 
 from collections.abc import Mapping
+from html import escape
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -50,6 +51,17 @@ class DeepLabV3Plus(nn.Module):
         self.decoder = decoder
         self.output_resize = output_resize
         self.size_multiple = size_multiple
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  {name}: {type(part).__name__}, {sum(tensor.numel() for tensor in part.parameters()):,} parameters"
+            for name, part in self.named_children()
+        ]
+        return "\n".join(["DeepLabV3Plus(", *lines, ")"])
+
+    def _repr_html_(self) -> str:
+        """Return the parts and their parameters for a notebook."""
+        return f"<pre>{escape(repr(self))}</pre>"
 
     def forward(self, image: Float[Tensor, "n c h w"], values: Values | None = None) -> Float[Tensor, "n classes h w"]:
         """Return the logits of every pixel.

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.cli.app import main
-from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.exit_codes import ExitCode
 
 # fmt: off
 USAGE = (

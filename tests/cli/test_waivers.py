@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.cli.app import main
-from deeplab_spec.cli.exit_codes import ExitCode
+from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request
 from tests.support.certificates import Decided, certificate

@@ -13,6 +13,7 @@ import deeplab_spec
 from deeplab_spec.errors import NotEqualError, SpecError, TargetError
 from deeplab_spec.measure import modes, parts
 from deeplab_spec.measure.modes import APPLY, Apply
+from deeplab_spec.optimize import service
 from deeplab_spec.optimize.service import optimize, random_images
 from tests.support.networks import Named, Small, draw, images, norms
 
@@ -120,7 +121,7 @@ def test_auto_takes_the_fastest_of_those_that_are_equal(monkeypatch: pytest.Monk
         return nn.Identity()
 
     clock = {"folded": 1.0, "eager": 2.0, "channels_last": 3.0}
-    monkeypatch.setattr("deeplab_spec.optimize.service.timed_warm", lambda work, _device: clock[_mode_of(work.func)])
+    monkeypatch.setattr(service, "timed_warm", lambda work, _device: clock[_mode_of(work.func)])
     change(monkeypatch, "shifted", nothing)
 
     result = optimize(Small(), example=images(), candidates=("eager", "channels_last", "folded", "shifted"), runs=3)
@@ -235,7 +236,7 @@ def _tensor(result: Tensor | dict[str, Tensor]) -> Tensor:
 def test_auto_considers_the_engines_that_are_installed_and_names_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is not there is no failure, and its extra is said."""
     monkeypatch.setattr(parts, "find_spec", lambda name: None if name == "openvino" else object())
-    monkeypatch.setattr("deeplab_spec.optimize.service.AUTOMATIC", {"cpu": ("eager", "onnxruntime", "openvino")})
+    monkeypatch.setattr(service, "AUTOMATIC", {"cpu": ("eager", "onnxruntime", "openvino")})
 
     result = optimize(Small(), example=images(), runs=1)
 
@@ -278,9 +279,7 @@ def test_long_preparation_shows_progress() -> None:
 def test_near_modes_are_run_again_before_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A first run that was disturbed does not decide between two that take the same time."""
     clock = {"eager": [9.0, 9.0], "channels_last": [1.0, 2.0, 2.0], "folded": [1.1, 1.0, 1.0]}
-    monkeypatch.setattr(
-        "deeplab_spec.optimize.service.timed_warm", lambda work, _device: clock[_mode_of(work.func)].pop(0)
-    )
+    monkeypatch.setattr(service, "timed_warm", lambda work, _device: clock[_mode_of(work.func)].pop(0))
 
     result = optimize(Small(), example=images(), candidates=("eager", "channels_last", "folded"), runs=1)
 

@@ -1,0 +1,31 @@
+"""What every result of the public functions has in common."""
+
+from html import escape
+
+from deeplab_spec.exit_codes import ExitCode
+
+
+class Result:
+    """A result: one line in a console, the report in a notebook, and the exit status of its command."""
+
+    @property
+    def summary(self) -> str:
+        """The result in one line."""
+        raise NotImplementedError
+
+    @property
+    def text(self) -> str:
+        """The report that the command prints."""
+        raise NotImplementedError
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit status of the command that gives this result."""
+        return ExitCode.DONE
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.summary})"
+
+    def _repr_html_(self) -> str:
+        """Return the report for a notebook."""
+        return f"<pre style='line-height: 1.3'>{escape(self.text)}</pre>"

@@ -12,7 +12,7 @@ from deeplab_spec.judge.evidence import Check, Evidence
 from deeplab_spec.judge.finding import Decision, Finding, Verdict
 from deeplab_spec.judge.interface import check as interface
 from deeplab_spec.judge.numerics import check as numerics
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.structure import check as structure
 from deeplab_spec.judge.training import check as training
 
@@ -40,7 +40,9 @@ class Judged:
     killed: int = 0
 
 
-def judged(clause: str, evidence: Evidence, standard: str, required: int | None, canaries: Sequence[Canary]) -> Judged:
+def judged(
+    clause: str, evidence: Evidence, standard: str, required: int | None, planted_faults: Sequence[PlantedFault]
+) -> Judged:
     """Decide one clause.
 
     Args:
@@ -49,28 +51,28 @@ def judged(clause: str, evidence: Evidence, standard: str, required: int | None,
         standard: What the candidate is held against, as the user named it.
         required: How many decisions there are to make; None where nothing of it can be wrong, so that no
             fault can be planted.
-        canaries: The faults that were planted for it.
+        planted_faults: The faults that were planted for it.
     """
     check = check_of(clause, standard)
     decision = check(evidence)
     least = 1 if required is None else required
     if decision.verdict is not Verdict.PASSED:
         return Judged(decision=decision, required=least)
-    alive = [canary for canary in canaries if not canary.killed(check, evidence)]
+    alive = [fault for fault in planted_faults if not fault.killed(check, evidence)]
     reason = ""
     if decision.decisions < least:
         reason = f"{decision.decisions:,} of {least:,} decisions were made"
     elif alive:
         reason = alive[0].unseen
-    elif required is not None and not canaries:
+    elif required is not None and not planted_faults:
         reason = "no fault of it was planted, so nothing shows that this run could have seen one"
-    elif required is None and canaries:
+    elif required is None and planted_faults:
         reason = "nobody says how many decisions it takes, so some may have been skipped"
     return Judged(
         decision=replace(decision, undecided=reason),
         required=least,
-        planted=len(canaries),
-        killed=len(canaries) - len(alive),
+        planted=len(planted_faults),
+        killed=len(planted_faults) - len(alive),
     )
 
 

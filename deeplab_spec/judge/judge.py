@@ -79,9 +79,9 @@ def _record(clause: Clause, strides: Sequence[AtStride]) -> _Recorded:
 
 
 def _judged(clause: Clause, stride: AtStride) -> Judged:
-    canaries = [canary for canary in stride.canaries if canary.clause == clause.id]
+    planted_faults = [fault for fault in stride.planted_faults if fault.clause == clause.id]
     standard = stride.plan.request.standard
-    return judged(clause.id, stride.evidence, standard, stride.required.get(clause.id), canaries)
+    return judged(clause.id, stride.evidence, standard, stride.required.get(clause.id), planted_faults)
 
 
 def _finding(stride: AtStride, finding: Finding) -> Finding:

@@ -20,7 +20,7 @@ from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.interface.planted import of_calls, of_comparisons
 from deeplab_spec.judge.numerics import observe as numerics
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan, plan
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.run import moved
 from deeplab_spec.judge.reference import against
 from deeplab_spec.judge.request import Request
@@ -55,7 +55,7 @@ class AtStride:
     conditioning: documents.Conditioning | None = None
     explained: Explained = field(default_factory=Explained)
     required: dict[str, int] = field(default_factory=dict)
-    canaries: list[Canary] = field(default_factory=list)
+    planted_faults: list[PlantedFault] = field(default_factory=list)
 
 
 class Stages:
@@ -121,7 +121,7 @@ def observe(
         with moved(module, planned.device):
             found.evidence = replace(found.evidence, calls=interface.calls(module, planned, tick_call, planned.device))
         found.required |= required.of_interface(planned)
-        found.canaries += of_calls(planned)
+        found.planted_faults += of_calls(planned)
     if found.reading:
         _run(found, found.reading, module, running, request, build, tick)
     elif Level.INTERFACE in request.levels:
@@ -146,7 +146,7 @@ def _compare(found: AtStride, module: nn.Module, tick: Callable[[str], None]) ->
     with moved(module, found.plan.device):
         comparisons = interface.comparisons(module.to(dtype), found.plan, dtype, tick, found.plan.device)
     found.evidence = replace(found.evidence, comparisons=comparisons)
-    found.canaries += of_comparisons(found.plan, dtype)
+    found.planted_faults += of_comparisons(found.plan, dtype)
 
 
 def _read(found: AtStride, module: nn.Module) -> None:
@@ -171,7 +171,7 @@ def _read(found: AtStride, module: nn.Module) -> None:
     if Level.STRUCTURE in found.plan.request.levels:
         facts = required.facts(expected.network, unstrided)
         found.required |= required.of_structure(expected.network, facts)
-        found.canaries += of_graphs(expected, reading, facts, unstrided)
+        found.planted_faults += of_graphs(expected, reading, facts, unstrided)
     if Level.NUMERICS in found.plan.request.levels:
         found.required |= required.of_numerics(expected.network, reading.expected)
         found.required |= required.of_lower(expected.network, len(found.plan.request.lower))
@@ -212,7 +212,7 @@ def _run(
                 ratios=observed.ratios,
                 numerics_reason="this dtype was not asked for",
             )
-            found.canaries += observed.canaries
+            found.planted_faults += observed.planted_faults
             if observed.first and observed.witness:
                 found.witness = (observed.first.place, observed.witness)
             found.conditioning = documents.Conditioning(
@@ -230,7 +230,7 @@ def _run(
         trained = training_plan.trained(loaded, found.plan, initial)
         found.evidence = replace(found.evidence, trained=trained)
         found.required |= required.of_training(loaded.expected)
-        found.canaries += of_training(trained)
+        found.planted_faults += of_training(trained)
     if found.reading and isinstance(found.plan, SpecifiedPlan):
         tick("explaining what differs")
         found.explained = explained(found.plan, reading)

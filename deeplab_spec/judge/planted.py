@@ -8,7 +8,7 @@ from deeplab_spec.judge.finding import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Canary:
+class PlantedFault:
     """A planted fault.
 
     Attributes:

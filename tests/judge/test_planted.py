@@ -20,7 +20,7 @@ from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.interface.planted import StandIn, of_calls, of_comparisons, shapes_of
 from deeplab_spec.judge.numerics.planted_end_to_end import tails
 from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.observe import Reading, unstrided_blocks
@@ -83,18 +83,18 @@ def test_every_clause_of_the_structure_refuses_the_fault_planted_for_it(
         aspects=by_clause(aspects(reading.alignment), unstrided),
         counts=block_counts(reading.alignment),
     )
-    canaries = list(of_graphs(expected, reading, facts, unstrided))
+    planted_faults = list(of_graphs(expected, reading, facts, unstrided))
     counted = required.of_structure(expected.network, facts)
 
     for clause, count in counted.items():
-        mine = [canary for canary in canaries if canary.clause == clause]
+        mine = [fault for fault in planted_faults if fault.clause == clause]
         found = judged(clause, evidence, variant, count, mine)
         if found.decision.not_applicable:
             continue
         assert found.decision.verdict is Verdict.PASSED, (clause, found.decision)
         assert found.decision.decisions == count, clause
         assert found.killed == found.planted == 1, clause
-    assert {canary.clause for canary in canaries} == set(counted)
+    assert {fault.clause for fault in planted_faults} == set(counted)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -116,10 +116,10 @@ def test_every_clause_of_the_interface_refuses_the_stand_in_that_is_wrong(
         calls=interface.calls(right, asked, lambda _: None),
         comparisons=interface.comparisons(right.to(dtype), asked, dtype, lambda _: None),
     )
-    canaries = [*of_calls(asked), *of_comparisons(asked, dtype)]
+    planted_faults = [*of_calls(asked), *of_comparisons(asked, dtype)]
 
     for clause, count in required.of_interface(asked).items():
-        found = judged(clause, evidence, "notebook", count, [each for each in canaries if each.clause == clause])
+        found = judged(clause, evidence, "notebook", count, [each for each in planted_faults if each.clause == clause])
         if found.decision.not_applicable:
             continue
         assert found.decision.verdict is Verdict.PASSED, (clause, found.decision)
@@ -132,9 +132,9 @@ def passing(decisions: int) -> Evidence:
     return Evidence(output_stride=16, part=None, parameters=decisions)
 
 
-def misfit_free(clause: str = "WEIGHTS-FIT") -> Canary:
+def misfit_free(clause: str = "WEIGHTS-FIT") -> PlantedFault:
     """Return a planted fault that nobody sees."""
-    return Canary(clause=clause, fault="a fault", plant=lambda evidence: evidence)
+    return PlantedFault(clause=clause, fault="a fault", plant=lambda evidence: evidence)
 
 
 def test_a_clause_whose_planted_fault_passes_is_undecided() -> None:
@@ -150,7 +150,7 @@ def test_a_clause_whose_planted_fault_passes_is_undecided() -> None:
 
 def test_a_fault_that_is_found_elsewhere_is_not_seen() -> None:
     """A check that blames another node would blame another node of a candidate too."""
-    blind = Canary(
+    blind = PlantedFault(
         clause="WEIGHTS-FIT",
         fault="a fault",
         path="aspp.pool.conv",
@@ -170,15 +170,15 @@ def test_a_clause_with_fewer_decisions_than_it_takes_is_undecided() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "canaries", "reason"),
+    ("count", "planted_faults", "reason"),
     [(3, [], "no fault of it was planted"), (None, [misfit_free()], "nobody says how many decisions")],
 )
 def test_a_clause_without_its_planted_fault_or_its_count_is_undecided(
-    count: int | None, canaries: list[Canary], reason: str, monkeypatch: pytest.MonkeyPatch
+    count: int | None, planted_faults: list[PlantedFault], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What nobody tried to break was not tested; what nobody counted may have been skipped."""
-    monkeypatch.setattr(Canary, "killed", lambda *_: True)
-    found = judged("WEIGHTS-FIT", passing(3), "notebook", count, canaries)
+    monkeypatch.setattr(PlantedFault, "killed", lambda *_: True)
+    found = judged("WEIGHTS-FIT", passing(3), "notebook", count, planted_faults)
 
     assert found.decision.verdict is Verdict.UNDECIDED
     assert found.decision.undecided.startswith(reason)

@@ -14,7 +14,7 @@ from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.observe import AtStride, Stages, observe
 from deeplab_spec.judge.plan import plan, telling_sizes
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.request import DTYPES, Request
 from deeplab_spec.judge.structure.observe import decide_graph
 from deeplab_spec.mutate.catalogue import catalogue
@@ -65,9 +65,9 @@ def caught() -> dict[str, str]:
     for subject in SUBJECTS:
         found |= {name: fault for name, fault in _mutants(subject) if name not in found}
         stride = _observed(subject)
-        for canary in stride.canaries:
-            if canary.clause not in found and _first(stride.evidence, canary) == canary.clause:
-                found[canary.clause] = f"{canary.fault} ({subject})"
+        for planted in stride.planted_faults:
+            if planted.clause not in found and _first(stride.evidence, planted) == planted.clause:
+                found[planted.clause] = f"{planted.fault} ({subject})"
     return found
 
 
@@ -100,9 +100,9 @@ def _request(subject: str) -> Request:
     )
 
 
-def _first(evidence: Evidence, canary: Canary) -> str | None:
+def _first(evidence: Evidence, planted: PlantedFault) -> str | None:
     """Return the first clause, in the order of the catalogue, that fails once a fault is planted."""
-    wrong = canary.plant(evidence)
+    wrong = planted.plant(evidence)
     return next((clause.id for clause in CLAUSES if check_of(clause.id, "")(wrong).verdict is Verdict.FAILED), None)
 
 

@@ -16,7 +16,7 @@ from deeplab_spec.graph.ops import Input, Pair
 from deeplab_spec.judge.evidence import Call, Comparison, Evidence
 from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.plan import Plan, Taps
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 
 OFF: Final = 1e-6
 """Relative difference of a result that must be exactly the same."""
@@ -184,15 +184,15 @@ def shapes_of(plan: Plan) -> dict[tuple[Pair, ...], Taps]:
     return {tuple(sizes[node.path] for node in plan.network.inputs): plan.taps(sizes, 1) for sizes in plan.small}
 
 
-def of_calls(plan: Plan) -> Iterator[Canary]:
+def of_calls(plan: Plan) -> Iterator[PlantedFault]:
     """Plant faults that answers show."""
     shapes = shapes_of(plan)
     for clause, (stand_in, fault) in CALLED.items():
         seen = interface.calls(stand_in(plan, shapes), plan, _quiet)
-        yield Canary(clause=clause, fault=fault, plant=_with_calls(seen))
+        yield PlantedFault(clause=clause, fault=fault, plant=_with_calls(seen))
 
 
-def of_comparisons(plan: Plan, dtype: torch.dtype) -> Iterator[Canary]:
+def of_comparisons(plan: Plan, dtype: torch.dtype) -> Iterator[PlantedFault]:
     """Plant faults that two evaluations show.
 
     Args:
@@ -202,7 +202,7 @@ def of_comparisons(plan: Plan, dtype: torch.dtype) -> Iterator[Canary]:
     shapes = shapes_of(plan)
     for clause, (stand_in, fault) in COMPARED.items():
         seen = interface.comparisons(stand_in(plan, shapes).to(dtype), plan, dtype, _quiet)
-        yield Canary(clause=clause, fault=fault, plant=_with_comparisons(seen))
+        yield PlantedFault(clause=clause, fault=fault, plant=_with_comparisons(seen))
 
 
 def _quiet(_what: str) -> None:

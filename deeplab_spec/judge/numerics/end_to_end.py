@@ -15,7 +15,7 @@ from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.numerics.tensor_compare import Overflow, overflow_of, relative_error
 from deeplab_spec.judge.outputs import Answer, ask
 from deeplab_spec.judge.plan import Plan, Taps
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.run import moved, stored
 from deeplab_spec.precision import FLOAT32, FLOAT64
 
@@ -53,9 +53,9 @@ class Conditioned:
         paths = (node.path for node in self.plan.network.inputs)
         return self.plan.taps(dict(zip(paths, sizes, strict=True)), self.plan.batch)
 
-    def canaries(
+    def planted_faults(
         self, clause: str, values: Values, weights: Mapping[str, Tensor], compare: Compare, plant: Plant
-    ) -> Iterator[Canary]:
+    ) -> Iterator[PlantedFault]:
         """Plant faults in the results of a run with these values and weights."""
         outputs = self.plan.network.outputs
         right = {node.op.name: values[node.path] for node in outputs if isinstance(node.op, Output)}
@@ -64,7 +64,7 @@ class Conditioned:
 
 def exact(
     loaded: Loaded, conditioned: Conditioned, first: Deviation | None
-) -> tuple[Answer, tuple[Deviation, ...], list[Canary]]:
+) -> tuple[Answer, tuple[Deviation, ...], list[PlantedFault]]:
     """Compare the results in float64.
 
     Args:
@@ -86,13 +86,13 @@ def exact(
     def plant(evidence: Evidence, seen: tuple[Deviation, ...]) -> Evidence:
         return replace(evidence, ends=seen)
 
-    canaries = list(conditioned.canaries("VALUES-END-TO-END", oracle, conditioned.weights, compare, plant))
-    return answer, compare_ends(loaded, answer, oracle, allowed, first), canaries
+    planted_faults = list(conditioned.planted_faults("VALUES-END-TO-END", oracle, conditioned.weights, compare, plant))
+    return answer, compare_ends(loaded, answer, oracle, allowed, first), planted_faults
 
 
 def single(
     loaded: Loaded, conditioned: Conditioned, first: Deviation | None
-) -> tuple[tuple[Deviation, ...], float | None, list[Canary]]:
+) -> tuple[tuple[Deviation, ...], float | None, list[PlantedFault]]:
     """Compare the results in float32, with the error that the specification has there.
 
     Args:
@@ -130,8 +130,8 @@ def single(
     def plant(evidence: Evidence, seen: tuple[Deviation, ...]) -> Evidence:
         return replace(evidence, ends_float32=seen)
 
-    canaries = list(conditioned.canaries("VALUES-FLOAT32", reference, weights, compare, plant))
-    return compare_ends(loaded, answer, oracle, allowed, first), max(errors.values()), canaries
+    planted_faults = list(conditioned.planted_faults("VALUES-FLOAT32", reference, weights, compare, plant))
+    return compare_ends(loaded, answer, oracle, allowed, first), max(errors.values()), planted_faults
 
 
 def compare_ends(

@@ -30,7 +30,7 @@ from deeplab_spec.judge.numerics.planted_unmatched import of_parameters
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.judge.numerics.tensor_compare import executed, relative_error
 from deeplab_spec.judge.plan import Plan
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.observe import collected, local, whole
 from deeplab_spec.judge.precision.run import OnDevice
 from deeplab_spec.judge.structure.observe import Reading
@@ -55,7 +55,7 @@ class Observed:
         covered: Operations that saw values of every kind.
         operations: Operations that treat kinds of values differently.
         ratios: Comparisons in lower precisions, by clause.
-        canaries: Faults that were planted.
+        planted_faults: Faults that were planted.
     """
 
     parameters: int
@@ -69,7 +69,7 @@ class Observed:
     covered: int
     operations: int
     ratios: Mapping[str, tuple[Ratio, ...]]
-    canaries: tuple[Canary, ...]
+    planted_faults: tuple[PlantedFault, ...]
 
     @property
     def float64_error(self) -> float | None:
@@ -110,20 +110,20 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     error32 = None
     if "float64" in dtypes:
         tick("comparing end to end in float64")
-        answer, ends, canaries = exact(loaded, conditioned, local.first)
-        planted += canaries
+        answer, ends, planted_faults = exact(loaded, conditioned, local.first)
+        planted += planted_faults
         if not _same(loaded, local.steps, ends):
             tick("checking the captured graph by running it")
             _check_capture(loaded, inputs, answer.results, answer.error)
     if "float32" in dtypes:
         tick("comparing end to end in float32")
-        ends32, error32, canaries = single(loaded, conditioned, local.first)
-        planted += canaries
+        ends32, error32, planted_faults = single(loaded, conditioned, local.first)
+        planted += planted_faults
     if precisions:
         tick("comparing end to end in lower precisions")
         run_lower = whole(loaded, conditioned.weights, inputs, conditioned.oracle, conditioned.taps, precisions)
         local.lower += run_lower
-    ratios, canaries = collected(local.lower)
+    ratios, planted_faults = collected(local.lower)
     coverage = [step for step in local.steps if isinstance(loaded.expected[step.path].op, Activation)]
     return Observed(
         parameters=len(loaded.places),
@@ -137,7 +137,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         covered=sum(step.covered for step in coverage),
         operations=len(coverage),
         ratios=ratios,
-        canaries=(*planted, *local.canaries, *canaries),
+        planted_faults=(*planted, *local.planted_faults, *planted_faults),
     )
 
 
@@ -149,8 +149,8 @@ class _Local:
     steps: tuple[Deviation, ...] = ()
     first: Deviation | None = None
     witness: Witness | None = None
-    canaries: list[Canary] = field(default_factory=list)
-    lower: list[tuple[str, Ratio | Canary]] = field(default_factory=list)
+    planted_faults: list[PlantedFault] = field(default_factory=list)
+    lower: list[tuple[str, Ratio | PlantedFault]] = field(default_factory=list)
 
 
 def _locally(
@@ -172,7 +172,7 @@ def _locally(
         comparing = Steps(loaded, oracle, only_size=only_size)
         found.steps = comparing.compare()
         found.first = _first(found.steps)
-        found.canaries += of_steps(loaded, weights, oracle, only_size=only_size)
+        found.planted_faults += of_steps(loaded, weights, oracle, only_size=only_size)
         if found.first:
             tick("looking for the smallest input that shows it")
             found.witness = shrunk(comparing, plan, weights, found.first.path, loaded.reading.image)

@@ -18,7 +18,7 @@ from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, O
 from deeplab_spec.judge.evidence import Deviation, Evidence
 from deeplab_spec.judge.expected import part_of
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.mutate.faults.neighbours import other
 
 PLANTED: Final[tuple[tuple[type[Op], str], ...]] = (
@@ -49,7 +49,9 @@ class Fault:
     node: Node
 
 
-def of_steps(loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, *, only_size: bool) -> Iterator[Canary]:
+def of_steps(
+    loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, *, only_size: bool
+) -> Iterator[PlantedFault]:
     """Plant faults in the steps of every part.
 
     Args:
@@ -66,7 +68,7 @@ def of_steps(loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, *, o
         planted = Steps(with_values(loaded, values), oracle, only_size=only_size)
         for deviation in planted.compare(values):
             fault = together[deviation.path]
-            yield Canary(
+            yield PlantedFault(
                 clause=f"VALUES-{part_of(fault.node.path)}",
                 fault=fault.words,
                 path=deviation.place,

@@ -14,7 +14,7 @@ from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Output, Resize
 from deeplab_spec.judge.evidence import Deviation, Evidence
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.mutate.faults.neighbours import other
 
 FAULTS: Final = ((Resize, "align_corners"), (BatchNorm, "eps"), (Activation, "slope"))
@@ -132,7 +132,7 @@ def of_ends(
     weights: Mapping[str, Tensor],
     compare: Compare,
     plant: Plant,
-) -> Iterator[Canary]:
+) -> Iterator[PlantedFault]:
     """Plant faults in the results of a run; where there is no end to plant one in, a factor.
 
     Args:
@@ -149,7 +149,7 @@ def of_ends(
         wrong += [(f"{tap} times {SCALE}", tap, value * SCALE) for tap, value in right.items()]
     for words, tap, value in wrong:
         seen = compare(Held({**right, tap: value}))
-        yield Canary(clause=clause, fault=words, plant=_planted(plant, seen))
+        yield PlantedFault(clause=clause, fault=words, plant=_planted(plant, seen))
 
 
 def _planted(plant: Plant, seen: tuple[Deviation, ...]) -> Callable[[Evidence], Evidence]:

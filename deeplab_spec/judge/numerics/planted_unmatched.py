@@ -12,12 +12,12 @@ from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.judge.evidence import Evidence, Misfit
 from deeplab_spec.judge.load_weights import Place, places
 from deeplab_spec.judge.numerics.steps import Loaded
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 
 CLAUSE = "WEIGHTS-FIT"
 
 
-def of_parameters(loaded: Loaded) -> Iterator[Canary]:
+def of_parameters(loaded: Loaded) -> Iterator[PlantedFault]:
     """Plant misfits in a candidate.
 
     Args:
@@ -29,12 +29,12 @@ def of_parameters(loaded: Loaded) -> Iterator[Canary]:
         return
     last = own[-1]
     longer = torch.empty((*state[last.name].shape, 2), device="meta")
-    yield _canary(loaded, captured, {**state, last.name: longer}, last, f"another shape of {last.source}")
+    yield _planted_fault(loaded, captured, {**state, last.name: longer}, last, f"another shape of {last.source}")
     like = [place for place in own[:-1] if state[place.name].shape == state[last.name].shape]
     if like:
         shared = {**captured.parameters, _where(loaded, last): like[-1].name}
         words = f"{last.source} and {like[-1].source} in one place"
-        yield _canary(loaded, replace(captured, parameters=shared), state, last, words)
+        yield _planted_fault(loaded, replace(captured, parameters=shared), state, last, words)
 
 
 def _where(loaded: Loaded, place: Place) -> str:
@@ -43,11 +43,13 @@ def _where(loaded: Loaded, place: Place) -> str:
     return f"{loaded.reading.alignment.partner[path]}.{role}"
 
 
-def _canary(loaded: Loaded, captured: Capture, state: Mapping[str, Tensor], place: Place, words: str) -> Canary:
+def _planted_fault(
+    loaded: Loaded, captured: Capture, state: Mapping[str, Tensor], place: Place, words: str
+) -> PlantedFault:
     alignment = loaded.reading.alignment
     orders = channel_orders(alignment, captured.network)
     found, misfits = places(loaded.expected, alignment.partner, captured, state, orders)
-    return Canary(
+    return PlantedFault(
         clause=CLAUSE, fault=words, path=place.source.rpartition(".")[0], plant=_with_misfits(len(found), misfits)
     )
 

@@ -21,7 +21,7 @@ from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.numerics.tensor_compare import Overflow
 from deeplab_spec.judge.outputs import Answer, ask
 from deeplab_spec.judge.plan import Taps
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.blocks import LUCK, Region, Regions, blocks, constants, error, ratio_of, undecided
 from deeplab_spec.judge.precision.run import OnDevice, cast, moved, stored
 from deeplab_spec.mutate.faults.neighbours import other
@@ -34,7 +34,7 @@ ENDS: Final = "VALUES-LOWER-PRECISION-END-TO-END"
 
 def local(
     loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, precisions: Sequence[OnDevice]
-) -> Iterator[tuple[str, Ratio | Canary]]:
+) -> Iterator[tuple[str, Ratio | PlantedFault]]:
     """Compare every block, normalisation and activation on the oracle's values, in lower precisions.
 
     Args:
@@ -53,7 +53,7 @@ def local(
             yield from ((clause, _refused(clause, precision, reason)) for clause in (BLOCKS, NORMS, ACTIVATIONS))
 
 
-def _regions(regions: Regions) -> Iterator[tuple[str, Ratio | Canary]]:
+def _regions(regions: Regions) -> Iterator[tuple[str, Ratio | PlantedFault]]:
     for region in blocks(regions.loaded):
         yield from ((BLOCKS, found) for found in _region(regions, region, BLOCKS))
     for region in constants(regions.loaded):
@@ -67,7 +67,7 @@ def _refused(clause: str, precision: OnDevice, reason: RuntimeError) -> Ratio:
     return undecided(clause, f"{precision.name} does not run on {precision.device.type}: {one_line(reason)}", precision)
 
 
-def _region(regions: Regions, region: Region, clause: str) -> Iterator[Ratio | Canary]:
+def _region(regions: Regions, region: Region, clause: str) -> Iterator[Ratio | PlantedFault]:
     """Compare a region, and plant a fault in it: it is seen where one of the values that leave it shows it."""
     references = regions.specified(region)
     yield from regions.compare(region, references)
@@ -79,7 +79,7 @@ def _region(regions: Regions, region: Region, clause: str) -> Iterator[Ratio | C
     planted = [regions.ratio(end, wrong.values[end], references.values[end]) for end in region.ends]
     worst = max(planted, key=lambda ratio: ratio.ratio or 0.0, default=None)
     if worst:
-        yield canary(clause, f"{words} in {regions.precision.name}", worst)
+        yield planted_fault(clause, f"{words} in {regions.precision.name}", worst)
 
 
 def _wrong(network: Network, region: Region, clause: str) -> tuple[str, Node] | None:
@@ -113,7 +113,7 @@ def _attribute(node: Node, clause: str) -> str:
             return ""
 
 
-def canary(clause: str, fault: str, planted: Ratio) -> Canary:
+def planted_fault(clause: str, fault: str, planted: Ratio) -> PlantedFault:
     """Return a planted fault, whose comparison takes the place of the candidate's."""
 
     def plant(evidence: Evidence) -> Evidence:
@@ -122,7 +122,7 @@ def canary(clause: str, fault: str, planted: Ratio) -> Canary:
         kept = tuple(planted if (ratio.path, ratio.dtype) == same else ratio for ratio in mine)
         return replace(evidence, ratios={**evidence.ratios, clause: kept})
 
-    return Canary(clause=clause, fault=fault, path=planted.path, plant=plant, needs="float64")
+    return PlantedFault(clause=clause, fault=fault, path=planted.path, plant=plant, needs="float64")
 
 
 def whole(
@@ -132,7 +132,7 @@ def whole(
     oracle: Values,
     taps: Taps,
     precisions: Sequence[OnDevice],
-) -> Iterator[tuple[str, Ratio | Canary]]:
+) -> Iterator[tuple[str, Ratio | PlantedFault]]:
     """Compare whole runs in lower precisions, and plant faults in the middle of the network.
 
     Args:
@@ -157,7 +157,7 @@ def _whole(
     oracle: Values,
     taps: Taps,
     precision: OnDevice,
-) -> Iterator[tuple[str, Ratio | Canary]]:
+) -> Iterator[tuple[str, Ratio | PlantedFault]]:
     images = [value.to(precision.device, precision.storage) for value in inputs]
     own = cast(weights, precision.storage, precision.device)
     named = {node.path: value for node, value in zip(loaded.expected.inputs, images, strict=True)}
@@ -179,7 +179,7 @@ def _whole(
         for words, network in _in_the_middle(loaded.expected, path):
             wrong = specified(network)[path]
             planted = ratio_of(path, wrong, oracle[path], reference[path], precision)
-            yield ENDS, canary(ENDS, f"{words} in {precision.name}", planted)
+            yield ENDS, planted_fault(ENDS, f"{words} in {precision.name}", planted)
 
 
 def _asked(loaded: Loaded, inputs: Sequence[Tensor], taps: Taps, precision: OnDevice) -> Answer:
@@ -228,13 +228,15 @@ def _in_the_middle(network: Network, output: str) -> list[tuple[str, Network]]:
     return wrong
 
 
-def collected(found: Iterable[tuple[str, Ratio | Canary]]) -> tuple[dict[str, tuple[Ratio, ...]], list[Canary]]:
+def collected(
+    found: Iterable[tuple[str, Ratio | PlantedFault]],
+) -> tuple[dict[str, tuple[Ratio, ...]], list[PlantedFault]]:
     """Return comparisons by clause, and planted faults."""
     ratios: dict[str, tuple[Ratio, ...]] = {}
-    canaries: list[Canary] = []
+    planted_faults: list[PlantedFault] = []
     for clause, entry in found:
-        if isinstance(entry, Canary):
-            canaries.append(entry)
+        if isinstance(entry, PlantedFault):
+            planted_faults.append(entry)
         else:
             ratios[clause] = (*ratios.get(clause, ()), entry)
-    return ratios, canaries
+    return ratios, planted_faults

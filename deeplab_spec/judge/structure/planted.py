@@ -20,7 +20,7 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Conv2d, Input, Opaque, Output
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.expected import Fact, Facts
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.mutate.faults.graph_edits import inserted
@@ -57,7 +57,7 @@ class _Fault:
     edit: Edit
 
 
-def of_graphs(expected: Shaped, reading: Reading, found: Facts, unstrided: frozenset[str]) -> Iterator[Canary]:
+def of_graphs(expected: Shaped, reading: Reading, found: Facts, unstrided: frozenset[str]) -> Iterator[PlantedFault]:
     """Plant a fault for every clause of the structure.
 
     Args:
@@ -79,14 +79,14 @@ def of_graphs(expected: Shaped, reading: Reading, found: Facts, unstrided: froze
             yield from _planted(expected, group, unstrided)
 
 
-def _planted(expected: Shaped, group: Sequence[_Fault], unstrided: frozenset[str]) -> Iterator[Canary]:
+def _planted(expected: Shaped, group: Sequence[_Fault], unstrided: frozenset[str]) -> Iterator[PlantedFault]:
     """Plant faults in one graph, and compare it."""
     network, words = expected.network, {}
     for fault in group:
         words[fault.clause], network = fault.edit(network)
     mine = by_clause(aspects(_aligned(expected, network)), unstrided)
     for fault in group:
-        yield Canary(clause=fault.clause, fault=words[fault.clause], path=fault.path, plant=_with_aspects(mine))
+        yield PlantedFault(clause=fault.clause, fault=words[fault.clause], path=fault.path, plant=_with_aspects(mine))
 
 
 def _with_aspects(mine: dict[str, tuple[Aspect, ...]]) -> Callable[[Evidence], Evidence]:
@@ -167,7 +167,7 @@ def _groups(faults: Iterable[_Fault]) -> list[list[_Fault]]:
     return groups
 
 
-def _of_counts(alignment: Alignment, shared: frozenset[str]) -> Iterator[Canary]:
+def _of_counts(alignment: Alignment, shared: frozenset[str]) -> Iterator[PlantedFault]:
     """Plant a block that stores nothing of its own: the candidate, one node of which shares its parameters.
 
     Args:
@@ -179,7 +179,7 @@ def _of_counts(alignment: Alignment, shared: frozenset[str]) -> Iterator[Canary]
     if stores:
         path = stores[-1]
         counts = block_counts(alignment, shared | {partner[path]})
-        yield Canary(
+        yield PlantedFault(
             clause="BLOCK-COUNTS",
             fault=f"parameters of {path} that another node stores",
             path=path,
@@ -187,7 +187,7 @@ def _of_counts(alignment: Alignment, shared: frozenset[str]) -> Iterator[Canary]
         )
 
 
-def _of_strangers(expected: Shaped) -> Canary:
+def _of_strangers(expected: Shaped) -> PlantedFault:
     """Plant another network: a single activation."""
     source = expected.network.inputs[0]
     nodes = (
@@ -197,7 +197,7 @@ def _of_strangers(expected: Shaped) -> Canary:
     )
     sizes = {source.path: expected.map_size(source.path) or (1, 1)}
     reason = stranger(align(expected, normal_form(shaped(Network(nodes=nodes), sizes)))) or ""
-    return Canary(
+    return PlantedFault(
         clause="SAME-FAMILY",
         fault="a network of a single activation",
         plant=lambda evidence: replace(evidence, stranger=reason),

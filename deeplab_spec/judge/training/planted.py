@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from deeplab_spec.judge.evidence import Evidence
-from deeplab_spec.judge.planted import Canary
+from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.training.evidence import Alone, Trained
 from deeplab_spec.spec.distributions import Shape
 
@@ -16,7 +16,7 @@ _FAR: Final = 100.0
 """Factor on the largest error that is no finding."""
 
 
-def of_training(trained: Trained) -> Iterator[Canary]:
+def of_training(trained: Trained) -> Iterator[PlantedFault]:
     """Plant a fault for every clause about which something was observed.
 
     Args:
@@ -28,10 +28,12 @@ def of_training(trained: Trained) -> Iterator[Canary]:
     yield from _of_weights(trained)
     if trained.alone and not trained.alone.not_applicable:
         refused = Alone(error="a planted fault")
-        yield _canary("BATCH-OF-ONE", "a batch of one that is refused", "", lambda found: replace(found, alone=refused))
+        yield _planted_fault(
+            "BATCH-OF-ONE", "a batch of one that is refused", "", lambda found: replace(found, alone=refused)
+        )
 
 
-def _of_statistics(trained: Trained) -> Iterator[Canary]:
+def _of_statistics(trained: Trained) -> Iterator[PlantedFault]:
     stated = [movement for movement in trained.movements if movement.expected]
     if stated:
         last = stated[-1]
@@ -39,29 +41,31 @@ def _of_statistics(trained: Trained) -> Iterator[Canary]:
         moved = replace(last, mean=momentum, variance=momentum)
         movements = tuple(moved if movement is last else movement for movement in trained.movements)
         words = f"momentum {momentum:g} of {last.path}"
-        yield _canary("BN-MOMENTUM", words, last.path, lambda found: replace(found, movements=movements))
+        yield _planted_fault("BN-MOMENTUM", words, last.path, lambda found: replace(found, movements=movements))
     if trained.statistics:
         worst = replace(trained.statistics[-1], error=_FAR * trained.statistics[-1].allowed)
         statistics = (*trained.statistics[:-1], worst)
         words = f"a wrong {worst.role.replace('_', ' ')} of {worst.path}"
-        yield _canary("RUNNING-STATISTICS", words, worst.place, lambda found: replace(found, statistics=statistics))
+        yield _planted_fault(
+            "RUNNING-STATISTICS", words, worst.place, lambda found: replace(found, statistics=statistics)
+        )
 
 
-def _of_gradients(trained: Trained) -> Iterator[Canary]:
+def _of_gradients(trained: Trained) -> Iterator[PlantedFault]:
     wanted = [gradient for gradient in trained.gradients if gradient.wanted]
     if wanted:
         lost = replace(wanted[-1], actual=0.0, place=wanted[-1].path)
         gradients = tuple(lost if gradient is wanted[-1] else gradient for gradient in trained.gradients)
         words = f"a {lost.role} of {lost.path} without a gradient"
-        yield _canary("GRADIENT-REACHES", words, lost.path, lambda found: replace(found, gradients=gradients))
+        yield _planted_fault("GRADIENT-REACHES", words, lost.path, lambda found: replace(found, gradients=gradients))
     if trained.step:
         worst = replace(trained.step[-1], error=_FAR * trained.step[-1].allowed)
         step = (*trained.step[:-1], worst)
         words = f"another step of the {worst.role} of {worst.path}"
-        yield _canary("TRAIN-STEP", words, worst.place, lambda found: replace(found, step=step))
+        yield _planted_fault("TRAIN-STEP", words, worst.place, lambda found: replace(found, step=step))
 
 
-def _of_dropout(trained: Trained) -> Iterator[Canary]:
+def _of_dropout(trained: Trained) -> Iterator[PlantedFault]:
     noise = trained.noise
     if noise is None or not noise.stated:
         return
@@ -71,21 +75,21 @@ def _of_dropout(trained: Trained) -> Iterator[Canary]:
     else:
         loud = tuple(1.0 for _ in noise.candidate.get("spread", ()))
         words, wrong = "results that differ from call to call", replace(noise, candidate={"spread": loud})
-    yield _canary("DROPOUT", words, "", lambda found: replace(found, noise=wrong))
+    yield _planted_fault("DROPOUT", words, "", lambda found: replace(found, noise=wrong))
 
 
-def _of_weights(trained: Trained) -> Iterator[Canary]:
+def _of_weights(trained: Trained) -> Iterator[PlantedFault]:
     samples = trained.initial.samples if trained.initial else ()
     drawn = [sample for sample in samples if sample.tensors == 1 and sample.fits[0][1].shape is not Shape.CONSTANT]
     if trained.initial and drawn:
         wide = replace(drawn[-1], square=_ELSE**2 * drawn[-1].square, greatest=_ELSE * drawn[-1].greatest)
         initial = replace(trained.initial, samples=tuple(wide if sample is drawn[-1] else sample for sample in samples))
         words = f"weights of {wide.path} of twice the deviation"
-        yield _canary("INITIALISATION", words, wide.path, lambda found: replace(found, initial=initial))
+        yield _planted_fault("INITIALISATION", words, wide.path, lambda found: replace(found, initial=initial))
 
 
-def _canary(clause: str, words: str, path: str, change: Callable[[Trained], Trained]) -> Canary:
+def _planted_fault(clause: str, words: str, path: str, change: Callable[[Trained], Trained]) -> PlantedFault:
     def plant(evidence: Evidence) -> Evidence:
         return replace(evidence, trained=change(evidence.trained) if evidence.trained else None)
 
-    return Canary(clause=clause, fault=words, plant=plant, path=path)
+    return PlantedFault(clause=clause, fault=words, plant=plant, path=path)

@@ -113,10 +113,10 @@ def test_what_bfloat16_cannot_show_needs_float64() -> None:
 def test_every_result_of_a_part_has_a_planted_fault_that_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault behind a tap would pass there, and make the run blind."""
     planted: list[tuple[str, float | None]] = []
-    made = lower.canary
+    made = lower.planted_fault
     monkeypatch.setattr(
         lower,
-        "canary",
+        "planted",
         lambda clause, fault, ratio: planted.append((ratio.path, ratio.ratio)) or made(clause, fault, ratio),
     )
     judged(right("backbone"), "tf32", part="backbone")

@@ -71,7 +71,6 @@ def open_file(path: Path, name: str) -> FileModule:
 
 REFERENCE = "reference"
 
-
 TargetLike = str | nn.Module | Callable[..., nn.Module]
 """``module:callable``, ``reference:VARIANT``, the path of a file, a module, or what builds one."""
 
@@ -103,7 +102,7 @@ class Target:
         """
         written = {name: str(value) for name, value in (arguments or {}).items()}
         if isinstance(target, str):
-            return named(target, written)
+            return parse_target(target, written)
         name = getattr(target, "__qualname__", type(target).__qualname__)
         source = copy.deepcopy(target) if isinstance(target, nn.Module) else target
         return cls(name=name, arguments=written, source=source)

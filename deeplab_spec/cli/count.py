@@ -98,20 +98,19 @@ def count(
 
     Exit status: with --against 0 where every row is equal, else 1; 3 if a target cannot be built.
     """
-    from deeplab_spec.count import side_by_side
-    from deeplab_spec.count import text as counts
-    from deeplab_spec.count.document import CountDocument
+    from deeplab_spec.count import text
+    from deeplab_spec.count.document import CountDocument, SideBySideDocument
     from deeplab_spec.count.service import CountRequest
     from deeplab_spec.views.document import to_schema
 
     if json_schema:
-        model = side_by_side.SideBySideDocument if against else CountDocument
+        model = SideBySideDocument if against else CountDocument
         output.report(to_schema(model), file)
         return
     if report:
         _write_reports(report)
         return
-    asked = CountRequest(
+    request = CountRequest(
         variant=variant,
         overrides=tuple(choose or ()),
         arguments=options.read_arguments(arg),
@@ -123,19 +122,15 @@ def count(
         protocol=Protocol(scales=options.read_scales(scales), flip=flip),
         by_node=by is By.NODE,
     )
-    asked.convention.require(mode)
+    request.convention.require(mode)
     if against:
-        together = asked.side_by_side(target, against)
-        _show(
-            together,
-            side_by_side.side_by_side_grid(together),
-            side_by_side.side_by_side_summary(together),
-            as_json,
-            file,
-        )
-        raise typer.Exit(together.exit_code)
-    single = asked.document(target)
-    _show(single, counts.count_grid(single), f"{asked.title(target)}\n{counts.count_summary(single)}", as_json, file)
+        both = request.side_by_side(target, against)
+        _show(both, text.side_by_side_grid(both), text.side_by_side_summary(both), as_json, file)
+        raise typer.Exit(both.exit_code)
+    document = request.document(target)
+    _show(
+        document, text.count_grid(document), f"{request.title(target)}\n{text.count_summary(document)}", as_json, file
+    )
 
 
 def _show(document: "BaseModel", grid: Grid, summary: str, as_json: bool, file: Path | None) -> None:

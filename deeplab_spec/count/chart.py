@@ -1,37 +1,37 @@
-"""Where parameters, multiply-adds and bytes of a network are: three columns of bars, block by block.
+"""The chart of a network's costs: bars of parameters, multiply-adds and bytes, block by block.
 
-All bars have one scale, so that a share is as long in one column as in another. The blocks of the
-middle flow, which are all alike, are one row.
+All bars have one scale, so that lengths of different columns can be compared. The equal blocks of the
+middle flow are one row.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from deeplab_spec.count.network_costs import CostReport
+from deeplab_spec.count.network_report import CostReport
 from deeplab_spec.views.template import filled
 
 ROW, BAR = 24, 15
 """Height of a row and of the bar in it, in pixels."""
 LEFT, LABEL, GAP = 24, 206, 26
 LONGEST, FIGURES = 170, 112
-"""Width of the longest bar, and of the figures behind it."""
+"""Width of the longest bar, and of the figures to the right of it, in pixels."""
 COLUMN: Final = LONGEST + FIGURES + GAP
 TOP: Final = 118
 LEAST_SHOWN: Final = 0.0005
-"""The smallest share that is written with one decimal."""
+"""The smallest share that is not written as < 0.1 %."""
 FILLS: Final = {"backbone": "#3b6ea5", "aspp": "#5b8f3c", "decoder": "#c77d1e", "output": "#c77d1e"}
 _MIDDLE: Final = "backbone.middle_flow."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """One share of one column.
+    """The bar of one block in one column.
 
     Attributes:
         x: Left edge.
         width: Length.
-        share: What is written behind it, in percent.
-        amount: What is written behind that.
+        share: Its share of the total, as text in percent.
+        amount: The count, as text.
     """
 
     x: float
@@ -47,7 +47,7 @@ class Row:
     Attributes:
         y: Upper edge.
         name: The block.
-        fill: Colour of the part that it belongs to.
+        fill: Colour of its part of the network.
         bars: One per column.
     """
 
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """What stands above a column: what it shares out, and how much that is in all."""
+    """The heading of a column: its name, and the total."""
 
     x: float
     name: str
@@ -68,7 +68,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """Everything that is drawn, in pixels from the upper left."""
+    """All elements of the chart, in pixels from the upper left."""
 
     title: str
     description: str
@@ -87,12 +87,12 @@ class _Column:
 
 
 def cost_chart(report: CostReport) -> str:
-    """Return the picture of a network's costs as a self-contained SVG file."""
+    """Return the chart of a network's costs as a self-contained SVG file."""
     return filled("costs.svg.j2", lay_out_costs(report))
 
 
 def lay_out_costs(report: CostReport) -> Chart:
-    """Place every bar."""
+    """Return the chart with every element in its place."""
     names, columns = _columns(report)
     most = max(max(column.counts) / sum(column.counts) for column in columns)
     bars = [
@@ -127,12 +127,12 @@ def lay_out_costs(report: CostReport) -> Chart:
 
 
 def _columns(report: CostReport) -> tuple[tuple[str, ...], tuple[_Column, ...]]:
-    """Return the rows' names and their counts, the middle flow in one row."""
+    """Return the names of the rows and the counts of every column, the middle flow in one row."""
     sums: dict[str, tuple[int, int, int]] = {}
     middle = [block.path for block in report.blocks if block.path.startswith(_MIDDLE)]
-    together = f"{middle[0]}..{len(middle)}" if len(middle) > 1 else ""
+    combined = f"{middle[0]}..{len(middle)}" if len(middle) > 1 else ""
     for block in report.blocks:
-        name = together if together and block.path in middle else block.path
+        name = combined if combined and block.path in middle else block.path
         before = sums.get(name, (0, 0, 0))
         moved = block.bytes_read + block.bytes_written
         sums[name] = (
@@ -149,7 +149,7 @@ def _columns(report: CostReport) -> tuple[tuple[str, ...], tuple[_Column, ...]]:
 
 
 def amount(count: int, units: tuple[str, ...]) -> str:
-    """Write a count in the largest of units that are a thousand apart, with three digits.
+    """Write a count with three digits, in the largest unit that fits; units are a thousand apart.
 
     >>> [amount(count, ("", "K", "M")) for count in (960, 18624, 41055413)]
     ['960', '18.6 K', '41.1 M']
@@ -161,7 +161,7 @@ def amount(count: int, units: tuple[str, ...]) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share; a small one is not nothing.
+    """Write a share; a small one does not become zero.
 
     >>> percent(0.6307), percent(0.0002)
     ('63.1 %', '< 0.1 %')

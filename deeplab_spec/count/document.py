@@ -1,7 +1,7 @@
-"""The JSON document of ``count``, and how it is made.
+"""The JSON documents of ``count`` and ``count --against``, and the functions that make them.
 
-``macs`` is what the document's convention counts. The other figures are the same under every
-convention: floating point operations are those of ``full``, bytes are of float32 and one image.
+``macs`` is the count of the document's convention. The other figures do not depend on the convention:
+floating point operations are those of ``full``, bytes are for float32 and one image.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,18 @@ from deeplab_spec.analysis.receptive_field import ReceptiveField, receptive_fiel
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.graph.network import Network
 from deeplab_spec.result import Result
 from deeplab_spec.spec.choices import as_json
 from deeplab_spec.views.document import Document, Json, Model
 
 ENDS: Final = ("input", "output")
-"""First steps of the paths that are no block but where the network begins and ends."""
+"""First steps of the paths that are not blocks: the inputs and outputs of the network."""
 
 
 class FieldModel(Model):
-    """A receptive field, vertical first; in input pixels."""
+    """A receptive field in input pixels, vertical first."""
 
     extent: tuple[Number, Number]
     step: tuple[Number, Number]
@@ -36,7 +37,7 @@ class FieldModel(Model):
 
 
 class FiguresModel(Model):
-    """What a node, a block or a network costs; ``bytes_live`` is the most that is alive at once."""
+    """The cost of a node, a block or a network; ``bytes_live`` is the peak of memory in use."""
 
     parameters: int
     buffers: int
@@ -50,7 +51,7 @@ class FiguresModel(Model):
 
 
 class CostModel(FiguresModel):
-    """What a block or a node costs; ``output`` is empty where the value is no map."""
+    """The cost of a block or a node; ``output`` is empty if the value is not a feature map."""
 
     path: str
     output: tuple[int, ...]
@@ -58,11 +59,11 @@ class CostModel(FiguresModel):
 
 
 class TotalModel(FiguresModel):
-    """What the network costs.
+    """The cost of the network.
 
-    ``peak_bytes`` is ``bytes_live`` with parameters and running statistics; ``operators`` has the
-    total of the convention by operator, and ``skipped`` how many operators it leaves out with a
-    warning. ``trainable`` parameters are all but those that a target has frozen.
+    ``peak_bytes`` is ``bytes_live`` plus parameters and running statistics. ``operators`` has the
+    convention's total by operator, ``skipped`` the number of operators that it does not count.
+    ``trainable`` counts all parameters except those that a target has frozen.
     """
 
     trainable: int
@@ -74,7 +75,7 @@ class TotalModel(FiguresModel):
 
 
 class PublishedModel(Model):
-    """A published figure in billions, and how far the document's total is from it, relative to it."""
+    """A published figure in billions, and the relative difference of the document's total to it."""
 
     billions: float
     residual: float
@@ -84,9 +85,9 @@ class PublishedModel(Model):
 class CountDocument(Result, Document):
     """The document of ``count --json``.
 
-    ``nodes`` is there with ``--by node`` only. Of a target, ``variant`` is the published network
-    whose paths its nodes have; null where it is another network, whose nodes keep their own.
-    ``prediction`` says that the convention is one of published figures, but this is none of them.
+    ``nodes`` is present with ``--by node`` only. For a target, ``variant`` is the published network
+    that its nodes are named after; null for another network, whose nodes keep their own paths.
+    ``prediction`` is true if the convention reconstructs published figures, but none is published here.
     """
 
     target: str | None = None
@@ -116,11 +117,71 @@ class CountDocument(Result, Document):
 
     @property
     def summary(self) -> str:
-        """Parameters and operations, and of what."""
+        """The network with its parameters and operations."""
         total, (height, width) = self.total, self.size
         return (
             f"{self.target or self.variant}, output stride {self.output_stride}, {height}x{width}: "
             f"{total.parameters:,} parameters, {total.macs:,} operations ({self.convention})"
+        )
+
+
+class DifferenceModel(Model):
+    """The costs of one block, node or network on both sides, the first network first."""
+
+    path: str
+    parameters: tuple[int, int]
+    macs: tuple[Number, Number]
+
+    @property
+    def equal(self) -> bool:
+        """Whether both sides have the same parameters and the same operations."""
+        return self.parameters[0] == self.parameters[1] and self.macs[0] == self.macs[1]
+
+
+class SideBySideDocument(Result, Document):
+    """The document of ``count A --against B --json``.
+
+    ``rows`` start with the largest difference. ``equal`` is true if every row has the same parameters
+    and the same operations on both sides. An explanation is empty if none was found.
+    """
+
+    first: str
+    second: str
+    output_stride: int
+    size: tuple[int, int]
+    classes: int
+    convention: str
+    mode: Mode
+    scales: tuple[float, ...]
+    flip: bool
+    equal: bool
+    total: DifferenceModel
+    rows: tuple[DifferenceModel, ...]
+    operations_explained: str
+    parameters_explained: str
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit status of ``count --against``."""
+        return ExitCode.DONE if self.equal else ExitCode.DIFFERENT
+
+    @property
+    def text(self) -> str:
+        """The table and the lines below it that ``count --against`` prints."""
+        from deeplab_spec.count.text import side_by_side_grid, side_by_side_summary
+        from deeplab_spec.views.table import plain
+
+        return f"{plain(side_by_side_grid(self))}\n{side_by_side_summary(self)}"
+
+    @property
+    def summary(self) -> str:
+        """Whether the networks are equal, and the differences of their totals."""
+        (parameters, parameters_of_second), (macs, macs_of_second) = self.total.parameters, self.total.macs
+        if self.equal:
+            return f"{self.first} and {self.second} are equal: {parameters:,} parameters, {macs:,} operations"
+        return (
+            f"{self.second} has {parameters_of_second - parameters:+,} parameters and {macs_of_second - macs:+,} "
+            f"operations ({self.convention}) relative to {self.first}"
         )
 
 
@@ -137,17 +198,17 @@ def count_document(
     Args:
         subject: The network and its input.
         convention: What counts as one operation.
-        mode: Whether an evaluation or a training step is counted.
+        mode: An evaluation, or a training step.
         protocol: Scales and mirrored images.
         by_node: Whether to list nodes too.
 
     Raises:
         GraphError: If the choices do not fit together at this size.
-        SpecError: If the convention cannot count the mode.
+        SpecError: If the convention does not support the mode.
     """
     graph = subject.network()
     nodes = protocol_costs(graph, subject.size, protocol, convention, mode)
-    parts = counted(nodes, receptive_fields(graph, subject.size), by_node=by_node)
+    parts = cost_fields(nodes, receptive_fields(graph, subject.size), by_node=by_node)
     passes = [(graph, shapes(graph, sides)) for sides in protocol.sizes(subject.size)]
     row = published(subject, protocol) if convention is TFPROF else None
     return CountDocument(
@@ -156,16 +217,16 @@ def count_document(
         output_stride=subject.output_stride,
         size=subject.size,
         classes=subject.classes,
-        **asked(convention, mode, protocol),
+        **counting(convention, mode, protocol),
         published=_published(row, parts["total"].macs) if row else None,
         prediction=convention is TFPROF and row is None,
-        notes=torch_fault(convention, mode, passes, protocol.images),
+        notes=torch_counter_note(convention, mode, passes, protocol.images),
         **parts,
     )
 
 
-def asked(convention: Convention, mode: Mode, protocol: Protocol) -> Json:
-    """Return the part of a document that says how was counted."""
+def counting(convention: Convention, mode: Mode, protocol: Protocol) -> Json:
+    """Return the fields of a document that say what is counted."""
     return {
         "convention": convention.name,
         "mode": mode,
@@ -181,15 +242,15 @@ def _published(row: Configuration, operations: Number) -> PublishedModel | None:
     return PublishedModel(billions=float(row.billions), residual=residual, source=str(row.source))
 
 
-def torch_fault(
+def torch_counter_note(
     convention: Convention, mode: Mode, passes: Sequence[tuple[Network, Values]], images: int = 1
 ) -> tuple[str, ...]:
-    """Return what the counter of a torch that does not divide weight gradients by the groups says instead.
+    """Return a note on a torch whose counter does not divide weight gradients by the groups.
 
     Args:
-        convention: What counts as one operation.
-        mode: Whether an evaluation or a training step is counted.
-        passes: The network, and the shapes of its values, in every pass.
+        convention: What counts as one operation; only ``torch`` has the note.
+        mode: An evaluation, or a training step; only the latter has the note.
+        passes: The network and the shapes of its values, for every pass.
         images: Images per pass.
     """
     if convention is not TORCH or mode is not Mode.TRAIN:
@@ -201,23 +262,23 @@ def torch_fault(
         if known[node.path]
     )
     text = "FlopCounterMode of torch 2.13 does not divide the weight gradients of grouped convolutions by their groups"
-    return (f"{text}: it says {excess:,} more",) if excess else ()
+    return (f"{text}: it reports {excess:,} more",) if excess else ()
 
 
-def counted(
+def cost_fields(
     nodes: Sequence[Cost],
     fields: Mapping[str, ReceptiveField],
     *,
     by_node: bool = False,
     trainable: int | None = None,
 ) -> Json:
-    """Return the part of a document that costs make.
+    """Return the fields of a document that hold costs.
 
     Args:
         nodes: Cost of every node.
-        fields: Receptive fields by path, where they are known.
+        fields: Known receptive fields, by path.
         by_node: Whether to list nodes too.
-        trainable: Parameters that are trained; all by default.
+        trainable: Number of parameters that are trained; all by default.
     """
     blocks = block_costs(tuple(nodes))
     last = {block_of(node.path): node.path for node in nodes}

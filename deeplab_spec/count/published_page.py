@@ -1,11 +1,10 @@
-"""The report on published figures: residuals, predictions, and what the figures rule out."""
+"""The page on published figures: residuals, predictions, and the readings that the figures rule out."""
 
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
 from deeplab_spec.analysis.conventions import MAC
-from deeplab_spec.analysis.costs import Number
 from deeplab_spec.analysis.published import (
     PUBLISHED,
     TOLERANCE,
@@ -16,7 +15,7 @@ from deeplab_spec.analysis.published import (
     readings,
 )
 from deeplab_spec.analysis.reconstruction import Constant, constants
-from deeplab_spec.count.network_page import COMMAND
+from deeplab_spec.count.network_report import COMMAND, billions
 from deeplab_spec.spec.choices import Decoder, HeadConvs, written
 from deeplab_spec.spec.sources import paper
 from deeplab_spec.views.table import Grid, markdown
@@ -25,8 +24,8 @@ _NETWORK: Final = ("pyramid and decoder", "decoder", "output stride")
 
 
 def published_page() -> str:
-    """Return the report on the published figures."""
-    known = tuple(readings())
+    """Return the page on the published figures."""
+    all_readings = tuple(readings())
     return "\n\n".join(
         (
             "# Published multiply-adds",
@@ -36,8 +35,8 @@ def published_page() -> str:
             "## Every configuration of the table",
             (
                 f"513x513 pixels, {PUBLISHED[0].classes} classes. *Multi-scale* is the sum over scales 0.5 to 1.75 in "
-                "steps of 0.25, where a side d becomes int((d - 1) * s + 1); *flip* doubles every image; what is "
-                "counted once for a network is not repeated. Rows marked *prediction* have no published figure here."
+                "steps of 0.25, where a side d becomes int((d - 1) * s + 1); *flip* doubles every image; terms counted "
+                "once per network are not repeated. Rows marked *prediction* have no published figure here."
             ),
             markdown(_configurations()),
             "## Other sizes and numbers of classes",
@@ -45,14 +44,14 @@ def published_page() -> str:
             markdown(_sizes()),
             "## What the figures rule out",
             (
-                "Each row decides one choice as it is seen elsewhere, each column is a published figure; cells say "
-                f"by how many B the figure would change. **Bold**: the residual would be beyond {_percent(TOLERANCE)}, "
-                "so the figure rules the reading out. A dash: no change. *Cannot be built*: values of different sizes "
-                "would meet, or the network refuses 513x513."
+                "Each row gives one choice another value that is known from elsewhere; each column is a published "
+                "figure. Cells give the change of the figure in B. **Bold**: the residual would exceed "
+                f"{_percent(TOLERANCE)}, so the figure rules the reading out. A dash: no change. *Cannot be built*: "
+                "values of different sizes would meet, or the network does not accept 513x513."
             ),
-            markdown(_readings(known)),
-            _undecided(known),
-            _unseen(known),
+            markdown(_readings(all_readings)),
+            _undecided(all_readings),
+            _unseen(all_readings),
             "## Erratum of the paper",
             (
                 f"{paper('table 3')} (ResNet-101, not this network) prints 101.28 B for output stride 16 with decoder, "
@@ -67,10 +66,10 @@ def _reconstruction() -> str:
     return (
         f"`tfprof` is a reconstruction, not a fact: no source here says how the figures were counted, and its three "
         f"constants were chosen after seeing the residuals of plain multiply-adds. One rule with the same constants "
-        f"meets all {len(residuals)} figures; the largest residual is {_percent(max(residuals), digits=4)}. Most of "
-        f"the difference to plain multiply-adds is one plausible fact, that an atrous convolution runs on a map padded "
-        f"to a multiple of its rate. The rest is fitted, and the figures leave the constants this room, each alone, "
-        f"before one is missed by more than {_percent(TOLERANCE)}:"
+        f"fits all {len(residuals)} figures; the largest residual is {_percent(max(residuals), digits=4)}. Most of "
+        f"the difference to plain multiply-adds has one plausible cause: an atrous convolution runs on a map padded "
+        f"to a multiple of its rate. The rest is fitted. Each constant alone can vary within these limits "
+        f"before a residual exceeds {_percent(TOLERANCE)}:"
     )
 
 
@@ -95,9 +94,9 @@ def _configurations() -> Grid:
                 *_network(row),
                 _evaluation(row),
                 row.billions or "prediction",
-                _billions(operations),
+                billions(operations),
                 "" if residual is None else f"{100 * residual:+.4f}",
-                _billions(row.operations(MAC)),
+                billions(row.operations(MAC)),
             )
         )
     return Grid(
@@ -116,8 +115,8 @@ def _sizes() -> Grid:
                 f"{row.size[0]}x{row.size[1]}",
                 str(row.classes),
                 "prediction",
-                _billions(row.operations()),
-                _billions(row.operations(MAC)),
+                billions(row.operations()),
+                billions(row.operations(MAC)),
             )
             for row in other_sizes()
         ),
@@ -154,7 +153,7 @@ def _undecided(known: Sequence[Reading]) -> str:
         if reading.visible and None not in reading.changes and not any(map(reading.rules_out, range(len(PUBLISHED))))
     ]
     return (
-        f"These change a figure, but by too little to be ruled out: {_listed(allowed)}."
+        f"These readings change a figure by too little to be ruled out: {_listed(allowed)}."
         if allowed
         else "Every reading in the table is ruled out by a figure, or cannot be built for one."
     )
@@ -162,13 +161,13 @@ def _undecided(known: Sequence[Reading]) -> str:
 
 def _unseen(known: Sequence[Reading]) -> str:
     return (
-        f"These no published figure can see, since they change none: "
+        f"No published figure depends on these readings: "
         f"{_listed([reading for reading in known if not reading.visible])}."
     )
 
 
 def _listed(known: Sequence[Reading]) -> str:
-    """Write readings, those of one choice together."""
+    """Write readings, grouped by choice."""
     return "; ".join(
         f"`{choice}` ({', '.join(written(reading.value) for reading in group)})"
         for choice, group in groupby(known, key=lambda reading: reading.choice)
@@ -183,10 +182,6 @@ def _network(row: Configuration) -> tuple[str, str, str]:
 def _evaluation(row: Configuration) -> str:
     scales = "multi-scale" if len(row.protocol.scales) > 1 else "single"
     return f"{scales} + flip" if row.protocol.flip else scales
-
-
-def _billions(count: Number) -> str:
-    return f"{count / 1e9:,.3f}"
 
 
 def _percent(share: float, digits: int = 2) -> str:

@@ -1,27 +1,34 @@
 """The files of ``count --report``: costs of every published network, and published figures."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.count.chart import cost_chart
-from deeplab_spec.count.network_costs import cost_report
-from deeplab_spec.count.network_page import index_page, network_page
+from deeplab_spec.count.network_report import (
+    COMMAND,
+    CostReport,
+    billions,
+    cost_report,
+    mega,
+    network_page,
+    torch_counter,
+)
 from deeplab_spec.count.published_page import published_page
 from deeplab_spec.errors import TargetError
 from deeplab_spec.spec.variants import VARIANTS
 from deeplab_spec.views.document import to_json
 from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.progress import Progress, silent
+from deeplab_spec.views.table import Grid, integer, markdown
 
-Progress = Callable[[str, int, int], None]
 
-
-def write_reports(directory: Path, progress: Progress = lambda _stage, _done, _total: None) -> tuple[Path, ...]:
-    """Write every report; each file whole or not at all.
+def write_reports(directory: Path, progress: Progress = silent) -> tuple[Path, ...]:
+    """Write every report; each file is written completely or not at all.
 
     Args:
-        directory: Where to; made where it is missing.
-        progress: Told what is done, how many are, and how many there are.
+        directory: The directory of the files; created if it is missing.
+        progress: Receives the stage, the number of finished reports, and their total.
 
     Returns:
         The files, in the order in which they were written.
@@ -40,8 +47,8 @@ def write_reports(directory: Path, progress: Progress = lambda _stage, _done, _t
     return tuple(written)
 
 
-def cost_reports(progress: Progress = lambda _stage, _done, _total: None) -> Iterator[tuple[str, str]]:
-    """Return the name and the text of every file."""
+def cost_reports(progress: Progress = silent) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of every file."""
     subjects = [
         Subject(variant=variant, choices=variant.choices, output_stride=stride)
         for variant in VARIANTS
@@ -60,3 +67,86 @@ def cost_reports(progress: Progress = lambda _stage, _done, _total: None) -> Ite
     yield "published.md", published_page()
     yield "README.md", index_page(reports)
     progress("done", total, total)
+
+
+def index_page(reports: Sequence[CostReport]) -> str:
+    """Return the list of all reports, with a row of totals for each."""
+    first = reports[0]
+    return "\n\n".join(
+        (
+            "# Costs of every published network",
+            (
+                f"{first.size[0]}x{first.size[1]} pixels, {first.classes} classes, float32, one image; every number is "
+                f"computed from the specification. Made by `{COMMAND}`, which a test compares with these files."
+            ),
+            (
+                "[published.md](published.md): the paper's figures, how far a reconstruction is from each, predictions "
+                "for other evaluations and sizes, and which readings of the paper its figures rule out."
+            ),
+            markdown(_index(reports)),
+            (
+                "B is a billion. *Peak* is the memory in use at once, with parameters and running statistics (in "
+                "training without an optimizer). Every report describes the conventions; `tfprof` is a reconstruction, "
+                "see published.md."
+            ),
+            "## What torch's counter reports for a training step",
+            (
+                "FlopCounterMode of torch 2.13 counts the weight gradient of a depthwise convolution without dividing "
+                "by its groups. The convention `torch` divides; the counter reports:"
+            ),
+            markdown(_torch_index(reports)),
+        )
+    )
+
+
+def _index(reports: Sequence[CostReport]) -> Grid:
+    conventions = [entry.convention for entry in reports[0].totals]
+    headers = (
+        "variant",
+        "output stride",
+        "parameters",
+        *(f"`{name}`, B" for name in conventions),
+        "`full` train, B",
+        "GB moved",
+        "peak MB",
+        "peak MB train",
+        "report",
+    )
+    return Grid(
+        headers=headers,
+        rows=tuple(
+            (
+                f"`{report.variant}`",
+                str(report.output_stride),
+                integer(report.total.parameters),
+                *(billions(entry.forward) for entry in report.totals),
+                billions(report.train.total.flops),
+                f"{(report.total.bytes_read + report.total.bytes_written) / 1e9:.3f}",
+                mega(report.total.peak_bytes),
+                mega(report.train.total.peak_bytes),
+                ", ".join(
+                    f"[{name}]({report.name}.{ending})"
+                    for name, ending in (("table", "md"), ("exact", "json"), ("picture", "svg"))
+                ),
+            )
+            for report in reports
+        ),
+        right=frozenset(range(1, len(headers) - 1)),
+    )
+
+
+def _torch_index(reports: Sequence[CostReport]) -> Grid:
+    return Grid(
+        headers=("variant", "output stride", "`torch` train", "torch 2.13 reports", "ratio"),
+        rows=tuple(
+            (
+                f"`{report.variant}`",
+                str(report.output_stride),
+                integer(reported - report.torch_undivided),
+                integer(reported),
+                f"{reported / (reported - report.torch_undivided):.2f}",
+            )
+            for report, reported in ((report, torch_counter(report)) for report in reports)
+        ),
+        right=frozenset({1, 2, 3, 4}),
+    )

@@ -1,20 +1,16 @@
-"""What ``count`` is asked for: one network or two, of the specification or somebody's own.
-
-Only a network of one's own needs torch.
-"""
+"""Counts one network or compares two, published ones or a user's own; only the latter need torch."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from deeplab_spec.analysis.conventions import Convention
-from deeplab_spec.analysis.costs import Cost
 from deeplab_spec.analysis.protocol import Protocol, protocol_costs
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.count.document import CountDocument, count_document
-from deeplab_spec.count.side_by_side import SideBySideDocument, side_by_side_document
+from deeplab_spec.count.document import CountDocument, SideBySideDocument, count_document
+from deeplab_spec.count.side_by_side import Counter, side_by_side_document
 from deeplab_spec.errors import MissingExtraError, SpecError
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.choices import choose, read_overrides
@@ -29,19 +25,19 @@ REFERENCE: Final = "reference"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountRequest:
-    """Everything that decides what is counted, but for which network.
+    """The settings of a count, apart from the network.
 
     Attributes:
-        variant: Name of the published network; None for the default, or the most alike.
-        overrides: Choices decided otherwise, as ``NAME=VALUE``.
-        arguments: Keyword arguments of what builds a target, as text.
-        output_stride: Of every network.
-        size: Height and width of the image.
+        variant: Name of the published network; None for the default, or the one nearest to a target.
+        overrides: Choices that differ from the variant, as ``NAME=VALUE``.
+        arguments: Keyword arguments of a target's builder, as text.
+        output_stride: The output stride of every network.
+        size: Height and width of the image, in pixels.
         classes: Channels of the logits.
         convention: What counts as one operation.
-        mode: Whether an evaluation or a training step is counted.
+        mode: An evaluation, or a training step.
         protocol: Scales and mirrored images.
-        by_node: Whether a row is a node, not a block.
+        by_node: Whether a row is a node instead of a block.
     """
 
     variant: str | None
@@ -56,7 +52,7 @@ class CountRequest:
     by_node: bool
 
     def document(self, target: "TargetLike | None") -> CountDocument:
-        """Count one network: that of a target, or without one the published network.
+        """Count one network: a target, or without one the published network.
 
         Raises:
             SpecError: If an option has a value that it cannot have.
@@ -68,11 +64,11 @@ class CountRequest:
                 subject, convention=self.convention, mode=self.mode, protocol=self.protocol, by_node=self.by_node
             )
         if self.overrides:
-            raise SpecError("--choose", "decides choices of a published network, not of a target", self.overrides[0])
+            raise SpecError("--choose", "applies to a published network, not to a target", self.overrides[0])
         return self._captured(target, variant(self.variant) if self.variant else None).document(self)
 
     def title(self, target: "TargetLike | None") -> str:
-        """Return what is counted, in one line."""
+        """Return the name of a network and its settings, in one line."""
         if target is None or _is_reference(target):
             return self._published(target).title
         height, width = self.size
@@ -80,7 +76,7 @@ class CountRequest:
         return f"{name}, output stride {self.output_stride}, {height}x{width}, {self.classes} classes"
 
     def side_by_side(self, first: "TargetLike | None", second: "TargetLike") -> SideBySideDocument:
-        """Put two networks side by side.
+        """Compare two networks.
 
         Raises:
             SpecError: If an option has a value that it cannot have.
@@ -98,17 +94,17 @@ class CountRequest:
             by_node=self.by_node,
         )
 
-    def _side(
-        self, target: "TargetLike | None", other: "TargetLike | None"
-    ) -> tuple[str, Callable[[Convention], tuple[Cost, ...]]]:
-        """Return the name of a network, and what counts its nodes."""
+    def _side(self, target: "TargetLike | None", other: "TargetLike | None") -> tuple[str, Counter]:
+        """Return the title and the counter of a network."""
         if target is None or _is_reference(target):
             subject = self._published(target)
             graph = subject.network()
-            return self.title(target), lambda used: protocol_costs(graph, subject.size, self.protocol, used, self.mode)
+            return self.title(target), lambda convention: protocol_costs(
+                graph, subject.size, self.protocol, convention, self.mode
+            )
         named = self._published(other).variant if other is None or _is_reference(other) else None
         captured = self._captured(target, named or (variant(self.variant) if self.variant else None))
-        return self.title(target), lambda used: captured.costs(used, self.mode, self.protocol.images)
+        return self.title(target), lambda convention: captured.costs(convention, self.mode, self.protocol.images)
 
     def _published(self, target: str | None) -> Subject:
         name = (target or "").partition(":")[2] or self.variant or NOTEBOOK.name

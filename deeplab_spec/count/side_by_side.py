@@ -1,75 +1,60 @@
-"""``count A --against B``: the document, the table and the words."""
+"""Compares the counts of two networks, and finds the convention under which they agree.
 
-from collections.abc import Callable
+Counts differ for two reasons: the networks differ, or what is counted differs. If two networks have
+equal counts under another convention, or without one or two kinds of operator, that is the explanation.
+The requested convention is tried first.
+"""
 
-from deeplab_spec.analysis.conventions import Convention
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import chain, combinations
+from typing import Final
+
+from deeplab_spec.analysis.conventions import CONVENTIONS, Convention
 from deeplab_spec.analysis.costs import Cost, Number, block_costs, total_cost
 from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.count.document import asked
-from deeplab_spec.count.reconcile import Row, operations_explained, parameters_explained, side_by_side
-from deeplab_spec.exit_codes import ExitCode
+from deeplab_spec.count.document import DifferenceModel, SideBySideDocument, counting
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.result import Result
-from deeplab_spec.views.document import Document, Model
-from deeplab_spec.views.table import Grid, integer, number, plain
+
+Counter = Callable[[Convention], tuple[Cost, ...]]
+"""Counts every node of a network under a convention."""
+
+_MOST_EXCLUDED: Final = 2
+"""An explanation excludes at most this many kinds of operator."""
+_ALWAYS_COUNTED: Final = "conv"
+"""Never excluded: without convolutions any two networks are equal."""
 
 
-class DifferenceModel(Model):
-    """What one block, node or network costs on both sides, the first network first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One block or node of both networks; a side is None if that network does not have it.
 
-    path: str
-    parameters: tuple[int, int]
-    macs: tuple[Number, Number]
-
-
-class SideBySideDocument(Result, Document):
-    """The document of ``count A --against B --json``.
-
-    ``rows`` come with the largest difference first. ``equal`` is true if every row has the same
-    parameters and the same operations on both sides. The explanations are empty where none is found.
+    Attributes:
+        path: Dotted position in the specification.
+        first: Its cost in the first network.
+        second: Its cost in the second.
     """
 
-    first: str
-    second: str
-    output_stride: int
-    size: tuple[int, int]
-    classes: int
-    convention: str
-    mode: Mode
-    scales: tuple[float, ...]
-    flip: bool
-    equal: bool
-    total: DifferenceModel
-    rows: tuple[DifferenceModel, ...]
-    operations_explained: str
-    parameters_explained: str
+    path: str
+    first: Cost | None
+    second: Cost | None
 
-    @property
-    def exit_code(self) -> ExitCode:
-        """The exit status of ``count --against``."""
-        return ExitCode.DONE if self.equal else ExitCode.DIFFERENT
-
-    @property
-    def text(self) -> str:
-        """The table and the lines below it that ``count --against`` prints."""
-        return f"{plain(side_by_side_grid(self))}\n{side_by_side_summary(self)}"
-
-    @property
-    def summary(self) -> str:
-        """Whether they are equal, and by how much they differ."""
-        (mine, yours), (before, after) = self.total.parameters, self.total.macs
-        if self.equal:
-            return f"{self.first} and {self.second} are equal: {mine:,} parameters, {before:,} operations"
+    def parameters(self) -> tuple[int, int]:
+        """Return the parameters of both sides."""
         return (
-            f"{self.second} has {yours - mine:+,} parameters and {after - before:+,} operations "
-            f"({self.convention}) beside {self.first}"
+            self.first.sizes.parameters if self.first else 0,
+            self.second.sizes.parameters if self.second else 0,
         )
+
+    def operations(self) -> tuple[Number, Number]:
+        """Return the operations of both sides."""
+        return (self.first.operations if self.first else 0, self.second.operations if self.second else 0)
 
 
 def side_by_side_document(
-    first: tuple[str, Callable[[Convention], tuple[Cost, ...]]],
-    second: tuple[str, Callable[[Convention], tuple[Cost, ...]]],
+    first: tuple[str, Counter],
+    second: tuple[str, Counter],
     *,
     output_stride: int,
     size: Pair,
@@ -79,31 +64,31 @@ def side_by_side_document(
     protocol: Protocol,
     by_node: bool = False,
 ) -> SideBySideDocument:
-    """Put two networks side by side.
+    """Compare two networks.
 
     Args:
-        first: Name of the first network, and what counts its nodes under a convention.
-        second: The same of the second.
-        output_stride: Of both.
-        size: Height and width of the image.
+        first: Name and counter of the first network.
+        second: Name and counter of the second network.
+        output_stride: The output stride of both.
+        size: Height and width of the image, in pixels.
         classes: Channels of the logits.
         convention: What counts as one operation.
-        mode: Whether an evaluation or a training step is counted.
+        mode: An evaluation, or a training step.
         protocol: Scales and mirrored images.
-        by_node: Whether a row is a node, not a block.
+        by_node: Whether a row is a node instead of a block.
     """
-    mine, yours = first[1](convention), second[1](convention)
-    pairs = side_by_side(mine, yours) if by_node else side_by_side(block_costs(mine), block_costs(yours))
+    left, right = first[1](convention), second[1](convention)
+    pairs = side_by_side(left, right) if by_node else side_by_side(block_costs(left), block_costs(right))
     rows = tuple(_difference(row) for row in pairs)
-    totals = (total_cost(mine), total_cost(yours))
+    totals = (total_cost(left), total_cost(right))
     return SideBySideDocument(
         first=first[0],
         second=second[0],
         output_stride=output_stride,
         size=size,
         classes=classes,
-        **asked(convention, mode, protocol),
-        equal=all(row.parameters[0] == row.parameters[1] and row.macs[0] == row.macs[1] for row in rows),
+        **counting(convention, mode, protocol),
+        equal=all(row.equal for row in rows),
         total=_difference(Row(path="total", first=totals[0], second=totals[1])),
         rows=rows,
         operations_explained=operations_explained(first[1], second[1], convention, mode),
@@ -115,36 +100,72 @@ def _difference(row: Row) -> DifferenceModel:
     return DifferenceModel(path=row.path, parameters=row.parameters(), macs=row.operations())
 
 
-def side_by_side_grid(document: SideBySideDocument) -> Grid:
-    """Return the table: what differs, the largest difference first, and the total."""
-    shown = [row for row in document.rows if row.parameters[0] != row.parameters[1] or row.macs[0] != row.macs[1]]
-    body = tuple(
-        (
-            row.path,
-            integer(row.parameters[0]),
-            _signed(row.parameters),
-            number(row.macs[0]),
-            _signed(row.macs),
-        )
-        for row in (*shown, document.total)
-    )
-    headers = ("path", "parameters", "second's", document.convention, "second's")
-    return Grid(headers=headers, rows=body, right=frozenset({1, 2, 3, 4}), total=bool(shown))
+def side_by_side(first: tuple[Cost, ...], second: tuple[Cost, ...]) -> tuple[Row, ...]:
+    """Pair costs by path; the largest difference of operations comes first, then of parameters."""
+    left = {cost.path: cost for cost in first}
+    right = {cost.path: cost for cost in second}
+    rows = [Row(path=path, first=left.get(path), second=right.get(path)) for path in dict.fromkeys([*left, *right])]
+    return tuple(sorted(rows, key=lambda row: (-_distance(row.operations()), -_distance(row.parameters()))))
 
 
-def _signed(values: tuple[Number, Number]) -> str:
-    difference = values[1] - values[0]
-    return f"{difference:+,}" if difference else "="
+def _distance(values: tuple[Number, Number]) -> Number:
+    return abs(values[0] - values[1])
 
 
-def side_by_side_summary(document: SideBySideDocument) -> str:
-    """Return the lines below the table."""
-    equal = sum(row.parameters[0] == row.parameters[1] and row.macs[0] == row.macs[1] for row in document.rows)
-    lines = [
-        f"first: {document.first}",
-        f"second: {document.second}",
-        f"{equal} of {len(document.rows)} rows are equal",
-        f"operations: {document.operations_explained or 'no convention explains the difference'}",
-        f"parameters: {document.parameters_explained or 'no way of counting explains the difference'}",
-    ]
-    return "\n".join(lines)
+def operations_explained(first: Counter, second: Counter, convention: Convention, mode: Mode) -> str:
+    """Return where the operations of two networks agree: ``equal under fvcore minus batch_norm``.
+
+    Args:
+        first: Counts the first network.
+        second: Counts the second.
+        convention: The requested convention, tried first.
+        mode: What is counted; conventions that do not support it are not tried.
+
+    Returns:
+        The simplest agreement, and whether it holds in every block; empty if there is none.
+    """
+    conventions = [convention, *(entry for entry in CONVENTIONS if entry is not convention and mode in entry.modes)]
+    costs = {entry.name: (block_costs(first(entry)), block_costs(second(entry))) for entry in conventions}
+    for entry in conventions:
+        left, right = costs[entry.name]
+        totals = (total_cost(left), total_cost(right))
+        operators = [name for name in {**totals[0].operators, **totals[1].operators} if name != _ALWAYS_COUNTED]
+        for excluded in chain.from_iterable(combinations(operators, count) for count in range(_MOST_EXCLUDED + 1)):
+            if _remaining(totals[0].operators, excluded) == _remaining(totals[1].operators, excluded):
+                text = " minus ".join([f"equal under {entry.name}", *([" and ".join(excluded)] if excluded else [])])
+                return text if _equal_blocks(left, right, excluded) else f"{text}, in total only: blocks differ"
+    return ""
+
+
+def _equal_blocks(left: tuple[Cost, ...], right: tuple[Cost, ...], excluded: tuple[str, ...]) -> bool:
+    """Return whether the remaining operations are equal in every block."""
+    first = {cost.path: _remaining(cost.operators, excluded) for cost in left}
+    second = {cost.path: _remaining(cost.operators, excluded) for cost in right}
+    return all(first.get(path, 0) == second.get(path, 0) for path in {*first, *second})
+
+
+def _remaining(operators: Mapping[str, Number], excluded: tuple[str, ...]) -> Number:
+    return sum(count for name, count in operators.items() if name not in excluded)
+
+
+def parameters_explained(first: Cost, second: Cost) -> str:
+    """Return which parameters of two networks agree; empty if none do.
+
+    Args:
+        first: The total cost of the first network.
+        second: The total cost of the second.
+    """
+    ways: dict[str, Callable[[Cost], int]] = {
+        "parameters": lambda cost: cost.sizes.parameters,
+        "parameters without dead biases": lambda cost: cost.sizes.parameters - cost.sizes.dead_biases,
+        "parameters with normalisations folded": lambda cost: cost.sizes.folded_parameters,
+        "parameters with running statistics": lambda cost: cost.sizes.parameters + cost.sizes.buffers,
+    }
+    for name, count in ways.items():
+        if count(first) == count(second):
+            return f"equal in {name}"
+    for name, count in ways.items():
+        for other, other_count in ways.items():
+            if count(first) == other_count(second):
+                return f"the {name} of the first are the {other} of the second"
+    return ""

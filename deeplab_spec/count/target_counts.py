@@ -1,4 +1,4 @@
-"""Counts what somebody's own network costs, under the specification's paths where it is of the family."""
+"""Counts the costs of a user's network, under the specification's paths if it belongs to the family."""
 
 import contextlib
 import sys
@@ -20,7 +20,7 @@ from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.module import capture_at, map_shapes, shared_parameters
 from deeplab_spec.capture.target import Target, load
-from deeplab_spec.count.document import CountDocument, asked, counted, torch_fault
+from deeplab_spec.count.document import CountDocument, cost_fields, counting, torch_counter_note
 from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Captured:
-    """A captured network, ready to be counted.
+    """A captured network whose costs can be counted.
 
     Attributes:
-        name: What the user named.
-        variant: The published network whose paths its nodes have; None if they keep their own.
-        network: Its graph, at the image's own size.
-        shapes: Shape of every value, at that size.
-        passes: The graph and its shapes in every pass of the protocol.
-        trainable: Parameters that are trained.
-        shared: Paths of the nodes whose parameters another node has already.
-        unread: Parameters that no operation reads.
+        name: The target that the user named.
+        variant: The published network that its nodes are named after; None if they keep their own paths.
+        network: Its graph, at the size of the image.
+        shapes: Shape of every value at that size.
+        passes: The graph and the shapes of its values in every pass of the protocol.
+        trainable: Number of parameters that are trained.
+        shared: Paths of the nodes whose parameters are counted at an earlier node.
+        unused: Number of parameters that no operation uses.
     """
 
     name: str
@@ -53,33 +53,33 @@ class Captured:
     passes: tuple[tuple[Network, Values], ...]
     trainable: int
     shared: frozenset[str]
-    unread: int
+    unused: int
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the counts do not show."""
+        """Facts that the counts do not show."""
         notes = []
         if self.variant:
-            notes.append(f"blocks are named as in {self.variant.name}, the published network that it is nearest to")
+            notes.append(f"blocks are named as in {self.variant.name}, the nearest published network")
         if self.shared:
-            notes.append(f"{len(self.shared)} operations use parameters of others, which are counted once")
-        if self.unread:
-            notes.append(f"{self.unread:,} more parameters are read by no operation")
+            notes.append(f"{len(self.shared)} operations share parameters with others; these are counted once")
+        if self.unused:
+            notes.append(f"{self.unused:,} more parameters are used by no operation")
         return tuple(notes)
 
     def document(self, request: "CountRequest") -> CountDocument:
-        """Count the network as it was asked for.
+        """Count the network as the request says.
 
         Raises:
-            SpecError: If the convention cannot count the mode.
+            SpecError: If the convention does not support the mode.
         """
         protocol = request.protocol
         nodes = self.costs(request.convention, request.mode, protocol.images)
         try:
             fields = receptive_fields(self.network, request.size)
         except GraphError:
-            fields = {}  # an operation is not known
-        fault = torch_fault(request.convention, request.mode, self.passes, protocol.images)
+            fields = {}  # an operation is unknown
+        note = torch_counter_note(request.convention, request.mode, self.passes, protocol.images)
         return CountDocument(
             target=self.name,
             variant=self.variant.name if self.variant else None,
@@ -87,17 +87,17 @@ class Captured:
             output_stride=request.output_stride,
             size=request.size,
             classes=request.classes,
-            **asked(request.convention, request.mode, protocol),
+            **counting(request.convention, request.mode, protocol),
             prediction=request.convention is TFPROF,
-            notes=(*self.notes, *fault),
-            **counted(nodes, fields, by_node=request.by_node, trainable=self.trainable),
+            notes=(*self.notes, *note),
+            **cost_fields(nodes, fields, by_node=request.by_node, trainable=self.trainable),
         )
 
     def costs(self, convention: Convention, mode: Mode, images: int = 1) -> tuple[Cost, ...]:
-        """Count every node over all passes; parameters that nodes share are counted once.
+        """Count every node over all passes; shared parameters are counted once.
 
         Raises:
-            SpecError: If the convention cannot count the mode.
+            SpecError: If the convention does not support the mode.
         """
         own = node_costs(self.network, self.shapes, convention, mode)
         passes = [node_costs(network, shapes, convention, mode) for network, shapes in self.passes]
@@ -108,17 +108,17 @@ class Captured:
 def read(
     target: Target, output_stride: int, classes: int, size: Pair, protocol: Protocol, variant: Variant | None = None
 ) -> Captured:
-    """Build a target and read its graph at every size of a protocol.
+    """Build a target and capture its graph at every size of a protocol.
 
-    What the target prints goes to stderr.
+    Output of the target goes to stderr.
 
     Args:
-        target: What the user named.
-        output_stride: Passed to what builds it.
-        classes: Passed to what builds it.
-        size: Height and width of the image.
+        target: The target that the user named.
+        output_stride: Passed to the builder.
+        classes: Passed to the builder.
+        size: Height and width of the image, in pixels.
         protocol: Scales of the image.
-        variant: The published network whose paths its nodes shall have; by default the nearest.
+        variant: The published network that its nodes are named after; by default the nearest.
 
     Raises:
         TargetError: If it cannot be imported, built, exported or run at a size.
@@ -127,21 +127,21 @@ def read(
         module = load(target, output_stride, classes).eval()
         captures = {sides: captured_at(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
     own = captures[size]
-    found = nearest(in_normal_form(own), output_stride, classes, size, variant)
-    paths = specified_paths(found[0], own.network) if found else {node.path: node.path for node in own.network}
-    read_by = {name: path.rpartition(".")[0] for path, name in own.parameters.items()}
+    match = nearest(in_normal_form(own), output_stride, classes, size, variant)
+    paths = specified_paths(match[0], own.network) if match else {node.path: node.path for node in own.network}
+    readers = {name: path.rpartition(".")[0] for path, name in own.parameters.items()}
     passes = []
     for sides in protocol.sizes(size):
         if [node.path for node in captures[sides].network] != list(paths):
             raise TargetError(target.name, f"computes other operations at {sides[0]}x{sides[1]} than at its own size")
         passes.append(named(captures[sides], paths))
-    held = list(_trained(module, own))
-    parameters = {id(parameter): parameter for _, parameter in held}
-    used = {id(parameter) for name, parameter in held if name in read_by}
+    trained = list(_trained(module, own))
+    parameters = {id(parameter): parameter for _, parameter in trained}
+    used = {id(parameter) for name, parameter in trained if name in readers}
     network, shapes = named(own, paths)
     return Captured(
         name=target.name,
-        variant=found[1] if found else None,
+        variant=match[1] if match else None,
         network=network,
         shapes=shapes,
         passes=tuple(passes),
@@ -151,12 +151,12 @@ def read(
             if parameter.requires_grad or isinstance(module, FileModule)
         ),
         shared=frozenset(paths[path] for path in shared_parameters(module, own)),
-        unread=sum(parameter.numel() for key, parameter in parameters.items() if key not in used),
+        unused=sum(parameter.numel() for key, parameter in parameters.items() if key not in used),
     )
 
 
 def _trained(module: nn.Module, captured: Capture) -> Iterator[tuple[str, Tensor]]:
-    """Return every tensor that is trained, by name; of a file, those that its operations would train."""
+    """Yield every trained tensor by name; for a file, the weights and biases of its operations."""
     if not isinstance(module, FileModule):
         yield from module.named_parameters(remove_duplicate=False)
         return
@@ -166,7 +166,7 @@ def _trained(module: nn.Module, captured: Capture) -> Iterator[tuple[str, Tensor
 
 
 def captured_at(module: nn.Module, size: Pair, name: str) -> Capture:
-    """Read a module's graph at the size of one image.
+    """Capture a module's graph at one size of image.
 
     Raises:
         TargetError: If it cannot be exported or run at the size.
@@ -178,5 +178,5 @@ def captured_at(module: nn.Module, size: Pair, name: str) -> Capture:
 
 
 def named(captured: Capture, paths: Mapping[str, str]) -> tuple[Network, Values]:
-    """Return a captured network and the shapes of its values under other paths."""
+    """Return a captured network and the shapes of its values, renamed."""
     return renamed(captured.network, paths), {paths[path]: shape for path, shape in map_shapes(captured).items()}

@@ -1,9 +1,11 @@
-"""What ``count`` says, as tables and text."""
+"""The text of ``count`` and ``count --against``: tables and summaries."""
 
 from collections.abc import Sequence
 
 from deeplab_spec.analysis.conventions import FULL, convention
-from deeplab_spec.count.document import CostModel, CountDocument, FieldModel, TotalModel
+from deeplab_spec.analysis.costs import Number
+from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.count.document import CostModel, CountDocument, FieldModel, SideBySideDocument, TotalModel
 from deeplab_spec.views.table import Grid, integer, number, shape, share
 
 _HEADERS = {"mac": "MACs", "full": "operations", "fvcore": "flops", "torch": "FLOPs", "tfprof": "MACs"}
@@ -11,7 +13,7 @@ _MEGA = 1e6
 
 
 def count_grid(document: CountDocument) -> Grid:
-    """Return the table of ``count``, by node where the document has nodes."""
+    """Return the table of ``count``: a row per node if the document has nodes, else per block."""
     if document.convention == FULL.name:
         return _full_grid(document.nodes or document.blocks, document.total)
     if document.nodes is not None:
@@ -68,7 +70,7 @@ def _full_grid(rows: Sequence[CostModel], total: TotalModel) -> Grid:
 
 
 def field_text(field: FieldModel | None) -> str:
-    """Write the extent of a receptive field; nothing where it is not known.
+    """Write the extent of a receptive field; empty if it is not known.
 
     >>> field_text(FieldModel(extent=(19, 19), step=(4, 4), offset=(-9, -9), whole_image=False, exact=True))
     '19'
@@ -85,7 +87,7 @@ def field_text(field: FieldModel | None) -> str:
 def count_summary(document: CountDocument) -> str:
     """Return the lines below the table of ``count``."""
     total = document.total
-    used = convention(document.convention)
+    counted = convention(document.convention)
     passes = len(document.scales) * (2 if document.flip else 1)
     per = "image" if passes == 1 else f"image, in {passes} passes"
     stored = (
@@ -93,23 +95,20 @@ def count_summary(document: CountDocument) -> str:
         f"{integer(total.buffers)} running statistics, "
         f"{integer(total.folded_parameters)} parameters with normalisations folded"
     )
-    computed = f"{number(total.macs)} = {total.macs / 1e9:.2f} B {used.unit} per {per}, {_MODES[document.mode.value]}"
-    lines = [stored, computed, f"{used.name}: {used.title}", *_provenance(document)]
+    mode = "in a training step" if document.mode is Mode.TRAIN else "in evaluation"
+    computed = f"{number(total.macs)} = {total.macs / 1e9:.2f} B {counted.unit} per {per}, {mode}"
+    lines = [stored, computed, f"{counted.name}: {counted.title}", *_provenance(document)]
     if document.convention == FULL.name:
         lines.append(
             f"in MB of float32: {total.bytes_read / _MEGA:,.1f} read, {total.bytes_written / _MEGA:,.1f} written, "
             f"{total.bytes_kept / _MEGA:,.1f} kept for the backward pass, "
-            f"at most {total.peak_bytes / _MEGA:,.1f} alive at once with all that is stored"
+            f"at most {total.peak_bytes / _MEGA:,.1f} in use at once, parameters and running statistics included"
         )
     if len(total.operators) > 1:
         lines.append("by operator: " + ", ".join(f"{name} {number(count)}" for name, count in total.operators.items()))
     if total.skipped:
-        left_out = ", ".join(f"{name} {count} times" for name, count in total.skipped.items())
-        lines.append(f"left out: {left_out}")
+        lines.append("not counted: " + ", ".join(f"{name} {count} times" for name, count in total.skipped.items()))
     return "\n".join([*lines, *document.notes])
-
-
-_MODES = {"forward": "in evaluation", "train": "in a training step"}
 
 
 def _provenance(document: CountDocument) -> list[str]:
@@ -120,3 +119,38 @@ def _provenance(document: CountDocument) -> list[str]:
     if document.prediction:
         return ["a prediction by the same rule: no published value is known"]
     return []
+
+
+def side_by_side_grid(document: SideBySideDocument) -> Grid:
+    """Return the table of ``count --against``: the rows that differ, and the total."""
+    shown = [row for row in document.rows if not row.equal]
+    body = tuple(
+        (
+            row.path,
+            integer(row.parameters[0]),
+            _signed(row.parameters),
+            number(row.macs[0]),
+            _signed(row.macs),
+        )
+        for row in (*shown, document.total)
+    )
+    headers = ("path", "parameters", "second's", document.convention, "second's")
+    return Grid(headers=headers, rows=body, right=frozenset({1, 2, 3, 4}), total=bool(shown))
+
+
+def _signed(values: tuple[Number, Number]) -> str:
+    difference = values[1] - values[0]
+    return f"{difference:+,}" if difference else "="
+
+
+def side_by_side_summary(document: SideBySideDocument) -> str:
+    """Return the lines below the table of ``count --against``."""
+    equal = sum(row.equal for row in document.rows)
+    lines = [
+        f"first: {document.first}",
+        f"second: {document.second}",
+        f"{equal} of {len(document.rows)} rows are equal",
+        f"operations: {document.operations_explained or 'no convention explains the difference'}",
+        f"parameters: {document.parameters_explained or 'no way of counting explains the difference'}",
+    ]
+    return "\n".join(lines)

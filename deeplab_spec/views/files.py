@@ -1,4 +1,4 @@
-"""How reports reach the disk: every file whole or not at all."""
+"""Writes files atomically: a file is written completely or not at all."""
 
 import os
 import tempfile
@@ -8,25 +8,25 @@ from deeplab_spec.errors import TargetError
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Replace a file; a reader never sees half of it, and an error leaves what was there.
+    """Write or replace a file atomically; an error leaves the previous content.
 
     Args:
-        path: The file, in a directory that is there.
-        content: Everything that it shall contain; text is written as UTF-8.
+        path: The file, in a directory that exists.
+        content: The whole content; text is written as UTF-8.
 
     Raises:
         TargetError: If it cannot be written.
     """
-    half = None
+    part = None
     try:
         with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            half = Path(file.name)
+            part = Path(file.name)
             file.write(content.encode() if isinstance(content, str) else content)
-        half.chmod(path.stat().st_mode if path.exists() else 0o666 & ~_umask())
-        half.replace(path)
+        part.chmod(path.stat().st_mode if path.exists() else 0o666 & ~_umask())
+        part.replace(path)
     except OSError as error:
-        if half:
-            half.unlink(missing_ok=True)
+        if part:
+            part.unlink(missing_ok=True)
         raise TargetError(str(path), f"cannot be written: {error.strerror}") from error
 
 

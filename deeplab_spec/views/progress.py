@@ -1,4 +1,4 @@
-"""Shows how far something is: a bar on a terminal, lines elsewhere."""
+"""Shows the progress of a command: a bar on a terminal, lines elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -7,20 +7,24 @@ from time import monotonic
 from typing import Final
 
 Progress = Callable[[str, int, int], None]
-"""Receives the stage, how many are done, and how many there are."""
+"""Receives the stage, the number of finished units, and their total (0 if it is not known)."""
 
 _LINE_SECONDS: Final = 8.0
 
 
+def silent(_stage: str, _done: int, _total: int) -> None:
+    """Show nothing."""
+
+
 @contextmanager
 def progress(*, lines: bool = False) -> Iterator[Progress]:
-    """Give what tells how far something is.
+    """Show progress while the body of a ``with`` statement runs.
 
     Args:
-        lines: Where stderr is no terminal that could show a bar, write a line now and then; else nothing.
+        lines: Whether to write lines if stderr is not a terminal; otherwise nothing is shown there.
     """
     if not sys.stderr.isatty():
-        yield _lines() if lines else lambda _stage, _done, _total: None
+        yield _lines() if lines else silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
@@ -33,13 +37,13 @@ def progress(*, lines: bool = False) -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
-    """Return what writes a line to stderr, at most one in so many seconds; done and total are seconds."""
+    """Return a function that writes at most one line to stderr every few seconds; its numbers are seconds."""
     last = 0.0
 
-    def tell(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int) -> None:
         nonlocal last
         if monotonic() - last >= _LINE_SECONDS:
             last = monotonic()
             sys.stderr.write(f"{done} of about {total} s: {stage}\n")
 
-    return tell
+    return report

@@ -58,7 +58,7 @@ def test_count_says_a_convention_by_operator_and_what_it_leaves_out(capsys: pyte
     assert any(line.startswith("66,351,107,412 = 66.35 B ") for line in lines)
     operators = "by operator: conv 65,972,773,424, batch_norm 336,678,352, adaptive_avg_pool2d 2,230,272, "
     assert f"{operators}upsample_nearest2d 278,784, upsample_bilinear2d 39,146,580" in lines
-    assert "left out: aten::add 20 times" in lines
+    assert "not counted: aten::add 20 times" in lines
 
 
 def test_count_prints_the_residual_of_a_published_figure(capsys: pytest.CaptureFixture[str]) -> None:

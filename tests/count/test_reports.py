@@ -17,7 +17,7 @@ from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.count import chart as cost_chart
 from deeplab_spec.count.chart import COLUMN, LABEL, LEFT, amount, lay_out_costs, percent
-from deeplab_spec.count.network_costs import CostReport, cost_report
+from deeplab_spec.count.network_report import CostReport, cost_report
 from deeplab_spec.count.reports import write_reports
 from deeplab_spec.errors import TargetError
 from deeplab_spec.spec.choices import choose, written
@@ -147,7 +147,7 @@ def test_published_page_says_of_every_reading_what_the_figures_say(fresh: Path) 
     """Bold where ruled out, a dash for no change; what no figure sees is listed in words, not in the table."""
     page = (fresh / "published.md").read_text(encoding="utf-8")
     rows = {row[0]: row[1:] for row in table_rows(page, "## What the figures rule out")}
-    unseen = page.split("These no published figure can see")[1].split("\n")[0]
+    unseen = page.split("No published figure depends on these readings")[1].split("\n")[0]
     known = list(readings())
 
     assert len(rows) == sum(reading.visible for reading in known)

@@ -130,7 +130,7 @@ def test_parameters_that_no_operation_reads_and_frozen_ones_are_said(plain: Coun
     counted = request().document(f"{TARGETS}Renamed")
 
     assert counted.total.parameters == plain.total.parameters
-    assert "28 more parameters are read by no operation" in counted.notes
+    assert "28 more parameters are used by no operation" in counted.notes
     backbone = sum(row.parameters for row in plain.blocks if row.path.startswith("backbone."))
     assert counted.total.trainable == plain.total.parameters - backbone + 28
 
@@ -143,7 +143,7 @@ def test_shared_parameters_are_counted_once() -> None:
     assert (first.parameters, again.parameters) == (3 * 3 * 9 + 3, 0)
     assert first.macs == again.macs > 0
     assert counted.total.parameters == first.parameters
-    assert any("use parameters of others" in note for note in counted.notes)
+    assert any("share parameters with others" in note for note in counted.notes)
 
 
 def test_another_network_keeps_its_own_paths() -> None:
@@ -211,5 +211,5 @@ def refusing() -> nn.Module:
 
 def test_choices_are_not_those_of_a_target() -> None:
     """A target decides for itself."""
-    with pytest.raises(SpecError, match="decides choices of a published network"):
+    with pytest.raises(SpecError, match="applies to a published network"):
         request(overrides=("middle_blocks=8",)).document(f"{TARGETS}release")

@@ -8,7 +8,7 @@ from deeplab_spec.analysis.conventions import CONVENTIONS, FULL, FVCORE, MAC, TO
 from deeplab_spec.analysis.costs import Cost, block_costs, node_costs, total_cost
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.count.reconcile import Counted, operations_explained, parameters_explained, side_by_side
+from deeplab_spec.count.side_by_side import Counter, operations_explained, parameters_explained, side_by_side
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d
 from deeplab_spec.spec.choices import ChoiceValue, choose, read_overrides
@@ -25,7 +25,7 @@ def graph(*overrides: str, variant: object = TF_RELEASE) -> Network:
     return network(choose(chosen.choices, decided))
 
 
-def counter(counted: Network, mode: Mode = Mode.FORWARD) -> Counted:
+def counter(counted: Network, mode: Mode = Mode.FORWARD) -> Counter:
     """Return what counts a network."""
     return lambda convention: node_costs(counted, shapes(counted, SIZE), convention, mode)
 

@@ -14,8 +14,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from deeplab_spec.analysis.block_costs import BatchCost, batch_costs
-from deeplab_spec.analysis.costs import block_of
+from deeplab_spec.analysis.costs import BatchCost, batch_costs, block_of
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.bench.least_work import LeastWork, least_work

@@ -7,7 +7,7 @@ from typing import Final
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.ops import Add, BatchNorm, Conv2d, GlobalAveragePool
 from deeplab_spec.spec.choices import Choices, ChoiceValue
-from deeplab_spec.spec.width import BASE_CHANNELS, scaled_channels
+from deeplab_spec.spec.layer_choices import BASE_CHANNELS, scaled_channels
 
 Decision = tuple[str, ChoiceValue]
 

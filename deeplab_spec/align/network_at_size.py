@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from deeplab_spec.analysis.sizes import shapes
-from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Pair
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Pair, Resize
 
 Size = tuple[int, ...]
 
@@ -47,3 +47,22 @@ def shaped(network: Network, sizes: Pair | Mapping[str, Pair]) -> Shaped:
         GraphError: If the shapes do not fit.
     """
     return Shaped(network=network, shapes=shapes(network, sizes))
+
+
+def for_any_size(shaped: Shaped) -> Network:
+    """Return the network whose resizes take the size of the first value before them that has it.
+
+    A resize to a size that no value before it has keeps its number.
+    """
+    first: dict[Pair, str] = {}
+
+    def free(node: Node) -> Node:
+        op = node.op
+        if isinstance(op, Resize) and op.size is not None and op.size in first and len(node.inputs) == 1:
+            node = replace(node, op=replace(op, size=None), inputs=(*node.inputs, first[op.size]))
+        size = shaped.map_size(node.path)
+        if size is not None:
+            first.setdefault(size, node.path)
+        return node
+
+    return shaped.network.with_nodes([free(node) for node in shaped.network])

@@ -6,7 +6,7 @@ from dataclasses import replace
 from deeplab_spec.align.family import stranger
 from deeplab_spec.align.identify import Identity, identify
 from deeplab_spec.align.infer_choices import read_width
-from deeplab_spec.align.match import align
+from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.search import Library
@@ -16,7 +16,7 @@ from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.spec.choices import Choices, choose
 from deeplab_spec.spec.network import network as specification
-from deeplab_spec.spec.variants import VARIANTS, variant
+from deeplab_spec.spec.variants import VARIANTS, Variant, variant
 
 
 def library(
@@ -91,3 +91,28 @@ def _stranger(candidate: Shaped, networks: Library, found: Identity) -> str | No
     if not found.distance or not stranger(align(networks.build(found.choices), candidate)):
         return None
     return stranger(align(networks.build(variant(found.start).choices), candidate))
+
+
+def nearest(
+    candidate: Shaped, output_stride: int, classes: int, size: Pair, only: Variant | None = None
+) -> tuple[Alignment, Variant] | None:
+    """Align with the published network that is most alike; None if it is another network.
+
+    Args:
+        candidate: The candidate, in normal form.
+        output_stride: Of the published networks; one that lacks it is left out.
+        classes: Channels of the logits.
+        size: Height and width of the image that the candidate was read with.
+        only: The one published network to align with.
+    """
+    best: tuple[Alignment, Variant] | None = None
+    for entry in (only,) if only else VARIANTS:
+        if output_stride not in entry.output_strides:
+            continue
+        published = specification(entry.choices, output_stride, classes)
+        if not normalises(candidate.network):
+            published = folded(published)
+        alignment = align(normal_form(shaped(published, size)), candidate)
+        if not stranger(alignment) and (best is None or alignment.price < best[0].price):
+            best = (alignment, entry)
+    return best

@@ -13,6 +13,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
 
@@ -88,10 +89,10 @@ def stored(op: Op, *, before_norm: bool = False, after_conv: bool = False) -> Si
 
 def stored_by_node(network: Network) -> dict[str, Sizes]:
     """Count what every node stores."""
-    folds = _folds(network)
-    convs = {network[path].inputs[0] for path in folds}
+    conv_of = {norm: conv for conv, norm in foldable(network)}
+    convs = set(conv_of.values())
     return {
-        node.path: stored(node.op, before_norm=node.path in convs, after_conv=node.path in folds) for node in network
+        node.path: stored(node.op, before_norm=node.path in convs, after_conv=node.path in conv_of) for node in network
     }
 
 
@@ -104,18 +105,3 @@ def total_stored(network: Network) -> Sizes:
         folded=sum(entry.folded for entry in sizes),
         dead_biases=sum(entry.dead_biases for entry in sizes),
     )
-
-
-def _folds(network: Network) -> set[str]:
-    """Return the normalisations that alone read a convolution."""
-    read_once: dict[str, bool] = {}
-    for node in network:
-        for path in node.inputs:
-            read_once[path] = path not in read_once
-    return {
-        node.path
-        for node in network
-        if isinstance(node.op, BatchNorm)
-        and read_once[node.inputs[0]]
-        and isinstance(network[node.inputs[0]].op, Conv2d)
-    }

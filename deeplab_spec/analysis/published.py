@@ -4,18 +4,19 @@ The paper's table 5 gives multiply-adds of whole networks in billions, with two 
 multiply-adds of convolutions miss them by up to 14 billion; the convention ``tfprof`` gives them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from deeplab_spec.analysis.conventions import TFPROF, Convention
+from deeplab_spec.analysis.conventions import TFPROF, Convention, tfprof_halves
 from deeplab_spec.analysis.costs import Number
 from deeplab_spec.analysis.protocol import MULTI_SCALE, SINGLE, Protocol, protocol_totals
 from deeplab_spec.analysis.subject import Subject
+from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.errors import GraphError, SpecError
-from deeplab_spec.graph.network import Source
-from deeplab_spec.graph.ops import Pair
+from deeplab_spec.graph.network import Node, Source
+from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, Decoder, choose, seen_values
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.sources import paper
@@ -189,3 +190,66 @@ def published(subject: Subject, protocol: Protocol = SINGLE) -> Configuration | 
         if evaluated == (subject.choices, subject.output_stride, subject.size, subject.classes, protocol):
             return row
     return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constant:
+    """One constant of the reconstruction.
+
+    Attributes:
+        title: What it is multiplied with.
+        value: Multiply-adds for each of them.
+        least: Smallest value at which every published figure is met.
+        most: Largest such value.
+    """
+
+    title: str
+    value: float
+    least: float
+    most: float
+
+
+def constants() -> Iterator[Constant]:
+    """Return every constant, with the interval that the published figures leave it."""
+    plain = [row.operations() for row in PUBLISHED]
+    for title, value, is_counted in _CONSTANTS:
+        least, most = float("-inf"), float("inf")
+        for row, operations in zip(PUBLISHED, plain, strict=True):
+            figure = float(row.billions or 0) * 1e9
+            counted = row.operations(_only(is_counted)) / value
+            least = max(least, value + (figure * (1 - TOLERANCE) - operations) / counted)
+            most = min(most, value + (figure * (1 + TOLERANCE) - operations) / counted)
+        yield Constant(title=title, value=value, least=least, most=most)
+
+
+def _only(is_counted: Callable[[Node, Term], bool]) -> Convention:
+    def formula(node: Node, around: Surroundings, mode: Mode) -> Terms:
+        return tuple(term for term in tfprof_halves(node, around, mode) if is_counted(node, term))
+
+    return replace(TFPROF, formula=formula)
+
+
+def _dense_weight(node: Node, term: Term) -> bool:
+    return term.once and not _depthwise(node)
+
+
+def _depthwise_weight(node: Node, term: Term) -> bool:
+    return term.once and _depthwise(node)
+
+
+def _element(node: Node, term: Term) -> bool:
+    products = isinstance(node.op, Conv2d) and term.count != node.op.channels_out  # a bias is one for each channel
+    return not term.once and not products
+
+
+def _depthwise(node: Node) -> bool:
+    return isinstance(node.op, Conv2d) and node.op.depthwise
+
+
+# fmt: off
+_CONSTANTS: Final = (
+    ("weights of convolutions that are not depthwise, once", 2.5, _dense_weight),
+    ("depthwise weights, once", 1.0, _depthwise_weight),
+    ("elements of sums, of the pooled map, of biases of the logits, and twice of the image", 0.5, _element),
+)
+# fmt: on

@@ -16,6 +16,7 @@ from fractions import Fraction
 
 from deeplab_spec.analysis.sizes import Shape, explicit_padding, shapes
 from deeplab_spec.errors import GraphError
+from deeplab_spec.graph.folding import values_read
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, GlobalAveragePool, Input, Pad, Pair, Pool, Resize, ResizeMode
 
@@ -86,18 +87,13 @@ def _axis_fields(network: Network, known: Mapping[str, Shape], axis: int, image:
         inputs = [found[path] for path in node.inputs]
         if isinstance(node.op, Input):
             field = AxisField(extent=_ONE, step=_ONE, offset=_ZERO)
-        elif isinstance(node.op, GlobalAveragePool) or any(field.whole for field in inputs[: _reads(node)]):
+        elif isinstance(node.op, GlobalAveragePool) or any(field.whole for field in inputs[: len(values_read(node))]):
             field = whole
         else:
             sides = [known[path][1 + axis] for path in node.inputs]
             field = _field(node, inputs, sides, known[node.path][1 + axis], axis)
         found[node.path] = field
     return found
-
-
-def _reads(node: Node) -> int:
-    """Return how many inputs a node reads values of; a resize reads only the size of its second."""
-    return 1 if isinstance(node.op, Resize) else len(node.inputs)
 
 
 def _field(node: Node, inputs: list[AxisField], sides: list[int], side: int, axis: int) -> AxisField:

@@ -10,8 +10,9 @@ from enum import StrEnum
 from functools import cached_property
 
 from deeplab_spec.analysis.sizes import channels_of
+from deeplab_spec.graph.folding import values_read
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import BatchNorm, Conv2d, Pair, Resize
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Pair
 
 UNTILED: Pair = (1, 1)
 
@@ -82,11 +83,6 @@ class Surroundings:
     def elements(self, path: str, count: int = 1) -> Term:
         """Return the term of a count for every element of a value."""
         return Term(count * self.channels[path], path)
-
-
-def values_read(node: Node) -> tuple[str, ...]:
-    """Return the inputs whose values a node reads; of a resize's second input only the size is."""
-    return node.inputs[:1] if isinstance(node.op, Resize) else node.inputs
 
 
 def merged(terms: Iterable[Term]) -> dict[tuple[str | None, Pair, bool], int]:

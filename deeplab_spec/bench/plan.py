@@ -195,7 +195,7 @@ def _entries(request: BenchRequest) -> tuple[Entry, ...]:
 
 def _case_cost(request: BenchRequest, case: Case) -> CaseCost:
     """Return what a batch costs; parameters are read once for all of it."""
-    from deeplab_spec.analysis.block_costs import batch_costs
+    from deeplab_spec.analysis.costs import batch_costs
 
     network, values = _graph(request, case)
     total = batch_costs(network, values, Pass.FORWARD, case.batch, {node.path: _ALL for node in network})[_ALL]

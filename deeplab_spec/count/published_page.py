@@ -9,12 +9,13 @@ from deeplab_spec.analysis.published import (
     PUBLISHED,
     TOLERANCE,
     Configuration,
+    Constant,
     Reading,
     configurations,
+    constants,
     other_sizes,
     readings,
 )
-from deeplab_spec.analysis.reconstruction import Constant, constants
 from deeplab_spec.count.network_report import COMMAND, billions
 from deeplab_spec.spec.choices import Decoder, HeadConvs, written
 from deeplab_spec.spec.sources import paper

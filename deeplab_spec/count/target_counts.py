@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from deeplab_spec.align.names import renamed, specified_paths
-from deeplab_spec.align.nearest import nearest
+from deeplab_spec.align.canonical import renamed, specified_paths
+from deeplab_spec.align.published import nearest
 from deeplab_spec.analysis.conventions import TFPROF, Convention
 from deeplab_spec.analysis.costs import Cost, Values, node_costs
 from deeplab_spec.analysis.parameters import Sizes

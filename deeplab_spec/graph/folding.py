@@ -17,7 +17,7 @@ def foldable(network: Network) -> tuple[tuple[str, str], ...]:
 
     A resize that goes to the size of a convolution's map does not read its values.
     """
-    reads = Counter(path for node in network for path in _values_read(node))
+    reads = Counter(path for node in network for path in values_read(node))
     found = []
     for node in network:
         if isinstance(node.op, BatchNorm):
@@ -27,7 +27,8 @@ def foldable(network: Network) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _values_read(node: Node) -> tuple[str, ...]:
+def values_read(node: Node) -> tuple[str, ...]:
+    """Return the inputs whose values a node uses; a resize uses only the size of its second input."""
     return node.inputs[:1] if isinstance(node.op, Resize) else node.inputs
 
 

@@ -9,10 +9,9 @@ from torch import nn
 from deeplab_spec.align.identify import Identity
 from deeplab_spec.align.lock import Lock, NearestNetwork, Response, Result, canonical_lock
 from deeplab_spec.align.match import align
-from deeplab_spec.align.network_at_size import Shaped, shaped
+from deeplab_spec.align.network_at_size import Shaped, for_any_size, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import known, like
-from deeplab_spec.align.symbolic_sizes import for_any_size
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.module import capture_at, fixed_size, shared_parameters
 from deeplab_spec.errors import CaptureError

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from deeplab_spec.analysis.block_costs import BatchCost
+from deeplab_spec.analysis.costs import BatchCost
 from deeplab_spec.measure.roofline import Ceilings
 from deeplab_spec.profile.document import BlockModel, CallModel, TimeModel
 from deeplab_spec.profile.statistics import mean_interval

@@ -12,9 +12,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.align.names import specified_paths
-from deeplab_spec.align.nearest import nearest
-from deeplab_spec.analysis.block_costs import batch_costs
+from deeplab_spec.align.canonical import specified_paths
+from deeplab_spec.align.published import nearest
+from deeplab_spec.analysis.costs import batch_costs
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.target import REFERENCE, Target, load
 from deeplab_spec.count.target_counts import captured_at, named

@@ -4,12 +4,13 @@ All of them are symmetric about zero, but a constant.
 """
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
-from deeplab_spec.spec.rows import Init, InitKind
+from deeplab_spec.spec.rows import Block, ConvUnit, HeadUnit, Init, InitKind, NetworkRows
 
 CUT: Final = 2.0
 """Deviations at which the release's truncated normal distribution ends."""
@@ -136,3 +137,46 @@ def _of_bias(conv: Conv2d, init: Init) -> Distribution:
         return Distribution(shape=Shape.CONSTANT, scale=0.0)
     taps = conv.kernel[0] * conv.kernel[1]
     return Distribution(shape=Shape.UNIFORM, scale=1 / math.sqrt(conv.channels_in // conv.groups * taps))
+
+
+def initials(table: NetworkRows) -> Mapping[str, Init]:
+    """Return how the weight of every convolution of a network is drawn.
+
+    >>> from deeplab_spec.spec.network import rows
+    >>> from deeplab_spec.spec.variants import TF_RELEASE
+    >>> initials(rows(TF_RELEASE.choices, 16, 21))["decoder.logits.conv"].std
+    0.01
+    """
+    return {f"{row.path}.conv": row.init for row in _convolutions(table)}
+
+
+def _convolutions(table: NetworkRows) -> Iterator[ConvUnit]:
+    yield from table.backbone.stem
+    for block in table.backbone.blocks:
+        yield from _of_block(block)
+    pyramid = table.aspp
+    for unit in (pyramid.conv1x1, *pyramid.atrous, pyramid.pool, pyramid.projection):
+        yield from _halves(unit)
+    if pyramid.refinement:
+        yield from _halves(pyramid.refinement)
+    decoder = table.decoder
+    if decoder.low_level:
+        yield decoder.low_level
+    for unit in decoder.convs:
+        yield from _halves(unit)
+    yield decoder.logits
+
+
+def _of_block(block: Block) -> Iterator[ConvUnit]:
+    for unit in block.units:
+        yield from _halves(unit)
+    if block.skip:
+        yield block.skip
+
+
+def _halves(unit: HeadUnit) -> Iterator[ConvUnit]:
+    if isinstance(unit, ConvUnit):
+        yield unit
+    else:
+        yield unit.depthwise
+        yield unit.pointwise

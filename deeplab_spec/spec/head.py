@@ -15,10 +15,9 @@ from deeplab_spec.spec.choices import (
     PoolNorm,
     Projection,
 )
-from deeplab_spec.spec.layer_choices import head_bias, head_conv, head_norm, head_separable, initial
+from deeplab_spec.spec.layer_choices import head_bias, head_conv, head_norm, head_separable, initial, scaled_channels
 from deeplab_spec.spec.rows import AsppRows, ConvUnit, DecoderRows, HeadUnit, same_size
 from deeplab_spec.spec.sources import DEEPLAB_V3, paper, release
-from deeplab_spec.spec.width import scaled_channels
 
 BASE_RATES: Final = (6, 12, 18)
 BASE_OUTPUT_STRIDE: Final = 16

@@ -1,5 +1,7 @@
 """How the choices shape a single layer: bias, normalisation, padding and initial weights."""
 
+from typing import Final
+
 from deeplab_spec.graph.network import Source
 from deeplab_spec.graph.ops import Padding
 from deeplab_spec.spec.choices import (
@@ -12,7 +14,42 @@ from deeplab_spec.spec.choices import (
 )
 from deeplab_spec.spec.rows import ConvUnit, Init, InitKind, Norm, SeparableUnit, same_size
 
-_STEM = "backbone.entry_flow.stem.conv1"
+HEAD_DEPTHWISE_STD: Final = 0.33
+HEAD_POINTWISE_STD: Final = 0.06
+
+BASE_CHANNELS: Final = (32, 48, 64, 128, 256, 728, 1024, 1536, 2048)
+"""Every channel count of the network at width 1, ascending; the image and the classes apart."""
+
+SMALLEST: Final = 4
+"""No count falls below one more than the image's channels."""
+
+_STEM: Final = "backbone.entry_flow.stem.conv1"
+
+
+def scaled_channels(width: float) -> dict[int, int]:
+    """Map every channel count to its count at another width.
+
+    The rule: multiply, round half up, and raise where needed so that each count exceeds the one
+    below it. Counts that differ at width 1 so differ at every width, and a fault that mixes two
+    of them stays visible.
+
+    Args:
+        width: Multiplier of the channel counts.
+
+    Returns:
+        Scaled counts by their counts at width 1.
+
+    >>> list(scaled_channels(1.0).values()) == list(BASE_CHANNELS)
+    True
+    >>> list(scaled_channels(1 / 32).values())
+    [4, 5, 6, 7, 8, 23, 32, 48, 64]
+    """
+    scaled: dict[int, int] = {}
+    least = SMALLEST
+    for channels in BASE_CHANNELS:
+        scaled[channels] = max(least, int(channels * width + 0.5))
+        least = scaled[channels] + 1
+    return scaled
 
 
 def backbone_norm(choices: Choices) -> Norm:
@@ -64,10 +101,6 @@ def initial(choices: Choices, std: float | None) -> Init:
             return Init(kind=InitKind.KAIMING_FAN_OUT)
         case Initialisation.FRAMEWORK_DEFAULT:
             return Init(kind=InitKind.FRAMEWORK)
-
-
-HEAD_DEPTHWISE_STD = 0.33
-HEAD_POINTWISE_STD = 0.06
 
 
 def head_conv(

@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplab_spec.align.differences import differences
-from deeplab_spec.align.explain import Explanation, explain
+from deeplab_spec.align.explain import Explanation, edits, explain
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError
-from deeplab_spec.mutate.faults.graph_edits import inserted, with_op
+from deeplab_spec.graph.ops import Activation, ActivationKind, Dropout
+from deeplab_spec.mutate.faults.graph_edits import edited, inserted, with_inputs, with_op, without
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from tests.support.graphs import narrow_network, narrow_normal, normal
@@ -20,6 +21,10 @@ NOT_HERE = {"width"}
 """Held narrow in these tests."""
 
 Override = tuple[str, ChoiceValue]
+
+SHORT = replace(TF_RELEASE.choices, middle_blocks=1)
+BEFORE = narrow_network(SHORT, 8)
+CONV, NORM, RELU = (f"aspp.conv1x1.{kind}" for kind in ("conv", "norm", "activation"))
 
 
 def explained(choices: Choices, output_stride: int, candidate: Shaped) -> Explanation:
@@ -183,3 +188,43 @@ def test_nothing_needs_no_explanation() -> None:
     found = explained(choices, 8, narrow_normal(choices, 8))
 
     assert (dict(found.overrides), dict(found.choice_of), found.unexplained) == ({}, {}, ())
+
+
+def test_a_graph_has_no_edits_against_itself() -> None:
+    """Nothing is changed."""
+    assert edits(BEFORE, BEFORE) == frozenset()
+
+
+def test_every_changed_field_is_an_edit() -> None:
+    """And nothing but what changed."""
+    assert edits(BEFORE, with_op(BEFORE, CONV, bias=True)) == {(CONV, "bias")}
+    assert edits(BEFORE, with_op(BEFORE, RELU, kind=ActivationKind.ELU, slope=1.0)) == {
+        (RELU, "kind"),
+        (RELU, "slope"),
+    }
+    assert edits(BEFORE, with_inputs(BEFORE, NORM, "input")) == {(NORM, "inputs")}
+
+
+def test_another_operation_is_another_node() -> None:
+    """Its fields cannot be compared."""
+    other = edited(BEFORE, RELU, lambda node: [replace(node, op=Dropout(probability=0.5))])
+
+    assert edits(BEFORE, other) == {(RELU, "node")}
+
+
+def test_a_node_that_goes_and_a_node_that_comes() -> None:
+    """What reads them reads another value; a new node stands after what it reads."""
+    assert edits(BEFORE, without(BEFORE, [RELU])) == {(RELU, "node"), ("aspp.concat", "inputs")}
+    more = inserted(BEFORE, NORM, Activation(), path="more")
+    assert edits(BEFORE, more) == {("more", "node"), (NORM, "after"), (RELU, "inputs")}
+
+
+def test_every_visible_choice_edits_the_graph() -> None:
+    """A choice that changes nothing could not be judged: these are not in the graph, or in training only."""
+    silent = set()
+    for name in NAMES:
+        graphs = [narrow_network(choose(SHORT, {name: value}), 8) for value in seen_values(name)]
+        if not any(edits(BEFORE, graph) for graph in graphs):
+            silent.add(name)
+
+    assert silent == {"init", "sizes_accepted", "width"}, "width is held narrow here"

@@ -18,9 +18,9 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind
 from deeplab_spec.mutate.faults.graph_edits import inserted, renamed, with_op
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
+from deeplab_spec.spec.layer_choices import scaled_channels
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
-from deeplab_spec.spec.width import scaled_channels
 from tests.support.faults import faults
 from tests.support.graphs import narrow_network, narrow_normal, normal
 from tests.support.strategies import NARROW

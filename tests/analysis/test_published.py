@@ -13,11 +13,11 @@ from deeplab_spec.analysis.published import (
     Configuration,
     Reading,
     configurations,
+    constants,
     other_sizes,
     published,
     readings,
 )
-from deeplab_spec.analysis.reconstruction import constants
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.graph.ops import Add, Conv2d, GlobalAveragePool
 from deeplab_spec.spec.choices import NAMES, Decoder, HeadConvs

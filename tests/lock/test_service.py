@@ -12,9 +12,8 @@ from deeplab_spec.align import lock_file as lock_text
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.align.match import align
-from deeplab_spec.align.network_at_size import Shaped, shaped
+from deeplab_spec.align.network_at_size import Shaped, for_any_size, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.symbolic_sizes import for_any_size
 from deeplab_spec.capture.target import parse_target
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import GraphError, TargetError

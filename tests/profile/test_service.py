@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from deeplab_spec.analysis.block_costs import batch_costs
-from deeplab_spec.analysis.costs import block_of, node_costs, total_cost
+from deeplab_spec.analysis.costs import batch_costs, block_of, node_costs, total_cost
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli.app import app

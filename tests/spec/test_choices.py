@@ -1,5 +1,7 @@
 """Choices: what a command line may say, and what every choice does to the network."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +10,7 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.spec import choices as c
+from deeplab_spec.spec.layer_choices import BASE_CHANNELS, scaled_channels
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant, variant
 
@@ -136,3 +139,20 @@ def test_parameters_grow_with_width_and_depth(base: Variant, blocks: int, width:
     parameters = [Evaluator(network(each))(65, 65).sizes.parameters for each in (choices, more, wider)]
 
     assert parameters[0] < min(parameters[1:])
+
+
+@given(st.floats(1e-6, 4, allow_subnormal=False))
+def test_counts_stay_in_order_and_pairwise_different(width: float) -> None:
+    """A fault that mixes two channel counts stays visible in a narrow network."""
+    scaled = list(scaled_channels(width).values())
+
+    assert all(left < right for left, right in itertools.pairwise(scaled))
+    assert scaled[0] > 3
+
+
+@given(st.floats(0.2, 4))
+def test_counts_are_rounded_products_where_they_are_far_apart(width: float) -> None:
+    """At ordinary widths nothing is raised: the rule is a multiplication, rounded half up."""
+    scaled = scaled_channels(width)
+
+    assert scaled == {channels: int(channels * width + 0.5) for channels in BASE_CHANNELS}

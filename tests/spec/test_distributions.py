@@ -5,8 +5,7 @@ import math
 import pytest
 
 from deeplab_spec.graph.ops import BatchNorm, Conv2d
-from deeplab_spec.spec.distributions import Distribution, Shape, distribution
-from deeplab_spec.spec.initial import initials
+from deeplab_spec.spec.distributions import Distribution, Shape, distribution, initials
 from deeplab_spec.spec.network import network, rows
 from deeplab_spec.spec.rows import Init, InitKind
 from deeplab_spec.spec.variants import VARIANTS

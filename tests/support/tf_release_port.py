@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplab_spec.spec.width import scaled_channels
+from deeplab_spec.spec.layer_choices import scaled_channels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

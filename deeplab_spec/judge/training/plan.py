@@ -17,7 +17,7 @@ from deeplab_spec.judge.training.evidence import Initial, Trained
 from deeplab_spec.judge.training.initial_weights import Inits, sampled
 from deeplab_spec.judge.training.observe import observe
 from deeplab_spec.spec.choices import Initialisation, choose
-from deeplab_spec.spec.initial import initials
+from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.network import rows
 
 

@@ -15,10 +15,9 @@ from deeplab_spec.spec.choices import (
     SkipUnit,
     UnstridedRate,
 )
-from deeplab_spec.spec.layer_choices import backbone_bias, backbone_norm, initial, padding
+from deeplab_spec.spec.layer_choices import backbone_bias, backbone_norm, initial, padding, scaled_channels
 from deeplab_spec.spec.rows import BackboneRows, Block, ConvUnit, SeparableUnit, SkipKind
 from deeplab_spec.spec.sources import paper
-from deeplab_spec.spec.width import scaled_channels
 
 OUTPUT_STRIDES: Final = (8, 16, 32)
 """Input pixels per pixel of the backbone's result that the rows can be made for."""

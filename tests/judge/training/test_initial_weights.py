@@ -16,7 +16,7 @@ from deeplab_spec.judge.training.evidence import Initial, Trained
 from deeplab_spec.judge.training.initial_weights import Inits, sampled
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import Choices, Initialisation, choose
-from deeplab_spec.spec.initial import initials
+from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.network import network, rows
 from deeplab_spec.spec.variants import VARIANTS, variant
 

@@ -26,9 +26,7 @@ from deeplab_spec.bench.process import ModeProcess, ask
 from deeplab_spec.bench.request import Case, job
 from deeplab_spec.errors import TargetError
 from deeplab_spec.precision import FLOAT32, read_precision
-
-Progress = Callable[[str, int, int], None]
-"""Receives the stage, the seconds that have passed, and about how many there will be."""
+from deeplab_spec.views.progress import Progress, silent
 
 Save = Callable[[BenchDocument], None]
 """Receives what is known, after every case."""
@@ -42,7 +40,7 @@ _LEAST_RUNS: Final = 3
 
 def bench(
     plan: Plan,
-    progress: Progress = lambda _stage, _done, _total: None,
+    progress: Progress = silent,
     save: Save = lambda _document: None,
 ) -> BenchDocument:
     """Time everything that was planned.

@@ -16,7 +16,8 @@ from deeplab_spec.gate.pairs import NOTHING, Plant, job_of
 from deeplab_spec.gate.process import SamplingProcess
 from deeplab_spec.gate.rule import GateVerdict, Rule, overall
 from deeplab_spec.gate.sides import PACKAGES, Side
-from deeplab_spec.gate.timing import Progress, Timing, time_case
+from deeplab_spec.gate.timing import Timing, time_case
+from deeplab_spec.views.progress import Progress
 
 Announce = Callable[[str], None]
 

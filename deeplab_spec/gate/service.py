@@ -27,7 +27,7 @@ from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, NOTHING
 from deeplab_spec.gate.rule import overall
 from deeplab_spec.gate.run import Announce, Settings, run_case
 from deeplab_spec.gate.sides import BUILD, Side, opened
-from deeplab_spec.gate.timing import Progress
+from deeplab_spec.views.progress import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

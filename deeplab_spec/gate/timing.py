@@ -9,8 +9,8 @@ from typing import Final
 from deeplab_spec.gate.confirm import NOT_CONFIRMED, concluded, confirming
 from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.rule import Decision, GateVerdict, Rule, decide, estimate, undecided
+from deeplab_spec.views.progress import Progress
 
-Progress = Callable[[str, int, int], None]
 Measure = Callable[[int], Pair]
 """Measures the next pair, told how many will be measured at least, with that one."""
 

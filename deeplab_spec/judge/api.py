@@ -16,6 +16,7 @@ from deeplab_spec.judge.request import DTYPES, Request, default_variant, read_dt
 from deeplab_spec.judge.waivers import apply_waivers, load_waivers
 from deeplab_spec.spec.api import Override, written_overrides
 from deeplab_spec.spec.clauses import Level
+from deeplab_spec.views.progress import Progress, silent
 
 
 def certify(
@@ -35,7 +36,7 @@ def certify(
     waivers: str | Path | None = None,
     accept_waivers: bool = False,
     today: date | None = None,
-    progress: Callable[[str, int, int], None] = lambda _stage, _done, _total: None,
+    progress: Progress = silent,
 ) -> Certificate:
     """Decide every clause of the specification for one implementation.
 

@@ -11,13 +11,14 @@ from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge.decisions import Judged, judged
 from deeplab_spec.judge.finding import Finding, Json, Verdict, of_run, together
 from deeplab_spec.judge.numerics.divergence import first_divergence, no_node
-from deeplab_spec.judge.observe import AtStride, Builder, Progress, Stages, Standards, observe
+from deeplab_spec.judge.observe import AtStride, Builder, Stages, Standards, observe
 from deeplab_spec.judge.precision.run import device_of, where
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.training.check import decisions
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import Clause, Level
 from deeplab_spec.spec.variants import variant
+from deeplab_spec.views.progress import Progress
 
 _Recorded = tuple[documents.ClauseRecord, documents.Canaries]
 

@@ -32,15 +32,13 @@ from deeplab_spec.judge.structure.planted import of_graphs
 from deeplab_spec.judge.training import plan as training_plan
 from deeplab_spec.judge.training.planted import of_training
 from deeplab_spec.spec.clauses import Level
+from deeplab_spec.views.progress import Progress
 
 Builder = Callable[[int], nn.Module]
 """Builds the candidate for an output stride."""
 
 Standards = Callable[[int], Lock]
 """Reads the other network for an output stride."""
-
-Progress = Callable[[str, int, int], None]
-"""Told the stage, how many are done, and how many there are."""
 
 
 @dataclass(slots=True, kw_only=True)

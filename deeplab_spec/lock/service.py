@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from deeplab_spec.align.lock import Lock
@@ -10,8 +9,7 @@ from deeplab_spec.capture.target import Target, is_file, load
 from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.judge.reference import locked
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
-
-Progress = Callable[[str, int, int], None]
+from deeplab_spec.views.progress import Progress, silent
 
 _STAGES = 2
 
@@ -31,7 +29,7 @@ class LockRequest:
     classes: int | None = None
 
 
-def lock_target(request: LockRequest, progress: Progress = lambda _stage, _done, _total: None) -> Lock:
+def lock_target(request: LockRequest, progress: Progress = silent) -> Lock:
     """Lock a network.
 
     Raises:

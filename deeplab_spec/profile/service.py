@@ -4,7 +4,7 @@ import contextlib
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -36,14 +36,13 @@ from deeplab_spec.spec.choices import ChoiceValue, choose, plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.variants import Variant
 from deeplab_spec.spec.variants import variant as published
+from deeplab_spec.views.progress import Progress, silent
 
 DEVICES: Final = ("cpu", "cuda")
 _DETAILED: Final = 2
 """Steps of the trace for TensorBoard."""
 _SEED: Final = 0
 """Of the weights that a target draws, and of the images."""
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +113,7 @@ class ProfileRequest:
         return replace(entry, choices=choose(entry.choices, self.overrides))
 
 
-def profile(
-    request: ProfileRequest, directory: Path, progress: Progress = lambda _stage, _done, _total: None
-) -> ProfileDocument:
+def profile(request: ProfileRequest, directory: Path, progress: Progress = silent) -> ProfileDocument:
     """Profile a target, and leave the two traces in a directory.
 
     Float32 is IEEE's: TF32 is switched off. What the target prints goes to stderr.

@@ -14,6 +14,7 @@ from deeplab_spec.pytest_plugin.clause_tests import DECIDED, Judgements
 from deeplab_spec.pytest_plugin.nodes import VERDICT, AtOutputStride, ClauseItem, Waived
 from deeplab_spec.pytest_plugin.request import request_of, strides_of, waivers_of
 from deeplab_spec.pytest_plugin.shared import shared
+from deeplab_spec.views.progress import silent
 
 FOLDER: Final = "deeplab_spec_folder"
 """What a worker of pytest-xdist is told: where certificates are shared."""
@@ -126,7 +127,7 @@ class ClauseTests:
         search = self._config.getini("pythonpath")
 
         def judged() -> Certificate:
-            return run(request, lambda _stage, _done, _total: None, search)
+            return run(request, silent, search)
 
         return shared(self._folder, str(output_stride), judged) if self._folder else judged()
 

@@ -26,7 +26,7 @@ from deeplab_spec.gate.cases import Case
 from deeplab_spec.gate.confirm import CONFIRMING_ALPHA, Course, concluded, confirming, course, pairs_of
 from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.rule import GateVerdict, Rule, follow
-from deeplab_spec.gate.timing import Progress
+from deeplab_spec.views.progress import Progress
 
 TRIALS: Final = 2000
 _OUTER: Final = 200

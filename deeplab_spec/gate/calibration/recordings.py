@@ -22,8 +22,8 @@ from deeplab_spec.gate.pair_queue import Ahead
 from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import Side
-from deeplab_spec.gate.timing import Progress
 from deeplab_spec.measure.parts import EAGER
+from deeplab_spec.views.progress import Progress
 
 PROTOCOL: Final = 2
 """Number of the way in which pairs are measured; one more wherever a pair's numbers change their meaning."""

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +13,7 @@ from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict, together
 from deeplab_spec.judge.request import ADAPTER, Request
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import clause as clause_named
-
-Progress = Callable[[str, int, int], None]
+from deeplab_spec.views.progress import Progress
 
 _ENVIRONMENT: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the C library keeps freed maps, instead of asking for them again

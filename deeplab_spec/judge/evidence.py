@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from deeplab_spec.align.counts import BlockCounts
 from deeplab_spec.align.differences import Aspect
+from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.finding import Decision
 from deeplab_spec.judge.training.evidence import Trained
 
@@ -69,91 +70,6 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deviation:
-    """How far a value is from the oracle's.
-
-    Attributes:
-        path: The specification's node.
-        candidate_path: The candidate's node.
-        place: The node to blame: where a step includes nodes without a partner, the first of them.
-        error: Root mean square of the difference, over that of the oracle's value.
-        allowed: Largest error that is no finding.
-        covered: Whether the values that arrived could have shown a fault of this operation.
-        reason: What the values lacked, or why nothing could be compared.
-    """
-
-    path: str
-    candidate_path: str | None
-    place: str
-    error: float | None
-    allowed: float
-    covered: bool = True
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ratio:
-    """How many times as much a value errs in a lower precision as the specification's does there.
-
-    Attributes:
-        path: The specification's node.
-        candidate_path: The candidate's node.
-        dtype: The precision.
-        ratio: Of root mean squares, or of the largest differences: the greater one; None if it could not be
-            made.
-        allowed: Largest ratio that is no finding.
-        reason: Why nothing could be compared.
-    """
-
-    path: str
-    candidate_path: str | None
-    dtype: str
-    ratio: float | None
-    allowed: float
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """A value in few numbers.
-
-    Attributes:
-        shape: Its shape.
-        mean: Mean of its elements.
-        deviation: Their standard deviation.
-        least: The smallest.
-        greatest: The largest.
-    """
-
-    shape: tuple[int, ...]
-    mean: float
-    deviation: float
-    least: float
-    greatest: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Witness:
-    """The smallest input found on which a node's values differ.
-
-    Attributes:
-        batch: How many images.
-        image: Their height and width.
-        content: What they hold.
-        error: Relative error of the candidate's value there.
-        expected: The oracle's value.
-        actual: The candidate's value.
-    """
-
-    batch: int
-    image: tuple[int, int]
-    content: str
-    error: float
-    expected: Summary
-    actual: Summary
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Misfit:
     """A parameter that has no place, or not its shape, on the other side.
 
@@ -195,7 +111,7 @@ class Evidence:
         steps: Local comparisons in float64.
         ends: End-to-end comparisons in float64.
         ends_float32: End-to-end comparisons in float32.
-        ratios: Comparisons in lower precisions, by the clause that decides them.
+        lower: Comparisons in lower precisions, by the clause that decides them.
         numerics_reason: Why numerics did not run.
         trained: What was observed in training; None if the candidate was not trained.
     """
@@ -217,7 +133,7 @@ class Evidence:
     steps: tuple[Deviation, ...] = ()
     ends: tuple[Deviation, ...] = ()
     ends_float32: tuple[Deviation, ...] = ()
-    ratios: Mapping[str, tuple[Ratio, ...]] = field(default_factory=dict)
+    lower: Mapping[str, tuple[Deviation, ...]] = field(default_factory=dict)
     numerics_reason: str = ""
     trained: Trained | None = None
 

@@ -15,7 +15,7 @@ from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge import expected as required
-from deeplab_spec.judge.evidence import Evidence, Witness
+from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.interface.planted import of_calls, of_comparisons
 from deeplab_spec.judge.numerics import observe as numerics
@@ -49,7 +49,7 @@ class AtStride:
     evidence: Evidence
     image: tuple[int, int] | None = None
     reading: Reading | None = None
-    witness: tuple[str, Witness] | None = None
+    smallest: tuple[str, documents.SmallestInput] | None = None
     conditioning: documents.Conditioning | None = None
     explained: Explained = field(default_factory=Explained)
     required: dict[str, int] = field(default_factory=dict)
@@ -207,12 +207,12 @@ def _run(
                 steps=observed.steps,
                 ends=observed.ends,
                 ends_float32=observed.ends_float32,
-                ratios=observed.ratios,
+                lower=observed.lower,
                 numerics_reason="this dtype was not asked for",
             )
             found.planted_faults += observed.planted_faults
-            if observed.first and observed.witness:
-                found.witness = (observed.first.place, observed.witness)
+            if observed.first and observed.smallest:
+                found.smallest = (observed.first.origin, observed.smallest)
             found.conditioning = documents.Conditioning(
                 output_stride=found.plan.output_stride,
                 float32_error=observed.float32_error or 0.0,

@@ -9,7 +9,7 @@ precision, nothing can be compared in it, and nothing is certified.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from typing import Any, Final
 
 import torch
@@ -17,36 +17,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.errors import NotFiniteError, SpecError
+from deeplab_spec.execute.tensor_error import Error
 from deeplab_spec.execute.torch_settings import threads_for
 from deeplab_spec.measure.modes import Mode, reference_mode
-from deeplab_spec.precision import FLOAT32, TF32, Precision
-
-RATIO: Final = 3.0
-"""Error of a mode over the module's own: correct rewrites of 140 layers stay below 2."""
+from deeplab_spec.precision import FLOAT32, RATIO_LIMIT, TF32, Precision
 
 _PAIR: Final = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Error:
-    """How far values are from the oracle's.
-
-    Attributes:
-        mean: Root mean square of the difference, over that of the oracle.
-        most: Largest difference, over the largest value of the oracle.
-    """
-
-    mean: float
-    most: float
-
-    @property
-    def finite(self) -> bool:
-        """Whether both are numbers."""
-        return isfinite(self.mean) and isfinite(self.most)
-
-    def within(self, allowed: "Error") -> bool:
-        """Tell whether both are at most what is allowed; what is not finite is not, and allows nothing."""
-        return self.finite and allowed.finite and self.mean <= allowed.mean and self.most <= allowed.most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +78,8 @@ class Reference:
         """
         own = self.own(precision)
         return Agreement(
-            error=self._error(running, self.example), allowed=Error(mean=RATIO * own.mean, most=RATIO * own.most)
+            error=self._error(running, self.example),
+            allowed=Error(mean=RATIO_LIMIT * own.mean, most=RATIO_LIMIT * own.most),
         )
 
     def own(self, precision: Precision) -> Error:

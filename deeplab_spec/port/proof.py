@@ -11,14 +11,15 @@ from torch.utils import _pytree as pytree
 from deeplab_spec.capture.fx.module import state_of, uncompiled
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.execute.interpreter import Values, run
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Opaque, Output, Pair
 from deeplab_spec.judge.load_weights import by_role
-from deeplab_spec.judge.numerics.end_to_end import END, RATIO
+from deeplab_spec.judge.numerics.end_to_end import END
 from deeplab_spec.judge.numerics.observe import CAPTURE
-from deeplab_spec.judge.numerics.tensor_compare import relative_error
 from deeplab_spec.port.equivalent_forms import ROUNDED
 from deeplab_spec.port.parameter_map import ParameterMap
 from deeplab_spec.port.sides import Side, SideBySide
+from deeplab_spec.precision import RATIO_LIMIT
 
 Engine = Literal["interpreter", "torch"]
 
@@ -91,7 +92,7 @@ def prove(pair: SideBySide, moved: ParameterMap, second: Pair | None, seed: int,
 
     Where weights were computed and so must be rounded, the destination is first compared with them
     as they are before that; then the error that is allowed is that which one more rounding of the
-    source's own weights makes, times :data:`RATIO`.
+    source's own weights makes, times :data:`RATIO_LIMIT`.
 
     Args:
         pair: The two networks.
@@ -114,7 +115,7 @@ def prove(pair: SideBySide, moved: ParameterMap, second: Pair | None, seed: int,
         tick("comparing before rounding")
         load(pair.dest, moved.tensors)
         runs.append(_compared(pair, "interpreter", expected, _interpreted(pair.dest, image), END, rounded=False))
-        allowed = max(END, RATIO * _sensitivity(pair, image, expected, seed))
+        allowed = max(END, RATIO_LIMIT * _sensitivity(pair, image, expected, seed))
     load(pair.dest, moved.written())
     tick("comparing the graphs")
     actual = _interpreted(pair.dest, image)

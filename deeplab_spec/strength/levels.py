@@ -11,11 +11,11 @@ from torch import Tensor
 
 from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.execute.module import initial_tensor
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.weights import Draw, roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.numerics import numerics_only as blind
-from deeplab_spec.judge.numerics.tensor_compare import relative_error
 from deeplab_spec.judge.plan import SpecifiedPlan, plan, telling_sizes
 from deeplab_spec.judge.precision.run import cast
 from deeplab_spec.judge.request import Request

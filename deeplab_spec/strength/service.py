@@ -10,11 +10,11 @@ from typing import Final
 import torch
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.numerics.end_to_end import END, RATIO
+from deeplab_spec.judge.numerics.end_to_end import END
 from deeplab_spec.judge.numerics.numerics_only import CAST
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.mutate.rewrites.catalogue import rewrites
-from deeplab_spec.precision import FLOAT32, FLOAT64
+from deeplab_spec.precision import FLOAT32, FLOAT64, RATIO_LIMIT
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.spec.network import check_output_stride
 from deeplab_spec.spec.variants import variant
@@ -237,7 +237,7 @@ def _by_dtype(wrong: Sequence[Judged]) -> dict[str, AtDtype]:
     for dtype in CAST:
         tried = [entry.lower[dtype] for entry in ran if dtype in entry.lower]
         if tried:
-            found[dtype] = AtDtype(tried=len(tried), killed=sum(entry.killed for entry in tried), limit=RATIO)
+            found[dtype] = AtDtype(tried=len(tried), killed=sum(entry.killed for entry in tried), limit=RATIO_LIMIT)
     return found
 
 
@@ -274,5 +274,5 @@ def _margins(wrong: Iterable[Judged]) -> Margins | None:
         float64_limit=END,
         float32=closest.lower[FLOAT32.name].ratio,
         float32_mutant=f"{closest.name} ({closest.subject})",
-        float32_limit=RATIO,
+        float32_limit=RATIO_LIMIT,
     )

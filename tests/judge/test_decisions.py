@@ -292,7 +292,7 @@ def test_findings_that_say_the_same_are_one() -> None:
 
 def test_a_deviation_is_found_at_the_place_to_blame() -> None:
     """Two steps that blame one node are one finding."""
-    steps = [deviation(path, 1.0, place="aspp.extra") for path in ("aspp.concat", "aspp.projection.conv")]
+    steps = [deviation(path, 1.0, origin="aspp.extra") for path in ("aspp.concat", "aspp.projection.conv")]
     (finding,) = CHECKS["VALUES-ASPP"](with_steps(*steps)).findings
 
     assert finding.path == "aspp.extra"

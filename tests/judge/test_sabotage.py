@@ -7,7 +7,7 @@ import deeplab_spec
 from deeplab_spec.judge import observe
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict, Verdict
-from deeplab_spec.judge.numerics import minimize as witness
+from deeplab_spec.judge.numerics import minimize
 from deeplab_spec.judge.structure.explanation import Explained
 from deeplab_spec.judge.text import text
 from tests.support.sabotage import PART, SABOTAGE, WIDTH, Sabotage, right
@@ -16,7 +16,7 @@ from tests.support.sabotage import PART, SABOTAGE, WIDTH, Sabotage, right
 @pytest.fixture(autouse=True)
 def _only_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the search for the smallest input and for what explains a finding: neither decides anything."""
-    monkeypatch.setattr(witness, "MOST_TRIALS", 2)
+    monkeypatch.setattr(minimize, "MOST_TRIALS", 2)
     monkeypatch.setattr(observe, "explained", lambda _plan, _reading: Explained())
 
 

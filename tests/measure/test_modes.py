@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.errors import NotFiniteError, RenamedWarning, SpecError
+from deeplab_spec.execute.tensor_error import Error
 from deeplab_spec.measure import modes
-from deeplab_spec.measure.agreement import Error, Reference, agreement, ends
+from deeplab_spec.measure.agreement import Reference, agreement, ends
 from deeplab_spec.measure.folding import folded
 from deeplab_spec.measure.modes import APPLY, AUTOMATIC, DEFAULTS, Mode, modes_for, read_mode, reference_mode
 from deeplab_spec.measure.parts import EAGER, OLD_PARTS, PARTS, Kind

@@ -6,7 +6,8 @@ from typing import Any
 from deeplab_spec.align.counts import BlockCounts, Count
 from deeplab_spec.align.differences import Aspect
 from deeplab_spec.graph.ops import Activation
-from deeplab_spec.judge.evidence import Call, Comparison, Deviation, Evidence, Misfit, Ratio, Tensor
+from deeplab_spec.judge.deviation import Deviation
+from deeplab_spec.judge.evidence import Call, Comparison, Evidence, Misfit, Tensor
 
 SHAPE = (1, 21, 64, 96)
 NOTHING = Evidence(output_stride=16, part=None)
@@ -43,17 +44,17 @@ def comparison(purpose: str, difference: float | None = 0.0, reason: str = "") -
 
 def deviation(path: str, error: float | None = 0.0, **fields: Any) -> Deviation:
     """Return a step that allows a billionth."""
-    made = Deviation(path=path, candidate_path=f"m.{path}", place=path, error=error, allowed=1e-9)
+    made = Deviation(path=path, candidate_path=f"m.{path}", origin=path, error=error, allowed=1e-9)
     return replace(made, **fields)
 
 
 def in_lower(clause: str, *ratios: float | None, reason: str = "") -> Evidence:
     """Return evidence of comparisons in bfloat16 that allow three times the specification's error."""
     made = tuple(
-        Ratio(path="output", candidate_path="m", dtype="bfloat16", ratio=ratio, allowed=3.0, reason=reason)
+        Deviation(path="output", candidate_path="m", dtype="bfloat16", error=ratio, allowed=3.0, reason=reason)
         for ratio in ratios
     )
-    return replace(NOTHING, ratios={clause: made})
+    return replace(NOTHING, lower={clause: made})
 
 
 def aspect(*, equal: bool) -> Aspect:

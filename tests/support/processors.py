@@ -74,12 +74,12 @@ def errors(make: Callable[[], nn.Module]) -> Errors:
     module = make().eval()
     loaded = prepare(module, module, read(module, planned))
     found = observe(loaded, planned, DTYPES, lambda _: None)
-    ratios = [ratio for each in found.ratios.values() for ratio in each]
+    ratios = [deviation for each in found.lower.values() for deviation in each]
     return {
         "end": found.float64_error or 0.0,
         "step": max(step.error or 0.0 for step in found.steps),
         "float32": found.float32_ratio or 0.0,
-        **{name: max(ratio.ratio or 0.0 for ratio in ratios if ratio.dtype == name) for name in LOWER},
+        **{name: max(each.error or 0.0 for each in ratios if each.dtype == name) for name in LOWER},
     }
 
 

@@ -15,6 +15,7 @@ from deeplab_spec.align import family as kinship
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import Aspect, aspects
 from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import BatchNorm
 from deeplab_spec.judge import expected as required
 from deeplab_spec.judge import load_weights as transfer
@@ -29,7 +30,6 @@ from deeplab_spec.judge.numerics import check as numerics_checks
 from deeplab_spec.judge.numerics import end_to_end as ends
 from deeplab_spec.judge.numerics import planted as steps
 from deeplab_spec.judge.numerics import planted_unmatched as places
-from deeplab_spec.judge.numerics import tensor_compare as running
 from deeplab_spec.judge.numerics.steps import Steps
 from deeplab_spec.judge.structure import check as structure_checks
 from deeplab_spec.judge.structure import planted as graphs
@@ -280,7 +280,7 @@ def _(patch: Patch) -> None:
 @breaks("numerics", wrong_eps)
 def _(patch: Patch) -> None:
     """Nothing is ever different."""
-    everywhere(patch, running.relative_error, lambda _actual, _expected: 0.0)
+    everywhere(patch, relative_error, lambda _actual, _expected: 0.0)
 
 
 @breaks("numerics", wrong_eps)
@@ -298,7 +298,7 @@ def _(patch: Patch) -> None:
 @breaks("numerics", scaled)
 def _(patch: Patch) -> None:
     """Any error in float32 is tolerated."""
-    patch.setattr(ends, "RATIO", math.inf)
+    patch.setattr(ends, "RATIO_LIMIT", math.inf)
 
 
 @breaks("numerics", wrong_eps)
@@ -384,7 +384,7 @@ def _(patch: Patch) -> None:
 @breaks("interface", mixing)
 def _(patch: Patch) -> None:
     """Two results never differ."""
-    patch.setattr(interface, "_relative", lambda _left, _right: 0.0)
+    patch.setattr(interface, "largest_error", lambda _left, _right: 0.0)
 
 
 @breaks("interface", overwriting)

@@ -3,30 +3,21 @@
 from dataclasses import replace
 from typing import Any
 
+from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.training.check_initial import SPECIFIED
-from deeplab_spec.judge.training.evidence import (
-    Alone,
-    Difference,
-    Gradient,
-    Initial,
-    Movement,
-    Noise,
-    Sample,
-    Site,
-    Trained,
-)
+from deeplab_spec.judge.training.evidence import Alone, Gradient, Initial, Movement, Noise, Sample, Site, Trained
 from deeplab_spec.spec.distributions import Distribution, Shape
 from tests.support.observed import NOTHING
 
 NORM = "aspp.projection.norm"
 CONV = "aspp.projection.conv"
 MOVEMENT = Movement(path=NORM, candidate_path="m.bn", expected=3e-4, mean=3e-4, variance=3e-4)
-STATISTIC = Difference(
-    path=NORM, role="running_var", candidate_path="m.bn.running_var", place=NORM, error=1e-12, allowed=1e-7
+STATISTIC = Deviation(
+    path=NORM, role="running_var", candidate_path="m.bn.running_var", origin=NORM, error=1e-12, allowed=1e-7
 )
-GRADIENT = Gradient(path=CONV, role="weight", candidate_path="m.weight", place=CONV, expected=0.5, actual=0.5)
-STEP = Difference(path=CONV, role="weight", candidate_path="m.weight", place=CONV, error=1e-12, allowed=1e-7)
+GRADIENT = Gradient(path=CONV, role="weight", candidate_path="m.weight", origin=CONV, expected=0.5, actual=0.5)
+STEP = Deviation(path=CONV, role="weight", candidate_path="m.weight", origin=CONV, error=1e-12, allowed=1e-7)
 SITE = Site(path="aspp.dropout", kind="dropout", probability=0.1, follows=NORM, reads=NORM)
 CALL = replace(SITE, path="m.dropout")
 

@@ -1,12 +1,12 @@
 """Observes a candidate at its interface: which inputs it answers, and with what."""
 
 from collections.abc import Callable, Iterator, Sequence
-from math import inf, isfinite
 
 import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.fx.module import state_of
+from deeplab_spec.execute.tensor_error import largest_error
 from deeplab_spec.graph.ops import Input
 from deeplab_spec.judge import evidence
 from deeplab_spec.judge.evidence import Call, Comparison
@@ -133,7 +133,7 @@ def _nothing(purpose: str) -> Comparison:
 
 def _changed(purpose: str, subject: str, before: Tensor, after: Tensor) -> Comparison:
     same = before.shape == after.shape and bool(((before == after) | (before.isnan() & after.isnan())).all())
-    difference = 0.0 if same else _relative(before.double(), after.double())
+    difference = 0.0 if same else largest_error(after, before)
     return Comparison(purpose=purpose, subject=subject, difference=difference, allowed=SAME)
 
 
@@ -144,17 +144,5 @@ def _compare(purpose: str, left: Answer, right: Answer, allowed: float) -> Compa
     if error or not taps:
         reason = error or "the candidate returned no tensor"
         return Comparison(purpose=purpose, subject="result", difference=None, allowed=allowed, reason=reason)
-    difference = max(_relative(left.results[tap], right.results[tap]) for tap in taps)
+    difference = max(largest_error(right.results[tap], left.results[tap]) for tap in taps)
     return Comparison(purpose=purpose, subject="result", difference=difference, allowed=allowed)
-
-
-def _relative(left: Tensor, right: Tensor) -> float:
-    if left.shape != right.shape:
-        return inf
-    difference = float((left - right).abs().max()) if left.numel() else 0.0
-    scale = float(left.abs().max()) if left.numel() else 1.0
-    if difference == 0:
-        return 0.0
-    if not isfinite(difference) or not isfinite(scale):
-        return inf
-    return difference / scale if scale > 0 else inf

@@ -4,7 +4,8 @@ import re
 from functools import partial
 from typing import Final
 
-from deeplab_spec.judge.evidence import Check, Deviation, Evidence
+from deeplab_spec.judge.deviation import Deviation
+from deeplab_spec.judge.evidence import Check, Evidence
 from deeplab_spec.judge.finding import Decision, Finding, as_json
 from deeplab_spec.spec.clauses import CLAUSES
 
@@ -57,11 +58,11 @@ def _decide(evidence: Evidence, deviations: list[Deviation], attribute: str) -> 
     made = [deviation for deviation in deviations if deviation.error is not None]
     findings: dict[str, Finding] = {}
     for deviation in made:
-        if deviation.error is not None and not deviation.error <= deviation.allowed:
+        if not deviation.agrees:
             findings.setdefault(
-                deviation.place,
+                deviation.origin,
                 Finding(
-                    path=deviation.place,
+                    path=deviation.origin,
                     candidate_path=deviation.candidate_path,
                     attribute=attribute,
                     expected=f"relative error at most {deviation.allowed:.2g}",
@@ -79,23 +80,23 @@ def _decide(evidence: Evidence, deviations: list[Deviation], attribute: str) -> 
 
 def lower(clause: str, evidence: Evidence) -> Decision:
     """Decide the clauses about lower precisions."""
-    ratios = evidence.ratios.get(clause, ())
-    if evidence.folded and clause.endswith("-NORMS") and not ratios:
+    deviations = evidence.lower.get(clause, ())
+    if evidence.folded and clause.endswith("-NORMS") and not deviations:
         return Decision(not_applicable="its normalisations are folded into its convolutions")
-    made = [found for found in ratios if found.ratio is not None]
+    made = [each for each in deviations if each.error is not None]
     findings = tuple(
         Finding(
-            path=found.path,
-            candidate_path=found.candidate_path,
-            attribute=f"{found.dtype} value",
-            expected=f"at most {found.allowed:g} times the specification's error",
-            actual=found.reason or f"{found.ratio:.3g} times",
+            path=each.path,
+            candidate_path=each.candidate_path,
+            attribute=f"{each.dtype} value",
+            expected=f"at most {each.allowed:g} times the specification's error",
+            actual=each.reason or f"{each.error:.3g} times",
             output_stride=evidence.output_stride,
         )
-        for found in made
-        if found.ratio is not None and not found.ratio <= found.allowed
+        for each in made
+        if not each.agrees
     )
-    reasons = [found.reason for found in ratios if found.ratio is None]
+    reasons = [each.reason for each in deviations if each.error is None]
     if not made:
         reasons = [*reasons, evidence.numerics_reason or "nothing could be compared"]
     return Decision(findings=findings, decisions=len(made), undecided=next(iter(reasons), ""))

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from deeplab_spec.judge import certificate as documents
-from deeplab_spec.judge.evidence import Summary, Witness
 from deeplab_spec.judge.finding import Finding
 from deeplab_spec.judge.observe import AtStride
 from deeplab_spec.judge.structure.observe import first_finding
@@ -45,7 +44,7 @@ def no_node(clauses: Sequence[documents.ClauseRecord]) -> str:
 
 
 def _place(finding: Finding, stride: AtStride) -> documents.Place:
-    shown = stride.witness if stride.witness and stride.witness[0] == finding.path else None
+    shown = stride.smallest if stride.smallest and stride.smallest[0] == finding.path else None
     return documents.Place(
         path=finding.path,
         candidate_path=finding.candidate_path,
@@ -53,26 +52,5 @@ def _place(finding: Finding, stride: AtStride) -> documents.Place:
         attribute=finding.attribute,
         expected=finding.expected,
         actual=finding.actual,
-        smallest_input=_smallest(shown[1]) if shown else None,
-    )
-
-
-def _smallest(witness: Witness) -> documents.SmallestInput:
-    return documents.SmallestInput(
-        batch=witness.batch,
-        image=witness.image,
-        content=witness.content,
-        error=witness.error,
-        expected=_values(witness.expected),
-        actual=_values(witness.actual),
-    )
-
-
-def _values(summary: Summary) -> documents.Values:
-    return documents.Values(
-        shape=summary.shape,
-        mean=summary.mean,
-        deviation=summary.deviation,
-        least=summary.least,
-        greatest=summary.greatest,
+        smallest_input=shown[1] if shown else None,
     )

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from deeplab_spec.errors import GraphError
 from deeplab_spec.execute.interpreter import run
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Input, Pair
-from deeplab_spec.judge.evidence import Summary, Witness
+from deeplab_spec.judge.certificate import SmallestInput, Values
 from deeplab_spec.judge.numerics.steps import STEP, Steps
-from deeplab_spec.judge.numerics.tensor_compare import relative_error
 from deeplab_spec.judge.plan import Plan
 
 MOST_TRIALS: Final = 80
@@ -54,7 +54,7 @@ class _Trial:
     content: str
 
 
-def shrunk(steps: Steps, plan: Plan, weights: Mapping[str, Tensor], path: str, image: Pair) -> Witness:
+def minimize(steps: Steps, plan: Plan, weights: Mapping[str, Tensor], path: str, image: Pair) -> SmallestInput:
     """Return the smallest input found on which a step still differs, with both values there.
 
     Args:
@@ -74,7 +74,7 @@ def shrunk(steps: Steps, plan: Plan, weights: Mapping[str, Tensor], path: str, i
             best = search.smaller(best)
         best = search.simpler(best)
         if best == before:
-            return search.witness(best)
+            return search.described(best)
 
 
 class _Search:
@@ -117,10 +117,10 @@ class _Search:
                 return other
         return trial
 
-    def witness(self, trial: _Trial) -> Witness:
+    def described(self, trial: _Trial) -> SmallestInput:
         """Describe a trial and the values that it shows."""
         actual, expected = self._values(trial)
-        return Witness(
+        return SmallestInput(
             batch=trial.batch,
             image=trial.image,
             content=trial.content,
@@ -150,10 +150,10 @@ def _smaller_images(image: Pair) -> Iterator[Pair]:
     yield from (other for other in dict.fromkeys((*both, *one)) if other != image)
 
 
-def summary(value: Tensor) -> Summary:
+def summary(value: Tensor) -> Values:
     """Describe a value in few numbers."""
     flat = value.double().flatten()
-    return Summary(
+    return Values(
         shape=tuple(value.shape),
         mean=float(flat.mean()),
         deviation=float(flat.std(unbiased=False)),

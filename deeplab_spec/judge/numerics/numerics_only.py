@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.execute.interpreter import Values, run
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.weights import Draw, challenge, roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.judge.numerics.end_to_end import END, RATIO
-from deeplab_spec.judge.numerics.tensor_compare import relative_error
+from deeplab_spec.judge.numerics.end_to_end import END
 from deeplab_spec.judge.precision.run import cast, dtype_of
-from deeplab_spec.precision import BFLOAT16, FLOAT16, FLOAT32
+from deeplab_spec.precision import BFLOAT16, FLOAT16, FLOAT32, RATIO_LIMIT
 
 CAST: Final = {each.name: dtype_of(each.storage) for each in (FLOAT32, BFLOAT16, FLOAT16)}
 """Precisions in which a candidate is held to the error that the specification has itself, by name: the dtype to which
@@ -101,7 +101,7 @@ def refused_in(found: float, own: float) -> bool:
     """
     if not isfinite(own):
         raise ValueError(f"the specification's own error must be finite, but is {own}")
-    return not found <= RATIO * own
+    return not found <= RATIO_LIMIT * own
 
 
 def unfit(network: Network, weights: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -17,23 +17,27 @@ from deeplab_spec.align.differences import differences
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.interpreter import Values
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.weights import Draw, challenge, folded_values, folded_weights
 from deeplab_spec.graph.ops import Activation, Output
-from deeplab_spec.judge.evidence import Deviation, Misfit, Ratio, Witness
+from deeplab_spec.judge.certificate import SmallestInput
+from deeplab_spec.judge.deviation import Deviation
+from deeplab_spec.judge.evidence import Misfit
 from deeplab_spec.judge.interface.observe import Tick, images
 from deeplab_spec.judge.load_weights import places
-from deeplab_spec.judge.numerics.end_to_end import RATIO, Conditioned, exact, single
-from deeplab_spec.judge.numerics.minimize import shrunk
+from deeplab_spec.judge.numerics.end_to_end import Conditioned, exact, single
+from deeplab_spec.judge.numerics.minimize import minimize
 from deeplab_spec.judge.numerics.planted import of_steps
 from deeplab_spec.judge.numerics.planted_end_to_end import needed, tails
 from deeplab_spec.judge.numerics.planted_unmatched import of_parameters
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
-from deeplab_spec.judge.numerics.tensor_compare import executed, relative_error
+from deeplab_spec.judge.numerics.tensor_compare import executed
 from deeplab_spec.judge.plan import Plan
 from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.observe import collected, local, whole
 from deeplab_spec.judge.precision.run import OnDevice
 from deeplab_spec.judge.structure.observe import Reading
+from deeplab_spec.precision import RATIO_LIMIT
 
 CAPTURE: Final = 1e-9
 """Relative difference between a module and its captured graph, both in float64."""
@@ -48,13 +52,13 @@ class Observed:
         misfits: Tensors without a place.
         steps: Local comparisons in float64.
         first: The first of them that differs.
-        witness: The smallest input found that shows it.
+        smallest: The smallest input found that shows it.
         ends: End-to-end comparisons in float64.
         ends_float32: End-to-end comparisons in float32.
         float32_error: Relative error of the specification in float32; None if it was not run.
         covered: Operations that saw values of every kind.
         operations: Operations that treat kinds of values differently.
-        ratios: Comparisons in lower precisions, by clause.
+        lower: Comparisons in lower precisions, by clause.
         planted_faults: Faults that were planted.
     """
 
@@ -62,13 +66,13 @@ class Observed:
     misfits: tuple[Misfit, ...]
     steps: tuple[Deviation, ...]
     first: Deviation | None
-    witness: Witness | None
+    smallest: SmallestInput | None
     ends: tuple[Deviation, ...]
     ends_float32: tuple[Deviation, ...]
     float32_error: float | None
     covered: int
     operations: int
-    ratios: Mapping[str, tuple[Ratio, ...]]
+    lower: Mapping[str, tuple[Deviation, ...]]
     planted_faults: tuple[PlantedFault, ...]
 
     @property
@@ -79,7 +83,7 @@ class Observed:
     @property
     def float32_ratio(self) -> float | None:
         """Largest error in float32 over that of the specification; None if it was not run."""
-        ratios = (RATIO * end.error / end.allowed for end in self.ends_float32 if end.error is not None)
+        ratios = (RATIO_LIMIT * end.error / end.allowed for end in self.ends_float32 if end.error is not None)
         return max(ratios, default=None)
 
 
@@ -123,20 +127,20 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         tick("comparing end to end in lower precisions")
         run_lower = whole(loaded, conditioned.weights, inputs, conditioned.oracle, conditioned.taps, precisions)
         local.lower += run_lower
-    ratios, planted_faults = collected(local.lower)
+    lower, planted_faults = collected(local.lower)
     coverage = [step for step in local.steps if isinstance(loaded.expected[step.path].op, Activation)]
     return Observed(
         parameters=len(loaded.places),
         misfits=loaded.misfits,
         steps=local.steps,
         first=local.first,
-        witness=local.witness,
+        smallest=local.smallest,
         ends=ends,
         ends_float32=ends32,
         float32_error=error32,
         covered=sum(step.covered for step in coverage),
         operations=len(coverage),
-        ratios=ratios,
+        lower=lower,
         planted_faults=(*planted, *local.planted_faults, *planted_faults),
     )
 
@@ -148,9 +152,9 @@ class _Local:
     kernels: Mapping[str, Tensor] | None = None
     steps: tuple[Deviation, ...] = ()
     first: Deviation | None = None
-    witness: Witness | None = None
+    smallest: SmallestInput | None = None
     planted_faults: list[PlantedFault] = field(default_factory=list)
-    lower: list[tuple[str, Ratio | PlantedFault]] = field(default_factory=list)
+    lower: list[tuple[str, Deviation | PlantedFault]] = field(default_factory=list)
 
 
 def _locally(
@@ -175,7 +179,7 @@ def _locally(
         found.planted_faults += of_steps(loaded, weights, oracle, only_size=only_size)
         if found.first:
             tick("looking for the smallest input that shows it")
-            found.witness = shrunk(comparing, plan, weights, found.first.path, loaded.reading.image)
+            found.smallest = minimize(comparing, plan, weights, found.first.path, loaded.reading.image)
     return found
 
 
@@ -204,13 +208,9 @@ def _as_compared(
     return folded_weights(plan.network, weights, norms), folded_values(plan.network, values, norms)
 
 
-def _agrees(deviation: Deviation) -> bool:
-    return deviation.error is not None and deviation.error <= deviation.allowed
-
-
 def _first(steps: Sequence[Deviation]) -> Deviation | None:
     """Return the first step that differs."""
-    return next((step for step in steps if step.error is not None and not _agrees(step)), None)
+    return next((step for step in steps if step.error is not None and not step.agrees), None)
 
 
 def _same(loaded: Loaded, steps: Sequence[Deviation], ends: Sequence[Deviation]) -> bool:
@@ -220,7 +220,7 @@ def _same(loaded: Loaded, steps: Sequence[Deviation], ends: Sequence[Deviation])
     specification's, and so are the candidate's results.
     """
     same_graph = not loaded.misfits and not differences(loaded.reading.alignment)
-    return same_graph and all(map(_agrees, (*steps, *ends)))
+    return same_graph and all(each.agrees for each in (*steps, *ends))
 
 
 def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[str, Tensor], error: str) -> None:

@@ -15,7 +15,8 @@ from deeplab_spec.capture.capture import Step
 from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op, Resize
-from deeplab_spec.judge.evidence import Deviation, Evidence
+from deeplab_spec.judge.deviation import Deviation
+from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.expected import part_of
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.judge.planted import PlantedFault
@@ -71,7 +72,7 @@ def of_steps(
             yield PlantedFault(
                 clause=f"VALUES-{part_of(fault.node.path)}",
                 fault=fault.words,
-                path=deviation.place,
+                path=deviation.origin,
                 plant=_in_place(deviation),
             )
 

@@ -13,7 +13,8 @@ from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Output, Resize
-from deeplab_spec.judge.evidence import Deviation, Evidence
+from deeplab_spec.judge.deviation import Deviation
+from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.mutate.faults.neighbours import other
 

@@ -17,11 +17,13 @@ from deeplab_spec.align.differences import Origins
 from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.execute.interpreter import Values
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Conv2d, Output
-from deeplab_spec.judge.evidence import Deviation, Misfit
+from deeplab_spec.judge.deviation import Deviation
+from deeplab_spec.judge.evidence import Misfit
 from deeplab_spec.judge.load_weights import Place, transfer
-from deeplab_spec.judge.numerics.tensor_compare import in_double, overflow_of, relative_error
+from deeplab_spec.judge.numerics.tensor_compare import in_double, overflow_of
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.precision import FLOAT64
 
@@ -115,7 +117,7 @@ class Steps:
         return Deviation(
             path=path,
             candidate_path=self.partner[path],
-            place=self._place(path, bridge),
+            origin=self._place(path, bridge),
             error=error,
             allowed=STEP,
             covered=not reason,

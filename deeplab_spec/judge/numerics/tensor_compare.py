@@ -1,6 +1,5 @@
 """Runs a captured network in float64, and says how far apart two tensors are."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,15 +9,6 @@ from torch import Tensor
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.judge.load_weights import by_role
-
-
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """Return the root mean square of the difference, over that of the expected value."""
-    if actual.shape != expected.shape:
-        return math.inf
-    scale = float(torch.linalg.vector_norm(expected.double()))
-    error = float(torch.dist(actual.double(), expected.double()))
-    return error / (scale if scale > 0 else math.sqrt(expected.numel()))
 
 
 class Overflow:

@@ -16,57 +16,20 @@ from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values, step
+from deeplab_spec.execute.tensor_error import error_of
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Input, Output
-from deeplab_spec.judge.evidence import Ratio
+from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.numerics.tensor_compare import Overflow, overflow_of
 from deeplab_spec.judge.precision.run import OnDevice, cast
-from deeplab_spec.precision import FLOAT32
-
-RATIO = 3.0
-"""Error of a candidate over that of the specification in the same precision: correct rewrites of whole networks stay
-below 1.7 in TF32 and in mixed precision. Where every tensor is cast, a normalisation that is written out rounds after
-each of its operations: one of a factor and a shift was at 5.2 in float16, which is an error of that network there."""
+from deeplab_spec.precision import FLOAT32, RATIO_LIMIT
 
 LUCK = 8
 """A value that errs less than this part of one rounding does so by luck."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Error:
-    """How far a value is from the oracle's.
-
-    Attributes:
-        mean: Root mean square of the difference, over that of the oracle's value.
-        most: Largest difference, over the largest element of the oracle's value.
-    """
-
-    mean: float
-    most: float
-
-    def over(self, other: "Error", least: float) -> float:
-        """Return how many times another error this one is, by the measure that is worse.
-
-        Args:
-            other: The other one.
-            least: What the other one is taken to be at least.
-        """
-        return max(self.mean / max(other.mean, least), self.most / max(other.most, least))
-
-
-def error(actual: Tensor, oracle: Tensor) -> Error:
-    """Return how far a value is from the oracle's; a value of another shape, or no number, is infinitely far."""
-    if actual.shape != oracle.shape or not bool(actual.isfinite().all()):
-        return Error(mean=torch.inf, most=torch.inf)
-    off = actual.double() - oracle.double()
-    scale, highest = float(oracle.double().square().mean().sqrt()), float(oracle.abs().max())
-    return Error(
-        mean=float(off.square().mean().sqrt()) / (scale or 1.0), most=float(off.abs().max()) / (highest or 1.0)
-    )
-
-
-def ratio_of(path: str, actual: Tensor | str, oracle: Tensor, reference: Tensor, precision: OnDevice) -> Ratio:
+def ratio_of(path: str, actual: Tensor | str, oracle: Tensor, reference: Tensor, precision: OnDevice) -> Deviation:
     """Return how many times as much a value errs as the specification's in the same precision.
 
     Args:
@@ -87,13 +50,15 @@ def ratio_of(path: str, actual: Tensor | str, oracle: Tensor, reference: Tensor,
     if isinstance(actual, str):
         reason = actual
     else:
-        times = error(actual.cpu(), oracle).over(error(reference.cpu(), oracle), least)
+        times = error_of(actual.cpu(), oracle).over(error_of(reference.cpu(), oracle), least)
         if not bool(actual.isfinite().all()):
             reason = f"not finite in {precision.name}, where the specification is"
-    return Ratio(path=path, candidate_path=None, dtype=precision.name, ratio=times, allowed=RATIO, reason=reason)
+    return Deviation(
+        path=path, candidate_path=None, dtype=precision.name, error=times, allowed=RATIO_LIMIT, reason=reason
+    )
 
 
-def undecided(path: str, reason: str, precision: OnDevice) -> Ratio:
+def undecided(path: str, reason: str, precision: OnDevice) -> Deviation:
     """Return a comparison that could not be made.
 
     Args:
@@ -101,7 +66,9 @@ def undecided(path: str, reason: str, precision: OnDevice) -> Ratio:
         reason: Why.
         precision: The precision.
     """
-    return Ratio(path=path, candidate_path=None, dtype=precision.name, ratio=None, allowed=RATIO, reason=reason)
+    return Deviation(
+        path=path, candidate_path=None, dtype=precision.name, error=None, allowed=RATIO_LIMIT, reason=reason
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +144,7 @@ class Regions:
         self.back = {right: left for left, right in self.partner.items()}
         self.orders = channel_orders(self.alignment, captured.network)
 
-    def compare(self, region: Region, references: Specified) -> Iterator[Ratio]:
+    def compare(self, region: Region, references: Specified) -> Iterator[Deviation]:
         """Compare what a region gives in the candidate with the oracle's values.
 
         Args:
@@ -205,10 +172,10 @@ class Regions:
         single = OnDevice(precision=FLOAT32, device=self.precision.device)
         return Regions(self.loaded, self.exact, self.oracle, single)
 
-    def _undecided(self, end: str, reason: str) -> Ratio:
+    def _undecided(self, end: str, reason: str) -> Deviation:
         return replace(undecided(end, reason, self.precision), candidate_path=self.partner.get(end))
 
-    def ratio(self, end: str, actual: Tensor | str, reference: Tensor) -> Ratio:
+    def ratio(self, end: str, actual: Tensor | str, reference: Tensor) -> Deviation:
         """Hold a value to the error of the specification's.
 
         Args:

@@ -14,15 +14,17 @@ from torch import Tensor
 from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values, run
+from deeplab_spec.execute.tensor_error import error_of
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Output, Resize
-from deeplab_spec.judge.evidence import Evidence, Ratio
+from deeplab_spec.judge.deviation import Deviation
+from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.numerics.tensor_compare import Overflow
 from deeplab_spec.judge.outputs import Answer, ask
 from deeplab_spec.judge.plan import Taps
 from deeplab_spec.judge.planted import PlantedFault
-from deeplab_spec.judge.precision.blocks import LUCK, Region, Regions, blocks, constants, error, ratio_of, undecided
+from deeplab_spec.judge.precision.blocks import LUCK, Region, Regions, blocks, constants, ratio_of, undecided
 from deeplab_spec.judge.precision.run import OnDevice, cast, moved, stored
 from deeplab_spec.mutate.faults.neighbours import other
 
@@ -34,7 +36,7 @@ ENDS: Final = "VALUES-LOWER-PRECISION-END-TO-END"
 
 def local(
     loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, precisions: Sequence[OnDevice]
-) -> Iterator[tuple[str, Ratio | PlantedFault]]:
+) -> Iterator[tuple[str, Deviation | PlantedFault]]:
     """Compare every block, normalisation and activation on the oracle's values, in lower precisions.
 
     Args:
@@ -53,7 +55,7 @@ def local(
             yield from ((clause, _refused(clause, precision, reason)) for clause in (BLOCKS, NORMS, ACTIVATIONS))
 
 
-def _regions(regions: Regions) -> Iterator[tuple[str, Ratio | PlantedFault]]:
+def _regions(regions: Regions) -> Iterator[tuple[str, Deviation | PlantedFault]]:
     for region in blocks(regions.loaded):
         yield from ((BLOCKS, found) for found in _region(regions, region, BLOCKS))
     for region in constants(regions.loaded):
@@ -62,12 +64,12 @@ def _regions(regions: Regions) -> Iterator[tuple[str, Ratio | PlantedFault]]:
         yield from ((clause, found) for found in _region(regions, region, clause))
 
 
-def _refused(clause: str, precision: OnDevice, reason: RuntimeError) -> Ratio:
+def _refused(clause: str, precision: OnDevice, reason: RuntimeError) -> Deviation:
     """Say that the specification itself does not run in a precision."""
     return undecided(clause, f"{precision.name} does not run on {precision.device.type}: {one_line(reason)}", precision)
 
 
-def _region(regions: Regions, region: Region, clause: str) -> Iterator[Ratio | PlantedFault]:
+def _region(regions: Regions, region: Region, clause: str) -> Iterator[Deviation | PlantedFault]:
     """Compare a region, and plant a fault in it: it is seen where one of the values that leave it shows it."""
     references = regions.specified(region)
     yield from regions.compare(region, references)
@@ -77,7 +79,7 @@ def _region(regions: Regions, region: Region, clause: str) -> Iterator[Ratio | P
     words, node = fault
     wrong = regions.specified(region, {node.path: node})
     planted = [regions.ratio(end, wrong.values[end], references.values[end]) for end in region.ends]
-    worst = max(planted, key=lambda ratio: ratio.ratio or 0.0, default=None)
+    worst = max(planted, key=lambda deviation: deviation.error or 0.0, default=None)
     if worst:
         yield planted_fault(clause, f"{words} in {regions.precision.name}", worst)
 
@@ -113,14 +115,14 @@ def _attribute(node: Node, clause: str) -> str:
             return ""
 
 
-def planted_fault(clause: str, fault: str, planted: Ratio) -> PlantedFault:
+def planted_fault(clause: str, fault: str, planted: Deviation) -> PlantedFault:
     """Return a planted fault, whose comparison takes the place of the candidate's."""
 
     def plant(evidence: Evidence) -> Evidence:
-        mine = evidence.ratios.get(clause, ())
+        mine = evidence.lower.get(clause, ())
         same = (planted.path, planted.dtype)
-        kept = tuple(planted if (ratio.path, ratio.dtype) == same else ratio for ratio in mine)
-        return replace(evidence, ratios={**evidence.ratios, clause: kept})
+        kept = tuple(planted if (each.path, each.dtype) == same else each for each in mine)
+        return replace(evidence, lower={**evidence.lower, clause: kept})
 
     return PlantedFault(clause=clause, fault=fault, path=planted.path, plant=plant, needs="float64")
 
@@ -132,7 +134,7 @@ def whole(
     oracle: Values,
     taps: Taps,
     precisions: Sequence[OnDevice],
-) -> Iterator[tuple[str, Ratio | PlantedFault]]:
+) -> Iterator[tuple[str, Deviation | PlantedFault]]:
     """Compare whole runs in lower precisions, and plant faults in the middle of the network.
 
     Args:
@@ -157,7 +159,7 @@ def _whole(
     oracle: Values,
     taps: Taps,
     precision: OnDevice,
-) -> Iterator[tuple[str, Ratio | PlantedFault]]:
+) -> Iterator[tuple[str, Deviation | PlantedFault]]:
     images = [value.to(precision.device, precision.storage) for value in inputs]
     own = cast(weights, precision.storage, precision.device)
     named = {node.path: value for node, value in zip(loaded.expected.inputs, images, strict=True)}
@@ -192,14 +194,16 @@ def _asked(loaded: Loaded, inputs: Sequence[Tensor], taps: Taps, precision: OnDe
         return ask(running, inputs, taps, device=precision.device)
 
 
-def _end(loaded: Loaded, node: Node, answer: Answer, oracle: Values, reference: Values, precision: OnDevice) -> Ratio:
+def _end(
+    loaded: Loaded, node: Node, answer: Answer, oracle: Values, reference: Values, precision: OnDevice
+) -> Deviation:
     tap = node.op.name if isinstance(node.op, Output) else ""
     reason = answer.error
     if loaded.misfits:
         reason = "not every weight of the specification has a place, so the two cannot be run with the same weights"
     elif not answer.error and tap not in answer.results:
         reason = f"the candidate does not return {tap}"
-    elif error(reference[node.path].cpu(), oracle[node.path]).mean < precision.rounding / LUCK:
+    elif error_of(reference[node.path].cpu(), oracle[node.path]).mean < precision.rounding / LUCK:
         reason = f"the specification errs less than a rounding of {precision.name}: it did not run in it"
     if reason:
         found = undecided(node.path, reason, precision)
@@ -229,10 +233,10 @@ def _in_the_middle(network: Network, output: str) -> list[tuple[str, Network]]:
 
 
 def collected(
-    found: Iterable[tuple[str, Ratio | PlantedFault]],
-) -> tuple[dict[str, tuple[Ratio, ...]], list[PlantedFault]]:
+    found: Iterable[tuple[str, Deviation | PlantedFault]],
+) -> tuple[dict[str, tuple[Deviation, ...]], list[PlantedFault]]:
     """Return comparisons by clause, and planted faults."""
-    ratios: dict[str, tuple[Ratio, ...]] = {}
+    ratios: dict[str, tuple[Deviation, ...]] = {}
     planted_faults: list[PlantedFault] = []
     for clause, entry in found:
         if isinstance(entry, PlantedFault):

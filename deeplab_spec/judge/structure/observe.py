@@ -17,13 +17,14 @@ from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.module import capture, shared_parameters, state_of
 from deeplab_spec.errors import CaptureError
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, Output, Pair
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Finding, Verdict
 from deeplab_spec.judge.interface.observe import images
-from deeplab_spec.judge.numerics.tensor_compare import double, executed, relative_error
+from deeplab_spec.judge.numerics.tensor_compare import double, executed
 from deeplab_spec.judge.outputs import ask, choose
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan
 from deeplab_spec.judge.structure.check import CHECKS, by_clause

@@ -7,11 +7,12 @@ from functools import partial
 from typing import Final
 
 from deeplab_spec.align.differences import ABSENT
+from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Check, Evidence
 from deeplab_spec.judge.finding import Decision, Finding
 from deeplab_spec.judge.training.check_dropout import decided_dropout, dropout
 from deeplab_spec.judge.training.check_initial import decided_init, initialisation
-from deeplab_spec.judge.training.evidence import Difference, Movement, Trained
+from deeplab_spec.judge.training.evidence import Movement, Trained
 from deeplab_spec.spec.choices import ChoiceValue
 
 CheckOfTraining = Callable[[Trained], Decision]
@@ -86,7 +87,7 @@ def running_statistics(trained: Trained) -> Decision:
         for path in trained.frozen
     )
     differing = _differing(
-        [difference for difference in trained.statistics if difference.place not in trained.frozen],
+        [difference for difference in trained.statistics if difference.origin not in trained.frozen],
         "after two known batches",
     )
     return Decision(
@@ -109,18 +110,18 @@ def gradient_reaches(trained: Trained) -> Decision:
             output_stride=0,
         )
     for gradient in [] if trained.backward else trained.gradients:
-        if gradient.reaches or gradient.path != gradient.place:
+        if gradient.reaches or gradient.path != gradient.origin:
             continue
         infinite = gradient.actual is not None and not math.isfinite(gradient.actual)
         actual = "not finite" if infinite else ABSENT if gradient.actual is None else "zero"
         findings.setdefault(
-            gradient.place,
+            gradient.origin,
             Finding(
-                path=gradient.place,
+                path=gradient.origin,
                 candidate_path=gradient.candidate_path,
                 attribute=f"gradient of {gradient.role}",
                 expected="finite, and not zero" if gradient.wanted else "finite",
-                actual=actual + _others(trained, gradient.place),
+                actual=actual + _others(trained, gradient.origin),
                 output_stride=0,
             ),
         )
@@ -133,7 +134,7 @@ def gradient_reaches(trained: Trained) -> Decision:
 
 def _others(trained: Trained, place: str) -> str:
     """Say how many parameters before a node lack their gradient too."""
-    lacking = sum(not gradient.reaches and gradient.place == place for gradient in trained.gradients)
+    lacking = sum(not gradient.reaches and gradient.origin == place for gradient in trained.gradients)
     return f"; so is that of {lacking - 1} more" if lacking > 1 else ""
 
 
@@ -156,16 +157,16 @@ def train_step(trained: Trained) -> Decision:
     )
 
 
-def _differing(differences: list[Difference], when: str) -> tuple[Finding, ...]:
+def _differing(differences: list[Deviation], when: str) -> tuple[Finding, ...]:
     """Find what differs, once for every node that is to blame."""
     findings: dict[str, Finding] = {}
-    for difference in sorted(differences, key=lambda entry: entry.path != entry.place):
+    for difference in sorted(differences, key=lambda entry: entry.path != entry.origin):
         if not difference.agrees:
             findings.setdefault(
-                difference.place,
+                difference.origin,
                 Finding(
-                    path=difference.place,
-                    candidate_path=difference.candidate_path if difference.path == difference.place else None,
+                    path=difference.origin,
+                    candidate_path=difference.candidate_path if difference.path == difference.origin else None,
                     attribute=f"{difference.role.replace('_', ' ')} {when}",
                     expected=f"relative error at most {difference.allowed:.2g}",
                     actual=f"{difference.error:.2g}",

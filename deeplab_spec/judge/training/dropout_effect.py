@@ -7,10 +7,10 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.training import train
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, Dropout
-from deeplab_spec.judge.numerics.tensor_compare import relative_error
 from deeplab_spec.judge.training.candidate import Trainee
 from deeplab_spec.judge.training.dropout_hooks import ELEMENTS, Dropped
 from deeplab_spec.judge.training.evidence import Noise, Site

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.spec.distributions import Distribution
 
 NO_GRADIENT: Final = 1e-11
@@ -34,32 +35,6 @@ class Movement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """How far a tensor of the candidate is from the oracle's after a known step.
-
-    Attributes:
-        path: The specification's node.
-        role: ``weight``, ``bias``, ``running_mean`` or ``running_var``.
-        candidate_path: The candidate's tensor.
-        place: The node to blame: the first that differs, in the direction in which an error spreads.
-        error: Size of the difference, over that of what it is measured by.
-        allowed: Largest error that is no finding.
-    """
-
-    path: str
-    role: str
-    candidate_path: str | None
-    place: str
-    error: float
-    allowed: float
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the two tensors are equal but for rounding."""
-        return self.error <= self.allowed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Gradient:
     """The gradient of one parameter.
 
@@ -67,7 +42,7 @@ class Gradient:
         path: The specification's node.
         role: ``weight`` or ``bias``.
         candidate_path: The candidate's parameter.
-        place: The node to blame: the nearest to the results whose parameters lack a gradient too.
+        origin: The node nearest to the results whose parameters have no gradient either.
         expected: Size of the oracle's, over the largest of the network.
         actual: Size of the candidate's, likewise; None if there is none.
     """
@@ -75,7 +50,7 @@ class Gradient:
     path: str
     role: str
     candidate_path: str | None
-    place: str
+    origin: str
     expected: float
     actual: float | None
 
@@ -218,10 +193,10 @@ class Trained:
     repeatable: bool = True
     movements: tuple[Movement, ...] = ()
     frozen: tuple[str, ...] = ()
-    statistics: tuple[Difference, ...] = ()
+    statistics: tuple[Deviation, ...] = ()
     gradients: tuple[Gradient, ...] = ()
     backward: str = ""
-    step: tuple[Difference, ...] = ()
+    step: tuple[Deviation, ...] = ()
     noise: Noise | None = None
     initial: Initial | None = None
     alone: Alone | None = None

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import run
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.torch_settings import threads_for
 from deeplab_spec.execute.training import gradients, starting_weights
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm
 from deeplab_spec.judge.evidence import Misfit
 from deeplab_spec.judge.load_weights import Place
-from deeplab_spec.judge.numerics.tensor_compare import relative_error
 from deeplab_spec.judge.outputs import Answer
 from deeplab_spec.judge.training.candidate import Trainee
 from deeplab_spec.judge.training.dropout_effect import noise, seen_only

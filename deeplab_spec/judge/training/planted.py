@@ -47,14 +47,14 @@ def _of_statistics(trained: Trained) -> Iterator[PlantedFault]:
         statistics = (*trained.statistics[:-1], worst)
         words = f"a wrong {worst.role.replace('_', ' ')} of {worst.path}"
         yield _planted_fault(
-            "RUNNING-STATISTICS", words, worst.place, lambda found: replace(found, statistics=statistics)
+            "RUNNING-STATISTICS", words, worst.origin, lambda found: replace(found, statistics=statistics)
         )
 
 
 def _of_gradients(trained: Trained) -> Iterator[PlantedFault]:
     wanted = [gradient for gradient in trained.gradients if gradient.wanted]
     if wanted:
-        lost = replace(wanted[-1], actual=0.0, place=wanted[-1].path)
+        lost = replace(wanted[-1], actual=0.0, origin=wanted[-1].path)
         gradients = tuple(lost if gradient is wanted[-1] else gradient for gradient in trained.gradients)
         words = f"a {lost.role} of {lost.path} without a gradient"
         yield _planted_fault("GRADIENT-REACHES", words, lost.path, lambda found: replace(found, gradients=gradients))
@@ -62,7 +62,7 @@ def _of_gradients(trained: Trained) -> Iterator[PlantedFault]:
         worst = replace(trained.step[-1], error=_FAR * trained.step[-1].allowed)
         step = (*trained.step[:-1], worst)
         words = f"another step of the {worst.role} of {worst.path}"
-        yield _planted_fault("TRAIN-STEP", words, worst.place, lambda found: replace(found, step=step))
+        yield _planted_fault("TRAIN-STEP", words, worst.origin, lambda found: replace(found, step=step))
 
 
 def _of_dropout(trained: Trained) -> Iterator[PlantedFault]:

@@ -12,10 +12,11 @@ from deeplab_spec.errors import one_line
 from deeplab_spec.execute.torch_settings import threads_for
 from deeplab_spec.execute.training import Batch, train, updated_running
 from deeplab_spec.graph.network import Network
+from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.load_weights import Place
 from deeplab_spec.judge.training.candidate import Trainee
 from deeplab_spec.judge.training.dropout_hooks import resting
-from deeplab_spec.judge.training.evidence import NO_GRADIENT, Difference, Gradient, Movement, Trained
+from deeplab_spec.judge.training.evidence import NO_GRADIENT, Gradient, Movement, Trained
 from deeplab_spec.judge.training.inputs import First, Lesson
 
 STEP: Final = 0.01
@@ -58,7 +59,7 @@ def descend(trainee: Trainee, first: First, found: Trained, batch: Batch, wanted
     step = _steps(trainee, lesson, stepped, expected, {name: rate * value for name, value in wanted.items()})
     return replace(
         found,
-        statistics=tuple(replace(entry, place=forward.get(entry.path, entry.path)) for entry in statistics),
+        statistics=tuple(replace(entry, origin=forward.get(entry.path, entry.path)) for entry in statistics),
         step=_blamed(lesson, step, forward, lacking),
     )
 
@@ -86,7 +87,7 @@ def gradients_of(trainee: Trainee, lesson: Lesson, wanted: Mapping[str, Tensor])
     """Return the gradients of a candidate beside the oracle's, each with the node to blame."""
     found = _gradients(trainee, wanted)
     places = first_behind(lesson.network, {gradient.path for gradient in found if not gradient.reaches})
-    return tuple(replace(gradient, place=places.get(gradient.path, gradient.path)) for gradient in found)
+    return tuple(replace(gradient, origin=places.get(gradient.path, gradient.path)) for gradient in found)
 
 
 def _gradients(trainee: Trainee, wanted: Mapping[str, Tensor]) -> tuple[Gradient, ...]:
@@ -97,7 +98,7 @@ def _gradients(trainee: Trainee, wanted: Mapping[str, Tensor]) -> tuple[Gradient
             path=place.source.rpartition(".")[0],
             role=place.source.rpartition(".")[2],
             candidate_path=place.name,
-            place=place.source.rpartition(".")[0],
+            origin=place.source.rpartition(".")[0],
             expected=float(wanted[place.source].norm()) / largest,
             actual=None if (mine := reached[place.source]) is None else float(mine.norm()) / largest,
         )
@@ -108,7 +109,7 @@ def _gradients(trainee: Trainee, wanted: Mapping[str, Tensor]) -> tuple[Gradient
 
 def _statistics(
     trainee: Trainee, first: First, movements: Sequence[Movement], batch: Batch, expected: Mapping[str, Tensor]
-) -> tuple[Difference, ...]:
+) -> tuple[Deviation, ...]:
     """Compare running statistics after the first and after the second batch; the larger error counts.
 
     They follow with the momentum that the candidate has: what that must be, is another question.
@@ -156,7 +157,7 @@ def _steps(
     stepped: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
     moves: Mapping[str, Tensor],
-) -> tuple[Difference, ...]:
+) -> tuple[Deviation, ...]:
     """Compare parameters after a step, by how far the oracle's moved; what rounding moves is allowed."""
     largest = max((float(move.norm()) for move in moves.values()), default=0.0)
     found = []
@@ -171,8 +172,8 @@ def _steps(
 
 
 def _blamed(
-    lesson: Lesson, step: Sequence[Difference], forward: Mapping[str, str], lacking: Collection[str]
-) -> tuple[Difference, ...]:
+    lesson: Lesson, step: Sequence[Deviation], forward: Mapping[str, str], lacking: Collection[str]
+) -> tuple[Deviation, ...]:
     """Blame a node for every parameter that moved otherwise: one whose values differ, if there is one."""
     wrong = {*lacking, *(difference.path for difference in step if not difference.agrees)}
     places: Mapping[str, str] = first_behind(lesson.network, wrong)
@@ -180,15 +181,15 @@ def _blamed(
         earliest = next(node.path for node in lesson.network if node.path in set(forward.values()))
         places = dict.fromkeys(wrong, earliest)
     return tuple(
-        replace(difference, place=places.get(difference.path, difference.path))
+        replace(difference, origin=places.get(difference.path, difference.path))
         for difference in step
         if difference.path not in lacking
     )
 
 
-def _difference(place: Place, error: float, allowed: float) -> Difference:
+def _difference(place: Place, error: float, allowed: float) -> Deviation:
     path, _, role = place.source.rpartition(".")
-    return Difference(path=path, role=role, candidate_path=place.name, place=path, error=error, allowed=allowed)
+    return Deviation(path=path, role=role, candidate_path=place.name, origin=path, error=error, allowed=allowed)
 
 
 def _length(tensors: Iterable[Tensor]) -> float:

@@ -96,7 +96,7 @@ def test_nothing_is_compared_with_what_is_not_finite(wrong: float) -> None:
     reference = torch.full((2, 3), wrong, dtype=torch.float16)
     for actual in (oracle.half(), reference, "it does not run"):
         found = ratio_of("aspp.conv", actual, oracle, reference, OnDevice(precision=FLOAT16, device=CPU))
-        assert (found.ratio, found.reason) == (None, "the specification itself is not finite in float16 at aspp.conv")
+        assert (found.error, found.reason) == (None, "the specification itself is not finite in float16 at aspp.conv")
 
 
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])

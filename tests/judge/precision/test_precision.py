@@ -12,13 +12,14 @@ from torch.nn import functional
 import deeplab_spec
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
+from deeplab_spec.execute.tensor_error import Error, error_of
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.outputs import Answer
 from deeplab_spec.judge.precision import blocks
 from deeplab_spec.judge.precision import observe as lower
-from deeplab_spec.judge.precision.blocks import Error, Regions, error, ratio_of
+from deeplab_spec.judge.precision.blocks import Regions, ratio_of
 from deeplab_spec.judge.precision.run import OnDevice, rounded, stored
 from deeplab_spec.judge.text import text
 from deeplab_spec.measure.folding import folded
@@ -117,7 +118,7 @@ def test_every_result_of_a_part_has_a_planted_fault_that_reaches_it(monkeypatch:
     monkeypatch.setattr(
         lower,
         "planted",
-        lambda clause, fault, ratio: planted.append((ratio.path, ratio.ratio)) or made(clause, fault, ratio),
+        lambda clause, fault, each: planted.append((each.path, each.error)) or made(clause, fault, each),
     )
     judged(right("backbone"), "tf32", part="backbone")
 
@@ -177,11 +178,11 @@ def test_a_device_that_is_not_there_is_one_sentence(monkeypatch: pytest.MonkeyPa
 
 
 def _tolerates_all(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(blocks, "RATIO", torch.inf)
+    patch.setattr(blocks, "RATIO_LIMIT", torch.inf)
 
 
 def _sees_no_error(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(blocks, "error", lambda _actual, _oracle: Error(mean=0.0, most=0.0))
+    patch.setattr(blocks, "error_of", lambda _actual, _oracle: Error(mean=0.0, most=0.0))
 
 
 def _skips_blocks(patch: pytest.MonkeyPatch) -> None:
@@ -242,9 +243,9 @@ def test_a_result_that_is_no_number_is_infinitely_far() -> None:
     """So is one of another shape; an equal one is at zero."""
     value = torch.ones(2, 3)
 
-    assert error(value * torch.nan, value).over(Error(mean=1.0, most=1.0), 0.1) == torch.inf
-    assert error(value[:1], value).over(Error(mean=1.0, most=1.0), 0.1) == torch.inf
-    assert error(value, value).over(Error(mean=0.0, most=0.0), 0.1) == 0.0
+    assert error_of(value * torch.nan, value).over(Error(mean=1.0, most=1.0), 0.1) == torch.inf
+    assert error_of(value[:1], value).over(Error(mean=1.0, most=1.0), 0.1) == torch.inf
+    assert error_of(value, value).over(Error(mean=0.0, most=0.0), 0.1) == 0.0
 
 
 def test_the_worse_of_both_measures_counts() -> None:
@@ -253,7 +254,7 @@ def test_the_worse_of_both_measures_counts() -> None:
     actual = oracle.clone()
     actual[-1] = 2.0
 
-    assert error(actual, oracle).over(Error(mean=1.0, most=0.1), 0.01) == pytest.approx(10.0)
+    assert error_of(actual, oracle).over(Error(mean=1.0, most=0.1), 0.01) == pytest.approx(10.0)
 
 
 def test_the_emulation_rounds_the_factors_of_products_and_nothing_else() -> None:

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, GlobalAveragePool
 from deeplab_spec.judge.finding import RunVerdict
-from deeplab_spec.judge.numerics.end_to_end import END, RATIO
+from deeplab_spec.judge.numerics.end_to_end import END
 from deeplab_spec.mutate.rewrites import convolutions as convs
 from deeplab_spec.mutate.rewrites import other_operators as values
 from deeplab_spec.mutate.rewrites import sites as at
 from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite, rewrites
 from deeplab_spec.mutate.rewrites.kinds import KINDS
 from deeplab_spec.mutate.rewrites.subject import Subject
+from deeplab_spec.precision import RATIO_LIMIT
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.strength.rewrites import SMALL, judge, judged, margins, prepared
@@ -123,7 +124,7 @@ def test_a_rewrite_is_accepted(name: str, request: pytest.FixtureRequest) -> Non
         assert found.float32_ratio is not None
         assert found.float64_error is not None
         widest = margins([found])
-        assert widest.float32_ratio < RATIO
+        assert widest.float32_ratio < RATIO_LIMIT
         assert widest.float64_error < END
 
 

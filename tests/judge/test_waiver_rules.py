@@ -281,9 +281,9 @@ def test_the_document_holds_the_waivers_and_the_day() -> None:
     assert Certificate.model_validate_json(decided.model_dump_json()) == decided
 
 
-def test_the_waiver_in_the_readme_is_one() -> None:
+def test_the_waiver_in_the_documentation_is_one() -> None:
     """What a user copies is read as it stands."""
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+    page = (Path(__file__).parents[2] / "docs/guide/waivers.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
 
     assert read_waivers(block, "w.toml")[0].covers("aspp.atrous1.depthwise.conv")

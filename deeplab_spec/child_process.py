@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Self
 
@@ -34,8 +35,18 @@ _GRACE: Final = 10.0
 
 
 def python_module(name: str) -> tuple[str, ...]:
-    """Return the command that runs a module of this package in this interpreter."""
-    return (sys.executable, "-W", "ignore", "-m", name)
+    """Return the command that runs a module of this package in this interpreter, as :func:`python_code` does."""
+    return python_code("import runpy; runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)", name)
+
+
+def python_code(code: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command that runs code, for which ``sys`` is imported, in this interpreter.
+
+    The current folder is not searched, so that no file in it can stand in for a module of this package or of
+    another; this package is found where it was found here.
+    """
+    start = f"import sys; sys.path.append(sys.argv.pop(1)); {code}"
+    return (sys.executable, "-P", "-W", "ignore", "-c", start, str(Path(__file__).parents[1]), *arguments)
 
 
 class ChildProcess:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -14,6 +13,7 @@ from deeplab_spec.analysis.terms import Mode as Pass
 from deeplab_spec.bench.document import SpeedModel
 from deeplab_spec.bench.least_work import LeastWork, least_work
 from deeplab_spec.bench.request import BenchRequest, Case
+from deeplab_spec.child_process import python_code
 from deeplab_spec.errors import MissingExtraError, TargetError
 from deeplab_spec.graph.network import Network
 
@@ -221,12 +221,11 @@ def measured_speed(device: str) -> SpeedModel:
         TargetError: If the process fails.
     """
     code = (
-        "import dataclasses, json, sys, torch; from deeplab_spec.measure.roofline import ceilings; "
+        "import dataclasses, json, torch; from deeplab_spec.measure.roofline import ceilings; "
         "from deeplab_spec.measure.timing import spin_seconds; found = ceilings(torch.device(sys.argv[1])); "
         "print(json.dumps({**dataclasses.asdict(found), 'spin_seconds': min(spin_seconds() for _ in range(9))}))"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, device]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    result = subprocess.run(python_code(code, device), stdout=subprocess.PIPE, text=True, check=False)
     if result.returncode:
         raise TargetError("bench", f"the ceilings of {device} cannot be measured")
     return SpeedModel.model_validate_json(result.stdout)

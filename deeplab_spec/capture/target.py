@@ -140,13 +140,13 @@ def load(target: Target, output_stride: int, classes: int) -> nn.Module:
 
 
 def _find(name: str) -> object:
-    """Import ``module:attribute``; the working directory is searched too."""
+    """Import ``module:attribute``; the working directory is searched last."""
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
         raise TargetError(name, f"must be {REFERENCE}:VARIANT or MODULE:CALLABLE")
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
     try:
         found: object = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from deeplab_spec.child_process import python_module
 from deeplab_spec.exit_codes import ExitCode
 
 _CHILD: Final = "DEEPLAB_SPEC_APART"
@@ -23,7 +24,7 @@ def run_apart(program: str, arguments: Sequence[str]) -> int:
 
     A child that is ended by a signal could not read the file: one line says so.
     """
-    command = [sys.executable, "-m", "deeplab_spec", *arguments]
+    command = [*python_module("deeplab_spec"), *arguments]
     try:
         code = subprocess.run(command, env={**os.environ, _CHILD: "1"}, check=False).returncode
     except KeyboardInterrupt:

@@ -338,7 +338,6 @@ def port(
         CaptureError: If a graph does not compute what its module computes.
     """
     from deeplab_spec.capture.target import Target
-    from deeplab_spec.port.report import port_document
     from deeplab_spec.port.service import PortRequest
     from deeplab_spec.port.service import port as moved
 
@@ -352,4 +351,4 @@ def port(
         size=size,
         seed=seed,
     )
-    return port_document(request, *moved(request))
+    return moved(request)

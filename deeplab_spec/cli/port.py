@@ -86,7 +86,6 @@ def port(
     if file is None:
         raise typer.BadParameter("say where to write the weights", param_hint="--output")
     from deeplab_spec.capture.target import REFERENCE, Target
-    from deeplab_spec.port.report import port_document
     from deeplab_spec.port.service import PortRequest
     from deeplab_spec.port.service import port as move
 
@@ -107,8 +106,8 @@ def port(
         size=options.read_size(size) if size else None,
         seed=seed,
     )
-    with progress() as told:
-        document = port_document(request, *move(request, lambda stage: told(stage, 0, 0)))
+    with progress() as show:
+        document = move(request, lambda stage: show(stage, 0, 0))
     if as_json:
         output.report(to_json(document))
         output.summary(port_text(document).splitlines()[-1])

@@ -1,1 +1,1 @@
-"""Moves weights from one implementation to another, and proves that both compute the same."""
+"""Moves weights from one implementation to another, and proves that both compute the same function."""

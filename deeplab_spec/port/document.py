@@ -1,4 +1,4 @@
-"""The JSON document of ``port``: what was moved, what has no partner, and the proof."""
+"""The JSON document of ``port``: the moved tensors, the tensors without a partner, and the proof."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from deeplab_spec.views.document import Document, Model
 
 
 class MoveModel(Model):
-    """Where one tensor of the destination's state dict got its value from."""
+    """How one tensor of the destination's state dict got its value."""
 
     name: str
     sources: tuple[str, ...]
@@ -17,7 +17,7 @@ class MoveModel(Model):
 
 
 class CountsModel(Model):
-    """Tensors of the destination by what was done; ``permuted`` counts those of any action."""
+    """Numbers of the destination's tensors by action; ``permuted`` counts across all actions."""
 
     copied: int
     folded: int
@@ -29,7 +29,10 @@ class CountsModel(Model):
 
 
 class GapModel(Model):
-    """Tensors that have no partner on the other side."""
+    """Tensors without a partner on the other side.
+
+    ``path`` is their operation, empty if unknown; ``names`` are their names in that side's state.
+    """
 
     side: Literal["source", "destination"]
     path: str
@@ -38,7 +41,7 @@ class GapModel(Model):
 
 
 class DifferenceModel(Model):
-    """A fact in which the two graphs differ: what the source has, and what the destination has."""
+    """An attribute in which the two graphs differ, with the values of both."""
 
     path: str | None
     source_path: str
@@ -50,8 +53,9 @@ class DifferenceModel(Model):
 class RunModel(Model):
     """One comparison of the results in float64.
 
-    ``engine``: the interpreter ran both graphs, or torch both modules; ``rounded``: with the weights as
-    they are written, or before their rounding. ``error`` is relative, null where it is no finite number.
+    ``engine``: the interpreter ran both graphs, or torch ran both modules. ``rounded``: the destination had
+    the weights as they are written, or before rounding. ``error`` is the largest relative root mean square
+    error of an output, ``largest`` the largest difference of two elements; null if not finite.
     """
 
     engine: Literal["interpreter", "torch"]
@@ -73,7 +77,7 @@ class FirstModel(Model):
 
 
 class ProofModel(Model):
-    """The proof by results; ``refused`` says which other size was not compared, and why."""
+    """The proof by results; ``refused`` is the size that was not compared, with the reason."""
 
     equal: bool
     runs: tuple[RunModel, ...]
@@ -82,10 +86,10 @@ class ProofModel(Model):
 
 
 class PortDocument(Result, Document):
-    """The document of ``port``. ``written`` is null, and ``reason`` says why, where nothing was written.
+    """The document of ``port``. If nothing was written, ``written`` is null and ``reason`` says why.
 
-    ``different``: the graphs differ; ``unequal``: the results do; ``another_network``: they are not of one
-    family; ``no_partner``: tensors would be lost or stay without a value.
+    Verdicts: ``different``, the graphs differ; ``unequal``, the results differ; ``another_network``, the
+    networks are not of one family; ``no_partner``, tensors would be lost or have no value.
     """
 
     source: str
@@ -120,5 +124,5 @@ class PortDocument(Result, Document):
 
     @property
     def summary(self) -> str:
-        """The outcome, and between whom."""
+        """Both networks and the result."""
         return f"{self.source} -> {self.destination}: {self.text.splitlines()[-1]}"

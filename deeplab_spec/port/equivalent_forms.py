@@ -1,8 +1,8 @@
-"""Turns the tensors of one convolution and its normalisation into those that another form of it has.
+"""Converts the tensors of a convolution and its normalisation between equivalent forms.
 
 A normalisation is ``scale * (x - mean) / sqrt(var + eps) + offset``. Folded, it is part of the
-convolution's weight and bias; unfolded, a normalisation that does nothing stands behind the
-convolution. A bias before a normalisation is dead: it can move into the running mean.
+convolution's weight and bias. Unfolded, an identity normalisation that adds the bias follows the
+convolution. A bias before a normalisation has no effect: it can be subtracted from the running mean.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,31 +22,31 @@ VARIANCE: Final = "norm.running_var"
 ROLES: Final = (WEIGHT, BIAS, SCALE, OFFSET, MEAN, VARIANCE)
 
 Tensors = Mapping[str, Tensor]
-"""Tensors of one unit by role, in float64."""
+"""The tensors of one unit in float64, by role."""
 
 
 class Action(StrEnum):
-    """How a tensor of the destination got its value."""
+    """How a tensor of the destination gets its value."""
 
     COPIED = "copied"
     FOLDED = "folded"
-    """A normalisation of the source was folded into it."""
+    """A normalisation of the source is folded into it."""
     UNFOLDED = "unfolded"
-    """It belongs to a normalisation that does nothing but add what was the source's bias."""
+    """It belongs to an identity normalisation that adds the source's bias."""
     SHIFTED = "shifted"
-    """A running mean that a dead bias of the source was moved into."""
+    """A running mean from which a bias without effect was subtracted."""
     INITIALISED = "initialised"
-    """It got the value that has no effect, as the source has no such tensor."""
+    """It has the neutral value, because the source has no such tensor."""
     KEPT = "kept"
-    """It is no weight, and keeps the destination's own value."""
+    """It is not a weight, and keeps the destination's value."""
 
 
 ROUNDED: Final = frozenset({Action.FOLDED, Action.UNFOLDED, Action.SHIFTED})
-"""Actions that compute a new value, which must be rounded to be written."""
+"""Actions that compute a new value, which is rounded when it is written."""
 
 
 class UnfitError(Exception):
-    """One form cannot hold what the other computes; the argument says why."""
+    """The destination's form cannot represent the source's function; the argument says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +55,8 @@ class Converted:
 
     Attributes:
         value: Its value, in float64.
-        action: How it came about.
-        roles: The roles of the source's tensors that it was made of.
+        action: How it was computed.
+        roles: Roles of the source's tensors that it was computed from.
     """
 
     value: Tensor
@@ -64,47 +64,47 @@ class Converted:
     roles: tuple[str, ...] = ()
 
 
-def convert(source: Tensors, eps: float, wanted: Collection[str], wanted_eps: float) -> dict[str, Converted]:
-    """Return the tensors of the wanted roles, so that the unit computes what the source's does.
+def convert(source: Tensors, eps: float, dest_roles: Collection[str], dest_eps: float) -> dict[str, Converted]:
+    """Return the destination's tensors, by role, so that its unit computes the same as the source's.
 
     Args:
         source: The source's tensors.
-        eps: Of the source's normalisation, where it has one.
-        wanted: The roles that the destination has.
-        wanted_eps: Of the destination's normalisation, where it has one.
+        eps: The eps of the source's normalisation, if it has one.
+        dest_roles: The roles that the destination has.
+        dest_eps: The eps of the destination's normalisation, if it has one.
 
     Raises:
-        UnfitError: If the destination's form cannot compute the same.
+        UnfitError: If the destination's form cannot represent the source's function.
     """
-    if VARIANCE in source and VARIANCE not in wanted:
-        return _folded(source, eps, wanted)
-    if VARIANCE in wanted and VARIANCE not in source:
-        return _unfolded(source, wanted, wanted_eps)
-    return _alike(source, wanted)
+    if VARIANCE in source and VARIANCE not in dest_roles:
+        return _folded(source, eps, dest_roles)
+    if VARIANCE in dest_roles and VARIANCE not in source:
+        return _unfolded(source, dest_roles, dest_eps)
+    return _same_form(source, dest_roles)
 
 
-def _alike(source: Tensors, wanted: Collection[str]) -> dict[str, Converted]:
-    found = {
+def _same_form(source: Tensors, dest_roles: Collection[str]) -> dict[str, Converted]:
+    converted = {
         role: Converted(value=source[role], action=Action.COPIED, roles=(role,)) for role in ROLES if role in source
     }
-    if BIAS in source and BIAS not in wanted:
+    if BIAS in source and BIAS not in dest_roles:
         if VARIANCE in source:
             action = Action.SHIFTED if source[BIAS].any() else Action.COPIED
-            found[MEAN] = Converted(value=source[MEAN] - source[BIAS], action=action, roles=(MEAN, BIAS))
+            converted[MEAN] = Converted(value=source[MEAN] - source[BIAS], action=action, roles=(MEAN, BIAS))
         elif source[BIAS].any():
-            raise UnfitError("has no bias, and that of the source is not zero")
-    if SCALE in source and SCALE not in wanted and (source[OFFSET].any() or not source[SCALE].eq(1).all()):
-        raise UnfitError("its normalisation has no scale and offset, and those of the source have an effect")
+            raise UnfitError("has no bias, and the source's bias is not zero")
+    if SCALE in source and SCALE not in dest_roles and (source[OFFSET].any() or not source[SCALE].eq(1).all()):
+        raise UnfitError("its normalisation has no scale and offset, and the source's have an effect")
     neutral = {BIAS: 0.0, SCALE: 1.0, OFFSET: 0.0}
-    for role in wanted:
-        if role in neutral and role not in found:
-            found[role] = _filled(source, neutral[role], Action.INITIALISED)
-    return {role: converted for role, converted in found.items() if role in wanted}
+    for role in dest_roles:
+        if role in neutral and role not in converted:
+            converted[role] = _filled(source, neutral[role], Action.INITIALISED)
+    return {role: entry for role, entry in converted.items() if role in dest_roles}
 
 
-def _folded(source: Tensors, eps: float, wanted: Collection[str]) -> dict[str, Converted]:
+def _folded(source: Tensors, eps: float, dest_roles: Collection[str]) -> dict[str, Converted]:
     if WEIGHT not in source:
-        raise UnfitError("has no normalisation, and there is no convolution to fold that of the source into")
+        raise UnfitError("has no normalisation, and no convolution to fold the source's normalisation into")
     scale = (source[VARIANCE] + eps).rsqrt()
     if SCALE in source:
         scale = scale * source[SCALE]
@@ -114,21 +114,21 @@ def _folded(source: Tensors, eps: float, wanted: Collection[str]) -> dict[str, C
         offset = offset + source[OFFSET]
     weight = source[WEIGHT] * scale.view(-1, *[1] * (source[WEIGHT].ndim - 1))
     scaling = tuple(role for role in (SCALE, VARIANCE) if role in source)
-    found = {WEIGHT: Converted(value=weight, action=Action.FOLDED, roles=(WEIGHT, *scaling))}
-    if BIAS in wanted:
+    converted = {WEIGHT: Converted(value=weight, action=Action.FOLDED, roles=(WEIGHT, *scaling))}
+    if BIAS in dest_roles:
         roles = tuple(role for role in (BIAS, *scaling, OFFSET, MEAN) if role in source)
-        found[BIAS] = Converted(value=offset, action=Action.FOLDED, roles=roles)
+        converted[BIAS] = Converted(value=offset, action=Action.FOLDED, roles=roles)
     elif offset.any():
         raise UnfitError("has neither a normalisation nor a bias to hold the offset of the source's normalisation")
-    return found
+    return converted
 
 
-def _unfolded(source: Tensors, wanted: Collection[str], eps: float) -> dict[str, Converted]:
+def _unfolded(source: Tensors, dest_roles: Collection[str], eps: float) -> dict[str, Converted]:
     if WEIGHT not in source:
-        raise UnfitError("is a normalisation, and the source has none there")
+        raise UnfitError("is a normalisation, and the source has none here")
     bias = source.get(BIAS, torch.zeros_like(source[WEIGHT][:, 0, 0, 0]))
     roles = (BIAS,) if BIAS in source else ()
-    found = {
+    converted = {
         WEIGHT: Converted(value=source[WEIGHT], action=Action.COPIED, roles=(WEIGHT,)),
         BIAS: Converted(value=torch.zeros_like(bias), action=Action.INITIALISED),
         SCALE: Converted(value=torch.ones_like(bias), action=Action.UNFOLDED),
@@ -136,9 +136,9 @@ def _unfolded(source: Tensors, wanted: Collection[str], eps: float) -> dict[str,
         MEAN: Converted(value=torch.zeros_like(bias), action=Action.UNFOLDED),
         VARIANCE: Converted(value=torch.full_like(bias, 1 - eps), action=Action.UNFOLDED),
     }
-    if OFFSET not in wanted:
-        found[MEAN] = Converted(value=-bias, action=Action.UNFOLDED, roles=roles)
-    return {role: converted for role, converted in found.items() if role in wanted}
+    if OFFSET not in dest_roles:
+        converted[MEAN] = Converted(value=-bias, action=Action.UNFOLDED, roles=roles)
+    return {role: entry for role, entry in converted.items() if role in dest_roles}
 
 
 def _filled(source: Tensors, value: float, action: Action) -> Converted:

@@ -1,7 +1,7 @@
 """Proves that a destination with moved weights computes what the source computes, in float64."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,6 +16,7 @@ from deeplab_spec.graph.ops import Opaque, Output, Pair
 from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.judge.numerics.end_to_end import END
 from deeplab_spec.judge.numerics.observe import CAPTURE
+from deeplab_spec.port.document import FirstModel, ProofModel, RunModel
 from deeplab_spec.port.equivalent_forms import ROUNDED
 from deeplab_spec.port.parameter_map import ParameterMap
 from deeplab_spec.port.sides import Side, SideBySide
@@ -24,82 +25,21 @@ from deeplab_spec.precision import RATIO_LIMIT
 Engine = Literal["interpreter", "torch"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One comparison of the two networks' results.
-
-    Attributes:
-        engine: What ran both: the interpreter the two graphs, or torch the two modules.
-        image: Height and width of the image.
-        rounded: Whether the destination had the weights as they are written.
-        bit_equal: Whether no bit differed.
-        error: Root mean square of the difference over that of the source's result; of the worst output.
-        largest: The largest difference of two elements.
-        allowed: The error that is allowed.
-    """
-
-    engine: Engine
-    image: Pair
-    rounded: bool
-    bit_equal: bool
-    error: float
-    largest: float
-    allowed: float
-
-    @property
-    def equal(self) -> bool:
-        """Whether the results count as equal; what is no number does not."""
-        return self.bit_equal or self.error <= self.allowed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FirstDifference:
-    """The first operation of the destination whose value differs.
-
-    Attributes:
-        path: The destination's operation.
-        source_path: The source's.
-        error: Relative error of its value.
-    """
-
-    path: str
-    source_path: str
-    error: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
-    """What the comparisons showed.
-
-    Attributes:
-        runs: The comparisons.
-        refused: The size that one of the networks does not accept, with its error; empty if none.
-        first: The first operation that differs, where a comparison failed.
-    """
-
-    runs: tuple[Run, ...]
-    refused: str
-    first: FirstDifference | None
-
-    @property
-    def equal(self) -> bool:
-        """Whether every comparison held."""
-        return all(entry.equal for entry in self.runs)
-
-
-def prove(pair: SideBySide, moved: ParameterMap, second: Pair | None, seed: int, tick: Callable[[str], None]) -> Proof:
+def prove(
+    pair: SideBySide, moved: ParameterMap, second: Pair | None, seed: int, tick: Callable[[str], None]
+) -> ProofModel:
     """Load the moved weights into the destination, and compare its results with the source's.
 
-    Where weights were computed and so must be rounded, the destination is first compared with them
-    as they are before that; then the error that is allowed is that which one more rounding of the
-    source's own weights makes, times :data:`RATIO_LIMIT`.
+    If some weights were computed and therefore rounded, the destination is first compared with the
+    weights before rounding. After rounding, the error may be :data:`RATIO_LIMIT` times the error that one
+    more rounding of the source's own weights causes.
 
     Args:
         pair: The two networks.
         moved: The weights, without gaps.
         second: Another size at which the modules are compared, if both accept it.
         seed: Seed of the images.
-        tick: Told what happens next.
+        tick: Receives the next stage.
 
     Raises:
         CaptureError: If a graph does not compute what its module computes.
@@ -134,15 +74,15 @@ def prove(pair: SideBySide, moved: ParameterMap, second: Pair | None, seed: int,
             refused = f"{second[0]}x{second[1]}: {error}"
         else:
             runs.append(_compared(pair, "torch", *results, allowed, image=second))
-    proven = Proof(runs=tuple(runs), refused=refused, first=None)
-    if proven.equal:
-        return proven
-    tick("looking for the first difference")
-    return Proof(runs=proven.runs, refused=refused, first=_first(pair, seed, allowed))
+    equal = all(entry.equal for entry in runs)
+    if not equal:
+        tick("searching for the first difference")
+    first = None if equal else _first(pair, seed, allowed)
+    return ProofModel(equal=equal, runs=tuple(runs), refused=refused, first=first)
 
 
 def load(dest: Side, tensors: Mapping[str, Tensor]) -> None:
-    """Copy values into the destination, whatever its dtype."""
+    """Copy values into the destination, in its dtypes."""
     saved = dest.saved()
     with torch.no_grad():
         for name, tensor in tensors.items():
@@ -157,7 +97,7 @@ def _image(side: Side, size: Pair, seed: int) -> Tensor:
 def _interpreted(
     side: Side, image: Tensor, state: Mapping[str, Tensor] | None = None, keep: Sequence[str] = ()
 ) -> Values:
-    """Run a captured graph; the values of its outputs, and of what else is wanted, by path."""
+    """Run a captured graph; return the values of its outputs and of the nodes in ``keep``, by path."""
     state = state_of(side.module) if state is None else state
     captured = side.captured
     constants = {
@@ -175,26 +115,26 @@ def _interpreted(
 
 
 def _called(side: Side, image: Tensor) -> Values:
-    """Call the module itself; its results by the path of the output.
+    """Call the module itself; return its results by the path of the output.
 
     Raises:
-        CaptureError: If it refuses the image.
+        CaptureError: If it does not accept the image.
     """
     try:
         with torch.no_grad():
             result = uncompiled(side.module)(image.clone())
     except (Exception, SystemExit) as error:
-        raise CaptureError(f"{side.name} refuses it: {one_line(error)}") from error
-    found = {"".join(map(str, keys)): value for keys, value in pytree.tree_flatten_with_path(result)[0]}
+        raise CaptureError(f"{side.name} does not accept it: {one_line(error)}") from error
+    results = {"".join(map(str, keys)): value for keys, value in pytree.tree_flatten_with_path(result)[0]}
     outputs = {node.path: node.op.name for node in side.captured.network.outputs if isinstance(node.op, Output)}
-    return {path: found[name] for path, name in outputs.items() if isinstance(found.get(name), Tensor)}
+    return {path: results[name] for path, name in outputs.items() if isinstance(results.get(name), Tensor)}
 
 
 def _check(side: Side, captured: Values, called: Values) -> None:
     for path, value in called.items():
-        off = relative_error(captured[path], value)
-        if off > CAPTURE:  # results that are no numbers are equal to nothing, which the comparison says
-            raise CaptureError(f"{side.name}: its graph is off by {off:.2g} from what it computes at {path}")
+        error = relative_error(captured[path], value)
+        if error > CAPTURE:  # false for NaN, which the comparison reports
+            raise CaptureError(f"{side.name}: its graph is off by {error:.2g} from its module at {path}")
 
 
 def _compared(
@@ -206,28 +146,34 @@ def _compared(
     *,
     rounded: bool = True,
     image: Pair | None = None,
-) -> Run:
+) -> RunModel:
     values = [(actual[right], expected[left]) for left, right in pair.outputs]
-    errors = [relative_error(*sides) for sides in values]
-    alike = [(mine, yours) for mine, yours in values if mine.shape == yours.shape]
-    return Run(
+    error = _worst([relative_error(*sides) for sides in values])
+    bit_equal = all(torch.equal(result, reference) for result, reference in values)
+    comparable = [(result, reference) for result, reference in values if result.shape == reference.shape]
+    return RunModel(
         engine=engine,
-        image=image or pair.source.image,
+        size=image or pair.source.image,
         rounded=rounded,
-        bit_equal=all(torch.equal(mine, yours) for mine, yours in values),
-        error=_worst(errors),
-        largest=_worst([float((mine - yours).abs().max()) for mine, yours in alike]),
+        bit_equal=bit_equal,
+        error=_finite(error),
+        largest=_finite(_worst([float((result - reference).abs().max()) for result, reference in comparable])),
         allowed=allowed,
+        equal=bit_equal or error <= allowed,
     )
 
 
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
 def _worst(values: Sequence[float]) -> float:
-    """Return the largest value; what is no number is worse than any."""
+    """Return the largest value; NaN is larger than any number."""
     return max(values, key=lambda value: float("inf") if value != value else value)  # noqa: PLR0124 - NaN
 
 
 def _sensitivity(pair: SideBySide, image: Tensor, expected: Values, seed: int) -> float:
-    """Return the error that the source has if every weight is rounded once more, up or down at random."""
+    """Return the error of the source if every weight is rounded once more, up or down at random."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, tensor in state_of(pair.source.module).items():
@@ -241,8 +187,8 @@ def _sensitivity(pair: SideBySide, image: Tensor, expected: Values, seed: int) -
     return _worst([relative_error(values[left], expected[left]) for left, _ in pair.outputs])
 
 
-def _first(pair: SideBySide, seed: int, allowed: float) -> FirstDifference | None:
-    """Find the first operation, along the alignment, whose value differs."""
+def _first(pair: SideBySide, seed: int, allowed: float) -> FirstModel | None:
+    """Find the first operation in the order of the alignment whose value differs."""
     units = pair.source_units, pair.dest_units
     aligned = [(left, right) for left, right in pair.alignment.pairs if left is not None and right is not None]
     paths = []
@@ -251,12 +197,12 @@ def _first(pair: SideBySide, seed: int, allowed: float) -> FirstDifference | Non
             last = units[0][left].paths[-1] if left in units[0] else left
             paths.append((last, units[1][right].paths[-1] if right in units[1] else right))
     image = _image(pair.source, pair.source.image, seed)
-    mine = _interpreted(pair.source, image, keep=[left for left, _ in paths])
-    yours = _interpreted(pair.dest, image, keep=[right for _, right in paths])
+    source = _interpreted(pair.source, image, keep=[left for left, _ in paths])
+    dest = _interpreted(pair.dest, image, keep=[right for _, right in paths])
     for left, right in paths:
         order = pair.orders.get(right)
-        value = mine[left] if order is None else mine[left][:, list(order)]
-        error = relative_error(yours[right], value)
+        value = source[left] if order is None else source[left][:, list(order)]
+        error = relative_error(dest[right], value)
         if not error <= allowed:
-            return FirstDifference(path=right, source_path=left, error=error)
+            return FirstModel(path=right, source_path=left, error=_finite(error))
     return None

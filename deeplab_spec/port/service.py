@@ -1,12 +1,14 @@
-"""Moves weights from one implementation to another, and writes them once they are proven to be the same network."""
+"""Moves weights from one implementation to another, and writes them if both are proven to compute the same."""
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+import torch
 from safetensors.torch import save
 from torch import nn
 
@@ -15,39 +17,50 @@ from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.count.target_counts import captured_at
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.graph.ops import Pair
+from deeplab_spec.graph.ops import Conv2d, Pair
+from deeplab_spec.port.document import CountsModel, DifferenceModel, MoveModel, PortDocument, ProofModel
+from deeplab_spec.port.equivalent_forms import BIAS, MEAN, VARIANCE, Action
 from deeplab_spec.port.parameter_map import ParameterMap, parameter_map
-from deeplab_spec.port.proof import Proof, prove
-from deeplab_spec.port.sides import SideBySide, in_double, side_by_side
+from deeplab_spec.port.proof import prove
+from deeplab_spec.port.sides import Side, SideBySide, in_double, side_by_side
 from deeplab_spec.port.weights import SAFE, load_weights
 from deeplab_spec.views.files import write_whole
 
-__all__ = ["Moved", "PortRequest", "move", "parameter_map", "port"]
-
 SIZES: Final[tuple[Pair, Pair]] = ((289, 300), (320, 352))
-"""Images at which the published networks show every rate; the second for networks that refuse the first."""
+"""Images that show every rate of the published networks; the second for networks that do not accept the first."""
 
 SMALL: Final[Pair] = (64, 96)
-"""Another image at which the modules are compared, too; every published network accepts it."""
+"""A second size at which the modules are compared; every published network accepts it."""
 
 Tick = Callable[[str], None]
-"""Told what happens next."""
+"""Receives the next stage."""
 
 Verdict = Literal["moved", "different", "unequal", "another_network", "no_partner"]
+
+_NOTES: Final = (
+    (Action.FOLDED, BIAS, "normalisations of the source were folded into their convolutions, in float64"),
+    (
+        Action.UNFOLDED,
+        VARIANCE,
+        "normalisations, folded in the source, only add a bias: training from here starts with them so",
+    ),
+    (Action.SHIFTED, MEAN, "biases before a normalisation were subtracted from its running mean"),
+    (Action.INITIALISED, BIAS, "biases before a normalisation, missing in the source, are zero"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortRequest:
-    """Everything that decides what is moved.
+    """The settings of one port.
 
     Attributes:
-        source: What has the weights.
-        dest: What gets them.
+        source: The network that has the weights.
+        dest: The network that gets them.
         output: The file that is written; None to prove and write nothing.
         weights: A file that is loaded into the source first.
-        output_stride: Passed to what builds both.
-        classes: Passed to what builds both.
-        size: Height and width of the image; None for one that both accept.
+        output_stride: Passed to the builders of both.
+        classes: Passed to the builders of both.
+        size: Height and width of the image, in pixels; None for one that both accept.
         seed: Seed of the images.
     """
 
@@ -63,15 +76,15 @@ class PortRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moved:
-    """What became of moving weights.
+    """The result of moving weights between two modules.
 
     Attributes:
         verdict: Whether they were moved, and if not, why.
-        reason: Why not, in one sentence; empty if they were.
-        pair: The two networks side by side.
-        map: Where every tensor comes from; None for another network.
-        differences: Facts in which the two graphs differ.
-        proof: The proof by results; None if there was nothing to prove.
+        reason: Why not, in one sentence; empty if they were moved.
+        pair: The two networks, aligned.
+        map: The sources of every tensor; empty for another network.
+        differences: Attributes in which the two graphs differ.
+        proof: The proof by results; None if nothing was compared.
     """
 
     verdict: Verdict
@@ -79,31 +92,28 @@ class Moved:
     pair: SideBySide
     map: ParameterMap = field(default_factory=ParameterMap)
     differences: tuple[Aspect, ...] = ()
-    proof: Proof | None = None
+    proof: ProofModel | None = None
 
 
-def port(request: PortRequest, tick: Tick = lambda _: None) -> tuple[Moved, tuple[str, ...]]:
-    """Move weights and write the destination's state dict, if the two are proven to be the same network.
+def port(request: PortRequest, tick: Tick = lambda _: None) -> PortDocument:
+    """Move weights, and write the destination's state dict if both networks are proven to compute the same.
 
-    What the targets print goes to stderr.
+    Output of the targets goes to stderr.
 
     Args:
-        request: What is moved where.
-        tick: Told what happens next.
-
-    Returns:
-        What became of it, and what was done to the file of weights to make it fit.
+        request: The two networks, and the file that is written.
+        tick: Receives the next stage.
 
     Raises:
-        SpecError: If a file's name has another ending than it must have.
-        TargetError: If a target cannot be built or read, or a file not read or written.
+        SpecError: If a file has the wrong suffix.
+        TargetError: If a target cannot be built or read, or a file cannot be read or written.
         CaptureError: If a graph does not compute what its module computes.
     """
     output = request.output
     if output and output.suffix != SAFE:
         raise SpecError("--output", f"must end in {SAFE}", str(output))
     if output and not output.parent.is_dir():
-        raise TargetError(str(output), "cannot be written: its directory is not there")
+        raise TargetError(str(output), "cannot be written: its directory does not exist")
     names = request.source.name, request.dest.name
     with contextlib.redirect_stdout(sys.stderr):
         tick("building")
@@ -114,7 +124,7 @@ def port(request: PortRequest, tick: Tick = lambda _: None) -> tuple[Moved, tupl
     if output and moved.verdict == "moved":
         tick("writing")
         write_whole(output, save(moved.map.written()))
-    return moved, notes
+    return port_document(request, moved, notes)
 
 
 def move(
@@ -128,24 +138,24 @@ def move(
 ) -> Moved:
     """Move the weights of one module into another, and prove that they compute the same.
 
-    Both are in evaluation afterwards; if the proof holds, the destination has the weights.
+    Both modules are in evaluation mode afterwards; if the proof holds, the destination has the weights.
 
     Args:
-        source: What has the weights.
-        dest: What gets them.
-        names: How messages call the two.
-        size: Height and width of the image; None for one that both accept.
+        source: The module that has the weights.
+        dest: The module that gets them.
+        names: The names of both in messages.
+        size: Height and width of the image, in pixels; None for one that both accept.
         seed: Seed of the images.
-        tick: Told what happens next.
+        tick: Receives the next stage.
 
     Raises:
-        SpecError: If the two are one and the same module.
+        SpecError: If both are the same module.
         TargetError: If one cannot be read.
         CaptureError: If a graph does not compute what its module computes.
     """
     if source is dest:
         raise SpecError("DEST", "must be another network than the source", names[1])
-    pair, second = _read((source, dest), names, size, tick)
+    pair, second = _capture_both((source, dest), names, size, tick)
     try:
         tick("aligning")
         return _moved(pair, second, seed, tick)
@@ -155,29 +165,29 @@ def move(
 
 
 def _moved(pair: SideBySide, second: Pair | None, seed: int, tick: Tick) -> Moved:
-    if stranger := pair.stranger:
-        return Moved(verdict="another_network", reason=stranger, pair=pair)
-    found, differences = parameter_map(pair), pair.differences()
-    if found.gaps:
-        reason = f"{sum(len(gap.names) for gap in found.gaps)} tensors have no partner"
-        return Moved(verdict="no_partner", reason=reason, pair=pair, map=found, differences=differences)
+    if pair.stranger:
+        return Moved(verdict="another_network", reason=pair.stranger, pair=pair)
+    mapping, differences = parameter_map(pair), pair.differences()
+    if mapping.gaps:
+        reason = f"{sum(len(gap.names) for gap in mapping.gaps)} tensors have no partner"
+        return Moved(verdict="no_partner", reason=reason, pair=pair, map=mapping, differences=differences)
     if differences:
         reason = f"the first difference is at {differences[0].candidate_path or differences[0].path}"
-        return Moved(verdict="different", reason=reason, pair=pair, map=found, differences=differences)
-    proof = prove(pair, found, second, seed, tick)
+        return Moved(verdict="different", reason=reason, pair=pair, map=mapping, differences=differences)
+    proof = prove(pair, mapping, second, seed, tick)
     if not proof.equal:
         where = f"the first difference is at {proof.first.path}" if proof.first else "no single operation shows it"
         reason = f"the results are not equal; {where}"
-        return Moved(verdict="unequal", reason=reason, pair=pair, map=found, proof=proof)
-    return Moved(verdict="moved", reason="", pair=pair, map=found, proof=proof)
+        return Moved(verdict="unequal", reason=reason, pair=pair, map=mapping, proof=proof)
+    return Moved(verdict="moved", reason="", pair=pair, map=mapping, proof=proof)
 
 
-def _read(
-    modules: tuple[nn.Module, nn.Module], names: tuple[str, str], asked: Pair | None, tick: Tick
+def _capture_both(
+    modules: tuple[nn.Module, nn.Module], names: tuple[str, str], requested: Pair | None, tick: Tick
 ) -> tuple[SideBySide, Pair | None]:
-    """Read both graphs at the first size that both accept; return another size to compare at, too."""
-    fixed = next((size for module in modules if (size := _fixed(module))), None)
-    sizes = (asked,) if asked else (fixed,) if fixed else SIZES
+    """Capture both graphs at the first size that both accept; also return the second size to compare at."""
+    fixed = next((size for module in modules if (size := _fixed_size(module))), None)
+    sizes = (requested,) if requested else (fixed,) if fixed else SIZES
     errors = []
     for size in sizes:
         try:
@@ -193,9 +203,71 @@ def _read(
     raise errors[0]
 
 
-def _fixed(module: nn.Module) -> Pair | None:
-    """Return the size of image that a file is fixed to."""
+def _fixed_size(module: nn.Module) -> Pair | None:
+    """Return the image size of a file that accepts only one."""
     if not isinstance(module, FileModule) or len(module.shapes) != 1:
         return None
     sides = module.shapes[0][2:]
     return (sides[0], sides[1]) if len(sides) == 2 and sides[0] and sides[1] else None  # noqa: PLR2004 - height, width
+
+
+def port_document(request: PortRequest, moved: Moved, notes: tuple[str, ...] = ()) -> PortDocument:
+    """Return the document of a request and its result; ``notes`` are those on the file of weights."""
+    moves = moved.map.moves.values()
+    actions = Counter(move.action for move in moves)
+    return PortDocument(
+        source=request.source.name,
+        destination=request.dest.name,
+        weights=str(request.weights) if request.weights else None,
+        output_stride=request.output_stride,
+        classes=request.classes,
+        size=moved.pair.source.image,
+        torch=torch.__version__.partition("+")[0],
+        verdict=moved.verdict,
+        reason=moved.reason,
+        written=str(request.output) if request.output and moved.verdict == "moved" else None,
+        dtypes=tuple(sorted({str(dtype).removeprefix("torch.") for dtype in moved.map.dtypes.values()})),
+        counts=CountsModel(
+            **{action.value: actions[action] for action in Action}, permuted=sum(move.permuted for move in moves)
+        ),
+        notes=(*notes, *_notes(moved.map), *_rates_not_shown(moved.pair.source)),
+        gaps=tuple(moved.map.gaps),
+        differences=tuple(
+            DifferenceModel(
+                path=aspect.candidate_path,
+                source_path=aspect.path,
+                attribute=aspect.attribute,
+                source=str(aspect.expected),
+                destination=str(aspect.actual),
+            )
+            for aspect in moved.differences
+        ),
+        proof=moved.proof,
+        parameters=tuple(
+            MoveModel(name=move.name, sources=move.sources, action=move.action.value, permuted=move.permuted)
+            for move in moves
+        ),
+    )
+
+
+def _notes(mapping: ParameterMap) -> Iterator[str]:
+    for action, role, text in _NOTES:
+        count = sum(move.action is action and move.role == role for move in mapping.moves.values())
+        if count:
+            yield f"{count} {text}"
+    if unused := mapping.unused:
+        yield f"{len(unused)} tensors of the source were not moved: no output depends on them (first {unused[0]!r})"
+
+
+def _rates_not_shown(side: Side) -> Iterator[str]:
+    """Yield a note if the image is too small for a rate, so that the outer taps of the kernel see padding only."""
+    rates = [
+        max(node.op.rate)
+        for node in side.captured.network
+        if isinstance(node.op, Conv2d)
+        and node.op.kernel != (1, 1)
+        and max(node.op.rate) >= min(side.captured.shapes[node.inputs[0]][2:])
+    ]
+    if rates:
+        names = ", ".join(map(str, sorted(set(rates))))
+        yield f"the image is too small for the results to show rates of {names} ({len(rates)} convolutions)"

@@ -1,7 +1,7 @@
-"""Two networks whose weights shall move, side by side.
+"""Aligns the graphs of source and destination, whose weights are to be moved.
 
-They are aligned with each other, by their graphs. For that, a convolution and the normalisation that
-alone reads it are one unit: so a network with folded normalisations stands beside one without.
+A convolution and the only normalisation that uses it are one unit, so that a network with folded
+normalisations aligns with one without.
 """
 
 from collections.abc import Mapping
@@ -31,11 +31,11 @@ class Side:
     """One of the two networks.
 
     Attributes:
-        name: What the user named.
+        name: The target that the user named.
         module: The network, in float64.
         captured: Its graph, at the size of ``image``.
-        image: Height and width of the image that the graph was read at.
-        dtypes: The dtype of every tensor of its state before it was turned to float64.
+        image: Height and width of the image that the graph was captured with, in pixels.
+        dtypes: The dtype of every tensor of its state before the conversion to float64.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Side:
         return next(node.op.channels for node in self.captured.network if isinstance(node.op, Input))
 
     def saved(self) -> dict[str, Tensor]:
-        """Return what its state dict holds."""
+        """Return its state dict."""
         module = self.module
         return dict(module.tensors) if isinstance(module, FileModule) else uncompiled(module).state_dict()
 
     def restore(self) -> None:
-        """Give every tensor the dtype that it had."""
+        """Convert every tensor back to its original dtype."""
         if isinstance(self.module, FileModule):
             self.module.tensors = {name: value.to(self.dtypes[name]) for name, value in self.module.tensors.items()}
             return
@@ -67,7 +67,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """A convolution with the normalisation that alone reads it, or one of the two.
+    """A convolution with the only normalisation that uses it, or one of the two alone.
 
     Attributes:
         conv: Path of the convolution.
@@ -84,7 +84,7 @@ class Unit:
 
 
 Units = Mapping[str, Unit]
-"""Units by the path that stands for them in an alignment."""
+"""Units by their path in the alignment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,11 +94,11 @@ class SideBySide:
     Attributes:
         source: The network that has the weights.
         dest: The network that gets them.
-        alignment: Their units side by side, the source's first.
+        alignment: The aligned units, the source's first.
         source_units: The source's units.
         dest_units: The destination's units.
-        orders: The order of channels by path in the destination, where it is another.
-        outputs: Paths of the outputs that correspond, the source's first.
+        orders: The order of the source's channels, by path in the destination, where the orders differ.
+        outputs: Paths of the corresponding outputs, the source's first.
     """
 
     source: Side
@@ -115,71 +115,71 @@ class SideBySide:
         return stranger(self.alignment)
 
     def differences(self) -> tuple[Aspect, ...]:
-        """Return the facts in which the two differ, in the order of the alignment.
+        """Return the attributes that differ, in the order of the alignment.
 
-        What an operation without a record does, the values must show.
+        Operations without a record are compared by their values only.
         """
-        found = [aspect for aspect in differences(self.alignment) if not isinstance(aspect.op, Opaque)]
+        aspects = [aspect for aspect in differences(self.alignment) if not isinstance(aspect.op, Opaque)]
         for left, right in self.alignment.partner.items():
             if left in self.source_units:
-                found += self._eps(self.source_units[left], self.dest_units[right])
+                aspects += self._eps(self.source_units[left], self.dest_units[right])
         place = {path: number for number, pair in enumerate(self.alignment.pairs) for path in pair[:1] if path}
         units = {path: place[unit] for unit, parts in self.source_units.items() for path in parts.paths}
-        return tuple(sorted(found, key=lambda aspect: (place | units).get(aspect.path, len(place))))
+        return tuple(sorted(aspects, key=lambda aspect: (place | units).get(aspect.path, len(place))))
 
-    def _eps(self, mine: Unit, yours: Unit) -> list[Aspect]:
-        if not mine.conv or not mine.norm or not yours.norm:
-            return []  # a normalisation that stands alone is compared already
-        ours, theirs = self.source.captured.network[mine.norm].op, self.dest.captured.network[yours.norm].op
-        if not isinstance(ours, BatchNorm) or not isinstance(theirs, BatchNorm) or ours.eps == theirs.eps:
+    def _eps(self, unit: Unit, dest_unit: Unit) -> list[Aspect]:
+        if not unit.conv or not unit.norm or not dest_unit.norm:
+            return []  # a separate normalisation is compared already
+        norm, dest_norm = self.source.captured.network[unit.norm].op, self.dest.captured.network[dest_unit.norm].op
+        if not isinstance(norm, BatchNorm) or not isinstance(dest_norm, BatchNorm) or norm.eps == dest_norm.eps:
             return []
         return [
             Aspect(
-                path=mine.norm,
-                candidate_path=yours.norm,
-                op=ours,
+                path=unit.norm,
+                candidate_path=dest_unit.norm,
+                op=norm,
                 attribute="eps",
-                expected=ours.eps,
-                actual=theirs.eps,
+                expected=norm.eps,
+                actual=dest_norm.eps,
                 equal=False,
             )
         ]
 
 
 def in_double(module: nn.Module, name: str, captured: Capture, image: Pair) -> Side:
-    """Turn a captured network to float64.
+    """Convert a captured network to float64.
 
     Args:
         module: The network.
-        name: What the user named.
+        name: The target that the user named.
         captured: Its graph.
-        image: Height and width of the image that the graph was read at.
+        image: Height and width of the image that the graph was captured with, in pixels.
 
     Raises:
-        TargetError: If it does not read one image.
+        TargetError: If it does not have exactly one input.
     """
     if len(captured.network.inputs) != 1:
-        raise TargetError(name, f"must read one image, but has {len(captured.network.inputs)} inputs")
+        raise TargetError(name, f"must have one input, but has {len(captured.network.inputs)}")
     dtypes = {key: tensor.dtype for key, tensor in state_of(module).items()}
     module.double()
     return Side(name=name, module=module, captured=captured, image=image, dtypes=dtypes)
 
 
 def side_by_side(source: Side, dest: Side) -> SideBySide:
-    """Align two networks that were read at one size.
+    """Align two networks that were captured at one size.
 
     Raises:
-        TargetError: If one of them gives no tensor.
+        TargetError: If one of them returns no tensor.
     """
     outputs = [_outputs(side) for side in (source, dest)]
     shapes = [
-        [(name, side.captured.shapes[path]) for name, path in found.items()]
-        for side, found in zip((source, dest), outputs, strict=True)
+        [(name, side.captured.shapes[path]) for name, path in named.items()]
+        for side, named in zip((source, dest), outputs, strict=True)
     ]
     names = choose(*shapes)
-    mine = _with_outputs(source, {left: right for right, left in names.items()})
-    yours = _with_outputs(dest, {right: right for right in names})
-    (expected, source_units), (candidate, dest_units) = fused(mine), fused(yours)
+    source_graph = _with_outputs(source, {left: right for right, left in names.items()})
+    dest_graph = _with_outputs(dest, {right: right for right in names})
+    (expected, source_units), (candidate, dest_units) = fused(source_graph), fused(dest_graph)
     alignment = align(expected, candidate)
     return SideBySide(
         source=source,
@@ -193,7 +193,7 @@ def side_by_side(source: Side, dest: Side) -> SideBySide:
 
 
 def fused(shaped: Shaped) -> tuple[Shaped, Units]:
-    """Write every convolution with the normalisation that alone reads it as one convolution with a bias."""
+    """Replace every convolution and the only normalisation that uses it by one convolution with a bias."""
     norm_of = dict(foldable(shaped.network))
     conv_of = {norm: conv for conv, norm in norm_of.items()}
     units: dict[str, Unit] = {}
@@ -212,15 +212,15 @@ def fused(shaped: Shaped) -> tuple[Shaped, Units]:
 
 
 def _outputs(side: Side) -> dict[str, str]:
-    """Return the paths of what a network returns, by name."""
-    found = {node.op.name: node.path for node in side.captured.network if isinstance(node.op, Output)}
-    if not found:
+    """Return the paths of a network's outputs, by name."""
+    outputs = {node.op.name: node.path for node in side.captured.network if isinstance(node.op, Output)}
+    if not outputs:
         raise TargetError(side.name, "returns no tensor")
-    return found
+    return outputs
 
 
 def _with_outputs(side: Side, names: Mapping[str, str]) -> Shaped:
-    """Return the normal form with the outputs that correspond, under names that both sides share."""
+    """Return the normal form with the corresponding outputs, under names that both sides share."""
     nodes = []
     for node in side.captured.network:
         if not isinstance(node.op, Output):

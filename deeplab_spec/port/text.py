@@ -1,4 +1,4 @@
-"""What ``port`` reports, as text."""
+"""The text of ``port``."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -13,12 +13,12 @@ _ENGINES: Final = {"interpreter": "the interpreter on both graphs", "torch": "to
 
 
 def port_text(document: PortDocument) -> str:
-    """Return the report; its last line is the outcome."""
+    """Return the report; its last line is the result."""
     return "\n".join(_lines(document))
 
 
 def map_grid(document: PortDocument) -> Grid:
-    """Return the parameter map: a row for every tensor of the destination."""
+    """Return the parameter map as a table, with a row for every tensor of the destination."""
     rows = (
         (entry.name, f"{entry.action}, permuted" if entry.permuted else entry.action, ", ".join(entry.sources) or "-")
         for entry in document.parameters
@@ -30,11 +30,11 @@ def _lines(document: PortDocument) -> Iterator[str]:
     title = f"{document.source} -> {document.destination}, output stride {document.output_stride}"
     yield f"{title}{f'  torch {document.torch}, cpu'.rjust(_WIDTH - len(title))}"
     counts = document.counts
-    done = [f"{integer(count)} {action}" for action in _ACTIONS if (count := getattr(counts, action))]
+    actions = [f"{integer(count)} {action}" for action in _ACTIONS if (count := getattr(counts, action))]
     if counts.permuted:
-        done.append(f"{integer(counts.permuted)} with permuted channels")
+        actions.append(f"{integer(counts.permuted)} with permuted channels")
     if document.parameters:
-        yield f"  {integer(len(document.parameters))} tensors: {', '.join(done)}"
+        yield f"  {integer(len(document.parameters))} tensors: {', '.join(actions)}"
     yield from (f"  note: {note}" for note in document.notes)
     yield from _differences(document)
     yield from _gaps(document)
@@ -45,8 +45,8 @@ def _lines(document: PortDocument) -> Iterator[str]:
             yield f"    not compared at {document.proof.refused}"
         if document.proof.first:
             first = document.proof.first
-            error = "no number" if first.error is None else f"off by {first.error:.2g}"
-            yield f"    first difference at {first.path} (of the source: {first.source_path}), {error}"
+            error = "not a number" if first.error is None else f"off by {first.error:.2g}"
+            yield f"    first difference at {first.path} (source: {first.source_path}), {error}"
     yield _outcome(document)
 
 
@@ -64,18 +64,18 @@ def _run(run: RunModel) -> str:
         where += ", before rounding"
     if run.bit_equal:
         return f"{where}: bit-equal"
-    error = "no number" if run.error is None else f"{run.error:.2g}"
+    error = "not a number" if run.error is None else f"{run.error:.2g}"
     largest = "" if run.largest is None else f", largest difference {run.largest:.2g}"
     return f"{where}: relative error {error}, allowed {run.allowed:.2g}{largest}{'' if run.equal else '  FAILED'}"
 
 
 def _differences(document: PortDocument) -> Iterator[str]:
-    """Group facts that differ alike; layers of one side alone are named as what has no partner, if anything is."""
+    """Group equal differences; a layer that one side lacks is listed as a gap if there are gaps."""
     groups: dict[tuple[str, str, str], list[str]] = {}
-    for found in document.differences:
-        if found.attribute != "node" or not document.gaps:
-            where = found.path or f"nothing (of the source: {found.source_path})"
-            groups.setdefault((found.attribute, found.destination, found.source), []).append(where)
+    for difference in document.differences:
+        if difference.attribute != "node" or not document.gaps:
+            where = difference.path or f"nothing (source: {difference.source_path})"
+            groups.setdefault((difference.attribute, difference.destination, difference.source), []).append(where)
     if groups:
         yield "  the graphs differ"
     for (attribute, destination, source), paths in groups.items():
@@ -87,7 +87,7 @@ def _first_of(paths: list[str]) -> str:
 
 
 def _gaps(document: PortDocument) -> Iterator[str]:
-    """Group what has no partner by side, block and reason."""
+    """Group gaps by side, block and reason."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for gap in document.gaps:
         groups.setdefault((gap.side, block_of(gap.path or gap.names[0]), gap.reason), []).extend(gap.names)

@@ -1,4 +1,4 @@
-"""Reads a file of weights, of which nothing is executed, into a network."""
+"""Loads a file of weights into a network without executing anything in the file."""
 
 import pickle
 import warnings
@@ -25,14 +25,14 @@ def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
     """Load a state dict from a file.
 
     Args:
-        module: What gets it.
+        module: The network that gets the weights.
         path: A ``.safetensors`` file, or a ``.pt`` or ``.pth`` file of plain tensors.
 
     Returns:
-        What was done to the file's contents to make them fit.
+        Notes on how the contents of the file were changed to fit.
 
     Raises:
-        SpecError: If the file's ending is another.
+        SpecError: If the file has another suffix.
         TargetError: If it cannot be read, holds more than plain tensors, or does not fit.
     """
     own = dict(module.tensors) if isinstance(module, FileModule) else uncompiled(module).state_dict()
@@ -51,25 +51,25 @@ def _read(path: Path) -> object:
         if path.suffix == SAFE:
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a file that is refused, the refusal says enough
+            warnings.simplefilter("ignore")  # the error of a rejected file says enough
             loaded: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = "holds more than plain weights, or is damaged; it is not loaded, as that could execute code"
         raise TargetError(str(path), reason) from error
     except (OSError, SafetensorError) as error:
         raise TargetError(str(path), f"cannot be read: {one_line(error)}") from error
-    except Exception as error:  # what a damaged archive raises is anybody's guess
-        raise TargetError(str(path), f"is no file of weights: {one_line(error)}") from error
+    except Exception as error:  # a damaged archive may raise anything
+        raise TargetError(str(path), f"is not a file of weights: {one_line(error)}") from error
     return loaded
 
 
 def _plain(path: Path, loaded: object, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Return the tensors by name, whatever they are wrapped in."""
+    """Unwrap a state dict; return its tensors by name, and notes on what was unwrapped."""
     notes = []
     for nest in _NESTS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(nest), Mapping):
             loaded = loaded[nest]
-            notes.append(f"the weights are those under {nest!r}")
+            notes.append(f"the weights were read from {nest!r}")
     if not isinstance(loaded, Mapping):
         raise TargetError(str(path), f"must hold a state dict, but holds a {type(loaded).__name__}")
     for name, tensor in loaded.items():
@@ -78,14 +78,14 @@ def _plain(path: Path, loaded: object, own: Mapping[str, Tensor]) -> tuple[dict[
     tensors = dict(loaded)
     if tensors and all(name.startswith(_PREFIX) and name not in own for name in tensors):
         tensors = {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}
-        notes.append(f"the prefix {_PREFIX!r} was taken off every name")
+        notes.append(f"the prefix {_PREFIX!r} was removed from every name")
     return tensors, tuple(notes)
 
 
 def _check(path: Path, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Refuse weights of another network, in one sentence."""
+    """Reject weights of another network, in one sentence."""
     faults = []
-    for names, what in ((own.keys() - tensors.keys(), "missing"), (tensors.keys() - own.keys(), "not known")):
+    for names, what in ((own.keys() - tensors.keys(), "missing"), (tensors.keys() - own.keys(), "unknown")):
         if names:
             faults.append(f"{len(names)} names are {what} (first {min(names)!r})")
     shapes = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]

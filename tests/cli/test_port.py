@@ -107,7 +107,7 @@ def test_weights_of_a_file_are_moved(tmp_path: Path, capsys: pytest.CaptureFixtu
     status = run(SMALL, SMALL, "-o", tmp_path / "w.safetensors", "--weights", tmp_path / "trained.pth", *SIZE)
 
     assert status == 0
-    assert "  note: the weights are those under 'state_dict'\n" in capsys.readouterr().out
+    assert "  note: the weights were read from 'state_dict'\n" in capsys.readouterr().out
     assert all(torch.equal(tensor, weights[name]) for name, tensor in load_file(tmp_path / "w.safetensors").items())
 
 
@@ -120,7 +120,11 @@ def test_errors_are_one_line_with_the_exit_status_of_their_kind(
     cases = (
         (ExitCode.USAGE, (SMALL, SMALL, "-o", tmp_path / "w.pt"), "--output: must end in .safetensors"),
         (ExitCode.USAGE, (SMALL, SMALL, "-o", good, "--weights", "w.pkl"), "--weights: must be a file .safetensors"),
-        (ExitCode.COULD_NOT_RUN, (SMALL, SMALL, "-o", tmp_path / "no" / "w.safetensors"), "its directory is not there"),
+        (
+            ExitCode.COULD_NOT_RUN,
+            (SMALL, SMALL, "-o", tmp_path / "no" / "w.safetensors"),
+            "its directory does not exist",
+        ),
         (ExitCode.COULD_NOT_RUN, (SMALL, SMALL, "-o", good, "--weights", bad), "does not fit the source: 20 names are"),
         (ExitCode.COULD_NOT_RUN, (SMALL, "tests.support.port_networks:none", "-o", good), "has no attribute 'none'"),
     )

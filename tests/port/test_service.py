@@ -17,10 +17,9 @@ from deeplab_spec.mutate.faults.graph_edits import with_op
 from deeplab_spec.mutate.rewrites.graphs import Shuffled
 from deeplab_spec.port import proof as port_proof
 from deeplab_spec.port.equivalent_forms import ROUNDED, Action
-from deeplab_spec.port.report import port_document
-from deeplab_spec.port.service import Moved, PortRequest, move, port
+from deeplab_spec.port.service import Moved, PortRequest, move, port, port_document
 from deeplab_spec.reference.network import build
-from tests.support import source_document as document
+from tests.support import source_document
 from tests.support.graphs import chain
 from tests.support.port_networks import (
     FORMS,
@@ -118,7 +117,7 @@ def test_an_unfolded_normalisation_is_the_identity_with_the_destinations_own_eps
     assert state[f"{norm}.weight"].eq(1).all()
     assert torch.equal(state[f"{norm}.bias"], source.state_dict()[f"{source.names['n1']}.bias"])
     assert state[f"{norm}.num_batches_tracked"] == 0
-    assert any("training from here" in note for note in port_document(_request(Path()), moved, ()).notes)
+    assert any("training from here" in note for note in port_document(_request(Path()), moved).notes)
 
 
 def test_counts_of_batches_are_taken_over() -> None:
@@ -153,7 +152,7 @@ def test_a_bias_without_a_place_is_refused_unless_it_is_zero() -> None:
     source = trained(chain(kernel(3, 4, bias=True), channels=3), 1)
     dest = trained(chain(kernel(3, 4), channels=3), 2)
 
-    assert reasons(move(source, dest, size=SIZE)) == ["has no bias, and that of the source is not zero"]
+    assert reasons(move(source, dest, size=SIZE)) == ["has no bias, and the source's bias is not zero"]
 
     source.state_dict()[f"{source.names['n1']}.bias"].zero_()
     assert_moved(move(source, dest, size=SIZE), source, dest)
@@ -165,7 +164,7 @@ def test_a_normalisation_without_a_scale_holds_only_neutral_ones() -> None:
     source, dest = trained(mine, 1), trained(yours, 2)
 
     assert reasons(move(source, dest, size=SIZE)) == [
-        "its normalisation has no scale and offset, and those of the source have an effect"
+        "its normalisation has no scale and offset, and the source's have an effect"
     ]
     moved = move(dest, source, size=SIZE)
     assert_moved(moved, dest, source)
@@ -276,7 +275,7 @@ def test_weights_that_no_record_describes_are_copied_between_like_operations_onl
     moved = move(source, Scaled(1, nn.PReLU(1)), size=SIZE)
     assert moved.verdict == "no_partner"
     assert {gap.path for gap in moved.map.gaps} == {"middle"}
-    assert all("no rule is known to move the tensors of aten.prelu" in reason for reason in reasons(moved))
+    assert all("no rule moves the tensors of aten.prelu" in reason for reason in reasons(moved))
 
     lost = move(source, Scaled(1), size=SIZE)
     assert [(gap.side, gap.names) for gap in lost.map.gaps] == [("source", ("middle.weight",))]
@@ -302,7 +301,7 @@ def test_a_shared_layer_takes_two_only_if_they_are_equal() -> None:
 
     moved = move(source, dest, size=SIZE)
     assert moved.verdict == "no_partner"
-    assert all(reason.endswith("share it, and differ in the source") for reason in reasons(moved))
+    assert all(reason.endswith("share it, but differ in the source") for reason in reasons(moved))
 
     source.two.load_state_dict(source.one.state_dict())
     moved = move(source, dest, size=SIZE)
@@ -321,10 +320,8 @@ def test_what_no_result_depends_on_is_refused_in_the_destination_and_stays_in_th
 
     back = move(dest, source, size=SIZE)
     assert_moved(back, dest, source)
-    assert back.map.unread == ("unread.weight", "unread.bias")
-    assert any(
-        "2 tensors of the source stay behind" in note for note in port_document(_request(Path()), back, ()).notes
-    )
+    assert back.map.unused == ("unread.weight", "unread.bias")
+    assert any("2 tensors of the source were not moved" in note for note in port_document(_request(Path()), back).notes)
 
 
 def test_values_that_are_no_numbers_prove_nothing() -> None:
@@ -337,12 +334,12 @@ def test_values_that_are_no_numbers_prove_nothing() -> None:
 
     assert moved.verdict == "unequal"
     assert not any(bit_equal(moved))
-    said = port_document(_request(Path()), moved, ())
-    assert said.proof
-    assert {run.error for run in said.proof.runs} == {None}
+    document = port_document(_request(Path()), moved)
+    assert document.proof
+    assert {run.error for run in document.proof.runs} == {None}
 
 
-def test_another_network_is_said_in_one_sentence() -> None:
+def test_another_network_is_reported_in_one_sentence() -> None:
     """With the evidence, not by a list of what is missing."""
     moved = move(trained(in_form("norm"), 1), nn.Sequential(nn.Conv2d(3, 4, 7), nn.Conv2d(4, 4, 5)), size=SIZE)
 
@@ -407,11 +404,12 @@ def test_shuffled_names_and_order_of_definition_play_no_role(tmp_path: Path) -> 
     """Bit-equal by either engine; the file loads strictly into the destination built again."""
     output = tmp_path / "weights.safetensors"
 
-    moved, _ = port(_request(output))
+    document = port(_request(output))
 
-    assert moved.verdict == "moved"
-    assert bit_equal(moved) == (True, True, True)
-    assert {entry.action for entry in moved.map.moves.values()} == {Action.COPIED}
+    assert document.verdict == "moved"
+    assert document.proof
+    assert [run.bit_equal for run in document.proof.runs] == [True, True, True]
+    assert {entry.action for entry in document.parameters} == {Action.COPIED.value}
     again = narrow_shuffled(16, 5)
     again.load_state_dict(load_file(output), strict=True)
     picture = torch.randn(1, 3, *WIDE)
@@ -429,9 +427,9 @@ def test_a_rewritten_reference_gets_its_own_weights_back(tmp_path: Path) -> None
     other = _rewritten()
     moved = move(narrow(), other, size=WIDE)
     assert moved.verdict == "moved"
-    said = port_document(_request(tmp_path), moved, ())
+    document = port_document(_request(tmp_path), moved)
     norms = sum(isinstance(layer, nn.BatchNorm2d) for layer in other.modules())
-    assert (said.counts.permuted, said.counts.shifted) == (2, norms)
+    assert (document.counts.permuted, document.counts.shifted) == (2, norms)
 
 
 @pytest.mark.deep
@@ -452,14 +450,14 @@ def test_a_wrong_rate_is_refused_at_its_node_and_nothing_is_written(tmp_path: Pa
     output.write_text("before", encoding="utf-8")
     rates = Target(name="reference:notebook", choices={**NARROW, "aspp_rates": (12, 24, 36)})
 
-    moved, _ = port(_request(output, dest=rates))
+    document = port(_request(output, dest=rates))
 
-    assert moved.verdict == "different"
-    assert moved.reason == "the first difference is at aspp.atrous1.conv"
-    assert [(found.attribute, found.actual) for found in moved.differences] == [
-        ("rate", 12),
-        ("rate", 24),
-        ("rate", 36),
+    assert document.verdict == "different"
+    assert document.reason == "the first difference is at aspp.atrous1.conv"
+    assert [(entry.attribute, entry.destination) for entry in document.differences] == [
+        ("rate", "12"),
+        ("rate", "24"),
+        ("rate", "36"),
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
     assert output.read_text(encoding="utf-8") == "before"
@@ -468,7 +466,7 @@ def test_a_wrong_rate_is_refused_at_its_node_and_nothing_is_written(tmp_path: Pa
 @pytest.mark.deep
 def test_the_source_documents_network_moves_to_the_reference_and_back() -> None:
     """At full width: every tensor is copied, and the results are bit-equal, by either engine."""
-    theirs = make_trained(document.build(16, 21), 1)
+    theirs = make_trained(source_document.build(16, 21), 1)
     ours = build("notebook", 16, 21)
     there = move(theirs, ours, size=WIDE)
     assert there.verdict == "moved"

@@ -31,12 +31,12 @@ def prefixed() -> dict[str, Tensor]:
 
 WRAPPED: dict[str, tuple[Callable[[], Any], list[str]]] = {
     "plain": (state, []),
-    "state_dict": (lambda: {"state_dict": state(), "epoch": 3}, ["the weights are those under 'state_dict'"]),
-    "model": (lambda: {"model": state()}, ["the weights are those under 'model'"]),
-    "prefix": (prefixed, ["the prefix 'module.' was taken off every name"]),
+    "state_dict": (lambda: {"state_dict": state(), "epoch": 3}, ["the weights were read from 'state_dict'"]),
+    "model": (lambda: {"model": state()}, ["the weights were read from 'model'"]),
+    "prefix": (prefixed, ["the prefix 'module.' was removed from every name"]),
     "both": (
         lambda: {"state_dict": prefixed()},
-        ["the weights are those under 'state_dict'", "the prefix 'module.' was taken off every name"],
+        ["the weights were read from 'state_dict'", "the prefix 'module.' was removed from every name"],
     ),
 }
 
@@ -106,7 +106,7 @@ def test_a_pickle_that_would_execute_code_is_refused_and_nothing_is_executed(
 
 MISFITS: dict[str, tuple[Callable[[], Any], str]] = {
     "missing": (lambda: {"0.weight": state()["0.weight"]}, r"6 names are missing \(first '0\.bias'\)"),
-    "unknown": (lambda: {**state(), "x": torch.ones(1)}, r"1 names are not known \(first 'x'\)"),
+    "unknown": (lambda: {**state(), "x": torch.ones(1)}, r"1 names are unknown \(first 'x'\)"),
     "shape": (
         lambda: {**state(), "0.bias": torch.ones(9)},
         r"1 have another shape \(first '0\.bias': is \(9,\), must be \(4,\)\)",

@@ -1,15 +1,18 @@
-"""The program ``deeplab-spec``: its commands, and how their errors end."""
+"""The program ``deeplab-spec``: its commands, its error messages and its exit status."""
 
+import os
+import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, TextIO
+from typing import Annotated, Final, TextIO
 
 import typer
 
-from deeplab_spec.cli.apart import run_apart, runs_apart
+from deeplab_spec.child_process import python_module
 from deeplab_spec.cli.bench import bench_command
 from deeplab_spec.cli.certify import certify
 from deeplab_spec.cli.clauses import clauses
@@ -25,7 +28,10 @@ from deeplab_spec.cli.show import show
 from deeplab_spec.errors import DeepLabSpecError, RenamedWarning, SpecError
 from deeplab_spec.exit_codes import ExitCode
 
-PROGRAM = "deeplab-spec"
+PROGRAM: Final = "deeplab-spec"
+_CHILD: Final = "DEEPLAB_SPEC_APART"
+"""Set in the environment of a child process."""
+_FILES: Final = (".pt2", ".onnx")
 
 app = typer.Typer(
     name=PROGRAM,
@@ -48,8 +54,8 @@ app.command()(compare)
 app.command()(gate)
 
 
-def _print_version(wanted: bool) -> None:
-    if not wanted:
+def _print_version(requested: bool) -> None:
+    if not requested:
         return
     try:
         typer.echo(f"{PROGRAM} {version(PROGRAM)}")
@@ -65,35 +71,50 @@ def program(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and exit.")
     ] = False,
 ) -> None:
-    """The executable specification of DeepLabV3+ with the modified aligned Xception, and the judge of other code."""
+    """The executable specification of DeepLabV3+, and the judge of its implementations."""
     del show_version  # its callback has printed it
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit; an expected error is one line on stderr.
 
+    A command on an untrusted file runs in a child process, so that a crash while it is read ends only the child.
+
     Args:
-        arguments: Instead of those of the process.
+        arguments: The arguments; by default those of the process.
     """
-    given = sys.argv[1:] if arguments is None else arguments
-    if runs_apart(given):
-        sys.exit(run_apart(PROGRAM, given))
+    used = sys.argv[1:] if arguments is None else arguments
+    if _CHILD not in os.environ and any(argument.lower().endswith(_FILES) for argument in used):
+        sys.exit(_run_in_child(used))
     try:
-        with _renamed_things_said():
+        with _renamed_warnings_on_stderr():
             app(arguments, prog_name=PROGRAM)
     except DeepLabSpecError as error:
         sys.stderr.write(f"{PROGRAM}: {error}\n")
         sys.exit(ExitCode.USAGE if isinstance(error, SpecError) else ExitCode.COULD_NOT_RUN)
 
 
+def _run_in_child(arguments: Sequence[str]) -> int:
+    """Run a command in a child process, and return its exit status."""
+    command = [*python_module("deeplab_spec"), *arguments]
+    try:
+        code = subprocess.run(command, env={**os.environ, _CHILD: "1"}, check=False).returncode
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    if code >= 0:
+        return code
+    sys.stderr.write(f"{PROGRAM}: the process that read the file was ended by {signal.Signals(-code).name}\n")
+    return ExitCode.COULD_NOT_RUN
+
+
 @contextmanager
-def _renamed_things_said() -> Iterator[None]:
-    """Write a line to stderr for every old name that is used, and leave other warnings as they are."""
+def _renamed_warnings_on_stderr() -> Iterator[None]:
+    """Write a line to stderr for every old name that is used; other warnings are not changed."""
     with warnings.catch_warnings():
         warnings.simplefilter("always", RenamedWarning)
         show = warnings.showwarning
 
-        def say(
+        def write_line(
             message: Warning | str,
             category: type[Warning],
             filename: str,
@@ -106,5 +127,5 @@ def _renamed_things_said() -> Iterator[None]:
             else:
                 show(message, category, filename, lineno, file, line)
 
-        warnings.showwarning = say
+        warnings.showwarning = write_line
         yield

@@ -1,4 +1,4 @@
-"""``deeplab-spec certify``: decides every clause for one implementation."""
+"""``deeplab-spec certify``: checks an implementation, clause by clause."""
 
 from typing import Annotated
 
@@ -11,6 +11,9 @@ from deeplab_spec.cli.options import (
     ChooseOption,
     OutputOption,
     SchemaOption,
+    TargetArgument,
+    TargetClassesOption,
+    TargetStridesOption,
     TodayOption,
     WaiversOption,
     complete_variant,
@@ -23,25 +26,11 @@ from deeplab_spec.judge.waivers import apply_waivers, load_waivers
 from deeplab_spec.precision import NAMES
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
-from deeplab_spec.spec.variants import VARIANTS
 from deeplab_spec.views.progress import progress
 
 
-def _complete_target(incomplete: str) -> list[str]:
-    references = [f"reference:{entry.name}" for entry in VARIANTS]
-    return [reference for reference in references if reference.startswith(incomplete)]
-
-
 def certify(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="TARGET",
-            autocompletion=_complete_target,
-            help="What builds the network: MODULE:CALLABLE, reference:VARIANT, or a file (.pt2, .onnx).",
-            show_default=False,
-        ),
-    ] = "",
+    target: TargetArgument = "",
     *,
     variant: Annotated[
         str | None,
@@ -49,64 +38,54 @@ def certify(
             "--variant",
             metavar="NAME",
             autocompletion=complete_variant,
-            help=f"The published network that it shall be: {VARIANT_NAMES}. A reference is by default itself.",
+            help=f"The published network that it must match: {VARIANT_NAMES}. A reference matches itself by default.",
         ),
     ] = None,
     against: Annotated[
         str | None,
-        typer.Option(
-            "--against", metavar="OTHER", help="Another target, or a file of lock, that it shall equal instead."
-        ),
+        typer.Option("--against", metavar="OTHER", help="Another target, or a .lock file, that it must match instead."),
     ] = None,
     choose: ChooseOption = None,
     part: Annotated[
         str | None,
-        typer.Option("--part", metavar="PART", help=f"The part that it implements: {', '.join(PARTS)}."),
+        typer.Option("--part", metavar="PART", help=f"The target is only a part of the network: {', '.join(PARTS)}."),
     ] = None,
-    output_stride: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--output-stride",
-            metavar="N",
-            help="Judge it at this output stride; repeat for several. [16; of a file: its own]",
-        ),
-    ] = None,
-    classes: Annotated[
-        int | None,
-        typer.Option("--classes", metavar="N", help="Channels of the logits. [21; of a file: its own]"),
-    ] = None,
+    output_stride: TargetStridesOption = None,
+    classes: TargetClassesOption = None,
     arg: ArgumentOption = None,
     against_arg: Annotated[
         list[str] | None, typer.Option("--against-arg", metavar="NAME=VALUE", help="As --arg, for the other target.")
     ] = None,
     level: Annotated[
-        list[Level] | None, typer.Option("--level", help="Decide this level only; repeat for several. [all]")
+        list[Level] | None, typer.Option("--level", help="Decide only this level; repeat for several. [all]")
     ] = None,
     dtype: Annotated[
         list[str] | None,
         typer.Option(
             "--dtype",
             metavar="DTYPE",
-            help=f"Precision of the numerics, {', '.join(NAMES)}; repeat for several. {HOW}. {list(DTYPES)}",
+            help=f"Precision of the numerics: {', '.join(NAMES)}; repeat for several. {HOW}. [{' and '.join(DTYPES)}]",
         ),
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", metavar="DEVICE", help=f"Where it runs: {' or '.join(DEVICES)}.")
+        str, typer.Option("--device", metavar="DEVICE", help=f"The device that runs it: {' or '.join(DEVICES)}.")
     ] = "cpu",
     waivers: WaiversOption = None,
     accept_waivers: Annotated[
-        bool, typer.Option("--accept-waivers", help="Exit with 0 where everything but what is waived passed.")
+        bool, typer.Option("--accept-waivers", help="Exit with 0 if all clauses passed or are waived.")
     ] = False,
     today: TodayOption = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of weights and images.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the weights and images.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Decide every clause for one implementation.
+    """Check an implementation, clause by clause.
 
-    Exit status: 0 it conforms, 1 it deviates, or conforms with waivers that are not accepted, 2 the arguments or
-    the waivers are wrong, 3 it cannot be built, 4 something is undecided.
+    It is compared with a published network, or with another target.
+
+    Exit status: 0 conforms; 1 deviates, or conforms with waivers that are not accepted; 2 the arguments or the
+    waivers are wrong; 3 the target cannot be built; 4 a clause is undecided.
     """
     if json_schema:
         from deeplab_spec.views.document import to_schema
@@ -114,7 +93,7 @@ def certify(
         output.report(to_schema(Certificate), file)
         return
     if not target:
-        raise typer.BadParameter("say what to judge", param_hint="TARGET")
+        raise typer.BadParameter("name the network to check", param_hint="TARGET")
     from deeplab_spec.judge.candidate.runner import run
 
     held = load_waivers(waivers, today.date() if today else None) if waivers else None
@@ -134,8 +113,8 @@ def certify(
         device=device,
         seed=seed,
     )
-    with progress() as told:
-        certificate = apply_waivers(run(request, told), held, accepted=accept_waivers)
+    with progress() as show:
+        certificate = apply_waivers(run(request, show), held, accepted=accept_waivers)
     output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])

@@ -1,4 +1,4 @@
-"""``deeplab-spec clauses``: what is decided of an implementation."""
+"""``deeplab-spec clauses``: lists the clauses of the specification."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -6,21 +6,19 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import output
-from deeplab_spec.cli.options import OutputOption, SchemaOption, complete_variant
-from deeplab_spec.spec.variants import VARIANTS
-from deeplab_spec.spec.variants import variant as named
+from deeplab_spec.cli.options import VARIANT_NAMES, OutputOption, SchemaOption, complete_variant
+from deeplab_spec.spec.variants import variant as published
 
 
 class Format(StrEnum):
-    """The forms in which clauses are listed."""
+    """The formats of the list."""
 
     TABLE = "table"
     MARKDOWN = "markdown"
     JSON = "json"
 
 
-_NAMES = ", ".join(entry.name for entry in VARIANTS)
-_HELP = f"Give the values of its choices, and its errata: {_NAMES}."
+_HELP = f"Show the values of this network's choices, and its errata: {VARIANT_NAMES}."
 
 
 def clauses(
@@ -28,11 +26,11 @@ def clauses(
     variant: Annotated[
         str | None, typer.Option("--variant", metavar="NAME", autocompletion=complete_variant, help=_HELP)
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to list them.")] = Format.TABLE,
+    form: Annotated[Format, typer.Option("--format", help="Format of the list.")] = Format.TABLE,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """List what is decided of an implementation, with sources."""
+    """List the clauses that certify decides, with their sources."""
     from deeplab_spec.show import text
     from deeplab_spec.show.document import ClausesDocument, clauses_document
     from deeplab_spec.views.document import to_json, to_schema
@@ -40,7 +38,7 @@ def clauses(
     if json_schema:
         output.report(to_schema(ClausesDocument), file)
         return
-    document = clauses_document(named(variant) if variant is not None else None)
+    document = clauses_document(published(variant) if variant is not None else None)
     match form:
         case Format.JSON:
             output.report(to_json(document), file)

@@ -1,4 +1,4 @@
-"""``deeplab-spec count``: what the network costs."""
+"""``deeplab-spec count``: counts the costs of a network."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +14,7 @@ from deeplab_spec.cli.options import (
     ArgumentOption,
     ChooseOption,
     ClassesOption,
+    JsonOption,
     OutputOption,
     OutputStrideOption,
     SchemaOption,
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
 
 
 class By(StrEnum):
-    """What a row of the table is."""
+    """The rows of the table."""
 
     BLOCK = "block"
     NODE = "node"
 
 
 def complete_convention(incomplete: str) -> list[tuple[str, str]]:
-    """Return the conventions that a shell can complete to, with a line on each."""
+    """Return the conventions that complete a text, with their titles."""
     return [(entry.name, entry.title) for entry in CONVENTIONS if entry.name.startswith(incomplete)]
 
 
@@ -47,7 +48,7 @@ def count(
         str | None,
         typer.Argument(
             metavar="[TARGET]",
-            help="What builds a network of your own: MODULE:CALLABLE. By default the published network is counted.",
+            help="The network: MODULE:CALLABLE that builds it, or a file (.pt2, .onnx). [the published network]",
             show_default=False,
         ),
     ] = None,
@@ -58,8 +59,8 @@ def count(
             "--variant",
             metavar="NAME",
             autocompletion=options.complete_variant,
-            help=f"The published network: {options.VARIANT_NAMES}. Of a target: whose paths its nodes get. "
-            f"[{options.DEFAULT_VARIANT}; of a target, the most alike]",
+            help=f"The published network: {options.VARIANT_NAMES}. The nodes of a target are named after it. "
+            f"[{options.DEFAULT_VARIANT}; for a target: the nearest]",
         ),
     ] = None,
     choose: ChooseOption = None,
@@ -75,28 +76,33 @@ def count(
             help=f"What counts as one operation: {_NAMES}.",
         ),
     ] = MAC.name,
-    mode: Annotated[Mode, typer.Option("--mode", help="An evaluation, or a training step.")] = Mode.FORWARD,
+    mode: Annotated[Mode, typer.Option("--mode", help="Count an evaluation, or a training step.")] = Mode.FORWARD,
     scales: Annotated[
-        str, typer.Option("--scales", metavar="S,S,...", help="Evaluate at several scales: side d is int((d-1)*S+1).")
+        str,
+        typer.Option("--scales", metavar="S,S,...", help="Evaluate at several scales: side d is int((d-1)*S+1)."),
     ] = "1",
-    flip: Annotated[bool, typer.Option("--flip", help="Evaluate the mirrored image too.")] = False,
-    by: Annotated[By, typer.Option("--by", help="One row per block, or per operation.")] = By.BLOCK,
+    flip: Annotated[bool, typer.Option("--flip", help="Also evaluate the mirrored image.")] = False,
+    by: Annotated[By, typer.Option("--by", help="One row per block, or one per operation.")] = By.BLOCK,
     against: Annotated[
         str | None,
-        typer.Option("--against", metavar="TARGET", help="Put another network beside it: what differs, largest first."),
+        typer.Option(
+            "--against",
+            metavar="TARGET",
+            help="Compare with another network; the largest difference first.",
+        ),
     ] = None,
     arg: ArgumentOption = None,
     report: Annotated[
         Path | None,
-        typer.Option("--report", metavar="DIR", help="Write the tables of every variant, and the published ones."),
+        typer.Option("--report", metavar="DIR", help="Write the cost reports of all published networks to DIR."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
+    as_json: JsonOption = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Count parameters and operations, and give receptive fields.
+    """Count parameters and operations, and compute receptive fields.
 
-    Exit status: with --against 0 where every row is equal, else 1; 3 if a target cannot be built.
+    Exit status: 0 done, with --against every row is equal; 1 rows differ; 3 a target cannot be built or read.
     """
     from deeplab_spec.count import text
     from deeplab_spec.count.document import CountDocument, SideBySideDocument
@@ -146,6 +152,6 @@ def _show(document: "BaseModel", grid: Grid, summary: str, as_json: bool, file: 
 def _write_reports(directory: Path) -> None:
     from deeplab_spec.count.reports import write_reports
 
-    with progress() as told:
-        written = write_reports(directory, told)
+    with progress() as show:
+        written = write_reports(directory, show)
     output.summary(f"{len(written)} files written to {directory}")

@@ -1,4 +1,4 @@
-"""``deeplab-spec mutants``: how many wrong networks the judge refuses."""
+"""``deeplab-spec mutants``: measures how many wrong networks the judge rejects."""
 
 import os
 import shlex
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import output
-from deeplab_spec.cli.options import OutputOption, SchemaOption, complete_variant
+from deeplab_spec.cli.options import JsonOption, OutputOption, SchemaOption, complete_variant
 from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.views.progress import progress
 
@@ -22,42 +22,46 @@ def mutants(
             "--variant",
             metavar="NAME",
             autocompletion=complete_variant,
-            help="Judge the mutants of this network; repeat for several. [notebook and tf-release]",
+            help="Judge mutants of this network; repeat for several. [notebook and tf-release]",
         ),
     ] = None,
     output_stride: Annotated[
         list[int] | None,
-        typer.Option("--output-stride", metavar="N", help="At this output stride; repeat for several. [8 and 16]"),
+        typer.Option("--output-stride", metavar="N", help="Output stride; repeat for several. [8 and 16]"),
     ] = None,
     sample: Annotated[
-        int | None, typer.Option("--sample", metavar="N", help="Judge so many drawn mutants of each network. [all]")
+        int | None,
+        typer.Option("--sample", metavar="N", help="Judge N mutants of each network, drawn at random. [all]"),
     ] = None,
     full_width: Annotated[
-        int, typer.Option("--full-width", metavar="N", help="Judge so many drawn mutants at full width, too.")
+        int, typer.Option("--full-width", metavar="N", help="Also judge N mutants at full width, drawn at random.")
     ] = 0,
     lower_every: Annotated[
-        int, typer.Option("--lower-every", metavar="N", help="Try one in N in dtypes below float32, too.")
+        int, typer.Option("--lower-every", metavar="N", help="Also judge one mutant in N in dtypes below float32.")
     ] = 10,
     processes: Annotated[
-        int, typer.Option("--processes", metavar="N", help="Processes that work at the same time. [one for each core]")
+        int,
+        typer.Option(
+            "--processes", metavar="N", help="Number of parallel processes. [one per core]", show_default=False
+        ),
     ] = 0,
-    again: Annotated[bool, typer.Option("--again", help="Begin anew: keep nothing of an earlier run.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Start again instead of continuing an earlier run.")] = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of images, weights and samples.")] = 0,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="DIR", help="Also write mutants.json and its page, mutants.md, to DIR."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
+    as_json: JsonOption = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Judge wrong networks by the thousand, and equal ones.
+    """Judge thousands of wrong networks, and hundreds of equal ones.
 
-    Every level of the judge must refuse the wrong ones alone; none may refuse an equal one.
+    Every level must reject each wrong network that it can see, without the other levels; none may reject an equal one.
 
-    A run that was stopped goes on where it was, unless the code that judges has changed.
+    An interrupted run continues where it stopped, unless the code of the judge has changed.
 
-    Exit status: 0 all wrong ones are refused and all equal ones accepted, 1 not so.
+    Exit status: 0 all wrong networks are rejected and all equal ones accepted; 1 otherwise.
     """
     from deeplab_spec.strength.document import MutantsDocument
     from deeplab_spec.views.document import to_json, to_schema
@@ -83,8 +87,8 @@ def mutants(
         journal=journal,
         seed=seed,
     )
-    with progress() as told:
-        document = run(request, told)
+    with progress() as show:
+        document = run(request, show)
     if report:
         report.mkdir(parents=True, exist_ok=True)
         output.report(to_json(document), report / "mutants.json")

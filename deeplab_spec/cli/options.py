@@ -1,4 +1,4 @@
-"""The options that commands share, and how their values are read and completed."""
+"""The arguments and options that commands share; their values are parsed and completed here."""
 
 from datetime import datetime
 from fractions import Fraction
@@ -18,22 +18,38 @@ _SIDES = (1, 2)
 
 
 def complete_variant(incomplete: str) -> list[tuple[str, str]]:
-    """Return the variants that a shell can complete to, with a line on each."""
+    """Return the variants that complete a text, with their titles."""
     return [(entry.name, entry.title) for entry in VARIANTS if entry.name.startswith(incomplete)]
 
 
 def complete_choice(incomplete: str) -> list[tuple[str, str]]:
-    """Return names of choices, or the known values of the choice that is already named."""
+    """Return the names of choices that complete a text, or after ``NAME=`` the known values of the choice."""
     name, equals, value = incomplete.partition("=")
     if not equals:
         return [(f"{choice}=", c.about(choice).meaning) for choice in c.NAMES if choice.startswith(name)]
     if name not in c.NAMES:
         return []
-    texts = [c.written(seen) for seen in c.seen_values(name)]
+    texts = [c.written(known) for known in c.seen_values(name)]
     return [(f"{name}={text}", c.about(name).meaning) for text in texts if text.startswith(value)]
 
 
+def complete_target(incomplete: str) -> list[str]:
+    """Return the references that complete a text."""
+    references = [f"reference:{entry.name}" for entry in VARIANTS]
+    return [reference for reference in references if reference.startswith(incomplete)]
+
+
 VARIANT_NAMES = ", ".join(entry.name for entry in VARIANTS)
+
+TargetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        autocompletion=complete_target,
+        help="The network: MODULE:CALLABLE that builds it, reference:VARIANT, or a file (.pt2, .onnx).",
+        show_default=False,
+    ),
+]
 
 VariantOption = Annotated[
     str,
@@ -47,42 +63,59 @@ ChooseOption = Annotated[
         "--choose",
         metavar="NAME=VALUE",
         autocompletion=complete_choice,
-        help="Decide one choice otherwise than the variant; repeat for several.",
+        help="Override one choice of the variant; repeat for several.",
     ),
 ]
 OutputStrideOption = Annotated[
-    int, typer.Option("--output-stride", metavar="N", help="Input pixels per pixel of the backbone's result.")
+    int, typer.Option("--output-stride", metavar="N", help="Input pixels per pixel of the backbone's output.")
+]
+TargetStridesOption = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--output-stride",
+        metavar="N",
+        help="Output stride to build it with; repeat for several. [16; for a file: its own]",
+    ),
 ]
 SizeOption = Annotated[
     str, typer.Option("--size", metavar="HxW", help="Height and width of the input; one number for a square.")
 ]
 ClassesOption = Annotated[int, typer.Option("--classes", metavar="N", help="Channels of the logits.")]
+TargetClassesOption = Annotated[
+    int | None, typer.Option("--classes", metavar="N", help="Channels of the logits. [21; for a file: its own]")
+]
 ArgumentOption = Annotated[
     list[str] | None,
     typer.Option(
         "--arg",
         metavar="NAME=VALUE",
-        help="Keyword argument of what builds it; {output_stride} and {classes} are filled in.",
+        help="Keyword argument of the builder; {output_stride} and {classes} become their values; repeatable.",
     ),
 ]
 OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report to a file, not to stdout.")
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report to a file instead of stdout.")
 ]
 WaiversOption = Annotated[
     Path | None,
-    typer.Option("--waivers", metavar="FILE", help="TOML file of findings that are accepted, each with an expiry."),
+    typer.Option("--waivers", metavar="FILE", help="TOML file of accepted findings with reason and expiry."),
 ]
 TodayOption = Annotated[
     datetime | None,
-    typer.Option("--today", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="Day for the expiry. [the present, UTC]"),
+    typer.Option(
+        "--today",
+        metavar="YYYY-MM-DD",
+        formats=["%Y-%m-%d"],
+        help="Date to check expiry against. [today, UTC]",
+    ),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the JSON document.")]
 SchemaOption = Annotated[
     bool, typer.Option("--json-schema", help="Print the JSON Schema of the JSON document, and exit.")
 ]
 
 
 def read_size(text: str) -> Pair:
-    """Read a height and a width.
+    """Parse a height and a width.
 
     Raises:
         SpecError: If the text is neither ``HxW`` nor one number, or a side is not positive.
@@ -100,15 +133,15 @@ def read_size(text: str) -> Pair:
 
 
 def read_subject(name: str, choose: list[str] | None, output_stride: int, size: str, classes: int) -> Subject:
-    """Return the network that the options name.
+    """Return the network that the options describe.
 
     Raises:
         SpecError: If an option has a value that it cannot have.
     """
-    named = variant(name)
+    published = variant(name)
     return Subject(
-        variant=named,
-        choices=c.choose(named.choices, c.read_overrides(choose or ())),
+        variant=published,
+        choices=c.choose(published.choices, c.read_overrides(choose or ())),
         output_stride=output_stride,
         size=read_size(size),
         classes=classes,
@@ -116,22 +149,22 @@ def read_subject(name: str, choose: list[str] | None, output_stride: int, size: 
 
 
 def read_arguments(arguments: list[str] | None) -> dict[str, str]:
-    """Read keyword arguments.
+    """Parse keyword arguments.
 
     >>> read_arguments(["encoder=xception"])
     {'encoder': 'xception'}
     """
-    read = {}
+    parsed = {}
     for argument in arguments or ():
         name, equals, value = argument.partition("=")
         if not equals or not name.isidentifier():
             raise typer.BadParameter(f"must be NAME=VALUE, but got {argument!r}", param_hint="--arg")
-        read[name] = value
-    return read
+        parsed[name] = value
+    return parsed
 
 
 def read_scales(text: str) -> tuple[Fraction, ...]:
-    """Read scales with commas between.
+    """Parse scales that are separated by commas.
 
     Raises:
         SpecError: If one is not a positive number.
@@ -142,7 +175,7 @@ def read_scales(text: str) -> tuple[Fraction, ...]:
     try:
         return Protocol(scales=tuple(Fraction(part.strip()) for part in text.split(","))).scales
     except (ValueError, ZeroDivisionError) as error:
-        raise SpecError("--scales", "must be positive numbers with commas between", text) from error
+        raise SpecError("--scales", "must be positive numbers separated by commas", text) from error
 
 
 DEFAULT_VARIANT = NOTEBOOK.name

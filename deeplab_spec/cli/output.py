@@ -1,4 +1,4 @@
-"""How commands write: reports to stdout or a file, summaries to stderr."""
+"""Writes the output of commands: reports to stdout or a file, summaries to stderr."""
 
 import os
 import sys
@@ -9,11 +9,11 @@ from deeplab_spec.views.table import Grid, plain
 
 
 def report(text: str, output: Path | None = None) -> None:
-    """Write a report, whole or not at all.
+    """Write a report.
 
     Args:
         text: The report.
-        output: The file that it replaces; stdout by default.
+        output: The file, written completely or not at all; stdout by default.
 
     Raises:
         TargetError: If the file cannot be written.
@@ -25,7 +25,7 @@ def report(text: str, output: Path | None = None) -> None:
 
 
 def table(grid: Grid, output: Path | None = None, heading: str = "") -> None:
-    """Write a table, below a heading if there is one: drawn on a terminal, as text into a pipe or a file."""
+    """Write a table below a heading, if any: drawn on a terminal, as plain text into a pipe or a file."""
     above = f"{heading}\n\n" if heading else ""
     if output is not None or not sys.stdout.isatty():
         report(f"{above}{plain(grid)}", output)
@@ -39,7 +39,7 @@ def table(grid: Grid, output: Path | None = None, heading: str = "") -> None:
 
 
 def write(text: str) -> None:
-    """Write to stdout; a reader that has seen enough is no error."""
+    """Write to stdout; a closed pipe is not an error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""``deeplab-spec port``: moves weights from one implementation to another, and proves the results equal."""
+"""``deeplab-spec port``: moves weights from one implementation to another, and proves the outputs equal."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,20 +6,27 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.options import ChooseOption, ClassesOption, OutputStrideOption, SchemaOption, read_arguments
+from deeplab_spec.cli.options import (
+    ChooseOption,
+    ClassesOption,
+    JsonOption,
+    OutputStrideOption,
+    SchemaOption,
+    read_arguments,
+)
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.views.progress import progress
 
-_TARGET = "MODULE:CALLABLE, reference:VARIANT, or a file that other commands take"
-_ARGUMENT = "{output_stride} and {classes} are filled in; repeat for several."
+_TARGET = "MODULE:CALLABLE that builds it, reference:VARIANT, or a file (.pt2, .onnx)"
+_ARGUMENT = "{output_stride} and {classes} become their values; repeatable."
 
 
 def port(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help=f"What has the weights: {_TARGET}.", show_default=False)
+        str, typer.Argument(metavar="SOURCE", help=f"The network that has the weights: {_TARGET}.", show_default=False)
     ] = "",
-    dest: Annotated[str, typer.Argument(metavar="DEST", help="What gets them, likewise.", show_default=False)] = "",
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="The network that gets them.", show_default=False)] = "",
     *,
     file: Annotated[
         Path | None,
@@ -27,7 +34,7 @@ def port(
             "--output",
             "-o",
             metavar="FILE.safetensors",
-            help="The destination's state dict, under its own names; an existing file is replaced.",
+            help="File for the destination's state dict, with its own names; an existing file is replaced.",
             show_default=False,
         ),
     ] = None,
@@ -42,37 +49,37 @@ def port(
     choose: ChooseOption = None,
     source_choose: Annotated[
         list[str] | None,
-        typer.Option("--source-choose", metavar="NAME=VALUE", help="As --choose, of the source alone."),
+        typer.Option("--source-choose", metavar="NAME=VALUE", help="As --choose, for the source only."),
     ] = None,
     dest_choose: Annotated[
         list[str] | None,
-        typer.Option("--dest-choose", metavar="NAME=VALUE", help="As --choose, of the destination alone."),
+        typer.Option("--dest-choose", metavar="NAME=VALUE", help="As --choose, for the destination only."),
     ] = None,
     output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
     classes: ClassesOption = DEFAULT_CLASSES,
     source_arg: Annotated[
         list[str] | None,
-        typer.Option("--source-arg", metavar="NAME=VALUE", help=f"Argument of what builds the source; {_ARGUMENT}"),
+        typer.Option("--source-arg", metavar="NAME=VALUE", help=f"Argument of the source's builder; {_ARGUMENT}"),
     ] = None,
     dest_arg: Annotated[
         list[str] | None,
-        typer.Option("--dest-arg", metavar="NAME=VALUE", help="Argument of what builds the destination, likewise."),
+        typer.Option("--dest-arg", metavar="NAME=VALUE", help="Argument of the destination's builder, likewise."),
     ] = None,
     size: Annotated[
         str | None,
-        typer.Option("--size", metavar="HxW", help="Size of the image. [one that both accept and that shows rates]"),
+        typer.Option("--size", metavar="HxW", help="Size of the image. [one that both accept and shows every rate]"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the images.")] = 0,
-    parameters: Annotated[bool, typer.Option("--map", help="Print where every tensor comes from, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
+    parameters: Annotated[bool, typer.Option("--map", help="Also print the sources of every tensor.")] = False,
+    as_json: JsonOption = False,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Move weights from SOURCE to DEST, and prove the results equal.
+    """Move weights from SOURCE to DEST, and prove the outputs equal.
 
-    They are moved by structure, never by name, and nothing is written before the proof.
+    Weights are moved by structure, never by name. Nothing is written before the proof.
 
-    Exit status: 0 written; 1 not proven equal, and nothing is written; 2 the arguments do not say what to do; 3 a
-    network cannot be built or read, or a file not read or written.
+    Exit status: 0 written; 1 not proven equal, nothing is written; 2 usage error; 3 a network cannot be built or read,
+    or a file cannot be read or written.
     """
     from deeplab_spec.port.document import PortDocument
     from deeplab_spec.port.text import map_grid, port_text
@@ -84,17 +91,17 @@ def port(
     if not source or not dest:
         raise typer.BadParameter("name two networks", param_hint="SOURCE DEST")
     if file is None:
-        raise typer.BadParameter("say where to write the weights", param_hint="--output")
+        raise typer.BadParameter("name the file to write", param_hint="--output")
     from deeplab_spec.capture.target import REFERENCE, Target
     from deeplab_spec.port.service import PortRequest
     from deeplab_spec.port.service import port as move
 
-    def target(name: str, chosen: list[str] | None, given: list[str] | None) -> Target:
+    def target(name: str, own_choices: list[str] | None, arguments: list[str] | None) -> Target:
         is_reference = name.partition(":")[0] == REFERENCE
-        if chosen and not is_reference:
-            raise typer.BadParameter(f"decides choices of a reference, not of {name}", param_hint="--choose")
-        overrides = read_overrides((*(choose or ()), *(chosen or ())))
-        return Target(name=name, arguments=read_arguments(given), choices=overrides if is_reference else {})
+        if own_choices and not is_reference:
+            raise typer.BadParameter(f"applies to a reference, not to {name}", param_hint="--choose")
+        overrides = read_overrides((*(choose or ()), *(own_choices or ())))
+        return Target(name=name, arguments=read_arguments(arguments), choices=overrides if is_reference else {})
 
     request = PortRequest(
         source=target(source, source_choose, source_arg),

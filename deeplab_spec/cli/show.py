@@ -1,4 +1,4 @@
-"""``deeplab-spec show``: what the network is."""
+"""``deeplab-spec show``: shows a published network."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -19,7 +19,7 @@ from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
 
 class Format(StrEnum):
-    """The forms in which a network is shown."""
+    """The formats of a network."""
 
     TABLE = "table"
     JSON = "json"
@@ -34,11 +34,11 @@ def show(
     output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
     size: SizeOption = options.DEFAULT_SIZE,
     classes: ClassesOption = DEFAULT_CLASSES,
-    form: Annotated[Format, typer.Option("--format", help="How to show it.")] = Format.TABLE,
+    form: Annotated[Format, typer.Option("--format", help="Format of the output.")] = Format.TABLE,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Show a network, block by block."""
+    """Show a published network, block by block."""
     from deeplab_spec.show import text
     from deeplab_spec.show.document import ShowDocument, show_document
     from deeplab_spec.show.drawing import drawing

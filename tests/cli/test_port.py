@@ -142,8 +142,8 @@ def test_errors_are_one_line_with_the_exit_status_of_their_kind(
     ("arguments", "message"),
     [
         ((SMALL,), "name two networks"),
-        ((SMALL, SMALL), "say where to write the weights"),
-        ((SMALL, SMALL, "-o", "w.safetensors", "--dest-choose", "width=1"), "decides choices of a reference"),
+        ((SMALL, SMALL), "name the file to write"),
+        ((SMALL, SMALL, "-o", "w.safetensors", "--dest-choose", "width=1"), "applies to a reference"),
         ((SMALL, SMALL, "-o", "w.safetensors", "--source-arg", "x"), "must be NAME=VALUE"),
     ],
 )

@@ -1,7 +1,7 @@
-"""``deeplab-spec gate``: is head slower than base, with a verdict whose errors are known."""
+"""``deeplab-spec gate``: decide whether head is slower than base, with known error probabilities."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,15 +11,11 @@ from deeplab_spec.cli.options import ArgumentOption, ChooseOption, OutputOption,
 from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.gate.cases import Case
 from deeplab_spec.gate.pair_queue import default_ahead
-from deeplab_spec.gate.pairs import NOTHING
+from deeplab_spec.gate.pairs import NO_PLANT
+from deeplab_spec.gate.request import GateRequest, Settings
 from deeplab_spec.gate.rule import GateVerdict, Rule
-from deeplab_spec.gate.run import Settings
 from deeplab_spec.gate.sides import BUILD
 from deeplab_spec.views.progress import progress
-
-if TYPE_CHECKING:
-    from deeplab_spec.gate.document import GateDocument
-    from deeplab_spec.gate.service import GateRequest
 
 _EXIT = {
     GateVerdict.PASS.value: ExitCode.DONE,
@@ -36,7 +32,7 @@ def gate(
         str, typer.Argument(metavar="BASE", help=f"What head is compared with: {_SIDE}.", show_default=False)
     ] = "",
     head: Annotated[
-        str, typer.Argument(metavar="HEAD", help="What must not be slower, likewise.", show_default=False)
+        str, typer.Argument(metavar="HEAD", help="What must not be slower, in the same forms.", show_default=False)
     ] = "",
     *,
     case_name: options.CaseOption = None,
@@ -51,11 +47,11 @@ def gate(
     threads: options.ThreadsOption = None,
     rounds: options.RoundsOption = None,
     target: Annotated[
-        str, typer.Option("--target", metavar="MODULE:CALLABLE", help="What is built of a directory, ref or wheel.")
+        str, typer.Option("--target", metavar="MODULE:CALLABLE", help="What is built from a directory, ref or wheel.")
     ] = BUILD,
     arg: ArgumentOption = None,
     margin: Annotated[
-        float, typer.Option("--margin", metavar="F", help="The slowdown that must be found: 0.1 is ten percent.")
+        float, typer.Option("--margin", metavar="F", help="The slowdown that must be detected: 0.1 is ten percent.")
     ] = _RULE.margin,
     count_margin: Annotated[
         float, typer.Option("--count-margin", metavar="F", help="The increase of an exact count that fails.")
@@ -63,13 +59,13 @@ def gate(
     max_pairs: Annotated[
         int | None,
         typer.Option(
-            "--max-pairs", metavar="N", help=f"Pairs of processes, at most, for each case. [{_RULE.max_pairs}]"
+            "--max-pairs", metavar="N", help=f"The largest number of pairs for each case. [{_RULE.max_pairs}]"
         ),
     ] = None,
     pairs: Annotated[
         int | None,
         typer.Option(
-            "--pairs", metavar="N", help="Run exactly N pairs for each case, then decide; N more confirm a FAIL."
+            "--pairs", metavar="N", help="Measure exactly N pairs for each case, then decide; N more confirm a FAIL."
         ),
     ] = None,
     ahead: Annotated[
@@ -77,19 +73,18 @@ def gate(
         typer.Option(
             "--ahead",
             metavar="N",
-            help="Pairs that are started together before any is sampled, while memory allows. [6 on a GPU; on a CPU "
-            "what its cores allow, 1 to 6]",
+            help="Pairs that are started together, if memory allows. [6 on a GPU; 1 to 6 on a CPU, by its cores]",
         ),
     ] = None,
     plant: options.PlantOption = "none",
     timeout: Annotated[
-        float, typer.Option("--timeout", metavar="S", help="Seconds that a process may take for any answer.")
+        float, typer.Option("--timeout", metavar="S", help="Seconds that a process may take for one answer.")
     ] = _SETTINGS.timeout,
     allow_different: Annotated[
-        bool, typer.Option("--allow-different", help="Time two networks that are not the same network.")
+        bool, typer.Option("--allow-different", help="Time two different networks, too.")
     ] = False,
     save: Annotated[
-        Path | None, typer.Option("--save", metavar="DIR", help="Store it as pytest-benchmark does, under DIR.")
+        Path | None, typer.Option("--save", metavar="DIR", help="Store the times as pytest-benchmark does, under DIR.")
     ] = None,
     page: Annotated[
         Path | None, typer.Option("--summary", metavar="FILE", help="Write a Markdown summary, too.")
@@ -99,24 +94,24 @@ def gate(
         typer.Option("--calibrate", metavar="DIR", help="Measure the gate's own error rates on BASE instead."),
     ] = None,
     recordings: Annotated[
-        int, typer.Option("--recordings", metavar="N", help="Pairs that --calibrate records; those in DIR count.")
+        int, typer.Option("--recordings", metavar="N", help="Pairs that DIR holds after --calibrate.")
     ] = 216,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the resampling of --calibrate.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of --calibrate's resampling.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
     """Decide whether HEAD is slower than BASE, by time and by counts.
 
-    What is timed is a named case, or one that the options change: the case's images, mode and device, and of its
-    variant, choices and output stride what the builder takes. The report says what was really built.
+    A case says what is timed; options change it. Its variant, choices and output stride are passed to a builder that
+    has such arguments. The report shows the call that built each side.
 
-    A pair is two fresh processes that take turns, sample by sample; times leave out what another process had the
-    core for. FAIL is said once a second set of fresh processes confirms it. It does not exclude a placement in
-    memory that is the same in every process of a side. Clocks that differ, move or are slowed in more than a third
-    of the pairs are INCONCLUSIVE.
+    A pair is two fresh processes that are sampled in turn. Time in which another process had the core does not count.
+    A FAIL needs a second set of fresh processes that confirms it. It does not exclude an effect of where code and data
+    lie in memory, if that is the same in every process of a side. The verdict is INCONCLUSIVE if the clocks differ,
+    change or are slowed in more than a third of the pairs.
 
-    Exit status: 0 PASS, 1 FAIL, 3 a side cannot be run or is another network, 4 INCONCLUSIVE.
+    Exit status: 0 PASS, 1 FAIL, 3 a side cannot be run or is a different network, 4 INCONCLUSIVE.
     """
     from deeplab_spec.gate.document import CalibrationDocument, GateDocument
     from deeplab_spec.views.document import to_json, to_schema
@@ -126,8 +121,6 @@ def gate(
         return
     if not base or bool(head) == bool(calibrate):
         raise typer.BadParameter("name BASE and HEAD; with --calibrate, BASE alone", param_hint="BASE HEAD")
-    from deeplab_spec.gate.service import GateRequest
-
     cases = options.read_cases(
         case_name,
         size=size,
@@ -142,9 +135,9 @@ def gate(
         rounds=rounds,
     )
     if pairs is not None and max_pairs is not None:
-        raise typer.BadParameter("--pairs is exact: it has no --max-pairs", param_hint="--pairs")
+        raise typer.BadParameter("--pairs and --max-pairs exclude each other", param_hint="--pairs")
     planted = options.read_plant(plant)
-    if calibrate and planted != NOTHING:
+    if calibrate and planted != NO_PLANT:
         raise typer.BadParameter("--calibrate plants its own slowdowns", param_hint="--plant")
     most = pairs if pairs is not None else max_pairs if max_pairs is not None else _RULE.max_pairs
     rule = Rule(margin=margin, max_pairs=most, fixed=pairs is not None, cases=len(cases))
@@ -173,11 +166,12 @@ def gate(
         return
     from deeplab_spec.gate import text as texts
     from deeplab_spec.gate.service import gate as run
+    from deeplab_spec.gate.storage import store
 
-    with progress() as told:
-        document = run(request, told, output.summary)
+    with progress() as report_progress:
+        document = run(request, report_progress, output.summary)
     if save:
-        _save(save, document)
+        store(document, save)
     if page:
         output.report(texts.page(document), page)
     output.report(to_json(document) if as_json else texts.text(document), file)
@@ -195,27 +189,14 @@ def _plan(entry: Case, settings: Settings) -> str:
     return f"{entry.name}: {entry.title}; {pairs} pairs of processes, {threads} and {entry.rounds} rounds each{ahead}"
 
 
-def _calibrate(folder: Path, request: "GateRequest", recordings: int, seed: int) -> None:
-    from deeplab_spec.gate.calibration.curve import curve
-    from deeplab_spec.gate.calibration.page import calibration_page, headline_of_rates
-    from deeplab_spec.gate.service import calibration
+def _calibrate(folder: Path, request: GateRequest, recordings: int, seed: int) -> None:
+    from deeplab_spec.gate.calibration.calibrate import calibrate
+    from deeplab_spec.gate.calibration.page import calibration_page, curve, headline_of_rates
     from deeplab_spec.views.document import to_json
 
-    with progress() as told:
-        device, document = calibration(folder, request, recordings, seed, told)
+    with progress() as report_progress:
+        device, document = calibrate(folder, request, recordings, seed, report_progress)
     output.report(to_json(document), folder / f"{device}.json")
     output.report(curve(document), folder / f"{device}.svg")
     output.report(calibration_page(document, f"{device}.svg"), folder / f"{device}.md")
     output.report(headline_of_rates(document))
-
-
-def _save(folder: Path, document: "GateDocument") -> None:
-    """Write the next file of the storage, as pytest-benchmark numbers them."""
-    from deeplab_spec.gate.commit import commit, node, now, storage_name
-    from deeplab_spec.gate.storage import storage
-
-    place = folder / storage_name()
-    numbers = [int(path.name[:4]) for path in place.glob("*.json") if path.name[:4].isdigit()]
-    name = f"{max(numbers, default=0) + 1:04}_gate.json"
-    place.mkdir(parents=True, exist_ok=True)
-    output.report(storage(document, commit=commit(), node=node(), when=now()), place / name)

@@ -1,4 +1,4 @@
-"""The options of ``gate`` that make a case of the user's own, and how they are read."""
+"""The options of ``gate`` that choose and change a case."""
 
 from math import isfinite
 from typing import Annotated, Any
@@ -7,13 +7,12 @@ import typer
 
 from deeplab_spec.cli.options import complete_variant, read_size
 from deeplab_spec.errors import SpecError
-from deeplab_spec.gate.cases import CASES, CPU_FORWARD, DEVICES, PASSES, Case, case, case_for, changed
-from deeplab_spec.gate.modes import MODES, read_mode
-from deeplab_spec.gate.pairs import NOTHING, Plant
+from deeplab_spec.gate.cases import CASES, CPU_FORWARD, DEVICES, MODES, PASSES, Case, case, case_for, changed, read_mode
+from deeplab_spec.gate.pairs import NO_PLANT, Plant
 from deeplab_spec.spec.choices import read_overrides, written
 from deeplab_spec.spec.variants import variant
 
-_OF_CASE = "[that of the case]"
+_OF_CASE = "[the case's]"
 
 
 def _complete_case(incomplete: str) -> list[tuple[str, str]]:
@@ -35,37 +34,39 @@ VariantOption = Annotated[
         "--variant",
         metavar="NAME",
         autocompletion=complete_variant,
-        help=f"The network, for a builder that takes a variant. {_OF_CASE}",
+        help=f"The network, for a builder with this argument. {_OF_CASE}",
     ),
 ]
 OutputStrideOption = Annotated[
     int | None,
-    typer.Option("--output-stride", metavar="N", help=f"For a builder that takes an output_stride. {_OF_CASE}"),
+    typer.Option("--output-stride", metavar="N", help=f"For a builder with this argument. {_OF_CASE}"),
 ]
 SizeOption = Annotated[
     str | None, typer.Option("--size", metavar="HxW", help=f"Height and width of the images. {_OF_CASE}")
 ]
-BatchOption = Annotated[int | None, typer.Option("--batch", metavar="N", help=f"Images of a run. {_OF_CASE}")]
+BatchOption = Annotated[int | None, typer.Option("--batch", metavar="N", help=f"Images per run. {_OF_CASE}")]
 DirectionOption = Annotated[
     str | None, typer.Option("--direction", metavar="NAME", help=f"{' or '.join(PASSES)}. {_OF_CASE}")
 ]
 ModeOption = Annotated[
-    str | None, typer.Option("--mode", metavar="MODE", help=f"Of {', '.join(MODES)}, joined by +. {_OF_CASE}")
+    str | None, typer.Option("--mode", metavar="MODE", help=f"Parts joined by +: {', '.join(MODES)}. {_OF_CASE}")
 ]
 DeviceOption = Annotated[
     str | None,
     typer.Option(
-        "--device", metavar="NAME", help=f"{' or '.join(DEVICES)}; without --case also chooses a case of it. {_OF_CASE}"
+        "--device", metavar="NAME", help=f"{' or '.join(DEVICES)}; without --case it also chooses the case. {_OF_CASE}"
     ),
 ]
-ThreadsOption = Annotated[int | None, typer.Option("--threads", metavar="N", help=f"Of each process. {_OF_CASE}")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", metavar="N", help=f"Threads of each process. {_OF_CASE}")
+]
 RoundsOption = Annotated[int | None, typer.Option("--rounds", metavar="N", help=f"Samples of each process. {_OF_CASE}")]
 PlantOption = Annotated[
     str,
     typer.Option(
         "--plant",
         metavar="WHAT",
-        help="Slow HEAD on purpose, to see the gate find it: wait=0.03 (a share of its own time), mode=MODE, or none.",
+        help="Slow HEAD down to test the gate: wait=0.03 (a share of its own time), mode=MODE, or none.",
     ),
 ]
 
@@ -79,15 +80,15 @@ def read_cases(
     variant_name: str | None,
     **numbers: int | str | None,
 ) -> tuple[Case, ...]:
-    """Return the cases that are named, with what the options decide otherwise.
+    """Return the named cases with the options applied; an option that is None changes nothing.
 
     Args:
-        names: Of cases; none for that of the device.
-        size: Height and width.
-        choose: Decisions of the network.
-        mode: How it runs.
-        variant_name: Of the network.
-        numbers: Other fields of a case; None for that of the case.
+        names: Names of cases; None for the default case of the device.
+        size: Height and width of the images.
+        choose: Choices of the network.
+        mode: Parts joined by ``+``.
+        variant_name: Name of a variant.
+        numbers: Other fields of a case.
 
     Raises:
         SpecError: If a case does not exist, or cannot be run.
@@ -109,22 +110,22 @@ def read_cases(
 
 
 def _plain(value: Any) -> str | float:  # noqa: ANN401 - a choice has one of many types
-    """Return a choice's value as a number, or else as a command line takes it."""
+    """Return a choice's value as a number if it is one, else as text for a command line."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) else written(value)
 
 
 def read_plant(text: str) -> Plant:
-    """Read what is done to head on purpose.
+    """Read the value of ``--plant``.
 
     Raises:
-        SpecError: If it is none of the forms.
+        SpecError: If it has none of the supported forms.
 
     >>> read_plant("wait=0.03")
     Plant(wait=0.03, mode=None)
     """
     name, equals, value = text.partition("=")
     if text == "none":
-        return NOTHING
+        return NO_PLANT
     if name == "mode" and equals:
         return Plant(mode=read_mode(value, "--plant"))
     try:

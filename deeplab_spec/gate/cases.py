@@ -1,39 +1,48 @@
-"""The named cases: what is timed, and what each of them can show that the others cannot."""
+"""The cases that can be timed, and what each of them shows that the others do not."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.gate.modes import FOLDED, MODES
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.measure.parts import EAGER
+from deeplab_spec.measure.parts import EAGER, OLD_PARTS
+from deeplab_spec.precision import AUTOCAST_BFLOAT16, AUTOCAST_FLOAT16, TF32, renamed
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE
 
 DEVICES: Final = ("cpu", "cuda")
 PASSES: Final = ("forward", "train")
 Pass = Literal["forward", "train"]
 
+CHANNELS_LAST: Final = "channels_last"
+FOLDED: Final = "folded"
+
+MODES: Final = (EAGER, CHANNELS_LAST, FOLDED, "compiled", TF32.name, AUTOCAST_BFLOAT16.name, AUTOCAST_FLOAT16.name)
+"""The parts that a mode consists of, joined by ``+``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One thing that is timed.
+    """A network, its input, and how it runs.
+
+    ``variant``, ``choices`` and ``output_stride`` are passed to the function that builds the network if it
+    has arguments of these names.
 
     Attributes:
         name: Its name on the command line.
-        reason: What it can show.
+        reason: What it shows.
         device: ``cpu`` or ``cuda``.
-        variant: The network, for a side whose builder has an argument of this name.
-        choices: Decisions of the network, likewise.
-        output_stride: Input pixels per pixel of the backbone's result, likewise.
-        size: Height and width of the images.
-        batch: How many images.
+        variant: The variant of the network.
+        choices: Choices that override those of the variant.
+        output_stride: Input pixels per pixel of the backbone's output.
+        size: Height and width of the images, in pixels.
+        batch: The number of images.
         direction: A forward pass, or a training step.
-        mode: How it runs: of :data:`~deeplab_spec.gate.modes.MODES`, joined by ``+``.
+        mode: Parts of :data:`MODES`, joined by ``+``.
         rounds: Samples of each process.
         threads: Threads of each process.
-        required: Of variant, choices and output stride those that the user decided: a builder that does not take
-            them cannot be timed.
+        required: Those of ``variant``, ``choices`` and ``output_stride`` that the user has set: a builder without
+            such an argument is refused.
 
     Raises:
         SpecError: If the device, mode or direction does not exist, or a number is not positive.
@@ -67,7 +76,7 @@ class Case:
 
     @property
     def title(self) -> str:
-        """What the case decides, whatever is built: images, direction, mode and device."""
+        """Images, direction, mode and device: what does not depend on the network that is built."""
         height, width = self.size
         return f"{self.batch}x3x{height}x{width}, {self.direction}, {self.mode}, {self.device}"
 
@@ -152,7 +161,6 @@ CASES: Final = (
         rounds=30,
     ),
 )
-DEFAULT_CASES: Final = (CPU_FORWARD.name,)
 _FIRST_OF: Final = {"cpu": CPU_FORWARD.name, "cuda": "gpu-latency"}
 
 
@@ -160,7 +168,7 @@ def case(name: str) -> Case:
     """Return the case of a name.
 
     Raises:
-        SpecError: If there is none.
+        SpecError: If there is no such case.
     """
     for candidate in CASES:
         if candidate.name == name:
@@ -169,7 +177,7 @@ def case(name: str) -> Case:
 
 
 def case_for(device: str) -> Case:
-    """Return the case that is timed on a device unless another is named.
+    """Return the default case of a device.
 
     Raises:
         SpecError: If the device does not exist.
@@ -180,12 +188,12 @@ def case_for(device: str) -> Case:
 
 
 def changed(entry: Case, changes: Mapping[str, Any]) -> Case:
-    """Return a case with fields of the user's own, under a name that says so; as it is if nothing changes.
+    """Return a case with other values of some fields, and ``-changed`` added to its name; unchanged if there are none.
 
     Choices are added to those of the case.
 
     Raises:
-        SpecError: If it cannot be run.
+        SpecError: If the changed case cannot be run.
 
     >>> changed(CPU_FORWARD, {"batch": 2}).name
     'cpu-forward-changed'
@@ -198,3 +206,22 @@ def changed(entry: Case, changes: Mapping[str, Any]) -> Case:
     required = tuple(name for name in ("variant", "choices", "output_stride") if name in changes)
     reason = "what the options of the command say"
     return replace(entry, **values, name=f"{entry.name}-changed", reason=reason, required=required)
+
+
+def read_mode(text: str, where: str = "--mode") -> str:
+    """Return a mode with today's names; a name of an earlier release is accepted with a warning.
+
+    Args:
+        text: Parts joined by ``+``.
+        where: The option that it was given to, for the error.
+
+    Raises:
+        SpecError: If a part does not exist.
+
+    >>> read_mode("channels_last+tf32")
+    'channels_last+tf32'
+    """
+    parts = [renamed(part, OLD_PARTS) for part in text.split("+")]
+    if set(parts) - set(MODES):
+        raise SpecError(where, f"must be of {', '.join(MODES)}, joined by +", text)
+    return "+".join(parts)

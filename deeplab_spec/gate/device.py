@@ -1,9 +1,10 @@
-"""The device that a case runs on: what tells it from others, and its name as a file may have it."""
+"""The device that a case runs on, and the description of the machine in the documents."""
 
 import os
 import platform
 import re
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,8 @@ class Device:
     """Where a case runs.
 
     Attributes:
-        name: Everything that tells it from other devices, in one line.
-        file: A name for files of it.
+        name: The model in one line, precise enough to tell devices apart.
+        file: The same as part of a file name.
     """
 
     name: str
@@ -43,9 +44,16 @@ def device_of(case: Case) -> Device:
     return Device(name=name, file=_slug(name))
 
 
-def processor() -> str:
-    """Return what tells this machine's processors from others, in one line."""
-    return cpu(_information(), os.cpu_count() or 1).name
+def machine() -> dict[str, str | int]:
+    """Return the processor, the system and the versions that a document records."""
+    return {
+        "processor": platform.machine(),
+        "model": cpu(_information(), os.cpu_count() or 1).name,
+        "cores": os.cpu_count() or 0,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+    }
 
 
 def _information() -> str:
@@ -53,13 +61,11 @@ def _information() -> str:
 
 
 def cpu(information: str, cores: int) -> Device:
-    r"""Return a processor.
-
-    Many hosts call every processor by one name, so that the family, model and stepping are told, too.
+    r"""Describe a processor, with family, model and stepping: many hosts report the same name for all models.
 
     Args:
-        information: What the kernel says, as in ``/proc/cpuinfo``; empty where it says nothing.
-        cores: How many there are.
+        information: The content of ``/proc/cpuinfo``; empty if there is none.
+        cores: The number of cores.
 
     >>> cpu("model name : Xeon(R) Processor\ncpu family : 6\nmodel : 207\nstepping : 2", 2).file
     'cpu-xeon-processor-6-207-2-2-cores'

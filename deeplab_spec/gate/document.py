@@ -1,4 +1,4 @@
-"""The JSON documents of ``gate``: a verdict with everything that it rests on, and the gate's own error rates."""
+"""The JSON documents of ``gate``: a verdict with the data that it rests on, and the gate's own error rates."""
 
 from typing import Literal
 
@@ -31,7 +31,7 @@ class GateCaseModel(_Model):
 
 
 class RuleModel(_Model):
-    """When a case is decided; ``alpha`` is shared by all cases, ``beta`` is of each; a fixed rule looks once."""
+    """When a case is decided; all cases share ``alpha``, each has its own ``beta``; a fixed rule looks once."""
 
     margin: float
     alpha: float
@@ -45,7 +45,7 @@ class RuleModel(_Model):
 
 
 class EstimateModel(_Model):
-    """The slowdown as a logarithm of head's time over base's, with the bounds that decide."""
+    """The slowdown as the logarithm of head's time over base's, with the bounds that decide."""
 
     pairs: int
     log_ratio: float
@@ -54,14 +54,14 @@ class EstimateModel(_Model):
 
 
 class DecisionModel(_Model):
-    """A verdict of the clock; ``estimate`` is null where fewer than two pairs counted."""
+    """A verdict on the times; ``estimate`` is null if fewer than two pairs count."""
 
     verdict: Verdict
     estimate: EstimateModel | None
 
 
 class PairModel(_Model):
-    """A pair of fresh processes; ``apart`` and ``drift`` say how far their clocks moved, as factors."""
+    """A pair of fresh processes; ``apart`` and ``drift`` are the factors by which their clocks changed."""
 
     log_ratio: float
     base_seconds: float
@@ -77,7 +77,7 @@ class PairModel(_Model):
 
 
 class PairSetModel(_Model):
-    """What the second set of pairs says, where the first said FAIL."""
+    """One set of pairs; ``dropped`` counts those whose clocks differed or changed."""
 
     decision: DecisionModel
     pairs: tuple[PairModel, ...]
@@ -86,14 +86,9 @@ class PairSetModel(_Model):
     seconds: float
 
 
-class TimingModel(_Model):
-    """What the clock says; the pairs are those of the first set, and ``dropped`` of it had unequal or moving clocks."""
+class TimingModel(PairSetModel):
+    """The verdict on the times, with the pairs of the first set; ``confirmation`` is the second set after a FAIL."""
 
-    decision: DecisionModel
-    pairs: tuple[PairModel, ...]
-    dropped: int
-    reason: str
-    seconds: float
     confirmation: PairSetModel | None = None
 
 
@@ -119,9 +114,9 @@ class CountVerdictModel(_Model):
 
 
 class CaseResultModel(_Model):
-    """The verdict on one case; ``counts`` is null where a graph could not be read, and the reason says why.
+    """The verdict on one case; ``counts`` is null if a graph could not be read, and ``counts_reason`` says why.
 
-    ``built`` says what was built for base and for head, with every argument; null where no pair counted.
+    ``built`` has the calls that built base and head, with every argument; null if no pair counts.
     """
 
     case: GateCaseModel
@@ -133,14 +128,14 @@ class CaseResultModel(_Model):
 
 
 class PlantModel(_Model):
-    """What was done to head on purpose: a wait as a share of its own time, or another mode."""
+    """The slowdown planted in head: a wait as a share of its own time, or another mode."""
 
     wait: float
     mode: str | None
 
 
 class GateDocument(Document, _Model):
-    """The document of ``gate --json``; ``plant`` is null where nothing was done to head."""
+    """The document of ``gate --json``; ``plant`` is null if no slowdown was planted."""
 
     base: str
     head: str
@@ -157,7 +152,16 @@ class GateDocument(Document, _Model):
 
 
 class RateModel(_Model):
-    """How trials end; ``low`` and ``high`` are the 95 % Wilson interval of the share that ends in FAIL."""
+    """How often trials end in FAIL and in PASS.
+
+    Attributes:
+        trials: The number of trials.
+        failed: How many ended in FAIL.
+        passed: How many ended in PASS.
+        low: Lower end of the 95 % Wilson interval of the rate, which accounts for the number of trials.
+        high: Its upper end.
+        rate: The share of trials that ended in FAIL.
+    """
 
     trials: int
     failed: int
@@ -168,9 +172,23 @@ class RateModel(_Model):
 
 
 class OutcomeModel(_Model):
-    """What the gate does under one condition: what was recorded first, what was resampled after it.
+    """The verdicts under one condition, from recorded pairs and from resampled ones.
 
-    ``first_set`` is what the first sets of the resampled trials say, before a second one confirms a FAIL.
+    Attributes:
+        name: The condition.
+        slowdown: The planted slowdown; null if only the recordings show how large it is.
+        recorded: Independent recordings that count.
+        dropped: Recordings that were dropped because a clock differed or changed.
+        measured: Relative slowdown of the recordings, their geometric mean.
+        spread: Standard deviation of the recordings' log-ratios.
+        consecutive: Trials of consecutive recordings, each used once.
+        resampled: Trials of recordings drawn with replacement.
+        first_set: The verdicts of the first sets of those trials, before a second set confirms a FAIL.
+        recordings_low: 2.5 % quantile of the rate of FAIL over bootstrap samples of the recordings.
+        recordings_high: 97.5 % quantile.
+        pairs: Mean number of pairs until the verdict, including those that confirm it.
+        seconds: Median time until the verdict.
+        slow_seconds: 95 % quantile of that time.
     """
 
     name: str
@@ -190,7 +208,7 @@ class OutcomeModel(_Model):
 
 
 class CurvePointModel(_Model):
-    """Detection of a slowdown that was added to the A/A recordings by arithmetic; resampled."""
+    """The resampled rate of FAIL if a slowdown is added, by arithmetic, to the recordings without one."""
 
     slowdown: float
     rate: float

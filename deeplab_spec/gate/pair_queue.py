@@ -1,23 +1,24 @@
-"""Starts pairs ahead: starting takes longer than sampling, and nothing else may run while one is sampled.
+"""Measures one pair after the other, and starts several of them together where the machine allows it.
 
-Where there are cores and memory to spare, the pairs that are wanted next are started together, and none
-is sampled before all of them are ready and wait.
+Starting a pair takes longer than sampling it, and nothing else may run while a pair is sampled. So the
+next pairs are started together, and none is sampled before all of them are ready and wait.
 """
 
 import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import islice
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self
 
 from deeplab_spec.gate.cases import Case
-from deeplab_spec.gate.pair_processes import StartedPair
+from deeplab_spec.gate.pair_processes import PairProcesses
 from deeplab_spec.gate.pairs import Pair
 
 MOST_AHEAD: Final = 6
-"""Pairs until the first look."""
+"""As many pairs as the rule needs for its first decision."""
 
 
 def default_ahead(case: Case, cores: int | None = None) -> int:
@@ -25,7 +26,7 @@ def default_ahead(case: Case, cores: int | None = None) -> int:
 
     Args:
         case: What is timed.
-        cores: Of the machine.
+        cores: The number of cores; by default that of this machine.
 
     >>> from deeplab_spec.gate.cases import CPU_FORWARD
     >>> default_ahead(CPU_FORWARD, cores=2), default_ahead(CPU_FORWARD, cores=16)
@@ -37,24 +38,27 @@ def default_ahead(case: Case, cores: int | None = None) -> int:
     return max(1, min(MOST_AHEAD, free))
 
 
-class Ahead:
-    """Measures pairs in the order of their numbers, some of them started together.
+class PairQueue:
+    """Measures pairs in the order of their numbers.
 
     Args:
-        start: Starts the pair of a number.
-        most: How many may be started together; memory may allow fewer.
-        announce: Told what was built for base and for head, once, as soon as it is known.
+        start: Starts the pair with a given number.
+        most: How many pairs may be started together; there are fewer if memory is short.
+        announce: Called once with the calls that built base and head, as soon as they are known.
     """
 
     def __init__(
-        self, start: Callable[[int], StartedPair], most: int, announce: Callable[[tuple[str, str]], None] | None = None
+        self,
+        start: Callable[[int], PairProcesses],
+        most: int,
+        announce: Callable[[tuple[str, str]], None] | None = None,
     ) -> None:
         self._start = start
         self._most = most
         self._announce = announce
         self._room: int | None = None
         self._next = 0
-        self._waiting: deque[StartedPair] = deque()
+        self._waiting: deque[PairProcesses] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -66,33 +70,32 @@ class Ahead:
             for pair in self._waiting:
                 stack.push(pair)
 
-    def measure(self, wanted: int) -> Pair:
+    def measure(self, coming: int) -> Pair:
         """Measure the next pair.
 
         Args:
-            wanted: How many pairs will be measured at least, with this one.
+            coming: How many pairs will be measured at least, including this one.
 
         Raises:
-            TargetError: If a process fails, crashes or hangs, or is not of its side.
+            TargetError: If a process fails, crashes or hangs, or has imported another side's code.
         """
         if not self._waiting:
-            self._fill(min(self._most, wanted))
+            self._fill(min(self._most, coming))
         with self._waiting.popleft() as pair:
             return pair.measure()
 
     def _fill(self, count: int) -> None:
+        """Start pairs and wait until all are ready; the very first pair shows how many more fit into memory."""
         begun = monotonic()
+        self._begin(1)
+        ready = 0
         if self._room is None:
-            self._begin(1)
             self._room = self._waiting[0].ready()
+            ready = 1
             if self._announce:
                 self._announce(self._waiting[0].built)
-            self._begin(min(count - 1, self._room))
-            starting = list(self._waiting)[1:]
-        else:
-            self._begin(min(count, 1 + self._room))
-            starting = list(self._waiting)
-        for pair in starting:
+        self._begin(min(count - 1, self._room))
+        for pair in islice(self._waiting, ready, None):
             pair.ready()
         share = (monotonic() - begun) / len(self._waiting)
         for pair in self._waiting:

@@ -1,12 +1,12 @@
-"""A pair: two fresh processes, one for each side, that take turns sample by sample.
+"""A pair: two fresh processes, one for each side, that are sampled in turn.
 
-Each waits without running while the other is timed, so the two times of a round lie a few hundredths of
-a second apart and what disturbs the machine for longer disturbs both. The order turns from round to
-round (ABBA). A pair is one observation: the median over its rounds of the logarithm of head's time over
-base's.
+Each process waits without running while the other one is timed. The two times of a round lie a few
+hundredths of a second apart, so that a longer disturbance of the machine affects both. The order
+alternates from round to round (ABBA). A pair is one observation: the median over its rounds of the
+logarithm of head's time over base's time.
 
-Directly before every sample the process times a fixed piece of arithmetic: the clock's witness. A pair
-whose clocks differ or move is dropped, for then the processor and not the code made the difference.
+Directly before every sample the process times a fixed piece of arithmetic, the witness of the clock. A
+pair whose clocks differ or change is dropped: the difference comes from the processor, not from the code.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,34 +21,34 @@ from deeplab_spec.gate.sides import Side
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 
 WARM_UP: Final = 3
-"""Runs of each process before the first round; the first round is run, and not counted."""
+"""Runs of each process before the first round. The first round is not counted either."""
 
 CLOCK_FACTOR: Final = 1.15
-"""Pairs whose clocks differ by more than this are dropped, and those where one moves so far from the other."""
+"""A pair is dropped if its clocks differ by more than this, or if their ratio changes by more than this."""
 
 DRIFT_FACTOR: Final = 1.5
-"""Pairs in which both clocks move further than this are dropped; what moves both alike cancels in the ratio."""
+"""A pair is dropped if a clock changes by more than this. A smaller common change cancels in the ratio."""
 
 _THIRDS_FROM: Final = 9
-"""How many rounds have a first and a last third that say more than their noise."""
+"""The number of rounds from which a change between the first and the last third is more than noise."""
 
 Round = tuple[Sample, Sample]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """What is done to a side on purpose, to see whether the gate finds it.
+    """A slowdown that is planted in head, to test whether the gate detects it.
 
     Attributes:
         wait: Every run waits for this share of its own time.
-        mode: The side runs in this mode instead of the case's.
+        mode: Head runs in this mode instead of the case's mode.
     """
 
     wait: float = 0.0
     mode: str | None = None
 
 
-NOTHING: Final = Plant()
+NO_PLANT: Final = Plant()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +60,14 @@ class Pair:
         base_seconds: Median of base's times.
         head_seconds: Median of head's times.
         witness_ratio: Head's median witness over base's; 1 if the clocks were equal.
-        apart: How far the clocks moved from each other during the rounds, as a factor; 1 if they did not.
-        drift: How far the clock moved that moved further, likewise.
-        mhz: Medians of the GPU's clock, of base and head; None where it is unknown.
-        slowed_by: Why the GPU was slowed to protect it; empty where it was not, or where that is unknown.
-        seconds: How long the pair took, with the start of both processes.
-        device: What ran it, as the process says.
+        apart: The factor by which the ratio of the clocks changed during the rounds; 1 for no change.
+        drift: The larger of the factors by which the two clocks changed during the rounds.
+        mhz: Medians of the GPU's clock for base and head; None if unknown.
+        slowed_by: Why the GPU was slowed to protect it; empty if it was not, or if that is unknown.
+        seconds: How long the pair took, including the start of both processes.
+        device: The device, as the processes report it.
         torch: Version of torch.
-        built: What was built for base and for head, with every argument.
+        built: The calls that built base and head, with every argument.
     """
 
     log_ratio: float
@@ -85,7 +85,7 @@ class Pair:
 
     @property
     def disturbed(self) -> str:
-        """Why the pair says nothing of the code; empty if it does."""
+        """Why the pair is dropped; empty if it counts."""
         if _beyond(self.witness_ratio, CLOCK_FACTOR) or (self.mhz and _beyond(self.mhz[1] / self.mhz[0], CLOCK_FACTOR)):
             return "the clocks differed"
         if _beyond(self.apart, CLOCK_FACTOR) or _beyond(self.drift, DRIFT_FACTOR):
@@ -97,28 +97,28 @@ def _beyond(ratio: float, factor: float) -> bool:
     return max(ratio, 1 / ratio) > factor
 
 
-def measured(rounds: Sequence[Round], facts: Sequence[Mapping[str, Any]], seconds: float) -> Pair:
-    """Return what rounds of a pair say.
+def summarize(rounds: Sequence[Round], facts: Sequence[Mapping[str, Any]], seconds: float) -> Pair:
+    """Return the pair that consists of these rounds.
 
     Args:
-        rounds: Samples of base and head, in order, without those that do not count.
-        facts: What both processes say of themselves.
+        rounds: Samples of base and head, in order, without the rounds that are not counted.
+        facts: What the processes of base and head report about themselves.
         seconds: How long the pair took.
     """
     witnesses = [(before.witness, after.witness) for before, after in rounds]
     clocks = [(before.mhz, after.mhz) for before, after in rounds if before.mhz and after.mhz]
     ratios = [after / before for before, after in witnesses]
-    drifts = [_moved([witness[place] for witness in witnesses]) for place in (0, 1)]
-    drifts += [_moved([clock[place] for clock in clocks]) for place in (0, 1) if clocks]
+    drifts = [_change([witness[side] for witness in witnesses]) for side in (0, 1)]
+    drifts += [_change([clock[side] for clock in clocks]) for side in (0, 1) if clocks]
     return Pair(
         log_ratio=median(log(after.seconds / before.seconds) for before, after in rounds),
         base_seconds=median(before.seconds for before, _ in rounds),
         head_seconds=median(after.seconds for _, after in rounds),
         witness_ratio=median(after for _, after in witnesses) / median(before for before, _ in witnesses),
-        apart=_moved(ratios),
+        apart=_change(ratios),
         drift=max(drifts),
         mhz=(median(before for before, _ in clocks), median(after for _, after in clocks)) if clocks else None,
-        slowed_by=next((sample.slowed_by for taken in rounds for sample in taken if sample.slowed_by), ""),
+        slowed_by=next((sample.slowed_by for pair in rounds for sample in pair if sample.slowed_by), ""),
         seconds=seconds,
         device=str(facts[0]["device"]),
         torch=str(facts[0]["torch"]),
@@ -126,8 +126,8 @@ def measured(rounds: Sequence[Round], facts: Sequence[Mapping[str, Any]], second
     )
 
 
-def _moved(values: Sequence[float]) -> float:
-    """Return the factor between the medians of the first and the last third of values; 1 of few."""
+def _change(values: Sequence[float]) -> float:
+    """Return the factor between the medians of the first and the last third; 1 if there are few values."""
     if len(values) < _THIRDS_FROM:
         return 1.0
     third = len(values) // 3
@@ -135,8 +135,8 @@ def _moved(values: Sequence[float]) -> float:
     return max(first / last, last / first)
 
 
-def job_of(case: Case, side: Side, plant: Plant = NOTHING) -> dict[str, Any]:
-    """Return what a process of one side is told."""
+def job_of(case: Case, side: Side, plant: Plant = NO_PLANT) -> dict[str, Any]:
+    """Return what the process of one side builds and runs, as JSON values."""
     return {
         "target": side.target,
         "arguments": dict(side.arguments),

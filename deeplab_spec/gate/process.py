@@ -1,4 +1,4 @@
-"""A sampling process, seen from the one that measures: every answer has a deadline."""
+"""The gate's end of a measured process: it starts ``side/process.py``, and every answer has a deadline."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from typing import Any, Final, Self
 
 from deeplab_spec.errors import TargetError
 
-CHILD: Final = Path(__file__).with_name("side") / "process.py"
+SCRIPT: Final = Path(__file__).with_name("side") / "process.py"
 
 _ENVIRONMENT: Final = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin starve the other side
-    "PYTHONDONTWRITEBYTECODE": "1",  # a checkout stays as it is
+    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads would take the core from the other side
+    "PYTHONDONTWRITEBYTECODE": "1",  # the side's directory stays unchanged
     "PYTHONHASHSEED": "0",
 }
 
@@ -32,10 +32,10 @@ class Sample:
     """One timed run.
 
     Attributes:
-        seconds: Of the run.
-        witness: Seconds of a fixed piece of arithmetic directly before it.
-        mhz: The clock of the GPU directly after it; None where it is unknown.
-        slowed_by: Why the GPU was slowed to protect it; empty where it was not, or where that is unknown.
+        seconds: The time of the run.
+        witness: The time of a fixed piece of arithmetic directly before it.
+        mhz: The clock of the GPU directly after it; None if unknown.
+        slowed_by: Why the GPU was slowed to protect it; empty if it was not, or if that is unknown.
     """
 
     seconds: float
@@ -44,18 +44,18 @@ class Sample:
     slowed_by: str = ""
 
 
-class SamplingProcess:
-    """A fresh process that has built one side, and times a run of it whenever it is asked.
+class SideProcess:
+    """A fresh process that builds one side, and times one run for every request.
 
     Args:
-        name: What is timed, for messages.
-        paths: Directories that the process imports from first.
-        job: What it builds and runs.
-        timeout: Seconds that it may take for any answer.
-        script: The program.
+        name: The name of the side in error messages.
+        paths: Directories that the process searches for modules first.
+        job: What it builds and runs; see :func:`~deeplab_spec.gate.pairs.job_of`.
+        timeout: Seconds that it may take for one answer.
+        script: The program that is started.
     """
 
-    def __init__(self, name: str, paths: tuple[Path, ...], job: Facts, timeout: float, script: Path = CHILD) -> None:
+    def __init__(self, name: str, paths: tuple[Path, ...], job: Facts, timeout: float, script: Path = SCRIPT) -> None:
         self.name = name
         self.timeout = timeout
         reading, writing = os.pipe()
@@ -75,7 +75,7 @@ class SamplingProcess:
         os.close(writing)
         self._reading = reading
         self._buffer = b""
-        self._tell(json.dumps(dict(job)))
+        self._send(json.dumps(dict(job)))
 
     def __enter__(self) -> Self:
         return self
@@ -83,43 +83,35 @@ class SamplingProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end()
-
-    def ready(self) -> Facts:
-        """Wait until it is built and warm; return what it says of itself.
-
-        Raises:
-            TargetError: If it fails, crashes or hangs.
-        """
-        return self.answer("ready")
+        """Kill the process and everything that it started, and wait for its end."""
+        if self._child.stdin:
+            with suppress(BrokenPipeError):
+                self._child.stdin.close()
+        with suppress(ProcessLookupError):  # it has already ended
+            os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.wait()
+        os.close(self._reading)
 
     def sample(self) -> Sample:
         """Time one run.
 
         Raises:
-            TargetError: If it fails, crashes or hangs.
+            TargetError: If the process fails, crashes or hangs.
         """
-        self._tell("sample")
+        self._send("sample")
         answer = self.answer("sample")
         return Sample(**{name: value for name, value in answer.items() if name != "event"})
 
-    def place(self, cores: frozenset[int]) -> None:
-        """Let it run on these cores only; where the system forbids that, it runs where it did."""
+    def restrict(self, cores: frozenset[int]) -> None:
+        """Let the process run on these cores only; does nothing where the system forbids it."""
         with suppress(OSError):
             os.sched_setaffinity(self._child.pid, cores)
 
-    def _tell(self, line: str) -> None:
-        stdin = self._child.stdin
-        with suppress(BrokenPipeError):  # it has ended; the answer says how
-            if stdin:
-                stdin.write(f"{line}\n".encode())
-                stdin.flush()
-
-    def answer(self, wanted: str) -> Facts:
-        """Wait for an event, and return its facts.
+    def answer(self, event: str) -> Facts:
+        """Wait for an event, and return its fields.
 
         Raises:
-            TargetError: If there is another event, or none in time.
+            TargetError: If another event arrives, or none before the deadline.
         """
         line = self._line()
         if line is None:
@@ -127,12 +119,19 @@ class SamplingProcess:
         if not line:
             raise TargetError(self.name, self._ending())
         answer: Facts = json.loads(line)
-        if answer["event"] != wanted:
+        if answer["event"] != event:
             raise TargetError(self.name, str(answer.get("message", f"answered {answer['event']}")))
         return answer
 
+    def _send(self, line: str) -> None:
+        stdin = self._child.stdin
+        with suppress(BrokenPipeError):  # the process has ended; the next answer reports how
+            if stdin:
+                stdin.write(f"{line}\n".encode())
+                stdin.flush()
+
     def _line(self) -> bytes | None:
-        """Return the next line; empty if the process has ended, None if time is up."""
+        """Return the next line; empty if the process has ended, None at the deadline."""
         deadline = monotonic() + self.timeout
         with selectors.DefaultSelector() as selector:
             selector.register(self._reading, selectors.EVENT_READ)
@@ -151,13 +150,3 @@ class SamplingProcess:
         if code < 0:
             return f"the process was ended by {signal.Signals(-code).name}"
         return f"the process ended with exit status {code}"
-
-    def _end(self) -> None:
-        """End it with everything that it started, and wait for that."""
-        if self._child.stdin:
-            with suppress(BrokenPipeError):
-                self._child.stdin.close()
-        with suppress(ProcessLookupError):  # it has ended by itself
-            os.killpg(self._child.pid, signal.SIGKILL)
-        self._child.wait()
-        os.close(self._reading)

@@ -1,29 +1,30 @@
-"""When the gate has seen enough: a sequential test of one number, how much slower head is than base.
+"""When a case is decided: a sequential test of how much slower head is than base.
 
-Every pair of processes gives the logarithm of head's time over base's. Let ``d`` be its mean in the
-long run and ``m = log(1 + margin)``. Two claims can be made, each with its own error:
+Every pair of processes gives the logarithm of head's time over base's time. Let ``d`` be its expected
+value and ``m = log(1 + margin)``. There are two claims, each with its own error probability:
 
-* FAIL says ``d > m / 2``: the lower bound of ``d``, at error ``alpha``, is above half of the margin.
-* PASS says ``d < m``: the upper bound of ``d``, at error ``beta``, is below the margin.
+* FAIL claims ``d > m / 2``: the lower bound of ``d``, at error ``alpha``, is above half of the margin.
+* PASS claims ``d < m``: the upper bound of ``d``, at error ``beta``, is below the margin.
 
-While neither holds, more pairs are run; at the cap the verdict is INCONCLUSIVE. FAIL must be decided
-inside the margin, or a slowdown of exactly the margin would be found with probability ``alpha``. Half of
-it leaves the same distance on both sides: identical code (``d = 0``) would have to err by ``m / 2``
-*and* by the width of the interval to fail, so its false alarms stay far below ``alpha``; a slowdown of
-the margin passes with probability ``beta`` at most, and fails otherwise unless the cap comes first.
-Between ``m / 2`` and ``m`` either claim is true, and either may be made.
+While neither bound decides, more pairs are measured; at the largest number of pairs the verdict is
+INCONCLUSIVE. The threshold of FAIL must lie inside the margin: otherwise a slowdown of exactly the margin
+would be detected with probability ``alpha``. Half of the margin leaves the same distance on both sides.
+Identical code (``d = 0``) fails only if the estimate is off by ``m / 2`` plus the width of the interval,
+so its false alarms are far below ``alpha``. A slowdown of the margin passes with probability ``beta`` at
+most, and otherwise fails unless the pairs run out first. Between ``m / 2`` and ``m`` both claims are true,
+and either may be made.
 
-Bounds are Student's, over pairs of processes: what is the same within a process (memory layout, the
-neighbours of its seconds) is one observation, however many runs it times. The rule looks at a few fixed
-numbers of pairs, and the errors are divided over the looks in proportion to the pairs (Bonferroni): the
-chance of a wrong claim at *any* look is then at most ``alpha`` or ``beta``, whatever the dependence
-between looks. With several cases ``alpha`` is divided by their number, so that identical code fails
-anywhere with probability ``alpha`` at most; ``beta`` is kept for each case.
+The bounds use Student's t over pairs of processes. What is the same within a process (memory layout, the
+load of the machine at that time) is one observation, however many runs are timed. The rule looks at the
+estimate after a few fixed numbers of pairs, and divides the errors over the looks in proportion to the
+pairs (Bonferroni). The probability of a wrong claim at *any* look is then at most ``alpha`` or ``beta``,
+whatever the dependence between looks. With several cases ``alpha`` is divided by their number, so that
+identical code fails in any of them with probability ``alpha`` at most; ``beta`` holds for each case.
 
-A fixed design runs the cap of pairs and looks once, at the whole of both errors.
+A fixed design measures exactly ``max_pairs`` and looks once, with the whole of both errors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -39,7 +40,7 @@ MAX_PAIRS: Final = _LOOKS[-1]
 
 
 class GateVerdict(StrEnum):
-    """What the gate says of a case, or of all."""
+    """The verdict on one case, or on all."""
 
     PASS = "PASS"  # noqa: S105 - a verdict
     FAIL = "FAIL"
@@ -51,11 +52,11 @@ class Rule:
     """How the verdict on one case is reached.
 
     Attributes:
-        margin: The slowdown that must be found, as a fraction: 0.1 is ten percent more time.
+        margin: The slowdown that must be detected, as a fraction: 0.1 is ten percent more time.
         alpha: Probability of a wrong FAIL, over all looks and cases.
         beta: Probability of a wrong PASS, over all looks.
-        max_pairs: The cap of pairs.
-        fixed: Whether exactly ``max_pairs`` are run, and looked at once.
+        max_pairs: The largest number of pairs.
+        fixed: Whether exactly ``max_pairs`` are measured and looked at once.
         cases: How many cases share ``alpha``.
 
     Raises:
@@ -73,7 +74,7 @@ class Rule:
         if not (isfinite(self.margin) and self.margin > 0):
             raise SpecError("--margin", "must be a positive fraction: 0.1 is ten percent", self.margin)
         for name, value in (("alpha", self.alpha), ("beta", self.beta)):
-            if not 0 < value < 0.5:  # noqa: PLR2004 - a bound beyond the middle is none
+            if not 0 < value < 0.5:  # noqa: PLR2004 - a bound beyond the median bounds nothing
                 raise SpecError(name, "must be between 0 and 0.5", value)
         if not MIN_PAIRS <= self.max_pairs <= MAX_PAIRS:
             raise SpecError(
@@ -89,12 +90,12 @@ class Rule:
 
     @property
     def passes_below(self) -> float:
-        """The log-ratio that PASS excludes."""
+        """The log-ratio that the upper bound must be below for PASS."""
         return log1p(self.margin)
 
     @property
     def fails_above(self) -> float:
-        """The log-ratio that FAIL is beyond."""
+        """The log-ratio that the lower bound must be above for FAIL."""
         return self.passes_below / 2
 
 
@@ -105,11 +106,11 @@ def _looks(most: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What the pairs say at a look.
+    """The estimate at one look.
 
     Attributes:
-        pairs: How many there are.
-        log_ratio: Mean of the log-ratios; positive where head is slower.
+        pairs: The number of pairs.
+        log_ratio: Mean of the log-ratios; positive if head is slower.
         low: Lower bound at this look's share of ``alpha``.
         high: Upper bound at this look's share of ``beta``.
     """
@@ -122,14 +123,14 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A verdict, and the estimate that it was reached on; None of fewer than two pairs."""
+    """A verdict, and the estimate that it rests on; None if there are fewer than two pairs."""
 
     verdict: GateVerdict
     estimate: Estimate | None
 
 
 def estimate(rule: Rule, log_ratios: Sequence[float]) -> Estimate:
-    """Return mean and bounds of log-ratios, of which there must be two."""
+    """Return the mean and the bounds of at least two log-ratios."""
     pairs = len(log_ratios)
     mean = fsum(log_ratios) / pairs
     error = sqrt(fsum((ratio - mean) ** 2 for ratio in log_ratios) / (pairs - 1) / pairs)
@@ -143,43 +144,50 @@ def estimate(rule: Rule, log_ratios: Sequence[float]) -> Estimate:
 
 
 def decide(rule: Rule, log_ratios: Sequence[float]) -> Decision | None:
-    """Return the decision that these pairs are enough for; None if more must be run.
+    """Return the decision on these pairs; None if more pairs must be measured.
 
     Args:
         rule: The rule.
-        log_ratios: Of the pairs so far, in order.
+        log_ratios: The log-ratios of the pairs so far, in order.
     """
     if len(log_ratios) not in rule.looks:
         return None
-    seen = estimate(rule, log_ratios)
-    if seen.low > rule.fails_above:
-        return Decision(verdict=GateVerdict.FAIL, estimate=seen)
-    if seen.high < rule.passes_below:
-        return Decision(verdict=GateVerdict.PASS, estimate=seen)
+    current = estimate(rule, log_ratios)
+    if current.low > rule.fails_above:
+        return Decision(verdict=GateVerdict.FAIL, estimate=current)
+    if current.high < rule.passes_below:
+        return Decision(verdict=GateVerdict.PASS, estimate=current)
     if len(log_ratios) == rule.max_pairs:
-        return Decision(verdict=GateVerdict.INCONCLUSIVE, estimate=seen)
+        return Decision(verdict=GateVerdict.INCONCLUSIVE, estimate=current)
     return None
 
 
-def follow(rule: Rule, log_ratios: Sequence[float]) -> Decision:
-    """Return the decision of a gate that meets these pairs in this order."""
+def follow(rule: Rule, draw: Callable[[int], Sequence[float]]) -> Decision:
+    """Return the decision on simulated pairs.
+
+    Args:
+        rule: The rule.
+        draw: Returns the log-ratios of the next pairs; its argument says how many.
+    """
+    log_ratios: list[float] = []
     for look in rule.looks:
-        decision = decide(rule, log_ratios[:look]) if look <= len(log_ratios) else None
+        log_ratios += draw(look - len(log_ratios))
+        decision = decide(rule, log_ratios)
         if decision:
-            return decision
-    return undecided(rule, log_ratios)
+            break
+    return decision or undecided(rule, log_ratios)
 
 
 def undecided(rule: Rule, log_ratios: Sequence[float]) -> Decision:
-    """Return the decision where no more pairs come."""
-    seen = estimate(rule, log_ratios) if len(log_ratios) > 1 else None
-    return Decision(verdict=GateVerdict.INCONCLUSIVE, estimate=seen)
+    """Return the decision if no more pairs can be measured."""
+    last = estimate(rule, log_ratios) if len(log_ratios) > 1 else None
+    return Decision(verdict=GateVerdict.INCONCLUSIVE, estimate=last)
 
 
-def overall(verdicts: Sequence[GateVerdict]) -> GateVerdict:
-    """Return the verdict on all cases: any failure fails, and only passes pass; of none, nothing is known."""
+def overall(verdicts: Sequence[str]) -> GateVerdict:
+    """Return the verdict on all cases: FAIL if one fails, PASS if all pass, else INCONCLUSIVE, also for no case."""
     if GateVerdict.FAIL in verdicts:
         return GateVerdict.FAIL
-    if verdicts and all(verdict is GateVerdict.PASS for verdict in verdicts):
+    if verdicts and all(verdict == GateVerdict.PASS for verdict in verdicts):
         return GateVerdict.PASS
     return GateVerdict.INCONCLUSIVE

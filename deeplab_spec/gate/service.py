@@ -1,77 +1,41 @@
-"""The gate as a service: opens both sides, decides every case, and returns a document."""
+"""The gate: opens both sides, decides every case by counts and by time, and returns a document."""
 
-import importlib.util
-import os
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from time import monotonic
 
-from deeplab_spec.errors import MissingExtraError, SpecError
-from deeplab_spec.gate.calibration.calibrate import calibrate
-from deeplab_spec.gate.calibration.recordings import Recorder
-from deeplab_spec.gate.cases import DEFAULT_CASES, Case, case
-from deeplab_spec.gate.confirm import CONFIRMING_ALPHA
-from deeplab_spec.gate.device import device_of, processor
-from deeplab_spec.gate.document import (
-    CalibrationDocument,
-    CaseResultModel,
-    GateDocument,
-    PlantModel,
-    RuleModel,
-)
-from deeplab_spec.gate.pair_queue import default_ahead
-from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, NOTHING
+from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.counts import compare_counts
+from deeplab_spec.gate.device import machine
+from deeplab_spec.gate.document import CaseResultModel, GateCaseModel, GateDocument, PlantModel, RuleModel, TimingModel
+from deeplab_spec.gate.pair_processes import PairProcesses
+from deeplab_spec.gate.pair_queue import PairQueue, default_ahead
+from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, NO_PLANT
+from deeplab_spec.gate.request import GateRequest, Settings, require_torch
 from deeplab_spec.gate.rule import overall
-from deeplab_spec.gate.run import Announce, Settings, run_case
-from deeplab_spec.gate.sides import BUILD, Side, opened
+from deeplab_spec.gate.sides import Side, opened
+from deeplab_spec.gate.text import what_is_timed
+from deeplab_spec.gate.timing import CONFIRMING_ALPHA, time_case
 from deeplab_spec.views.progress import Progress
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GateRequest:
-    """What is asked of the gate.
-
-    Attributes:
-        base: What head is compared with: a target, a directory, ``ref:NAME``, or a wheel.
-        head: What must not be slower.
-        cases: What is timed.
-        target: What is built of a directory, ref or wheel.
-        arguments: Keyword arguments of what is built, as text.
-        settings: How the gate runs; the rule is told of the number of cases.
-    """
-
-    base: str
-    head: str
-    cases: tuple[Case, ...] = field(default_factory=lambda: tuple(map(case, DEFAULT_CASES)))
-    target: str = BUILD
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    settings: Settings = field(default_factory=Settings)
-
-    def __post_init__(self) -> None:
-        if not self.cases:
-            raise SpecError("--case", "there must be a case", "none")
-        if self.settings.plant.mode:
-            for entry in self.cases:
-                replace(entry, mode=self.settings.plant.mode)  # refused where the case cannot run in it
+Announce = Callable[[str], None]
+"""Receives a line for the user."""
 
 
 def gate(request: GateRequest, progress: Progress, announce: Announce) -> GateDocument:
     """Decide whether head is slower than base.
 
     Args:
-        request: What is asked.
-        progress: Told what is done, how many pairs are, and how many there may be.
-        announce: Told in a line what is really timed, as soon as a process has built it.
+        request: The sides, the cases and the settings; the cases share the rule's ``alpha``.
+        progress: Receives the stage, the number of pairs measured, and the largest number possible.
+        announce: Receives one line about what is timed, as soon as a process has built it.
 
     Raises:
         MissingExtraError: If torch is not installed.
-        SpecError: If a side has a form that it cannot have.
-        TargetError: If a side cannot be built or run, or the sides are not the same network.
+        SpecError: If a side has none of the supported forms.
+        TargetError: If a side cannot be built or run, or the sides are different networks.
     """
-    _require_torch()
+    require_torch()
     start = monotonic()
     rule = replace(request.settings.rule, cases=len(request.cases))
     settings = replace(request.settings, rule=rule)
@@ -80,8 +44,8 @@ def gate(request: GateRequest, progress: Progress, announce: Announce) -> GateDo
         opened(request.head, request.target, request.arguments) as head,
     ):
         for side in (base, head):
-            _require_one_variant(side, request.cases)
-        results = [run_case(entry, base, head, settings, progress, announce) for entry in request.cases]
+            side.require_variant(request.cases)
+        results = tuple(_run_case(case, base, head, settings, progress, announce) for case in request.cases)
     return GateDocument(
         base=request.base,
         head=request.head,
@@ -90,78 +54,35 @@ def gate(request: GateRequest, progress: Progress, announce: Announce) -> GateDo
         witness_factor=CLOCK_FACTOR,
         drift_factor=DRIFT_FACTOR,
         confirming_alpha=CONFIRMING_ALPHA,
-        plant=None if settings.plant == NOTHING else PlantModel.model_validate(settings.plant),
-        cases=tuple(map(CaseResultModel.model_validate, results)),
+        plant=None if settings.plant == NO_PLANT else PlantModel.model_validate(settings.plant),
+        cases=results,
         verdict=overall([result.verdict for result in results]).value,
         machine=machine(),
         seconds=monotonic() - start,
     )
 
 
-def calibration(
-    folder: Path, request: GateRequest, recordings: int, seed: int, progress: Progress
-) -> tuple[str, CalibrationDocument]:
-    """Measure the gate's own error rates with one target on both sides.
+def _run_case(
+    case: Case, base: Side, head: Side, settings: Settings, progress: Progress, announce: Announce
+) -> CaseResultModel:
+    """Decide one case: compare the counts, then measure pairs until there is a verdict."""
+    progress(f"{case.name}: reading the graphs", 0, settings.rule.max_pairs)
+    counts, reason = compare_counts(case, base, head, settings)
 
-    Args:
-        folder: Where recordings are kept, and found again.
-        request: The target, as base and head; one case.
-        recordings: How many pairs are recorded, over all conditions.
-        seed: Of the resampling.
-        progress: Told what is done.
+    def start(number: int) -> PairProcesses:
+        return PairProcesses(case, base, head, settings.timeout, number=number, plant=settings.plant)
 
-    Returns:
-        The name of the device as a file may be named, and the document.
+    def announce_built(built: tuple[str, str]) -> None:
+        announce(f"{case.name}: {what_is_timed(built)}")
 
-    Raises:
-        MissingExtraError: If torch is not installed.
-        SpecError: If there are several cases, or the folder holds recordings of something else.
-        TargetError: If a pair cannot be measured.
-    """
-    _require_torch()
-    if len(request.cases) != 1:
-        raise SpecError("--calibrate", "needs one case", [entry.name for entry in request.cases])
-    only, settings = request.cases[0], request.settings
-    device = device_of(only)
-    with opened(request.base, request.target, request.arguments) as side:
-        _require_one_variant(side, request.cases)
-        recorder = Recorder(
-            case=only,
-            side=side,
-            rule=settings.rule,
-            device=device,
-            timeout=settings.timeout,
-            ahead=settings.ahead or default_ahead(only),
-        )
-        found = calibrate(folder, recorder, recordings, seed, progress)
-    values = {name: getattr(found, name) for name in CalibrationDocument.model_fields if hasattr(found, name)}
-    document = CalibrationDocument.model_validate(values | {"machine": machine()})
-    return device.file, document
-
-
-def _require_one_variant(side: Side, cases: Sequence[Case]) -> None:
-    """Refuse an option that decides a variant that the side has decided.
-
-    Raises:
-        SpecError: If there is one.
-    """
-    for entry in cases:
-        if side.variant and "variant" in entry.required and entry.variant != side.variant:
-            raise SpecError("--variant", f"must be that of {side.name}", entry.variant)
-
-
-def machine() -> dict[str, str | int]:
-    """Return what the machine says of itself."""
-    return {
-        "processor": platform.machine(),
-        "model": processor(),
-        "cores": os.cpu_count() or 0,
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": version("torch"),
-    }
-
-
-def _require_torch() -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("gate", "torch")
+    with PairQueue(start, settings.ahead or default_ahead(case), announce_built) as queue:
+        timing = time_case(settings.rule, queue.measure, progress, case.name)
+    verdicts = [timing.decision.verdict, *([counts.verdict] if counts else [])]
+    return CaseResultModel(
+        case=GateCaseModel.model_validate(case),
+        counts=counts,
+        counts_reason=reason,
+        timing=TimingModel.model_validate(timing),
+        verdict=overall(verdicts).value,
+        built=timing.pairs[0].built if timing.pairs else None,
+    )

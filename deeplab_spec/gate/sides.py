@@ -1,24 +1,25 @@
-"""Base and head: a target, a checkout, a git ref or a wheel, made ready to be imported."""
+"""Base and head: a target, a directory, a git ref or a wheel, made ready for import."""
 
 import io
 import subprocess
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.gate.cases import Case
 from deeplab_spec.spec.variants import variant
 
 BUILD: Final = "deeplab_spec:build"
-"""What is timed of a checkout, ref or wheel, unless another target is named."""
+"""What is built from a directory, ref or wheel by default."""
 
 PACKAGES: Final = Path(__file__).parents[2]
-"""Where this package is imported from."""
+"""The directory that holds this package."""
 
 _REFERENCE: Final = "reference"
 _REF: Final = "ref"
@@ -29,11 +30,11 @@ class Side:
     """What is timed on one side, and where it is imported from.
 
     Attributes:
-        name: What the user named.
-        target: ``module:callable``, or a module instance.
-        variant: The network, where the side says which; None for that of the case.
-        paths: Directories that come first in the search for modules.
-        within: The directory that the target must come from; None where any will do.
+        name: The side as the user wrote it.
+        target: A callable or a module instance, as ``module:attribute``.
+        variant: The variant that the side itself names; None to use that of the case.
+        paths: Directories that are searched for modules first.
+        within: The directory that the target must be imported from; None for no such limit.
         arguments: Keyword arguments of the callable, as text.
     """
 
@@ -45,44 +46,54 @@ class Side:
     arguments: Mapping[str, str] = field(default_factory=dict)
 
     def require_origin(self, origin: str) -> None:
-        """Refuse a target that was imported from somewhere else: it would be the other side's code.
+        """Check that the target was imported from this side, and not from the other side or an installed package.
 
         Raises:
-            TargetError: If it was.
+            TargetError: If it was imported from somewhere else.
         """
         if self.within is None:
             return
         if not origin or not Path(origin).resolve().is_relative_to(self.within.resolve()):
             module = self.target.partition(":")[0]
-            raise TargetError(self.name, f"{module!r} was imported from {origin or 'nowhere'}, not from it")
+            raise TargetError(self.name, f"{module!r} was imported from {origin or 'nowhere'}, not from here")
+
+    def require_variant(self, cases: Sequence[Case]) -> None:
+        """Check that no option asks for another variant than the one that the side names.
+
+        Raises:
+            SpecError: If an option does.
+        """
+        for case in cases:
+            if self.variant and "variant" in case.required and case.variant != self.variant:
+                raise SpecError("--variant", f"must be that of {self.name}", case.variant)
 
 
 @contextmanager
 def opened(name: str, target: str = BUILD, arguments: Mapping[str, str] | None = None) -> Iterator[Side]:
-    """Make a side ready; a ref or a wheel is unpacked into a directory that goes away afterwards.
+    """Make a side ready for import; a ref or a wheel is unpacked into a temporary directory.
 
     Args:
         name: ``reference:VARIANT``, ``module:callable``, a directory, ``ref:NAME``, or a wheel.
-        target: What is built of a directory, ref or wheel.
-        arguments: Keyword arguments of what is built.
+        target: What is built from a directory, ref or wheel.
+        arguments: Keyword arguments of what is built, as text.
 
     Raises:
-        SpecError: If a reference names no variant, or the target is no ``module:callable``.
-        TargetError: If there is no such directory, ref or wheel.
+        SpecError: If a reference names no variant, or a target is not ``module:callable``.
+        TargetError: If the directory, ref or wheel does not exist or cannot be read.
     """
-    given = dict(arguments or {})
+    keywords = dict(arguments or {})
     _require_target(target)
     kind, colon, rest = name.partition(":")
     if name.endswith(".whl") or (colon and kind == _REF) or not colon or Path(name).is_dir():
         with tempfile.TemporaryDirectory(prefix="deeplab-spec-gate-") as folder:
-            place = _place(name, Path(folder))
-            paths = tuple(path for path in (place / "src", place) if path.is_dir())
-            yield Side(name=name, target=target, paths=paths, within=place, arguments=given)
+            root = _unpacked(name, Path(folder))
+            paths = tuple(path for path in (root / "src", root) if path.is_dir())
+            yield Side(name=name, target=target, paths=paths, within=root, arguments=keywords)
     elif kind == _REFERENCE:
-        yield Side(name=name, target=BUILD, variant=variant(rest).name, paths=(PACKAGES,), arguments=given)
+        yield Side(name=name, target=BUILD, variant=variant(rest).name, paths=(PACKAGES,), arguments=keywords)
     else:
         _require_target(name)
-        yield Side(name=name, target=name, paths=(Path.cwd(), PACKAGES), arguments=given)
+        yield Side(name=name, target=name, paths=(Path.cwd(), PACKAGES), arguments=keywords)
 
 
 def _require_target(name: str) -> None:
@@ -91,8 +102,8 @@ def _require_target(name: str) -> None:
         raise SpecError("target", "must be MODULE:CALLABLE", name)
 
 
-def _place(name: str, folder: Path) -> Path:
-    """Return the directory of a checkout, or unpack a ref or wheel into the folder."""
+def _unpacked(name: str, folder: Path) -> Path:
+    """Return a directory as it is; unpack a ref or a wheel into ``folder``."""
     if name.startswith(f"{_REF}:"):
         _export(name, folder)
         return folder

@@ -1,33 +1,42 @@
-"""The gate's pairs in the form that pytest-benchmark stores, so that its ``compare`` reads them."""
+"""Stores the gate's pairs in the format of pytest-benchmark, so that its ``compare`` command reads them."""
 
 import json
+import platform
+import subprocess
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 from statistics import mean, median, quantiles, stdev
 from typing import Any
 
 from deeplab_spec.gate.document import CaseResultModel, GateDocument
+from deeplab_spec.views.files import write_whole
 
 Json = dict[str, Any]
 
 _FORMAT = "5.3.1"
-"""The version of pytest-benchmark whose form this is."""
+"""The version of pytest-benchmark whose format this is."""
 
 
-def storage(document: GateDocument, *, commit: Json, node: str, when: str) -> str:
-    """Return the file's content: two benchmarks per case, ``CASE[base]`` and ``CASE[head]``.
+def store(document: GateDocument, folder: Path) -> None:
+    """Write the next numbered file of a storage folder, as pytest-benchmark does.
 
-    A round of a benchmark is the median of one process. Cases without pairs are left out.
-
-    Args:
-        document: The verdict.
-        commit: What is known of the commit: ``id``, ``branch``, ``dirty``, ``time``.
-        node: Name of the machine.
-        when: Date and time, in ISO 8601.
+    Raises:
+        TargetError: If the file cannot be written.
     """
+    python = ".".join(platform.python_version_tuple()[:2])
+    place = folder / f"{platform.system()}-{platform.python_implementation()}-{python}-{platform.architecture()[0]}"
+    numbers = [int(path.name[:4]) for path in place.glob("*.json") if path.name[:4].isdigit()]
+    place.mkdir(parents=True, exist_ok=True)
+    write_whole(place / f"{max(numbers, default=0) + 1:04}_gate.json", f"{_content(document)}\n")
+
+
+def _content(document: GateDocument) -> str:
+    """Return two benchmarks per case with pairs, ``CASE[base]`` and ``CASE[head]``; a round is one process's median."""
     machine = document.machine
     content = {
         "machine_info": {
-            "node": node,
+            "node": f"{platform.system()}-{platform.machine()}",
             "processor": machine["processor"],
             "machine": machine["processor"],
             "python_implementation": "CPython",
@@ -36,9 +45,9 @@ def storage(document: GateDocument, *, commit: Json, node: str, when: str) -> st
             "system": machine["system"],
             "cpu": {"count": machine["cores"]},
         },
-        "commit_info": commit,
+        "commit_info": _commit(),
         "benchmarks": [entry for result in document.cases if result.timing.pairs for entry in _sides(document, result)],
-        "datetime": when,
+        "datetime": datetime.now(UTC).isoformat(),
         "version": _FORMAT,
     }
     return json.dumps(content, indent=4)
@@ -107,3 +116,31 @@ def _stats(seconds: Sequence[float]) -> Json:
         "data": list(seconds),
         "iterations": 1,
     }
+
+
+def _commit() -> Json:
+    """Return what git reports about the working directory; an ``error`` if it is not a repository."""
+    identity = _git("rev-parse", "HEAD")
+    if not identity:
+        return {"id": "unknown", "time": None, "author_time": None, "dirty": False, "error": "no git", "branch": ""}
+    return {
+        "id": identity,
+        "time": _git("show", "-s", "--format=%cI", "HEAD"),
+        "author_time": _git("show", "-s", "--format=%aI", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "branch": _git("rev-parse", "--abbrev-ref", "HEAD"),
+    }
+
+
+def _git(*arguments: str) -> str:
+    """Return what a git command prints; empty if it fails."""
+    try:
+        result = subprocess.run(
+            ["git", *arguments],  # noqa: S607 - the user's git
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except OSError:
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""

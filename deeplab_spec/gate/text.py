@@ -2,31 +2,25 @@
 
 from math import expm1
 
-from deeplab_spec.gate.document import (
-    CaseResultModel,
-    CountsModel,
-    EstimateModel,
-    GateDocument,
-    PlantModel,
-)
+from deeplab_spec.gate.document import CaseResultModel, EstimateModel, GateDocument, PlantModel
 from deeplab_spec.views.table import Grid, integer, markdown, plain
 
 LAYOUT = (
-    "a placement of code or data in memory that is the same in every process of a side looks like slower code: "
+    "the place of code or data in memory, if it is the same in every process of a side, can look like slower code: "
     "identical binaries have shown a stable +27 % on one host, with a spread under 0.3 %"
 )
-"""What a FAIL does not exclude."""
+"""A cause of a FAIL that no number of processes excludes."""
 
 _HEADERS = ("case", "verdict", "head takes", "interval", "pairs", "dropped", "counts", "time")
 
 
 def text(document: GateDocument) -> str:
-    """Return a verdict for a terminal; the last line is the verdict on all cases."""
+    """Return the report for a terminal; its last line is the verdict on all cases."""
     return "\n".join([plain(_grid(document)), "", *_notes(document), headline(document)])
 
 
 def page(document: GateDocument) -> str:
-    """Return a verdict as Markdown, for the summary of a pull request."""
+    """Return the report as Markdown, for the summary of a pull request."""
     notes = [f"- {note}" for note in _notes(document)]
     return "\n".join([f"### {headline(document)}", "", markdown(_grid(document)), "", *notes])
 
@@ -53,12 +47,12 @@ def _grid(document: GateDocument) -> Grid:
 
 def _row(result: CaseResultModel) -> tuple[str, ...]:
     timing = result.timing
-    seen = timing.decision.estimate
+    estimate = timing.decision.estimate
     return (
         result.case.name,
         result.verdict,
-        f"{signed(expm1(seen.log_ratio))} time" if seen else "-",
-        _interval(seen),
+        f"{signed(expm1(estimate.log_ratio))} time" if estimate else "-",
+        _interval(estimate),
         str(len(timing.pairs)),
         str(timing.dropped),
         result.counts.verdict if result.counts else "not read",
@@ -66,10 +60,10 @@ def _row(result: CaseResultModel) -> tuple[str, ...]:
     )
 
 
-def _interval(seen: EstimateModel | None) -> str:
-    if seen is None:
+def _interval(estimate: EstimateModel | None) -> str:
+    if estimate is None:
         return "-"
-    return f"{signed(expm1(seen.low))} to {signed(expm1(seen.high))}"
+    return f"{signed(expm1(estimate.low))} to {signed(expm1(estimate.high))}"
 
 
 def _notes(document: GateDocument) -> list[str]:
@@ -78,38 +72,43 @@ def _notes(document: GateDocument) -> list[str]:
         name, counts = result.case.name, result.counts
         notes += [f"{name}: {note}" for note in _timing_notes(result)]
         if counts is None:
-            notes.append(f"{name}: exact counts are not known: {result.counts_reason}")
+            notes.append(f"{name}: the exact counts are unknown: {result.counts_reason}")
             continue
         for count, increase in counts.increases.items():
-            before, after = _count(counts.base, count), _count(counts.head, count)
+            before, after = getattr(counts.base, count), getattr(counts.head, count)
             notes.append(f"{name}: {count} grew by {percent(increase)}, from {integer(before)} to {integer(after)}")
         if counts.base.digest == counts.head.digest:
-            notes.append(f"{name}: one graph on both sides, {counts.head.digest[:12]}")
+            notes.append(f"{name}: both sides have the same graph, {counts.head.digest[:12]}")
         notes.extend(f"{name}: {difference}" for difference in counts.differences)
         if counts.head.uncounted:
-            notes.append(f"{name}: {counts.head.uncounted} operations of head are in no count")
+            notes.append(f"{name}: {counts.head.uncounted} operations of head are not counted")
     return notes
 
 
 def _timing_notes(result: CaseResultModel) -> list[str]:
-    """Return what was timed, why there is no decision, and what a FAIL rests on."""
+    """Return what was timed, why there is no decision, and what confirms a FAIL."""
     timing, notes = result.timing, []
     if result.built:
-        base, head = result.built
-        notes.append(f"base and head are {base}" if base == head else f"base is {base}, head is {head}")
+        notes.append(what_is_timed(result.built))
     if timing.reason:
         notes.append(timing.reason)
     if timing.decision.verdict == "FAIL" and timing.confirmation:
-        seen = timing.confirmation.decision.estimate
+        estimate = timing.confirmation.decision.estimate
         pairs = len(timing.confirmation.pairs)
-        found = f"{signed(expm1(seen.log_ratio))} time" if seen else "-"
-        notes.append(f"a second set of {pairs} pairs of fresh processes confirms it: head takes {found}")
+        slowdown = f"{signed(expm1(estimate.log_ratio))} time" if estimate else "-"
+        notes.append(f"a second set of {pairs} pairs of fresh processes confirms it: head takes {slowdown}")
         notes.append(f"what this FAIL does not exclude: {LAYOUT}")
     return notes
 
 
-def _count(counts: CountsModel, name: str) -> int:
-    return int(getattr(counts, name))
+def what_is_timed(built: tuple[str, str]) -> str:
+    """Describe the calls that built base and head.
+
+    >>> what_is_timed(("m:build()", "m:build()"))
+    'base and head are m:build()'
+    """
+    base, head = built
+    return f"base and head are {base}" if base == head else f"base is {base}, head is {head}"
 
 
 def percent(value: float) -> str:

@@ -1,18 +1,25 @@
-"""Times a case: pairs until the rule has seen enough, and a second set of them before a FAIL is said."""
+"""Times a case: pairs are measured until the rule decides, and a FAIL needs a second set that confirms it.
+
+The rule's bound on false alarms holds for the first set alone. The second set can only withdraw a FAIL.
+It follows the same rule on new pairs, with a larger ``alpha`` because it is an additional condition. It
+protects against what all pairs of one set may share, such as minutes in which the machine was disturbed.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Final
 
-from deeplab_spec.gate.confirm import NOT_CONFIRMED, concluded, confirming
 from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.rule import Decision, GateVerdict, Rule, decide, estimate, undecided
 from deeplab_spec.views.progress import Progress
 
 Measure = Callable[[int], Pair]
-"""Measures the next pair, told how many will be measured at least, with that one."""
+"""Measures the next pair; its argument says how many pairs will be measured at least, including this one."""
+
+CONFIRMING_ALPHA: Final = 0.1
+"""Probability that the second set confirms a slowdown that is at most half of the margin."""
 
 _DROPPED_SHARE: Final = 3
 _DROPPED_FROM: Final = 6
@@ -20,13 +27,13 @@ _DROPPED_FROM: Final = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairSet:
-    """What one set of pairs says.
+    """The result of one set of pairs.
 
     Attributes:
-        decision: The rule's verdict on them, and the estimate that it rests on.
-        pairs: Those that count, in order.
-        dropped: How many pairs were dropped because a clock differed or moved.
-        reason: Why there is no decision, where there is none.
+        decision: The rule's verdict, with the estimate that it rests on.
+        pairs: The pairs that count, in order.
+        dropped: How many pairs were dropped because a clock differed or changed.
+        reason: Why there is no decision; empty if there is one.
         seconds: How long all pairs took.
     """
 
@@ -38,43 +45,34 @@ class PairSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
-    """What the clock says of a case.
+class Timing(PairSet):
+    """The result of both sets. Pairs, dropped pairs and the estimate are those of the first set.
 
     Attributes:
-        decision: The verdict on both sets; its estimate is that of the first.
-        pairs: Those of the first set that count, in order.
-        dropped: How many pairs of the first set were dropped because a clock differed or moved.
-        reason: Why there is no decision, where there is none.
-        seconds: How long all pairs of both sets took.
-        confirmation: The second set, where the first said FAIL.
+        confirmation: The second set; None unless the first one says FAIL.
     """
 
-    decision: Decision
-    pairs: tuple[Pair, ...]
-    dropped: int
-    reason: str
-    seconds: float
     confirmation: PairSet | None = None
 
 
 def time_case(rule: Rule, measure: Measure, progress: Progress, name: str) -> Timing:
-    """Run pairs until the rule decides, and again if it decides on FAIL.
+    """Measure pairs until the rule decides, and a second set if it decides on FAIL.
 
     Args:
-        rule: When it is decided.
+        rule: When the case is decided.
         measure: Measures the next pair.
-        progress: Told what is done, how many pairs are, and how many there may be.
-        name: Of the case.
+        progress: Receives the stage, the number of pairs measured, and the largest number possible.
+        name: The name of the case.
     """
-    first = time_set(rule, measure, progress, name)
+    first = _time_set(rule, measure, progress, name)
     second = None
     if first.decision.verdict is GateVerdict.FAIL:
-        second = time_set(confirming(rule), measure, progress, f"{name}: confirming the slowdown")
+        second = _time_set(confirming(rule), measure, progress, f"{name}: confirming the slowdown")
     decision = concluded(first.decision, second.decision if second else None)
     reason = first.reason
     if second and decision.verdict is GateVerdict.INCONCLUSIVE:
-        reason = f"{NOT_CONFIRMED}: {second.reason or f'it says {second.decision.verdict}'}"
+        why = second.reason or f"it says {second.decision.verdict}"
+        reason = f"a second set of processes did not confirm it: {why}"
     return Timing(
         decision=decision,
         pairs=first.pairs,
@@ -85,15 +83,24 @@ def time_case(rule: Rule, measure: Measure, progress: Progress, name: str) -> Ti
     )
 
 
-def time_set(rule: Rule, measure: Measure, progress: Progress, name: str) -> PairSet:
-    """Run pairs until the rule decides.
+def confirming(rule: Rule) -> Rule:
+    """Return the rule of the second set."""
+    return replace(rule, alpha=CONFIRMING_ALPHA, cases=1)
+
+
+def concluded(first: Decision, second: Decision | None) -> Decision:
+    """Return the decision of both sets; a FAIL that the second set does not confirm is INCONCLUSIVE.
 
     Args:
-        rule: When it is decided.
-        measure: Measures the next pair.
-        progress: Told what is done, how many pairs are, and how many there may be.
-        name: Of the case, and of the set.
+        first: The decision on the first set.
+        second: The decision of the confirming rule on the second set; None if there is no second set.
     """
+    if first.verdict is not GateVerdict.FAIL or (second and second.verdict is GateVerdict.FAIL):
+        return first
+    return Decision(verdict=GateVerdict.INCONCLUSIVE, estimate=first.estimate)
+
+
+def _time_set(rule: Rule, measure: Measure, progress: Progress, name: str) -> PairSet:
     kept: list[Pair] = []
     dropped: Counter[str] = Counter()
     seconds = 0.0
@@ -116,7 +123,7 @@ def time_set(rule: Rule, measure: Measure, progress: Progress, name: str) -> Pai
 
 
 def _too_many(dropped: Counter[str], kept: int) -> str:
-    """Say that more than a third of the pairs were dropped, and why; empty if they were not."""
+    """Return why pairs were dropped if these are more than a third of all; empty otherwise."""
     run = kept + dropped.total()
     if run < _DROPPED_FROM or dropped.total() * _DROPPED_SHARE <= run:
         return ""
@@ -124,8 +131,9 @@ def _too_many(dropped: Counter[str], kept: int) -> str:
 
 
 def _stage(name: str, rule: Rule, kept: Sequence[Pair]) -> str:
+    """Describe the stage, with the slowdown so far and the longest time that is left."""
     if len(kept) < 2:  # noqa: PLR2004 - an estimate needs two
         return name
-    seen = estimate(rule, [pair.log_ratio for pair in kept])
+    current = estimate(rule, [pair.log_ratio for pair in kept])
     left = (rule.max_pairs - len(kept)) * fmean(pair.seconds for pair in kept)
-    return f"{name}: head takes {seen.log_ratio:+.1%}, at most {left:.0f} s more"
+    return f"{name}: head takes {current.log_ratio:+.1%}, at most {left:.0f} s more"

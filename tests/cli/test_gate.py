@@ -16,15 +16,13 @@ from deeplab_spec.cli import gate_options
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import TargetError
 from deeplab_spec.gate import rule as gate_rule
-from deeplab_spec.gate import run as gate_run
+from deeplab_spec.gate import service as gate_service
 from deeplab_spec.gate.calibration import calibrate as gate_calibration
 from deeplab_spec.gate.calibration import recordings as gate_recordings
 from deeplab_spec.gate.cases import CPU_FORWARD, Case
-from deeplab_spec.gate.counts import Counts, CountVerdict
-from deeplab_spec.gate.document import CalibrationDocument, GateDocument
-from deeplab_spec.gate.pairs import NOTHING, Plant
-from deeplab_spec.gate.rule import GateVerdict
-from tests.support.gate_pairs import FakeStarted, made
+from deeplab_spec.gate.document import CalibrationDocument, CountsModel, CountVerdictModel, GateDocument
+from deeplab_spec.gate.pairs import NO_PLANT, Plant
+from tests.support.gate_pairs import FakeProcesses, make_pair
 
 NETWORK = """
     from torch import nn
@@ -32,7 +30,7 @@ NETWORK = """
     def build():
         return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
 """
-COUNTS = Counts(parameters=120, flops=1000, bytes=4000, ops=3, uncounted=0, digest="ab" * 32)
+COUNTS = CountsModel(parameters=120, flops=1000, bytes=4000, ops=3, uncounted=0, digest="ab" * 32)
 
 
 def run(*arguments: str) -> int:
@@ -53,23 +51,23 @@ class Machine:
         self.cases: list[Case] = []
         self.plants: list[Plant] = []
 
-    def start(self, case: Case, *_: object, number: int, plant: Plant) -> FakeStarted:
+    def start(self, case: Case, *_: object, number: int, plant: Plant) -> FakeProcesses:
         """Start the next pair."""
         self.number += 1
         self.cases.append(case)
         self.plants.append(plant)
         ratio = self.log_ratios[self.number % len(self.log_ratios)]
-        return FakeStarted(made(ratio, witness_ratio=self.witness), [], number)
+        return FakeProcesses(make_pair(ratio, witness_ratio=self.witness), [], number)
 
-    def counts(self, *_: object) -> tuple[CountVerdict, str]:
+    def counts(self, *_: object) -> tuple[CountVerdictModel, str]:
         """Return the counts of both sides."""
         grown = (self.head.flops - COUNTS.flops) / COUNTS.flops
-        verdict = CountVerdict(
+        verdict = CountVerdictModel(
             base=COUNTS,
             head=self.head,
             increases={"flops": grown} if grown > 0 else {},
             differences=(),
-            verdict=GateVerdict.FAIL if grown > 0.01 else GateVerdict.PASS,
+            verdict="FAIL" if grown > 0.01 else "PASS",
         )
         return verdict, ""
 
@@ -79,10 +77,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """Measure nothing."""
     pytest.importorskip("torch")
     fake = Machine()
-    monkeypatch.setattr(gate_run, "StartedPair", fake.start)
-    monkeypatch.setattr(gate_recordings, "StartedPair", fake.start)
+    monkeypatch.setattr(gate_service, "PairProcesses", fake.start)
+    monkeypatch.setattr(gate_recordings, "PairProcesses", fake.start)
     monkeypatch.setattr(gate_calibration, "_OUTER", 40)
-    monkeypatch.setattr(gate_run, "compare_counts", fake.counts)
+    monkeypatch.setattr(gate_service, "compare_counts", fake.counts)
     return fake
 
 
@@ -110,15 +108,15 @@ def test_the_exit_status_is_the_verdict(
 
 def test_more_work_fails_although_the_clock_sees_nothing(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     """Exact counts need no clock: two percent more operations are a failure, half a percent is reported."""
-    machine.head = replace(COUNTS, flops=1020, digest="cd" * 32)
+    machine.head = COUNTS.model_copy(update={"flops": 1020, "digest": "cd" * 32})
     assert run(*SIDES) == 1
     assert "cpu-forward: flops grew by 2 %, from 1,000 to 1,020" in capsys.readouterr().out
-    machine.head = replace(COUNTS, flops=1005, uncounted=2)
+    machine.head = COUNTS.model_copy(update={"flops": 1005, "uncounted": 2})
     assert run(*SIDES) == 0
     report = capsys.readouterr().out
     assert "flops grew by 0.5 %" in report
-    assert "2 operations of head are in no count" in report
-    assert "one graph on both sides, abababababab" in report
+    assert "2 operations of head are not counted" in report
+    assert "both sides have the same graph, abababababab" in report
 
 
 def test_clocks_that_differ_are_inconclusive(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,13 +131,13 @@ def test_one_failing_case_fails_all(monkeypatch: pytest.MonkeyPatch, machine: Ma
     """The error of a false alarm is shared by the cases."""
     seen: list[int] = []
 
-    def start(case: Case, *_: object, number: int, plant: Plant) -> FakeStarted:
+    def start(case: Case, *_: object, number: int, plant: Plant) -> FakeProcesses:
         machine.log_ratios = [0.3, 0.31] if case.name == "cpu-train" else [0.001, -0.001]
         return machine.start(case, number=number, plant=plant)
 
-    monkeypatch.setattr(gate_run, "StartedPair", start)
-    inner = gate_run.time_case
-    monkeypatch.setattr(gate_run, "time_case", lambda rule, *rest: (seen.append(rule.cases), inner(rule, *rest))[1])
+    monkeypatch.setattr(gate_service, "PairProcesses", start)
+    inner = gate_service.time_case
+    monkeypatch.setattr(gate_service, "time_case", lambda rule, *rest: (seen.append(rule.cases), inner(rule, *rest))[1])
 
     assert run(*SIDES, "--case", "cpu-forward", "--case", "cpu-train") == 1
     assert set(seen) == {2}
@@ -193,7 +191,7 @@ def test_a_planted_slowdown_is_said_wherever_the_verdict_is(
     }
     assert run(*SIDES, "--plant", "none") == 0
     assert "PLANTED" not in capsys.readouterr().out
-    assert machine.plants[-1] == NOTHING
+    assert machine.plants[-1] == NO_PLANT
 
 
 def test_a_fixed_number_of_pairs_is_run(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,12 +298,12 @@ def test_what_cannot_be_run_is_status_3(
     assert run("no-such-checkout", "reference:notebook") == 3
     assert "no-such-checkout: there is no such directory" in capsys.readouterr().err
 
-    def crash(case: Case, *_: object, number: int, plant: Plant) -> FakeStarted:
+    def crash(case: Case, *_: object, number: int, plant: Plant) -> FakeProcesses:
         if machine.number == 3:
             raise TargetError("head (x)", "the process was ended by SIGSEGV")
         return machine.start(case, number=number, plant=plant)
 
-    monkeypatch.setattr(gate_run, "StartedPair", crash)
+    monkeypatch.setattr(gate_service, "PairProcesses", crash)
     assert run(*SIDES) == 3
     captured = capsys.readouterr()
     assert captured.err.endswith("deeplab-spec: head (x): the process was ended by SIGSEGV\n")

@@ -12,16 +12,24 @@ import pytest
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
 from deeplab_spec.gate.calibration import calibrate as gate_calibration
 from deeplab_spec.gate.calibration import recordings as gate_recordings
-from deeplab_spec.gate.calibration.calibrate import TRIALS, Calibration, calibrate, outcome
-from deeplab_spec.gate.calibration.conditions import SAME, Condition, conditions, schedule
-from deeplab_spec.gate.calibration.rates import rate, wilson
-from deeplab_spec.gate.calibration.recordings import PROTOCOL, Recorder, Recordings
+from deeplab_spec.gate.calibration.calibrate import TRIALS, calibrate, outcome, rate, wilson
+from deeplab_spec.gate.calibration.recordings import (
+    PROTOCOL,
+    SAME,
+    Condition,
+    Recorder,
+    Recordings,
+    conditions,
+    schedule,
+)
 from deeplab_spec.gate.cases import CPU_FORWARD, Case, case
 from deeplab_spec.gate.device import Device, cpu
-from deeplab_spec.gate.pairs import NOTHING, Plant
+from deeplab_spec.gate.document import CalibrationDocument
+from deeplab_spec.gate.pairs import NO_PLANT, Plant
+from deeplab_spec.gate.request import GateRequest, Settings
 from deeplab_spec.gate.rule import GateVerdict, Rule
 from deeplab_spec.gate.sides import Side
-from tests.support.gate_pairs import FakeStarted, made
+from tests.support.gate_pairs import FakeProcesses, make_pair
 
 RULE = Rule()
 SIDE = Side(name="m:build", target="m:build", paths=())
@@ -38,8 +46,8 @@ class FakePairs:
         self.numbers: list[tuple[str, Plant, int]] = []
 
     def __call__(
-        self, case: Case, base: Side, head: Side, timeout: float, *, number: int, plant: Plant = NOTHING
-    ) -> FakeStarted:
+        self, case: Case, base: Side, head: Side, timeout: float, *, number: int, plant: Plant = NO_PLANT
+    ) -> FakeProcesses:
         """Start the next pair."""
         assert base is head
         assert timeout == 9.0
@@ -47,14 +55,15 @@ class FakePairs:
         self.numbers.append((case.mode, plant, number))
         size = log1p(plant.wait) + (log1p(0.15) if plant.mode else 0.0)
         assert bool(plant.mode) == (case.mode != "eager")
-        return FakeStarted(made(size + self.chance.gauss(0, self.spread)), [], number)
+        return FakeProcesses(make_pair(size + self.chance.gauss(0, self.spread)), [], number)
 
 
 @pytest.fixture
 def pairs(monkeypatch: pytest.MonkeyPatch) -> FakePairs:
-    """Measure nothing."""
+    """Measure nothing, on a device that is always the same."""
     fake = FakePairs()
-    monkeypatch.setattr(gate_recordings, "StartedPair", fake)
+    monkeypatch.setattr(gate_calibration, "device_of", lambda _: HERE)
+    monkeypatch.setattr(gate_recordings, "PairProcesses", fake)
     monkeypatch.setattr(gate_calibration, "_OUTER", 40)
     return fake
 
@@ -69,9 +78,11 @@ def record(file: Path, recordings: int, by: Recorder | None = None) -> Recording
     return (by or recorder()).record(file, recordings, lambda *_: None)
 
 
-def calibrated(folder: Path, recordings: int = 216) -> Calibration:
+def calibrated(folder: Path, recordings: int = 216) -> CalibrationDocument:
     """Calibrate with what the fake measures."""
-    return calibrate(folder, recorder(), recordings, 0, lambda *_: None)
+    settings = Settings(rule=RULE, timeout=9.0, ahead=1)
+    request = GateRequest(base=SIDE.name, head=SIDE.name, settings=settings)
+    return calibrate(folder, request, recordings, 0, lambda *_: None)[1]
 
 
 def test_recordings_are_made_once_and_a_run_that_was_ended_goes_on(pairs: FakePairs, tmp_path: Path) -> None:
@@ -147,7 +158,7 @@ def test_a_broken_line_is_no_recording(pairs: FakePairs, tmp_path: Path) -> None
     file = tmp_path / "r.jsonl"
     record(file, 3)
     file.write_text(file.read_text()[:-20])
-    with pytest.raises(TargetError, match="line 4 is no recording"):
+    with pytest.raises(TargetError, match="line 4 is not a recording"):
         record(file, 3)
     assert pairs.calls == 3
 
@@ -213,8 +224,12 @@ def test_calibration_says_what_was_recorded_and_what_was_resampled(pairs: FakePa
 
 def test_recordings_with_unequal_clocks_are_dropped_and_counted() -> None:
     """As in a real run."""
-    condition = Condition(name="x", slowdown=0.0, share=1, base_mode="eager", plant=NOTHING)
-    recordings = [*(made(0.001 * number) for number in range(20)), made(9.0, witness_ratio=2.0), made(9.0, drift=2.0)]
+    condition = Condition(name="x", slowdown=0.0, share=1, base_mode="eager", plant=NO_PLANT)
+    recordings = [
+        *(make_pair(0.001 * number) for number in range(20)),
+        make_pair(9.0, witness_ratio=2.0),
+        make_pair(9.0, drift=2.0),
+    ]
     found = outcome(condition, recordings, RULE, random.Random(0))  # noqa: S311 - repeatable draws
 
     assert (found.recorded, found.dropped) == (20, 2)
@@ -225,16 +240,16 @@ def test_recordings_with_unequal_clocks_are_dropped_and_counted() -> None:
 
 def test_consecutive_trials_use_each_recording_once() -> None:
     """Twenty equal recordings are three trials of six; the rest is no trial."""
-    condition = Condition(name="x", slowdown=0.0, share=1, base_mode="eager", plant=NOTHING)
-    found = outcome(condition, [made(0.0) for _ in range(20)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
+    condition = Condition(name="x", slowdown=0.0, share=1, base_mode="eager", plant=NO_PLANT)
+    found = outcome(condition, [make_pair(0.0) for _ in range(20)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
 
     assert (found.consecutive.trials, found.consecutive.passed, found.pairs) == (3, 3, 6.0)
 
 
 def test_consecutive_trials_confirm_a_fail_with_the_recordings_that_follow() -> None:
     """Thirty slow recordings are two trials of twelve: six that fail, six that confirm it."""
-    condition = Condition(name="x", slowdown=0.2, share=1, base_mode="eager", plant=NOTHING)
-    found = outcome(condition, [made(0.2) for _ in range(30)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
+    condition = Condition(name="x", slowdown=0.2, share=1, base_mode="eager", plant=NO_PLANT)
+    found = outcome(condition, [make_pair(0.2) for _ in range(30)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
 
     assert (found.consecutive.trials, found.consecutive.failed, found.pairs) == (2, 2, 12.0)
 

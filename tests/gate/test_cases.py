@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from deeplab_spec.errors import RenamedWarning, SpecError
-from deeplab_spec.gate.cases import CASES, CPU_FORWARD, case, case_for, changed
-from deeplab_spec.gate.modes import read_mode
+from deeplab_spec.gate.cases import CASES, CPU_FORWARD, case, case_for, changed, read_mode
 
 
 def test_there_are_at_most_eight_cases_each_with_a_reason() -> None:

@@ -7,7 +7,7 @@ import pytest
 from deeplab_spec.errors import TargetError
 from deeplab_spec.gate import device as gate_device
 from deeplab_spec.gate.cases import CPU_FORWARD, case
-from deeplab_spec.gate.device import cpu, device_of, processor
+from deeplab_spec.gate.device import cpu, device_of, machine
 
 XEON = "processor : 0\nmodel name\t: Intel(R) Xeon(R) Processor\ncpu family : 6\nmodel\t: 207\nstepping : 2\n"
 
@@ -27,7 +27,7 @@ def test_a_device_names_a_file_and_no_host() -> None:
 
     assert device.file == json.loads(json.dumps(device.file)).lower().replace(" ", "").replace("/", "")
     assert device.file.startswith("cpu-")
-    assert device.name == processor()
+    assert device.name == machine()["model"]
     assert cpu("", 2).file.endswith("-2-cores")
 
 

@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.gate import cores as gate_cores
+from deeplab_spec.gate import pair_processes as gate_processes
 from deeplab_spec.gate.cases import CPU_FORWARD, case, changed
-from deeplab_spec.gate.cores import near, read_list, sampling_core
-from deeplab_spec.gate.pair_queue import Ahead, default_ahead
-from tests.support.gate_pairs import FakeStarted, made
+from deeplab_spec.gate.pair_processes import near, read_list, sampling_core
+from deeplab_spec.gate.pair_queue import PairQueue, default_ahead
+from tests.support.gate_pairs import FakeProcesses, make_pair
 
 
-def ahead(most: int, log: list[str], room: int = 9) -> Ahead:
+def ahead(most: int, log: list[str], room: int = 9) -> PairQueue:
     """Return what measures pairs that are not measured."""
-    return Ahead(lambda number: FakeStarted(made(), log, number, room), most, lambda built: log.append(built[0]))  # type: ignore[arg-type,return-value]
+    return PairQueue(
+        lambda number: FakeProcesses(make_pair(), log, number, room), most, lambda built: log.append(built[0])
+    )  # type: ignore[arg-type,return-value]
 
 
 def test_one_pair_after_the_other_is_started_and_measured_where_cores_are_few() -> None:
@@ -64,11 +66,11 @@ def test_the_time_to_start_is_shared_by_the_pairs_that_start_together() -> None:
     """Or the time of a pair would count it once for each of them."""
     kept = []
 
-    def start(number: int) -> FakeStarted:
-        kept.append(FakeStarted(made(), [], number))
+    def start(number: int) -> FakeProcesses:
+        kept.append(FakeProcesses(make_pair(), [], number))
         return kept[-1]
 
-    with Ahead(start, 3) as pairs:  # type: ignore[arg-type]
+    with PairQueue(start, 3) as pairs:  # type: ignore[arg-type]
         pairs.measure(3)
 
     assert len(kept) == 3
@@ -79,13 +81,13 @@ def test_a_pair_that_fails_ends_those_that_wait() -> None:
     """No process is left behind."""
     log: list[str] = []
 
-    class Failing(FakeStarted):
+    class Failing(FakeProcesses):
         def ready(self) -> int:
             if self.number == 2:
                 raise TargetError("head", "the process was ended by SIGKILL")
             return super().ready()
 
-    with pytest.raises(TargetError), Ahead(lambda number: Failing(made(), log, number), 4) as pairs:  # type: ignore[arg-type,return-value]
+    with pytest.raises(TargetError), PairQueue(lambda number: Failing(make_pair(), log, number), 4) as pairs:  # type: ignore[arg-type,return-value]
         pairs.measure(4)
 
     assert sorted(entry for entry in log if entry.startswith("end")) == ["end 0", "end 1", "end 2", "end 3"]
@@ -113,4 +115,4 @@ def test_both_processes_of_a_pair_have_one_core_in_turn(monkeypatch: pytest.Monk
     assert near(3, tmp_path / "nothing") == {0, 2, 3, 5}
     assert read_list("") == frozenset()
     monkeypatch.delattr(os, "sched_setaffinity")
-    assert gate_cores.sampling_core(CPU_FORWARD, 0) is None
+    assert gate_processes.sampling_core(CPU_FORWARD, 0) is None

@@ -13,11 +13,9 @@ torch = pytest.importorskip("torch")
 from deeplab_spec.gate.cases import CPU_FORWARD, changed  # noqa: E402
 from deeplab_spec.gate.pairs import job_of  # noqa: E402
 from deeplab_spec.gate.side import build as side_build  # noqa: E402
-from deeplab_spec.gate.side import clocks as side_clocks  # noqa: E402
 from deeplab_spec.gate.side import process as side_process  # noqa: E402
 from deeplab_spec.gate.side import timers as side_timers  # noqa: E402
-from deeplab_spec.gate.side.clocks import GpuClock, Moment, between, now  # noqa: E402
-from deeplab_spec.gate.side.timers import CpuTimer, GpuTimer  # noqa: E402
+from deeplab_spec.gate.side.timers import CpuTimer, GpuClock, GpuTimer, Moment, between, now  # noqa: E402
 from deeplab_spec.gate.sides import Side  # noqa: E402
 from deeplab_spec.reference.network import build as reference_build  # noqa: E402
 
@@ -65,7 +63,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
 def test_a_planted_wait_on_a_gpu_rests_on_several_witnesses_of_the_clock(gpu: Gpu) -> None:
     """One spin that was disturbed must not make the wait a tenth of what was asked."""
     gpu.spins = [10.0]
-    timer = GpuTimer(gpu.run, 0.1, side_clocks)
+    timer = GpuTimer(gpu.run, 0.1)
 
     assert timer.cycles == round(0.1 * 0.010 * 2e9)
     assert timer.seconds() == pytest.approx(0.011)
@@ -73,7 +71,7 @@ def test_a_planted_wait_on_a_gpu_rests_on_several_witnesses_of_the_clock(gpu: Gp
 
 def test_a_gpu_is_awake_when_it_is_timed_and_its_clock_is_read_afterwards(gpu: Gpu) -> None:
     """Idle it has clocked down: it runs untimed first, for 20 ms."""
-    timer = GpuTimer(gpu.run, 0.0, side_clocks)
+    timer = GpuTimer(gpu.run, 0.0)
     gpu.done.clear()
 
     assert timer.sample() == {
@@ -97,7 +95,7 @@ def test_a_clock_that_cannot_be_read_is_unknown(error: Exception, gpu: Gpu, monk
         raise error
 
     monkeypatch.setattr(torch.cuda, "clock_rate", refuse)
-    sample = GpuTimer(gpu.run, 0.0, side_clocks).sample()
+    sample = GpuTimer(gpu.run, 0.0).sample()
 
     assert (sample["mhz"], sample["slowed_by"]) == (None, "")
 
@@ -202,7 +200,7 @@ def test_the_clocks_of_a_running_thread_go_forward() -> None:
 def test_a_moment_in_which_another_process_had_the_core_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else its time would be in one clock and not in the other."""
     readings = iter([1.0, 1.5, 1.5, 1.5])
-    monkeypatch.setattr(side_clocks, "_waited", lambda: next(readings))
+    monkeypatch.setattr(side_timers, "_waited", lambda: next(readings))
 
     assert now().waited == 1.5
     assert next(readings, None) is None
@@ -210,7 +208,7 @@ def test_a_moment_in_which_another_process_had_the_core_is_read_again(monkeypatc
 
 def test_a_kernel_that_counts_no_waiting_leaves_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """As everywhere but on Linux."""
-    monkeypatch.setattr(side_clocks, "_STATISTICS", None)
+    monkeypatch.setattr(side_timers, "_STATISTICS", None)
 
     assert now().waited == 0.0
 
@@ -218,9 +216,9 @@ def test_a_kernel_that_counts_no_waiting_leaves_the_wall_clock(monkeypatch: pyte
 def test_a_planted_wait_on_a_processor_is_a_share_of_the_runs_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with the first reading that is late enough."""
     wall = iter([0.0, 1.0, 1.05, 1.1, 1.2])
-    monkeypatch.setattr(side_clocks, "now", lambda: at(next(wall)))
+    monkeypatch.setattr(side_timers, "now", lambda: at(next(wall)))
 
-    assert CpuTimer(lambda: None, 0.1, side_clocks).seconds() == pytest.approx(1.1)
+    assert CpuTimer(lambda: None, 0.1).seconds() == pytest.approx(1.1)
 
 
 def test_what_was_built_is_said_with_every_argument_that_was_passed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,11 +235,11 @@ def test_what_was_built_is_said_with_every_argument_that_was_passed(monkeypatch:
         return str(side_build.build(job_of(changed(CPU_FORWARD, changes), side))[2])
 
     assert built("own_network:build") == "own_network:build(size=2, output_stride=16)"
-    assert built("own_network:net") == "own_network:net, a module as it is"
+    assert built("own_network:net") == "own_network:net, a module instance"
     assert built("own_network:whole", choices={"width": 0.5}).endswith("num_classes=21, choices={'width': 0.5})")
-    with pytest.raises(TypeError, match="own_network:build takes no argument 'variant', which an option decides"):
+    with pytest.raises(TypeError, match="own_network:build takes no argument 'variant', which an option sets"):
         built("own_network:build", variant="tf-release")
-    with pytest.raises(TypeError, match="is a module as it is: no option decides its output_stride"):
+    with pytest.raises(TypeError, match="is a module instance: no option can set its output_stride"):
         built("own_network:net", output_stride=8)
 
 

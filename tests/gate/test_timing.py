@@ -5,11 +5,11 @@ from itertools import islice
 
 import pytest
 
-from deeplab_spec.gate.confirm import CONFIRMING_ALPHA, confirming, course
+from deeplab_spec.gate.calibration.calibrate import simulate
 from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.rule import GateVerdict, Rule
-from deeplab_spec.gate.timing import Timing, time_case
-from tests.support.gate_pairs import made
+from deeplab_spec.gate.timing import CONFIRMING_ALPHA, Timing, confirming, time_case
+from tests.support.gate_pairs import make_pair
 
 FAIL, PASS, INCONCLUSIVE = GateVerdict.FAIL, GateVerdict.PASS, GateVerdict.INCONCLUSIVE
 
@@ -28,8 +28,8 @@ def timed(rule: Rule, pairs: Sequence[Pair], asked: list[int] | None = None) -> 
 
 def test_pairs_are_run_until_the_rule_decides_and_not_one_more() -> None:
     """Equal times are decided at the first look; noise runs to the cap."""
-    noisy = [made(0.8 if number % 2 else -0.8) for number in range(8)]
-    done = timed(Rule(), [made()])
+    noisy = [make_pair(0.8 if number % 2 else -0.8) for number in range(8)]
+    done = timed(Rule(), [make_pair()])
     capped = timed(Rule(max_pairs=8), noisy)
 
     assert (done.decision.verdict, len(done.pairs), done.dropped, done.reason) == (PASS, 6, 0, "")
@@ -41,7 +41,7 @@ def test_pairs_are_run_until_the_rule_decides_and_not_one_more() -> None:
 
 def test_a_fixed_number_of_pairs_is_run_although_fewer_would_decide() -> None:
     """One look, after the last pair, at the whole of the error."""
-    done = timed(Rule(max_pairs=10, fixed=True), [made()])
+    done = timed(Rule(max_pairs=10, fixed=True), [make_pair()])
 
     assert (done.decision.verdict, len(done.pairs)) == (PASS, 10)
 
@@ -49,8 +49,8 @@ def test_a_fixed_number_of_pairs_is_run_although_fewer_would_decide() -> None:
 def test_the_pairs_until_the_next_look_are_told_so_that_they_can_be_started_together() -> None:
     """Six until the first look, two until the second, one more for a dropped one."""
     asked: list[int] = []
-    noisy = [made(0.8 if number % 2 else -0.8) for number in range(7)]
-    timed(Rule(max_pairs=8), [*noisy[:5], made(witness_ratio=2.0), *noisy[5:], made(0.8)], asked)
+    noisy = [make_pair(0.8 if number % 2 else -0.8) for number in range(7)]
+    timed(Rule(max_pairs=8), [*noisy[:5], make_pair(witness_ratio=2.0), *noisy[5:], make_pair(0.8)], asked)
 
     assert asked == [6, 5, 4, 3, 2, 1, 1, 2, 1]
 
@@ -58,17 +58,17 @@ def test_the_pairs_until_the_next_look_are_told_so_that_they_can_be_started_toge
 @pytest.mark.parametrize(
     ("disturbed", "reason"),
     [
-        (made(0.9, witness_ratio=1.3), "the clocks differed in 6 of 6 pairs"),
-        (made(0.9, witness_ratio=1 / 1.3), "the clocks differed in 6 of 6 pairs"),
-        (made(0.9, apart=1.2), "a clock moved in 6 of 6 pairs"),
-        (made(0.9, drift=1.6), "a clock moved in 6 of 6 pairs"),
-        (made(0.9, slowed_by="temperature"), "the device was slowed (temperature) in 6 of 6 pairs"),
+        (make_pair(0.9, witness_ratio=1.3), "the clocks differed in 6 of 6 pairs"),
+        (make_pair(0.9, witness_ratio=1 / 1.3), "the clocks differed in 6 of 6 pairs"),
+        (make_pair(0.9, apart=1.2), "a clock moved in 6 of 6 pairs"),
+        (make_pair(0.9, drift=1.6), "a clock moved in 6 of 6 pairs"),
+        (make_pair(0.9, slowed_by="temperature"), "the device was slowed (temperature) in 6 of 6 pairs"),
     ],
     ids=["slower", "faster", "apart", "drift", "slowed"],
 )
 def test_a_disturbed_pair_is_dropped_and_too_many_of_them_are_inconclusive(disturbed: Pair, reason: str) -> None:
     """Its ratio would have failed the case: the processor was slower, not the code."""
-    once = timed(Rule(), [made(), disturbed, made(), made()])
+    once = timed(Rule(), [make_pair(), disturbed, make_pair(), make_pair()])
     always = timed(Rule(), [disturbed])
 
     assert (once.decision.verdict, len(once.pairs), once.dropped) == (PASS, 6, 1)
@@ -79,16 +79,18 @@ def test_a_disturbed_pair_is_dropped_and_too_many_of_them_are_inconclusive(distu
 
 def test_clocks_that_are_nearly_equal_drop_nothing() -> None:
     """A clock that moves for both sides alike cancels in their ratio, unless it moves far."""
-    done = timed(Rule(), [made(witness_ratio=1.14, apart=1.14, drift=1.49)])
+    done = timed(Rule(), [make_pair(witness_ratio=1.14, apart=1.14, drift=1.49)])
 
     assert (done.decision.verdict, done.dropped) == (PASS, 0)
 
 
 def test_a_third_of_the_pairs_may_be_dropped() -> None:
     """More than a third is too many, and each reason is said with its number."""
-    bad, moved = made(witness_ratio=2.0), made(drift=2.0)
-    done = timed(Rule(max_pairs=8, fixed=True), [made(), made(), bad, made(), made(), moved, made()])
-    over = timed(Rule(), [made(), made(), bad, bad, made(), moved, made()])
+    bad, moved = make_pair(witness_ratio=2.0), make_pair(drift=2.0)
+    done = timed(
+        Rule(max_pairs=8, fixed=True), [make_pair(), make_pair(), bad, make_pair(), make_pair(), moved, make_pair()]
+    )
+    over = timed(Rule(), [make_pair(), make_pair(), bad, bad, make_pair(), moved, make_pair()])
 
     assert (done.decision.verdict, done.dropped) == (PASS, 2)
     assert over.decision.verdict is INCONCLUSIVE
@@ -97,7 +99,7 @@ def test_a_third_of_the_pairs_may_be_dropped() -> None:
 
 def test_a_fail_is_said_once_a_second_set_of_pairs_confirms_it() -> None:
     """Twice six pairs; the estimate is that of the first set, which the promise is about."""
-    done = timed(Rule(), [*[made(0.2) for _ in range(6)], made(0.1)])
+    done = timed(Rule(), [*[make_pair(0.2) for _ in range(6)], make_pair(0.1)])
 
     assert done.decision.verdict is FAIL
     assert done.decision.estimate
@@ -110,15 +112,15 @@ def test_a_fail_is_said_once_a_second_set_of_pairs_confirms_it() -> None:
 @pytest.mark.parametrize(
     ("second", "why"),
     [
-        ([made(0.0)], "it says PASS"),
-        ([made(0.8), made(-0.8)] * 16, "32 pairs were not enough to tell"),
-        ([made(0.2, drift=3.0)], "a clock moved in 6 of 6 pairs"),
+        ([make_pair(0.0)], "it says PASS"),
+        ([make_pair(0.8), make_pair(-0.8)] * 16, "32 pairs were not enough to tell"),
+        ([make_pair(0.2, drift=3.0)], "a clock moved in 6 of 6 pairs"),
     ],
     ids=["pass", "cap", "clocks"],
 )
 def test_a_fail_that_is_not_confirmed_is_inconclusive(second: list[Pair], why: str) -> None:
     """What disturbed the machine for the minutes of the first set is no slowdown of the code."""
-    done = timed(Rule(), [*[made(0.2) for _ in range(6)], *second])
+    done = timed(Rule(), [*[make_pair(0.2) for _ in range(6)], *second])
 
     assert done.decision.verdict is INCONCLUSIVE
     assert done.decision.estimate
@@ -143,8 +145,8 @@ def test_the_course_of_known_pairs_is_that_of_the_gate(
 ) -> None:
     """Calibration simulates what the gate does, and counts the pairs of both sets."""
     coming = iter([first] * 6 + [second] * 32)
-    found = course(Rule(), lambda count: list(islice(coming, count)))
-    real = timed(Rule(), [*[made(first) for _ in range(6)], made(second)])
+    found = simulate(Rule(), lambda count: list(islice(coming, count)))
+    real = timed(Rule(), [*[make_pair(first) for _ in range(6)], make_pair(second)])
 
     assert (found.verdict, found.pairs) == (verdict, pairs)
     assert found.first is (FAIL if first else PASS)

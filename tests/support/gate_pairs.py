@@ -1,14 +1,14 @@
-"""Pairs that were not measured, and samples that were not taken."""
+"""Pairs and processes for tests of the gate, without measuring anything."""
 
 from typing import Self
 
 from deeplab_spec.gate.pairs import Pair
 
 
-def made(
+def make_pair(
     log_ratio: float = 0.0, *, witness_ratio: float = 1.0, apart: float = 1.0, drift: float = 1.0, slowed_by: str = ""
 ) -> Pair:
-    """Return a pair that took six seconds, on a processor whose clock holds still unless it is said."""
+    """Return a pair that took six seconds, on a processor with a constant clock by default."""
     return Pair(
         log_ratio=log_ratio,
         base_seconds=0.03,
@@ -24,14 +24,14 @@ def made(
     )
 
 
-class FakeStarted:
-    """A pair that is started at once, and whose measuring is looking into a list.
+class FakeProcesses:
+    """Stands in for ``PairProcesses``: it starts at once and returns a known pair.
 
     Args:
-        pair: What it measures.
-        log: What is done, in order.
-        number: Of the pair.
-        room: How many more pairs have room.
+        pair: The pair that ``measure`` returns.
+        log: Receives every call, in order.
+        number: The number of the pair.
+        room: How many more pairs fit into memory.
     """
 
     def __init__(self, pair: Pair, log: list[str], number: int = 0, room: int = 9) -> None:
@@ -50,7 +50,7 @@ class FakeStarted:
         self.log.append(f"end {self.number}")
 
     def ready(self) -> int:
-        """Say how much room there is."""
+        """Return how many more pairs fit into memory."""
         self.log.append(f"ready {self.number}")
         return self.room
 

@@ -1,31 +1,40 @@
-"""The gate's own error rates: pairs are recorded with and without planted slowdowns, then resampled.
+"""Measures the gate's own error rates: records pairs with and without planted slowdowns, then resamples them.
 
-Two things are kept apart. *Recorded* are pairs of fresh processes, each an independent observation.
-*Resampled* are trials: a trial draws as many recordings, with replacement, as the rule may look at, and
-follows the rule. More trials make the resampling exact, they do not make more recordings: the interval
-over recordings repeats everything on recordings that are themselves drawn anew. Trials of consecutive
-recordings, none used twice, keep what resampling loses: that neighbours in time may be alike.
+*Recorded* are pairs of fresh processes; each is an independent observation. *Resampled* are trials: a
+trial draws recordings with replacement and follows the rule. If its first set of pairs says FAIL, it draws
+a second set that must confirm it, and the pairs of both count in the time to the verdict.
 
-A trial does what the gate does: where the first set of pairs says FAIL, a second set is drawn to confirm it,
-and its pairs count in the time to the verdict.
+More trials make the resampling exact, but they do not add recordings. So a bootstrap repeats everything on
+recordings that are themselves drawn anew. Trials of consecutive recordings, each used once, keep what
+resampling loses: neighbours in time may be alike.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from math import expm1, log1p
+from math import expm1, log1p, sqrt
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Final
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.gate.calibration.conditions import SAME, Condition, conditions
-from deeplab_spec.gate.calibration.rates import Rate, rate
-from deeplab_spec.gate.calibration.recordings import PROTOCOL, Recorder
-from deeplab_spec.gate.cases import Case
-from deeplab_spec.gate.confirm import CONFIRMING_ALPHA, Course, concluded, confirming, course, pairs_of
+from deeplab_spec.gate.calibration.recordings import PROTOCOL, SAME, Condition, Recorder, conditions
+from deeplab_spec.gate.device import device_of, machine
+from deeplab_spec.gate.document import (
+    CalibrationDocument,
+    CurvePointModel,
+    GateCaseModel,
+    OutcomeModel,
+    RateModel,
+    RuleModel,
+)
+from deeplab_spec.gate.pair_queue import default_ahead
 from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.request import GateRequest, require_torch
 from deeplab_spec.gate.rule import GateVerdict, Rule, follow
+from deeplab_spec.gate.sides import opened
+from deeplab_spec.gate.timing import CONFIRMING_ALPHA, concluded, confirming
 from deeplab_spec.views.progress import Progress
 
 TRIALS: Final = 2000
@@ -33,172 +42,183 @@ _OUTER: Final = 200
 _INNER: Final = 200
 _CURVE_STEPS: Final = 40
 _CURVE_TRIALS: Final = 500
+_NORMAL_95: Final = 1.959964
+
+Draw = Callable[[int], Sequence[float]]
+"""Returns the log-ratios of as many pairs as it is called with."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What the gate does under one condition.
-
-    Attributes:
-        name: The condition.
-        slowdown: The planted slowdown; None where only the recordings can say how large it is.
-        recorded: Independent recordings that count.
-        dropped: Recordings that were dropped because a clock differed or moved.
-        measured: Relative slowdown of the recordings, their geometric mean.
-        spread: Standard deviation of the recordings' log-ratios.
-        consecutive: Trials of consecutive recordings, none used twice.
-        resampled: Trials of recordings drawn with replacement.
-        first_set: What the first sets of those trials say, before a second one confirms a FAIL.
-        recordings_low: 2.5 % quantile of the rate of FAIL over recordings drawn anew.
-        recordings_high: 97.5 % quantile.
-        pairs: Mean number of pairs until the verdict, with those that confirm it.
-        seconds: Median time until the verdict.
-        slow_seconds: 95 % quantile of that time.
-    """
-
-    name: str
-    slowdown: float | None
-    recorded: int
-    dropped: int
-    measured: float
-    spread: float
-    consecutive: Rate
-    resampled: Rate
-    first_set: Rate
-    recordings_low: float
-    recordings_high: float
-    pairs: float
-    seconds: float
-    slow_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurvePoint:
-    """Detection of a slowdown that is added to the A/A recordings by arithmetic, resampled."""
-
-    slowdown: float
-    rate: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibration:
-    """The error rates of the gate on one device."""
-
-    device: str
-    torch: str
-    case: Case
-    target: str
-    built: str
-    protocol: int
-    rule: Rule
-    confirming_alpha: float
-    seed: int
-    outcomes: tuple[Outcome, ...]
-    curve: tuple[CurvePoint, ...]
-    pair_seconds: float
-
-
-def calibrate(folder: Path, recorder: Recorder, recordings: int, seed: int, progress: Progress) -> Calibration:
-    """Record what is missing, and resample.
+def calibrate(
+    folder: Path, request: GateRequest, recordings: int, seed: int, progress: Progress
+) -> tuple[str, CalibrationDocument]:
+    """Record the pairs that the folder does not have yet, and resample all of them.
 
     Args:
         folder: Where the recordings are kept.
-        recorder: What is recorded.
+        request: One case, and the target as base.
         recordings: How many pairs are recorded, over all conditions.
-        seed: Of the resampling.
-        progress: Told what is done.
+        seed: The seed of the resampling.
+        progress: Receives the stage, the number of recordings, and how many there will be.
+
+    Returns:
+        The name of the device as part of a file name, and the document.
 
     Raises:
-        TargetError: If a pair cannot be measured, or a condition has no recording left.
-        SpecError: If the folder holds recordings of something else.
+        MissingExtraError: If torch is not installed.
+        SpecError: If there are several cases or no recordings, or the folder holds recordings of something else.
+        TargetError: If a pair cannot be measured, or a condition has too few recordings.
     """
+    require_torch()
+    if len(request.cases) != 1:
+        raise SpecError("--calibrate", "needs one case", [case.name for case in request.cases])
     if recordings < 1:
         raise SpecError("--recordings", "must be 1 or more", recordings)
-    case, rule = recorder.case, recorder.rule
-    found = recorder.record(folder / f"{recorder.device.file}.recordings.jsonl", recordings, progress)
-    chance = random.Random(seed)  # noqa: S311 - resampling is no secret
+    case, rule, device = request.cases[0], request.settings.rule, device_of(request.cases[0])
+    with opened(request.base, request.target, request.arguments) as side:
+        side.require_variant(request.cases)
+        recorder = Recorder(
+            case=case,
+            side=side,
+            rule=rule,
+            device=device,
+            timeout=request.settings.timeout,
+            ahead=request.settings.ahead or default_ahead(case),
+        )
+        recorded = recorder.record(folder / f"{device.file}.recordings.jsonl", recordings, progress)
+    chance = random.Random(seed)  # noqa: S311 - resampling needs no secrecy
     outcomes = []
     for condition in conditions(case, rule):
         progress(f"resampling {condition.name}", recordings, recordings)
-        outcomes.append(outcome(condition, [pair for name, pair in found if name == condition.name], rule, chance))
-    same = [pair.log_ratio for name, pair in found if name == SAME and not pair.disturbed]
-    return Calibration(
-        device=recorder.device.name,
-        torch=found[0][1].torch,
-        case=case,
-        target=recorder.side.name,
-        built=found[0][1].built[0],
+        pairs = [pair for name, pair in recorded if name == condition.name]
+        outcomes.append(outcome(condition, pairs, rule, chance))
+    same = [pair.log_ratio for name, pair in recorded if name == SAME and not pair.disturbed]
+    return device.file, CalibrationDocument(
+        device=device.name,
+        torch=recorded[0][1].torch,
+        case=GateCaseModel.model_validate(case),
+        target=side.name,
+        built=recorded[0][1].built[0],
         protocol=PROTOCOL,
-        rule=rule,
+        rule=RuleModel.model_validate(rule),
         confirming_alpha=CONFIRMING_ALPHA,
         seed=seed,
         outcomes=tuple(outcomes),
         curve=_curve(same, rule, chance),
-        pair_seconds=median(pair.seconds for _, pair in found),
+        pair_seconds=median(pair.seconds for _, pair in recorded),
+        machine=machine(),
     )
 
 
-def outcome(condition: Condition, pairs: Sequence[Pair], rule: Rule, chance: random.Random) -> Outcome:
-    """Return what the gate does under a condition.
+def outcome(condition: Condition, pairs: Sequence[Pair], rule: Rule, chance: random.Random) -> OutcomeModel:
+    """Return the verdicts under a condition.
 
     Raises:
-        TargetError: If fewer than two recordings are left.
+        TargetError: If fewer than two recordings count.
     """
     kept = [pair for pair in pairs if not pair.disturbed]
-    if len(kept) < 2:  # noqa: PLR2004 - a spread needs two
+    if len(kept) < 2:  # noqa: PLR2004 - a standard deviation needs two
         raise TargetError(condition.name, f"{len(kept)} recordings are too few; record more with --recordings")
     ratios = [pair.log_ratio for pair in kept]
     usual = median(pair.seconds for pair in kept)
-    trials = [_trial(ratios, rule, chance) for _ in range(TRIALS)]
+    trials = [_resampled(ratios, rule, chance) for _ in range(TRIALS)]
     lengths = sorted(trial.pairs for trial in trials)
-    over = sorted(_share_failing(chance.choices(ratios, k=len(ratios)), rule, chance, _INNER) for _ in range(_OUTER))
-    return Outcome(
+    rates = sorted(_share_failing(chance.choices(ratios, k=len(ratios)), rule, chance, _INNER) for _ in range(_OUTER))
+    return OutcomeModel(
         name=condition.name,
         slowdown=condition.slowdown,
         recorded=len(kept),
         dropped=len(pairs) - len(kept),
         measured=expm1(fmean(ratios)),
         spread=stdev(ratios),
-        consecutive=rate(list(_consecutive(ratios, rule))),
+        consecutive=rate(_consecutive(ratios, rule)),
         resampled=rate([trial.verdict for trial in trials]),
         first_set=rate([trial.first for trial in trials]),
-        recordings_low=over[round(0.025 * _OUTER)],
-        recordings_high=over[round(0.975 * _OUTER) - 1],
+        recordings_low=rates[round(0.025 * _OUTER)],
+        recordings_high=rates[round(0.975 * _OUTER) - 1],
         pairs=sum(lengths) / len(lengths),
         seconds=usual * median(lengths),
         slow_seconds=usual * lengths[round(0.95 * TRIALS) - 1],
     )
 
 
-def _trial(ratios: Sequence[float], rule: Rule, chance: random.Random) -> Course:
-    return course(rule, lambda count: chance.choices(ratios, k=count))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What the gate does with simulated pairs.
+
+    Attributes:
+        verdict: The verdict on both sets.
+        first: The verdict on the first set.
+        pairs: How many pairs it needs, including those of the second set.
+    """
+
+    verdict: GateVerdict
+    first: GateVerdict
+    pairs: int
 
 
-def _consecutive(ratios: Sequence[float], rule: Rule) -> Iterator[GateVerdict]:
-    """Return the verdicts of trials that follow each other through the recordings, while these last."""
-    at = 0
-    while True:
-        first = follow(rule, ratios[at : at + rule.max_pairs])
-        at += pairs_of(first)
-        second = None
-        if first.verdict is GateVerdict.FAIL:
-            second = follow(confirming(rule), ratios[at : at + rule.max_pairs])
-            at += pairs_of(second)
-        last = second or first
-        if last.verdict is GateVerdict.INCONCLUSIVE and pairs_of(last) < rule.max_pairs:
-            return  # the recordings ended first
-        yield concluded(first, second).verdict
+def simulate(rule: Rule, draw: Draw) -> Trial:
+    """Return what the gate does with the pairs that ``draw`` returns."""
+    first = follow(rule, draw)
+    second = follow(confirming(rule), draw) if first.verdict is GateVerdict.FAIL else None
+    decisions = [first, second] if second else [first]
+    return Trial(
+        verdict=concluded(first, second).verdict,
+        first=first.verdict,
+        pairs=sum(decision.estimate.pairs for decision in decisions if decision.estimate),
+    )
 
 
-def _curve(same: Sequence[float], rule: Rule, chance: random.Random) -> tuple[CurvePoint, ...]:
+def _resampled(ratios: Sequence[float], rule: Rule, chance: random.Random) -> Trial:
+    return simulate(rule, lambda count: chance.choices(ratios, k=count))
+
+
+def _consecutive(ratios: Sequence[float], rule: Rule) -> list[GateVerdict]:
+    """Return the verdicts of trials that use up the recordings one after the other; an incomplete trial is left out."""
+    left, verdicts = iter(ratios), []
+    with suppress(StopIteration):
+        while True:
+            verdicts.append(simulate(rule, lambda count: [next(left) for _ in range(count)]).verdict)
+    return verdicts
+
+
+def _curve(same: Sequence[float], rule: Rule, chance: random.Random) -> tuple[CurvePointModel, ...]:
     points = []
     for step in range(_CURVE_STEPS + 1):
         slowdown = 2 * rule.margin * step / _CURVE_STEPS
         shifted = [ratio + log1p(slowdown) for ratio in same]
-        points.append(CurvePoint(slowdown=slowdown, rate=_share_failing(shifted, rule, chance, _CURVE_TRIALS)))
+        points.append(CurvePointModel(slowdown=slowdown, rate=_share_failing(shifted, rule, chance, _CURVE_TRIALS)))
     return tuple(points)
 
 
 def _share_failing(ratios: Sequence[float], rule: Rule, chance: random.Random, trials: int) -> float:
-    verdicts = [_trial(ratios, rule, chance).verdict for _ in range(trials)]
+    verdicts = [_resampled(ratios, rule, chance).verdict for _ in range(trials)]
     return verdicts.count(GateVerdict.FAIL) / trials
+
+
+def rate(verdicts: Sequence[GateVerdict]) -> RateModel:
+    """Return how often the verdicts are FAIL, with the Wilson interval."""
+    trials, failed = len(verdicts), verdicts.count(GateVerdict.FAIL)
+    low, high = wilson(failed, trials)
+    return RateModel(
+        trials=trials,
+        failed=failed,
+        passed=verdicts.count(GateVerdict.PASS),
+        low=low,
+        high=high,
+        rate=failed / trials if trials else 0.0,
+    )
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share; 0 to 1 if there are no trials.
+
+    >>> [round(end, 4) for end in wilson(0, 300)]
+    [0.0, 0.0126]
+    """
+    if not trials:
+        return 0.0, 1.0
+    square = _NORMAL_95**2
+    share = successes / trials
+    centre = (share + square / (2 * trials)) / (1 + square / trials)
+    half = _NORMAL_95 / (1 + square / trials) * sqrt(share * (1 - share) / trials + square / (4 * trials**2))
+    return max(0.0, centre - half), min(1.0, centre + half)

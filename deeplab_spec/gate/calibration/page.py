@@ -1,8 +1,9 @@
-"""The gate's own error rates as a Markdown page."""
+"""The gate's own error rates as a Markdown page, and the detection curve as an SVG file."""
 
 from deeplab_spec.gate.document import CalibrationDocument, OutcomeModel
 from deeplab_spec.gate.text import LAYOUT, percent, signed
 from deeplab_spec.views.table import Grid, markdown
+from deeplab_spec.views.template import filled
 
 _RECORDED = ("condition", "recordings", "dropped", "planted", "measured", "spread")
 _RESAMPLED = (
@@ -18,12 +19,18 @@ _RESAMPLED = (
     "95 %",
 )
 
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 610.0, 40.0, 300.0
+"""The area of the curve, in pixels."""
+
+_TICKS = 5
+
 _NOT_EXCLUDED = (
-    "The rates hold for what differs from process to process. What is the same in every process of a side is no "
-    f"noise to any number of processes: {LAYOUT}. The linker, the loader and the allocator decide where code and data "
-    "lie, and a change of a file that is never run can move them. A FAIL therefore says that head is slower as it was "
-    "built and loaded here, not that its source is; a PASS can hide a slowdown that such a placement makes good. "
-    "Another build, another order of linking or another host tells them apart; more pairs do not."
+    "The rates hold for what differs from process to process. More processes do not average out what is the same in "
+    f"every process of a side. For example, {LAYOUT}. The linker, the loader and the allocator decide where "
+    "code and data lie, and a change of a file that is never run can move them. A FAIL therefore says that head is "
+    "slower as it was built and loaded here, not that its source is slower; a PASS can hide a slowdown that such a "
+    "placement compensates. Another build, another order of linking or another host tells them apart; more pairs do "
+    "not."
 )
 
 
@@ -31,8 +38,8 @@ def calibration_page(document: CalibrationDocument, picture: str) -> str:
     """Return the gate's error rates as a Markdown page.
 
     Args:
-        document: What was measured and resampled.
-        picture: Name of the picture's file, beside the page.
+        document: The recorded and resampled rates.
+        picture: The file name of the curve, in the folder of the page.
     """
     case, rule = document.case, document.rule
     machine = ", ".join(f"{name} {value}" for name, value in document.machine.items())
@@ -47,18 +54,17 @@ def calibration_page(document: CalibrationDocument, picture: str) -> str:
     recorded = (
         f"{recordings} pairs of fresh processes, each one independent observation; the median pair took "
         f"{document.pair_seconds:.1f} s. A wait lengthens every forward pass of head by that share of its own time. "
-        "How much a lost channels_last and an unfused BN cost is what the recordings say."
+        "The cost of a lost channels_last and of an unfused BN is known from the recordings only."
     )
     resampled = (
         "A trial draws recordings of one condition with replacement and follows the rule (seed "
-        f"{document.seed}); where that says FAIL, it draws a second set, which must confirm it at an error of "
-        f"{percent(document.confirming_alpha or 0)}, or the trial is inconclusive. *First set* is the share in which "
-        "the first set says FAIL: it is what the promised error bounds. *Over trials* is the Wilson interval of the "
-        "trials' number; *over recordings* repeats "
-        "everything on recordings that are drawn anew, and is the one that says how much the recordings can tell. "
-        "The time is that of the pairs that a verdict takes, those that confirm it included, at the median time of a "
-        "pair. The line in the picture "
-        "is the A/A recordings with a slowdown added by arithmetic."
+        f"{document.seed}). If that says FAIL, it draws a second set, which must confirm it at an error of "
+        f"{percent(document.confirming_alpha or 0)}; otherwise the trial is inconclusive. *First set* is the share of "
+        "trials whose first set says FAIL: the promised error bounds this share. *Over trials* is the Wilson interval "
+        "for the number of trials. *Over recordings* is the bootstrap interval: everything is repeated on recordings "
+        "that are drawn anew, so it accounts for the number of recordings. The time is that of all pairs of a "
+        "verdict, including those that confirm it, at the median time of a pair. The line in the picture is the A/A "
+        "recordings with a slowdown added by arithmetic."
     )
     first = Grid(headers=_RECORDED, rows=tuple(map(_recorded, document.outcomes)), right=frozenset(range(1, 6)))
     second = Grid(headers=_RESAMPLED, rows=tuple(map(_resampled, document.outcomes)), right=frozenset(range(1, 10)))
@@ -83,7 +89,7 @@ def calibration_page(document: CalibrationDocument, picture: str) -> str:
 
 
 def headline_of_rates(document: CalibrationDocument) -> str:
-    """Return false alarms and detection at the margin, in one line."""
+    """Return the false alarms and the detection at the margin, in one line."""
     same = next(entry for entry in document.outcomes if entry.slowdown == 0)
     planted = next(entry for entry in document.outcomes if entry.slowdown == document.rule.margin)
     return (
@@ -128,3 +134,36 @@ def _resampled(entry: OutcomeModel) -> tuple[str, ...]:
         f"{entry.seconds:.0f} s",
         f"{entry.slow_seconds:.0f} s",
     )
+
+
+def curve(document: CalibrationDocument) -> str:
+    """Return the share of FAIL by planted slowdown, as a self-contained SVG file."""
+    most = max(point.slowdown for point in document.curve)
+
+    def across(slowdown: float) -> float:
+        return round(_LEFT + (_RIGHT - _LEFT) * slowdown / most, 1)
+
+    def down(rate: float) -> float:
+        return round(_BOTTOM - (_BOTTOM - _TOP) * rate, 1)
+
+    steps = [number / (_TICKS - 1) for number in range(_TICKS)]
+    points = [f"{across(point.slowdown)} {down(point.rate)}" for point in document.curve]
+    drawn = {
+        "title": f"Share of FAIL on {document.device}, {document.case.name}",
+        "vertical": [{"at": down(step), "label": percent(step)} for step in steps],
+        "horizontal": [{"at": across(most * step), "label": percent(most * step)} for step in steps],
+        "margin": across(document.rule.margin),
+        "line": f"M{'L'.join(points)}",
+        "dots": [
+            {
+                "x": across(entry.slowdown),
+                "y": down(entry.resampled.rate),
+                "low": down(entry.recordings_low),
+                "high": down(entry.recordings_high),
+                "title": f"{entry.name}: {percent(entry.resampled.rate)}",
+            }
+            for entry in document.outcomes
+            if entry.slowdown is not None
+        ],
+    }
+    return filled("gate_curve.svg.j2", drawn)

@@ -1,47 +1,110 @@
-"""What is recorded to calibrate the gate: pairs of one target, with and without a planted slowdown.
+"""The recordings that a calibration resamples: pairs of one target, with and without a planted slowdown.
 
-Recordings are lines of a file, one pair each, so that a run that was ended goes on where it was.
-
-A file begins with what all of its recordings have in common: the protocol by which pairs are measured,
-the device, the case, the target and the margin. Recordings of anything else are never added to it.
+A file has one pair per line, so that an interrupted run can go on. Its first line holds what all of its
+recordings have in common: the protocol by which pairs are measured, the device, the case, the target and
+the margin. Recordings of anything else are not added to it.
 """
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.gate.calibration.conditions import conditions, schedule
-from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.cases import CHANNELS_LAST, FOLDED, Case, read_mode
 from deeplab_spec.gate.device import Device
-from deeplab_spec.gate.modes import read_mode
-from deeplab_spec.gate.pair_processes import StartedPair
-from deeplab_spec.gate.pair_queue import Ahead
-from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.pair_processes import PairProcesses
+from deeplab_spec.gate.pair_queue import PairQueue
+from deeplab_spec.gate.pairs import NO_PLANT, Pair, Plant
 from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import Side
 from deeplab_spec.measure.parts import EAGER
 from deeplab_spec.views.progress import Progress
 
 PROTOCOL: Final = 2
-"""Number of the way in which pairs are measured; one more wherever a pair's numbers change their meaning."""
+"""Version of the way in which pairs are measured; it grows when the numbers of a pair change their meaning."""
+
+SAME: Final = "A/A"
 
 Recordings = list[tuple[str, Pair]]
-"""Name of the condition, and the pair, in the order in which they were made."""
+"""The name of the condition and the pair, in the order in which they were recorded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """One kind of recording.
+
+    Attributes:
+        name: Its name.
+        slowdown: The planted slowdown; None if only the recordings show how large it is.
+        share: Its share of the recordings, relative to the shares of the other conditions.
+        base_mode: The mode of base.
+        plant: What is planted in head.
+    """
+
+    name: str
+    slowdown: float | None
+    share: int
+    base_mode: str
+    plant: Plant
+
+
+def conditions(case: Case, rule: Rule) -> tuple[Condition, ...]:
+    """Return the conditions of a case: nothing planted, waits around the margin, and two lost optimisations.
+
+    Most recordings are made with nothing planted and with a wait of the margin: they decide the promised rates.
+    """
+    waits = tuple(
+        Condition(
+            name=f"wait {factor * rule.margin:.3g}",
+            slowdown=factor * rule.margin,
+            share=share,
+            base_mode=case.mode,
+            plant=Plant(wait=factor * rule.margin),
+        )
+        for factor, share in ((0.3, 4), (0.5, 4), (1.0, 18), (2.0, 2))
+    )
+    plain = "+".join(mode for mode in case.mode.split("+") if mode not in {CHANNELS_LAST, FOLDED}) or EAGER
+    lost = tuple(
+        Condition(
+            name=name,
+            slowdown=None,
+            share=4,
+            base_mode=mode if plain == EAGER else f"{mode}+{plain}",
+            plant=Plant(mode=plain),
+        )
+        for name, mode in (("lost channels_last", CHANNELS_LAST), ("unfused BN", FOLDED))
+        if mode != FOLDED or case.direction == "forward"
+    )
+    same = Condition(name=SAME, slowdown=0.0, share=18, base_mode=case.mode, plant=NO_PLANT)
+    return (same, *waits, *lost)
+
+
+def schedule(planned: Sequence[Condition], recordings: int) -> Iterator[Condition]:
+    """Return the condition of each recording, in proportion to the shares.
+
+    The conditions alternate, so that a disturbance of some minutes affects all of them.
+    """
+    total = sum(condition.share for condition in planned)
+    done = dict.fromkeys((condition.name for condition in planned), 0)
+    for number in range(1, recordings + 1):
+        late = max(planned, key=lambda condition: condition.share * number / total - done[condition.name])
+        done[late.name] += 1
+        yield late
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorder:
-    """What all recordings of a file have in common, and how they are made.
+    """Records pairs into a file.
 
     Attributes:
         case: What is timed.
-        side: The target, on both sides.
-        rule: The rule whose errors are wanted.
-        device: Where they are made.
-        timeout: Seconds that a process may take for any answer.
+        side: The target; it is both base and head.
+        rule: The rule whose error rates are measured.
+        device: The device that runs the case.
+        timeout: Seconds that a process may take for one answer.
         ahead: How many pairs are started together.
     """
 
@@ -53,40 +116,39 @@ class Recorder:
     ahead: int
 
     def record(self, file: Path, recordings: int, progress: Progress) -> Recordings:
-        """Record pairs into a file, one a line; what is there already is not recorded again.
+        """Record the pairs that the file does not have yet.
 
         Args:
             file: The recordings.
             recordings: How many there are in the end.
-            progress: Told what is done.
+            progress: Receives the stage, the number of recordings, and how many there will be.
 
         Returns:
-            Every recording of the file.
+            All recordings of the file.
 
         Raises:
             TargetError: If a pair cannot be measured.
             SpecError: If the file holds recordings of something else.
         """
-        known = self._read(file)
-        left = Counter(name for name, _ in known)
-        made: Counter[str] = Counter()  # of each condition, for its pairs take turns in who begins
+        left = Counter(name for name, _ in self._read(file))
+        planned: Counter[str] = Counter()  # pairs are numbered within a condition, so that its sides begin in turn
         missing = []
         for condition in schedule(conditions(self.case, self.rule), recordings):
             if left[condition.name]:
                 left[condition.name] -= 1
             else:
-                missing.append((made[condition.name], condition))
-            made[condition.name] += 1
+                missing.append((planned[condition.name], condition))
+            planned[condition.name] += 1
 
-        def start(place: int) -> StartedPair:
+        def start(place: int) -> PairProcesses:
             number, condition = missing[place]
-            timed = replace(self.case, mode=condition.base_mode)
-            return StartedPair(timed, self.side, self.side, self.timeout, number=number, plant=condition.plant)
+            case = replace(self.case, mode=condition.base_mode)
+            return PairProcesses(case, self.side, self.side, self.timeout, number=number, plant=condition.plant)
 
-        with Ahead(start, self.ahead) as pairs:
+        with PairQueue(start, self.ahead) as queue:
             for place, (_, condition) in enumerate(missing):
                 progress(f"recording {condition.name}", recordings - len(missing) + place, recordings)
-                pair = pairs.measure(len(missing) - place)
+                pair = queue.measure(len(missing) - place)
                 with file.open("a", encoding="utf-8") as lines:
                     lines.write(json.dumps({"condition": condition.name, "pair": asdict(pair)}) + "\n")
         return self._read(file)
@@ -97,36 +159,31 @@ class Recorder:
         return header
 
     def _read(self, file: Path) -> Recordings:
-        """Return the recordings of a file; begin it where there is none."""
+        """Return the recordings of a file; create the file if there is none."""
         header = self._header()
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(header) + "\n", encoding="utf-8")
         first, *lines = file.read_text(encoding="utf-8").splitlines()
         _require_same(file, json.loads(first), header)
-        found = []
+        recordings = []
         for number, line in enumerate(lines, start=2):
             try:
                 document = json.loads(line)
             except json.JSONDecodeError as error:
-                raise TargetError(str(file), f"line {number} is no recording: take it out") from error
-            found.append((document["condition"], _pair(document["pair"])))
-        return found
-
-
-def _pair(values: dict[str, Any]) -> Pair:
-    """Return a pair, whose lists JSON has made of tuples."""
-    fields: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
-    return Pair(**fields)
+                raise TargetError(str(file), f"line {number} is not a recording: remove it") from error
+            fields: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in document["pair"].items()
+            }
+            recordings.append((document["condition"], Pair(**fields)))
+        return recordings
 
 
 def _require_same(file: Path, actual: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Refuse a file of other recordings; names of modes of earlier releases are read as today's.
+    """Compare the header of a file with that of this run; modes may have their names of earlier releases.
 
     Raises:
-        SpecError: If it is one.
+        SpecError: If they differ.
     """
     case = actual.get("case", {})
     known = {**actual, "case": {**case, "mode": read_mode(str(case.get("mode", EAGER)))}}

@@ -1,7 +1,7 @@
-"""Builds a side's module and makes it ready to run, in the process whose speed is measured.
+"""Builds the network of one side and prepares it to run, inside the measured process.
 
-It is loaded by its path and imports torch and the standard library only, for the ``deeplab_spec`` of
-this process may be any other version.
+This file is loaded by its path. It imports torch and the standard library only: the ``deeplab_spec``
+of this process may be any version.
 """
 
 import ast
@@ -20,31 +20,35 @@ Job = dict[str, Any]
 
 
 def build(job: Job) -> tuple[nn.Module, str, str]:
-    """Return the side's module, the file that it came from, and what was built, with every argument."""
+    """Return the network, the file of its Python module, and a description of the call that built it.
+
+    Raises:
+        TypeError: If an option sets an argument that the target does not take.
+    """
     module_name, _, attribute = job["target"].partition(":")
-    home = importlib.import_module(module_name)
-    found: Any = home
+    imported = importlib.import_module(module_name)
+    target: Any = imported
     for step in attribute.split("."):
-        found = getattr(found, step)
-    origin = str(getattr(home, "__file__", ""))
-    if isinstance(found, nn.Module):
+        target = getattr(target, step)
+    origin = str(getattr(imported, "__file__", ""))
+    if isinstance(target, nn.Module):
         if job["required"]:
-            raise TypeError(f"{job['target']} is a module as it is: no option decides its {job['required'][0]}")
-        return found, origin, f"{job['target']}, a module as it is"
+            raise TypeError(f"{job['target']} is a module instance: no option can set its {job['required'][0]}")
+        return target, origin, f"{job['target']}, a module instance"
     arguments = {name: _value(text, job) for name, text in job["arguments"].items()}
-    names = inspect.signature(found).parameters
+    names = inspect.signature(target).parameters
     for name in job["required"]:
         if name not in names:
-            raise TypeError(f"{job['target']} takes no argument {name!r}, which an option decides")
+            raise TypeError(f"{job['target']} takes no argument {name!r}, which an option sets")
     for name in ("variant", "output_stride", "num_classes", "choices"):
         if name in names and job[name]:
             arguments.setdefault(name, job[name])
-    given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
-    return found(**arguments), origin, f"{job['target']}({given})"
+    written = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return target(**arguments), origin, f"{job['target']}({written})"
 
 
 def _value(text: str, job: Job) -> object:
-    """Read an argument: a Python literal where it is one, else text."""
+    """Return an argument as a Python literal if it is one, else as text."""
     filled = text.replace("{output_stride}", str(job["output_stride"])).replace("{classes}", str(job["num_classes"]))
     try:
         return ast.literal_eval(filled)
@@ -53,12 +57,16 @@ def _value(text: str, job: Job) -> object:
 
 
 def image_of(job: Job) -> Tensor:
-    """Return the batch of images: the same numbers on both sides."""
+    """Return the batch of images, ``(n, 3, h, w)``; both sides get the same values."""
     return torch.rand(job["batch"], 3, *job["size"], generator=torch.Generator().manual_seed(0))
 
 
 def first_tensor(result: object) -> Tensor:
-    """Return the first tensor of what a module returns."""
+    """Return the first tensor of a module's result.
+
+    Raises:
+        TypeError: If there is none.
+    """
     match result:
         case Tensor():
             return result
@@ -67,15 +75,18 @@ def first_tensor(result: object) -> Tensor:
         case [first, *_]:
             return first_tensor(first)
         case _:
-            message = f"the network returns a {type(result).__name__}, not a tensor"
-            raise TypeError(message)
+            raise TypeError(f"the network returns a {type(result).__name__}, not a tensor")
 
 
 def fold(module: nn.Module, image: Tensor) -> None:
-    """Fold every normalisation into the convolution that is registered before it, and prove the result equal."""
+    """Fold every normalisation into the convolution registered before it, and compare the results.
+
+    Raises:
+        ValueError: If a normalisation is left, or the folded network computes something else.
+    """
     with torch.no_grad():
         for norm in module.modules():
-            if isinstance(norm, nn.BatchNorm2d):  # so that a fold of the wrong pair shows
+            if isinstance(norm, nn.BatchNorm2d):  # else folding a wrong pair would change nothing
                 norm.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
                 norm.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
         expected = first_tensor(module(image))
@@ -101,10 +112,10 @@ def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
 
 
 def multiply_in(precision: str) -> None:
-    """Set how float32 is multiplied on a GPU: ``tf32`` or ``ieee``, whatever a side has set before.
+    """Set how a GPU multiplies float32: ``tf32`` or ``ieee``. This overrides what the side has set.
 
-    The older switches ``allow_tf32`` do not decide where a side has used the newer ones, and may refuse. They are
-    set as well, for torch refuses to read them while they say something else.
+    The older switches ``allow_tf32`` have no effect once a side has used the newer ones, and setting them may
+    fail. They are set as well, because torch refuses to read them while they contradict the newer ones.
     """
     with suppress(RuntimeError):
         torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
@@ -115,7 +126,7 @@ def multiply_in(precision: str) -> None:
 
 
 def prepare(module: nn.Module, job: Job) -> Run:
-    """Return what one sample runs: a forward pass or a training step, in the job's mode."""
+    """Return the function that one sample runs: a forward pass or a training step, in the job's mode."""
     device, modes = torch.device(job["device"]), set(job["mode"].split("+"))
     image = image_of(job)
     training = job["direction"] == "train"
@@ -137,7 +148,7 @@ def prepare(module: nn.Module, job: Job) -> Run:
 
     if not training:
         return torch.inference_mode()(forward)
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.0)  # the same step each time
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.0)  # a learning rate of 0 keeps every step the same
 
     def step() -> Tensor:
         optimizer.zero_grad()

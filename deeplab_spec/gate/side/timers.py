@@ -1,29 +1,87 @@
-"""Times a run, in the process whose speed is measured: by the clocks of the thread, or by events on a GPU.
+"""Times a run inside the measured process: by the clocks of its thread, or by CUDA events.
 
-It is loaded by its path and imports torch and the standard library only.
+This file is loaded by its path. It imports torch and the standard library only.
 """
 
+import importlib
+import os
 import statistics
 from collections.abc import Callable
-from time import perf_counter
+from dataclasses import dataclass
+from time import perf_counter, process_time, thread_time
 from typing import Any
 
 import torch
 
 _SPINS = 20_000
-"""Rounds of the arithmetic that witnesses the clock: about a millisecond."""
+"""Loop iterations of the witness on a CPU: about a millisecond."""
 
 _CYCLES = 2_000_000
-"""Cycles that a GPU spins to witness its clock: about a millisecond."""
+"""Cycles of the witness on a GPU: about a millisecond."""
 
 _WITNESSES = 5
-"""How many witnesses a planted wait is measured by."""
+"""Runs and witnesses whose medians set the length of a planted wait on a GPU."""
 
 _WAKE_SECONDS = 0.02
-"""How long a GPU runs untimed before it is timed: idle, it has clocked down to a fraction."""
+"""How long a GPU runs before it is timed: an idle GPU lowers its clock."""
+
+_SLOWED = {0x08: "hardware slowdown", 0x20: "temperature", 0x40: "temperature", 0x80: "power brake"}
+"""NVML's reasons for slowing a GPU to protect it. The power limit is not among them: heavy work always reaches it."""
 
 Run = Callable[[], object]
 Sample = dict[str, Any]
+
+
+def _open_statistics() -> int | None:
+    """Open the kernel's counters of this thread: nanoseconds on a core, and nanoseconds of waiting for one."""
+    try:
+        return os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    except OSError:
+        return None
+
+
+_STATISTICS = _open_statistics()
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One reading of all clocks, in seconds.
+
+    Attributes:
+        wall: The wall clock.
+        waited: How long this thread was ready to run while its core ran something else; 0 if the kernel does
+            not count it.
+        own: CPU time of this thread.
+        others: CPU time of the other threads of this process.
+    """
+
+    wall: float
+    waited: float
+    own: float
+    others: float
+
+
+def now() -> Moment:
+    """Read the clocks, and read them again if the thread lost its core in between."""
+    while True:
+        waited = _waited()
+        own = thread_time()
+        wall, others = perf_counter(), process_time() - own
+        if _waited() == waited:
+            return Moment(wall=wall, waited=waited, own=own, others=others)
+
+
+def _waited() -> float:
+    return int(os.pread(_STATISTICS, 96, 0).split()[1]) / 1e9 if _STATISTICS is not None else 0.0
+
+
+def between(start: Moment, end: Moment) -> float:
+    """Return the seconds between two moments, without those in which another process had the core.
+
+    Time spent waiting for threads of this process counts: they belong to what is timed.
+    """
+    waited = (end.waited - start.waited) - (end.others - start.others)
+    return max(end.wall - start.wall - max(0.0, waited), end.own - start.own)
 
 
 class CpuTimer:
@@ -32,52 +90,46 @@ class CpuTimer:
     Args:
         run: What is timed.
         wait: The planted wait, as a share of the run's own time.
-        clocks: The module that reads the clocks.
     """
 
-    def __init__(self, run: Run, wait: float, clocks: Any) -> None:  # noqa: ANN401 - a module that is found by its path
+    def __init__(self, run: Run, wait: float) -> None:
         self.run = run
         self.wait = wait
-        self.clocks = clocks
 
     def sample(self) -> Sample:
-        """Witness the clock, and time a run."""
+        """Time the witness, then a run."""
         return {"witness": self.witness(), "seconds": self.seconds()}
 
     def seconds(self) -> float:
-        """Run once; with a planted wait, that share of the run's own time longer."""
-        start = self.clocks.now()
+        """Run once, then wait for the planted share of the run's time; return the seconds of both."""
+        start = now()
         self.run()
-        taken = self._since(start)
-        wanted = taken * (1 + self.wait)
-        while taken < wanted:
-            taken = self._since(start)
+        taken = between(start, now())
+        end = taken * (1 + self.wait)
+        while taken < end:
+            taken = between(start, now())
         return taken
 
     def witness(self) -> float:
-        """Return the seconds that a fixed piece of arithmetic takes."""
-        start = self.clocks.now()
+        """Return the seconds of a fixed piece of arithmetic."""
+        start = now()
         value = 1
         for _ in range(_SPINS):
             value = value * 1664525 + 1013904223 & 0xFFFFFFFF
-        return self._since(start)
-
-    def _since(self, start: object) -> float:
-        return float(self.clocks.between(start, self.clocks.now()))
+        return between(start, now())
 
 
 class GpuTimer:
-    """Times a run by events on the device; a planted wait is in cycles of the device's clock.
+    """Times a run by CUDA events. A planted wait is a number of GPU cycles.
 
     Args:
         run: What is timed.
         wait: The planted wait, as a share of the run's own time.
-        clocks: The module that reads the clocks.
     """
 
-    def __init__(self, run: Run, wait: float, clocks: Any) -> None:  # noqa: ANN401 - a module that is found by its path
+    def __init__(self, run: Run, wait: float) -> None:
         self.run = run
-        self.clock = clocks.GpuClock()
+        self.clock = GpuClock()
         self.cycles = 0
         if wait:
             self.wake()
@@ -86,13 +138,13 @@ class GpuTimer:
             self.cycles = round(wait * usual * _CYCLES / spun)
 
     def sample(self) -> Sample:
-        """Wake the device, witness its clock, time a run, and read the clock while it has not yet gone down."""
+        """Wake the GPU, time the witness and a run, and read the clock before the GPU lowers it again."""
         self.wake()
         timed = {"witness": self.witness(), "seconds": self.seconds()}
         return {**timed, "mhz": self.clock.mhz(), "slowed_by": self.clock.slowed_by()}
 
     def wake(self) -> None:
-        """Run without a clock until the device has had time to clock up; once at least."""
+        """Run at least once, untimed, until the GPU has had time to raise its clock."""
         start = perf_counter()
         while True:
             self.run()
@@ -101,32 +153,60 @@ class GpuTimer:
                 return
 
     def seconds(self) -> float:
-        """Run once."""
+        """Run once, with the planted wait; return the seconds."""
 
         def work() -> None:
             self.run()
             if self.cycles:
                 _spin(self.cycles)
 
-        return self._timed(work)
+        return _timed(work)
 
     def witness(self) -> float:
-        """Return the seconds that a fixed number of the device's cycles takes."""
-        return self._timed(lambda: _spin(_CYCLES))
+        """Return the seconds of a fixed number of GPU cycles."""
+        return _timed(lambda: _spin(_CYCLES))
 
-    def _timed(self, work: Callable[[], object]) -> float:
-        torch.cuda.synchronize()
-        start, end = _event(), _event()
-        start.record()
-        work()
-        end.record()
-        torch.cuda.synchronize()
-        return float(start.elapsed_time(end)) / 1000
+
+def _timed(work: Run) -> float:
+    torch.cuda.synchronize()
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    start.record()
+    work()
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end)) / 1000
 
 
 def _spin(cycles: int) -> None:
     torch.cuda._sleep(cycles)  # type: ignore[no-untyped-call]  # noqa: SLF001 - the only kernel of known length
 
 
-def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+class GpuClock:
+    """What NVML reports about the GPU; a value that cannot be read is unknown."""
+
+    def __init__(self) -> None:
+        self._nvml: Any = None
+        self._handle: Any = None
+        try:
+            nvml = importlib.import_module("pynvml")
+            nvml.nvmlInit()
+            name = str(torch.cuda.get_device_properties().uuid)  # NVML may number the devices differently
+            self._handle = nvml.nvmlDeviceGetHandleByUUID(name if name.startswith("GPU-") else f"GPU-{name}")
+            self._nvml = nvml
+        except Exception:  # noqa: BLE001 - NVML's errors derive from Exception only
+            self._nvml = None
+
+    def mhz(self) -> int | None:
+        """Return the clock of the multiprocessors; None if unknown."""
+        try:
+            return int(torch.cuda.clock_rate())
+        except Exception:  # noqa: BLE001 - NVML's errors derive from Exception only
+            return None
+
+    def slowed_by(self) -> str:
+        """Return why the GPU is slowed to protect it; empty if it is not, or if that is unknown."""
+        try:
+            reasons = int(self._nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._handle))
+        except Exception:  # noqa: BLE001 - NVML's errors derive from Exception only
+            return ""
+        return ", ".join(dict.fromkeys(name for bit, name in _SLOWED.items() if reasons & bit))

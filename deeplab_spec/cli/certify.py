@@ -20,7 +20,7 @@ from deeplab_spec.cli.options import (
     read_arguments,
 )
 from deeplab_spec.judge.certificate import Certificate
-from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, Request, default_variant, read_dtypes
+from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
 from deeplab_spec.judge.text import text
 from deeplab_spec.judge.waivers import apply_waivers, load_waivers
 from deeplab_spec.precision import NAMES
@@ -97,21 +97,21 @@ def certify(
     from deeplab_spec.judge.candidate.runner import run
 
     held = load_waivers(waivers, today.date() if today else None) if waivers else None
-    request = Request(
-        target=target,
-        variant=None if against else variant or default_variant(target),
+    request = request_from(
+        target,
+        variant=variant,
         against=against,
-        against_arguments=read_arguments(against_arg),
-        overrides=tuple(choose or ()),
+        overrides=choose or (),
         arguments=read_arguments(arg),
-        shared_choices=variant is None and against is None,
+        against_arguments=read_arguments(against_arg),
         part=part,
-        output_strides=tuple(dict.fromkeys(output_stride or ())),
+        output_strides=output_stride or (),
         classes=classes,
-        levels=tuple(dict.fromkeys(level or tuple(Level))),
-        dtypes=read_dtypes(dtype or DTYPES, "--dtype"),
+        levels=level or None,
+        dtypes=dtype or None,
         device=device,
         seed=seed,
+        prefix="--",
     )
     with progress() as show:
         certificate = apply_waivers(run(request, show), held, accepted=accept_waivers)

@@ -19,10 +19,10 @@ from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair
 from deeplab_spec.identify.document import IdentifyDocument
+from deeplab_spec.judge.build import classes_of, output_stride_of, read_whole
 from deeplab_spec.judge.certificate import Nearest
 from deeplab_spec.judge.finding import Finding, as_json
 from deeplab_spec.judge.outputs import choose as choose_results
-from deeplab_spec.judge.reference import classes_of, output_stride_of, read_whole
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import differences, plain

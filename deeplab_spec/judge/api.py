@@ -9,10 +9,10 @@ from torch import nn
 
 from deeplab_spec.capture.target import Target, build
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.build import candidate, standards
+from deeplab_spec.judge.build import candidate, reference_reader
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.judge import judge
-from deeplab_spec.judge.request import DTYPES, Request, default_variant, read_dtypes
+from deeplab_spec.judge.request import DTYPES, request_from
 from deeplab_spec.judge.waivers import apply_waivers, load_waivers
 from deeplab_spec.spec.api import Override, written_overrides
 from deeplab_spec.spec.clauses import Level
@@ -74,24 +74,23 @@ def certify(
     name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
     if variant is None and against is None and not isinstance(target, str):
         raise SpecError("variant", f"say which network {name} shall be", None)
-    request = Request(
-        target=name,
-        variant=None if against else variant or default_variant(name),
+    request = request_from(
+        name,
+        variant=variant,
         against=against,
         overrides=written_overrides(choices),
         arguments={key: str(value) for key, value in (arguments or {}).items()},
-        shared_choices=variant is None and against is None,
         part=part,
-        output_strides=tuple(output_strides),
+        output_strides=output_strides,
         classes=num_classes,
-        levels=tuple(Level(level) for level in levels),
-        dtypes=read_dtypes(dtypes, "dtypes"),
+        levels=levels,
+        dtypes=dtypes,
         device=device,
         seed=seed,
     )
     if isinstance(target, nn.Module) and len(request.strides) > 1:
         raise SpecError("output_strides", "a module is judged at one output stride", request.output_strides)
-    asked, others = standards(request)
+    asked, others = reference_reader(request)
     if isinstance(target, str):
         settled, built = candidate(asked)
         return apply_waivers(judge(settled, built, progress, others), held, accepted=accept_waivers)

@@ -80,7 +80,7 @@ class SmallestInput(Model):
     actual: Values
 
 
-class Place(Model):
+class FirstDivergence(Model):
     """The first node that differs, on both sides."""
 
     path: str
@@ -94,7 +94,7 @@ class Place(Model):
     )
 
 
-class Canaries(Model):
+class PlantedTotals(Model):
     """Faults that the run planted for the clauses that would pass, to see whether it refuses them."""
 
     planted: int
@@ -149,11 +149,11 @@ class Certificate(Result, Document):
     cases: tuple[Case, ...]
     clauses: tuple[ClauseRecord, ...]
     nearest: Nearest | None
-    first_divergence: Place | None
+    first_divergence: FirstDivergence | None
     first_divergence_reason: str = Field(
         default="", description="Why no node is named although something differs; else empty."
     )
-    canaries: Canaries = Canaries(planted=0, killed=0)
+    canaries: PlantedTotals = PlantedTotals(planted=0, killed=0)
     conditioning: tuple[Conditioning, ...] = ()
     counts: tuple[Counts, ...] = ()
     another_network: str | None = Field(default=None, description="Why this is another network altogether.")
@@ -163,7 +163,7 @@ class Certificate(Result, Document):
     seconds: float
 
     @property
-    def standard(self) -> str:
+    def reference(self) -> str:
         """What the candidate was held against, as the user named it."""
         return self.variant or self.against or ""
 
@@ -190,4 +190,4 @@ class Certificate(Result, Document):
         """The verdict, on whom, and how many clauses ended how."""
         counts = Counter(clause.verdict.value.replace("_", " ") for clause in self.clauses)
         ended = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        return f"{self.verdict.value}: {self.target} against {self.standard}, {ended}"
+        return f"{self.verdict.value}: {self.target} against {self.reference}, {ended}"

@@ -1,37 +1,40 @@
-"""Decides a clause at one output stride: by its check, and by what the run could have seen.
+"""Decides clauses: by their checks, and by what the run could have seen.
 
-A clause is passed where its check passes, made every decision that there was to make, and refuses the
-faults that were planted for it. Otherwise the run says nothing about it.
+A clause passes if its check passes, if the check made every expected decision, and if the check refuses the faults
+that were planted for it. If only the first holds, the clause is undecided.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from deeplab_spec.judge.certificate import ClauseRecord
 from deeplab_spec.judge.evidence import Check, Evidence
-from deeplab_spec.judge.finding import Decision, Finding, Verdict
+from deeplab_spec.judge.finding import Decision, Finding, Verdict, combined
 from deeplab_spec.judge.interface import check as interface
 from deeplab_spec.judge.numerics import check as numerics
+from deeplab_spec.judge.observe import AtStride
 from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.structure import check as structure
 from deeplab_spec.judge.training import check as training
+from deeplab_spec.spec.clauses import Clause
 
 CHECKS: Final[dict[str, Check]] = {**interface.CHECKS, **structure.CHECKS, **numerics.CHECKS, **training.CHECKS}
 """The check that decides each clause."""
 
-KIN: Final = "SAME-FAMILY"
-"""The clause that another network fails, and the only one that is decided of it."""
+SAME_FAMILY: Final = "SAME-FAMILY"
+"""The clause that a network of another architecture fails; the others are undecided for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A decision, and what stands behind it.
+class Decided:
+    """A decision at one output stride, and what supports it.
 
     Attributes:
-        decision: What was decided.
-        required: How many single decisions there were to make.
-        planted: How many faults were planted for it.
-        killed: How many of them were refused.
+        decision: The decision.
+        required: The expected number of single decisions.
+        planted: The number of faults planted for it.
+        killed: The number of them that were refused.
     """
 
     decision: Decision
@@ -40,58 +43,111 @@ class Judged:
     killed: int = 0
 
 
-def judged(
-    clause: str, evidence: Evidence, standard: str, required: int | None, planted_faults: Sequence[PlantedFault]
-) -> Judged:
-    """Decide one clause.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecidedClause:
+    """A clause as it was decided over all output strides.
+
+    Attributes:
+        record: Its entry in the certificate.
+        planted: The number of faults planted for it.
+        killed: The number of them that were refused.
+    """
+
+    record: ClauseRecord
+    planted: int
+    killed: int
+
+
+def decide_clause(clause: Clause, strides: Sequence[AtStride]) -> DecidedClause:
+    """Decide one clause at every output stride, and combine the decisions."""
+    decided = [_decided(clause, stride) for stride in strides]
+    decisions = [entry.decision for entry in decided]
+    verdict = combined(decision.verdict for decision in decisions)
+    reasons = [
+        decision.undecided or decision.not_applicable or "nothing was decided"
+        for decision in decisions
+        if decision.verdict is verdict and verdict in {Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}
+    ]
+    record = ClauseRecord(
+        id=clause.id,
+        level=clause.level.value,
+        verdict=verdict,
+        decisions=sum(decision.decisions for decision in decisions),
+        required=sum(entry.required for entry in decided),
+        reason=next(iter(reasons), ""),
+        findings=tuple(
+            _explained(finding, stride)
+            for stride, decision in zip(strides, decisions, strict=True)
+            for finding in decision.findings
+        ),
+    )
+    planted, killed = sum(entry.planted for entry in decided), sum(entry.killed for entry in decided)
+    return DecidedClause(record=record, planted=planted, killed=killed)
+
+
+def _decided(clause: Clause, stride: AtStride) -> Decided:
+    planted = [fault for fault in stride.planted_faults if fault.clause == clause.id]
+    reference = stride.plan.request.reference
+    return decide(clause.id, stride.evidence, reference, stride.required.get(clause.id), planted)
+
+
+def _explained(finding: Finding, stride: AtStride) -> Finding:
+    choice, hint = stride.explained.of(finding)
+    return finding.model_copy(update={"choice": choice, "hint": hint})
+
+
+def decide(
+    clause: str, evidence: Evidence, reference: str, required: int | None, planted: Sequence[PlantedFault]
+) -> Decided:
+    """Decide one clause at one output stride.
 
     Args:
-        clause: Its id.
+        clause: Id of the clause.
         evidence: What was observed.
-        standard: What the candidate is held against, as the user named it.
-        required: How many decisions there are to make; None where nothing of it can be wrong, so that no
-            fault can be planted.
-        planted_faults: The faults that were planted for it.
+        reference: Name of the network that the candidate is judged against.
+        required: The expected number of decisions; None if nothing in the expected network can violate the clause,
+            so that no fault can be planted.
+        planted: The faults that were planted for it.
     """
-    check = check_of(clause, standard)
+    check = check_of(clause, reference)
     decision = check(evidence)
     least = 1 if required is None else required
     if decision.verdict is not Verdict.PASSED:
-        return Judged(decision=decision, required=least)
-    alive = [fault for fault in planted_faults if not fault.killed(check, evidence)]
+        return Decided(decision=decision, required=least)
+    accepted = [fault for fault in planted if not fault.killed(check, evidence)]
     reason = ""
     if decision.decisions < least:
         reason = f"{decision.decisions:,} of {least:,} decisions were made"
-    elif alive:
-        reason = alive[0].unseen
-    elif required is not None and not planted_faults:
-        reason = "no fault of it was planted, so nothing shows that this run could have seen one"
-    elif required is None and planted_faults:
-        reason = "nobody says how many decisions it takes, so some may have been skipped"
-    return Judged(
+    elif accepted:
+        reason = accepted[0].unseen
+    elif required is not None and not planted:
+        reason = "no fault was planted for it, so nothing shows that this run could have seen one"
+    elif required is None and planted:
+        reason = "the expected number of decisions is not defined, so some may have been skipped"
+    return Decided(
         decision=replace(decision, undecided=reason),
         required=least,
-        planted=len(planted_faults),
-        killed=len(planted_faults) - len(alive),
+        planted=len(planted),
+        killed=len(planted) - len(accepted),
     )
 
 
-def check_of(clause: str, standard: str) -> Check:
-    """Return the check of a clause; of another network only one clause is decided."""
+def check_of(clause: str, reference: str) -> Check:
+    """Return the check of a clause; for a network of another architecture, the check of SAME-FAMILY only fails."""
 
-    def decide(evidence: Evidence) -> Decision:
-        if not evidence.stranger:
+    def decide_same_family(evidence: Evidence) -> Decision:
+        if not evidence.other_architecture:
             return CHECKS[clause](evidence)
-        if clause != KIN:
+        if clause != SAME_FAMILY:
             return Decision(undecided="this is another network")
         finding = Finding(
             path="input",
             candidate_path=None,
             attribute="network",
-            expected=f"a network of the family of {standard}",
-            actual=evidence.stranger,
+            expected=f"a network of the family of {reference}",
+            actual=evidence.other_architecture,
             output_stride=evidence.output_stride,
         )
         return Decision(findings=(finding,), decisions=1)
 
-    return decide
+    return decide_same_family

@@ -70,7 +70,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Misfit:
+class UnmatchedParameter:
     """A parameter that has no place, or not its shape, on the other side.
 
     Attributes:
@@ -107,10 +107,10 @@ class Evidence:
         graph_reason: Why the graph could not be read.
         stranger: Why the candidate is another network; empty if it is not.
         parameters: How many parameters were placed; None if numerics did not run.
-        misfits: Parameters without a place.
+        unmatched: Parameters without a place.
         steps: Local comparisons in float64.
-        ends: End-to-end comparisons in float64.
-        ends_float32: End-to-end comparisons in float32.
+        end_to_end: End-to-end comparisons in float64.
+        end_to_end_float32: End-to-end comparisons in float32.
         lower: Comparisons in lower precisions, by the clause that decides them.
         numerics_reason: Why numerics did not run.
         trained: What was observed in training; None if the candidate was not trained.
@@ -127,12 +127,12 @@ class Evidence:
     aspects: Mapping[str, tuple[Aspect, ...]] | None = None
     counts: tuple[BlockCounts, ...] | None = None
     graph_reason: str = ""
-    stranger: str = ""
+    other_architecture: str = ""
     parameters: int | None = None
-    misfits: tuple[Misfit, ...] = ()
+    unmatched: tuple[UnmatchedParameter, ...] = ()
     steps: tuple[Deviation, ...] = ()
-    ends: tuple[Deviation, ...] = ()
-    ends_float32: tuple[Deviation, ...] = ()
+    end_to_end: tuple[Deviation, ...] = ()
+    end_to_end_float32: tuple[Deviation, ...] = ()
     lower: Mapping[str, tuple[Deviation, ...]] = field(default_factory=dict)
     numerics_reason: str = ""
     trained: Trained | None = None

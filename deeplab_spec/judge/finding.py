@@ -85,12 +85,12 @@ class Decision:
         return Verdict.PASSED
 
 
-def together(verdicts: Iterable[Verdict]) -> Verdict:
+def combined(verdicts: Iterable[Verdict]) -> Verdict:
     """Return the verdict of a group: failed if one failed, undecided if one is, waived if one is.
 
-    >>> together([Verdict.PASSED, Verdict.NOT_APPLICABLE]).value
+    >>> combined([Verdict.PASSED, Verdict.NOT_APPLICABLE]).value
     'passed'
-    >>> together([]).value
+    >>> combined([]).value
     'undecided'
     """
     found = set(verdicts)
@@ -100,9 +100,9 @@ def together(verdicts: Iterable[Verdict]) -> Verdict:
     return Verdict.NOT_APPLICABLE if found else Verdict.UNDECIDED
 
 
-def of_run(verdicts: Iterable[Verdict]) -> RunVerdict:
+def run_verdict(verdicts: Iterable[Verdict]) -> RunVerdict:
     """Return the verdict of a run from those of its clauses."""
-    match together(verdicts):
+    match combined(verdicts):
         case Verdict.FAILED:
             return RunVerdict.DEVIATES
         case Verdict.WAIVED:

@@ -14,7 +14,7 @@ from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d
-from deeplab_spec.judge.evidence import Misfit
+from deeplab_spec.judge.evidence import UnmatchedParameter
 
 _ROLES: Final = ("weight", "bias", "running_mean", "running_var")
 
@@ -73,7 +73,7 @@ def places(
     captured: Capture,
     state: Mapping[str, Tensor],
     orders: Mapping[str, Order],
-) -> tuple[tuple[Place, ...], tuple[Misfit, ...]]:
+) -> tuple[tuple[Place, ...], tuple[UnmatchedParameter, ...]]:
     """Find the place of every tensor of the specification, and those that have none.
 
     Args:
@@ -84,13 +84,13 @@ def places(
         orders: Order of channels by the candidate's path.
     """
     found: list[Place] = []
-    misfits: list[Misfit] = []
+    unmatched: list[UnmatchedParameter] = []
     for node in expected:
         shapes = roles(node.op)
         if not shapes:
             continue
         if node.path not in partner:
-            misfits.append(_misfit(node, None, "weight", shapes.get("weight"), None))
+            unmatched.append(_unmatched(node, None, "weight", shapes.get("weight"), None))
             continue
         path = partner[node.path]
         for role in _ROLES:
@@ -98,13 +98,13 @@ def places(
             held = captured.tensor(where, state)
             actual = None if held is None else tuple(held.shape)
             if actual != shapes.get(role):
-                misfits.append(_misfit(node, path, role, shapes.get(role), actual))
+                unmatched.append(_unmatched(node, path, role, shapes.get(role), actual))
             elif held is not None:
                 order = orders.get(captured.network[path].inputs[0])
                 axis = 1 if isinstance(node.op, Conv2d) and not node.op.depthwise else 0
                 permuted = order if role != "bias" or axis == 0 else None
                 found += _places(captured, where, f"{node.path}.{role}", permuted, axis)
-    return tuple(found), (*misfits, *_shared(found, expected))
+    return tuple(found), (*unmatched, *_shared(found, expected))
 
 
 def _places(captured: Capture, where: str, source: str, order: Order | None, axis: int) -> Iterator[Place]:
@@ -116,27 +116,29 @@ def _places(captured: Capture, where: str, source: str, order: Order | None, axi
         yield Place(source=source, name=part.name, order=order, axis=axis, part=part)
 
 
-def _misfit(
+def _unmatched(
     node: Node, path: str | None, role: str, expected: tuple[int, ...] | None, actual: tuple[int, ...] | None
-) -> Misfit:
-    return Misfit(path=node.path, candidate_path=path, role=role, expected=expected, actual=actual)
+) -> UnmatchedParameter:
+    return UnmatchedParameter(path=node.path, candidate_path=path, role=role, expected=expected, actual=actual)
 
 
-def _shared(found: list[Place], expected: Network) -> Iterator[Misfit]:
+def _shared(found: list[Place], expected: Network) -> Iterator[UnmatchedParameter]:
     """Report tensors of the candidate in which two of the specification would have to live."""
     uses = Counter(map(_stretch, found))
     for place in found:
         if uses[_stretch(place)] > 1:
             path, _, role = place.source.rpartition(".")
             shape = roles(expected[path].op)[role]
-            yield Misfit(path=path, candidate_path=place.name, role=f"{role} (shared)", expected=shape, actual=shape)
+            yield UnmatchedParameter(
+                path=path, candidate_path=place.name, role=f"{role} (shared)", expected=shape, actual=shape
+            )
 
 
 def _stretch(place: Place) -> tuple[object, ...]:
     return (place.name, place.part and (place.part.axis, place.part.start))
 
 
-def transfer(weights: Mapping[str, Tensor], places: tuple[Place, ...], state: Mapping[str, Tensor]) -> None:
+def copy_weights(weights: Mapping[str, Tensor], places: tuple[Place, ...], state: Mapping[str, Tensor]) -> None:
     """Copy the specification's weights into a candidate's state, in place."""
     with torch.no_grad():
         for place in places:

@@ -19,17 +19,16 @@ from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.interface.planted import of_calls, of_comparisons
 from deeplab_spec.judge.numerics import observe as numerics
-from deeplab_spec.judge.plan import Plan, SpecifiedPlan, plan
+from deeplab_spec.judge.plan import Plan, SpecifiedPlan, against, plan
 from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.run import moved
-from deeplab_spec.judge.reference import against
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure import observe as structure
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.explanation import Explained, explained
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.structure.planted import of_graphs
-from deeplab_spec.judge.training import plan as training_plan
+from deeplab_spec.judge.training import observe as training
 from deeplab_spec.judge.training.planted import of_training
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.views.progress import Progress
@@ -37,7 +36,7 @@ from deeplab_spec.views.progress import Progress
 Builder = Callable[[int], nn.Module]
 """Builds the candidate for an output stride."""
 
-Standards = Callable[[int], Lock]
+ReferenceReader = Callable[[int], Lock]
 """Reads the other network for an output stride."""
 
 
@@ -81,7 +80,7 @@ class Stages:
 
 
 def observe(
-    request: Request, output_stride: int, build: Builder, standards: Standards | None, stages: Stages
+    request: Request, output_stride: int, build: Builder, reference_reader: ReferenceReader | None, stages: Stages
 ) -> AtStride:
     """Observe a candidate at one output stride.
 
@@ -89,17 +88,21 @@ def observe(
         request: What is asked.
         output_stride: What it is built with.
         build: Builds it; its errors are not caught here.
-        standards: Reads the network that it is held against, where that is not the specification.
+        reference_reader: Reads the network that it is held against, where that is not the specification.
         stages: Told how far the judgement is.
     """
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
-    running = built(build, output_stride, request.seed).eval()
+    running = build_with_seed(build, output_stride, request.seed).eval()
     module = uncompiled(running)
     if request.device != "cpu" and isinstance(module, FileModule) and module.float32_only:
         raise TargetError(f"--device {request.device}", "the runtime of a file is run on the processor only")
     limits = structure.limits_of(module)
-    planned = against(request, standards(output_stride), limits) if standards else plan(request, output_stride, limits)
+    planned = (
+        against(request, reference_reader(output_stride), limits)
+        if reference_reader
+        else plan(request, output_stride, limits)
+    )
     found = AtStride(
         plan=planned,
         evidence=Evidence(
@@ -112,7 +115,7 @@ def observe(
     if set(request.levels) - {Level.INTERFACE}:
         tick("reading the graph")
         _read(found, module)
-        if found.evidence.stranger:
+        if found.evidence.other_architecture:
             return found
     if Level.INTERFACE in request.levels:
         tick_call = stages.tick(f"output stride {output_stride}, interface")
@@ -127,7 +130,7 @@ def observe(
     return found
 
 
-def built(build: Builder, output_stride: int, seed: int) -> nn.Module:
+def build_with_seed(build: Builder, output_stride: int, seed: int) -> nn.Module:
     """Build a candidate with a seed: whatever it draws, it draws again in another run.
 
     A precision of products that its code sets for the whole process is put back: the judgement sets its own.
@@ -160,10 +163,10 @@ def _read(found: AtStride, module: nn.Module) -> None:
         aspects=by_clause(aspects(reading.alignment), unstrided),
         counts=block_counts(reading.alignment, reading.shared),
         folded=reading.folded,
-        stranger=reading.stranger or "",
+        other_architecture=reading.other_architecture or "",
         folded_convs=reading.folded_convs,
     )
-    if reading.stranger:
+    if reading.other_architecture:
         return
     expected = reading.compared(found.plan.expected(reading.image))
     if Level.STRUCTURE in found.plan.request.levels:
@@ -188,9 +191,11 @@ def _run(
     loaded = numerics.prepare(module, running, reading)
     learns = Level.TRAINING in request.levels
     initial = None
-    if learns and isinstance(found.plan, SpecifiedPlan) and not training_plan.untrainable(loaded):
+    if learns and isinstance(found.plan, SpecifiedPlan) and not training.untrainable(loaded):
         tick("building it again")
-        initial = training_plan.initial(loaded, found.plan, built(build, found.plan.output_stride, request.seed + 1))
+        initial = training.initial(
+            loaded, found.plan, build_with_seed(build, found.plan.output_stride, request.seed + 1)
+        )
     if Level.NUMERICS in request.levels:
         try:
             observed = numerics.observe(loaded, found.plan, request.dtypes, tick)
@@ -203,10 +208,10 @@ def _run(
             found.evidence = replace(
                 found.evidence,
                 parameters=observed.parameters,
-                misfits=observed.misfits,
+                unmatched=observed.unmatched,
                 steps=observed.steps,
-                ends=observed.ends,
-                ends_float32=observed.ends_float32,
+                end_to_end=observed.end_to_end,
+                end_to_end_float32=observed.end_to_end_float32,
                 lower=observed.lower,
                 numerics_reason="this dtype was not asked for",
             )
@@ -225,7 +230,7 @@ def _run(
         _compare(found, module, tick)
     if learns and found.reading:
         tick("training")
-        trained = training_plan.trained(loaded, found.plan, initial)
+        trained = training.trained(loaded, found.plan, initial)
         found.evidence = replace(found.evidence, trained=trained)
         found.required |= required.of_training(loaded.expected)
         found.planted_faults += of_training(trained)

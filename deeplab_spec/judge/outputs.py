@@ -30,7 +30,7 @@ class Answer:
     error: str = ""
 
 
-def ask(
+def call_candidate(
     module: nn.Module,
     inputs: Sequence[Tensor],
     expected: Shapes,

@@ -7,7 +7,8 @@ from typing import Final
 
 import torch
 
-from deeplab_spec.align.network_at_size import Shaped, shaped
+from deeplab_spec.align.lock import Lock
+from deeplab_spec.align.network_at_size import Shaped, for_any_size, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.graph.network import Network, Node
@@ -147,6 +148,28 @@ class SpecifiedPlan(Plan):
         return self.choices.sizes_accepted is SizesAccepted.MULTIPLES
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgainstPlan(Plan):
+    """A candidate is held against another network, as it was locked.
+
+    Attributes:
+        lock: The other network.
+    """
+
+    lock: Lock
+
+    def expected(self, image: Pair) -> Shaped:
+        """Return the other network in normal form at an image's size."""
+        return normal_form(shaped(self.network, self.inputs_at(image)))
+
+    def _small_images(self) -> tuple[Pair, ...]:
+        accepted = (response.inputs[0][-2:] for response in self.lock.responses if response.results)
+        return tuple((height, width) for height, width in accepted) or (self.lock.image,)
+
+    def _telling_images(self) -> tuple[Pair, ...]:
+        return telling_sizes(self.network, self.output_stride)
+
+
 def tap_of(node: Node) -> str:
     """Return the public name of an output."""
     return node.op.name if isinstance(node.op, Output) else ""
@@ -211,4 +234,15 @@ def plan(request: Request, output_stride: int, limits: Limits | None = None) -> 
         whole=whole,
         network=network,
         limits=limits or Limits(),
+    )
+
+
+def against(request: Request, lock: Lock, limits: Limits) -> AgainstPlan:
+    """Plan a judgement against another network."""
+    return AgainstPlan(
+        request=request,
+        output_stride=lock.output_stride,
+        network=for_any_size(lock.normal),
+        limits=limits,
+        lock=lock,
     )

@@ -120,7 +120,7 @@ class Request:
         return DEFAULT_CLASSES if self.classes is None else self.classes
 
     @property
-    def standard(self) -> str:
+    def reference(self) -> str:
         """What the target is held against, as the user named it."""
         return self.variant or self.against or ""
 
@@ -130,7 +130,7 @@ class Request:
         return variant(self.variant or "")
 
     @property
-    def decided(self) -> dict[str, ChoiceValue]:
+    def overridden(self) -> dict[str, ChoiceValue]:
         """The choices decided otherwise than the variant's."""
         return read_overrides(self.overrides)
 
@@ -138,12 +138,77 @@ class Request:
     def target_choices(self) -> dict[str, ChoiceValue]:
         """The decisions of a reference that is the target."""
         own = read_overrides(f"{name}={value}" for name, value in self.arguments.items())
-        return {**(self.decided if self.shared_choices else {}), **own}
+        return {**(self.overridden if self.shared_choices else {}), **own}
 
     @property
     def choices(self) -> Choices:
         """Every decision of the specification that the target is held against."""
-        return choose(self.published.choices, self.decided)
+        return choose(self.published.choices, self.overridden)
+
+
+def request_from(
+    target: str,
+    *,
+    variant: str | None = None,
+    against: str | None = None,
+    overrides: Iterable[str] = (),
+    arguments: Mapping[str, str] | None = None,
+    against_arguments: Mapping[str, str] | None = None,
+    part: str | None = None,
+    output_strides: Iterable[int] = (),
+    classes: int | None = None,
+    levels: Iterable[str] | None = None,
+    dtypes: Iterable[str] | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    prefix: str = "",
+) -> Request:
+    """Return the request for what a user asks: the defaults are filled in, and repeated values are dropped.
+
+    The arguments are those of :class:`Request`. Without a variant and another target, a reference is judged against
+    its own variant, and the overrides hold for both sides.
+
+    Args:
+        target: The target.
+        variant: Name of the variant.
+        against: The other target.
+        overrides: Choices, as ``NAME=VALUE``.
+        arguments: Keyword arguments of the target.
+        against_arguments: Keyword arguments of the other target.
+        part: The part that the target implements.
+        output_strides: The output strides.
+        classes: Channels of the logits.
+        levels: Names of levels; None for all.
+        dtypes: Names of precisions; None for float64 and float32.
+        device: Where the target runs.
+        seed: Seed of weights and images.
+        prefix: What stands before the name of an option in messages, e.g. ``--``.
+
+    Raises:
+        SpecError: If an argument has a value that it cannot have, or nothing says what to judge the target against.
+    """
+    return Request(
+        target=target,
+        variant=None if against else variant or default_variant(target),
+        against=against,
+        overrides=tuple(overrides),
+        arguments=dict(arguments or {}),
+        against_arguments=dict(against_arguments or {}),
+        shared_choices=variant is None and against is None,
+        part=part,
+        output_strides=tuple(dict.fromkeys(output_strides)),
+        classes=classes,
+        levels=tuple(dict.fromkeys(_level(each, f"{prefix}level") for each in (Level if levels is None else levels))),
+        dtypes=DTYPES if dtypes is None else read_dtypes(dtypes, f"{prefix}dtype"),
+        device=device,
+        seed=seed,
+    )
+
+
+def _level(name: str, where: str) -> Level:
+    if name not in set(Level):
+        raise SpecError(where, f"must be one of {', '.join(Level)}", name)
+    return Level(name)
 
 
 def read_dtypes(names: Iterable[str], where: str) -> tuple[str, ...]:

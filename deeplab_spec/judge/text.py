@@ -38,7 +38,7 @@ def _header(certificate: Certificate) -> str:
     at = f" at output stride {' and '.join(map(str, strides))}" if strides else ""
     part = f" {certificate.part}" if certificate.part else ""
     chosen = "".join(f" {name}={worded(value)}" for name, value in certificate.choices.items())
-    title = f"{certificate.target}, judged against {certificate.standard}{part}{chosen}{at}"
+    title = f"{certificate.target}, judged against {certificate.reference}{part}{chosen}{at}"
     devices = ", ".join(sorted({case.device for case in certificate.cases}))
     running = f"torch {certificate.versions['torch']}, {devices}" if "torch" in certificate.versions else ""
     return _apart(title, running)
@@ -177,24 +177,23 @@ def _verdict(certificate: Certificate) -> str:
 
 def _sentence(certificate: Certificate) -> str:
     if certificate.another_network:
-        return f"DEVIATES from {certificate.standard}: {certificate.another_network}."
+        return f"DEVIATES from {certificate.reference}: {certificate.another_network}."
     match certificate.verdict:
         case RunVerdict.CONFORMS:
             clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
             decisions = sum(clause.decisions for clause in certificate.clauses)
             refused = f"{certificate.canaries.killed:,} planted faults refused"
-            return f"CONFORMS to {certificate.standard}: {clauses} clauses, {decisions:,} decisions, {refused}."
+            return f"CONFORMS to {certificate.reference}: {clauses} clauses, {decisions:,} decisions, {refused}."
         case RunVerdict.CONFORMS_WITH_WAIVERS:
             clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
             waived = sum(clause.verdict is Verdict.WAIVED for clause in certificate.clauses)
             accepted = "" if certificate.waivers_accepted else ", which is not accepted (--accept-waivers)"
-            return (
-                f"CONFORMS WITH WAIVERS to {certificate.standard}: {clauses} clauses passed, {waived} waived{accepted}."
-            )
+            counted = f"{clauses} clauses passed, {waived} waived{accepted}"
+            return f"CONFORMS WITH WAIVERS to {certificate.reference}: {counted}."
         case RunVerdict.INCONCLUSIVE:
-            return f"INCONCLUSIVE: nothing failed, but not everything could be decided against {certificate.standard}."
+            return f"INCONCLUSIVE: nothing failed, but not everything could be decided against {certificate.reference}."
         case RunVerdict.DEVIATES:
-            return f"DEVIATES from {certificate.standard}{_in_choices(certificate)}."
+            return f"DEVIATES from {certificate.reference}{_in_choices(certificate)}."
 
 
 def _in_choices(certificate: Certificate) -> str:
@@ -272,7 +271,7 @@ def clause_text(certificate: Certificate, record: ClauseRecord) -> str:
     """Return the report of one clause alone: its sentence, its findings, its source."""
     clause = named(record.id)
     sentence = textwrap.wrap(clause.sentence, WIDTH, initial_indent="  ", subsequent_indent="  ")
-    judged = f"  judged: {certificate.target} against {certificate.standard}"
+    judged = f"  judged: {certificate.target} against {certificate.reference}"
     return "\n".join([_clause_title(record), *sentence, *_clause_body(record), judged, f"  source: {clause.source}"])
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from deeplab_spec.errors import SpecError, one_line
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord, WaiverRecord
-from deeplab_spec.judge.finding import Verdict, of_run, together
+from deeplab_spec.judge.finding import Verdict, combined, run_verdict
 from deeplab_spec.spec.clauses import CLAUSES
 
 UNWAIVABLE = "SAME-FAMILY"
@@ -90,10 +90,10 @@ class Waivers:
         """Return the certificate in which the clauses that are covered entirely are waived."""
         clauses = tuple(self._held(clause) for clause in certificate.clauses)
         levels = {
-            level: together(clause.verdict for clause in clauses if clause.level == level)
+            level: combined(clause.verdict for clause in clauses if clause.level == level)
             for level in certificate.levels
         }
-        verdict = of_run(clause.verdict for clause in clauses)
+        verdict = run_verdict(clause.verdict for clause in clauses)
         return certificate.model_copy(
             update={"clauses": clauses, "levels": levels, "verdict": verdict, "today": self.today}
         )
@@ -155,7 +155,7 @@ def _listed(paths: Sequence[str]) -> str:
 
 def _verdict(records: Iterable[ClauseRecord]) -> str:
     """Word what was decided of a clause without findings."""
-    verdict = together(record.verdict for record in records)
+    verdict = combined(record.verdict for record in records)
     reason = next((record.reason for record in records if record.verdict is verdict and record.reason), "")
     return f"{verdict}: {reason}" if reason else str(verdict)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.target import Target, is_file, load
 from deeplab_spec.errors import CaptureError, TargetError
-from deeplab_spec.judge.reference import locked
+from deeplab_spec.judge.build import locked
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.views.progress import Progress, silent
 

@@ -14,8 +14,8 @@ from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Opaque, Output, Pair
 from deeplab_spec.judge.load_weights import by_role
-from deeplab_spec.judge.numerics.end_to_end import END
-from deeplab_spec.judge.numerics.observe import CAPTURE
+from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
+from deeplab_spec.judge.numerics.observe import CAPTURE_LIMIT
 from deeplab_spec.port.document import FirstModel, ProofModel, RunModel
 from deeplab_spec.port.equivalent_forms import ROUNDED
 from deeplab_spec.port.parameter_map import ParameterMap
@@ -50,12 +50,14 @@ def prove(
     modules = [_called(pair.source, image)]
     _check(pair.source, expected, modules[0])
     runs = []
-    allowed = END
+    allowed = END_TO_END_LIMIT
     if any(move.action in ROUNDED for move in moved.moves.values()):
         tick("comparing before rounding")
         load(pair.dest, moved.tensors)
-        runs.append(_compared(pair, "interpreter", expected, _interpreted(pair.dest, image), END, rounded=False))
-        allowed = max(END, RATIO_LIMIT * _sensitivity(pair, image, expected, seed))
+        runs.append(
+            _compared(pair, "interpreter", expected, _interpreted(pair.dest, image), END_TO_END_LIMIT, rounded=False)
+        )
+        allowed = max(END_TO_END_LIMIT, RATIO_LIMIT * _sensitivity(pair, image, expected, seed))
     load(pair.dest, moved.written())
     tick("comparing the graphs")
     actual = _interpreted(pair.dest, image)
@@ -133,7 +135,7 @@ def _called(side: Side, image: Tensor) -> Values:
 def _check(side: Side, captured: Values, called: Values) -> None:
     for path, value in called.items():
         error = relative_error(captured[path], value)
-        if error > CAPTURE:  # false for NaN, which the comparison reports
+        if error > CAPTURE_LIMIT:  # false for NaN, which the comparison reports
             raise CaptureError(f"{side.name}: its graph is off by {error:.2g} from its module at {path}")
 
 

@@ -8,9 +8,8 @@ from typing import Final
 import pytest
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.request import DTYPES, Request, default_variant, read_dtypes
+from deeplab_spec.judge.request import Request, request_from
 from deeplab_spec.judge.waivers import Waivers, load_waivers
-from deeplab_spec.spec.clauses import Level
 
 _STATES_ITS_OWN: Final = {".pt2", ".onnx", ".lock"}
 """Endings of files that say themselves at which output stride they are."""
@@ -22,22 +21,20 @@ def request_of(config: pytest.Config) -> Request:
     Raises:
         SpecError: If an option has a value that it cannot have.
     """
-    target = config.getoption("deeplab_target")
-    variant, against = config.getoption("deeplab_variant"), config.getoption("deeplab_against")
-    return Request(
-        target=target,
-        variant=None if against else variant or default_variant(target),
-        against=against,
-        overrides=tuple(config.getoption("deeplab_choose") or ()),
+    return request_from(
+        config.getoption("deeplab_target"),
+        variant=config.getoption("deeplab_variant"),
+        against=config.getoption("deeplab_against"),
+        overrides=config.getoption("deeplab_choose") or (),
         arguments=_arguments(config.getoption("deeplab_arg") or ()),
-        shared_choices=variant is None and against is None,
         part=config.getoption("deeplab_part"),
-        output_strides=tuple(dict.fromkeys(config.getoption("deeplab_output_stride") or ())),
+        output_strides=config.getoption("deeplab_output_stride") or (),
         classes=config.getoption("deeplab_classes"),
-        levels=tuple(dict.fromkeys(map(_level, config.getoption("deeplab_level") or Level))),
-        dtypes=read_dtypes(config.getoption("deeplab_dtype") or DTYPES, "--deeplab-dtype"),
+        levels=config.getoption("deeplab_level") or None,
+        dtypes=config.getoption("deeplab_dtype") or None,
         device=config.getoption("deeplab_device"),
         seed=config.getoption("deeplab_seed"),
+        prefix="--deeplab-",
     )
 
 
@@ -56,12 +53,6 @@ def strides_of(request: Request) -> tuple[int | None, ...]:
     named = (request.target, request.against or "")
     states = any(Path(name).suffix.lower() in _STATES_ITS_OWN for name in named)
     return (None,) if states and not request.output_strides else request.strides
-
-
-def _level(name: str) -> Level:
-    if name not in set(Level):
-        raise SpecError("--deeplab-level", f"must be one of {', '.join(Level)}", name)
-    return Level(name)
 
 
 def _day(text: str | None) -> date | None:

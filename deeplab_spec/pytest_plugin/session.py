@@ -50,7 +50,7 @@ class ClauseTests:
         """Say what is judged, before it takes its time."""
         strides = [str(stride) for stride in self._strides if stride]
         at = f" at output stride {' and '.join(strides)}" if strides else ""
-        return f"deeplab_spec: {self._request.target}, judged against {self._request.standard}{at}"
+        return f"deeplab_spec: {self._request.target}, judged against {self._request.reference}{at}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
@@ -61,12 +61,12 @@ class ClauseTests:
     def _collectors(self, session: pytest.Session) -> list[pytest.Collector]:
         found: list[pytest.Collector] = []
         for stride in self._strides:
-            name = _name(self._request.standard, stride)
+            name = _name(self._request.reference, stride)
             node: AtOutputStride = AtOutputStride.from_parent(session, name=name, nodeid=name)
             node.judgements, node.clauses, node.output_stride = self._judgements, self._request.clauses, stride
             found.append(node)
         if self._judgements.waivers is not None:
-            name = _name(self._request.standard, None)
+            name = _name(self._request.reference, None)
             waived: Waived = Waived.from_parent(session, name=name, nodeid=name)
             waived.judgements, waived.output_strides = self._judgements, self._strides
             found.append(waived)

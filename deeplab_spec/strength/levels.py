@@ -116,7 +116,7 @@ class Subject:
 
     def _values(self, mutant: Mutant, *, lower: bool) -> dict[str, object]:
         """Judge what a mutant computes, with its graph hidden."""
-        lost = blind.unfit(mutant.network, self.trial(0).weights)
+        lost = blind.unmatched_tensors(mutant.network, self.trial(0).weights)
         if lost:
             return {"numerics": ("WEIGHTS-FIT",), "unfit": lost[0]}
         worst, failed = 0.0, False

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.numerics.end_to_end import END
+from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
 from deeplab_spec.judge.numerics.numerics_only import CAST
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.mutate.rewrites.catalogue import rewrites
@@ -233,7 +233,9 @@ def _by_level(wrong: Sequence[Judged]) -> dict[str, AtLevel]:
 
 def _by_dtype(wrong: Sequence[Judged]) -> dict[str, AtDtype]:
     ran = [entry for entry in wrong if entry.error is not None]
-    found = {FLOAT64.name: AtDtype(tried=len(ran), killed=sum(bool(entry.numerics) for entry in ran), limit=END)}
+    found = {
+        FLOAT64.name: AtDtype(tried=len(ran), killed=sum(bool(entry.numerics) for entry in ran), limit=END_TO_END_LIMIT)
+    }
     for dtype in CAST:
         tried = [entry.lower[dtype] for entry in ran if dtype in entry.lower]
         if tried:
@@ -271,7 +273,7 @@ def _margins(wrong: Iterable[Judged]) -> Margins | None:
     return Margins(
         float64=weakest.error or 0.0,
         float64_mutant=f"{weakest.name} ({weakest.subject})",
-        float64_limit=END,
+        float64_limit=END_TO_END_LIMIT,
         float32=closest.lower[FLOAT32.name].ratio,
         float32_mutant=f"{closest.name} ({closest.subject})",
         float32_limit=RATIO_LIMIT,

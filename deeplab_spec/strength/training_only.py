@@ -13,9 +13,8 @@ from deeplab_spec.judge.plan import SpecifiedPlan
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING
 from deeplab_spec.judge.training.evidence import Trained
-from deeplab_spec.judge.training.initial_weights import sampled
+from deeplab_spec.judge.training.initial_weights import sample_weights, specified_inits
 from deeplab_spec.judge.training.observe import observe
-from deeplab_spec.judge.training.plan import specified_inits
 from deeplab_spec.mutate.faults.training_faults import MutantModule, is_initial, with_habit
 from deeplab_spec.mutate.mutant import Mutant
 from deeplab_spec.reference.network import assemble
@@ -51,7 +50,7 @@ def _drawn(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> Trained:
     right = [weight_of(planned.request, planned.output_stride, seed + number, name) for number in (0, 1)]
     first, second = (with_habit(weight, mutant, seed + number) for number, weight in enumerate(right))
     places = [place for place in own_places(planned.network) if place.name == name]
-    initial = sampled(planned.network, specified_inits(planned), places, {name: first}, {name: second})
+    initial = sample_weights(planned.network, specified_inits(planned), places, {name: first}, {name: second})
     return replace(Trained(), initial=initial)
 
 

@@ -8,7 +8,7 @@ import pytest
 from deeplab_spec.judge.decisions import CHECKS
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Verdict
-from deeplab_spec.judge.training.evidence import Alone, Initial, Trained
+from deeplab_spec.judge.training.evidence import BatchOfOne, Initial, Trained
 from deeplab_spec.spec.clauses import CLAUSES, Level
 from tests.support.observed import (
     MISFIT,
@@ -33,7 +33,7 @@ from tests.support.trained import (
     STEP,
     UNIFORM,
     ZEROS,
-    noise,
+    dropout_effect,
     spread,
     trained,
     weights,
@@ -72,8 +72,8 @@ PASSING: dict[str, Evidence] = {
     "BLOCK-COUNTS": replace(NOTHING, counts=(block(), block(actual=0, comparable=False))),
     "WEIGHTS-FIT": replace(NOTHING, parameters=7),
     **{name: with_steps(deviation(path)) for name, path in HEAD.items()},
-    "VALUES-END-TO-END": replace(NOTHING, ends=(deviation("output"),)),
-    "VALUES-FLOAT32": replace(NOTHING, ends_float32=(deviation("output"),)),
+    "VALUES-END-TO-END": replace(NOTHING, end_to_end=(deviation("output"),)),
+    "VALUES-FLOAT32": replace(NOTHING, end_to_end_float32=(deviation("output"),)),
     **{name: in_lower(name, 1.0, 3.0) for name in LOWER},
     **{entry.id: trained() for entry in CLAUSES if entry.level is Level.TRAINING},
 }
@@ -104,7 +104,7 @@ FAILING: dict[str, list[Evidence]] = {
         if entry.level is Level.STRUCTURE
     },
     "BLOCK-COUNTS": [replace(NOTHING, counts=(block(), block(actual=0)))],
-    "WEIGHTS-FIT": [replace(NOTHING, parameters=7, misfits=(MISFIT,))],
+    "WEIGHTS-FIT": [replace(NOTHING, parameters=7, unmatched=(MISFIT,))],
     **{
         name: [
             with_steps(deviation(path, 1e-3)),
@@ -113,8 +113,8 @@ FAILING: dict[str, list[Evidence]] = {
         ]
         for name, path in HEAD.items()
     },
-    "VALUES-END-TO-END": [replace(NOTHING, ends=(deviation("output", 1e-3),))],
-    "VALUES-FLOAT32": [replace(NOTHING, ends_float32=(deviation("output", math.nan),))],
+    "VALUES-END-TO-END": [replace(NOTHING, end_to_end=(deviation("output", 1e-3),))],
+    "VALUES-FLOAT32": [replace(NOTHING, end_to_end_float32=(deviation("output", math.nan),))],
     **{name: [in_lower(name, 1.0, 3.1), in_lower(name, math.nan), in_lower(name, math.inf)] for name in LOWER},
     "BN-MOMENTUM": [
         trained(movements=(MOVEMENT, replace(MOVEMENT, mean=0.1, variance=0.1))),
@@ -127,16 +127,16 @@ FAILING: dict[str, list[Evidence]] = {
         trained(frozen=(MOVEMENT.path,)),
     ],
     "DROPOUT": [
-        noise(actual=(replace(CALL, probability=0.5),)),
-        noise(actual=(replace(CALL, kind="dropout of whole channels"),)),
-        noise(actual=(replace(CALL, reads="aspp.concat", follows="aspp.concat"),)),
-        noise(actual=(), candidate=spread(0.2, 10)),
-        noise(actual=(), candidate=spread(0.0, 10)),
-        noise(actual=(), candidate={**spread(0.05, 10), "spread": (0.05,) * 9 + (math.nan,)}),
-        noise(expected=(), actual=(), oracle={}, candidate={"spread": (0.0, math.nan)}),
-        noise(actual=(CALL, CALL)),
-        noise(expected=(), actual=(), oracle={}, candidate=spread(0.1, 2)),
-        noise(actual=(replace(CALL, probability=0.5, reads=None),), reason="a weight has no place"),
+        dropout_effect(actual=(replace(CALL, probability=0.5),)),
+        dropout_effect(actual=(replace(CALL, kind="dropout of whole channels"),)),
+        dropout_effect(actual=(replace(CALL, reads="aspp.concat", follows="aspp.concat"),)),
+        dropout_effect(actual=(), candidate=spread(0.2, 10)),
+        dropout_effect(actual=(), candidate=spread(0.0, 10)),
+        dropout_effect(actual=(), candidate={**spread(0.05, 10), "spread": (0.05,) * 9 + (math.nan,)}),
+        dropout_effect(expected=(), actual=(), oracle={}, candidate={"spread": (0.0, math.nan)}),
+        dropout_effect(actual=(CALL, CALL)),
+        dropout_effect(expected=(), actual=(), oracle={}, candidate=spread(0.1, 2)),
+        dropout_effect(actual=(replace(CALL, probability=0.5, reads=None),), reason="a weight has no place"),
     ],
     "INITIALISATION": [
         weights(square=0.012),
@@ -160,8 +160,8 @@ FAILING: dict[str, list[Evidence]] = {
         trained(error="RuntimeError: not in training"),
     ],
     "BATCH-OF-ONE": [
-        trained(alone=Alone(error="ValueError: more than 1 value per channel")),
-        trained(alone=Alone(finite=False)),
+        trained(batch_of_one=BatchOfOne(error="ValueError: more than 1 value per channel")),
+        trained(batch_of_one=BatchOfOne(finite=False)),
     ],
 }
 
@@ -218,7 +218,7 @@ UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
         (trained(movements=(MOVEMENT, replace(MOVEMENT, mean=None))), "have no place in it"),
         (trained(movements=(replace(MOVEMENT, spread=1.0),), repeatable=False, incomparable="random"), "random"),
     ],
-    "DROPOUT": [(noise(reason="a weight has no place"), "a weight has no place")],
+    "DROPOUT": [(dropout_effect(reason="a weight has no place"), "a weight has no place")],
 }
 
 

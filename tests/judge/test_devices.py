@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
-from deeplab_spec.judge.outputs import ask
+from deeplab_spec.judge.outputs import call_candidate
 from deeplab_spec.judge.precision.run import moved
 
 META = torch.device("meta")
@@ -43,7 +43,7 @@ def test_a_candidate_without_weights_is_asked_where_it_was_put() -> None:
     """Nothing of it says where it is, so who put it there does."""
     module = Telling()
     with moved(module, META):
-        answer = ask(module, [IMAGE], TAPS, device=META)
+        answer = call_candidate(module, [IMAGE], TAPS, device=META)
 
     assert answer.error == ""
     assert module.devices == ["meta"]
@@ -60,7 +60,7 @@ def test_an_exported_file_is_asked_where_its_weights_are(tmp_path: Path, monkeyp
         return torch.zeros(1)
 
     monkeypatch.setattr(ExportedFile, "forward", forward)
-    ask(file, [IMAGE], TAPS)
-    ask(file.to("meta"), [IMAGE], TAPS)
+    call_candidate(file, [IMAGE], TAPS)
+    call_candidate(file.to("meta"), [IMAGE], TAPS)
 
     assert devices == [("cpu", {"cpu"}), ("meta", {"meta"})]

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplab_spec.judge.finding import Decision, Finding, RunVerdict, Verdict, of_run, together
+from deeplab_spec.judge.finding import Decision, Finding, RunVerdict, Verdict, combined, run_verdict
 
 FINDING = Finding(path="aspp", candidate_path=None, attribute="rate", expected=6, actual=12, output_stride=16)
 verdicts = st.lists(st.sampled_from(Verdict))
@@ -22,20 +22,20 @@ def test_a_group_is_as_good_as_its_worst(found: list[Verdict]) -> None:
     order = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.WAIVED, Verdict.PASSED)
     worst = next((verdict for verdict in order if verdict in found), None)
 
-    assert together(found) is (worst or (Verdict.NOT_APPLICABLE if found else Verdict.UNDECIDED))
+    assert combined(found) is (worst or (Verdict.NOT_APPLICABLE if found else Verdict.UNDECIDED))
 
 
 @given(found=verdicts, more=verdicts)
 def test_groups_of_groups_are_groups(found: list[Verdict], more: list[Verdict]) -> None:
     """Levels first and then the run, or clauses at once: the same verdict, where there is something in each."""
     if found and more:
-        assert together([together(found), together(more)]) is together([*found, *more])
+        assert combined([combined(found), combined(more)]) is combined([*found, *more])
 
 
 @given(found=verdicts)
 def test_a_run_conforms_only_if_something_passed_and_nothing_else_happened(found: list[Verdict]) -> None:
     """One failure deviates; without one, what is undecided leaves the run open; what is waived is said."""
-    verdict = of_run(found)
+    verdict = run_verdict(found)
 
     assert (verdict is RunVerdict.DEVIATES) == (Verdict.FAILED in found)
     undisputed = not {Verdict.FAILED, Verdict.UNDECIDED} & set(found)

@@ -13,7 +13,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.judge import expected as required
-from deeplab_spec.judge.decisions import CHECKS, judged
+from deeplab_spec.judge.decisions import CHECKS, decide
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Decision, Verdict
 from deeplab_spec.judge.interface import observe as interface
@@ -59,7 +59,7 @@ def itself(expected: Shaped, plan: SpecifiedPlan, norms: Mapping[str, str]) -> R
         folded=bool(norms),
         norms=norms,
         shared=frozenset(),
-        stranger=None,
+        other_architecture=None,
     )
 
 
@@ -88,7 +88,7 @@ def test_every_clause_of_the_structure_refuses_the_fault_planted_for_it(
 
     for clause, count in counted.items():
         mine = [fault for fault in planted_faults if fault.clause == clause]
-        found = judged(clause, evidence, variant, count, mine)
+        found = decide(clause, evidence, variant, count, mine)
         if found.decision.not_applicable:
             continue
         assert found.decision.verdict is Verdict.PASSED, (clause, found.decision)
@@ -119,7 +119,7 @@ def test_every_clause_of_the_interface_refuses_the_stand_in_that_is_wrong(
     planted_faults = [*of_calls(asked), *of_comparisons(asked, dtype)]
 
     for clause, count in required.of_interface(asked).items():
-        found = judged(clause, evidence, "notebook", count, [each for each in planted_faults if each.clause == clause])
+        found = decide(clause, evidence, "notebook", count, [each for each in planted_faults if each.clause == clause])
         if found.decision.not_applicable:
             continue
         assert found.decision.verdict is Verdict.PASSED, (clause, found.decision)
@@ -139,8 +139,8 @@ def misfit_free(clause: str = "WEIGHTS-FIT") -> PlantedFault:
 
 def test_a_clause_whose_planted_fault_passes_is_undecided() -> None:
     """It says what could not have been seen, and what would show it."""
-    found = judged("WEIGHTS-FIT", passing(3), "notebook", 3, [misfit_free()])
-    elsewhere = judged("WEIGHTS-FIT", passing(3), "notebook", 3, [replace(misfit_free(), needs="float64")])
+    found = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [misfit_free()])
+    elsewhere = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [replace(misfit_free(), needs="float64")])
 
     assert found.decision.verdict is Verdict.UNDECIDED
     assert found.decision.undecided == "this run could not have seen a fault: a planted one passed"
@@ -154,7 +154,7 @@ def test_a_fault_that_is_found_elsewhere_is_not_seen() -> None:
         clause="WEIGHTS-FIT",
         fault="a fault",
         path="aspp.pool.conv",
-        plant=lambda evidence: replace(evidence, stranger="x"),
+        plant=lambda evidence: replace(evidence, other_architecture="x"),
     )
 
     assert not blind.killed(CHECKS["WEIGHTS-FIT"], passing(3))
@@ -162,7 +162,7 @@ def test_a_fault_that_is_found_elsewhere_is_not_seen() -> None:
 
 def test_a_clause_with_fewer_decisions_than_it_takes_is_undecided() -> None:
     """Two of three are no pass."""
-    found = judged("WEIGHTS-FIT", passing(2), "notebook", 3, [])
+    found = decide("WEIGHTS-FIT", passing(2), "notebook", 3, [])
 
     assert found.decision.verdict is Verdict.UNDECIDED
     assert found.decision.undecided == "2 of 3 decisions were made"
@@ -171,14 +171,17 @@ def test_a_clause_with_fewer_decisions_than_it_takes_is_undecided() -> None:
 
 @pytest.mark.parametrize(
     ("count", "planted_faults", "reason"),
-    [(3, [], "no fault of it was planted"), (None, [misfit_free()], "nobody says how many decisions")],
+    [
+        (3, [], "no fault was planted for it"),
+        (None, [misfit_free()], "the expected number of decisions is not defined"),
+    ],
 )
 def test_a_clause_without_its_planted_fault_or_its_count_is_undecided(
     count: int | None, planted_faults: list[PlantedFault], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What nobody tried to break was not tested; what nobody counted may have been skipped."""
     monkeypatch.setattr(PlantedFault, "killed", lambda *_: True)
-    found = judged("WEIGHTS-FIT", passing(3), "notebook", count, planted_faults)
+    found = decide("WEIGHTS-FIT", passing(3), "notebook", count, planted_faults)
 
     assert found.decision.verdict is Verdict.UNDECIDED
     assert found.decision.undecided.startswith(reason)
@@ -187,7 +190,7 @@ def test_a_clause_without_its_planted_fault_or_its_count_is_undecided(
 def test_a_clause_that_fails_is_not_asked_what_it_could_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A finding is a finding."""
     monkeypatch.setitem(CHECKS, "WEIGHTS-FIT", lambda _evidence: Decision(undecided="the candidate crashed"))
-    found = judged("WEIGHTS-FIT", passing(3), "notebook", 3, [misfit_free()])
+    found = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [misfit_free()])
 
     assert found.decision.undecided == "the candidate crashed"
     assert (found.planted, found.killed) == (0, 0)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_spec.judge.numerics.end_to_end import END
-from deeplab_spec.judge.numerics.steps import STEP
+from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
+from deeplab_spec.judge.numerics.steps import STEP_LIMIT
 from deeplab_spec.judge.request import LOWER
 from deeplab_spec.precision import RATIO_LIMIT
 from tests.support.processors import PROCESSORS, Errors
@@ -40,10 +40,10 @@ def test_limits_lie_far_above_rounding_and_far_below_faults(processor: str) -> N
     found = measured(processor)
     right, scaled, other_rate = found["right"], found["scaled"], found["other rate"]
 
-    assert right["end"] < END / 1e3
-    assert right["step"] < STEP / 1e3
+    assert right["end"] < END_TO_END_LIMIT / 1e3
+    assert right["step"] < STEP_LIMIT / 1e3
     assert [name for name in ("float32", *LOWER) if not right[name] < RATIO_LIMIT / 2] == []
-    assert scaled["end"] > 1e4 * END
-    assert scaled["step"] > 1e4 * STEP
+    assert scaled["end"] > 1e4 * END_TO_END_LIMIT
+    assert scaled["step"] > 1e4 * STEP_LIMIT
     assert scaled["float32"] > 5 * RATIO_LIMIT
     assert [name for name in LOWER if not other_rate[name] > 20 * RATIO_LIMIT] == []

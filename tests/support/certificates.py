@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord
-from deeplab_spec.judge.finding import Finding, Verdict, of_run, together
+from deeplab_spec.judge.finding import Finding, Verdict, combined, run_verdict
 from deeplab_spec.spec.clauses import CLAUSES, Level
 
 Decided = Sequence[str] | tuple[Verdict, str]
@@ -43,7 +43,7 @@ def certificate(decided: Mapping[str, Decided] | None = None, only: Sequence[str
     found = decided or {}
     clauses = tuple(record(clause.id, found.get(clause.id, ())) for clause in CLAUSES if not only or clause.id in only)
     levels = {
-        level.value: together(clause.verdict for clause in clauses if clause.level == level)
+        level.value: combined(clause.verdict for clause in clauses if clause.level == level)
         for level in Level
         if any(clause.level == level for clause in clauses)
     }
@@ -54,7 +54,7 @@ def certificate(decided: Mapping[str, Decided] | None = None, only: Sequence[str
         part=None,
         classes=21,
         seed=0,
-        verdict=of_run(clause.verdict for clause in clauses),
+        verdict=run_verdict(clause.verdict for clause in clauses),
         levels=levels,
         cases=(),
         clauses=clauses,

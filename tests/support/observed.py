@@ -7,7 +7,7 @@ from deeplab_spec.align.counts import BlockCounts, Count
 from deeplab_spec.align.differences import Aspect
 from deeplab_spec.graph.ops import Activation
 from deeplab_spec.judge.deviation import Deviation
-from deeplab_spec.judge.evidence import Call, Comparison, Evidence, Misfit, Tensor
+from deeplab_spec.judge.evidence import Call, Comparison, Evidence, Tensor, UnmatchedParameter
 
 SHAPE = (1, 21, 64, 96)
 NOTHING = Evidence(output_stride=16, part=None)
@@ -81,7 +81,7 @@ def block(*, actual: int = 7, comparable: bool = True) -> BlockCounts:
     )
 
 
-MISFIT = Misfit(path="aspp.pool.conv", candidate_path="m.conv", role="bias", expected=(21,), actual=None)
+MISFIT = UnmatchedParameter(path="aspp.pool.conv", candidate_path="m.conv", role="bias", expected=(21,), actual=None)
 
 
 def with_calls(*calls: Call) -> Evidence:

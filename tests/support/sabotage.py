@@ -18,7 +18,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import BatchNorm
 from deeplab_spec.judge import expected as required
-from deeplab_spec.judge import load_weights as transfer
+from deeplab_spec.judge import load_weights as copy_weights
 from deeplab_spec.judge import observe
 from deeplab_spec.judge.decisions import CHECKS
 from deeplab_spec.judge.evidence import Evidence
@@ -286,13 +286,13 @@ def _(patch: Patch) -> None:
 @breaks("numerics", wrong_eps)
 def _(patch: Patch) -> None:
     """Any error of a step is tolerated."""
-    patch.setattr("deeplab_spec.judge.numerics.steps.STEP", math.inf)
+    patch.setattr("deeplab_spec.judge.numerics.steps.STEP_LIMIT", math.inf)
 
 
 @breaks("numerics", scaled)
 def _(patch: Patch) -> None:
     """Any error at the end is tolerated."""
-    patch.setattr(ends, "END", math.inf)
+    patch.setattr(ends, "END_TO_END_LIMIT", math.inf)
 
 
 @breaks("numerics", scaled)
@@ -335,7 +335,7 @@ def _own_value(self: Steps, path: str, other: str) -> Tensor:
 @breaks("numerics", scaled)
 def _(patch: Patch) -> None:
     """The oracle of the results is the candidate's result."""
-    compare = ends.compare_ends
+    compare = ends.compare_outputs
 
     def dead(loaded: Any, answer: Any, oracle: Any, allowed: Any, first: Any) -> Any:
         own = {node.path: answer.results.get(node.op.name) for node in loaded.expected.outputs}
@@ -362,7 +362,7 @@ def _(patch: Patch) -> None:
 @breaks("numerics", sharing)
 def _(patch: Patch) -> None:
     """Parameters without a place are forgotten."""
-    honest = transfer.places
+    honest = copy_weights.places
     everywhere(patch, honest, lambda *arguments: (honest(*arguments)[0], ()))
 
 
@@ -370,13 +370,13 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     """No fault is planted in a step, and any error is tolerated."""
     everywhere(patch, steps.of_steps, lambda *_, **__: ())
-    patch.setattr("deeplab_spec.judge.numerics.steps.STEP", math.inf)
+    patch.setattr("deeplab_spec.judge.numerics.steps.STEP_LIMIT", math.inf)
 
 
 @breaks("numerics", sharing)
 def _(patch: Patch) -> None:
     """No misfit is planted, and every one is forgotten."""
-    honest = transfer.places
+    honest = copy_weights.places
     everywhere(patch, places.of_parameters, lambda _loaded: ())
     everywhere(patch, honest, lambda *arguments: (honest(*arguments)[0], ()))
 

@@ -6,7 +6,16 @@ from typing import Any
 from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.training.check_initial import SPECIFIED
-from deeplab_spec.judge.training.evidence import Alone, Gradient, Initial, Movement, Noise, Sample, Site, Trained
+from deeplab_spec.judge.training.evidence import (
+    BatchOfOne,
+    DropoutEffect,
+    Gradient,
+    Initial,
+    Movement,
+    Sample,
+    Site,
+    Trained,
+)
 from deeplab_spec.spec.distributions import Distribution, Shape
 from tests.support.observed import NOTHING
 
@@ -28,7 +37,7 @@ def spread(level: float, count: int) -> dict[str, tuple[float, ...]]:
     return {"spread": values, "coherence": values, "level": values}
 
 
-NOISE = Noise(expected=(SITE,), actual=(CALL,), oracle=spread(0.05, 40), candidate=spread(0.05, 10))
+DROPOUT_EFFECT = DropoutEffect(expected=(SITE,), actual=(CALL,), oracle=spread(0.05, 40), candidate=spread(0.05, 10))
 NORMAL = Distribution(shape=Shape.NORMAL, scale=0.1)
 UNIFORM = Distribution(shape=Shape.UNIFORM, scale=0.1)
 WEIGHTS = Sample(
@@ -61,9 +70,9 @@ RIGHT = Trained(
     statistics=(STATISTIC,),
     gradients=(GRADIENT,),
     step=(STEP,),
-    noise=NOISE,
+    dropout_effect=DROPOUT_EFFECT,
     initial=Initial(samples=(WEIGHTS, ZEROS)),
-    alone=Alone(),
+    batch_of_one=BatchOfOne(),
 )
 
 
@@ -77,6 +86,6 @@ def weights(**fields: Any) -> Evidence:
     return trained(initial=Initial(samples=(replace(WEIGHTS, **fields),)))
 
 
-def noise(**fields: Any) -> Evidence:
+def dropout_effect(**fields: Any) -> Evidence:
     """Return evidence of dropout with something else about it."""
-    return trained(noise=replace(NOISE, **fields))
+    return trained(dropout_effect=replace(DROPOUT_EFFECT, **fields))

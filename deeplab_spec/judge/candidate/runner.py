@@ -9,7 +9,7 @@ from typing import Final
 from deeplab_spec.child_process import PASSIVE, ChildProcess, python_module
 from deeplab_spec.errors import ChildError, MissingExtraError, TargetError
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord
-from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict, together
+from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict, combined
 from deeplab_spec.judge.request import ADAPTER, Request
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import clause as clause_named
@@ -99,13 +99,13 @@ def _crashed(request: Request, reason: str) -> Certificate:
         target=request.target,
         variant=request.variant,
         against=request.against,
-        choices={name: plain(value) for name, value in request.decided.items()},
+        choices={name: plain(value) for name, value in request.overridden.items()},
         part=request.part,
         classes=request.class_count,
         seed=request.seed,
         verdict=RunVerdict.DEVIATES,
         levels={
-            level: together(clause.verdict for clause in clauses if clause.level == level) for level in sorted(levels)
+            level: combined(clause.verdict for clause in clauses if clause.level == level) for level in sorted(levels)
         },
         cases=(),
         clauses=clauses,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from deeplab_spec.child_process import answers
 from deeplab_spec.errors import DeepLabSpecError
-from deeplab_spec.judge.build import candidate, standards
+from deeplab_spec.judge.build import candidate, reference_reader
 from deeplab_spec.judge.judge import judge
 from deeplab_spec.judge.request import ADAPTER, Request
 
@@ -20,7 +20,7 @@ def work(request: Request, send: Callable[[Mapping[str, object]], None]) -> None
         send({"event": "progress", "stage": stage, "done": done, "total": total})
 
     try:
-        asked, others = standards(request)
+        asked, others = reference_reader(request)
         settled, build = candidate(asked)
         certificate = judge(settled, build, progress, others)
     except DeepLabSpecError as error:

@@ -10,7 +10,7 @@ from deeplab_spec.execute.tensor_error import largest_error
 from deeplab_spec.graph.ops import Input
 from deeplab_spec.judge import evidence
 from deeplab_spec.judge.evidence import Call, Comparison
-from deeplab_spec.judge.outputs import Answer, ask
+from deeplab_spec.judge.outputs import Answer, call_candidate
 from deeplab_spec.judge.plan import Plan, Sizes
 
 SAME = 0.0
@@ -48,7 +48,7 @@ def _calls(module: nn.Module, plan: Plan, tick: Tick, device: torch.device) -> I
     def call(purpose: str, inputs: list[Tensor], sizes: Sizes, *, legal: bool = True) -> Call:
         tick(f"{purpose} {' '.join(str(tuple(value.shape)) for value in inputs)}")
         expected = plan.taps(sizes, inputs[0].shape[0]) if legal else ()
-        return _record(purpose, inputs, expected, ask(module, inputs, expected), legal=legal)
+        return _record(purpose, inputs, expected, call_candidate(module, inputs, expected), legal=legal)
 
     seed = plan.request.seed
     for sizes in plan.small:
@@ -112,12 +112,12 @@ def comparisons(
     given = [value.clone() for value in alone]
     before = {name: tensor.clone() for name, tensor in state_of(module).items()}
     tick("repetition, batch and layout")
-    first = ask(module, given, expected)
-    again = ask(module, [value.clone() for value in alone], expected)
+    first = call_candidate(module, given, expected)
+    again = call_candidate(module, [value.clone() for value in alone], expected)
     changed = [_changed("state", name, before[name], tensor) for name, tensor in state_of(module).items()]
-    both = ask(module, inputs, plan.taps(sizes, len(inputs[0])))
+    both = call_candidate(module, inputs, plan.taps(sizes, len(inputs[0])))
     halves = Answer(results={tap: tensor[: plan.batch] for tap, tensor in both.results.items()}, error=both.error)
-    other = ask(module, [value.to(memory_format=torch.channels_last) for value in alone], expected)
+    other = call_candidate(module, [value.to(memory_format=torch.channels_last) for value in alone], expected)
     return (
         _compare("repeat", first, again, SAME),
         _compare("batch", first, halves, ROUNDING[dtype]),

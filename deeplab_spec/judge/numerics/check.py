@@ -26,14 +26,14 @@ def weights_fit(evidence: Evidence) -> Decision:
         return Decision(undecided=evidence.numerics_reason)
     findings = tuple(
         Finding(
-            path=misfit.path,
-            candidate_path=misfit.candidate_path,
-            attribute=misfit.role,
-            expected="absent" if misfit.expected is None else as_json(misfit.expected),
-            actual="absent" if misfit.actual is None else as_json(misfit.actual),
+            path=parameter.path,
+            candidate_path=parameter.candidate_path,
+            attribute=parameter.role,
+            expected="absent" if parameter.expected is None else as_json(parameter.expected),
+            actual="absent" if parameter.actual is None else as_json(parameter.actual),
             output_stride=evidence.output_stride,
         )
-        for misfit in evidence.misfits
+        for parameter in evidence.unmatched
     )
     return Decision(findings=findings, decisions=evidence.parameters + len(findings))
 
@@ -46,12 +46,12 @@ def values(part: str, evidence: Evidence) -> Decision:
 
 def end_to_end(evidence: Evidence) -> Decision:
     """Decide VALUES-END-TO-END."""
-    return _decide(evidence, list(evidence.ends), "value")
+    return _decide(evidence, list(evidence.end_to_end), "value")
 
 
 def float32(evidence: Evidence) -> Decision:
     """Decide VALUES-FLOAT32."""
-    return _decide(evidence, list(evidence.ends_float32), "float32 value")
+    return _decide(evidence, list(evidence.end_to_end_float32), "float32 value")
 
 
 def _decide(evidence: Evidence, deviations: list[Deviation], attribute: str) -> Decision:

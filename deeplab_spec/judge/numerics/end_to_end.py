@@ -15,13 +15,13 @@ from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.numerics.planted_end_to_end import Compare, Plant, Tail, of_ends
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.numerics.tensor_compare import Overflow, overflow_of
-from deeplab_spec.judge.outputs import Answer, ask
+from deeplab_spec.judge.outputs import Answer, call_candidate
 from deeplab_spec.judge.plan import Plan, Taps
 from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.run import moved, stored
 from deeplab_spec.precision import FLOAT32, FLOAT64, RATIO_LIMIT
 
-END: Final = 1e-9
+END_TO_END_LIMIT: Final = 1e-9
 """Relative error end to end in float64: rounding amplified over 140 layers stays below 1e-12;
 the smallest fault seen, a result scaled by 1.0001, is at 1e-4."""
 
@@ -60,7 +60,7 @@ class Conditioned:
         return of_ends(clause, self.faulty, right, values, weights, compare, plant)
 
 
-def exact(
+def compare_float64(
     loaded: Loaded, conditioned: Conditioned, first: Deviation | None
 ) -> tuple[Answer, tuple[Deviation, ...], list[PlantedFault]]:
     """Compare the results in float64.
@@ -74,21 +74,21 @@ def exact(
         What the candidate returned, the comparisons, and the faults that were planted.
     """
     inputs, oracle = conditioned.inputs, conditioned.oracle
-    allowed = dict.fromkeys((tap for tap, _ in conditioned.taps), END)
+    allowed = dict.fromkeys((tap for tap, _ in conditioned.taps), END_TO_END_LIMIT)
     with moved(loaded.module, conditioned.plan.device):
-        answer = ask(loaded.module, inputs, conditioned.taps, device=conditioned.plan.device)
+        answer = call_candidate(loaded.module, inputs, conditioned.taps, device=conditioned.plan.device)
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
-        return compare_ends(loaded, ask(stand_in, inputs, conditioned.taps), oracle, allowed, None)
+        return compare_outputs(loaded, call_candidate(stand_in, inputs, conditioned.taps), oracle, allowed, None)
 
     def plant(evidence: Evidence, seen: tuple[Deviation, ...]) -> Evidence:
-        return replace(evidence, ends=seen)
+        return replace(evidence, end_to_end=seen)
 
     planted_faults = list(conditioned.planted_faults("VALUES-END-TO-END", oracle, conditioned.weights, compare, plant))
-    return answer, compare_ends(loaded, answer, oracle, allowed, first), planted_faults
+    return answer, compare_outputs(loaded, answer, oracle, allowed, first), planted_faults
 
 
-def single(
+def compare_float32(
     loaded: Loaded, conditioned: Conditioned, first: Deviation | None
 ) -> tuple[tuple[Deviation, ...], float | None, list[PlantedFault]]:
     """Compare the results in float32, with the error that the specification has there.
@@ -117,22 +117,22 @@ def single(
     allowed = {tap: RATIO_LIMIT * error for tap, error in errors.items()}
     if overflow.path:
         answer = Answer(results={}, error=overflow.reason(FLOAT32.name))
-        return compare_ends(loaded, answer, oracle, dict.fromkeys(errors, 0.0), first), None, []
+        return compare_outputs(loaded, answer, oracle, dict.fromkeys(errors, 0.0), first), None, []
     device = conditioned.plan.device
     with stored(loaded.module, torch.float32), moved(loaded.module, device):
-        answer = ask(loaded.running, inputs, conditioned.taps, device=device)
+        answer = call_candidate(loaded.running, inputs, conditioned.taps, device=device)
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
-        return compare_ends(loaded, ask(stand_in, inputs, conditioned.taps), oracle, allowed, None)
+        return compare_outputs(loaded, call_candidate(stand_in, inputs, conditioned.taps), oracle, allowed, None)
 
     def plant(evidence: Evidence, seen: tuple[Deviation, ...]) -> Evidence:
-        return replace(evidence, ends_float32=seen)
+        return replace(evidence, end_to_end_float32=seen)
 
     planted_faults = list(conditioned.planted_faults("VALUES-FLOAT32", reference, weights, compare, plant))
-    return compare_ends(loaded, answer, oracle, allowed, first), max(errors.values()), planted_faults
+    return compare_outputs(loaded, answer, oracle, allowed, first), max(errors.values()), planted_faults
 
 
-def compare_ends(
+def compare_outputs(
     loaded: Loaded, answer: Answer, oracle: Values, allowed: Mapping[str, float], first: Deviation | None
 ) -> tuple[Deviation, ...]:
     """Compare the results of a run by tap.
@@ -149,7 +149,7 @@ def compare_ends(
         tap = node.op.name if isinstance(node.op, Output) else ""
         overflow = overflow_of(node.path, oracle[node.path], FLOAT64.name)
         reason = overflow or answer.error
-        if loaded.misfits:
+        if loaded.unmatched:
             reason = "not every weight of the specification has a place, so the two cannot be run with the same weights"
         elif not reason and tap not in answer.results:
             reason = f"the candidate does not return {tap}"

@@ -16,7 +16,7 @@ from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Input, Pair
 from deeplab_spec.judge.certificate import SmallestInput, Values
-from deeplab_spec.judge.numerics.steps import STEP, Steps
+from deeplab_spec.judge.numerics.steps import STEP_LIMIT, Steps
 from deeplab_spec.judge.plan import Plan
 
 MOST_TRIALS: Final = 80
@@ -94,7 +94,7 @@ class _Search:
                 return False
             try:
                 actual, expected = self._values(trial)
-                differs = actual.shape == expected.shape and not relative_error(actual, expected) <= STEP
+                differs = actual.shape == expected.shape and not relative_error(actual, expected) <= STEP_LIMIT
             except (RuntimeError, IndexError, KeyError, ValueError, GraphError):
                 differs = False  # it does not run at this size
             self.known[trial] = differs

@@ -16,7 +16,7 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.weights import Draw, challenge, roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.judge.numerics.end_to_end import END
+from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
 from deeplab_spec.judge.precision.run import cast, dtype_of
 from deeplab_spec.precision import BFLOAT16, FLOAT16, FLOAT32, RATIO_LIMIT
 
@@ -90,7 +90,7 @@ def trial(network: Network, image: Pair, draw: Draw, seed: int) -> Trial:
 
 def refused(found: float) -> bool:
     """Tell whether a result in float64 is refused, by its relative error."""
-    return not found <= END
+    return not found <= END_TO_END_LIMIT
 
 
 def refused_in(found: float, own: float) -> bool:
@@ -104,7 +104,7 @@ def refused_in(found: float, own: float) -> bool:
     return not found <= RATIO_LIMIT * own
 
 
-def unfit(network: Network, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
+def unmatched_tensors(network: Network, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Return the tensors of the specification that have no place of their shape in a network."""
     held = {f"{node.path}.{role}": shape for node in network for role, shape in roles(node.op).items()}
     return tuple(name for name, tensor in weights.items() if held.get(name) != tuple(tensor.shape))

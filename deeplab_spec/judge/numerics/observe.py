@@ -22,10 +22,10 @@ from deeplab_spec.execute.weights import Draw, challenge, folded_values, folded_
 from deeplab_spec.graph.ops import Activation, Output
 from deeplab_spec.judge.certificate import SmallestInput
 from deeplab_spec.judge.deviation import Deviation
-from deeplab_spec.judge.evidence import Misfit
+from deeplab_spec.judge.evidence import UnmatchedParameter
 from deeplab_spec.judge.interface.observe import Tick, images
 from deeplab_spec.judge.load_weights import places
-from deeplab_spec.judge.numerics.end_to_end import Conditioned, exact, single
+from deeplab_spec.judge.numerics.end_to_end import Conditioned, compare_float32, compare_float64
 from deeplab_spec.judge.numerics.minimize import minimize
 from deeplab_spec.judge.numerics.planted import of_steps
 from deeplab_spec.judge.numerics.planted_end_to_end import needed, tails
@@ -34,12 +34,12 @@ from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.judge.numerics.tensor_compare import executed
 from deeplab_spec.judge.plan import Plan
 from deeplab_spec.judge.planted import PlantedFault
-from deeplab_spec.judge.precision.observe import collected, local, whole
+from deeplab_spec.judge.precision.observe import collected, compare_regions, compare_whole_runs
 from deeplab_spec.judge.precision.run import OnDevice
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.precision import RATIO_LIMIT
 
-CAPTURE: Final = 1e-9
+CAPTURE_LIMIT: Final = 1e-9
 """Relative difference between a module and its captured graph, both in float64."""
 
 
@@ -49,12 +49,12 @@ class Observed:
 
     Attributes:
         parameters: How many tensors were placed.
-        misfits: Tensors without a place.
+        unmatched: Tensors without a place.
         steps: Local comparisons in float64.
         first: The first of them that differs.
         smallest: The smallest input found that shows it.
-        ends: End-to-end comparisons in float64.
-        ends_float32: End-to-end comparisons in float32.
+        end_to_end: End-to-end comparisons in float64.
+        end_to_end_float32: End-to-end comparisons in float32.
         float32_error: Relative error of the specification in float32; None if it was not run.
         covered: Operations that saw values of every kind.
         operations: Operations that treat kinds of values differently.
@@ -63,12 +63,12 @@ class Observed:
     """
 
     parameters: int
-    misfits: tuple[Misfit, ...]
+    unmatched: tuple[UnmatchedParameter, ...]
     steps: tuple[Deviation, ...]
     first: Deviation | None
     smallest: SmallestInput | None
-    ends: tuple[Deviation, ...]
-    ends_float32: tuple[Deviation, ...]
+    end_to_end: tuple[Deviation, ...]
+    end_to_end_float32: tuple[Deviation, ...]
     float32_error: float | None
     covered: int
     operations: int
@@ -78,12 +78,12 @@ class Observed:
     @property
     def float64_error(self) -> float | None:
         """Largest relative error end to end in float64; None if it was not run."""
-        return max((end.error for end in self.ends if end.error is not None), default=None)
+        return max((end.error for end in self.end_to_end if end.error is not None), default=None)
 
     @property
     def float32_ratio(self) -> float | None:
         """Largest error in float32 over that of the specification; None if it was not run."""
-        ratios = (RATIO_LIMIT * end.error / end.allowed for end in self.ends_float32 if end.error is not None)
+        ratios = (RATIO_LIMIT * end.error / end.allowed for end in self.end_to_end_float32 if end.error is not None)
         return max(ratios, default=None)
 
 
@@ -91,8 +91,8 @@ def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
     """Turn a candidate to float64 and find the place of every weight."""
     module.double()
     orders = channel_orders(reading.alignment, reading.capture.network)
-    found, misfits = places(reading.expected, reading.alignment.partner, reading.capture, state_of(module), orders)
-    return Loaded(module=module, running=running, reading=reading, places=found, misfits=misfits)
+    found, unmatched = places(reading.expected, reading.alignment.partner, reading.capture, state_of(module), orders)
+    return Loaded(module=module, running=running, reading=reading, places=found, unmatched=unmatched)
 
 
 def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Observed:
@@ -103,8 +103,10 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     """
     sizes = plan.inputs_at(loaded.reading.image)
     inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed)
-    precisions = [] if loaded.misfits else [OnDevice(precision=each, device=plan.device) for each in plan.request.lower]
-    planted = [] if loaded.misfits else list(of_parameters(loaded))
+    precisions = (
+        [] if loaded.unmatched else [OnDevice(precision=each, device=plan.device) for each in plan.request.lower]
+    )
+    planted = [] if loaded.unmatched else list(of_parameters(loaded))
     local = _Local()
     if "float64" in dtypes or precisions:
         local = _locally(loaded, plan, inputs, precisions, tick, steps="float64" in dtypes)
@@ -114,29 +116,31 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     error32 = None
     if "float64" in dtypes:
         tick("comparing end to end in float64")
-        answer, ends, planted_faults = exact(loaded, conditioned, local.first)
+        answer, ends, planted_faults = compare_float64(loaded, conditioned, local.first)
         planted += planted_faults
         if not _same(loaded, local.steps, ends):
             tick("checking the captured graph by running it")
             _check_capture(loaded, inputs, answer.results, answer.error)
     if "float32" in dtypes:
         tick("comparing end to end in float32")
-        ends32, error32, planted_faults = single(loaded, conditioned, local.first)
+        ends32, error32, planted_faults = compare_float32(loaded, conditioned, local.first)
         planted += planted_faults
     if precisions:
         tick("comparing end to end in lower precisions")
-        run_lower = whole(loaded, conditioned.weights, inputs, conditioned.oracle, conditioned.taps, precisions)
+        run_lower = compare_whole_runs(
+            loaded, conditioned.weights, inputs, conditioned.oracle, conditioned.taps, precisions
+        )
         local.lower += run_lower
     lower, planted_faults = collected(local.lower)
     coverage = [step for step in local.steps if isinstance(loaded.expected[step.path].op, Activation)]
     return Observed(
         parameters=len(loaded.places),
-        misfits=loaded.misfits,
+        unmatched=loaded.unmatched,
         steps=local.steps,
         first=local.first,
         smallest=local.smallest,
-        ends=ends,
-        ends_float32=ends32,
+        end_to_end=ends,
+        end_to_end_float32=ends32,
         float32_error=error32,
         covered=sum(step.covered for step in coverage),
         operations=len(coverage),
@@ -169,7 +173,7 @@ def _locally(
     found = _Local(kernels=kernels)
     if precisions:
         tick("comparing block by block in lower precisions")
-        found.lower += local(loaded, weights, oracle, precisions)
+        found.lower += compare_regions(loaded, weights, oracle, precisions)
     if steps:
         tick("comparing step by step")
         only_size = bool(plan.limits.sides)
@@ -189,7 +193,7 @@ def _conditioned(
     """Draw the weights of whole runs, and load them."""
     tick("drawing weights that do not amplify rounding")
     named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
-    faulty = () if loaded.misfits else tails(loaded.expected)
+    faulty = () if loaded.unmatched else tails(loaded.expected)
     results = {node.path for node in loaded.expected.outputs}
     results |= needed(plan.network, faulty, fold=loaded.reading.folded)
     drawn, values = challenge(
@@ -219,7 +223,7 @@ def _same(loaded: Loaded, steps: Sequence[Deviation], ends: Sequence[Deviation])
     That is so where its calls were run one by one on the specification's values and agreed, its graph is the
     specification's, and so are the candidate's results.
     """
-    same_graph = not loaded.misfits and not differences(loaded.reading.alignment)
+    same_graph = not loaded.unmatched and not differences(loaded.reading.alignment)
     return same_graph and all(each.agrees for each in (*steps, *ends))
 
 
@@ -230,6 +234,6 @@ def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[st
     values = executed(captured, state_of(loaded.module), inputs)
     outputs = {node.path: node.op.name for node in captured.network.outputs if isinstance(node.op, Output)}
     for path, tap in outputs.items():
-        if tap in results and not relative_error(values[path], results[tap]) <= CAPTURE:
+        if tap in results and not relative_error(values[path], results[tap]) <= CAPTURE_LIMIT:
             off = relative_error(values[path], results[tap])
             raise CaptureError(f"the captured graph is off by {off:.2g} from what the candidate computes at {tap}")

@@ -1,4 +1,4 @@
-"""Plants misfits: a parameter of another shape, and one that lives where another does."""
+"""Plants unmatched parameters: one of another shape, and one that is stored where another is."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ from torch import Tensor
 from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.module import state_of
-from deeplab_spec.judge.evidence import Evidence, Misfit
+from deeplab_spec.judge.evidence import Evidence, UnmatchedParameter
 from deeplab_spec.judge.load_weights import Place, places
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.planted import PlantedFault
@@ -18,7 +18,7 @@ CLAUSE = "WEIGHTS-FIT"
 
 
 def of_parameters(loaded: Loaded) -> Iterator[PlantedFault]:
-    """Plant misfits in a candidate.
+    """Plant unmatched parameters in a candidate.
 
     Args:
         loaded: The candidate, whose weights have their places.
@@ -48,11 +48,11 @@ def _planted_fault(
 ) -> PlantedFault:
     alignment = loaded.reading.alignment
     orders = channel_orders(alignment, captured.network)
-    found, misfits = places(loaded.expected, alignment.partner, captured, state, orders)
+    found, unmatched = places(loaded.expected, alignment.partner, captured, state, orders)
     return PlantedFault(
-        clause=CLAUSE, fault=words, path=place.source.rpartition(".")[0], plant=_with_misfits(len(found), misfits)
+        clause=CLAUSE, fault=words, path=place.source.rpartition(".")[0], plant=_with_unmatched(len(found), unmatched)
     )
 
 
-def _with_misfits(parameters: int, misfits: tuple[Misfit, ...]) -> Callable[[Evidence], Evidence]:
-    return lambda evidence: replace(evidence, parameters=parameters, misfits=misfits)
+def _with_unmatched(parameters: int, unmatched: tuple[UnmatchedParameter, ...]) -> Callable[[Evidence], Evidence]:
+    return lambda evidence: replace(evidence, parameters=parameters, unmatched=unmatched)

@@ -21,13 +21,13 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Conv2d, Output
 from deeplab_spec.judge.deviation import Deviation
-from deeplab_spec.judge.evidence import Misfit
-from deeplab_spec.judge.load_weights import Place, transfer
+from deeplab_spec.judge.evidence import UnmatchedParameter
+from deeplab_spec.judge.load_weights import Place, copy_weights
 from deeplab_spec.judge.numerics.tensor_compare import in_double, overflow_of
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.precision import FLOAT64
 
-STEP: Final = 1e-11
+STEP_LIMIT: Final = 1e-11
 """Relative error of one step in float64: the longest sum, over 18,432 products, rounds to 1e-14;
 the smallest fault of one step, an eps in the wrong place of a channel of low variance, is at 1e-2."""
 
@@ -44,14 +44,14 @@ class Loaded:
         running: What runs in float32: the candidate itself, or what a compiler made of it for that.
         reading: Its graph beside the specification's.
         places: Where each tensor goes.
-        misfits: Tensors without a place.
+        unmatched: Tensors without a place.
     """
 
     module: nn.Module
     running: nn.Module
     reading: Reading
     places: tuple[Place, ...]
-    misfits: tuple[Misfit, ...]
+    unmatched: tuple[UnmatchedParameter, ...]
 
     @property
     def expected(self) -> Network:
@@ -60,7 +60,7 @@ class Loaded:
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Copy weights into the candidate."""
-        transfer(weights, self.places, state_of(self.module))
+        copy_weights(weights, self.places, state_of(self.module))
 
 
 class Steps:
@@ -119,7 +119,7 @@ class Steps:
             candidate_path=self.partner[path],
             origin=self._place(path, bridge),
             error=error,
-            allowed=STEP,
+            allowed=STEP_LIMIT,
             covered=not reason,
             reason=reason,
         )

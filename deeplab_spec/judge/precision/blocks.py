@@ -25,11 +25,11 @@ from deeplab_spec.judge.numerics.tensor_compare import Overflow, overflow_of
 from deeplab_spec.judge.precision.run import OnDevice, cast
 from deeplab_spec.precision import FLOAT32, RATIO_LIMIT
 
-LUCK = 8
+NEGLIGIBLE = 8
 """A value that errs less than this part of one rounding does so by luck."""
 
 
-def ratio_of(path: str, actual: Tensor | str, oracle: Tensor, reference: Tensor, precision: OnDevice) -> Deviation:
+def deviation_of(path: str, actual: Tensor | str, oracle: Tensor, reference: Tensor, precision: OnDevice) -> Deviation:
     """Return how many times as much a value errs as the specification's in the same precision.
 
     Args:
@@ -45,7 +45,7 @@ def ratio_of(path: str, actual: Tensor | str, oracle: Tensor, reference: Tensor,
     overflow = overflow_of(path, reference, precision.name)
     if overflow:
         return undecided(path, overflow, precision)
-    least = precision.rounding / LUCK
+    least = precision.rounding / NEGLIGIBLE
     times, reason = torch.inf, ""
     if isinstance(actual, str):
         reason = actual
@@ -72,7 +72,7 @@ def undecided(path: str, reason: str, precision: OnDevice) -> Deviation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Specified:
+class ReferenceValues:
     """What a region gives in the specification.
 
     Attributes:
@@ -144,7 +144,7 @@ class Regions:
         self.back = {right: left for left, right in self.partner.items()}
         self.orders = channel_orders(self.alignment, captured.network)
 
-    def compare(self, region: Region, references: Specified) -> Iterator[Deviation]:
+    def compare(self, region: Region, references: ReferenceValues) -> Iterator[Deviation]:
         """Compare what a region gives in the candidate with the oracle's values.
 
         Args:
@@ -183,10 +183,10 @@ class Regions:
             actual: The value, in the specification's order of channels; text for why there is none.
             reference: The specification's in the same precision.
         """
-        found = ratio_of(end, actual, self.oracle[end], reference, self.precision)
+        found = deviation_of(end, actual, self.oracle[end], reference, self.precision)
         return replace(found, candidate_path=self.partner.get(end))
 
-    def specified(self, region: Region, wrong: Mapping[str, Node] | None = None) -> Specified:
+    def specified(self, region: Region, wrong: Mapping[str, Node] | None = None) -> ReferenceValues:
         """Run a region of the specification.
 
         Args:
@@ -199,7 +199,7 @@ class Regions:
         overflow = Overflow()
         for path, value in known.items():
             overflow(path, value)
-        return Specified(values=values, overflow=overflow.reason(self.precision.name))
+        return ReferenceValues(values=values, overflow=overflow.reason(self.precision.name))
 
     def _specified(self, region: Region, path: str, wrong: Mapping[str, Node], known: Values) -> Tensor:
         if path not in known and path not in region.nodes:

@@ -21,10 +21,10 @@ from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.numerics.tensor_compare import Overflow
-from deeplab_spec.judge.outputs import Answer, ask
+from deeplab_spec.judge.outputs import Answer, call_candidate
 from deeplab_spec.judge.plan import Taps
 from deeplab_spec.judge.planted import PlantedFault
-from deeplab_spec.judge.precision.blocks import LUCK, Region, Regions, blocks, constants, ratio_of, undecided
+from deeplab_spec.judge.precision.blocks import NEGLIGIBLE, Region, Regions, blocks, constants, deviation_of, undecided
 from deeplab_spec.judge.precision.run import OnDevice, cast, moved, stored
 from deeplab_spec.mutate.faults.neighbours import other
 
@@ -34,7 +34,7 @@ ACTIVATIONS: Final = "VALUES-LOWER-PRECISION-ACTIVATIONS"
 ENDS: Final = "VALUES-LOWER-PRECISION-END-TO-END"
 
 
-def local(
+def compare_regions(
     loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, precisions: Sequence[OnDevice]
 ) -> Iterator[tuple[str, Deviation | PlantedFault]]:
     """Compare every block, normalisation and activation on the oracle's values, in lower precisions.
@@ -127,7 +127,7 @@ def planted_fault(clause: str, fault: str, planted: Deviation) -> PlantedFault:
     return PlantedFault(clause=clause, fault=fault, path=planted.path, plant=plant, needs="float64")
 
 
-def whole(
+def compare_whole_runs(
     loaded: Loaded,
     weights: Mapping[str, Tensor],
     inputs: Sequence[Tensor],
@@ -180,7 +180,7 @@ def _whole(
     for path in outputs:
         for words, network in _in_the_middle(loaded.expected, path):
             wrong = specified(network)[path]
-            planted = ratio_of(path, wrong, oracle[path], reference[path], precision)
+            planted = deviation_of(path, wrong, oracle[path], reference[path], precision)
             yield ENDS, planted_fault(ENDS, f"{words} in {precision.name}", planted)
 
 
@@ -191,7 +191,7 @@ def _asked(loaded: Loaded, inputs: Sequence[Tensor], taps: Taps, precision: OnDe
         return Answer(results={}, error="the file's runtime computes in its own precision")
     running = loaded.running if not precision.emulated else module
     with stored(module, precision.storage), moved(module, precision.device), precision.active():
-        return ask(running, inputs, taps, device=precision.device)
+        return call_candidate(running, inputs, taps, device=precision.device)
 
 
 def _end(
@@ -199,17 +199,17 @@ def _end(
 ) -> Deviation:
     tap = node.op.name if isinstance(node.op, Output) else ""
     reason = answer.error
-    if loaded.misfits:
+    if loaded.unmatched:
         reason = "not every weight of the specification has a place, so the two cannot be run with the same weights"
     elif not answer.error and tap not in answer.results:
         reason = f"the candidate does not return {tap}"
-    elif error_of(reference[node.path].cpu(), oracle[node.path]).mean < precision.rounding / LUCK:
+    elif error_of(reference[node.path].cpu(), oracle[node.path]).mean < precision.rounding / NEGLIGIBLE:
         reason = f"the specification errs less than a rounding of {precision.name}: it did not run in it"
     if reason:
         found = undecided(node.path, reason, precision)
     else:
         path = node.path
-        found = ratio_of(path, answer.results[tap], oracle[path], reference[path], precision)
+        found = deviation_of(path, answer.results[tap], oracle[path], reference[path], precision)
     return replace(found, candidate_path=loaded.reading.alignment.partner.get(node.path))
 
 

@@ -67,7 +67,7 @@ def _fact_of(network: Network, finding: Finding) -> Fact:
 
 def explained(plan: SpecifiedPlan, reading: Reading) -> Explained:
     """Explain what differs between a candidate and the specification."""
-    judged = plan.request.standard
+    judged = plan.request.reference
     if not differences(reading.alignment):
         overrides = other_decisions(plan.request.published.choices, plan.choices)
         return Explained(variant=judged, overrides=overrides)

@@ -25,7 +25,7 @@ from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Finding, Verdict
 from deeplab_spec.judge.interface.observe import images
 from deeplab_spec.judge.numerics.tensor_compare import double, executed
-from deeplab_spec.judge.outputs import ask, choose
+from deeplab_spec.judge.outputs import call_candidate, choose
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan
 from deeplab_spec.judge.structure.check import CHECKS, by_clause
 from deeplab_spec.judge.structure.nearest_form import nearest_form
@@ -60,7 +60,7 @@ class Reading:
     folded: bool
     norms: Mapping[str, str]
     shared: frozenset[str]
-    stranger: str | None
+    other_architecture: str | None
 
     @property
     def folded_convs(self) -> frozenset[str]:
@@ -101,7 +101,7 @@ def read(module: nn.Module, plan: Plan) -> Reading:
         folded=found.folded,
         norms={norm: conv for conv, norm in foldable(plan.network) if norm in found.norms},
         shared=frozenset(shared_parameters(module, found.capture)),
-        stranger=stranger(found.alignment),
+        other_architecture=stranger(found.alignment),
     )
 
 
@@ -136,7 +136,7 @@ def _telling_inputs(module: nn.Module, plan: Plan) -> tuple[Pair, Sequence[Tenso
     for image in plan.telling:
         sizes = plan.inputs_at(image)
         inputs = images(plan, sizes, plan.batch, torch.float32, plan.request.seed)
-        answer = ask(module, inputs, plan.taps(sizes, plan.batch))
+        answer = call_candidate(module, inputs, plan.taps(sizes, plan.batch))
         if not answer.error:
             return image, inputs, answer.results
         error = error or answer.error

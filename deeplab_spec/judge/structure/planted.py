@@ -200,5 +200,5 @@ def _of_strangers(expected: Shaped) -> PlantedFault:
     return PlantedFault(
         clause="SAME-FAMILY",
         fault="a network of a single activation",
-        plant=lambda evidence: replace(evidence, stranger=reason),
+        plant=lambda evidence: replace(evidence, other_architecture=reason),
     )

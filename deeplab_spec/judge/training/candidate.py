@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.fx.module import state_of
-from deeplab_spec.judge.load_weights import Place, transfer
-from deeplab_spec.judge.outputs import Answer, Shapes, ask
-from deeplab_spec.judge.training.dropout_hooks import Dropped, WithoutDropout
+from deeplab_spec.judge.load_weights import Place, copy_weights
+from deeplab_spec.judge.outputs import Answer, Shapes, call_candidate
+from deeplab_spec.judge.training.dropout_hooks import DropoutCall, WithoutDropout
 
 RUNNING = ("running_mean", "running_var")
 
 
-class Trainee:
+class CandidateInTraining:
     """A candidate in training.
 
     Args:
@@ -27,7 +27,7 @@ class Trainee:
         self.places = tuple(places)
         self.names = {part: name for name, part in module.named_modules()}
         self.running = tuple(place for place in places if place.source.rpartition(".")[2] in RUNNING)
-        self.calls: tuple[Dropped, ...] = ()
+        self.calls: tuple[DropoutCall, ...] = ()
 
     def leave(self) -> None:
         """Go back to evaluation in float64."""
@@ -36,7 +36,7 @@ class Trainee:
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Copy weights of the specification into the candidate."""
-        transfer(weights, self.places, state_of(self.module))
+        copy_weights(weights, self.places, state_of(self.module))
 
     def fill_running(self, value: float) -> None:
         """Set every running statistic that has a place."""
@@ -108,10 +108,10 @@ class Trainee:
             stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(seed)
             if dropout:
-                return ask(self.module, inputs, expected, differentiable=differentiable)
+                return call_candidate(self.module, inputs, expected, differentiable=differentiable)
             silent = stack.enter_context(WithoutDropout(self.names, keep=keep))
             stack.enter_context(silent.followed())
-            answer = ask(self.module, inputs, expected, differentiable=differentiable)
+            answer = call_candidate(self.module, inputs, expected, differentiable=differentiable)
             self.calls = tuple(silent.calls)
             return answer
 

@@ -10,8 +10,8 @@ from deeplab_spec.align.differences import ABSENT
 from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Check, Evidence
 from deeplab_spec.judge.finding import Decision, Finding
-from deeplab_spec.judge.training.check_dropout import decided_dropout, dropout
-from deeplab_spec.judge.training.check_initial import decided_init, initialisation
+from deeplab_spec.judge.training.check_dropout import dropout, dropout_choices
+from deeplab_spec.judge.training.check_initial import init_choice, initialisation
 from deeplab_spec.judge.training.evidence import Movement, Trained
 from deeplab_spec.spec.choices import ChoiceValue
 
@@ -178,7 +178,7 @@ def _differing(differences: list[Deviation], when: str) -> tuple[Finding, ...]:
 
 def batch_of_one(trained: Trained) -> Decision:
     """Decide BATCH-OF-ONE."""
-    alone = trained.alone
+    alone = trained.batch_of_one
     if alone is None:
         return Decision(undecided=_open(trained))
     if alone.not_applicable:
@@ -227,14 +227,14 @@ def decide(clause: str, evidence: Evidence) -> Decision:
 CHECKS: Final[dict[str, Check]] = {clause: partial(decide, clause) for clause in CHECKS_OF_TRAINING}
 
 
-def decisions(trained: Trained) -> dict[str, ChoiceValue]:
+def choices_seen_in_training(trained: Trained) -> dict[str, ChoiceValue]:
     """Return what a candidate was seen deciding in training, where a single decision explains it."""
     found: dict[str, ChoiceValue] = {}
     common = common_momentum(trained)
     if momentum(trained).findings and common is not None and 0 < common <= 1:
         found["norm_momentum"] = common
-    if trained.noise and dropout(trained).findings:
-        found |= decided_dropout(trained.noise)
+    if trained.dropout_effect and dropout(trained).findings:
+        found |= dropout_choices(trained.dropout_effect)
     if trained.initial and initialisation(trained).findings:
-        found |= decided_init(trained.initial)
+        found |= init_choice(trained.initial)
     return found

@@ -12,7 +12,7 @@ from typing import Final
 
 from deeplab_spec.align.differences import ABSENT
 from deeplab_spec.judge.finding import Decision, Finding
-from deeplab_spec.judge.training.evidence import Noise, Site, Trained
+from deeplab_spec.judge.training.evidence import DropoutEffect, Site, Trained
 from deeplab_spec.spec.choices import ChoiceValue
 
 LIMIT: Final = 6.0
@@ -28,25 +28,25 @@ _CHOICES: Final = {"aspp_dropout": r"aspp\.(dropout|projection|refinement)", "de
 
 def dropout(trained: Trained) -> Decision:
     """Decide DROPOUT."""
-    noise = trained.noise
-    if noise is None:
+    effect = trained.dropout_effect
+    if effect is None:
         return Decision(undecided=trained.reason or trained.error or trained.incomparable)
-    if not noise.stated:
+    if not effect.stated:
         return Decision(not_applicable="what it is held against does not state what is dropped")
-    seen = tuple(_seen(noise))
-    if noise.reason:
-        return Decision(findings=seen, decisions=len(seen), undecided=noise.reason)
-    decisions = len(noise.expected) + len(noise.candidate.get("spread", ()))
-    findings = seen or ((_by_results(noise),) if _differs(noise) else ())
+    seen = tuple(_seen(effect))
+    if effect.reason:
+        return Decision(findings=seen, decisions=len(seen), undecided=effect.reason)
+    decisions = len(effect.expected) + len(effect.candidate.get("spread", ()))
+    findings = seen or ((_by_results(effect),) if _differs(effect) else ())
     return Decision(findings=findings, decisions=decisions)
 
 
-def _differs(noise: Noise) -> bool:
+def _differs(effect: DropoutEffect) -> bool:
     """Tell whether the results differ from call to call otherwise than the oracle's."""
-    silent = all(value <= SILENT for value in noise.candidate.get("spread", ()))
-    if silent or not noise.expected:
-        return silent == bool(noise.expected)
-    return any(_apart(noise.candidate[name], noise.oracle[name]) for name in noise.oracle)
+    silent = all(value <= SILENT for value in effect.candidate.get("spread", ()))
+    if silent or not effect.expected:
+        return silent == bool(effect.expected)
+    return any(_apart(effect.candidate[name], effect.oracle[name]) for name in effect.oracle)
 
 
 def _apart(mine: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
@@ -60,24 +60,24 @@ def _apart(mine: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
     return abs(fmean(left) - fmean(right)) > LIMIT * error
 
 
-def _by_results(noise: Noise) -> Finding:
+def _by_results(effect: DropoutEffect) -> Finding:
     """Find that the results vary otherwise, where nothing was seen that explains it; estimate a single rate."""
-    if not noise.expected:
+    if not effect.expected:
         return _finding("output", None, "dropout", ABSENT, "results that differ from call to call")
-    site = noise.expected[0]
-    spread = noise.candidate["spread"]
+    site = effect.expected[0]
+    spread = effect.candidate["spread"]
     if max(spread) <= SILENT:
         return _finding(site.path, None, "node", _worded(site), ABSENT)
-    if len(noise.expected) > 1:
+    if len(effect.expected) > 1:
         return _finding(site.path, None, "dropout", "results that vary as specified", "they vary otherwise")
-    odds = site.probability / (1 - site.probability) * fmean(spread) / fmean(noise.oracle["spread"])
+    odds = site.probability / (1 - site.probability) * fmean(spread) / fmean(effect.oracle["spread"])
     return _finding(site.path, None, "rate that the results show", site.probability, f"about {odds / (1 + odds):.2g}")
 
 
-def _seen(noise: Noise) -> Iterator[Finding]:
+def _seen(effect: DropoutEffect) -> Iterator[Finding]:
     """Find what is dropped elsewhere, in other pieces or at another rate."""
-    missing, extra = list(noise.expected), []
-    for call in noise.actual:
+    missing, extra = list(effect.expected), []
+    for call in effect.actual:
         site = next((site for site in missing if site.reads == call.reads is not None), None)
         if site is None:
             extra.append(call)
@@ -88,7 +88,7 @@ def _seen(noise: Noise) -> Iterator[Finding]:
         for site, call in zip(missing, extra, strict=True):
             yield from _otherwise(site, call)
         return
-    if noise.actual:
+    if effect.actual:
         yield from (_finding(site.path, None, "node", _worded(site), ABSENT) for site in missing)
     yield from (_finding(call.follows or "output", call.path, "node", ABSENT, _worded(call)) for call in extra)
 
@@ -119,14 +119,14 @@ def _finding(
     )
 
 
-def decided_dropout(noise: Noise) -> dict[str, ChoiceValue]:
+def dropout_choices(effect: DropoutEffect) -> dict[str, ChoiceValue]:
     """Return the rates of dropout that a candidate was seen having, where choices can have them."""
     rates: dict[str, dict[int, float]] = {name: {} for name in _CHOICES}
-    unread = [call for call in noise.actual if call.reads is None]
-    places = [call.reads or "" for call in noise.actual]
-    if len(unread) == len(noise.actual) == len(noise.expected):
-        places = [site.reads or "" for site in noise.expected]
-    for place, call in zip(places, noise.actual, strict=True):
+    unread = [call for call in effect.actual if call.reads is None]
+    places = [call.reads or "" for call in effect.actual]
+    if len(unread) == len(effect.actual) == len(effect.expected):
+        places = [site.reads or "" for site in effect.expected]
+    for place, call in zip(places, effect.actual, strict=True):
         for name, pattern in _CHOICES.items():
             if found := re.match(pattern, place):
                 number = int(found[1]) if name == "decoder_dropout" else 0

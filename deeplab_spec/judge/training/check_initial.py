@@ -39,7 +39,7 @@ def initialisation(trained: Trained) -> Decision:
     chance = RATE / (2 * TESTS * max(len(initial.samples), 1))
     refused = [sample for sample in initial.samples if _refused(sample, SPECIFIED, chance)]
     alone = [sample for sample in refused if sample.tensors == 1]
-    likely = decided_init(initial).get("init")
+    likely = init_choice(initial).get("init")
     findings = tuple(_finding(sample, chance, str(likely)) for sample in alone or refused)
     return Decision(findings=findings, decisions=len(initial.samples))
 
@@ -125,7 +125,7 @@ def _greatest_is_likely(distribution: Distribution, sample: Sample, chance: floa
     return larger >= chance and none_larger >= math.log(chance)
 
 
-def decided_init(initial: Initial) -> dict[str, ChoiceValue]:
+def init_choice(initial: Initial) -> dict[str, ChoiceValue]:
     """Return the decision about initial weights that explains all of a candidate's, if one does."""
     if initial.not_applicable or not initial.samples:
         return {}

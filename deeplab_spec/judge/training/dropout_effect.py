@@ -11,10 +11,10 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.training import train
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, Dropout
-from deeplab_spec.judge.training.candidate import Trainee
-from deeplab_spec.judge.training.dropout_hooks import ELEMENTS, Dropped
-from deeplab_spec.judge.training.evidence import Noise, Site
-from deeplab_spec.judge.training.inputs import BATCH, Lesson
+from deeplab_spec.judge.training.candidate import CandidateInTraining
+from deeplab_spec.judge.training.dropout_hooks import ELEMENTS, DropoutCall
+from deeplab_spec.judge.training.evidence import DropoutEffect, Site
+from deeplab_spec.judge.training.inputs import BATCH, TrainingInputs
 
 SEEDS: Final = 10
 """Calls of the candidate with its dropout active."""
@@ -42,62 +42,71 @@ _SCALED: Final = (Activation(),)
 OTHERWISE: Final = "its values differ from the specified ones already without dropout"
 
 
-def noise(
-    trainee: Trainee, lesson: Lesson, calls: Sequence[Dropped], values: Mapping[str, Tensor], *, repeatable: bool
-) -> Noise:
+def dropout_effect(
+    candidate: CandidateInTraining,
+    training: TrainingInputs,
+    calls: Sequence[DropoutCall],
+    values: Mapping[str, Tensor],
+    *,
+    repeatable: bool,
+) -> DropoutEffect:
     """Call a candidate and the oracle with their dropout active.
 
     Args:
-        trainee: The candidate.
-        lesson: What it is trained on.
+        candidate: The candidate.
+        training: What it is trained on.
         calls: What it was seen dropping.
         values: The oracle's values, where it was seen.
         repeatable: Whether the candidate repeats itself without that; if not, it draws by hand.
     """
-    network = lesson.network
+    network = training.network
     wanted = expected_sites(network)
-    inputs = lesson.small(images_for(lesson))
-    single = {name: tensor.float() for name, tensor in lesson.weights.items()}
+    inputs = training.small(images_for(training))
+    single = {name: tensor.float() for name, tensor in training.weights.items()}
     with torch.no_grad():
-        base = train(network, single, lesson.named(inputs)).values
-    quiet = {tap: base[path] for tap, path in lesson.outputs.items()}
-    trainee.module.float()
-    trainee.load(lesson.weights)
-    taps = lesson.taps(inputs)
-    silent = trainee.call(inputs, taps, lesson.seed)
+        base = train(network, single, training.named(inputs)).values
+    quiet = {tap: base[path] for tap, path in training.outputs.items()}
+    candidate.module.float()
+    candidate.load(training.weights)
+    taps = training.taps(inputs)
+    silent = candidate.call(inputs, taps, training.seed)
     error = silent.error
     found = []
     for number in range(SEEDS if wanted else QUIET):
-        answer = trainee.call(inputs, taps, lesson.seed + number, dropout=True)
+        answer = candidate.call(inputs, taps, training.seed + number, dropout=True)
         error = error or answer.error
         if not error:
             found.append(_measured(answer.results, silent.results if repeatable else quiet))
-    trainee.module.double()
-    return Noise(
+    candidate.module.double()
+    return DropoutEffect(
         expected=wanted,
         actual=tuple(_site(network, call, _owner(network, call.value, values)) for call in calls),
-        oracle=_by_name(list(_oracle(lesson, single, base))) if wanted else {},
+        oracle=_by_name(list(_oracle(training, single, base))) if wanted else {},
         candidate=_by_name(found),
-        reason=error or _reason(lesson, silent.results, quiet, repeatable=repeatable),
+        reason=error or _reason(training, silent.results, quiet, repeatable=repeatable),
     )
 
 
-def _reason(lesson: Lesson, silent: Mapping[str, Tensor], quiet: Mapping[str, Tensor], *, repeatable: bool) -> str:
+def _reason(
+    training: TrainingInputs, silent: Mapping[str, Tensor], quiet: Mapping[str, Tensor], *, repeatable: bool
+) -> str:
     """Say why the results of a candidate and of the oracle cannot vary alike; empty if they can."""
-    if not expected_sites(lesson.network) or not repeatable:
+    if not expected_sites(training.network) or not repeatable:
         return ""
     apart = max(relative_error(silent[tap], value) for tap, value in quiet.items())
     return "" if apart <= SAME_RESULT else OTHERWISE
 
 
-def images_for(lesson: Lesson) -> int:
+def images_for(training: TrainingInputs) -> int:
     """Return how many small images it takes to see the rate of every dropout."""
-    sizes = lesson.shapes(lesson.small(1))
-    sites = [prod(sizes[node.path]) for node in lesson.network if isinstance(node.op, Dropout)]
+    sizes = training.shapes(training.small(1))
+    sites = [prod(sizes[node.path]) for node in training.network if isinstance(node.op, Dropout)]
     return min(max(BATCH, -(-VALUES // min(sites, default=VALUES))), MOST_IMAGES)
 
 
-def seen_only(network: Network, calls: Sequence[Dropped], reads: Sequence[str | None], reason: str) -> Noise:
+def dropout_calls_only(
+    network: Network, calls: Sequence[DropoutCall], reads: Sequence[str | None], reason: str
+) -> DropoutEffect:
     """Return what a candidate was seen dropping, where its results cannot be compared.
 
     Args:
@@ -108,7 +117,7 @@ def seen_only(network: Network, calls: Sequence[Dropped], reads: Sequence[str | 
     """
     known = reads if len(reads) == len(calls) else [None] * len(calls)
     actual = tuple(_site(network, call, node) for call, node in zip(calls, known, strict=True))
-    return Noise(expected=expected_sites(network), actual=actual, reason=reason)
+    return DropoutEffect(expected=expected_sites(network), actual=actual, reason=reason)
 
 
 def expected_sites(network: Network) -> tuple[Site, ...]:
@@ -126,7 +135,7 @@ def expected_sites(network: Network) -> tuple[Site, ...]:
     )
 
 
-def _site(network: Network, call: Dropped, reads: str | None) -> Site:
+def _site(network: Network, call: DropoutCall, reads: str | None) -> Site:
     return Site(
         path=call.module,
         kind=call.kind,
@@ -152,19 +161,21 @@ def _before(network: Network, path: str) -> str:
     return path
 
 
-def _oracle(lesson: Lesson, weights: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> Iterator[dict[str, float]]:
+def _oracle(
+    training: TrainingInputs, weights: Mapping[str, Tensor], base: Mapping[str, Tensor]
+) -> Iterator[dict[str, float]]:
     """Run what stands behind a dropout, again and again."""
     touched: set[str] = set()
-    for node in lesson.network:
+    for node in training.network:
         if isinstance(node.op, Dropout) or touched.intersection(node.inputs):
             touched.add(node.path)
     known = {path: value for path, value in base.items() if path not in touched}
-    quiet = {tap: base[path] for tap, path in lesson.outputs.items()}
+    quiet = {tap: base[path] for tap, path in training.outputs.items()}
     for seed in range(ORACLE_SEEDS):
-        generator = torch.Generator().manual_seed(lesson.seed + seed)
+        generator = torch.Generator().manual_seed(training.seed + seed)
         with torch.no_grad():
-            values = train(lesson.network, weights, {}, generator=generator, known=known).values
-        yield _measured({tap: values[path] for tap, path in lesson.outputs.items()}, quiet)
+            values = train(training.network, weights, {}, generator=generator, known=known).values
+        yield _measured({tap: values[path] for tap, path in training.outputs.items()}, quiet)
 
 
 def _measured(results: Mapping[str, Tensor], quiet: Mapping[str, Tensor]) -> dict[str, float]:

@@ -26,7 +26,7 @@ _KINDS: Final[Mapping[Callable[..., Any], str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dropped:
+class DropoutCall:
     """A call of dropout that was active.
 
     Attributes:
@@ -55,7 +55,7 @@ class WithoutDropout(TorchFunctionMode):
         self.names = names
         self.keep = keep
         self.within: list[str] = []
-        self.calls: list[Dropped] = []
+        self.calls: list[DropoutCall] = []
 
     def __torch_function__(
         self,
@@ -73,7 +73,7 @@ class WithoutDropout(TorchFunctionMode):
         if active and probability > 0:
             read = value.detach().clone() if self.keep else value.new_empty(0)
             self.calls.append(
-                Dropped(kind=kind, probability=probability, module=next(iter(self.within[::-1]), ""), value=read)
+                DropoutCall(kind=kind, probability=probability, module=next(iter(self.within[::-1]), ""), value=read)
             )
         return value
 
@@ -97,7 +97,7 @@ class WithoutDropout(TorchFunctionMode):
 
 
 @contextmanager
-def resting(module: nn.Module) -> Iterator[None]:
+def dropout_disabled(module: nn.Module) -> Iterator[None]:
     """Let dropouts do nothing: those of a checkpoint run again in the backward pass, where no mode acts."""
     active = [part for part in module.modules() if isinstance(part, _DropoutNd) and part.training]
     for part in active:

@@ -87,7 +87,7 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Noise:
+class DropoutEffect:
     """What dropout does to the results, in float32, over several seeds.
 
     Attributes:
@@ -151,7 +151,7 @@ class Initial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alone:
+class BatchOfOne:
     """A batch of one in training.
 
     Attributes:
@@ -197,6 +197,6 @@ class Trained:
     gradients: tuple[Gradient, ...] = ()
     backward: str = ""
     step: tuple[Deviation, ...] = ()
-    noise: Noise | None = None
+    dropout_effect: DropoutEffect | None = None
     initial: Initial | None = None
-    alone: Alone | None = None
+    batch_of_one: BatchOfOne | None = None

@@ -11,9 +11,12 @@ from torch import Tensor
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
 from deeplab_spec.judge.load_weights import Place
+from deeplab_spec.judge.plan import SpecifiedPlan
 from deeplab_spec.judge.training.check_initial import SPECIFIED
 from deeplab_spec.judge.training.evidence import Initial, Sample
-from deeplab_spec.spec.distributions import CUT, Distribution, Shape, distribution
+from deeplab_spec.spec.choices import Initialisation, choose
+from deeplab_spec.spec.distributions import CUT, Distribution, Shape, distribution, initials
+from deeplab_spec.spec.network import rows
 from deeplab_spec.spec.rows import Init
 
 TESTED: Final = 4096
@@ -42,7 +45,7 @@ class _Values:
     among: Mapping[str, Distribution]
 
 
-def sampled(
+def sample_weights(
     network: Network,
     inits: Inits,
     places: Sequence[Place],
@@ -150,3 +153,10 @@ def _together(group: Sequence[_Values]) -> Sample:
         tested=len(part),
         fits=((SPECIFIED, unit, _apart(part, part, unit)),),
     )
+
+
+def specified_inits(plan: SpecifiedPlan) -> Inits:
+    """Return how weights are drawn, by decision: the specified one, and every other."""
+    of = {SPECIFIED: plan.choices, **{value.value: choose(plan.choices, {"init": value}) for value in Initialisation}}
+    classes = plan.request.class_count
+    return {name: initials(rows(choices, plan.output_stride, classes)) for name, choices in of.items()}

@@ -37,7 +37,7 @@ def images_of(network: Network) -> Draw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class TrainingInputs:
     """What a candidate is trained on.
 
     Attributes:
@@ -91,17 +91,17 @@ class Lesson:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class First:
+class FirstBatch:
     """What the first batch gave.
 
     Attributes:
-        lesson: The lesson, at a size that the candidate takes.
+        training: The training, at a size that the candidate takes.
         answer: The results, with running statistics of zero.
         moved: The running statistics after it.
         after: Everything that follows the batches, after it.
     """
 
-    lesson: Lesson
+    training: TrainingInputs
     answer: Answer
     moved: Mapping[str, Tensor]
     after: Mapping[str, Tensor]

@@ -10,21 +10,28 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.torch_settings import threads_for
 from deeplab_spec.execute.training import gradients, starting_weights
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import BatchNorm
-from deeplab_spec.judge.evidence import Misfit
+from deeplab_spec.graph.ops import BatchNorm, Dropout, Pair
+from deeplab_spec.judge.evidence import UnmatchedParameter
+from deeplab_spec.judge.interface.observe import images
 from deeplab_spec.judge.load_weights import Place
+from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.outputs import Answer
-from deeplab_spec.judge.training.candidate import Trainee
-from deeplab_spec.judge.training.dropout_effect import noise, seen_only
-from deeplab_spec.judge.training.evidence import Alone, Movement, Trained
-from deeplab_spec.judge.training.inputs import IMAGES, Draw, First, Lesson, images_of
-from deeplab_spec.judge.training.sgd_step import descend, differentiate, gradients_of
+from deeplab_spec.judge.plan import Plan, SpecifiedPlan
+from deeplab_spec.judge.structure.observe import Reading
+from deeplab_spec.judge.training.candidate import CandidateInTraining
+from deeplab_spec.judge.training.dropout_effect import dropout_calls_only, dropout_effect
+from deeplab_spec.judge.training.evidence import BatchOfOne, Initial, Movement, Trained
+from deeplab_spec.judge.training.initial_weights import sample_weights, specified_inits
+from deeplab_spec.judge.training.inputs import IMAGES, Draw, FirstBatch, TrainingInputs, images_of
+from deeplab_spec.judge.training.sgd_step import compare_steps, differentiate, gradients_of
 
 SAME: Final = 1e-9
 """Relative difference in float64 of what must be the same: results with other running statistics, or another
@@ -43,7 +50,7 @@ def observe(
     network: Network,
     places: Sequence[Place],
     *,
-    misfits: Sequence[Misfit] = (),
+    unmatched: Sequence[UnmatchedParameter] = (),
     dropped: Sequence[str | None] = (),
     draw: Draw | None = None,
     seed: int = 0,
@@ -54,108 +61,114 @@ def observe(
         module: The candidate; its weights are lost, and it is left in evaluation, in float64.
         network: What it is held against.
         places: Where each tensor of the network goes.
-        misfits: Tensors without a place; if there are any, values are not compared.
+        unmatched: Tensors without a place; if there are any, values are not compared.
         dropped: The nodes of the network whose values the candidate's dropouts read, in order, where a graph of it
             says so; used where its values cannot be compared.
         draw: Draws the inputs; by default, images.
         seed: Seed of weights and images.
     """
-    lesson = Lesson(
+    training = TrainingInputs(
         network=network, weights=starting_weights(network, seed), draw=draw or images_of(network), seed=seed
     )
     try:
-        trainee = Trainee(module, places)
+        candidate = CandidateInTraining(module, places)
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything
         return Trained(error=one_line(error))
     try:
-        return _observed(trainee, lesson, dropped, comparable=not misfits)
+        return _observed(candidate, training, dropped, comparable=not unmatched)
     finally:
-        trainee.leave()
+        candidate.leave()
 
 
-def _observed(trainee: Trainee, lesson: Lesson, dropped: Sequence[str | None], *, comparable: bool) -> Trained:
-    before = trainee.buffers()
-    first = _first(trainee, lesson, before, differentiable=comparable)
+def _observed(
+    candidate: CandidateInTraining, training: TrainingInputs, dropped: Sequence[str | None], *, comparable: bool
+) -> Trained:
+    before = candidate.buffers()
+    first = _first(candidate, training, before, differentiable=comparable)
     if first.answer.error:
         return Trained(error=first.answer.error)
-    lesson, calls = first.lesson, trainee.calls
-    backward = differentiate(trainee, first) if comparable else ""
-    found = replace(_moved(trainee, first, before), backward=backward)
+    training, calls = first.training, candidate.calls
+    backward = differentiate(candidate, first) if comparable else ""
+    found = replace(_moved(candidate, first, before), backward=backward)
     if not comparable:
-        seen = seen_only(lesson.network, calls, dropped, MISFIT)
-        alone = _alone(trainee, lesson)
-        return replace(found, incomparable=found.incomparable or MISFIT, noise=seen, alone=alone)
+        seen = dropout_calls_only(training.network, calls, dropped, MISFIT)
+        alone = _batch_of_one(candidate, training)
+        return replace(found, incomparable=found.incomparable or MISFIT, dropout_effect=seen, batch_of_one=alone)
     with threads_for(torch.float64):
-        cotangents = {lesson.outputs[tap]: weight for tap, weight in lesson.cotangents().items()}
-        batch, wanted = gradients(lesson.network, lesson.weights, lesson.named(lesson.batch(0)), cotangents)
+        cotangents = {training.outputs[tap]: weight for tap, weight in training.cotangents().items()}
+        batch, wanted = gradients(training.network, training.weights, training.named(training.batch(0)), cotangents)
     if not (found.incomparable or found.error):
-        found = replace(found, gradients=gradients_of(trainee, lesson, wanted))
-    if not (found.incomparable or found.error) and _evaluates_otherwise(trainee, lesson):
+        found = replace(found, gradients=gradients_of(candidate, training, wanted))
+    if not (found.incomparable or found.error) and _evaluates_otherwise(candidate, training):
         found = replace(found, incomparable=OTHERWISE)
     elif not (found.incomparable or found.error):
-        found = descend(trainee, first, found, batch, wanted)
-    dropping = noise(trainee, lesson, calls, batch.values, repeatable=found.repeatable)
-    return replace(found, noise=dropping, alone=_alone(trainee, lesson))
+        found = compare_steps(candidate, first, found, batch, wanted)
+    dropping = dropout_effect(candidate, training, calls, batch.values, repeatable=found.repeatable)
+    return replace(found, dropout_effect=dropping, batch_of_one=_batch_of_one(candidate, training))
 
 
-def _evaluates_otherwise(trainee: Trainee, lesson: Lesson) -> bool:
+def _evaluates_otherwise(candidate: CandidateInTraining, training: TrainingInputs) -> bool:
     """Tell whether the candidate computes something else already in evaluation: that is no matter of training."""
-    inputs = [value[:1] for value in lesson.batch(0)]
-    buffers = trainee.buffers()
-    trainee.module.eval()
-    trainee.load(lesson.weights)
-    answer = trainee.call(inputs, lesson.taps(inputs), lesson.seed)
-    trainee.module.train()
-    trainee.restore(buffers)
+    inputs = [value[:1] for value in training.batch(0)]
+    buffers = candidate.buffers()
+    candidate.module.eval()
+    candidate.load(training.weights)
+    answer = candidate.call(inputs, training.taps(inputs), training.seed)
+    candidate.module.train()
+    candidate.restore(buffers)
     with torch.no_grad(), threads_for(torch.float64):
-        values = run(lesson.network, lesson.weights, lesson.named(inputs), keep=set(lesson.outputs.values()))
-    expected = Answer(results={tap: values[path] for tap, path in lesson.outputs.items()})
+        values = run(training.network, training.weights, training.named(inputs), keep=set(training.outputs.values()))
+    expected = Answer(results={tap: values[path] for tap, path in training.outputs.items()})
     return not answer.error and not _same(answer, expected, EVALUATED)
 
 
-def _first(trainee: Trainee, lesson: Lesson, before: Mapping[str, Tensor], *, differentiable: bool) -> First:
+def _first(
+    candidate: CandidateInTraining, training: TrainingInputs, before: Mapping[str, Tensor], *, differentiable: bool
+) -> FirstBatch:
     """Call the candidate on the first batch, of the first size that it takes."""
-    refused: First | None = None
+    refused: FirstBatch | None = None
     for size in range(len(IMAGES)):
-        lesson = replace(lesson, size=size)
-        trainee.load(lesson.weights)
-        trainee.restore(before)
-        trainee.fill_running(0.0)
-        inputs = lesson.batch(0)
-        taps = lesson.taps(inputs)
-        answer = trainee.call(inputs, taps, lesson.seed, differentiable=differentiable, keep=differentiable)
+        training = replace(training, size=size)
+        candidate.load(training.weights)
+        candidate.restore(before)
+        candidate.fill_running(0.0)
+        inputs = training.batch(0)
+        taps = training.taps(inputs)
+        answer = candidate.call(inputs, taps, training.seed, differentiable=differentiable, keep=differentiable)
         missing = [tap for tap, _ in taps if tap not in answer.results]
         if not answer.error and missing:
             answer = Answer(results={}, error=f"it does not return {missing[0]} in training")
-        first = First(lesson=lesson, answer=answer, moved=trainee.statistics(), after=trainee.buffers())
+        first = FirstBatch(training=training, answer=answer, moved=candidate.statistics(), after=candidate.buffers())
         if not answer.error:
             return first
         refused = refused or first
     return refused or first
 
 
-def _moved(trainee: Trainee, first: First, before: Mapping[str, Tensor]) -> Trained:
+def _moved(candidate: CandidateInTraining, first: FirstBatch, before: Mapping[str, Tensor]) -> Trained:
     """Call the candidate again with running statistics of one: what they keep of it is one less the momentum."""
-    again = _with_ones(trainee, first.lesson, before, 1)
+    again = _with_ones(candidate, first.training, before, 1)
     if again.error:
         return Trained(error=again.error)
-    ones = trainee.statistics()
-    norms = [node.path for node in first.lesson.network if isinstance(node.op, BatchNorm)]
-    movements = tuple(_movement(trainee, first, path, ones) for path in norms)
+    ones = candidate.statistics()
+    norms = [node.path for node in first.training.network if isinstance(node.op, BatchNorm)]
+    movements = tuple(_movement(candidate, first, path, ones) for path in norms)
     found = Trained(movements=movements)
     if _same(first.answer, again):
         return found
-    if not _same(again, _with_ones(trainee, first.lesson, before, 2)):
+    if not _same(again, _with_ones(candidate, first.training, before, 2)):
         return replace(found, incomparable=RANDOM, repeatable=False)
     still = tuple(movement.path for movement in movements if movement.mean == movement.variance == 0)
-    return replace(found, frozen=still or tuple(first.lesson.outputs.values())[:1])
+    return replace(found, frozen=still or tuple(first.training.outputs.values())[:1])
 
 
-def _with_ones(trainee: Trainee, lesson: Lesson, before: Mapping[str, Tensor], seed: int) -> Answer:
-    trainee.restore(before)
-    trainee.fill_running(1.0)
-    inputs = lesson.batch(0)
-    return trainee.call(inputs, lesson.taps(inputs), lesson.seed + seed)
+def _with_ones(
+    candidate: CandidateInTraining, training: TrainingInputs, before: Mapping[str, Tensor], seed: int
+) -> Answer:
+    candidate.restore(before)
+    candidate.fill_running(1.0)
+    inputs = training.batch(0)
+    return candidate.call(inputs, training.taps(inputs), training.seed + seed)
 
 
 def _same(left: Answer, right: Answer, allowed: float = SAME) -> bool:
@@ -164,8 +177,8 @@ def _same(left: Answer, right: Answer, allowed: float = SAME) -> bool:
     )
 
 
-def _movement(trainee: Trainee, first: First, path: str, ones: Mapping[str, Tensor]) -> Movement:
-    op = first.lesson.network[path].op
+def _movement(candidate: CandidateInTraining, first: FirstBatch, path: str, ones: Mapping[str, Tensor]) -> Movement:
+    op = first.training.network[path].op
     expected = op.momentum if isinstance(op, BatchNorm) else None
     where = [f"{path}.{role}" for role in ("running_mean", "running_var")]
     kept = [1 - (ones[name] - first.moved[name]) if name in ones else None for name in where]
@@ -174,7 +187,7 @@ def _movement(trainee: Trainee, first: First, path: str, ones: Mapping[str, Tens
     return Movement(
         path=path,
         candidate_path=next(
-            (place.name.rpartition(".")[0] for place in trainee.running if place.source in where), None
+            (place.name.rpartition(".")[0] for place in candidate.running if place.source in where), None
         ),
         expected=expected,
         mean=mean,
@@ -190,16 +203,83 @@ def _settled(momentum: float, expected: float | None) -> float:
     return round(momentum, 9) + 0.0
 
 
-def _alone(trainee: Trainee, lesson: Lesson) -> Alone:
+def _batch_of_one(candidate: CandidateInTraining, training: TrainingInputs) -> BatchOfOne:
     """Call the candidate on a batch of one, in float32."""
-    inputs = lesson.small(1)
-    sizes = lesson.shapes(inputs)
-    single = [node.path for node in lesson.network if isinstance(node.op, BatchNorm) and sizes[node.path][1:] == (1, 1)]
+    inputs = training.small(1)
+    sizes = training.shapes(inputs)
+    single = [
+        node.path for node in training.network if isinstance(node.op, BatchNorm) and sizes[node.path][1:] == (1, 1)
+    ]
     if single:
-        return Alone(not_applicable=f"{single[0]} has a single value per channel in a batch of one")
-    trainee.module.float()
-    trainee.load(lesson.weights)
-    answer = trainee.call(inputs, lesson.taps(inputs), lesson.seed)
-    trainee.module.double()
+        return BatchOfOne(not_applicable=f"{single[0]} has a single value per channel in a batch of one")
+    candidate.module.float()
+    candidate.load(training.weights)
+    answer = candidate.call(inputs, training.taps(inputs), training.seed)
+    candidate.module.double()
     finite = all(bool(tensor.isfinite().all()) for tensor in answer.results.values())
-    return Alone(error=answer.error or ("" if answer.results else "it returns no tensor"), finite=finite)
+    return BatchOfOne(error=answer.error or ("" if answer.results else "it returns no tensor"), finite=finite)
+
+
+def untrainable(loaded: Loaded) -> str:
+    """Say why a candidate is not trained; empty if it can be."""
+    if isinstance(loaded.module, FileModule):
+        return f"an {loaded.module.kind} is for inference only"
+    if loaded.reading.folded:
+        return "its normalisations are folded into its convolutions, for inference only"
+    return ""
+
+
+def initial(loaded: Loaded, plan: SpecifiedPlan, again: nn.Module) -> Initial:
+    """Take samples of the weights that a candidate has as it was built.
+
+    Args:
+        loaded: The candidate; no weights were loaded into it yet.
+        plan: What it is held against.
+        again: The candidate, built a second time.
+    """
+    return sample_weights(plan.network, specified_inits(plan), loaded.places, state_of(loaded.module), state_of(again))
+
+
+def trained(loaded: Loaded, plan: Plan, first: Initial | None) -> Trained:
+    """Train a candidate.
+
+    Args:
+        loaded: The candidate; its weights are lost.
+        plan: What it is held against.
+        first: The weights that it was built with.
+    """
+    reason = untrainable(loaded)
+    if reason:
+        return Trained(not_applicable=reason)
+
+    def draw(image: Pair, batch: int, seed: int) -> list[Tensor]:
+        return images(plan, plan.inputs_at(image), batch, torch.float64, seed)
+
+    found = observe(
+        loaded.module,
+        loaded.expected,
+        loaded.places,
+        unmatched=loaded.unmatched,
+        dropped=dropped(loaded.reading),
+        draw=draw,
+        seed=plan.request.seed,
+    )
+    stated = isinstance(plan, SpecifiedPlan)
+    effect = (
+        found.dropout_effect if stated or found.dropout_effect is None else replace(found.dropout_effect, stated=False)
+    )
+    unstated = Initial(not_applicable="what it is held against does not state how weights are drawn")
+    return replace(found, dropout_effect=effect, initial=first if stated else unstated)
+
+
+def dropped(reading: Reading) -> tuple[str | None, ...]:
+    """Return the specification's nodes whose values the dropouts of a candidate's graph read, in order."""
+    network = reading.capture.network
+    back = {right: left for left, right in reading.alignment.partner.items()}
+
+    def owner(path: str) -> str | None:
+        while path not in back and network[path].inputs:
+            path = network[path].inputs[0]
+        return back.get(path)
+
+    return tuple(owner(node.inputs[0]) for node in network if isinstance(node.op, Dropout) and node.op.probability > 0)

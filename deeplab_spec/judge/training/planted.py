@@ -6,7 +6,7 @@ from typing import Final
 
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.planted import PlantedFault
-from deeplab_spec.judge.training.evidence import Alone, Trained
+from deeplab_spec.judge.training.evidence import BatchOfOne, Trained
 from deeplab_spec.spec.distributions import Shape
 
 _ELSE: Final = 2.0
@@ -26,10 +26,10 @@ def of_training(trained: Trained) -> Iterator[PlantedFault]:
     yield from _of_gradients(trained)
     yield from _of_dropout(trained)
     yield from _of_weights(trained)
-    if trained.alone and not trained.alone.not_applicable:
-        refused = Alone(error="a planted fault")
+    if trained.batch_of_one and not trained.batch_of_one.not_applicable:
+        refused = BatchOfOne(error="a planted fault")
         yield _planted_fault(
-            "BATCH-OF-ONE", "a batch of one that is refused", "", lambda found: replace(found, alone=refused)
+            "BATCH-OF-ONE", "a batch of one that is refused", "", lambda found: replace(found, batch_of_one=refused)
         )
 
 
@@ -66,16 +66,16 @@ def _of_gradients(trained: Trained) -> Iterator[PlantedFault]:
 
 
 def _of_dropout(trained: Trained) -> Iterator[PlantedFault]:
-    noise = trained.noise
-    if noise is None or not noise.stated:
+    effect = trained.dropout_effect
+    if effect is None or not effect.stated:
         return
-    if noise.expected:
-        sites = tuple(replace(site, probability=min(_ELSE * site.probability, 0.9)) for site in noise.expected)
-        words, wrong = f"a dropout of {sites[0].probability:g} at {sites[0].path}", replace(noise, actual=sites)
+    if effect.expected:
+        sites = tuple(replace(site, probability=min(_ELSE * site.probability, 0.9)) for site in effect.expected)
+        words, wrong = f"a dropout of {sites[0].probability:g} at {sites[0].path}", replace(effect, actual=sites)
     else:
-        loud = tuple(1.0 for _ in noise.candidate.get("spread", ()))
-        words, wrong = "results that differ from call to call", replace(noise, candidate={"spread": loud})
-    yield _planted_fault("DROPOUT", words, "", lambda found: replace(found, noise=wrong))
+        loud = tuple(1.0 for _ in effect.candidate.get("spread", ()))
+        words, wrong = "results that differ from call to call", replace(effect, candidate={"spread": loud})
+    yield _planted_fault("DROPOUT", words, "", lambda found: replace(found, dropout_effect=wrong))
 
 
 def _of_weights(trained: Trained) -> Iterator[PlantedFault]:

@@ -14,12 +14,12 @@ from deeplab_spec.execute.training import Batch, train, updated_running
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.load_weights import Place
-from deeplab_spec.judge.training.candidate import Trainee
-from deeplab_spec.judge.training.dropout_hooks import resting
+from deeplab_spec.judge.training.candidate import CandidateInTraining
+from deeplab_spec.judge.training.dropout_hooks import dropout_disabled
 from deeplab_spec.judge.training.evidence import NO_GRADIENT, Gradient, Movement, Trained
-from deeplab_spec.judge.training.inputs import First, Lesson
+from deeplab_spec.judge.training.inputs import FirstBatch, TrainingInputs
 
-STEP: Final = 0.01
+STEP_LENGTH: Final = 0.01
 """Length of the step, over that of all parameters together."""
 
 TOLERANCE: Final = 1e-7
@@ -30,68 +30,72 @@ ROUNDING: Final = 1e-15
 """Relative error of storing a parameter."""
 
 
-def descend(trainee: Trainee, first: First, found: Trained, batch: Batch, wanted: Mapping[str, Tensor]) -> Trained:
+def compare_steps(
+    candidate: CandidateInTraining, first: FirstBatch, found: Trained, batch: Batch, wanted: Mapping[str, Tensor]
+) -> Trained:
     """Compare running statistics and parameters of a candidate with the oracle's, over two steps.
 
     Args:
-        trainee: The candidate.
+        candidate: The candidate.
         first: What the first batch gave it; it has been differentiated.
         found: What was observed before, gradients among it.
         batch: What the first batch gave the oracle.
         wanted: The oracle's gradients.
     """
-    lesson = first.lesson
+    training = first.training
     gradients = found.gradients
-    rate = STEP * _length(lesson.weights[name] for name in wanted) / max(_length(wanted.values()), ROUNDING)
-    torch.optim.SGD(trainee.module.parameters(), lr=rate).step()
-    stepped = trainee.held()
-    expected = {name: lesson.weights[name] - rate * gradient for name, gradient in wanted.items()}
-    trainee.load({**lesson.weights, **expected})
-    trainee.restore(first.after)
-    inputs = lesson.batch(1)
-    second = trainee.call(inputs, lesson.taps(inputs), lesson.seed)
+    rate = STEP_LENGTH * _length(training.weights[name] for name in wanted) / max(_length(wanted.values()), ROUNDING)
+    torch.optim.SGD(candidate.module.parameters(), lr=rate).step()
+    stepped = candidate.held()
+    expected = {name: training.weights[name] - rate * gradient for name, gradient in wanted.items()}
+    candidate.load({**training.weights, **expected})
+    candidate.restore(first.after)
+    inputs = training.batch(1)
+    second = candidate.call(inputs, training.taps(inputs), training.seed)
     if second.error:
         return replace(found, error=second.error)
-    statistics = _statistics(trainee, first, found.movements, batch, expected)
+    statistics = _statistics(candidate, first, found.movements, batch, expected)
     wrong = {*found.frozen, *(difference.path for difference in statistics if not difference.agrees)}
-    forward = first_before(lesson.network, wrong)
+    forward = first_before(training.network, wrong)
     lacking = {gradient.path for gradient in gradients if not gradient.reaches}
-    step = _steps(trainee, lesson, stepped, expected, {name: rate * value for name, value in wanted.items()})
+    step = _steps(candidate, training, stepped, expected, {name: rate * value for name, value in wanted.items()})
     return replace(
         found,
         statistics=tuple(replace(entry, origin=forward.get(entry.path, entry.path)) for entry in statistics),
-        step=_blamed(lesson, step, forward, lacking),
+        step=_blamed(training, step, forward, lacking),
     )
 
 
-def differentiate(trainee: Trainee, first: First) -> str:
+def differentiate(candidate: CandidateInTraining, first: FirstBatch) -> str:
     """Differentiate the results of the first batch; return what that raised.
 
     It is done at once: some normalisations need their running statistics for it as they were.
     """
-    trainee.module.zero_grad(set_to_none=True)
+    candidate.module.zero_grad(set_to_none=True)
     results = first.answer.results
-    terms = [(results[tap] * weight).sum() for tap, weight in first.lesson.cotangents().items()]
+    terms = [(results[tap] * weight).sum() for tap, weight in first.training.cotangents().items()]
     total = torch.stack(terms).sum()
     if not total.requires_grad:
         return ""
     try:
-        with resting(trainee.module), threads_for(torch.float64):
+        with dropout_disabled(candidate.module), threads_for(torch.float64):
             total.backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # noqa: BLE001 - foreign code may raise anything
         return one_line(error)
     return ""
 
 
-def gradients_of(trainee: Trainee, lesson: Lesson, wanted: Mapping[str, Tensor]) -> tuple[Gradient, ...]:
+def gradients_of(
+    candidate: CandidateInTraining, training: TrainingInputs, wanted: Mapping[str, Tensor]
+) -> tuple[Gradient, ...]:
     """Return the gradients of a candidate beside the oracle's, each with the node to blame."""
-    found = _gradients(trainee, wanted)
-    places = first_behind(lesson.network, {gradient.path for gradient in found if not gradient.reaches})
+    found = _gradients(candidate, wanted)
+    places = first_behind(training.network, {gradient.path for gradient in found if not gradient.reaches})
     return tuple(replace(gradient, origin=places.get(gradient.path, gradient.path)) for gradient in found)
 
 
-def _gradients(trainee: Trainee, wanted: Mapping[str, Tensor]) -> tuple[Gradient, ...]:
-    reached = trainee.gradients()
+def _gradients(candidate: CandidateInTraining, wanted: Mapping[str, Tensor]) -> tuple[Gradient, ...]:
+    reached = candidate.gradients()
     largest = max((float(value.norm()) for value in wanted.values()), default=1.0)
     return tuple(
         Gradient(
@@ -102,30 +106,34 @@ def _gradients(trainee: Trainee, wanted: Mapping[str, Tensor]) -> tuple[Gradient
             expected=float(wanted[place.source].norm()) / largest,
             actual=None if (mine := reached[place.source]) is None else float(mine.norm()) / largest,
         )
-        for place in trainee.wholes
+        for place in candidate.wholes
         if place.source in wanted
     )
 
 
 def _statistics(
-    trainee: Trainee, first: First, movements: Sequence[Movement], batch: Batch, expected: Mapping[str, Tensor]
+    candidate: CandidateInTraining,
+    first: FirstBatch,
+    movements: Sequence[Movement],
+    batch: Batch,
+    expected: Mapping[str, Tensor],
 ) -> tuple[Deviation, ...]:
     """Compare running statistics after the first and after the second batch; the larger error counts.
 
     They follow with the momentum that the candidate has: what that must be, is another question.
     """
-    lesson, momenta = first.lesson, _momenta(movements)
+    training, momenta = first.training, _momenta(movements)
     with torch.no_grad(), threads_for(torch.float64):
-        second = train(lesson.network, expected, lesson.named(lesson.batch(1)))
+        second = train(training.network, expected, training.named(training.batch(1)))
     running = {name: torch.zeros_like(value) for name, value in batch.statistics.items()}
     errors: dict[str, float] = {}
-    for given, held in ((batch, first.moved), (second, trainee.statistics())):
+    for given, held in ((batch, first.moved), (second, candidate.statistics())):
         running = updated_running(running, given.statistics, momenta)
-        for place in trainee.running:
+        for place in candidate.running:
             error = float(torch.dist(held[place.source], place.ordered(running[place.source])))
             error /= max(momenta[place.source] * _spread(given, place.source), ROUNDING)
             errors[place.source] = _larger(errors.get(place.source, 0.0), error)
-    return tuple(_difference(place, errors[place.source], TOLERANCE) for place in trainee.running)
+    return tuple(_difference(place, errors[place.source], TOLERANCE) for place in candidate.running)
 
 
 def _larger(left: float, right: float) -> float:
@@ -152,8 +160,8 @@ def _momenta(movements: Sequence[Movement]) -> dict[str, float]:
 
 
 def _steps(
-    trainee: Trainee,
-    lesson: Lesson,
+    candidate: CandidateInTraining,
+    training: TrainingInputs,
     stepped: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
     moves: Mapping[str, Tensor],
@@ -161,10 +169,10 @@ def _steps(
     """Compare parameters after a step, by how far the oracle's moved; what rounding moves is allowed."""
     largest = max((float(move.norm()) for move in moves.values()), default=0.0)
     found = []
-    for place in trainee.wholes:
+    for place in candidate.wholes:
         if place.source in expected:
             moved = float(moves[place.source].norm()) or ROUNDING
-            stored = ROUNDING * float(lesson.weights[place.source].norm())
+            stored = ROUNDING * float(training.weights[place.source].norm())
             error = float(torch.dist(stepped[place.source], place.ordered(expected[place.source])))
             allowed = TOLERANCE + (stored + NO_GRADIENT * largest) / moved
             found.append(_difference(place, error / moved, allowed))
@@ -172,13 +180,13 @@ def _steps(
 
 
 def _blamed(
-    lesson: Lesson, step: Sequence[Deviation], forward: Mapping[str, str], lacking: Collection[str]
+    training: TrainingInputs, step: Sequence[Deviation], forward: Mapping[str, str], lacking: Collection[str]
 ) -> tuple[Deviation, ...]:
     """Blame a node for every parameter that moved otherwise: one whose values differ, if there is one."""
     wrong = {*lacking, *(difference.path for difference in step if not difference.agrees)}
-    places: Mapping[str, str] = first_behind(lesson.network, wrong)
+    places: Mapping[str, str] = first_behind(training.network, wrong)
     if forward:
-        earliest = next(node.path for node in lesson.network if node.path in set(forward.values()))
+        earliest = next(node.path for node in training.network if node.path in set(forward.values()))
         places = dict.fromkeys(wrong, earliest)
     return tuple(
         replace(difference, origin=places.get(difference.path, difference.path))

@@ -17,7 +17,7 @@ from deeplab_spec.judge.numerics import observe as numerics
 from deeplab_spec.judge.numerics.steps import Steps
 from deeplab_spec.judge.numerics.tensor_compare import Overflow
 from deeplab_spec.judge.outputs import Answer
-from deeplab_spec.judge.precision.blocks import ratio_of
+from deeplab_spec.judge.precision.blocks import deviation_of
 from deeplab_spec.judge.precision.run import OnDevice
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.precision import FLOAT16
@@ -95,7 +95,7 @@ def test_nothing_is_compared_with_what_is_not_finite(wrong: float) -> None:
     oracle = torch.ones(2, 3, dtype=torch.float64)
     reference = torch.full((2, 3), wrong, dtype=torch.float16)
     for actual in (oracle.half(), reference, "it does not run"):
-        found = ratio_of("aspp.conv", actual, oracle, reference, OnDevice(precision=FLOAT16, device=CPU))
+        found = deviation_of("aspp.conv", actual, oracle, reference, OnDevice(precision=FLOAT16, device=CPU))
         assert (found.error, found.reason) == (None, "the specification itself is not finite in float16 at aspp.conv")
 
 

@@ -19,7 +19,7 @@ from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.outputs import Answer
 from deeplab_spec.judge.precision import blocks
 from deeplab_spec.judge.precision import observe as lower
-from deeplab_spec.judge.precision.blocks import Regions, ratio_of
+from deeplab_spec.judge.precision.blocks import Regions, deviation_of
 from deeplab_spec.judge.precision.run import OnDevice, rounded, stored
 from deeplab_spec.judge.text import text
 from deeplab_spec.measure.folding import folded
@@ -117,7 +117,7 @@ def test_every_result_of_a_part_has_a_planted_fault_that_reaches_it(monkeypatch:
     made = lower.planted_fault
     monkeypatch.setattr(
         lower,
-        "planted",
+        "planted_fault",
         lambda clause, fault, each: planted.append((each.path, each.error)) or made(clause, fault, each),
     )
     judged(right("backbone"), "tf32", part="backbone")
@@ -198,7 +198,7 @@ def _compares_with_itself(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         Regions,
         "ratio",
-        lambda self, end, actual, _reference: ratio_of(end, actual, actual.double(), actual, self.precision),
+        lambda self, end, actual, _reference: deviation_of(end, actual, actual.double(), actual, self.precision),
     )
 
 
@@ -328,9 +328,9 @@ def test_a_precision_is_what_its_name_says(
     """A dtype is that of weights and images alike; automatic mixed precision leaves both in float32."""
     module = Watched(right())
     calls: list[tuple[torch.dtype, torch.dtype, bool]] = []
-    asked = lower.ask
+    asked = lower.call_candidate
 
-    def ask(candidate: nn.Module, *arguments: object, **named: object) -> Answer:
+    def call_candidate(candidate: nn.Module, *arguments: object, **named: object) -> Answer:
         before = len(module_of(candidate).calls)
         answer = asked(candidate, *arguments, **named)  # type: ignore[arg-type]
         calls.extend(module_of(candidate).calls[before:])
@@ -340,7 +340,7 @@ def test_a_precision_is_what_its_name_says(
         assert isinstance(candidate, Watched)
         return candidate
 
-    monkeypatch.setattr(lower, "ask", ask)
+    monkeypatch.setattr(lower, "ask", call_candidate)
     judged(module, dtype)
 
     assert calls == [call]

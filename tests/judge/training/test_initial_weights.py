@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.judge.finding import Decision, Verdict
 from deeplab_spec.judge.load_weights import own_places
-from deeplab_spec.judge.training.check_initial import RATE, SPECIFIED, decided_init, initialisation
+from deeplab_spec.judge.training.check_initial import RATE, SPECIFIED, init_choice, initialisation
 from deeplab_spec.judge.training.evidence import Initial, Trained
-from deeplab_spec.judge.training.initial_weights import Inits, sampled
+from deeplab_spec.judge.training.initial_weights import Inits, sample_weights
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import Choices, Initialisation, choose
 from deeplab_spec.spec.distributions import initials
@@ -45,7 +45,7 @@ def drawn(name: str, seed: int = 0, **choices: Any) -> nn.Module:
 def taken(module: nn.Module, name: str, again: nn.Module | None = None) -> Initial:
     """Take samples of a module's weights."""
     graph = network(choices_of(name), 16, 21)
-    return sampled(graph, inits(name), own_places(graph), state_of(module), state_of(again) if again else None)
+    return sample_weights(graph, inits(name), own_places(graph), state_of(module), state_of(again) if again else None)
 
 
 def decided(module: nn.Module, name: str) -> Decision:
@@ -89,7 +89,7 @@ def test_another_decision_is_named(name: str, value: Initialisation) -> None:
         assert not decision.findings
         return
     assert {finding.choice for finding in decision.findings} == {"init"}
-    assert decided_init(initial) == {"init": value}
+    assert init_choice(initial) == {"init": value}
     assert all(finding.hint in {f"as init={value}", ""} for finding in decision.findings)
 
 
@@ -161,7 +161,7 @@ def test_tensors_too_small_to_tell_are_told_together() -> None:
             if path.endswith("depthwise.conv.weight"):
                 parameter.mul_(1.1)
     depthwise = [place for place in own_places(graph) if place.source.endswith("depthwise.conv.weight")]
-    found = sampled(graph, {SPECIFIED: initials(rows(choices, 16, 21))}, depthwise, state_of(module), None)
+    found = sample_weights(graph, {SPECIFIED: initials(rows(choices, 16, 21))}, depthwise, state_of(module), None)
 
     (finding,) = initialisation(Trained(initial=found)).findings
 

@@ -11,12 +11,11 @@ from deeplab_spec.align.match import align
 from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.graph.ops import BatchNorm
 from deeplab_spec.judge.load_weights import places
-from deeplab_spec.judge.observe import built
+from deeplab_spec.judge.observe import build_with_seed
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.training.check import dropout, momentum, train_step
 from deeplab_spec.judge.training.evidence import Trained
-from deeplab_spec.judge.training.observe import observe
-from deeplab_spec.judge.training.plan import dropped
+from deeplab_spec.judge.training.observe import dropped, observe
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import TF_RELEASE_DENSE
 from tests.support import tf_release_port as ports
@@ -35,9 +34,9 @@ def trained_port() -> tuple[Trained, set[str]]:
     reading = cast("Reading", SimpleNamespace(capture=captured, alignment=alignment))
     module.double()
     orders = channel_orders(alignment, captured.network)
-    found, misfits = places(expected, alignment.partner, captured, state_of(module), orders)
-    assert [misfit.path for misfit in misfits] == ["decoder.low_level.conv"]
-    trained = observe(module, expected, found, misfits=misfits, dropped=dropped(reading))
+    found, unmatched = places(expected, alignment.partner, captured, state_of(module), orders)
+    assert [parameter.path for parameter in unmatched] == ["decoder.low_level.conv"]
+    trained = observe(module, expected, found, unmatched=unmatched, dropped=dropped(reading))
     return trained, {path for path in alignment.partner if isinstance(expected[path].op, BatchNorm)}
 
 
@@ -46,7 +45,7 @@ def test_a_candidate_is_built_with_the_seed_of_the_run() -> None:
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     first, again, other = (
-        built(lambda _stride: nn.Conv2d(3, 4, 3), 16, seed).get_parameter("weight") for seed in (0, 0, 1)
+        build_with_seed(lambda _stride: nn.Conv2d(3, 4, 3), 16, seed).get_parameter("weight") for seed in (0, 0, 1)
     )
 
     assert torch.equal(first, again)

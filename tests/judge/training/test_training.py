@@ -16,7 +16,7 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Dropout
 from deeplab_spec.judge.finding import Decision, Finding, Verdict
 from deeplab_spec.judge.load_weights import own_places
-from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING, decisions
+from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING, choices_seen_in_training
 from deeplab_spec.judge.training.evidence import Trained
 from deeplab_spec.judge.training.observe import observe
 from deeplab_spec.mutate.faults.graph_edits import inserted, with_op, without
@@ -201,7 +201,7 @@ def test_one_momentum_everywhere_is_the_choice_that_it_is() -> None:
 
     assert {finding.path for finding in findings} == {node.path for node in expected if isinstance(node.op, BatchNorm)}
     assert {(finding.choice, finding.actual) for finding in findings} == {("norm_momentum", 0.1)}
-    assert decisions(trained) == {"norm_momentum": 0.1}
+    assert choices_seen_in_training(trained) == {"norm_momentum": 0.1}
 
 
 class Altered(NetworkModule):

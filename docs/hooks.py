@@ -28,7 +28,7 @@ def _commands() -> str:
 
 def _command(command: Any, parent: Any) -> str:  # noqa: ANN401 - typer's own classes differ between its versions
     context = command.make_context(command.name, [], parent=parent, resilient_parsing=True)
-    usage = " ".join(command.collect_usage_pieces(context))
+    usage = " ".join(command.collect_usage_pieces(context)).replace("[[", "[").replace("]]", "]")
     paragraphs = [" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n")]
     lines = [f"## {command.name}", *map(_plain, paragraphs), f"```console\n{PROGRAM} {command.name} {usage}\n```"]
     lines += [_parameter(parameter, context) for parameter in command.params if not getattr(parameter, "hidden", False)]
@@ -37,6 +37,7 @@ def _command(command: Any, parent: Any) -> str:  # noqa: ANN401 - typer's own cl
 
 def _parameter(parameter: Any, context: Any) -> str:  # noqa: ANN401 - as _command
     name, text = parameter.get_help_record(context) or (parameter.make_metavar(context), "")
+    name = re.sub(r" <(str|path)>$", "", re.sub(r"<list\[(.*)\]>$", r"<\1>", name))
     return f"`{name}`\n:   {_plain(' '.join(text.split()))}"
 
 

@@ -17,7 +17,13 @@ import deeplab_spec
 
 reveal_type(deeplab_spec.build("notebook", output_stride=16))
 reveal_type(deeplab_spec.network("notebook"))
+reveal_type(deeplab_spec.certify("reference:notebook"))
 reveal_type(deeplab_spec.certify("reference:notebook").verdict)
+reveal_type(deeplab_spec.count("reference:notebook"))
+reveal_type(deeplab_spec.identify("model.onnx"))
+reveal_type(deeplab_spec.lock("model.onnx"))
+reveal_type(deeplab_spec.port("a:b", "c:d").exit_code)
+reveal_type(deeplab_spec.show("notebook").svg)
 reveal_type(deeplab_spec.conformance.Conformance.output_strides)
 """
 
@@ -79,6 +85,12 @@ def test_a_users_program_is_typed_against_the_installed_wheel(wheel: Path, tmp_p
     assert [re.sub(r"\b\w+\.", "", name) for name in revealed] == [
         "DeepLabV3Plus",
         "Network",
+        "Certificate",
         "RunVerdict",
+        "CountDocument",
+        "IdentifyDocument",
+        "Locked",
+        "ExitCode",
+        "str",
         "Sequence[int]",
     ]

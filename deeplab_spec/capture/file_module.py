@@ -1,7 +1,7 @@
-"""A network that came as a file: it runs like a module, and reads its graph itself.
+"""A network that is loaded from a file: a module that reads its own graph.
 
-The floors above handle a file as they handle a module: it is called, turned to another dtype, read
-as a graph and given other weights. What a file fixes that a module leaves open, it says.
+Everything above this package treats a file as a module: calls it, converts it to another dtype, reads
+its graph and loads other weights. The attributes say what a file fixes and a module does not.
 """
 
 from abc import ABC, abstractmethod
@@ -11,20 +11,22 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from deeplab_spec.capture.capture import Capture
+from deeplab_spec.errors import CaptureError
 
 Shape = tuple[int | None, ...]
-"""Sides of an input; None for one that is free."""
+"""Sides of an input; None for a side of any size."""
 
 
 class FileModule(nn.Module, ABC):
-    """A network that came as a file.
+    """A network that is loaded from a file.
 
     Attributes:
-        name: What the user named.
-        kind: What it is, in words, e.g. ``exported program``.
-        shapes: The shape of every input that the file states.
-        tensors: Its weights by name, of the dtype that it has now; others may be copied into them.
-        float32_only: Whether its runtime computes in float32 only; in float64 its graph is executed instead.
+        name: The target as the user named it.
+        kind: The kind of file, e.g. ``exported program``.
+        shapes: The shape of every input, as stated in the file.
+        tensors: The weights by name, in the current dtype; others may be copied into them.
+        float32_only: Whether the file's runtime computes in float32 only. Its graph is executed by the
+            interpreter in float64.
     """
 
     kind: str
@@ -41,27 +43,41 @@ class FileModule(nn.Module, ABC):
         """Read the graph at the size of inputs.
 
         Raises:
-            CaptureError: If the file does not take this size, or its graph cannot be read.
+            CaptureError: If the file does not accept this size, or its graph cannot be read.
         """
 
     @abstractmethod
     def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - what the network returns
         """Run the file with its current weights."""
 
-    def give_biases(self, weights: Collection[str]) -> bool:  # noqa: ARG002 - for files that can
-        """Give convolutions without a bias one of zeros, with which they compute the same.
+    def check_inputs(self, inputs: Sequence[Tensor]) -> None:
+        """Reject inputs of another number or shape than the file states.
 
-        An exporter that folds a normalisation without an offset writes no bias at all.
+        Raises:
+            CaptureError: If an input does not fit; the message names both shapes.
+        """
+        if len(self.shapes) != len(inputs):
+            raise CaptureError(f"the {self.kind} takes {len(self.shapes)} inputs, but got {len(inputs)}")
+        for shape, tensor in zip(self.shapes, inputs, strict=True):
+            actual = tuple(tensor.shape)
+            if len(shape) != len(actual) or any(s not in (None, a) for s, a in zip(shape, actual, strict=True)):
+                stated = ", ".join("any" if side is None else str(side) for side in shape)
+                raise CaptureError(f"the {self.kind} takes an input of shape ({stated}), but got {actual}")
+
+    def give_biases(self, weights: Collection[str]) -> bool:  # noqa: ARG002 - for files that can
+        """Add a bias of zeros to convolutions without one; the results stay equal.
+
+        An exporter that folds a normalisation without an offset writes no bias.
 
         Args:
             weights: Names of the convolutions' kernels.
 
         Returns:
-            Whether it was done; then the graph must be read again.
+            Whether biases were added; then the graph must be read again.
         """
         return False
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002, ARG002 - the framework's signature
-        """Turn the weights to another dtype: what ``double`` and ``float`` of a module do."""
+        """Convert the weights, as ``double`` and ``float`` of a module do."""
         self.tensors = {name: fn(tensor) for name, tensor in self.tensors.items()}
         return self

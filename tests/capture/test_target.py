@@ -113,7 +113,7 @@ def test_builders_get_what_they_ask_for(
         ("{here}:raises", "cannot be built: ValueError: no weights"),
         ("{here}:exits", "cannot be built: SystemExit: 2"),
         ("{here}:number", "must be callable, but is a int"),
-        ("{here}:text", "must give a torch.nn.Module, but gave a str"),
+        ("{here}:text", "must return a torch.nn.Module, but returned a str"),
         ("{here}", "must be reference:VARIANT or MODULE:CALLABLE"),
         (":build", "must be reference:VARIANT or MODULE:CALLABLE"),
         ("{here}:", "must be reference:VARIANT or MODULE:CALLABLE"),

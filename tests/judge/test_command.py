@@ -84,7 +84,7 @@ def test_a_candidate_that_ends_its_process_deviates(name: str, how: str) -> None
         (f"{CANDIDATES}:broken", f"{CANDIDATES}:broken: cannot be built: RuntimeError: no such weights"),
         pytest.param(
             f"{CANDIDATES}:not_a_module",
-            f"{CANDIDATES}:not_a_module: must give a torch.nn.Module, but gave a str",
+            f"{CANDIDATES}:not_a_module: must return a torch.nn.Module, but returned a str",
             marks=pytest.mark.deep,
         ),
         (

@@ -1,4 +1,4 @@
-"""The steps of a captured program: the framework's own calls, repeated on given values."""
+"""Calls of a captured program: repeats them on given values, and tells what they alias."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,30 @@ from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.capture.fx.operators import operator_name
 
 FIRST_RESULT_ONLY: Final = frozenset({"_native_batch_norm_legit_no_training", "max_pool2d_with_indices"})
-"""Operators that return what is asked for first, and more that only training needs."""
+"""Operators whose further results are needed in training only."""
+
+WHOLE_ALIAS: Final = frozenset(
+    {"contiguous", "alias", "detach", "to", "dropout", "feature_dropout", "dropout_", "lift_fresh_copy"}
+)
+"""Operators that may return their argument itself."""
+
+_SAME_VALUE: Final = frozenset({"clone", "contiguous", "alias", "detach", "lift_fresh_copy", "_to_copy", "to"})
+"""Operators that return the value of their argument if the dtype stays."""
+
+_NEUTRAL: Final = {"add": 0, "sub": 0, "mul": 1, "div": 1}
+"""The second operand that changes nothing, by operator."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramCall:
-    """Repeats a framework call, and the calls between it and the values that it is given.
+    """Repeats a framework call, and the calls between it and the given values.
 
     Attributes:
         node: The call.
-        reads: Position among the node's inputs, by the value that is read.
+        reads: Position among the node's inputs, by the argument that reads it.
         state: Name in the state, by placeholder.
-        layouts: Where a value that is read has the elements of the input; by the value, if it is not the input.
-        result: Where the call's result has the elements of the node's value; None if it is the node's value.
+        layouts: Layout of an argument relative to the input, by argument; an argument without one is the input.
+        result: Layout of the call's result relative to the node's value; None if they are the same.
     """
 
     node: fx.Node
@@ -35,17 +46,17 @@ class ProgramCall:
     result: Layout | None
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Make the call on given values, and what it makes itself on their device: of none, on that of the state."""
-        given_tensors = pytree.tree_leaves((inputs, list(tensors.values())))  # a value may be a tuple of them
-        device = next((tensor.device for tensor in given_tensors), None)
+        """Repeat the call on given values; tensors that it creates are on their device, or on that of the state."""
+        leaves = pytree.tree_leaves((inputs, list(tensors.values())))  # a value may be a tuple of tensors
+        device = next((tensor.device for tensor in leaves), None)
 
         def value(argument: fx.Node) -> Any:  # noqa: ANN401 - an operator's argument
             if argument in self.reads:
                 given = inputs[self.reads[argument]]
                 return self.layouts[argument].place(given) if argument in self.layouts else given
-            return tensors[self.state[argument]] if argument in self.state else made(argument)
+            return tensors[self.state[argument]] if argument in self.state else computed(argument)
 
-        def made(node: fx.Node) -> Any:  # noqa: ANN401 - an operator's result
+        def computed(node: fx.Node) -> Any:  # noqa: ANN401 - an operator's result
             arguments: list[Any] = [on_device(argument, device) for argument in fx.map_arg(node.args, value)]
             named = {name: on_device(argument, device) for name, argument in fx.map_arg(node.kwargs, value).items()}
             if overwrites(node):
@@ -53,24 +64,24 @@ class ProgramCall:
             function: Callable[..., Any] = node.target  # type: ignore[assignment]  # a call_function node
             return function(*arguments, **named)
 
-        result: Any = made(self.node)
-        value_of: Tensor = result[0] if only_first_used(self.node) else result
-        return self.result.back(value_of) if self.result else value_of
+        result: Any = computed(self.node)
+        first: Tensor = result[0] if only_first_used(self.node) else result
+        return self.result.back(first) if self.result else first
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Brings the elements of a value into another order."""
+    """Reorders the elements of a value."""
 
     layout: Layout
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002 - a step
-        """Return the value in its order."""
+        """Return the reordered value."""
         return self.layout.place(inputs[0])
 
 
 def on_device(argument: Any, device: torch.device | None) -> Any:  # noqa: ANN401 - an operator's argument
-    """Return an argument of a call; in the place of the device that it was captured on, another if one is known."""
+    """Return an argument of a call; a device is replaced by the given one, if any."""
     return device if device is not None and isinstance(argument, torch.device) else argument
 
 
@@ -87,3 +98,28 @@ def overwrites(node: fx.Node) -> bool:
         return False
     arguments = node.target._schema.arguments  # noqa: SLF001 - the operator's only description
     return bool(arguments) and arguments[0].alias_info is not None and arguments[0].alias_info.is_write
+
+
+def is_view(node: fx.Node) -> bool:
+    """Tell whether a call's result shares memory with an argument."""
+    if not isinstance(node.target, OpOverload):
+        return True  # an element of a list of views
+    returned = node.target._schema.returns  # noqa: SLF001 - the operator's only description
+    return any(value.alias_info is not None for value in returned)
+
+
+def keeps_value(node: fx.Node, first: fx.Node) -> bool:
+    """Tell whether a call's result equals its first argument, in value, shape and dtype."""
+    name = operator_name(node)
+    if name == "getitem":
+        return only_first_used(first) and node.args[1:] == (0,)
+    if name in {"cat", "concat"}:
+        same = node.args[0] == [first]
+    elif name in _NEUTRAL:
+        same = node.args == (first, _NEUTRAL[name]) and not node.kwargs
+    else:
+        same = name in _SAME_VALUE
+    if not same:
+        return False
+    before, after = first.meta["val"], node.meta["val"]
+    return bool(before.dtype == after.dtype and before.shape == after.shape)

@@ -1,7 +1,7 @@
-"""The operators that move elements and compute nothing."""
+"""Calls that move elements and compute nothing: reshapes, permutations, and ranges of channels."""
 
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate
 from math import prod
 from typing import Any, Final
 
@@ -19,19 +19,22 @@ _RESHAPES: Final = frozenset(
         *("select", "slice", "expand", "expand_as", "repeat", "tile"),
     }
 )
-"""Operators that keep the order of elements, where they keep their number."""
+"""Operators that keep the order of elements if they keep their number."""
 
 _PERMUTES: Final = frozenset(
     {"permute", "transpose", "t", "movedim", "moveaxis", "swapaxes", "swapdims", "mT", "numpy_T"}
 )
 
+_RANGE_TARGET: Final = "channels"
+_SPLITS: Final = frozenset({"split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk"})
+
 
 def move(node: fx.Node, layout: Layout) -> Layout | None:
-    """Return where a call puts the elements of its first argument; None if it computes something.
+    """Return the layout of a call's result; None if the call computes something.
 
     Args:
         node: The call.
-        layout: Where its first argument has them.
+        layout: The layout of its first argument.
     """
     name = operator_name(node)
     result = shape_of(node)
@@ -45,7 +48,7 @@ def move(node: fx.Node, layout: Layout) -> Layout | None:
 
 
 def _order(node: fx.Node, rank: int) -> tuple[int, ...]:
-    """Return the order that a call brings axes into: it says so itself, on a tensor without values."""
+    """Return the order into which a call permutes axes, by running it on a meta tensor of distinct sides."""
     probe = torch.empty(tuple(range(2, 2 + rank)), device="meta")
     function: Callable[..., Any] = node.target  # type: ignore[assignment]  # a call_function node
     return tuple(side - 2 for side in function(probe, *node.args[1:], **node.kwargs).shape)
@@ -53,56 +56,51 @@ def _order(node: fx.Node, rank: int) -> tuple[int, ...]:
 
 def _shuffled(call: Call, layout: Layout, name: str) -> Layout | None:
     *batch, channels, height, width = layout.shape
-    axes = list(range(len(batch)))
     first = len(batch)
     if name == "pixel_unshuffle":
         side = call["downscale_factor"]
-        apart = layout.reshaped((*batch, channels, height // side, side, width // side, side))
-        order = (*axes, first, first + 2, first + 4, first + 1, first + 3)
+        split = layout.reshaped((*batch, channels, height // side, side, width // side, side))
+        order = (0, 2, 4, 1, 3)
     else:
         side = call["upscale_factor"]
-        apart = layout.reshaped((*batch, channels // side**2, side, side, height, width))
-        order = (*axes, first, first + 3, first + 1, first + 4, first + 2)
-    return apart.permuted(order).reshaped(call.result) if apart else None
-
-
-_TARGET: Final = "channels"
-_SPLITS: Final = frozenset({"split", "split_with_sizes", "chunk", "tensor_split", "unsafe_split", "unsafe_chunk"})
+        split = layout.reshaped((*batch, channels // side**2, side, side, height, width))
+        order = (0, 3, 1, 4, 2)
+    return split.permuted((*range(first), *(first + axis for axis in order))).reshaped(call.result) if split else None
 
 
 def part_of_channels(node: fx.Node) -> tuple[fx.Node, Opaque] | None:
-    """Return the value that a call takes a range of channels of, and the record of that; None if it does not."""
+    """Return the value of which a call takes a range of channels, and the operation; None for any other call."""
     source, axis, start = _range(node) or (None, 0, 0)
     if source is None or len(shape_of(source)) != MAP_RANK or axis % MAP_RANK != CHANNELS:
         return None
-    whole, taken = shape_of(source), shape_of(node)
-    if whole[2:] != taken[2:] or whole[0] != taken[0]:
+    before, after = shape_of(source), shape_of(node)
+    if before[2:] != after[2:] or before[0] != after[0]:
         return None
-    first = start + whole[CHANNELS] if start < 0 else start
-    return source, channel_range(first, first + taken[CHANNELS])
+    first = start + before[CHANNELS] if start < 0 else start
+    return source, channel_range(first, first + after[CHANNELS])
 
 
 def channel_range(start: int, stop: int) -> Opaque:
-    """Return the record of a range of channels.
+    """Return the operation that takes a range of channels.
 
     >>> range_of(channel_range(2, 5))
     (2, 5)
     """
-    return Opaque(target=_TARGET, detail=f"{start}:{stop}")
+    return Opaque(target=_RANGE_TARGET, detail=f"{start}:{stop}")
 
 
 def range_of(op: Op) -> tuple[int, int] | None:
-    """Return the channels that an operation takes; None if it is another operation."""
-    if not isinstance(op, Opaque) or op.target != _TARGET:
+    """Return the range of channels that an operation takes; None for any other operation."""
+    if not isinstance(op, Opaque) or op.target != _RANGE_TARGET:
         return None
     start, _, stop = op.detail.partition(":")
     return int(start), int(stop)
 
 
 def _range(node: fx.Node) -> tuple[fx.Node, int, int] | None:
-    """Return what a call reads, along which axis, and from where on."""
+    """Return the source of a range, its axis and its first index."""
     if operator_name(node) == "getitem":
-        return _element(node)
+        return _element_of_split(node)
     if not calls(node, {"slice", "narrow"}):
         return None
     call = read_call(node)
@@ -111,24 +109,11 @@ def _range(node: fx.Node) -> tuple[fx.Node, int, int] | None:
     return call["self"], call["dim"], call["start"] or 0
 
 
-def _element(node: fx.Node) -> tuple[fx.Node, int, int] | None:
-    """Read the element of a list of ranges."""
+def _element_of_split(node: fx.Node) -> tuple[fx.Node, int, int] | None:
     split, number = node.args[:2]
     if not isinstance(split, fx.Node) or not calls(split, _SPLITS) or not isinstance(number, int):
         return None
     call = read_call(split)
-    return _source(call), call.arguments.get("dim", 0), _starts(call)[number]
-
-
-def _source(call: Call) -> fx.Node:
-    source: fx.Node = call["self"]
-    return source
-
-
-def _starts(call: Call) -> list[int]:
-    """Return where each range of a list begins."""
-    sides = [int(value.shape[call.arguments.get("dim", 0)]) for value in call.node.meta["val"]]
-    starts = [0]
-    for side in sides:
-        starts.append(starts[-1] + side)
-    return [start for start, _ in pairwise(starts)]
+    axis = call.arguments.get("dim", 0)
+    starts = list(accumulate((int(value.shape[axis]) for value in split.meta["val"]), initial=0))[:-1]
+    return call["self"], axis, starts[number]

@@ -1,4 +1,9 @@
-"""The many ways to write a matrix product, in one: letters for axes, as in ``nchw,oc->nohw``."""
+"""Other ways to write a convolution or a ReLU.
+
+A 1x1 convolution may be a matrix product, a bias may be added by a call of its own, and a ReLU may be a
+choice between a value and zero. Matrix products are parsed into one form, with a letter for each axis as
+in ``nchw,oc->nohw``.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +25,7 @@ from deeplab_spec.capture.fx.operators import (
 from deeplab_spec.graph.ops import Conv2d
 
 _LETTERS: Final = "abdefghijkl"
-"""Axes that a product keeps; ``c`` is summed over, and ``o`` is made."""
+"""Axes that a product keeps; ``c`` is the axis of the sum, and ``o`` that of the output channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +33,10 @@ class Product:
     """A sum over one axis of a value, weighted by a matrix.
 
     Attributes:
-        value: What is summed over.
-        weight: The matrix; axes of size 1 do not count.
+        value: The value that is summed.
+        weight: The matrix; axes of size 1 are ignored.
         letters: Axes of the value, of the matrix, and of the result.
-        bias: What is added along the last axis of the result.
+        bias: A vector that is added along the last axis of the result.
     """
 
     value: fx.Node
@@ -41,23 +46,23 @@ class Product:
 
 
 def translate_product(call: Call, arguments: Arguments) -> Translation | None:
-    """Read a matrix product over channels as a 1x1 convolution; None if it is another or none."""
+    """Translate a matrix product over channels into a 1x1 convolution; None for any other call."""
     parse = _PARSERS.get(operator_name(call.node))
     product = parse(call, arguments) if parse else None
     if product is None:
         return None
     layout, weight = arguments.map(product.value), arguments.tensor(product.weight)
-    reads, weighs, makes = product.letters
-    if layout is None or weight is None or not len(layout.axes) == len(reads) == len(call.result):
+    value_axes, matrix_axes, result_axes = product.letters
+    if layout is None or weight is None or not len(layout.axes) == len(value_axes) == len(call.result):
         return None
     width = layout.base[CHANNELS]
-    out = call.result[makes.index("o")]
-    matrix = weight.reshaped((out, width) if weighs == "oc" else (width, out))
-    relaid = with_channels(layout, reads.index("c"), out)
-    if matrix is None or relaid is None:
+    out = call.result[result_axes.index("o")]
+    matrix = weight.reshaped((out, width) if matrix_axes == "oc" else (width, out))
+    resized = with_channels(layout, value_axes.index("c"), out)
+    if matrix is None or resized is None:
         return None
-    kernel = matrix.permuted((weighs.index("o"), weighs.index("c"))).reshaped((out, width, 1, 1))
-    result = relaid.permuted([reads.index("c" if letter == "o" else letter) for letter in makes])
+    kernel = matrix.permuted((matrix_axes.index("o"), matrix_axes.index("c"))).reshaped((out, width, 1, 1))
+    result = resized.permuted([value_axes.index("c" if letter == "o" else letter) for letter in result_axes])
     if kernel is None or not kernel.strided or result.shape != call.result:
         return None
     op = Conv2d(channels_in=width, channels_out=out, bias=product.bias is not None)
@@ -94,9 +99,9 @@ def _addmm(call: Call, _: Arguments) -> Product | None:
     return _last_axis(value, weight, "co", bias)  # type: ignore[arg-type]  # all three are nodes
 
 
-def _last_axis(value: fx.Node, weight: fx.Node, weighs: str, bias: fx.Node | None = None) -> Product:
+def _last_axis(value: fx.Node, weight: fx.Node, matrix_axes: str, bias: fx.Node | None = None) -> Product:
     kept = _LETTERS[: len(shape_of(value)) - 1]
-    return Product(value, weight, (f"{kept}c", weighs, f"{kept}o"), bias)
+    return Product(value, weight, (f"{kept}c", matrix_axes, f"{kept}o"), bias)
 
 
 def _einsum(call: Call, arguments: Arguments) -> Product | None:
@@ -107,21 +112,21 @@ def _einsum(call: Call, arguments: Arguments) -> Product | None:
     if arguments.map(operands[1]):
         letters, operands = letters[::-1], operands[::-1]
     value, weight = letters
-    summed, made = set(value) & set(weight), set(weight) - set(value)
+    summed, added = set(value) & set(weight), set(weight) - set(value)
     kept = set(value) - summed
-    if [len(weight), len(summed), len(made)] != [2, 1, 1] or len(kept) != len(value) - 1:
+    if [len(weight), len(summed), len(added)] != [2, 1, 1] or len(kept) != len(value) - 1:
         return None
-    if sorted(sides[2]) != sorted(kept | made):
+    if sorted(sides[2]) != sorted(kept | added):
         return None
-    return _with_letters(operands[0], operands[1], (value, weight, sides[2]), summed.pop(), made.pop())
+    return _with_letters(operands[0], operands[1], (value, weight, sides[2]), summed.pop(), added.pop())
 
 
-def _with_letters(value: fx.Node, weight: fx.Node, letters: tuple[str, str, str], summed: str, made: str) -> Product:
-    """Return a product with its axes named anew."""
+def _with_letters(value: fx.Node, weight: fx.Node, letters: tuple[str, str, str], summed: str, added: str) -> Product:
+    """Return a product with its axes renamed."""
     others = [letter for letter in letters[0] if letter != summed]
-    names = str.maketrans({summed: "c", made: "o", **dict(zip(others, _LETTERS, strict=False))})
-    reads, weighs, makes = (text.translate(names) for text in letters)
-    return Product(value, weight, (reads, weighs, makes))
+    names = str.maketrans({summed: "c", added: "o", **dict(zip(others, _LETTERS, strict=False))})
+    value_axes, matrix_axes, result_axes = (text.translate(names) for text in letters)
+    return Product(value, weight, (value_axes, matrix_axes, result_axes))
 
 
 def _tensordot(call: Call, arguments: Arguments) -> Product | None:
@@ -131,12 +136,12 @@ def _tensordot(call: Call, arguments: Arguments) -> Product | None:
     rank = len(shape_of(value))
     axis = call["dims_self"][0] % rank
     kept = _LETTERS[: rank - 1]
-    weighs = "co" if call["dims_other"][0] % 2 == 0 else "oc"
-    return Product(value, weight, (f"{kept[:axis]}c{kept[axis:]}", weighs, f"{kept}o"))
+    matrix_axes = "co" if call["dims_other"][0] % 2 == 0 else "oc"
+    return Product(value, weight, (f"{kept[:axis]}c{kept[axis:]}", matrix_axes, f"{kept}o"))
 
 
 def _pointwise(call: Call, _: Arguments) -> Product | None:
-    """Read a convolution of any number of axes whose kernel is a single tap."""
+    """Parse a convolution of any rank whose kernel is a single tap."""
     single = all(side == 1 for side in call.shape("weight")[2:]) and call["groups"] == 1
     padding = call["padding"]
     bare = padding in {"same", "valid"} if isinstance(padding, str) else not any(padding)
@@ -167,13 +172,13 @@ _HEIGHT: Final = 2
 
 
 def fuse_into_convolution(node: fx.Node, value: fx.Node, conv: Conv2d, arguments: Arguments) -> Translation | None:
-    """Return the convolution that a call makes of one before it; None if it makes none.
+    """Fuse a call into the convolution before it: a bias, or a crop; None for any other call.
 
     Args:
         node: The call.
         value: The argument that holds the convolution's result.
-        conv: The convolution, whose result nothing else reads.
-        arguments: Where the arguments have their elements.
+        conv: The convolution, whose result has no other consumer.
+        arguments: Layouts of the arguments.
     """
     layout = arguments.map(value)
     if layout is None or not isinstance(node.target, OpOverload):
@@ -188,7 +193,7 @@ def fuse_into_convolution(node: fx.Node, value: fx.Node, conv: Conv2d, arguments
 
 
 def _with_bias(node: fx.Node, value: fx.Node, conv: Conv2d, layout: Layout, arguments: Arguments) -> Translation | None:
-    """Read a convolution without bias, and a value per channel added to its result."""
+    """Fuse a value per channel into a convolution without bias."""
     call = read_call(node)
     bias = call["other"] if call["self"] is value else call["self"]
     tensor, vector = arguments.tensor(bias), arguments.vector(bias, conv.channels_out)
@@ -203,7 +208,7 @@ def _with_bias(node: fx.Node, value: fx.Node, conv: Conv2d, layout: Layout, argu
 
 
 def _cropped(node: fx.Node, value: fx.Node, conv: Conv2d, layout: Layout) -> Translation | None:
-    """Read a convolution of stride 1 whose result is cropped: it has smaller margins."""
+    """Fuse a crop into a convolution of stride 1, which gets smaller margins."""
     margins = cropped_margins(read_call(node))
     if margins is None or not layout.identity or conv.padding == "same" or conv.stride != (1, 1):
         return None
@@ -217,23 +222,23 @@ _CONVERSIONS: Final = frozenset({"to", "_to_copy", "type_as"})
 
 
 def relu_argument(call: Call) -> fx.Node | None:
-    """Return the value of which a call takes the positive part; None if it does something else."""
-    rule = _TABLE.get(operator_name(call.node))
+    """Return the value of which a call computes the ReLU; None for any other call."""
+    rule = _RELUS.get(operator_name(call.node))
     return rule(call) if rule else None
 
 
 def _where(call: Call) -> fx.Node | None:
-    """Read ``where(x > 0, x, 0)`` or ``where(x < 0, 0, x)``."""
-    positive, one, other = (call.arguments.get(name) for name in ("condition", "self", "other"))
-    if _is_zero(other) and _compares(positive, one, {"gt", "ge"}):
+    """Parse ``where(x > 0, x, 0)`` or ``where(x < 0, 0, x)``."""
+    condition, one, other = (call.arguments.get(name) for name in ("condition", "self", "other"))
+    if _is_zero(other) and _compares(condition, one, {"gt", "ge"}):
         return _node(one)
-    if _is_zero(one) and _compares(positive, other, {"lt", "le"}):
+    if _is_zero(one) and _compares(condition, other, {"lt", "le"}):
         return _node(other)
     return None
 
 
 def _maximum(call: Call) -> fx.Node | None:
-    """Read ``maximum(x, 0)``, zero in either place."""
+    """Parse ``maximum(x, 0)``, in either order."""
     one, other = call["self"], call.arguments.get("other")
     if _is_zero(other):
         return _node(one)
@@ -241,7 +246,7 @@ def _maximum(call: Call) -> fx.Node | None:
 
 
 def _mul(call: Call) -> fx.Node | None:
-    """Read ``x * (x > 0)``, in either order, the condition turned to numbers or not."""
+    """Parse ``x * (x > 0)``, in either order, with the condition converted to numbers or not."""
     for one, other in ((call["self"], call["other"]), (call["other"], call["self"])):
         condition = other
         if isinstance(other, fx.Node) and calls(other, _CONVERSIONS):
@@ -277,7 +282,7 @@ def _node(value: object) -> fx.Node | None:
     return value if isinstance(value, fx.Node) else None
 
 
-_TABLE: Final[dict[str, Callable[[Call], fx.Node | None]]] = {
+_RELUS: Final[dict[str, Callable[[Call], fx.Node | None]]] = {
     "where": _where,
     "maximum": _maximum,
     "max": _maximum,

@@ -1,8 +1,8 @@
-"""Where the elements of a value stand: reshapes and permutations, known exactly.
+"""Layouts: the order of a value's elements, after reshapes and permutations.
 
-A view, a permutation or a reshape moves the elements of a value and computes nothing. A layout says
-which element stands where, whatever calls brought it there, so two ways to one order are equal, and
-a way there and back again is no way at all.
+A view, a permutation or a reshape moves the elements of a value and computes nothing. A layout states
+which element is where. It has one normal form, so two sequences of calls that give the same order are
+equal, and a sequence that restores the order is the identity.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +12,21 @@ from typing import Final
 
 from torch import Tensor, fx
 
+MAP_RANK: Final = 4
+"""Axes of a batch of maps: images, channels, height, width."""
+
+CHANNELS: Final = 1
+"""The channel axis of a batch of maps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Atom:
-    """A piece of one axis of the base: of a height in blocks of 4, the blocks, or the rows in a block.
+    """A factor of one axis of the base: for a height in blocks of 4, the blocks, or the rows in a block.
 
     Attributes:
         axis: The axis of the base.
-        step: How far along it one step of the piece goes.
-        size: How many steps there are; above 1.
+        step: Distance on that axis between neighbours along the atom.
+        size: Number of positions; above 1.
     """
 
     axis: int
@@ -29,16 +35,16 @@ class Atom:
 
 
 Axis = tuple[Atom, ...]
-"""One axis of a value: the pieces that it counts through, the slowest first; none if it has one element."""
+"""One axis of a value as a product of atoms, the slowest first; empty if it has one position."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A value as another order of the elements of a base.
+    """A value as a reordering of the elements of a base.
 
     Attributes:
         base: Shape of the base.
-        axes: The axes of the value; together they hold every piece of the base once.
+        axes: The axes of the value; together they hold every atom of the base once.
     """
 
     base: tuple[int, ...]
@@ -56,7 +62,7 @@ class Layout:
 
     @property
     def strided(self) -> bool:
-        """Whether the value is a view of any base, so that what is written to it is written to the base."""
+        """Whether the value is a view of any base, so that writing to it writes to the base."""
         return all(len(axis) <= 1 for axis in self.axes)
 
     def permuted(self, order: Sequence[int]) -> "Layout":
@@ -64,45 +70,47 @@ class Layout:
         return replace(self, axes=tuple(self.axes[axis] for axis in order))
 
     def reshaped(self, shape: Sequence[int]) -> "Layout | None":
-        """Return the layout after a reshape; None if a new axis would cut a piece unevenly.
+        """Return the layout after a reshape; None if a new axis would split an atom unevenly.
 
         >>> identity_layout((2, 6)).reshaped((2, 3, 2)).permuted((0, 2, 1)).reshaped((2, 6)).identity
         False
         """
-        atoms = [atom for axis in self.axes for atom in axis][::-1]
+        atoms = self._atoms()[::-1]
         axes: list[Axis] = []
         for size in shape:
             axis: list[Atom] = []
             left = size
             while left > 1 and atoms:
                 atom = atoms.pop()
-                taken = min(atom.size, left)
-                if atom.size % taken or left % taken:
+                outer = min(atom.size, left)
+                if atom.size % outer or left % outer:
                     return None
-                inner = atom.size // taken
-                axis.append(Atom(atom.axis, atom.step * inner, taken))
+                inner = atom.size // outer
+                axis.append(Atom(atom.axis, atom.step * inner, outer))
                 atoms += [Atom(atom.axis, atom.step, inner)] * (inner > 1)
-                left //= taken
+                left //= outer
             if left != 1:
                 return None
-            axes.append(_joined(axis))
+            axes.append(_normal(axis))
         return None if atoms else replace(self, axes=tuple(axes))
 
     def place(self, base: Tensor) -> Tensor:
-        """Bring the elements of a base where the value has them; a view of it where there is one."""
-        atoms = self._atoms()
-        order = sorted(range(len(atoms)), key=lambda number: (atoms[number].axis, -atoms[number].step))
+        """Reorder the elements of a base as the value has them; a view of the base if one exists."""
+        atoms, order = self._atoms(), self._base_order()
         pieces = base.reshape([atoms[number].size for number in order])
         return pieces.permute([order.index(number) for number in range(len(atoms))]).reshape(self.shape)
 
     def back(self, value: Tensor) -> Tensor:
-        """Bring the elements of a value where the base has them."""
-        atoms = self._atoms()
-        order = sorted(range(len(atoms)), key=lambda number: (atoms[number].axis, -atoms[number].step))
-        return value.reshape([atom.size for atom in atoms]).permute(order).reshape(self.base)
+        """Reorder the elements of a value as the base has them: the inverse of :meth:`place`."""
+        return value.reshape([atom.size for atom in self._atoms()]).permute(self._base_order()).reshape(self.base)
 
     def _atoms(self) -> list[Atom]:
         return [atom for axis in self.axes for atom in axis]
+
+    def _base_order(self) -> list[int]:
+        """Return the positions of the atoms in the order in which the base has them."""
+        atoms = self._atoms()
+        return sorted(range(len(atoms)), key=lambda number: (atoms[number].axis, -atoms[number].step))
 
 
 def full_axis(axis: int, size: int) -> Axis:
@@ -115,31 +123,24 @@ def identity_layout(shape: Sequence[int]) -> Layout:
     return Layout(tuple(shape), tuple(full_axis(axis, size) for axis, size in enumerate(shape)))
 
 
-def _joined(atoms: Sequence[Atom]) -> Axis:
-    """Join neighbours that are one piece together, so that one order is written in one way."""
-    joined: list[Atom] = []
+def _normal(atoms: Sequence[Atom]) -> Axis:
+    """Merge neighbouring atoms that are contiguous on the base, so that one order has one layout."""
+    merged: list[Atom] = []
     for atom in atoms:
-        last = joined[-1] if joined else None
+        last = merged[-1] if merged else None
         if last and last.axis == atom.axis and last.step == atom.step * atom.size:
-            joined[-1] = Atom(atom.axis, atom.step, last.size * atom.size)
+            merged[-1] = Atom(atom.axis, atom.step, last.size * atom.size)
         else:
-            joined.append(atom)
-    return tuple(joined)
-
-
-MAP_RANK: Final = 4
-"""Axes of a batch of maps."""
-
-CHANNELS: Final = 1
-"""The axis of a batch of maps that counts channels."""
+            merged.append(atom)
+    return tuple(merged)
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Where the arguments of a call have their elements.
+    """Layouts of the arguments of a call.
 
     Attributes:
-        value: Returns the layout of a value of the network; None for what is none.
+        value: Returns the layout of a value of the network; None for anything else.
         tensors: Layouts of parameters and buffers.
     """
 
@@ -163,12 +164,12 @@ class Arguments:
 
 
 def with_channels(layout: Layout, axis: int, channels: int) -> Layout | None:
-    """Return the layout of the same maps with other channels; None if that axis of the value is not theirs.
+    """Return the layout of the same maps with another number of channels; None if the axis is not the channel axis.
 
     Args:
         layout: A value whose base is a batch of maps.
-        axis: The axis of the value that counts channels, and nothing else.
-        channels: How many there shall be.
+        axis: The axis of the value that holds the channels, and nothing else.
+        channels: The new number of channels.
     """
     if layout.axes[axis] != full_axis(CHANNELS, layout.base[CHANNELS]):
         return None

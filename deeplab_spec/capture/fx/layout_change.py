@@ -1,9 +1,9 @@
-"""What a call means whose arguments have their elements in another order, or fewer axes.
+"""Translates calls whose arguments are reordered or have fewer axes.
 
-A matrix product over channels is a 1x1 convolution, whatever order the pixels stand in. A
-convolution of every ``r``-th pixel, with the others put into the batch, is one of rate ``r``. What
-treats every element alike does so in any order. Every rule states the record on the bases, which are
-batches of maps, and where the call's own result has the elements.
+A matrix product over channels is a 1x1 convolution in any order of the pixels. A convolution of every
+``r``-th pixel, with the other pixels in the batch, has rate ``r``. An element-wise operation is the same
+in any order. Every rule returns the operation on the bases, which are batches of maps, and the layout
+of the call's own result.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ _HEIGHT, _WIDTH = 2, 3
 
 
 def translate_with_layouts(node: fx.Node, arguments: Arguments) -> Translation | None:
-    """Return what a call means, on the bases of its arguments; None if no rule knows it."""
+    """Return the operation of a call on the bases of its arguments; None if no rule knows the call."""
     if not isinstance(node.target, OpOverload):
         return None
     name = operator_name(node).removesuffix("_")
@@ -43,7 +43,7 @@ def translate_with_layouts(node: fx.Node, arguments: Arguments) -> Translation |
 
 
 def _same_layout(call: Call, layout: Layout | None) -> Translation | None:
-    """Read a call by the table, and put its result where its argument is."""
+    """Translate a call by the table of operators; its result has the layout of its argument."""
     rule = rule_of(call.node)
     translation = rule(call) if rule and layout else None
     return replace(translation, result=layout) if translation else None
@@ -64,19 +64,18 @@ def _add(call: Call, arguments: Arguments) -> Translation | None:
 
 
 def _concat(call: Call, arguments: Arguments) -> Translation | None:
-    layouts = [arguments.map(tensor) for tensor in call["tensors"]]
-    found = [layout for layout in layouts if layout is not None]
-    if len(found) != len(layouts):
+    layouts = [layout for tensor in call["tensors"] if (layout := arguments.map(tensor)) is not None]
+    if len(layouts) != len(call["tensors"]):
         return None
-    axis = call["dim"] % len(found[0].axes)
-    total = sum(layout.base[CHANNELS] for layout in found)
-    joined = {with_channels(layout, axis, total) for layout in found}
-    result = joined.pop()
-    return Translation(Concat(), tuple(call["tensors"]), result=result) if result and not joined else None
+    axis = call["dim"] % len(layouts[0].axes)
+    total = sum(layout.base[CHANNELS] for layout in layouts)
+    results = {with_channels(layout, axis, total) for layout in layouts}
+    result = results.pop()
+    return Translation(Concat(), tuple(call["tensors"]), result=result) if result and not results else None
 
 
 def _mean(call: Call, arguments: Arguments) -> Translation | None:
-    """Read a mean over all pixels; also one side after the other."""
+    """Translate a mean over all pixels, also one side after the other."""
     means = [call]
     while calls(means[-1]["self"], {"mean"}):
         means.append(read_call(means[-1]["self"]))
@@ -98,8 +97,8 @@ def _mean(call: Call, arguments: Arguments) -> Translation | None:
     return Translation(GlobalAveragePool(), (source,), result=Layout((*layout.base[:2], 1, 1), tuple(axes)))
 
 
-def _divided(call: Call, arguments: Arguments) -> Translation | None:
-    """Read a sum over all pixels that is divided by their number."""
+def _sum_divided(call: Call, arguments: Arguments) -> Translation | None:
+    """Translate a sum over all pixels that is divided by their number."""
     total, count = call["self"], call["other"]
     if not calls(total, {"sum"}) or not isinstance(count, int | float):
         return None
@@ -115,48 +114,48 @@ def _divided(call: Call, arguments: Arguments) -> Translation | None:
 def _convolution(call: Call, arguments: Arguments) -> Translation | None:
     if call.arguments.get("transposed"):
         return None
-    return translate_product(call, arguments) or _of_every_rth_pixel(call, arguments)
+    return translate_product(call, arguments) or _space_to_batch(call, arguments)
 
 
-def _of_every_rth_pixel(call: Call, arguments: Arguments) -> Translation | None:
-    """Read a convolution of maps whose rows and columns are dealt out over the batch."""
+def _space_to_batch(call: Call, arguments: Arguments) -> Translation | None:
+    """Translate a convolution of maps whose rows and columns are distributed over the batch."""
     layout, rule = arguments.map(call["input"]), rule_of(call.node)
     translation = rule(call) if rule and layout else None
     if translation is None or layout is None or len(layout.axes) != MAP_RANK:
         return None
-    relaid = with_channels(layout, CHANNELS, call.result[CHANNELS])
-    op, apart = translation.op, _pixels_apart(layout)
-    if relaid is None or apart is None or not isinstance(op, Conv2d) or op.padding == "same":
+    resized = with_channels(layout, CHANNELS, call.result[CHANNELS])
+    op, distance = translation.op, _pixel_distance(layout)
+    if resized is None or distance is None or not isinstance(op, Conv2d) or op.padding == "same":
         return None
-    if any(step > 1 < pixels for step, pixels in zip(op.stride, apart, strict=True)):
+    if any(step > 1 < pixels for step, pixels in zip(op.stride, distance, strict=True)):
         return None
-    sides = [pixels * side for pixels, side in zip(apart, call.result[_HEIGHT:], strict=True)]
-    axes = list(relaid.axes)
-    for axis, pixels in zip((_HEIGHT, _WIDTH), apart, strict=True):
+    sides = [pixels * side for pixels, side in zip(distance, call.result[_HEIGHT:], strict=True)]
+    axes = list(resized.axes)
+    for axis, pixels in zip((_HEIGHT, _WIDTH), distance, strict=True):
         axes[axis] = (Atom(axis, pixels, call.result[axis]),) if call.result[axis] > 1 else ()
-    (vertical, horizontal), (top, bottom, left, right) = apart, op.padding
+    (vertical, horizontal), (top, bottom, left, right) = distance, op.padding
     atrous = replace(
         op,
         rate=(op.rate[0] * vertical, op.rate[1] * horizontal),
         padding=(top * vertical, bottom * vertical, left * horizontal, right * horizontal),
     )
-    return replace(translation, op=atrous, result=Layout((*relaid.base[:2], *sides), tuple(axes)))
+    return replace(translation, op=atrous, result=Layout((*resized.base[:2], *sides), tuple(axes)))
 
 
-def _pixels_apart(layout: Layout) -> Pair | None:
-    """Return how many pixels of the base lie between neighbours; None if they are not dealt out evenly."""
-    apart = []
+def _pixel_distance(layout: Layout) -> Pair | None:
+    """Return the distance on the base between neighbouring pixels; None if they are not distributed evenly."""
+    distance = []
     for axis in (_HEIGHT, _WIDTH):
         atoms, side = layout.axes[axis], layout.base[axis]
         count = prod(atom.size for atom in atoms)
         if len(atoms) > 1 or any(atom.axis != axis or atom.step * atom.size != side for atom in atoms):
             return None
-        apart.append(side // count)
-    return (apart[0], apart[1])
+        distance.append(side // count)
+    return (distance[0], distance[1])
 
 
-def _rectified(call: Call, arguments: Arguments) -> Translation | None:
-    """Read a ReLU that is written as a choice between a value and zero."""
+def _relu(call: Call, arguments: Arguments) -> Translation | None:
+    """Translate a ReLU that is written as a choice between a value and zero."""
     value = relu_argument(call)
     layout = arguments.map(value)
     if value is None or layout is None or layout.shape != call.result:
@@ -171,13 +170,13 @@ _TABLE: Final[dict[str, Callable[[Call, Arguments], Translation | None]]] = {
     "cat": _concat,
     "concat": _concat,
     "mean": _mean,
-    "div": _divided,
+    "div": _sum_divided,
     "conv1d": _convolution,
     "conv2d": _convolution,
     "convolution": _convolution,
-    "where": _rectified,
-    "maximum": _rectified,
-    "max": _rectified,
-    "mul": _rectified,
-    "threshold": _rectified,
+    "where": _relu,
+    "maximum": _relu,
+    "max": _relu,
+    "mul": _relu,
+    "threshold": _relu,
 }

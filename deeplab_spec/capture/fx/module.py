@@ -1,4 +1,4 @@
-"""Captures a module: its graph through ``torch.export``."""
+"""Captures a module: exports it with ``torch.export`` and reads the graph."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,21 +14,25 @@ from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.equivalences.crops import move_crops_earlier
 from deeplab_spec.capture.equivalences.norms import merge_norm_arithmetic
 from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.fx.layout import MAP_RANK
 from deeplab_spec.capture.fx.program import PartialAliasError, ProgramReader
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.graph.ops import Pair
 
 _NO_TRACES: Final = "do_not_emit_stack_traces"
 
+_COLOURS: Final = 3
+"""Channels of an image, unless the network reads another number."""
+
 
 def uncompiled(module: nn.Module) -> nn.Module:
-    """Return the module that a compiler was given; any other module is its own original."""
+    """Return the original of a compiled module; any other module is returned as it is."""
     compiled = dict(module.named_children()).get("_orig_mod")
     return module if compiled is None else compiled
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
-    """Return every parameter and buffer by name, also those that are not saved."""
+    """Return every parameter and buffer by name, including those that are not saved."""
     if isinstance(module, FileModule):
         return dict(module.tensors)
     module = uncompiled(module)
@@ -37,14 +41,14 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def shared_parameters(module: nn.Module, captured: Capture) -> Iterator[str]:
-    """Return the nodes all of whose parameters belong to a node before them too."""
+    """Yield the nodes whose parameters all belong to an earlier node too."""
     pointers = {name: tensor.data_ptr() for name, tensor in state_of(module).items()}
     seen: set[int] = set()
     for path, names in groupby(captured.parameters.items(), key=lambda item: item[0].rpartition(".")[0]):
-        mine = {pointers.get(name, 0) for _, name in names} - {0}
-        if mine and mine <= seen:
+        own = {pointers.get(name, 0) for _, name in names} - {0}
+        if own and own <= seen:
             yield path
-        seen |= mine
+        seen |= own
 
 
 def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
@@ -52,14 +56,14 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
 
     Args:
         module: The implementation: a module, compiled or not, or a file.
-        inputs: Its arguments, of the size that it is captured with.
+        inputs: Its arguments, of the size to capture.
 
     Returns:
-        The graph, with an output for every tensor that the module returns, named as it is reached
-        in the result: ``""``, ``[0]``, ``['out']``.
+        The graph, with an output for every tensor that the module returns, named by its position in
+        the result: ``""``, ``[0]``, ``['out']``.
 
     Raises:
-        CaptureError: If it cannot be exported or read; the reason is the first line of who refused it.
+        CaptureError: If it cannot be exported or read; the message is the first line of the error.
     """
     if isinstance(module, FileModule):
         return module.read(inputs)
@@ -67,13 +71,13 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
 
 
 def export(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
-    """Export a module in evaluation at the size of inputs; of a compiled one, what was compiled.
+    """Export a module in evaluation at the size of inputs; for a compiled module, its original.
 
     Raises:
-        CaptureError: If the exporter refuses it.
+        CaptureError: If the exporter rejects it.
     """
     try:
-        with torch.no_grad(), _no_stack_traces(), _quietly():
+        with torch.no_grad(), _no_stack_traces(), _no_logging():
             return torch.export.export(uncompiled(module).eval(), tuple(inputs), strict=False)
     except Exception as error:
         raise CaptureError(f"torch.export refused the module: {one_line(error)}") from error
@@ -86,24 +90,20 @@ def read_program(program: ExportedProgram) -> Capture:
         CaptureError: If it holds nested programs, or overwrites values in a way that cannot be resolved.
     """
     try:
-        return _plainly(ProgramReader(program).read())
+        captured = ProgramReader(program).read()
     except PartialAliasError:
         try:
             program = program.run_decompositions({})
         except Exception as error:
             raise CaptureError(f"in-place operations on views cannot be resolved: {one_line(error)}") from error
-        return _plainly(ProgramReader(program).read())
-
-
-def _plainly(captured: Capture) -> Capture:
-    """Return a capture with records for what several calls compute together."""
+        captured = ProgramReader(program).read()
     return move_crops_earlier(merge_norm_arithmetic(captured))
 
 
 @contextmanager
 def _no_stack_traces() -> Iterator[None]:
-    """Spare the exporter writing down where in the source each call was made: a sixth of its time, read by nobody."""
-    if not hasattr(fx.config, _NO_TRACES):  # an older torch cannot leave it out
+    """Export without a stack trace per call, which takes a sixth of the time."""
+    if not hasattr(fx.config, _NO_TRACES):  # an older torch always records them
         yield
         return
     before = getattr(fx.config, _NO_TRACES)
@@ -115,8 +115,8 @@ def _no_stack_traces() -> Iterator[None]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep torch from printing a stack for what it refuses, which is raised too: another size may be accepted."""
+def _no_logging() -> Iterator[None]:
+    """Keep torch from logging a stack for an error that it also raises: another size may be accepted."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
     try:
@@ -125,48 +125,48 @@ def _quietly() -> Iterator[None]:
         logger.disabled = before
 
 
-_COLOURS: Final = 3
-"""Channels of an image, unless the network reads others."""
-
-_BATCH_OF_MAPS: Final = 4
-
-
 def capture_at(module: nn.Module, size: Pair) -> Capture:
-    """Read the graph of a network of images at the size of one image.
+    """Read the graph of a network that takes one batch of images, at the size of one image.
+
+    Args:
+        module: The implementation; the number of image channels is inferred.
+        size: Height and width, in pixels.
 
     Raises:
         CaptureError: If it cannot be exported, read or run at the size.
     """
-    refused: CaptureError | None = None
-    for channels in _channels(module):
+    stated = _image_shape(module)
+    first: CaptureError | None = None
+    for channels in _image_channels(module):
         try:
-            return capture(module, (torch.zeros(_batch(module), channels, *size),))
+            return capture(module, (torch.zeros((stated and stated[0]) or 1, channels, *size),))
         except CaptureError as error:
-            refused = refused or error
-    raise refused or CaptureError("it has no channels")
+            first = first or error
+    raise first or CaptureError("it has no channels")
 
 
 def map_shapes(captured: Capture) -> Mapping[str, tuple[int, ...]]:
-    """Return channels, height and width of every value; empty for what is no batch of maps."""
-    return {path: shape[1:] if len(shape) == _BATCH_OF_MAPS else () for path, shape in captured.shapes.items()}
+    """Return channels, height and width of every value by path; empty for a value that is not a batch of maps."""
+    return {path: shape[1:] if len(shape) == MAP_RANK else () for path, shape in captured.shapes.items()}
 
 
 def fixed_size(module: nn.Module) -> Pair | None:
-    """Return the height and width that a file fixes; None where an image of any size may be given."""
-    if not isinstance(module, FileModule) or not module.shapes or len(module.shapes[0]) != _BATCH_OF_MAPS:
+    """Return the height and width that a file fixes; None if it takes images of any size."""
+    shape = _image_shape(module)
+    if len(shape) != MAP_RANK or shape[2] is None or shape[3] is None:
         return None
-    height, width = module.shapes[0][2:]
-    return None if height is None or width is None else (height, width)
+    return (shape[2], shape[3])
 
 
-def _batch(module: nn.Module) -> int:
-    stated = module.shapes[0][0] if isinstance(module, FileModule) and module.shapes and module.shapes[0] else None
-    return stated or 1
+def _image_shape(module: nn.Module) -> tuple[int | None, ...]:
+    """Return the shape that a file states for its first input; empty for any other module."""
+    return module.shapes[0] if isinstance(module, FileModule) and module.shapes else ()
 
 
-def _channels(module: nn.Module) -> tuple[int, ...]:
-    """Return how many channels the images may have, the likeliest first; the kernel stored first may be any."""
-    if isinstance(module, FileModule) and module.shapes and len(module.shapes[0]) == _BATCH_OF_MAPS:
-        return (module.shapes[0][1] or _COLOURS,)
-    kernels = (tensor.shape[1] for tensor in state_of(module).values() if tensor.ndim == _BATCH_OF_MAPS)
+def _image_channels(module: nn.Module) -> tuple[int, ...]:
+    """Return the possible numbers of image channels, the most likely first: the first stored kernel may be any."""
+    shape = _image_shape(module)
+    if len(shape) == MAP_RANK:
+        return (shape[1] or _COLOURS,)
+    kernels = (tensor.shape[1] for tensor in state_of(module).values() if tensor.ndim == MAP_RANK)
     return tuple(dict.fromkeys((_COLOURS, next(kernels, _COLOURS))))

@@ -1,7 +1,7 @@
-"""The table from framework operators to the records of the graph.
+"""Translates framework operators into operations of the graph, by a table.
 
-One small function per operator. What the table does not know, or knows only in another form of
-call, becomes an ``Opaque`` with its arguments: nothing is dropped.
+One small function per operator. A call that no rule knows becomes an ``Opaque`` with its arguments:
+nothing is dropped.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -34,7 +34,7 @@ from deeplab_spec.graph.ops import (
 )
 
 _SIDES: Final = (2, 3)
-"""The axes of a batch of maps that count rows and columns."""
+"""The row and column axes of a batch of maps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Call:
 
     Attributes:
         node: The call.
-        arguments: Its arguments by name, defaults filled in.
+        arguments: Its arguments by name, with defaults.
     """
 
     node: fx.Node
@@ -64,14 +64,14 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What a call means.
+    """A call as an operation of the graph.
 
     Attributes:
-        op: The record.
+        op: The operation.
         inputs: The values that it reads.
         roles: Its own tensors, by role.
-        result: Where the call's result has the elements of the record's; None if it is the record's.
-        views: Where the tensor of a role has the elements of a parameter; by role.
+        result: Layout of the call's result relative to the operation's; None if they are the same.
+        views: Layout of a role's tensor relative to the stored tensor, by role.
     """
 
     op: Op
@@ -82,7 +82,7 @@ class Translation:
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of a node's (first) value; empty if it is no tensor."""
+    """Return the shape of a node's (first) value; empty if it is not a tensor."""
     value = node.meta.get("val")
     if isinstance(value, tuple | list) and value:
         value = value[0]
@@ -90,7 +90,7 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
 
 
 def read_call(node: fx.Node) -> Call:
-    """Name the arguments of a call by the operator's own schema."""
+    """Return a call with its arguments named by the operator's schema."""
     if not isinstance(node.target, OpOverload):
         raise TypeError(node.target)
     schema = node.target._schema  # noqa: SLF001 - the operator's only description
@@ -100,7 +100,7 @@ def read_call(node: fx.Node) -> Call:
 
 
 def operator_name(node: fx.Node) -> str:
-    """Return the short name of the operator that is called, e.g. ``conv2d`` or ``relu_``."""
+    """Return the short name of a call's operator, e.g. ``conv2d`` or ``relu_``."""
     target = node.target
     if isinstance(target, OpOverload):
         return target._schema.name.removeprefix("aten::")  # noqa: SLF001 - the operator's only description
@@ -108,12 +108,12 @@ def operator_name(node: fx.Node) -> str:
 
 
 def calls(value: object, names: Collection[str]) -> bool:
-    """Tell whether a value is the result of a call of one of some operators."""
+    """Tell whether a value is the result of one of the named operators."""
     return isinstance(value, fx.Node) and isinstance(value.target, OpOverload) and operator_name(value) in names
 
 
 def translate(node: fx.Node) -> Translation | None:
-    """Return what a call means, or None if the table does not know it."""
+    """Return the operation of a call; None if the table does not know it."""
     if not isinstance(node.target, OpOverload):
         return None
     rule = rule_of(node)
@@ -123,7 +123,7 @@ def translate(node: fx.Node) -> Translation | None:
 
 
 def rule_of(node: fx.Node) -> "Rule | None":
-    """Return what reads a call of batches of maps."""
+    """Return the rule that translates a call on batches of maps."""
     return _TABLE.get(operator_name(node).removesuffix("_"))
 
 
@@ -233,13 +233,11 @@ def _mean(call: Call) -> Translation | None:
 
 def _pool(kind: PoolKind) -> Callable[[Call], Translation | None]:
     def rule(call: Call) -> Translation | None:
-        if any(side != 1 for side in _pair(call.arguments.get("dilation", 1))) or call.arguments.get(
-            "divisor_override"
-        ):
+        dilation = _pair(call.arguments.get("dilation", 1))
+        if dilation != (1, 1) or call.arguments.get("divisor_override"):
             return None
-        kernel, whole = _pair(call["kernel_size"]), call.shape("self")[2:]
-        padding = _symmetric(call["padding"])
-        if kind is PoolKind.AVERAGE and kernel == whole and padding == margins(0):
+        kernel, padding = _pair(call["kernel_size"]), _symmetric(call["padding"])
+        if kind is PoolKind.AVERAGE and kernel == call.shape("self")[2:] and padding == margins(0):
             return Translation(GlobalAveragePool(), (call["self"],))
         op = Pool(
             kind=kind,
@@ -270,14 +268,14 @@ _PADDINGS: Final = {"reflection_pad2d": "reflect", "replication_pad2d": "replica
 
 
 def _whole_factors(call: Call, shape: tuple[int, ...]) -> bool:
-    """Tell whether the factors that a resize states are those of its sizes: else it samples elsewhere."""
+    """Tell whether the stated factors of a resize equal the ratio of its sizes: otherwise it samples elsewhere."""
     stated = call.arguments.get("scale_factors") or (call.arguments.get("scales_h"), call.arguments.get("scales_w"))
     sides = zip(stated, shape[2:], call.result[2:], strict=True)
     return all(factor is None or factor * before == after for factor, before, after in sides)
 
 
 def _broadcast(call: Call) -> Translation | None:
-    """Read the repetition of a single pixel."""
+    """Translate the repetition of a single pixel."""
     shape = call.shape("self")
     if shape[2:] != (1, 1) or shape[:2] != call.result[:2]:
         return None
@@ -287,7 +285,7 @@ def _broadcast(call: Call) -> Translation | None:
 
 
 def cropped_margins(call: Call) -> Margins | None:
-    """Return what a slice of rows or columns takes away, as margins; None if it is another slice."""
+    """Return a slice of rows or columns as negative margins; None for any other slice."""
     axis, start = call["dim"] % len(call.result), call["start"] or 0
     if axis not in _SIDES or call["step"] != 1 or min(call.result) < 1:
         return None
@@ -364,4 +362,4 @@ ELEMENT_WISE: Final = frozenset(
         *("hardtanh", "clamp", "clamp_min", "dropout", "feature_dropout"),
     }
 )
-"""Operators of the table that treat every element alike, wherever it stands."""
+"""Element-wise operators of the table."""

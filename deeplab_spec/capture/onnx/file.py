@@ -1,7 +1,6 @@
-"""ONNX files as implementations: read as data, run by onnxruntime."""
+"""Loads ONNX files: parses them, and runs them with onnxruntime."""
 
 import importlib.util
-import math
 from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -26,15 +25,15 @@ _NEEDED: Final = ("onnx", "onnxruntime")
 
 
 def read_onnx(path: Path, name: str) -> "OnnxFile":
-    """Read an ONNX file; nothing in it is executed.
+    """Read an ONNX file; it is parsed and nothing in it is executed.
 
     Args:
         path: The file; weights may lie beside it.
-        name: What the user named.
+        name: The target as the user named it.
 
     Raises:
         MissingExtraError: If the packages that read and run it are not installed.
-        TargetError: If it is no well-formed ONNX file, or holds what is not read; the reason is one line.
+        TargetError: If it is not a well-formed ONNX file, or has unsupported content; the reason is one line.
     """
     if any(importlib.util.find_spec(package) is None for package in _NEEDED):
         raise MissingExtraError("ONNX files", "onnx")
@@ -50,16 +49,16 @@ def read_onnx(path: Path, name: str) -> "OnnxFile":
 
 
 class OnnxFile(FileModule):
-    """A network that came as an ONNX file.
+    """A network that is loaded from an ONNX file.
 
-    Its weights are the constants that its convolutions and normalisations read. In float32 it is run
-    by onnxruntime, on the CPU; in another precision its graph is executed instead.
+    Its weights are the constant inputs of its convolutions and normalisations. In float32 onnxruntime
+    runs the file, on the CPU; in another precision the interpreter executes the graph.
 
     Args:
-        name: What the user named.
+        name: The target as the user named it.
         model: The graph, without the values of its weights.
         tensors: The weights by name.
-        constants: What is known of the graph at every size.
+        constants: Values of the graph that are known at every size.
     """
 
     kind = "ONNX file"
@@ -79,13 +78,13 @@ class OnnxFile(FileModule):
         """Read the graph at the size of inputs.
 
         Raises:
-            CaptureError: If the file does not take this size, or its graph cannot be read.
+            CaptureError: If the file does not accept this size, or its graph cannot be read.
         """
         from deeplab_spec.capture.onnx.graph import GraphReader
 
         sizes = tuple(tuple(tensor.shape) for tensor in inputs)
         if sizes not in self._captures:
-            _require_fitting(self.shapes, sizes)
+            self.check_inputs(inputs)
             try:
                 self._captures[sizes] = GraphReader(self.model.graph, self.constants, sizes).read()
             except GraphError as error:
@@ -99,16 +98,26 @@ class OnnxFile(FileModule):
             The output, or a dictionary of the outputs by name if there are several.
 
         Raises:
-            CaptureError: If the file does not take this size, or cannot be run.
+            CaptureError: If the file does not accept this size, or cannot be run.
         """
-        _require_fitting(self.shapes, [tuple(tensor.shape) for tensor in inputs])
+        self.check_inputs(inputs)
         single = all(tensor.dtype is torch.float32 for tensor in (*inputs, *self.tensors.values()))
         values = self._run(inputs) if single else self._execute(inputs)
         names = [value.name for value in self.model.graph.output]
         return values[0] if len(values) == 1 else dict(zip(names, values, strict=True))
 
+    def check_inputs(self, inputs: Sequence[Tensor]) -> None:
+        """Reject inputs of another shape than the file states, and empty ones.
+
+        Raises:
+            CaptureError: If an input does not fit.
+        """
+        super().check_inputs(inputs)
+        if any(not tensor.numel() for tensor in inputs):
+            raise CaptureError(f"the {self.kind} takes no empty input")
+
     def give_biases(self, weights: Collection[str]) -> bool:
-        """Give convolutions without a bias one of zeros."""
+        """Add a bias of zeros to convolutions without one."""
         from deeplab_spec.capture.onnx.weights import add_biases
 
         dtype = next(iter(self.tensors.values())).dtype
@@ -119,22 +128,22 @@ class OnnxFile(FileModule):
         return bool(added)
 
     def _execute(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Run the graph by the interpreter."""
+        """Execute the graph with the interpreter."""
         captured = self.read(inputs)
         network = captured.network
         weights = {where: self.tensors[name] for where, name in captured.parameters.items()}
-        given = {node.path: tensor for node, tensor in zip(network.inputs, inputs, strict=True)}
+        arguments = {node.path: tensor for node, tensor in zip(network.inputs, inputs, strict=True)}
         values = run(
             network,
             weights,
-            given,
+            arguments,
             keep=(),
-            opaque=lambda node, reads: captured.step(node.path, reads, self.tensors),
+            opaque=lambda node, values: captured.step(node.path, values, self.tensors),
         )
         return [values[node.path] for node in network.outputs]
 
     def _run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Run the file by onnxruntime."""
+        """Run the file with onnxruntime; a session is reused until a weight changes."""
         loaded = [(tensor, _version(tensor)) for tensor in self.tensors.values()]
         stale = len(loaded) != len(self._loaded) or any(
             now[0] is not then[0] or now[1] != then[1] for now, then in zip(loaded, self._loaded, strict=True)
@@ -168,19 +177,4 @@ class OnnxFile(FileModule):
 
 
 def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - counts the changes in place
-
-
-def _require_fitting(shapes: Sequence[Shape], sizes: Sequence[Sequence[int]]) -> None:
-    """Refuse inputs of other shapes than the file states.
-
-    Raises:
-        CaptureError: If one does not fit.
-    """
-    if len(shapes) != len(sizes):
-        raise CaptureError(f"the file takes {len(shapes)} inputs, but got {len(sizes)}")
-    for shape, size in zip(shapes, sizes, strict=True):
-        fits = len(shape) == len(size) and all(side in {None, given} for side, given in zip(shape, size, strict=True))
-        if not fits or not math.prod(size):
-            stated = ", ".join("any" if side is None else str(side) for side in shape)
-            raise CaptureError(f"the file takes an input of shape ({stated}), but got {tuple(size)}")
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - counts in-place changes

@@ -1,6 +1,7 @@
 """Reads the graph of an ONNX model at one size of its inputs.
 
-What follows from shapes and constants is computed; what gives back what it reads is no node.
+Values that depend on shapes and constants only are computed. An operator that returns its input is no
+node of the network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +23,12 @@ from deeplab_spec.graph.network import Network, Node, Source
 from deeplab_spec.graph.ops import Input, Op, Output
 
 _OWN: Final = {"Conv": (1, 2), "BatchNormalization": (1, 2, 3, 4)}
-"""Where an operator reads its weights."""
+"""Positions of an operator's weights among its inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordStep:
-    """Runs a node that a record describes.
+class KnownStep:
+    """Runs a node whose operation is known, with the interpreter.
 
     Attributes:
         node: The node.
@@ -38,21 +39,21 @@ class RecordStep:
     roles: Mapping[str, str]
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Run the record."""
+        """Run the node."""
         weights = {where: tensors[name] for where, name in self.roles.items()}
         return interpreter.step(self.node, list(inputs), weights)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorStep:
-    """Runs an operator that no record describes, in the precision of what it reads.
+    """Runs an operator that is opaque to the graph, in the precision of its inputs.
 
     Attributes:
         node: The operator.
         opset: Version of the operators.
-        output: Which of its values is wanted.
-        arrays: What it reads that is known, by name.
-        reads: Position among the inputs, by name.
+        output: Index of the result to return.
+        arrays: Its constant inputs, by name.
+        reads: Position among the node's inputs, by name.
     """
 
     node: NodeProto
@@ -77,18 +78,18 @@ class OperatorStep:
 
 
 def _precise(array: Array, dtype: torch.dtype) -> Array:
-    single = array.dtype == np.float32 and dtype is torch.float64
-    return array.astype(np.float64) if single else array
+    widen = array.dtype == np.float32 and dtype is torch.float64
+    return array.astype(np.float64) if widen else array
 
 
 def inputs_of(graph: GraphProto) -> list[ValueInfoProto]:
-    """Return the inputs that a caller must give."""
+    """Return the inputs that a caller must pass."""
     initial = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in initial]
 
 
 def constants_of(model: ModelProto) -> Values:
-    """Return what is known at every size, computed once.
+    """Return the values that are known at every size, computed once.
 
     Raises:
         CaptureError: If a constant cannot be computed.
@@ -102,7 +103,7 @@ def constants_of(model: ModelProto) -> Values:
 
 
 def weights_of(graph: GraphProto, constants: Values) -> list[str]:
-    """Return the names of the known values that are weights of convolutions and normalisations, in order."""
+    """Return the names of the constants that are weights of convolutions and normalisations, in order."""
     names = [
         node.input[position]
         for node in graph.node
@@ -118,7 +119,7 @@ class GraphReader:
 
     Args:
         graph: The graph.
-        constants: What is known at every size.
+        constants: Values that are known at every size.
         shapes: The shapes of the inputs.
     """
 
@@ -132,13 +133,13 @@ class GraphReader:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.parameters: dict[str, str] = {}
         self.steps: dict[str, Step] = {}
-        self.path: dict[str, str] = {}
+        self.paths: dict[str, str] = {}
 
     def read(self) -> Capture:
         """Read the graph.
 
         Raises:
-            CaptureError: If an operator cannot be applied to what it reads.
+            CaptureError: If an operator cannot be applied to its inputs.
         """
         for value, shape in zip(inputs_of(self.graph), self.sizes, strict=True):
             self.values.declare(value.name, shape)
@@ -151,37 +152,37 @@ class GraphReader:
                 self.values.evaluate(node)
             else:
                 self.values.infer(node)
-                self._node(node, printable(node.name) or f"{node.op_type}_{number}")
-        self._outputs()
+                self._read_node(node, printable(node.name) or f"{node.op_type}_{number}")
+        self._add_outputs()
         network = Network(nodes=tuple(self.nodes))
         return Capture(network=network, shapes=self.shapes, parameters=self.parameters, steps=self.steps, constants={})
 
-    def _node(self, node: NodeProto, name: str) -> None:
+    def _read_node(self, node: NodeProto, name: str) -> None:
         try:
             translation = translate(node, self.values)
         except Exception as error:
-            raise CaptureError(f"{label(node)}: its attributes do not fit it: {printable(one_line(error))}") from error
+            raise CaptureError(f"{label(node)}: invalid attributes: {printable(one_line(error))}") from error
         if translation and translation.op is not None:
-            self._record(node, self._unique(name), translation.op, translation)
+            self._add_known(node, self._unique(name), translation.op, translation)
         elif translation:
-            self.path[node.output[0]] = self.path[translation.inputs[0]]
+            self.paths[node.output[0]] = self.paths[translation.inputs[0]]
         for position, value in enumerate(node.output):
             if value and (position or not translation):
-                self._opaque(node, self._unique(f"{name}[{position}]" if position else name), position)
+                self._add_opaque(node, self._unique(f"{name}[{position}]" if position else name), position)
 
-    def _record(self, node: NodeProto, path: str, op: Op, translation: Translation) -> None:
+    def _add_known(self, node: NodeProto, path: str, op: Op, translation: Translation) -> None:
         roles = {f"{path}.{role}": tensor for role, tensor in translation.roles}
         self.parameters |= roles
-        added = self._add(node.output[0], path, op, [self.path[value] for value in translation.inputs], node.op_type)
-        self.steps[path] = RecordStep(node=added, roles=roles)
+        added = self._add(node.output[0], path, op, [self.paths[value] for value in translation.inputs], node.op_type)
+        self.steps[path] = KnownStep(node=added, roles=roles)
 
-    def _opaque(self, node: NodeProto, path: str, position: int) -> None:
-        reads = [value for value in dict.fromkeys(node.input) if value in self.path]
+    def _add_opaque(self, node: NodeProto, path: str, position: int) -> None:
+        reads = [value for value in dict.fromkeys(node.input) if value in self.paths]
         self._add(
             node.output[position],
             path,
             opaque(node, self.values),
-            [self.path[value] for value in reads],
+            [self.paths[value] for value in reads],
             node.op_type,
         )
         self.steps[path] = OperatorStep(
@@ -196,15 +197,15 @@ class GraphReader:
         node = Node(path=path, op=op, inputs=tuple(inputs), source=Source(work="ONNX", place=kind) if kind else None)
         self.nodes.append(node)
         self.shapes[path] = self.values.shape(value) or ()
-        self.path[value] = path
+        self.paths[value] = path
         return node
 
-    def _outputs(self) -> None:
+    def _add_outputs(self) -> None:
         for value in self.graph.output:
-            if value.name not in self.path:
+            if value.name not in self.paths:
                 raise CaptureError(f"the output {printable(value.name)!r} does not depend on any input")
             name = f"[{printable(value.name)!r}]" if len(self.graph.output) > 1 else ""
-            path, producer = self._unique(f"output{name}"), self.path[value.name]
+            path, producer = self._unique(f"output{name}"), self.paths[value.name]
             self.nodes.append(Node(path=path, op=Output(name=name), inputs=(producer,)))
             self.shapes[path] = self.shapes[producer]
 

@@ -1,7 +1,7 @@
-"""Loads an ONNX file as data: nothing in it is believed before it was looked at.
+"""Loads an ONNX file, validating every field.
 
-What is read is bounded before it is read, weights beside the file must lie in its folder, and a
-graph that holds more than the standard's own operators, in an order in which they can run, is refused.
+Sizes are bounded before anything is read. External weights must be in the file's folder. Only one graph
+of standard operators, in an order in which they can run, is accepted.
 """
 
 import math
@@ -15,12 +15,12 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from deeplab_spec.errors import TargetError, one_line
 
 _MOST_BYTES: Final = 2**31 - 1
-"""What the format can hold; also the limit of the weights that lie beside the file."""
+"""The limit of the format; also the limit of external weights."""
 
 _MOST_NODES: Final = 100_000
 
 _OPSETS: Final = range(7, onnx.defs.onnx_opset_version() + 1)
-"""Versions of the standard's operators that are read; before, a broadcast was an attribute."""
+"""Supported versions of the standard's operators; in earlier ones, a broadcast is an attribute."""
 
 _DOMAINS: Final = ("", "ai.onnx")
 
@@ -31,25 +31,25 @@ _FIELDS: Final[dict[int, str]] = {
     TensorProto.UINT64: "uint64_data",
     TensorProto.UINT32: "uint64_data",
 }
-"""Where the values of a type are that are not held as bytes; of every other type in ``int32_data``."""
+"""The field of values that are not stored as bytes, by type; ``int32_data`` for every other type."""
 
 
 class RefusedFileError(Exception):
-    """A file that is not read, with the reason in one line."""
+    """A file is refused; the reason is one line."""
 
 
 def load_model(path: Path, name: str) -> ModelProto:
-    """Load a file and the weights beside it.
+    """Load a file and its external weights.
 
     Args:
         path: The file.
-        name: What the user named.
+        name: The target as the user named it.
 
     Returns:
         A well-formed model of standard operators, of one opset, its weights inside.
 
     Raises:
-        TargetError: If it is no such file; the reason is one line.
+        TargetError: If it is not such a file; the reason is one line.
     """
     try:
         model = _parse(path)
@@ -61,7 +61,7 @@ def load_model(path: Path, name: str) -> ModelProto:
     except OSError as error:
         raise TargetError(name, f"cannot be read: {error.strerror or one_line(error)}") from error
     except Exception as error:  # the parser and the checker have no common class of errors
-        raise TargetError(name, f"is no well-formed ONNX file: {printable(one_line(error))}") from error
+        raise TargetError(name, f"is not a well-formed ONNX file: {printable(one_line(error))}") from error
     return model
 
 
@@ -71,7 +71,7 @@ def opset_of(model: ModelProto) -> int:
 
 
 def printable(text: str) -> str:
-    """Return foreign text without what a terminal would obey.
+    """Return untrusted text without control characters.
 
     >>> printable("conv" + chr(10) + "1")
     'conv?1'
@@ -91,11 +91,11 @@ def _parse(path: Path) -> ModelProto:
     except OSError:
         raise
     except Exception as error:
-        raise RefusedFileError("is no ONNX file, or only a part of one") from error
+        raise RefusedFileError("is not an ONNX file, or only a part of one") from error
 
 
 def _require_plain(model: ModelProto) -> None:
-    """Refuse what is more than one graph of the standard's operators."""
+    """Refuse anything but one graph of standard operators."""
     graph = model.graph
     if len(graph.node) > _MOST_NODES:
         raise RefusedFileError(f"must have at most {_MOST_NODES} nodes, but has {len(graph.node)}")
@@ -110,7 +110,7 @@ def _require_plain(model: ModelProto) -> None:
     for node in graph.node:
         if node.domain not in _DOMAINS:
             operator = printable(f"{node.domain}.{node.op_type}")
-            raise RefusedFileError(f"holds an operator that is not of the standard: {operator}")
+            raise RefusedFileError(f"holds a non-standard operator: {operator}")
         if any(_nested(attribute) for attribute in node.attribute):
             raise RefusedFileError(f"holds a nested graph, in {label(node)}, which is not read")
 
@@ -136,8 +136,8 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def _load_tensors(model: ModelProto, folder: Path) -> None:
-    """Check what every tensor states, then load those that lie beside the file."""
-    beside: list[TensorProto] = []
+    """Check every tensor's fields, then load the external ones."""
+    external: list[TensorProto] = []
     total = 0
     for tensor in _tensors(model.graph):
         where = f"the tensor {printable(tensor.name)!r}"
@@ -145,11 +145,11 @@ def _load_tensors(model: ModelProto, folder: Path) -> None:
         if total > _MOST_BYTES:
             raise RefusedFileError(f"must hold weights of at most {_MOST_BYTES} bytes, but {where} exceeds that")
         if tensor.data_location == TensorProto.EXTERNAL:
-            _require_inside(tensor, where, folder)
-            beside.append(tensor)
+            _check_external(tensor, where, folder)
+            external.append(tensor)
         else:
-            _require_filled(tensor, where)
-    for tensor in beside:
+            _check_stored(tensor, where)
+    for tensor in external:
         external_data_helper.load_external_data_for_tensor(tensor, str(folder))
 
 
@@ -157,25 +157,25 @@ def _stated_bytes(tensor: TensorProto, where: str) -> int:
     if any(side < 0 for side in tensor.dims):
         raise RefusedFileError(f"{where} must have no negative side, but has {tuple(tensor.dims)}")
     if tensor.data_type == TensorProto.STRING or tensor.HasField("segment"):
-        raise RefusedFileError(f"{where} must hold numbers, whole, but holds text or a part of them")
+        raise RefusedFileError(f"{where} must hold numbers in one segment, but holds text or several segments")
     try:
         size = int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
     except KeyError as error:
-        raise RefusedFileError(f"{where} must be of a type that ONNX has, but states {tensor.data_type}") from error
+        raise RefusedFileError(f"{where} must have a type of ONNX, but states {tensor.data_type}") from error
     return _count(tensor) * size
 
 
-def _require_filled(tensor: TensorProto, where: str) -> None:
-    """Refuse a tensor whose values are not as many as its sides say."""
+def _check_stored(tensor: TensorProto, where: str) -> None:
+    """Refuse a tensor whose number of values does not match its sides."""
     if tensor.HasField("raw_data"):
-        held, stated, unit = len(tensor.raw_data), _raw_bytes(tensor), "bytes"
+        actual, stated, unit = len(tensor.raw_data), _raw_bytes(tensor), "bytes"
     else:
-        held = len(getattr(tensor, _FIELDS.get(tensor.data_type, "int32_data")))
+        actual = len(getattr(tensor, _FIELDS.get(tensor.data_type, "int32_data")))
         stated, unit = _count(tensor), "values"
         if _bits(tensor) < 8 or tensor.data_type in {TensorProto.COMPLEX64, TensorProto.COMPLEX128}:  # noqa: PLR2004 - a byte
-            return  # several to a value, or several values to one: the checker counts
-    if held != stated:
-        raise RefusedFileError(f"{where} of sides {tuple(tensor.dims)} must hold {stated} {unit}, but holds {held}")
+            return  # packed or paired values: the checker counts them
+    if actual != stated:
+        raise RefusedFileError(f"{where} of sides {tuple(tensor.dims)} must hold {stated} {unit}, but holds {actual}")
 
 
 def _bits(tensor: TensorProto) -> int:
@@ -192,27 +192,27 @@ def _count(tensor: TensorProto) -> int:
     return math.prod(int(side) for side in tensor.dims)
 
 
-def _require_inside(tensor: TensorProto, where: str, folder: Path) -> None:
-    """Refuse weights that lie outside the file's folder, or that are not as long as stated."""
+def _check_external(tensor: TensorProto, where: str, folder: Path) -> None:
+    """Refuse external weights outside the file's folder, or of another length than stated."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     parts = (PurePosixPath(location), PureWindowsPath(location))
     shown = printable(location)
     if not location or any(part.is_absolute() or part.drive or ".." in part.parts for part in parts):
-        raise RefusedFileError(f"{where} must lie in the file's own folder, but is said to lie in {shown!r}")
+        raise RefusedFileError(f"{where} must be in the file's folder, but its stated location is {shown!r}")
     file = folder / location
     if not file.exists():
-        raise RefusedFileError(f"{where} is said to lie in {shown!r}, which is missing beside the file")
+        raise RefusedFileError(f"{where} is in {shown!r}, which is missing in the file's folder")
     inside = file.resolve().is_relative_to(folder.resolve())
     if not inside or file.is_symlink() or not file.is_file():
-        raise RefusedFileError(f"{where} must lie in a plain file in the file's own folder, unlike {shown!r}")
-    held, stated = file.stat().st_size, _raw_bytes(tensor)
+        raise RefusedFileError(f"{where} must be in a regular file in the file's folder, unlike {shown!r}")
+    available, stated = file.stat().st_size, _raw_bytes(tensor)
     offset, length = _number(entries, "offset", 0, where), _number(entries, "length", stated, where)
-    if length != stated or offset + length > held:
-        span = f"bytes {offset} to {offset + length} of {held} in {shown!r}"
+    if length != stated or offset + length > available:
+        span = f"bytes {offset} to {offset + length} of {available} in {shown!r}"
         raise RefusedFileError(f"{where} of sides {tuple(tensor.dims)} must hold {stated} bytes, but states {span}")
     if "length" not in entries:
-        tensor.external_data.add(key="length", value=str(length))  # else all that follows would be read
+        tensor.external_data.add(key="length", value=str(length))  # without it, onnx reads to the end of the file
 
 
 def _number(entries: dict[str, str], key: str, default: int, where: str) -> int:

@@ -1,7 +1,7 @@
-"""The table from ONNX operators to the records of the graph.
+"""Translates ONNX operators into operations of the graph, by a table.
 
-One small function per operator. What the table does not know, or knows only with other attributes,
-becomes an ``Opaque`` with its attributes: nothing is dropped.
+One small function per operator. A node that no rule knows becomes an ``Opaque`` with its attributes:
+nothing is dropped.
 """
 
 import math
@@ -36,7 +36,7 @@ from deeplab_spec.graph.ops import (
 
 
 def resize(call: Call) -> Translation | None:
-    """Translate a resize whose rule a record stands for; any resize of a single pixel is a broadcast."""
+    """Translate a resize with a supported rule; any resize of a single pixel is a broadcast."""
     before, after = call.shape(), call.result
     if before[:2] != after[:2] or call.get("coordinate_transformation_mode") == "tf_crop_and_resize":
         return None
@@ -70,9 +70,9 @@ def _grid(call: Call, size: Pair) -> Resize | None:
 
 
 def _exact(call: Call, size: Pair, scales: int) -> bool:
-    """Say whether the distance of samples is the ratio of the sides, also where scales are stated."""
-    found = call.constant(scales)
-    stated = call.get("scales", ()) if found is None else np.ravel(found).tolist()
+    """Tell whether the distance of samples is the ratio of the sides, also if scales are stated."""
+    array = call.constant(scales)
+    stated = call.get("scales", ()) if array is None else np.ravel(array).tolist()
     axes = [axis % 4 for axis in call.get("axes") or range(4)]
     sides = zip(call.shape()[2:], size, (2, 3), strict=True)
     if call.get("keep_aspect_ratio_policy", "stretch") != "stretch" or axes not in ([0, 1, 2, 3], [2, 3]):
@@ -83,7 +83,7 @@ def _exact(call: Call, size: Pair, scales: int) -> bool:
 
 
 def broadcast(call: Call) -> Translation | None:
-    """Translate what repeats a pixel over a map, or a map once."""
+    """Translate the repetition of a pixel over a map; a map repeated once is itself."""
     before, after = call.shape(), call.result
     if before == after:
         return Translation(None, (call.name(0),))
@@ -91,7 +91,7 @@ def broadcast(call: Call) -> Translation | None:
 
 
 def translate(node: NodeProto, values: Values) -> Translation | None:
-    """Return what a node means, or None if the table does not know it."""
+    """Return the operation of a node; None if the table does not know it."""
     rule = _TABLE.get(node.op_type)
     call = Call(node, values, attributes_of(node))
     maps = len(call.result) == len(call.shape()) == 4  # noqa: PLR2004 - a batch of maps
@@ -165,12 +165,12 @@ def _activation(kind: ActivationKind, slope: tuple[str, float] | None = None) ->
 def _only(
     rule: Callable[[Call], Translation], **attributes: tuple[str | float, str | float]
 ) -> Callable[[Call], Translation | None]:
-    """Apply a rule where attributes, by name with their default, have the value that its record stands for."""
+    """Restrict a rule to nodes whose attributes have given values: ``(default, required)`` by name."""
 
     def guarded(call: Call) -> Translation | None:
-        for name, (default, wanted) in attributes.items():
+        for name, (default, required) in attributes.items():
             value = call.get(name, default)
-            if (decimal(value) if isinstance(value, float) else value) != wanted:
+            if (decimal(value) if isinstance(value, float) else value) != required:
                 return None
         return rule(call)
 
@@ -211,8 +211,8 @@ def _global_pool(call: Call) -> Translation:
 
 
 def _mean(call: Call) -> Translation | None:
-    found = call.constant(1)
-    axes = call.get("axes") if found is None else np.ravel(found).tolist()
+    array = call.constant(1)
+    axes = call.get("axes") if array is None else np.ravel(array).tolist()
     if call.open(1) or {axis % 4 for axis in axes or ()} != {2, 3} or not call.get("keepdims", 1):
         return None
     return _global_pool(call)

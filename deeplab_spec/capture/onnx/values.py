@@ -1,6 +1,6 @@
-"""What is known of the values of an ONNX graph without running it: constants, shapes, and what follows from them.
+"""Values and shapes of an ONNX graph that are known without running it, and one node of the graph.
 
-Operators are evaluated, and shapes inferred, one node after the other, by the ``onnx`` package itself.
+The ``onnx`` package evaluates operators and infers shapes, node by node.
 """
 
 import math
@@ -28,66 +28,66 @@ _EVALUATED: Final = frozenset({
     "Split", "Sqrt", "Squeeze", "Sub", "Tile", "Transpose", "Unsqueeze", "Where", "Xor",
 })
 # fmt: on
-"""Operators of constants and shapes; all others of constants only stay in the graph."""
+"""Operators that are evaluated if their inputs are known; all others stay in the graph."""
 
 _MOST_VALUES: Final = 2**27
-"""Values that all evaluated results may have together."""
+"""Maximum number of elements of all evaluated results together."""
 
 _SMALL: Final = 1024
-"""Values of a constant on which the shape of a result can depend."""
+"""Maximum number of elements of a constant on which the shape of a result can depend."""
 
 
 class Values:
-    """The values of a graph, as far as they are known.
+    """The known values of a graph.
 
     Attributes:
         arrays: Values that depend on constants and shapes only, by name.
         types: Type and shape of every value whose type is known, by name.
         opset: Version of the standard's operators.
-        left: Values that may still be computed.
+        budget: Number of elements that may still be evaluated.
     """
 
     def __init__(self, opset: int, arrays: Mapping[str, Array] | None = None) -> None:
         self.opset = opset
-        self.left = _MOST_VALUES
+        self.budget = _MOST_VALUES
         self.arrays: dict[str, Array] = {}
         self.types: dict[str, TypeProto] = {}
         for name, array in (arrays or {}).items():
-            self.hold(name, array)
+            self.set_array(name, array)
 
-    def hold(self, name: str, array: Array) -> None:
-        """Note a value that is known."""
+    def set_array(self, name: str, array: Array) -> None:
+        """Set a known value."""
         self.arrays[name] = array
         self.types[name] = helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
 
     def declare(self, name: str, shape: Sequence[int]) -> None:
-        """Note the shape of a batch of images, whose values are not known."""
+        """Set the shape of a batch of images, whose values are unknown."""
         self.types[name] = helper.make_tensor_type_proto(TensorProto.FLOAT, shape)
 
     def known(self, node: NodeProto) -> bool:
-        """Say whether a node's values depend on constants and shapes only."""
+        """Tell whether a node's values depend on constants and shapes only."""
         if node.op_type in {"Shape", "Size"}:
             return self.shape(node.input[0]) is not None
         return node.op_type in _EVALUATED and all(name in self.arrays for name in node.input if name)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """Return the shape of a value; None where it is not known."""
-        found = self.types.get(name)
-        if found is None or not found.tensor_type.HasField("shape"):
+        """Return the shape of a value; None if it is unknown."""
+        kind = self.types.get(name)
+        if kind is None or not kind.tensor_type.HasField("shape"):
             return None
-        sides = found.tensor_type.shape.dim
+        sides = kind.tensor_type.shape.dim
         return tuple(side.dim_value for side in sides) if all(side.HasField("dim_value") for side in sides) else None
 
     def dtype(self, name: str) -> int:
-        """Return the type of a value's numbers; 0 where it is not known."""
-        found = self.types.get(name)
-        return found.tensor_type.elem_type if found is not None else TensorProto.UNDEFINED
+        """Return the element type of a value; 0 if it is unknown."""
+        kind = self.types.get(name)
+        return kind.tensor_type.elem_type if kind is not None else TensorProto.UNDEFINED
 
     def infer(self, node: NodeProto) -> None:
-        """Note the types of a node's values.
+        """Infer the types of a node's values.
 
         Raises:
-            CaptureError: If the operator cannot be applied to what the node reads.
+            CaptureError: If the operator cannot be applied to the node's inputs.
         """
         if any(name and name not in self.types for name in node.input):
             return
@@ -100,34 +100,34 @@ class Values:
         types = {name: self.types[name] for name in node.input if name}
         try:
             schema = onnx.defs.get_schema(node.op_type, self.opset, "")
-            found = onnx.shape_inference.infer_node_outputs(schema, node, types, small, opset_imports=opsets)
+            inferred = onnx.shape_inference.infer_node_outputs(schema, node, types, small, opset_imports=opsets)
         except Exception as error:
             raise CaptureError(f"{label(node)}: {printable(one_line(error))}") from error
-        self.types |= {name: kind for name, kind in found.items() if kind.HasField("tensor_type")}
+        self.types |= {name: kind for name, kind in inferred.items() if kind.HasField("tensor_type")}
 
     def evaluate(self, node: NodeProto) -> None:
-        """Compute a node whose values are known.
+        """Compute a node whose inputs are known.
 
         Raises:
-            CaptureError: If it cannot be computed, or only to more values than a graph has reason to.
+            CaptureError: If it cannot be computed, or its result exceeds the budget.
         """
         if node.op_type in {"Shape", "Size"}:
             sides = self.shape(node.input[0]) or ()
             reads: list[Array | None] = [np.broadcast_to(np.zeros((), dtype=np.uint8), sides)]
         else:
             self.infer(node)
-            self._afford(node)
+            self._check_budget(node)
             reads = [self.arrays[name] if name else None for name in node.input]
         for name, array in zip(node.output, compute(node, reads, self.opset), strict=False):
             if name:
-                self.hold(name, np.asarray(array))
+                self.set_array(name, np.asarray(array))
 
-    def _afford(self, node: NodeProto) -> None:
+    def _check_budget(self, node: NodeProto) -> None:
         for name in filter(None, node.output):
             shape = self.shape(name)
-            if shape is None or math.prod(shape) > self.left:
-                raise CaptureError(f"{label(node)}: the size of its result cannot be told, or is too large")
-            self.left -= math.prod(shape)
+            if shape is None or math.prod(shape) > self.budget:
+                raise CaptureError(f"{label(node)}: the size of its result is unknown or too large")
+            self.budget -= math.prod(shape)
 
 
 def compute(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> list[Array]:
@@ -154,7 +154,7 @@ def compute(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> list
 
 
 PIXEL: Final = (1, 1)
-"""A map of one pixel, and what a window does not do: stride, or keep its taps apart."""
+"""The size of a map of one pixel; also a stride or a rate of 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Call:
 
     Attributes:
         node: The node.
-        values: What is known of what it reads.
+        values: The known values of the graph.
         attributes: Its attributes by name, text decoded.
     """
 
@@ -176,24 +176,24 @@ class Call:
         return self.attributes.get(name, default)
 
     def pair(self, name: str) -> Pair:
-        """Return an attribute of two sides; 1 on both where it is not stated."""
+        """Return an attribute of two sides; 1 for both by default."""
         vertical, horizontal = self.get(name) or PIXEL
         return (vertical, horizontal)
 
     def name(self, position: int) -> str:
-        """Return the name of what is read at a position; empty if nothing is."""
+        """Return the name of the input at a position; empty if there is none."""
         return self.node.input[position] if position < len(self.node.input) else ""
 
     def constant(self, position: int) -> Array | None:
-        """Return what is read at a position, if that is known."""
+        """Return the value of the input at a position if it is known."""
         return self.values.arrays.get(self.name(position))
 
     def open(self, position: int) -> bool:
-        """Say whether something is read at a position that is not known."""
+        """Tell whether there is an input at a position whose value is unknown."""
         return bool(self.name(position)) and self.constant(position) is None
 
     def shape(self, position: int = 0) -> tuple[int, ...]:
-        """Return the shape of what is read at a position."""
+        """Return the shape of the input at a position."""
         return self.values.shape(self.name(position)) or ()
 
     @property
@@ -204,10 +204,10 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What a node means.
+    """A node as an operation of the network.
 
     Attributes:
-        op: The record; None if the node gives back what it reads.
+        op: The operation; None if the node returns its input.
         inputs: Names of the values that it reads.
         roles: Names of its own tensors, by role.
     """
@@ -219,17 +219,17 @@ class Translation:
 
 def attributes_of(node: NodeProto) -> dict[str, Any]:
     """Return a node's attributes by name."""
-    found: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for attribute in node.attribute:
         value = helper.get_attribute_value(attribute)
         if isinstance(value, bytes):
             value = value.decode(errors="replace")
-        found[attribute.name] = f"{tuple(value.dims)}" if isinstance(value, TensorProto) else value
-    return found
+        attributes[attribute.name] = f"{tuple(value.dims)}" if isinstance(value, TensorProto) else value
+    return attributes
 
 
 def decimal(value: float) -> float:
-    """Return the shortest number that is the same in float32, in which attributes are kept.
+    """Return the shortest number that is equal in float32, the precision of attributes.
 
     >>> decimal(9.999999747378752e-06)
     1e-05

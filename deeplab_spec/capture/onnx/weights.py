@@ -1,4 +1,4 @@
-"""Takes the weights out of an ONNX model, and puts others in their place."""
+"""Moves the weights out of an ONNX model, and other weights into it."""
 
 from collections.abc import Collection, Mapping
 
@@ -15,13 +15,13 @@ from deeplab_spec.errors import CaptureError
 
 
 def take_weights(model: ModelProto) -> tuple[dict[str, Tensor], Values]:
-    """Take the weights out of a model, in place.
+    """Remove the weights from a model, in place.
 
-    A weight that a constant node computes becomes a weight of its own, so that exporters that write
-    equal values once, and name them again, tie nothing together.
+    A weight that a constant node computes becomes a separate weight: an exporter that writes equal values
+    once does not tie them together.
 
     Returns:
-        The weights by name, and what is known of the graph at every size.
+        The weights by name, and the values of the graph that are known at every size.
 
     Raises:
         CaptureError: If a constant cannot be computed.
@@ -39,54 +39,54 @@ def take_weights(model: ModelProto) -> tuple[dict[str, Tensor], Values]:
     kept = [node for node in graph.node if not set(filter(None, node.output)) <= set(tensors)]
     del graph.node[:]
     graph.node.extend(kept)
-    held = {tensor.name: tensor for tensor in graph.initializer}
+    initial = {tensor.name: tensor for tensor in graph.initializer}
     for name, weight in tensors.items():
-        place = held[name] if name in held else graph.initializer.add(name=name)
-        place.CopyFrom(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=weight.shape))
+        entry = initial[name] if name in initial else graph.initializer.add(name=name)
+        entry.CopyFrom(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=weight.shape))
     return tensors, constants
 
 
 def add_biases(model: ModelProto, constants: Values, weights: Collection[str]) -> dict[str, Tensor]:
-    """Give convolutions without a bias one of zeros, in place.
+    """Add a bias of zeros to convolutions without one, in place.
 
     Args:
         model: The model, without the values of its weights.
-        constants: What is known of the graph at every size.
+        constants: Values of the graph that are known at every size.
         weights: Names of the convolutions' kernels.
 
     Returns:
         The biases by name.
     """
-    added: dict[str, Tensor] = {}
+    biases: dict[str, Tensor] = {}
     for node in model.graph.node:
         if node.op_type != "Conv" or node.input[1] not in weights or any(node.input[2:]):
             continue
-        name = f"{node.input[1]}.zeros.{len(added)}"
+        name = f"{node.input[1]}.zeros.{len(biases)}"
         zeros = np.zeros(constants.arrays[node.input[1]].shape[0], dtype=np.float32)
         del node.input[2:]
         node.input.append(name)
         model.graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=zeros.shape)
-        constants.hold(name, zeros)
-        added[name] = torch.from_numpy(zeros)
-    return added
+        constants.set_array(name, zeros)
+        biases[name] = torch.from_numpy(zeros)
+    return biases
 
 
 def with_weights(model: ModelProto, tensors: Mapping[str, Tensor]) -> ModelProto:
-    """Return a copy of a model without the values of its weights, with other ones."""
+    """Return a copy of a model with these weights."""
     filled = ModelProto()
     filled.CopyFrom(model)
-    for place in filled.graph.initializer:
-        if place.name in tensors:
-            array = tensors[place.name].detach().contiguous().numpy()
-            place.CopyFrom(numpy_helper.from_array(array, place.name))
+    for entry in filled.graph.initializer:
+        if entry.name in tensors:
+            array = tensors[entry.name].detach().contiguous().numpy()
+            entry.CopyFrom(numpy_helper.from_array(array, entry.name))
     return filled
 
 
 def image_shapes(model: ModelProto) -> list[Shape]:
-    """Return the shape of every input that a caller must give.
+    """Return the shape of every input that a caller must pass.
 
     Raises:
-        CaptureError: If one is no tensor of float32 whose sides are stated.
+        CaptureError: If one is not a float32 tensor with a stated rank.
     """
     shapes: list[Shape] = []
     for value in inputs_of(model.graph):

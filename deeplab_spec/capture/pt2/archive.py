@@ -1,6 +1,8 @@
-"""Checks a ``.pt2`` file, what ``torch.export.save`` writes, before anything is loaded from it.
+"""Checks a ``.pt2`` file, as ``torch.export.save`` writes it, before anything is loaded from it.
 
-The file is read once; what is loaded afterwards is what was checked here. Nothing is unpickled.
+The file is untrusted input. It is read once, and only the checked content is loaded afterwards. Nothing
+is unpickled: a pickle names every function that it would call, so a pickle that would call more than
+the functions that rebuild plain tensors is refused.
 """
 
 import io
@@ -32,36 +34,35 @@ PLAIN: Final = frozenset(
         *(f"torch.{kind}" for kind in ("int8", "int16", "int32", "int64", "uint8")),
     }
 )
-"""What plain tensors, and containers of them, are rebuilt with."""
+"""Functions and classes that rebuild plain tensors and containers of them."""
 
 _BY_NAME: Final = frozenset({"GLOBAL", "INST"})
-_OTHERWISE: Final = frozenset({"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER", "READONLY_BUFFER"})
-"""How later protocols, or no writer of tensors, name what is called."""
+_UNNAMED: Final = frozenset({"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "NEXT_BUFFER", "READONLY_BUFFER"})
+"""Opcodes that call something without naming it in their argument; no writer of tensors uses the last six."""
 
 
 def foreign_call(payload: bytes) -> str | None:
-    """Return the first function beyond plain tensors that loading a payload would call; None if there is none.
+    """Return the first function beyond plain tensors that a payload would call; None if there is none.
 
     Args:
-        payload: What ``torch.save`` wrote.
+        payload: A payload of ``torch.save``: a zip archive with one pickle.
 
     Raises:
-        ArchiveError: If it is nothing that ``torch.save`` writes, or is damaged.
+        ArchiveError: If ``torch.save`` does not write such a payload, or it is damaged.
     """
     if not payload.startswith(b"PK"):
-        found = next(_foreign(payload), None)
-        if found is None:
-            raise ArchiveError("is no archive of torch.save")
-        return found
+        call = next(_foreign_calls(payload), None)
+        if call is None:
+            raise ArchiveError("is not an archive of torch.save")
+        return call
     members = read_stored(io.BytesIO(payload), len(payload))
-    pickles = [content for member, content in members.items() if member.endswith(".pkl")]
     if [member for member in members if member.endswith(".pkl")] != ["data.pkl"]:
-        raise ArchiveError("is no archive of torch.save")
-    return next((target for content in pickles for target in _foreign(content)), None)
+        raise ArchiveError("is not an archive of torch.save")
+    return next(_foreign_calls(members["data.pkl"]), None)
 
 
-def _foreign(pickled: bytes) -> Iterator[str]:
-    """Name what a pickle calls beyond plain tensors, in its order."""
+def _foreign_calls(pickled: bytes) -> Iterator[str]:
+    """Yield the functions beyond plain tensors that a pickle would call, in order."""
     texts: list[str] = []
     try:
         for opcode, argument, _ in pickletools.genops(pickled):
@@ -69,12 +70,12 @@ def _foreign(pickled: bytes) -> Iterator[str]:
                 target = str(argument).replace(" ", ".", 1)
                 if target not in PLAIN:
                     yield target
-            elif opcode.name in _OTHERWISE:
+            elif opcode.name in _UNNAMED:
                 yield ".".join(texts[-2:]) or opcode.name
             elif isinstance(argument, str):
                 texts.append(argument)
     except (ValueError, UnicodeError, OverflowError, MemoryError, RecursionError) as error:
-        raise ArchiveError("is no pickle, or a damaged one") from error
+        raise ArchiveError("is not a pickle, or is damaged") from error
 
 
 PROGRAM: Final = "models/model.json"
@@ -82,7 +83,7 @@ WEIGHTS: Final = "data/weights/model_weights_config.json"
 CONSTANTS: Final = "data/constants/model_constants_config.json"
 SAMPLE_INPUTS: Final = "data/sample_inputs/model.pt"
 FORMAT: Final = {"archive_format": b"pt2", "archive_version": b"0", ".data/version": b"6\n"}
-"""The members that say what an archive is."""
+"""The members that identify the format."""
 
 _OLD_WEIGHTS: Final = "data/weights/model.pt"
 _OLD_CONSTANTS: Final = "data/constants/model.pt"
@@ -98,16 +99,16 @@ _VERSION: Final = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 _ITEM_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16, 12: 1, 13: 2}
 """Bytes of an element by the format's number of its type."""
 
-_Given = TypeVar("_Given")
+_Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
-    """What a checked file holds.
+    """The content of a checked file.
 
     Attributes:
-        texts: The program, and the tables of its tensors, by member: parsed, and without what the
+        texts: The program and the tables of its tensors, by member: parsed, without parts that the
             graph does not need.
         payloads: The members that hold tensors, by name.
     """
@@ -121,11 +122,11 @@ def check_pt2(path: Path, name: str) -> Archive:
 
     Args:
         path: The file.
-        name: What the user named.
+        name: The target as the user named it.
 
     Raises:
-        TargetError: If it is no exported program, was written by another version of torch in another
-            layout, is damaged, is larger than the limits, or would execute code.
+        TargetError: If it is not an exported program, has the layout of another version of torch, is
+            damaged, is larger than the limits, or would execute code.
     """
     try:
         with path.open("rb") as file:
@@ -146,7 +147,7 @@ def _checked(members: Mapping[str, bytes]) -> Archive:
     for member in _PICKLED:
         if members.get(member):
             _check_pickle(member, members[member])
-    texts = {PROGRAM: _of(PROGRAM, harmless, text)}
+    texts = {PROGRAM: _named(PROGRAM, harmless, text)}
     for table, folder, old in ((WEIGHTS, "data/weights", _OLD_WEIGHTS), (CONSTANTS, "data/constants", _OLD_CONSTANTS)):
         if old not in members:
             texts[table] = _table(members, table, folder)
@@ -159,11 +160,11 @@ def _check_layout(members: Mapping[str, bytes]) -> None:
     if "constants.pkl" in members or any(member.startswith("code/") for member in members):
         raise ArchiveError("is an archive of TorchScript, not an exported program")
     if members.get("archive_format") != FORMAT["archive_format"]:
-        raise ArchiveError("is a zip archive, but no exported program (torch.export.save writes those)")
+        raise ArchiveError("is a zip archive, but not an exported program (torch.export.save writes those)")
     if members.get("archive_version") != FORMAT["archive_version"]:
         raise _other_layout(_version_of(members, PROGRAM))
     if members.get("byteorder", b"little") != b"little":
-        raise ArchiveError("was written on a machine with another order of bytes; export it on this one")
+        raise ArchiveError("was written on a machine of another byte order; export it on this one")
     programs = [member for member in members if member.startswith("models/")]
     if programs != [PROGRAM]:
         raise ArchiveError(f"must hold one program, {PROGRAM}, but holds {len(programs)}, or one of another name")
@@ -176,7 +177,7 @@ def _check_kind(member: str) -> None:
         raise ArchiveError(f"{member} holds an object beyond tensors; files that execute code are refused")
     known = member in (PROGRAM, WEIGHTS, CONSTANTS, SAMPLE_INPUTS)
     if not known and not _is_payload(member) and not _IGNORED.fullmatch(member):
-        raise ArchiveError(f"has a member that no exported program has: {member[:200]!a}")
+        raise ArchiveError(f"has a member that exported programs do not have: {member[:200]!a}")
 
 
 def _is_payload(member: str) -> bool:
@@ -192,13 +193,13 @@ def _parsed(members: Mapping[str, bytes], member: str) -> Any:  # noqa: ANN401 -
     try:
         return json.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        raise ArchiveError(f"{member} is no JSON, or is damaged") from error
+        raise ArchiveError(f"{member} is not JSON, or is damaged") from error
 
 
 def _check_schema(text: object) -> None:
     version = text.get("schema_version") if isinstance(text, dict) else None
     if not isinstance(text, dict) or not isinstance(version, dict):
-        raise ArchiveError(f"{PROGRAM} is no exported program: it has no version")
+        raise ArchiveError(f"{PROGRAM} is not an exported program: it has no version")
     if version.get("major") != _SCHEMA:
         raise _other_layout(_version_in(text))
 
@@ -220,21 +221,22 @@ def _other_layout(version: str) -> ArchiveError:
 
 
 def _check_pickle(member: str, payload: bytes) -> None:
-    target = _of(member, foreign_call, payload)
+    target = _named(member, foreign_call, payload)
     if target is not None:
         shown = ascii(target[:200])[1:-1]
         raise ArchiveError(f"{member} holds a pickle that would call {shown}; files that execute code are refused")
 
 
-def _of(member: str, check: Callable[[_Given], _Result], given: _Given) -> _Result:
+def _named(member: str, check: Callable[[_Input], _Result], content: _Input) -> _Result:
+    """Run a check; an error begins with the member's name."""
     try:
-        return check(given)
+        return check(content)
     except ArchiveError as error:
         raise ArchiveError(f"{member} {error}") from error
 
 
 def _table(members: Mapping[str, bytes], table: str, folder: str) -> dict[str, Any]:
-    """Return a table of tensors, on the CPU, whose members are there and hold what it says."""
+    """Return a table of tensors, moved to the CPU, after checking that every member exists and is large enough."""
     parsed = _parsed(members, table)
     entries = parsed.get("config") if isinstance(parsed, dict) else None
     if not isinstance(entries, dict):
@@ -247,14 +249,14 @@ def _table(members: Mapping[str, bytes], table: str, folder: str) -> dict[str, A
         if entry.get("use_pickle"):
             _check_pickle(member, members[member])
         elif not _fits(meta, len(members[member])):
-            raise ArchiveError(f"{member} does not hold the tensor that the table says: {name[:200]!a}")
+            raise ArchiveError(f"{member} does not hold the tensor that the table states: {name[:200]!a}")
         if isinstance(meta, dict):
             meta["device"] = dict(CPU)
     return {"config": entries}
 
 
 def _fits(meta: object, size: int) -> bool:
-    """Tell whether a member is large enough for a tensor of known sides."""
+    """Tell whether a member is large enough for its tensor, whose sides must be numbers."""
     try:
         count = _ITEM_BYTES[meta["dtype"]]  # type: ignore[index]
         for side in _sides(meta["sizes"]):  # type: ignore[index]

@@ -1,4 +1,4 @@
-"""Exported programs, ``.pt2`` files, as candidates: checked, loaded, run and read as graphs."""
+"""Loads exported programs, ``.pt2`` files: checks them, runs them and reads their graphs."""
 
 import io
 import json
@@ -22,7 +22,7 @@ from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.calls import on_device
 from deeplab_spec.capture.fx.module import read_program
 from deeplab_spec.capture.fx.program import checks_only
-from deeplab_spec.capture.fx.sizes import at_sizes, check_sizes, stated_shape, tensor_inputs
+from deeplab_spec.capture.fx.sizes import at_sizes, check_symbols, stated_shape, tensor_inputs
 from deeplab_spec.capture.pt2.archive import FORMAT, SAMPLE_INPUTS, Archive, check_pt2
 from deeplab_spec.errors import TargetError, one_line
 
@@ -33,15 +33,15 @@ _STATE: Final = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSO
 class ExportedFile(FileModule):
     """A program of ``torch.export``.
 
-    Its inputs must have the sizes that it was exported for, in any dtype: the checks of dtypes that
-    an exporter writes into a graph are not run.
+    Inputs must have the sizes that it was exported for. They may have any dtype: the exporter's dtype
+    checks are not run.
     """
 
     kind = "exported program"
 
     def __init__(self, name: str, program: ExportedProgram) -> None:
-        held = {**program.constants, **program.state_dict}
-        tensors = {name: tensor.detach() for name, tensor in held.items() if isinstance(tensor, Tensor)}
+        state = {**program.constants, **program.state_dict}
+        tensors = {name: tensor.detach() for name, tensor in state.items() if isinstance(tensor, Tensor)}
         super().__init__(name, [stated_shape(node) for node in tensor_inputs(program)], tensors)
         self._apply(Tensor.clone)
         self.program = program
@@ -52,7 +52,7 @@ class ExportedFile(FileModule):
         Raises:
             CaptureError: If the program was exported for other sizes, or its graph cannot be read.
         """
-        check_sizes(self.program, inputs)
+        self.check_inputs(inputs)
         return read_program(at_sizes(self.program, inputs))
 
     def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - what the network returns
@@ -61,12 +61,21 @@ class ExportedFile(FileModule):
         Raises:
             CaptureError: If the program was exported for other sizes.
         """
-        check_sizes(self.program, inputs)
+        self.check_inputs(inputs)
         device = next((tensor.device for tensor in self.tensors.values()), inputs[0].device)
         results = _Runner(self.program.graph_module, device).run(*self._arguments(inputs))
         specs = self.program.graph_signature.output_specs
         returned = [value for value, spec in zip(results, specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
         return pytree.tree_unflatten(returned, self.program.call_spec.out_spec)
+
+    def check_inputs(self, inputs: Sequence[Tensor]) -> None:
+        """Reject inputs of another number or size than the program was exported for.
+
+        Raises:
+            CaptureError: If an input does not fit.
+        """
+        super().check_inputs(inputs)
+        check_symbols(self.program, inputs)
 
     def _arguments(self, inputs: Sequence[Tensor]) -> Iterator[Any]:
         given = dict(zip(tensor_inputs(self.program), inputs, strict=True))
@@ -78,22 +87,22 @@ class ExportedFile(FileModule):
                 yield given[node] if node in given else node.meta.get("val")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002, ARG002 - the framework's signature
-        """Turn the weights to another dtype; those that are one tensor under two names stay one."""
-        turned: dict[tuple[int, tuple[int, ...], tuple[int, ...]], Tensor] = {}
+        """Convert the weights; one tensor under two names stays one."""
+        converted: dict[tuple[int, tuple[int, ...], tuple[int, ...]], Tensor] = {}
         for name, tensor in self.tensors.items():
             key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-            if key not in turned or not tensor.numel():
-                turned[key] = fn(tensor)
-            self.tensors[name] = turned[key]
+            if key not in converted or not tensor.numel():
+                converted[key] = fn(tensor)
+            self.tensors[name] = converted[key]
         return self
 
 
 class _Runner(fx.Interpreter):
-    """Runs a program's calls on a device, without the checks that an exporter wrote in between.
+    """Runs a program's calls on a device, without the exporter's checks.
 
     Args:
         module: The program's graph.
-        device: Where its weights are: what a call makes itself is made there.
+        device: The device of its weights, on which calls create their tensors.
     """
 
     def __init__(self, module: fx.GraphModule, device: torch.device) -> None:
@@ -112,20 +121,20 @@ class _Runner(fx.Interpreter):
 def read_pt2(path: Path, name: str) -> FileModule:
     """Read an exported program.
 
-    The file is checked first (:func:`deeplab_spec.capture.pt2.archive.check_pt2`). Then the framework
-    loads a copy, of what was checked, in memory; nothing is unpickled but plain tensors.
+    The file is checked first (:func:`deeplab_spec.capture.pt2.archive.check_pt2`). The framework then
+    loads an in-memory copy of the checked content; only plain tensors are unpickled.
 
     Args:
         path: The file.
-        name: What the user named.
+        name: The target as the user named it.
 
     Raises:
-        TargetError: If it is no exported program, cannot be read by the installed torch, or would
+        TargetError: If it is not an exported program, cannot be read by the installed torch, or would
             execute code.
     """
     archive = check_pt2(path, name)
     try:
-        with _only_tensors(), _plainly():
+        with _only_tensors(), _no_buffer_warning():
             program = load_pt2(_copy(archive)).exported_programs["model"]
     except Exception as error:
         raise TargetError(name, f"torch {torch.__version__} cannot load it: {one_line(error)}") from error
@@ -142,7 +151,7 @@ def _check_inputs(program: ExportedProgram, name: str) -> None:
 
 
 def _copy(archive: Archive) -> io.BytesIO:
-    """Write what was checked as an archive of its own."""
+    """Return the checked content as a new archive."""
     buffer = io.BytesIO()
     texts = {member: json.dumps(text).encode() for member, text in archive.texts.items()}
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as copy:
@@ -153,8 +162,8 @@ def _copy(archive: Archive) -> io.BytesIO:
 
 
 @contextmanager
-def _plainly() -> Iterator[None]:
-    """Silence a warning of torch 2.11 about the bytes that hold the weights: they are copied before their use."""
+def _no_buffer_warning() -> Iterator[None]:
+    """Silence a warning of torch 2.11 about read-only weights; they are copied before use."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given buffer is not writable")
         yield
@@ -162,7 +171,7 @@ def _plainly() -> Iterator[None]:
 
 @contextmanager
 def _only_tensors() -> Iterator[None]:
-    """Make the framework refuse pickles beyond plain tensors, whatever its caller asks for."""
+    """Make the framework refuse every pickle beyond plain tensors."""
     before = os.environ.get(_ONLY_TENSORS)
     os.environ[_ONLY_TENSORS] = "1"
     try:

@@ -1,9 +1,9 @@
-"""Checks the text of an exported program before a framework builds anything from it.
+"""Checks the JSON of an exported program before the framework builds anything from it.
 
-The framework evaluates parts of that text as code: the names of values and arguments become the
-source of a function, sizes are evaluated as expressions, operators are looked up by name, the
-structure of results may name modules to import. Each part is held to what an exporter writes, and
-what the graph does not need is left out.
+The framework evaluates parts of that JSON as code: names of values and arguments become the source of
+a function, sizes are evaluated as expressions, operators are looked up by name, and the structure of
+results may name modules to import. Each part must be as an exporter writes it, and parts that the graph
+does not need are removed.
 """
 
 import ast
@@ -14,7 +14,7 @@ from typing import Any, Final
 from deeplab_spec.capture.pt2.zip_archive import ArchiveError
 
 CPU: Final = {"type": "cpu", "index": None}
-"""Where every tensor of a file is put."""
+"""The device of every tensor of a file."""
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DOTTED: Final = re.compile(r"[\w.+:/ -]*")
@@ -31,10 +31,10 @@ _ON_SIZES: Final = frozenset(
 )
 _NAMED: Final = frozenset({"name", "as_name", "forward_arg_names"})
 _NOT_READ: Final = {
-    "as_custom_obj": "an object of a class of its own",
+    "as_custom_obj": "an object of a custom class",
     "as_graph": "a program within the program",
     "as_operator": "an operator as an argument",
-    "custom_obj": "an object of a class of its own",
+    "custom_obj": "an object of a custom class",
     "token": "an effect token",
 }
 _FUNCTIONS: Final = frozenset(
@@ -58,32 +58,32 @@ _MAX_NUMBER: Final = 1 << 63
 
 
 def harmless(program: object) -> dict[str, Any]:
-    """Return a program's text without what its graph does not need.
+    """Return a program without the parts that its graph does not need.
 
-    Every device becomes the CPU. Of where a call comes from, only the modules stay. What the
-    exporter noted for checks while running goes: sizes are checked by who runs the program.
+    Every device becomes the CPU. The metadata of a call keeps only the stack of modules. The exporter's
+    guards are removed: :class:`ExportedFile` checks sizes itself.
 
     Args:
-        program: What the file's text says, as parsed.
+        program: The file's JSON, parsed.
 
     Raises:
-        ArchiveError: If a part of it is not what an exporter writes.
+        ArchiveError: If a part of it is not as an exporter writes it.
     """
     if not isinstance(program, dict) or not isinstance(program.get("graph_module"), dict):
-        raise ArchiveError("is no exported program: it has no graph")
+        raise ArchiveError("is not an exported program: it has no graph")
     graph = program["graph_module"].get("graph")
     if not isinstance(graph, dict):
-        raise ArchiveError("is no exported program: it has no graph")
+        raise ArchiveError("is not an exported program: it has no graph")
     ranges = program.get("range_constraints")
     if not isinstance(ranges, dict) or not all(_SYMBOL.fullmatch(name) for name in ranges):
         raise ArchiveError("has sizes that depend on values")
-    _without_expressions(graph)
+    _remove_expressions(graph)
     checked: dict[str, Any] = _checked(program, "")
     return checked
 
 
-def _without_expressions(graph: dict[str, Any]) -> None:
-    """Write a number for every size but those of inputs: whoever reads the graph works them out."""
+def _remove_expressions(graph: dict[str, Any]) -> None:
+    """Replace every symbolic size by a number, except those of inputs; sizes are computed when the graph is read."""
     inputs = {_input_name(argument) for argument in _items(graph, "inputs", list)}
     for kind, number in _NUMBERS.items():
         values = _items(graph, kind, dict)
@@ -148,7 +148,7 @@ def _field(name: str) -> str:
     if name in _NOT_READ:
         raise ArchiveError(f"holds {_NOT_READ[name]}, which is not read")
     if not _IDENTIFIER.fullmatch(name):
-        raise ArchiveError(f"names a value {_shown(name)}, which is no name")
+        raise ArchiveError(f"names a value {_shown(name)}, which is not a name")
     return name
 
 
@@ -161,17 +161,17 @@ def _text(text: str, key: str) -> str:
         _check_structure(text)
     elif key in _NAMED:
         if text and not _IDENTIFIER.fullmatch(text):
-            raise ArchiveError(f"names a value {_shown(text)}, which is no name")
+            raise ArchiveError(f"names a value {_shown(text)}, which is not a name")
     elif key not in ("as_string", "as_strings") and not _DOTTED.fullmatch(text):
         raise ArchiveError(f"has a {key} that no exporter writes: {_shown(text)}")
     return text
 
 
 def _check_operator(target: str) -> None:
-    found = _OPERATOR.fullmatch(target)
-    known = found and found.group(2).rstrip("_") not in _TOUCHES_FILES
+    match = _OPERATOR.fullmatch(target)
+    known = match and match.group(2).rstrip("_") not in _TOUCHES_FILES
     if not known and target not in _ON_SIZES:
-        raise ArchiveError(f"calls {_shown(target)}, which is no operator of PyTorch on tensors; it is refused")
+        raise ArchiveError(f"calls {_shown(target)}, which is not an operator of PyTorch on tensors; it is refused")
 
 
 def _check_expression(text: str) -> None:
@@ -183,7 +183,7 @@ def _check_expression(text: str) -> None:
 
 
 def _check_term(node: ast.AST) -> None:
-    """Allow sums, products and quotients of symbols and whole numbers, as calls; nothing else."""
+    """Allow arithmetic on symbols and whole numbers, written as calls; nothing else."""
     match node:
         case ast.Call(func=ast.Name(id="Symbol"), args=[ast.Constant(value=str(name))], keywords=keywords):
             if not _SYMBOL.fullmatch(name) or any(not isinstance(word.value, ast.Constant) for word in keywords):
@@ -208,7 +208,7 @@ def _check_term(node: ast.AST) -> None:
 
 
 def _check_structure(text: str) -> None:
-    """Allow nested tuples, lists and dicts with names for keys."""
+    """Allow nested tuples, lists and dicts whose keys are names."""
     try:
         _, root = json.loads(text)
         waiting = [root]

@@ -1,7 +1,7 @@
-"""Reads zip archives that others wrote, with every size checked before anything is read.
+"""Reads untrusted zip archives; every size is checked before anything is read.
 
-The writers of this package's formats store members as they are. So a compressed member is refused,
-and what an archive states can never be more than the file has.
+Writers of the supported formats store members uncompressed. A compressed member is refused, so the
+stated sizes can never exceed the file.
 """
 
 import re
@@ -20,26 +20,26 @@ _NAME: Final = re.compile(r"[\w.+@ -]+(/[\w.+@ -]+)*")
 
 
 class ArchiveError(Exception):
-    """An archive, or a member of it, is not as its writer makes it; one line says why."""
+    """An archive or one of its members is not accepted; the reason is one line."""
 
 
 def read_stored(file: IO[bytes], size: int) -> Mapping[str, bytes]:
-    """Return the content of every member of an archive by its name, below the folder that all are in.
+    """Return the content of every member of an archive by its name, without the folder that all share.
 
     Args:
         file: The archive.
         size: Its size in bytes.
 
     Raises:
-        ArchiveError: If it is no zip archive, is damaged, is larger than the limits, has members that
-            are compressed, encrypted, of names that lead elsewhere, twice there or laid over each other.
+        ArchiveError: If it is not a zip archive, is damaged or larger than the limits, or has a member
+            that is compressed, encrypted, duplicate, overlapping, or named outside the archive.
     """
     if size > MAX_BYTES:
         raise ArchiveError(f"has {size} bytes; at most {MAX_BYTES} are read")
     try:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
-            _check(members, size)
+            _check_members(members, size)
             folder = f"{members[0].filename.partition('/')[0]}/"
             inside = all(member.filename.startswith(folder) for member in members)
             start = len(folder) if inside else 0
@@ -53,10 +53,10 @@ def read_stored(file: IO[bytes], size: int) -> Mapping[str, bytes]:
         RuntimeError,
         struct.error,
     ) as error:
-        raise ArchiveError(f"is no zip archive, or a damaged one ({_first_line(error)})") from error
+        raise ArchiveError(f"is not a zip archive, or is damaged ({_first_line(error)})") from error
 
 
-def _check(members: Sequence[zipfile.ZipInfo], size: int) -> None:
+def _check_members(members: Sequence[zipfile.ZipInfo], size: int) -> None:
     if not 0 < len(members) <= MAX_MEMBERS:
         raise ArchiveError(f"has {len(members)} members; there must be 1 to {MAX_MEMBERS}")
     names: set[str] = set()
@@ -64,21 +64,21 @@ def _check(members: Sequence[zipfile.ZipInfo], size: int) -> None:
         shown = ascii(member.filename[:200])
         parts = member.filename.split("/")
         if not _NAME.fullmatch(member.filename) or ".." in parts or "." in parts:
-            raise ArchiveError(f"has a member with a name that leads elsewhere: {shown}")
+            raise ArchiveError(f"has a member whose name leads outside the archive: {shown}")
         if member.filename in names:
-            raise ArchiveError(f"has a member twice: {shown}")
+            raise ArchiveError(f"has a duplicate member: {shown}")
         if member.flag_bits & _ENCRYPTED:
             raise ArchiveError(f"has an encrypted member: {shown}")
         if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
-            raise ArchiveError(f"has a member that is not stored as it is, as torch stores them: {shown}")
+            raise ArchiveError(f"has a compressed member, which torch does not write: {shown}")
         names.add(member.filename)
     places = sorted(members, key=lambda member: member.header_offset)
     if places[0].header_offset:
-        raise ArchiveError("is no zip archive, or a damaged one (it begins with something else)")
+        raise ArchiveError("is not a zip archive, or is damaged (it begins with something else)")
     end = 0
     for member in places:
         if member.header_offset < end:
-            raise ArchiveError(f"has members laid over each other: {member.filename[:200]!a}")
+            raise ArchiveError(f"has overlapping members: {member.filename[:200]!a}")
         end = member.header_offset + _HEADER + len(member.filename.encode()) + member.file_size
     if end > size:
         raise ArchiveError(f"states {end} bytes, but the file has {size}")

@@ -129,7 +129,7 @@ def test_a_product_over_channels_is_a_pointwise_convolution(way: str) -> None:
     assert len(ops) == 3, "an input, the convolution, and an output"
     assert_runs_as_read(module, captured, IMAGE)
     path = captured.network.nodes[1].path
-    kernel = captured.as_read(f"{path}.weight", state_of(module)["w"])
+    kernel = captured.tensor(f"{path}.weight", state_of(module))
     assert kernel.shape == (OUT, C, 1, 1)
     kernel.zero_()
     assert not module.get_parameter("w").any(), "the kernel is the parameter itself"

@@ -239,6 +239,6 @@ def test_a_tensor_in_parts_is_written_to_where_it_is_held() -> None:
 
     with torch.no_grad():
         for part in captured.parts[where]:
-            part.held(state[part.name]).copy_(kernel.narrow(part.axis, part.at, part.size))
+            part.view_of(state[part.name]).copy_(kernel.narrow(part.axis, part.at, part.size))
 
     assert_same(torch.cat([layer.weight for layer in module.layers]), kernel, "kernel")  # type: ignore[misc]

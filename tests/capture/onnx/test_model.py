@@ -57,10 +57,10 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     ("content", "reason"),
     [
         (b"", "must have 1 to 2147483647 bytes to be an ONNX file, but has 0"),
-        (b"PK\x03\x04" + bytes(400), "is no ONNX file, or only a part of one"),
-        (b"<html>\n<body>not found</body></html>", "is no ONNX file, or only a part of one"),
+        (b"PK\x03\x04" + bytes(400), "is not an ONNX file, or only a part of one"),
+        (b"<html>\n<body>not found</body></html>", "is not an ONNX file, or only a part of one"),
         (b"\x08\x08", "must use one opset from 7"),
-        (bytes(range(256)) * 4, "is no ONNX file, or only a part of one"),
+        (bytes(range(256)) * 4, "is not an ONNX file, or only a part of one"),
     ],
     ids=["empty", "zip", "text", "only a version", "noise"],
 )
@@ -203,13 +203,13 @@ def _bell(model: ModelProto) -> None:
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (_no_weight, "is no well-formed ONNX file: ValidationError: Nodes in a graph must be topologically sorted"),
-        (_cycle, "is no well-formed ONNX file: ValidationError: Nodes in a graph must be topologically sorted"),
-        (_twice, "is no well-formed ONNX file: ValidationError: Graph must be in single static assignment"),
-        (_no_result, "is no well-formed ONNX file: ValidationError: Graph output 'z' is not an output of any node"),
+        (_no_weight, "is not a well-formed ONNX file: ValidationError: Nodes in a graph must be topologically sorted"),
+        (_cycle, "is not a well-formed ONNX file: ValidationError: Nodes in a graph must be topologically sorted"),
+        (_twice, "is not a well-formed ONNX file: ValidationError: Graph must be in single static assignment"),
+        (_no_result, "is not a well-formed ONNX file: ValidationError: Graph output 'z' is not an output of any node"),
         (_no_output, "the graph has no input or no output"),
-        (_unknown, "is no well-formed ONNX file: ValidationError: No Op registered for Konv"),
-        (_custom, "holds an operator that is not of the standard: my.own.Conv"),
+        (_unknown, "is not a well-formed ONNX file: ValidationError: No Op registered for Konv"),
+        (_custom, "holds a non-standard operator: my.own.Conv"),
         (_opset(6), "must use one opset from 7 to"),
         (_opset(1000), "must use one opset from 7 to"),
         (_two_opsets, "must use one opset from 7 to"),
@@ -221,8 +221,8 @@ def _bell(model: ModelProto) -> None:
         (_no_values, "the tensor 'weight' of sides (6, 4, 3, 3) must hold 216 values, but holds 0"),
         (_negative_side, "the tensor 'weight' must have no negative side, but has (-6, 4, 3, 3)"),
         (_huge, "must hold weights of at most 2147483647 bytes, but the tensor 'weight' exceeds that"),
-        (_no_type, "the tensor 'weight' must be of a type that ONNX has, but states 99"),
-        (_text, "the tensor 'weight' must hold numbers, whole, but holds text or a part of them"),
+        (_no_type, "the tensor 'weight' must have a type of ONNX, but states 99"),
+        (_text, "the tensor 'weight' must hold numbers in one segment, but holds text or several segments"),
         (_half, "the input 'x' must be a float32 tensor with a shape"),
         (_bell, f"the tensor 'weight?[31m?' of sides (6, 4, 3, 3) must hold {BYTES} bytes, but holds 8"),
     ],
@@ -250,7 +250,7 @@ def test_constants_that_would_be_computed_to_any_size_are_refused(tmp_path: Path
     many = np.array([2**20, 2**20], dtype=np.int64)
     fill = helper.make_node("ConstantOfShape", ["many"], ["z"], name="fill")
     path = written(tmp_path, graph([conv(), fill], {"weight": KERNEL, "many": many}).SerializeToString())
-    assert refused(path) == "ConstantOfShape 'fill': the size of its result cannot be told, or is too large"
+    assert refused(path) == "ConstantOfShape 'fill': the size of its result is unknown or too large"
 
 
 def test_constants_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,16 +293,16 @@ def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "reason"),
     [
-        ({"location": "none"}, "the tensor 'weight' is said to lie in 'none', which is missing beside the file"),
-        ({"location": ""}, "the tensor 'weight' must lie in the file's own folder, but is said to lie in ''"),
-        ({"location": "/etc/passwd"}, "the tensor 'weight' must lie in the file's own folder"),
-        ({"location": "../outside"}, "the tensor 'weight' must lie in the file's own folder"),
-        ({"location": "sub/../../outside"}, "the tensor 'weight' must lie in the file's own folder"),
-        ({"location": "..\\outside"}, "the tensor 'weight' must lie in the file's own folder"),
-        ({"location": "C:\\outside"}, "the tensor 'weight' must lie in the file's own folder"),
-        ({"location": "link"}, "the tensor 'weight' must lie in a plain file in the file's own folder, unlike 'link'"),
-        ({"location": "linked/outside"}, "the tensor 'weight' must lie in a plain file in the file's own folder"),
-        ({"location": "sub"}, "the tensor 'weight' must lie in a plain file in the file's own folder, unlike 'sub'"),
+        ({"location": "none"}, "the tensor 'weight' is in 'none', which is missing in the file's folder"),
+        ({"location": ""}, "the tensor 'weight' must be in the file's folder, but its stated location is ''"),
+        ({"location": "/etc/passwd"}, "the tensor 'weight' must be in the file's folder"),
+        ({"location": "../outside"}, "the tensor 'weight' must be in the file's folder"),
+        ({"location": "sub/../../outside"}, "the tensor 'weight' must be in the file's folder"),
+        ({"location": "..\\outside"}, "the tensor 'weight' must be in the file's folder"),
+        ({"location": "C:\\outside"}, "the tensor 'weight' must be in the file's folder"),
+        ({"location": "link"}, "the tensor 'weight' must be in a regular file in the file's folder, unlike 'link'"),
+        ({"location": "linked/outside"}, "the tensor 'weight' must be in a regular file in the file's folder"),
+        ({"location": "sub"}, "the tensor 'weight' must be in a regular file in the file's folder, unlike 'sub'"),
         ({"offset": "-4"}, "the tensor 'weight' must have a whole offset of at least 0, but states '-4'"),
         ({"offset": "many"}, "the tensor 'weight' must have a whole offset of at least 0, but states 'many'"),
         ({"length": "-1"}, "the tensor 'weight' must have a whole length of at least 0, but states '-1'"),

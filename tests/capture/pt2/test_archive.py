@@ -184,17 +184,17 @@ def tabled(text: Any, key: str, value: object) -> None:
 TEXTS: dict[str, tuple[Callable[[Any, Path], object], str]] = {
     "a name that is code": (
         lambda text, witness: named(text, "x", f"x={touching(witness)}"),
-        "which is no name",
+        "which is not a name",
     ),
     "a name of a call that is code": (
         lambda text, witness: named(text, "conv2d", f"x = 1; {touching(witness)}; y"),
-        "which is no name",
+        "which is not a name",
     ),
     "a name of an argument that is code": (
         lambda text, witness: text["graph_module"]["module_call_graph"][0]["signature"].update(
             forward_arg_names=[f"x={touching(witness)}"]
         ),
-        "which is no name",
+        "which is not a name",
     ),
     "a size that is code": (lambda text, witness: sized(text, touching(witness)), "has a size"),
     "a size with code inside": (
@@ -221,10 +221,10 @@ TEXTS: dict[str, tuple[Callable[[Any, Path], object], str]] = {
         lambda text, _: called(text, "torch.ops.aten.from_file.default"),
         "calls 'torch.ops.aten.from_file.default'",
     ),
-    "an operator of somebody's": (lambda text, _: called(text, "torch.ops.mine.op.default"), "is no operator"),
-    "an operator of an extension": (lambda text, _: called(text, "#mine:op"), "is no operator"),
+    "an operator of somebody's": (lambda text, _: called(text, "torch.ops.mine.op.default"), "is not an operator"),
+    "an operator of an extension": (lambda text, _: called(text, "#mine:op"), "is not an operator"),
     "a program within": (lambda text, _: tabled(text, "as_graph", {}), "holds a program within the program"),
-    "an object as an argument": (lambda text, _: tabled(text, "as_custom_obj", {}), "an object of a class of its own"),
+    "an object as an argument": (lambda text, _: tabled(text, "as_custom_obj", {}), "an object of a custom class"),
     "sizes that depend on values": (
         lambda text, _: text["range_constraints"].update(u999999999={"min_val": 0, "max_val": 1}),
         "sizes that depend on values",
@@ -357,34 +357,34 @@ def zipped(**members: str) -> bytes:
 
 
 FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "no zip": (lambda _: b"hello", "is no zip archive"),
-    "cut off": (lambda content: content[: len(content) // 2], "is no zip archive, or a damaged one"),
-    "cut at the end": (lambda content: content[:-30], "is no zip archive, or a damaged one"),
+    "no zip": (lambda _: b"hello", "is not a zip archive"),
+    "cut off": (lambda content: content[: len(content) // 2], "is not a zip archive, or is damaged"),
+    "cut at the end": (lambda content: content[:-30], "is not a zip archive, or is damaged"),
     "empty archive": (lambda _: zipped(), "has 0 members"),
-    "another archive": (lambda _: zipped(a_SLASH_notes="hello"), "but no exported program"),
-    "files without a folder": (lambda _: zipped(notes="hello"), "but no exported program"),
-    "weights": (lambda _: torch_saved({"a": torch.ones(1)}), "but no exported program"),
-    "a name that leads out": (lambda content: changed(content, {"../../secret": b""}), "leads elsewhere"),
-    "an absolute name": (lambda _: packed({"tmp/secret": b""}, folder="/"), "leads elsewhere"),
-    "a name with a line": (lambda content: changed(content, {"extra/a\nb": b""}), "leads elsewhere"),
-    "compressed": (squeezed, "not stored as it is"),
+    "another archive": (lambda _: zipped(a_SLASH_notes="hello"), "but not an exported program"),
+    "files without a folder": (lambda _: zipped(notes="hello"), "but not an exported program"),
+    "weights": (lambda _: torch_saved({"a": torch.ones(1)}), "but not an exported program"),
+    "a name that leads out": (lambda content: changed(content, {"../../secret": b""}), "leads outside the archive"),
+    "an absolute name": (lambda _: packed({"tmp/secret": b""}, folder="/"), "leads outside the archive"),
+    "a name with a line": (lambda content: changed(content, {"extra/a\nb": b""}), "leads outside the archive"),
+    "compressed": (squeezed, "a compressed member"),
     "a bomb": (bomb, "bytes, but the file has"),
     "something before": (lambda content: b"#!/bin/sh\n" + content, "it begins with something else"),
-    "members over each other": (laid_over, "laid over each other"),
-    "a member twice": (twice, "a member twice"),
+    "members over each other": (laid_over, "overlapping members"),
+    "a duplicate member": (twice, "a duplicate member"),
     "an encrypted member": (encrypted, "an encrypted member"),
-    "an unknown member": (lambda content: changed(content, {"data/more": b""}), "that no exported program has"),
-    "broken text": (lambda content: changed(content, {PROGRAM: b'{"graph'}), "models/model.json is no JSON"),
-    "deep text": (lambda content: changed(content, {PROGRAM: b"[" * 100_000}), "models/model.json is no JSON"),
+    "an unknown member": (lambda content: changed(content, {"data/more": b""}), "that exported programs do not have"),
+    "broken text": (lambda content: changed(content, {PROGRAM: b'{"graph'}), "models/model.json is not JSON"),
+    "deep text": (lambda content: changed(content, {PROGRAM: b"[" * 100_000}), "models/model.json is not JSON"),
     "text that is a list": (lambda content: changed(content, {PROGRAM: b"[1]"}), "it has no version"),
-    "broken table": (lambda content: changed(content, {WEIGHTS: b"{"}), "is no JSON"),
+    "broken table": (lambda content: changed(content, {WEIGHTS: b"{"}), "is not JSON"),
     "table of another kind": (lambda content: changed(content, {WEIGHTS: b"[]"}), "has no table of tensors"),
     "no table": (lambda content: changed(content, {CONSTANTS: None}), f"has no {CONSTANTS}"),
     "no program": (lambda content: changed(content, {PROGRAM: None}), "must hold one program"),
     "two programs": (lambda content: changed(content, {"models/b.json": b"{}"}), "but holds 2"),
-    "damaged sample inputs": (lambda content: changed(content, {SAMPLES: b"PK\x03\x04"}), f"{SAMPLES} is no zip"),
-    "sample inputs of text": (lambda content: changed(content, {SAMPLES: b"hello"}), f"{SAMPLES} is no pickle"),
-    "another order of bytes": (lambda content: changed(content, {"byteorder": b"big"}), "another order of bytes"),
+    "damaged sample inputs": (lambda content: changed(content, {SAMPLES: b"PK\x03\x04"}), f"{SAMPLES} is not a zip"),
+    "sample inputs of text": (lambda content: changed(content, {SAMPLES: b"hello"}), f"{SAMPLES} is not a pickle"),
+    "another order of bytes": (lambda content: changed(content, {"byteorder": b"big"}), "another byte order"),
     "another archive version": (
         lambda content: changed(content, {"archive_version": b"7"}),
         f"written by torch {torch.__version__} in another layout; export it again",
@@ -443,6 +443,6 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
 
     assert line(tmp_path / "missing.pt2") == "it: there is no such file"
-    assert line(tmp_path / "directory.pt2") == "it: is no file"
+    assert line(tmp_path / "directory.pt2") == "it: is not a file"
     assert line(tmp_path / "empty.pt2") == "it: is an empty file"
     assert line(tmp_path / "notes.txt") == f"it: must be a file whose name ends in {' or '.join(SUFFIXES)}"

@@ -158,7 +158,7 @@ def test_free_sizes_are_free(artefact: FileModule, network: nn.Module) -> None:
         for attempt in (artefact.read, lambda inputs: artefact(*inputs)):
             with pytest.raises(CaptureError) as caught:
                 attempt([batch])
-            line = f"the program was exported for image of shape (1, 3, {SIZE[0]}, {SIZE[1]}), but got (2, 3, 41, 34)"
+            line = f"the exported program takes an input of shape (1, 3, {SIZE[0]}, {SIZE[1]}), but got (2, 3, 41, 34)"
             assert str(caught.value) == line
         return
     assert artefact.shapes == ((None, 3, None, None),)
@@ -344,7 +344,7 @@ def test_two_inputs_of_one_free_side_must_agree(tmp_path: Path) -> None:
         artefact(torch.ones(1, 3, 9, 6), torch.ones(1, 3, 8, 6))
     with pytest.raises(CaptureError, match=r"for a side of inputs_0 from 0 to 64, but got 65$"):
         artefact.read([torch.ones(1, 3, 65, 6), torch.ones(1, 3, 65, 6)])
-    with pytest.raises(CaptureError, match=r"^the program was exported for 2 inputs, but got 1$"):
+    with pytest.raises(CaptureError, match=r"^the exported program takes 2 inputs, but got 1$"):
         artefact(torch.ones(1, 3, 9, 6))
 
 

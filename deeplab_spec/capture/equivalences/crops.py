@@ -1,7 +1,7 @@
-"""Crops of a map moved back to the convolution that made it.
+"""Moves a crop back to the convolution before it.
 
-What treats every pixel by itself may run before or after a map is cropped. An atrous convolution
-through space-to-batch is cropped last, and its normalisation may stand before that.
+An element-wise operation may run before or after a map is cropped. An atrous convolution through
+space-to-batch is cropped last, and its normalisation may be before the crop.
 """
 
 from dataclasses import replace
@@ -13,35 +13,35 @@ from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Margins, Pad
 
 
 def move_crops_earlier(captured: Capture) -> Capture:
-    """Return the capture in which a convolution is cropped before what treats every pixel by itself."""
-    while found := next(filter(None, (_run(captured.network, node) for node in captured.network)), None):
-        captured = _cropped(captured, *found)
+    """Return the capture with every crop moved from behind element-wise operations into the convolution."""
+    while match := next(filter(None, (_match(captured.network, node) for node in captured.network)), None):
+        captured = _moved(captured, *match)
     return captured
 
 
-def _run(network: Network, crop: Node) -> tuple[Node, tuple[str, ...]] | None:
-    """Return a crop, and the nodes from the convolution to it, the convolution last; None if there are none."""
+def _match(network: Network, crop: Node) -> tuple[Node, tuple[str, ...]] | None:
+    """Return a crop, and the paths back to its convolution; None for any other node."""
     if not isinstance(crop.op, Pad) or max(crop.op.margins) > 0:
         return None
     readers = network.readers()
-    run: list[str] = []
+    chain: list[str] = []
     node = network[crop.inputs[0]]
     while len(readers[node.path]) == 1 and isinstance(node.op, BatchNorm | Activation):
-        run.append(node.path)
+        chain.append(node.path)
         node = network[node.inputs[0]]
     stride_one = isinstance(node.op, Conv2d) and node.op.stride == (1, 1) and node.op.padding != "same"
-    return (crop, (*run, node.path)) if stride_one and len(readers[node.path]) == 1 else None
+    return (crop, (*chain, node.path)) if stride_one and len(readers[node.path]) == 1 else None
 
 
-def _cropped(captured: Capture, crop: Node, run: tuple[str, ...]) -> Capture:
+def _moved(captured: Capture, crop: Node, chain: tuple[str, ...]) -> Capture:
     builder = GraphBuilder(captured)
     margins: Margins = crop.op.margins if isinstance(crop.op, Pad) else (0, 0, 0, 0)
     for node in captured.network:
         if node.path == crop.path:
-            builder.instead[crop.path] = builder.now(crop.inputs[0])
+            builder.replaced[crop.path] = builder.current(crop.inputs[0])
             continue
         builder.keep(node)
-        if node.path not in run:
+        if node.path not in chain:
             continue
         conv = node.op if isinstance(node.op, Conv2d) else None
         if conv is not None and conv.padding != "same":
@@ -50,4 +50,4 @@ def _cropped(captured: Capture, crop: Node, run: tuple[str, ...]) -> Capture:
             builder.nodes[node.path] = replace(kept, op=replace(conv, padding=(top, bottom, left, right)))
         builder.steps[node.path] = CroppedStep(step=captured.steps[node.path], margins=margins, within=conv is None)
         builder.shapes[node.path] = captured.shapes[crop.path]
-    return builder.finished()
+    return builder.build()

@@ -1,4 +1,4 @@
-"""A captured network while it is written anew, node by node."""
+"""Rewrites a captured network node by node, and the steps that run the rewritten nodes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +13,13 @@ from deeplab_spec.graph.ops import Margins, Op
 
 
 class GraphBuilder:
-    """Collects the nodes of a capture that is written anew.
+    """Collects the nodes of a rewritten capture, in order.
 
     Args:
-        captured: The capture; what is not written keeps nothing in the result.
+        captured: The original capture.
+
+    Attributes:
+        replaced: The path whose value replaces that of an original node, by the original path.
     """
 
     def __init__(self, captured: Capture) -> None:
@@ -27,35 +30,34 @@ class GraphBuilder:
         self.parameters: dict[str, str] = {}
         self.views = dict(captured.views)
         self.parts: dict[str, tuple[TensorSlice, ...]] = {}
-        self.instead: dict[str, str] = {}
+        self.replaced: dict[str, str] = {}
 
     def keep(self, node: Node) -> None:
-        """Keep a node as it is, apart from what it reads."""
+        """Add an original node; its inputs are replaced."""
         captured = self.captured
-        self.nodes[node.path] = replace(node, inputs=tuple(map(self.now, node.inputs)))
+        self.nodes[node.path] = replace(node, inputs=tuple(map(self.current, node.inputs)))
         self.shapes[node.path] = captured.shapes[node.path]
         if node.path in captured.steps:
             self.steps[node.path] = captured.steps[node.path]
-        for where in own(captured, node.path):
-            self._hold(where)
+        for where in own_tensors(captured, node.path):
+            if where in captured.parts:
+                self.parts[where] = captured.parts[where]
+            else:
+                self.parameters[where] = captured.parameters[where]
 
-    def put(self, like: Node, path: str, op: Op, inputs: tuple[str, ...], step: Step, shape: tuple[int, ...]) -> None:
-        """Write a node at the place of one of the capture; its tensors are given by :meth:`hold`."""
+    def add(self, like: Node, path: str, op: Op, inputs: tuple[str, ...], step: Step, shape: tuple[int, ...]) -> None:
+        """Add a new node with the source of an original one; set its tensors in ``parts`` or ``parameters``."""
         self.nodes[path] = Node(path=path, op=op, inputs=inputs, source=like.source)
         self.shapes[path], self.steps[path] = shape, step
 
-    def hold(self, where: str, parts: tuple[TensorSlice, ...]) -> None:
-        """Say where the tensor of a written node is held, in parts."""
-        self.parts[where] = parts
-
-    def now(self, path: str) -> str:
-        """Return what stands for a node of the capture now."""
-        while path in self.instead:
-            path = self.instead[path]
+    def current(self, path: str) -> str:
+        """Return the path that holds the value of an original node."""
+        while path in self.replaced:
+            path = self.replaced[path]
         return path
 
-    def finished(self) -> Capture:
-        """Return the capture, without what no output needs."""
+    def build(self) -> Capture:
+        """Return the rewritten capture, without nodes that no output depends on."""
         network = Network(nodes=tuple(self.nodes.values())).live()
         return replace(
             self.captured,
@@ -67,45 +69,37 @@ class GraphBuilder:
             parts={where: parts for where, parts in self.parts.items() if _node(where) in network},
         )
 
-    def _hold(self, where: str) -> None:
-        captured = self.captured
-        if where in captured.parts:
-            self.parts[where] = captured.parts[where]
-        else:
-            self.parameters[where] = captured.parameters[where]
 
-
-def own(captured: Capture, path: str) -> tuple[str, ...]:
-    """Return where the tensors of a node are, by path and role."""
-    roles = ("weight", "bias", "running_mean", "running_var")
-    found = (f"{path}.{role}" for role in roles)
-    return tuple(where for where in found if where in captured.parameters or where in captured.parts)
+def own_tensors(captured: Capture, path: str) -> tuple[str, ...]:
+    """Return the tensors of a node, by path and role."""
+    names = (f"{path}.{role}" for role in ("weight", "bias", "running_mean", "running_var"))
+    return tuple(where for where in names if where in captured.parameters or where in captured.parts)
 
 
 def tensor_slices(
     captured: Capture, where: str, axis: int, start: int, size: int, at: int = 0
 ) -> tuple[TensorSlice, ...]:
-    """Return a slice of a node's tensor as slices of another node's; empty if it is stored along another axis.
+    """Return a slice of a node's tensor as slices of another node's; empty if it is split along another axis.
 
     Args:
         captured: The capture.
-        where: Path and role of the node that has the tensor.
-        axis: The axis of the stretch.
-        start: Where it begins in that tensor.
-        size: How far it goes.
-        at: Where it begins in the other node's tensor.
+        where: Path and role of the tensor.
+        axis: The axis of the slice.
+        start: First index of the slice in that tensor.
+        size: Length of the slice.
+        at: First index of the slice in the other node's tensor.
     """
     if where in captured.parameters:
         name, view = captured.parameters[where], captured.views.get(where)
         return (TensorSlice(name=name, view=view, axis=axis, at=at, start=start, size=size),)
-    found = []
+    slices = []
     for part in captured.parts.get(where, ()):
         first, last = max(start, part.at), min(start + size, part.at + part.size)
         if part.axis != axis:
             return ()
         if first < last:
-            found.append(replace(part, at=at + first - start, start=part.start + first - part.at, size=last - first))
-    return tuple(found)
+            slices.append(replace(part, at=at + first - start, start=part.start + first - part.at, size=last - first))
+    return tuple(slices)
 
 
 def _node(where: str) -> str:
@@ -117,9 +111,9 @@ class CompositeStep:
     """Runs several captured calls as one.
 
     Attributes:
-        reads: Paths of the values that are given, in order.
-        nodes: What is run, in order; the last is the result.
-        steps: What runs each, by path.
+        reads: Paths of the input values, in order.
+        nodes: The calls, in order; the last one gives the result.
+        steps: Runs each call, by path.
     """
 
     reads: tuple[str, ...]
@@ -127,7 +121,7 @@ class CompositeStep:
     steps: Mapping[str, Step]
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Run the calls on given values."""
+        """Run the calls."""
         values = dict(zip(self.reads, inputs, strict=True))
         for node in self.nodes:
             values[node.path] = self.steps[node.path]([values[path] for path in node.inputs], tensors)
@@ -136,13 +130,13 @@ class CompositeStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelSliceStep:
-    """Runs a call for a stretch of its channels.
+    """Runs a call for a slice of its output channels.
 
     Attributes:
-        step: What runs the call.
-        reads: Channels that the call reads, and the first of those that are given; None if all are.
-        start: The first channel of the result that is wanted.
-        size: How many are.
+        step: Runs the whole call.
+        reads: Number of the call's input channels, and the first one that is given; None if all are given.
+        start: First channel of the slice.
+        size: Number of channels of the slice.
     """
 
     step: Step
@@ -151,7 +145,7 @@ class ChannelSliceStep:
     size: int
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Run the call, with zeros in the channels that are not given."""
+        """Run the call, with zeros in the input channels that are not given."""
         (x,) = inputs
         if self.reads:
             total, first = self.reads
@@ -161,12 +155,12 @@ class ChannelSliceStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CroppedStep:
-    """Runs a call whose result is cropped.
+    """Runs a call and crops its result.
 
     Attributes:
-        step: What runs the call.
-        margins: What is cut, as negative margins.
-        within: Whether the value that is given was cropped before, and must be of its old size for the call.
+        step: Runs the call.
+        margins: The crop, as negative margins.
+        within: Whether the input is cropped already; it is padded to its original size for the call.
     """
 
     step: Step
@@ -174,7 +168,7 @@ class CroppedStep:
     within: bool
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Run the call, with zeros where the value was cut."""
+        """Run the call, with zeros in place of cropped inputs."""
         top, bottom, left, right = self.margins
         if self.within:
             inputs = [functional.pad(value, (-left, -right, -top, -bottom)) for value in inputs]
@@ -183,19 +177,19 @@ class CroppedStep:
 
 @dataclass(frozen=True, slots=True)
 class ConcatStep:
-    """Joins values along the channels."""
+    """Concatenates values along the channels."""
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002 - a step
-        """Return the joined value."""
+        """Return the concatenated value."""
         return torch.cat(list(inputs), dim=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitInputStep:
-    """Runs what reads several values on those values joined along the channels.
+    """Runs a step of several inputs on one input, which is split along the channels.
 
     Attributes:
-        step: What reads them.
+        step: The step of several inputs.
         sizes: The channels of each.
     """
 
@@ -203,5 +197,5 @@ class SplitInputStep:
     sizes: tuple[int, ...]
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """TensorSlice the value, and run what reads the parts."""
+        """Split the value, and run the step."""
         return self.step(torch.split(inputs[0], list(self.sizes), dim=1), tensors)

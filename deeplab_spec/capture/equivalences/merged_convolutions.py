@@ -1,8 +1,8 @@
-"""Convolutions that are computed in parts, as one.
+"""Merges convolutions that are computed in parts.
 
-A convolution may be cut along its results, whose parts are joined, or along what it reads, and then
-its parts are summed. Whether several convolutions are the parts of one, no graph of its own tells:
-who compares it with another graph takes the form that is nearer.
+A convolution may be split along its output channels, with the results concatenated, or along its input
+channels, with the results summed. Whether several convolutions are parts of one cannot be decided from
+one graph: the comparison takes the form that is nearer to the other graph.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from deeplab_spec.capture.equivalences.graph_builder import (
     ConcatStep,
     GraphBuilder,
     SplitInputStep,
-    own,
+    own_tensors,
     tensor_slices,
 )
 from deeplab_spec.capture.fx.data_movement import range_of
@@ -28,45 +28,45 @@ _OUT, _IN = 0, 1
 
 
 def merge_concatenated(captured: Capture) -> Capture:
-    """Make one convolution of those whose results a concatenation joins, and nothing else reads."""
-    builder, parts = GraphBuilder(captured), _Parts(captured)
+    """Merge convolutions whose results are concatenated and have no other consumer."""
+    builder, finder = GraphBuilder(captured), _Finder(captured)
     for node in captured.network:
-        found = parts.joined(node) if isinstance(node.op, Concat) else None
-        if found:
-            parts.write(builder, node, found, _OUT, (found.source,))
+        merged = finder.concatenated(node) if isinstance(node.op, Concat) else None
+        if merged:
+            finder.write(builder, node, merged, _OUT, (merged.source,))
         else:
             builder.keep(node)
-    return builder.finished()
+    return builder.build()
 
 
 def merge_summed(captured: Capture) -> Capture:
-    """Make one convolution of those that are summed, of what they read together."""
-    builder, parts = GraphBuilder(captured), _Parts(captured)
-    sums = parts.sums()
+    """Merge convolutions whose results are summed; the merged one reads their concatenated inputs."""
+    builder, finder = GraphBuilder(captured), _Finder(captured)
+    sums = finder.all_summed()
     for node in captured.network:
-        found = sums.get(node.path)
-        if not found:
+        merged = sums.get(node.path)
+        if not merged:
             builder.keep(node)
             continue
-        source = found.source
+        source = merged.source
         if not source:
             source = f"{node.path}.joined"
-            values = tuple(builder.now(conv.inputs[0]) for conv in found.convs)
-            shape = captured.shapes[found.convs[0].inputs[0]]
-            builder.put(node, source, Concat(), values, ConcatStep(), (shape[0], found.op.channels_in, *shape[2:]))
-        parts.write(builder, node, found, _IN, (source,))
-    return builder.finished()
+            values = tuple(builder.current(conv.inputs[0]) for conv in merged.convs)
+            shape = captured.shapes[merged.convs[0].inputs[0]]
+            builder.add(node, source, Concat(), values, ConcatStep(), (shape[0], merged.op.channels_in, *shape[2:]))
+        finder.write(builder, node, merged, _IN, (source,))
+    return builder.build()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Merged:
-    """Convolutions that are one.
+    """Convolutions that are parts of one.
 
     Attributes:
-        op: The one.
+        op: The merged convolution.
         convs: Its parts, in order.
-        source: The value that they read together; empty if each reads one of its own.
-        between: Nodes from the parts to the result, in order.
+        source: The common input; empty if each part has its own.
+        between: Nodes from the input to the result, in order.
     """
 
     op: Conv2d
@@ -75,7 +75,7 @@ class _Merged:
     between: tuple[Node, ...]
 
 
-class _Parts:
+class _Finder:
     """Finds convolutions that may be parts of one."""
 
     def __init__(self, captured: Capture) -> None:
@@ -87,19 +87,18 @@ class _Parts:
         """The paths that read each value."""
         return self.network.readers()
 
-    def joined(self, node: Node) -> _Merged | None:
-        """Return the convolutions whose results a concatenation joins."""
-        convs = self._alone(node.inputs)
+    def concatenated(self, node: Node) -> _Merged | None:
+        """Return the convolutions whose results a node concatenates."""
+        convs = self._exclusive(node.inputs)
         if len(convs) < 2 or len({_but_channels(conv, _OUT) for conv in convs}) > 1:  # noqa: PLR2004 - parts of one
             return None
         ops = [conv.op for conv in convs if isinstance(conv.op, Conv2d)]
         out = sum(op.channels_out for op in ops)
         sources = {conv.inputs[0] for conv in convs}
         if len(sources) == 1 and ops[0].groups == 1:
-            return _Merged(
-                op=replace(ops[0], channels_out=out), convs=convs, source=sources.pop(), between=(*convs, node)
-            )
-        source = self._covered(convs)
+            op = replace(ops[0], channels_out=out)
+            return _Merged(op=op, convs=convs, source=sources.pop(), between=(*convs, node))
+        source = self._whole_input(convs)
         if source is None or len({(op.channels_in // op.groups, op.channels_out // op.groups) for op in ops}) > 1:
             return None
         total = sum(op.channels_in for op in ops)
@@ -107,88 +106,89 @@ class _Parts:
         ranges = tuple(self.network[conv.inputs[0]] for conv in convs)
         return _Merged(op=op, convs=convs, source=source, between=(*ranges, *convs, node))
 
-    def sums(self) -> dict[str, _Merged]:
-        """Return the convolutions that sums add up, by the path of the last sum."""
-        found: dict[str, _Merged] = {}
+    def all_summed(self) -> dict[str, _Merged]:
+        """Return all convolutions that are summed, by the path of the last sum."""
+        results: dict[str, _Merged] = {}
         inner: set[str] = set()
         for node in reversed(self.network.nodes):
-            united = self.summed(node) if node.path not in inner else None
-            if united:
-                found[node.path] = united
-                inner |= {one.path for one in united.between}
-        return found
+            merged = self.summed(node) if node.path not in inner else None
+            if merged:
+                results[node.path] = merged
+                inner |= {one.path for one in merged.between}
+        return results
 
     def summed(self, node: Node) -> _Merged | None:
-        """Return the convolutions that a sum, or several in a row, adds up; at most one has a bias."""
-        sums = self.summands(node)
+        """Return the convolutions that a chain of sums adds up; at most one of them has a bias."""
+        sums = self.sum_chain(node)
         inner = {one.path for one in sums}
-        convs = self._alone([path for one in sums for path in one.inputs if path not in inner])
+        convs = self._exclusive([path for one in sums for path in one.inputs if path not in inner])
         if len(convs) < 2 or len({_but_channels(conv, _IN) for conv in convs}) > 1:  # noqa: PLR2004 - parts of one
             return None
         ops = [conv.op for conv in convs if isinstance(conv.op, Conv2d)]
         if sum(op.bias for op in ops) > 1 or ops[0].groups > 1:
             return None
         op = replace(ops[0], channels_in=sum(op.channels_in for op in ops), bias=any(op.bias for op in ops))
-        convs = tuple(sorted(convs, key=self._first))
-        source = self._covered(convs)
+        convs = tuple(sorted(convs, key=self._first_channel))
+        source = self._whole_input(convs)
         ranges = tuple(self.network[conv.inputs[0]] for conv in convs) if source else ()
         return _Merged(op=op, convs=convs, source=source or "", between=(*ranges, *convs, *sums[::-1]))
 
-    def summands(self, node: Node) -> tuple[Node, ...]:
-        """Return a sum with the sums that it alone reads, the last first."""
+    def sum_chain(self, node: Node) -> tuple[Node, ...]:
+        """Return a sum and the sums that only it reads, the last first."""
         if not isinstance(node.op, Add):
             return ()
         before = [self.network[path] for path in node.inputs if len(self.readers[path]) == 1]
-        return (node, *(one for inner in before for one in self.summands(inner)))
+        return (node, *(one for inner in before for one in self.sum_chain(inner)))
 
-    def write(self, builder: GraphBuilder, node: Node, found: _Merged, axis: int, inputs: tuple[str, ...]) -> None:
-        """Write the one convolution in the place of the last of its parts."""
+    def write(self, builder: GraphBuilder, node: Node, merged: _Merged, axis: int, inputs: tuple[str, ...]) -> None:
+        """Add the merged convolution at the path of the last node of its parts."""
         captured = self.captured
         step = CompositeStep(
-            reads=(found.source,) if found.source else tuple(conv.inputs[0] for conv in found.convs),
-            nodes=found.between,
+            reads=(merged.source,) if merged.source else tuple(conv.inputs[0] for conv in merged.convs),
+            nodes=merged.between,
             steps=captured.steps,
         )
-        widths = () if found.source else tuple(captured.shapes[conv.inputs[0]][1] for conv in found.convs)
-        whole = SplitInputStep(step=step, sizes=widths) if widths else step
-        inputs = tuple(map(builder.now, inputs))
-        builder.put(node, node.path, found.op, inputs, whole, captured.shapes[node.path])
-        for role in ("weight", "bias") if found.op.bias else ("weight",):
+        sizes = () if merged.source else tuple(captured.shapes[conv.inputs[0]][1] for conv in merged.convs)
+        whole = SplitInputStep(step=step, sizes=sizes) if sizes else step
+        inputs = tuple(map(builder.current, inputs))
+        builder.add(node, node.path, merged.op, inputs, whole, captured.shapes[node.path])
+        for role in ("weight", "bias") if merged.op.bias else ("weight",):
             at = 0
             parts: list[TensorSlice] = []
-            for conv in found.convs:
-                if f"{conv.path}.{role}" not in own(captured, conv.path) or not isinstance(conv.op, Conv2d):
+            for conv in merged.convs:
+                where = f"{conv.path}.{role}"
+                if where not in own_tensors(captured, conv.path) or not isinstance(conv.op, Conv2d):
                     continue
                 along = 0 if role == "bias" else axis
                 size = conv.op.channels_out if along == _OUT else conv.op.channels_in
-                parts += tensor_slices(captured, f"{conv.path}.{role}", along, 0, size, at)
+                parts += tensor_slices(captured, where, along, 0, size, at)
                 at += size
-            builder.hold(f"{node.path}.{role}", tuple(parts))
+            builder.parts[f"{node.path}.{role}"] = tuple(parts)
 
-    def _alone(self, paths: Sequence[str]) -> tuple[Node, ...]:
-        """Return the convolutions at paths; none if one is something else or is read twice."""
+    def _exclusive(self, paths: Sequence[str]) -> tuple[Node, ...]:
+        """Return the convolutions at paths; none if one is another operation or has several consumers."""
         nodes = tuple(self.network[path] for path in paths)
-        alone = all(isinstance(node.op, Conv2d) and len(self.readers[node.path]) == 1 for node in nodes)
-        return nodes if alone else ()
+        exclusive = all(isinstance(node.op, Conv2d) and len(self.readers[node.path]) == 1 for node in nodes)
+        return nodes if exclusive else ()
 
-    def _covered(self, convs: Sequence[Node]) -> str | None:
-        """Return the value whose channels convolutions read range by range, in order; None if they do not."""
+    def _whole_input(self, convs: Sequence[Node]) -> str | None:
+        """Return the value whose channels the convolutions read range by range, in order; None if they do not."""
         ranges = [self.network[conv.inputs[0]] for conv in convs]
-        taken = [found for node in ranges if (found := range_of(node.op))]
+        taken = [channels for node in ranges if (channels := range_of(node.op))]
         sources = {node.inputs[0] for node in ranges if node.inputs}
         if len(taken) != len(convs) or len(sources) != 1:
             return None
         source = sources.pop()
-        whole = [*taken, (self.captured.shapes[source][1], 0)]
-        return source if taken[0][0] == 0 and all(one[1] == other[0] for one, other in pairwise(whole)) else None
+        ends = [*taken, (self.captured.shapes[source][1], 0)]
+        return source if taken[0][0] == 0 and all(one[1] == other[0] for one, other in pairwise(ends)) else None
 
-    def _first(self, conv: Node) -> int:
+    def _first_channel(self, conv: Node) -> int:
         """Return the first channel that a convolution reads, if it reads a range."""
         return (range_of(self.network[conv.inputs[0]].op) or (0, 0))[0]
 
 
 def _but_channels(node: Node, axis: int) -> object:
-    """Return what parts of one convolution have in common, cut along an axis of the kernel."""
+    """Return the properties that parts of one convolution share, split along an axis of the kernel."""
     if not isinstance(node.op, Conv2d):
         return node.path
     if axis == _IN:

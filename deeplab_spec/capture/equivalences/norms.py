@@ -1,8 +1,8 @@
-"""Normalisations that are written as arithmetic.
+"""Recognises normalisations that are written as arithmetic.
 
-``(x - mean) / sqrt(variance + eps) * scale + offset`` can be written in many ways. Whichever it is, it
-is a normalisation if it computes what one does: the calls are run with drawn parameters, and compared
-with the formula for each role that the parameters may have.
+``(x - mean) / sqrt(variance + eps) * scale + offset`` can be written in many ways. All of them compute the
+same function: the calls are run with random parameters, and the result is compared with the formula for
+every assignment of roles to the parameters.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.equivalences.graph_builder import CompositeStep, GraphBuilder
 from deeplab_spec.capture.fx.calls import ProgramCall
-from deeplab_spec.capture.fx.layout import Layout, identity_layout
+from deeplab_spec.capture.fx.layout import MAP_RANK, Layout, identity_layout
 from deeplab_spec.capture.fx.operators import operator_name
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Add, BatchNorm, Opaque
@@ -27,30 +27,31 @@ _ARITHMETIC: Final = frozenset(
 )
 _ROLES: Final = ("running_mean", "running_var", "weight", "bias")
 _CLOSE: Final = 1e-10
-"""Relative difference of two formulas for one function in float64; another eps is off by 1e-5 and more."""
+"""Largest relative error of a match in float64; another eps gives an error of 1e-5 or more."""
 
-_MAP: Final = 4
+_Match = tuple[BatchNorm, Mapping[str, str]]
+"""A normalisation, and the parameter of each role."""
 
 
 def merge_norm_arithmetic(captured: Capture) -> Capture:
-    """Return the capture with a record for every normalisation that is written as arithmetic."""
+    """Return the capture with every normalisation that is written as arithmetic as one node."""
     if not any(isinstance(node.op, Opaque) for node in captured.network):
         return captured
-    found = {chain.last.path: chain for chain in _chains(captured) if chain.record}
+    chains = {chain.last.path: chain for chain in _chains(captured)}
     builder = GraphBuilder(captured)
     for node in captured.network:
-        chain = found.get(node.path)
-        if chain is None or chain.record is None:
+        chain = chains.get(node.path)
+        if chain is None or chain.match is None:
             builder.keep(node)
             continue
-        op, roles = chain.record
-        builder.put(node, node.path, op, (builder.now(chain.source),), chain.step, captured.shapes[node.path])
+        op, roles = chain.match
+        builder.add(node, node.path, op, (builder.current(chain.source),), chain.step, captured.shapes[node.path])
         for role, name in roles.items():
             where = f"{node.path}.{role}"
             builder.parameters[where] = name
             if (view := chain.views[name]) and not view.identity:
                 builder.views[where] = view
-    return builder.finished() if found else captured
+    return builder.build() if chains else captured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,26 +59,26 @@ class _Chain:
     """Arithmetic from one value to another, with parameters.
 
     Attributes:
-        source: The value that it reads.
-        last: What makes its result.
-        step: Runs it.
-        views: The parameters that it reads, by name, as vectors.
-        record: The normalisation that it is, and the parameter of each role; None if it is none.
+        source: Path of its input.
+        last: The node that gives its result.
+        step: Runs the chain.
+        views: Layouts of its parameters as vectors, by name.
+        match: The equal normalisation; None if there is none.
     """
 
     source: str
     last: Node
     step: CompositeStep
     views: Mapping[str, Layout]
-    record: tuple[BatchNorm, Mapping[str, str]] | None = None
+    match: _Match | None = None
 
 
 def _chains(captured: Capture) -> Iterator[_Chain]:
-    """Return the arithmetic that leads to each value, the longest first, without what is inside of another."""
+    """Yield the chains that are a normalisation, the longest first, without chains inside another."""
     sources: dict[str, str] = {}
     for node in captured.network:
         if _is_arithmetic(captured, node):
-            before = {path for path in node.inputs if not _of_parameters(captured, path)}
+            before = {path for path in node.inputs if not _depends_on_parameters_only(captured, path)}
             if len(before) == 1:
                 path = before.pop()
                 sources[node.path] = sources.get(path, path)
@@ -85,7 +86,7 @@ def _chains(captured: Capture) -> Iterator[_Chain]:
     for node in reversed(captured.network.nodes):
         if node.path in sources and node.path not in inside:
             chain = _chain(captured, sources[node.path], node)
-            if chain and chain.record:
+            if chain and chain.match:
                 inside |= {one.path for one in chain.step.nodes}
                 yield chain
 
@@ -99,16 +100,17 @@ def _is_arithmetic(captured: Capture, node: Node) -> bool:
     )
 
 
-def _of_parameters(captured: Capture, path: str) -> bool:
-    """Tell whether a value is computed from parameters alone."""
+def _depends_on_parameters_only(captured: Capture, path: str) -> bool:
     node = captured.network[path]
-    return _is_arithmetic(captured, node) and all(_of_parameters(captured, before) for before in node.inputs)
+    return _is_arithmetic(captured, node) and all(
+        _depends_on_parameters_only(captured, before) for before in node.inputs
+    )
 
 
 def _chain(captured: Capture, source: str, last: Node) -> _Chain | None:
-    """Return the arithmetic between two values, with what it means."""
+    """Return the arithmetic between two values, with the equal normalisation."""
     shape = captured.shapes[last.path]
-    if captured.shapes[source] != shape or len(shape) != _MAP:
+    if captured.shapes[source] != shape or len(shape) != MAP_RANK:
         return None
     nodes = tuple(_between(captured, source, last))
     step = CompositeStep(reads=(source,), nodes=nodes, steps=captured.steps)
@@ -122,7 +124,7 @@ def _chain(captured: Capture, source: str, last: Node) -> _Chain | None:
                 return None
             views[name] = view
     chain = _Chain(source=source, last=last, step=step, views=views)
-    return replace(chain, record=_record(chain, shape[1], sorted({eps for call in calls for eps in _numbers(call)})))
+    return replace(chain, match=_match(chain, shape[1], sorted({eps for call in calls for eps in _numbers(call)})))
 
 
 def _between(captured: Capture, source: str, last: Node) -> Iterator[Node]:
@@ -135,7 +137,7 @@ def _between(captured: Capture, source: str, last: Node) -> Iterator[Node]:
 
 
 def _parameters(call: ProgramCall) -> Iterator[tuple[fx.Node, str]]:
-    """Return the tensors of the state that a call reads by itself, with their names."""
+    """Yield the placeholders and names of the parameters that a call reads."""
     waiting = [argument for argument in call.node.all_input_nodes if argument not in call.reads]
     while waiting:
         node = waiting.pop()
@@ -146,27 +148,27 @@ def _parameters(call: ProgramCall) -> Iterator[tuple[fx.Node, str]]:
 
 
 def _numbers(call: ProgramCall) -> Iterator[float]:
-    """Return the numbers that stand in a call, small ones, which an eps may be."""
+    """Yield the constants of a call that may be an eps."""
     yield from (float(number) for number in call.node.args if isinstance(number, float) and 0 <= number < 1)
 
 
-def _record(chain: _Chain, channels: int, numbers: Sequence[float]) -> tuple[BatchNorm, Mapping[str, str]] | None:
-    """Return the normalisation that arithmetic is, and the parameter of each role, by trying them."""
+def _match(chain: _Chain, channels: int, numbers: Sequence[float]) -> _Match | None:
+    """Return the normalisation that equals a chain, by trying every assignment of roles and every eps."""
     roles = _ROLES[: len(chain.views)]
     if len(roles) not in {2, 4} or len(chain.views) > len(_ROLES):
         return None
     generator = torch.Generator().manual_seed(0)
-    drawn = {name: 0.5 + torch.rand(channels, generator=generator, dtype=torch.float64) for name in chain.views}
+    values = {name: 0.5 + torch.rand(channels, generator=generator, dtype=torch.float64) for name in chain.views}
     x = torch.randn(1, channels, 1, 3, generator=generator, dtype=torch.float64)
     try:
-        actual = chain.step([x], {name: chain.views[name].back(vector) for name, vector in drawn.items()})
+        actual = chain.step([x], {name: chain.views[name].back(vector) for name, vector in values.items()})
     except (RuntimeError, KeyError, IndexError):
         return None
     for names in permutations(chain.views):
-        given = dict(zip(roles, names, strict=True))
+        assigned = dict(zip(roles, names, strict=True))
         for eps in numbers:
-            if _close(actual, _formula(x, {role: drawn[name] for role, name in given.items()}, eps)):
-                return BatchNorm(channels=channels, eps=eps, momentum=None, affine=len(roles) > 2), given  # noqa: PLR2004 - more than statistics
+            if _close(actual, _formula(x, {role: values[name] for role, name in assigned.items()}, eps)):
+                return BatchNorm(channels=channels, eps=eps, momentum=None, affine=len(roles) > 2), assigned  # noqa: PLR2004 - more than statistics
     return None
 
 

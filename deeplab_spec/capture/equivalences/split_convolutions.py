@@ -1,8 +1,8 @@
-"""Values that are computed together and taken apart again, or joined too early, each by itself.
+"""Splits values that are computed together although their channels are used separately.
 
-What treats every channel, or every group of channels, by itself may run before or after values are
-joined. Here it runs before; a convolution whose results are split by channels becomes one for
-each part. The form is one of two that are equal, so who compares takes the nearer.
+An operation on single channels, or on groups of them, may run before or after values are concatenated.
+Here it runs before; a convolution whose output channels are split becomes one convolution per range. The
+result is one of two equal forms: the comparison takes the form that is nearer to the other graph.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from deeplab_spec.capture.equivalences.graph_builder import (
     ChannelSliceStep,
     ConcatStep,
     GraphBuilder,
-    own,
+    own_tensors,
     tensor_slices,
 )
 from deeplab_spec.capture.fx.data_movement import range_of
@@ -22,16 +22,16 @@ from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Op
 
 Piece = tuple[str, int]
-"""A path, and its channels."""
+"""A path, and its number of channels."""
 
 
 def split_by_channels(captured: Capture) -> Capture:
-    """Compute by itself what is computed together although its parts go different ways."""
-    return _Parting(captured).finished()
+    """Split every operation whose output channels are used separately."""
+    return _Splitter(captured).run()
 
 
-class _Parting:
-    """Writes a capture with its joined values taken apart."""
+class _Splitter:
+    """Rewrites a capture with its concatenated values split."""
 
     def __init__(self, captured: Capture) -> None:
         self.captured = captured
@@ -39,46 +39,46 @@ class _Parting:
         self.readers = captured.network.readers()
         self.builder = GraphBuilder(captured)
         self.pieces: dict[str, tuple[Piece, ...]] = {}
-        self.wanted: dict[str, bool] = {}
+        self.splittable: dict[str, bool] = {}
         for node in reversed(captured.network.nodes):
-            self.wanted[node.path] = self._parts_wanted(node.path)
+            self.splittable[node.path] = self._is_splittable(node.path)
 
-    def finished(self) -> Capture:
-        """Return the capture."""
+    def run(self) -> Capture:
+        """Return the rewritten capture."""
         for node in self.network:
             self._write(node)
-        return self.builder.finished()
+        return self.builder.build()
 
     def _write(self, node: Node) -> None:
         before = self.pieces.get(node.inputs[0], ()) if node.inputs else ()
-        taken = range_of(node.op)
-        if taken and self._select(node, before, taken):
+        channels = range_of(node.op)
+        if channels and self._select(node, before, channels):
             return
         if isinstance(node.op, Concat):
             self.builder.keep(node)
             self.pieces[node.path] = tuple(piece for path in node.inputs for piece in self._pieces_of(path))
             return
-        cuts = self._cuts(node, before) if self.wanted[node.path] else ()
+        cuts = self._cuts(node, before) if self.splittable[node.path] else ()
         if len(cuts) > 1:
-            self._part(node, before, cuts)
+            self._split(node, before, cuts)
         else:
             self.builder.keep(node)
 
     def _pieces_of(self, path: str) -> tuple[Piece, ...]:
-        return self.pieces.get(path) or ((self.builder.now(path), self.captured.shapes[path][1]),)
+        return self.pieces.get(path) or ((self.builder.current(path), self.captured.shapes[path][1]),)
 
-    def _parts_wanted(self, path: str) -> bool:
-        """Tell whether the channels of a value go different ways, or join others, with nothing mixed before."""
+    def _is_splittable(self, path: str) -> bool:
+        """Tell whether all consumers select or concatenate channels, before any operation mixes them."""
         readers = [self.network[reader] for reader in self.readers[path]]
         return bool(readers) and all(
             range_of(reader.op)
             or isinstance(reader.op, Concat)
-            or (_by_channel(reader.op) and self.wanted[reader.path])
+            or (_by_channel(reader.op) and self.splittable[reader.path])
             for reader in readers
         )
 
     def _cuts(self, node: Node, before: tuple[Piece, ...]) -> tuple[Piece, ...]:
-        """Return the pieces of a node's value: their channels, under what they read; empty if it stays whole."""
+        """Return the pieces of a node's value: the input and the number of channels of each; empty for no split."""
         match node.op:
             case BatchNorm() | Activation():
                 return before
@@ -92,70 +92,71 @@ class _Parting:
                 return ()
 
     def _edges(self, path: str) -> Iterator[int]:
-        """Return where the channels of a value are cut."""
+        """Yield the channels at which the consumers split a value."""
         for reader in self.readers[path]:
             node = self.network[reader]
-            if taken := range_of(node.op):
-                yield from taken
+            if channels := range_of(node.op):
+                yield from channels
             elif isinstance(node.op, BatchNorm | Activation):
                 yield from self._edges(reader)
 
-    def _part(self, node: Node, before: tuple[Piece, ...], cuts: tuple[Piece, ...]) -> None:
-        """Write a node once for each piece, and join what the pieces give for who reads it whole."""
+    def _split(self, node: Node, before: tuple[Piece, ...], cuts: tuple[Piece, ...]) -> None:
+        """Add a node once per piece, and a concatenation for consumers of the whole value."""
         shape = self.captured.shapes[node.path]
         dense = isinstance(node.op, Conv2d) and node.op.groups == 1
-        made: list[Piece] = []
+        pieces: list[Piece] = []
         start = read = 0
         for number, (source, size) in enumerate(cuts, start=1):
             width = 0 if dense else before[number - 1][1]
             path = f"{node.path}.part{number}"
             reads = None if dense else (self.captured.shapes[node.inputs[0]][1], read)
             step = ChannelSliceStep(step=self.captured.steps[node.path], reads=reads, start=start, size=size)
-            inputs = (self.builder.now(source),)
-            self.builder.put(node, path, _narrowed(node.op, width, size), inputs, step, (shape[0], size, *shape[2:]))
-            for where in own(self.captured, node.path):
+            inputs = (self.builder.current(source),)
+            self.builder.add(node, path, _narrowed(node.op, width, size), inputs, step, (shape[0], size, *shape[2:]))
+            for where in own_tensors(self.captured, node.path):
                 role = where.rpartition(".")[2]
-                self.builder.hold(f"{path}.{role}", tensor_slices(self.captured, where, 0, start, size))
-            made.append((path, size))
+                self.builder.parts[f"{path}.{role}"] = tensor_slices(self.captured, where, 0, start, size)
+            pieces.append((path, size))
             start, read = start + size, read + width
-        self._join(node, tuple(made))
-        self.pieces[node.path] = tuple(made)
+        self._concat(node, tuple(pieces))
+        self.pieces[node.path] = tuple(pieces)
 
-    def _join(self, node: Node, pieces: tuple[Piece, ...]) -> None:
+    def _concat(self, node: Node, pieces: tuple[Piece, ...]) -> None:
         paths = tuple(path for path, _ in pieces)
-        self.builder.put(node, node.path, Concat(), paths, ConcatStep(), self.captured.shapes[node.path])
+        self.builder.add(node, node.path, Concat(), paths, ConcatStep(), self.captured.shapes[node.path])
 
-    def _select(self, node: Node, before: tuple[Piece, ...], taken: tuple[int, int]) -> bool:
-        """Read the pieces that a range of channels consists of, instead of the range."""
-        found: list[Piece] = []
+    def _select(self, node: Node, before: tuple[Piece, ...], channels: tuple[int, int]) -> bool:
+        """Replace a range of channels by the pieces that it consists of, if it does."""
+        selected: list[Piece] = []
         start = 0
         for path, size in before:
-            if taken[0] <= start and start + size <= taken[1]:
-                found.append((path, size))
+            if channels[0] <= start and start + size <= channels[1]:
+                selected.append((path, size))
             start += size
-        if not found or sum(size for _, size in found) != taken[1] - taken[0]:
+        if not selected or sum(size for _, size in selected) != channels[1] - channels[0]:
             return False
-        if len(found) == 1:
-            self.builder.instead[node.path] = found[0][0]
+        if len(selected) == 1:
+            self.builder.replaced[node.path] = selected[0][0]
         else:
-            self._join(node, tuple(found))
-        self.pieces[node.path] = tuple(found)
+            self._concat(node, tuple(selected))
+        self.pieces[node.path] = tuple(selected)
         return True
 
 
 def _by_channel(op: Op) -> bool:
-    """Tell whether an operation treats channels, or groups of them, by themselves."""
+    """Tell whether an operation computes channels, or groups of them, separately."""
     return isinstance(op, BatchNorm | Activation) or (isinstance(op, Conv2d) and op.groups > 1)
 
 
-def _narrowed(op: Op, reads: int, makes: int) -> Op:
+def _narrowed(op: Op, channels_in: int, channels_out: int) -> Op:
     """Return an operation for some of its channels."""
     match op:
         case BatchNorm():
-            return replace(op, channels=makes)
+            return replace(op, channels=channels_out)
         case Conv2d(groups=1):
-            return replace(op, channels_out=makes)
+            return replace(op, channels_out=channels_out)
         case Conv2d():
-            return replace(op, channels_in=reads, channels_out=makes, groups=op.groups * reads // op.channels_in)
+            groups = op.groups * channels_in // op.channels_in
+            return replace(op, channels_in=channels_in, channels_out=channels_out, groups=groups)
         case _:
             return op

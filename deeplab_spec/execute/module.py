@@ -1,4 +1,4 @@
-"""A network as a module of PyTorch: what has no code of its own is built from its graph alone."""
+"""A PyTorch module that is built from a graph alone."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from deeplab_spec.errors import GraphError
 from deeplab_spec.execute.interpreter import Values, step
-from deeplab_spec.execute.weights import roles
+from deeplab_spec.execute.weights import fan_in, roles
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Dropout, Input, Opaque, Output
 
@@ -16,14 +16,14 @@ _BUFFERS = frozenset({"running_mean", "running_var"})
 class NetworkModule(nn.Module):
     """Runs any network, in evaluation and in training.
 
-    Its parameters and buffers are named by path and role, as everywhere: ``<path>.weight``. Kernels are
-    drawn as PyTorch draws those of its layers.
+    Its parameters and buffers are named by path and role: ``<path>.weight``. Kernels are drawn from the
+    default distribution of PyTorch's layers.
 
     Args:
         network: The graph.
 
     Raises:
-        GraphError: If the network has an operation that the specification does not know.
+        GraphError: If the network has an opaque operation.
     """
 
     def __init__(self, network: Network) -> None:
@@ -31,9 +31,9 @@ class NetworkModule(nn.Module):
         self.network = network
         for node in network:
             if isinstance(node.op, Opaque):
-                raise GraphError(node.path, "nothing runs this operation", node.op.target)
+                raise GraphError(node.path, "must be a known operation", node.op.target)
             for role, shape in roles(node.op).items():
-                self._hold(node, role, initial_tensor(node, role, shape))
+                self._register(node, role, initial_tensor(node, role, shape))
 
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
         """Run the network.
@@ -42,30 +42,30 @@ class NetworkModule(nn.Module):
             inputs: A tensor ``(n, channels, h, w)`` for each input of the network, in order.
 
         Returns:
-            The value of the only output; of several, the values by name.
+            The value of the output; if there are several, the values by name.
         """
-        held = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        arriving = iter(inputs)
+        weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        images = iter(inputs)
         values: Values = {}
         for node in self.network:
             before = [values[path] for path in node.inputs]
-            values[node.path] = next(arriving) if isinstance(node.op, Input) else self._step(node, before, held)
+            values[node.path] = next(images) if isinstance(node.op, Input) else self._step(node, before, weights)
         results = {node.op.name: values[node.path] for node in self.network.outputs if isinstance(node.op, Output)}
         return results if len(results) > 1 else next(iter(results.values()))
 
-    def _step(self, node: Node, inputs: list[Tensor], held: dict[str, Tensor]) -> Tensor:
+    def _step(self, node: Node, inputs: list[Tensor], weights: dict[str, Tensor]) -> Tensor:
         match node.op:
             case BatchNorm() as op if self.training:
-                mean, variance = held[f"{node.path}.running_mean"], held[f"{node.path}.running_var"]
-                scale, offset = held.get(f"{node.path}.weight"), held.get(f"{node.path}.bias")
+                mean, variance = weights[f"{node.path}.running_mean"], weights[f"{node.path}.running_var"]
+                scale, offset = weights.get(f"{node.path}.weight"), weights.get(f"{node.path}.bias")
                 momentum = op.momentum or 0.0
                 return functional.batch_norm(inputs[0], mean, variance, scale, offset, True, momentum, op.eps)  # noqa: FBT003
             case Dropout() as op:
                 return functional.dropout(inputs[0], op.probability, self.training)
             case _:
-                return step(node, inputs, held)
+                return step(node, inputs, weights)
 
-    def _hold(self, node: Node, role: str, tensor: Tensor) -> None:
+    def _register(self, node: Node, role: str, tensor: Tensor) -> None:
         owner: nn.Module = self
         for name in node.path.split("."):
             if not hasattr(owner, name):
@@ -78,9 +78,8 @@ class NetworkModule(nn.Module):
 
 
 def initial_tensor(node: Node, role: str, shape: tuple[int, ...], generator: torch.Generator | None = None) -> Tensor:
-    """Return a tensor of a new layer: a normalisation that changes nothing, a kernel as PyTorch draws it."""
+    """Return a tensor of a new layer: an identity normalisation, or a kernel from PyTorch's default distribution."""
     if isinstance(node.op, BatchNorm):
         return torch.ones(shape) if role in {"weight", "running_var"} else torch.zeros(shape)
-    op = node.op
-    fan_in = op.channels_in // op.groups * op.kernel[0] * op.kernel[1] if isinstance(op, Conv2d) else 1
-    return torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+    bound = fan_in(node.op) ** -0.5 if isinstance(node.op, Conv2d) else 1.0
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)

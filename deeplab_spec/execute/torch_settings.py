@@ -1,8 +1,9 @@
-"""In which precision a device multiplies numbers of float32.
+"""Settings of PyTorch that are changed for a while: the precision of float32 products, and the threads.
 
-PyTorch has two sets of switches for it. The old ones, ``allow_tf32`` and ``set_float32_matmul_precision``, set
-the new ones as well; the new ones, ``fp32_precision``, leave the old ones as they are, and an old one that
-disagrees with them cannot be read. So both are saved, set and put back together.
+PyTorch has two sets of switches for the precision. The old ones, ``allow_tf32`` and
+``set_float32_matmul_precision``, also set the new ones, ``fp32_precision``. The new ones leave the old ones
+unchanged, and an old one that disagrees with them cannot be read. So both are saved, set and restored
+together.
 """
 
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ from typing import Any, Final
 import torch
 
 _BACKENDS: Final[Any] = torch.backends
-"""The framework's switches; it types none of the new ones."""
+"""The framework's switches; its types do not name the new ones."""
 
 _UNSET: Final = "none"
-"""The value of a new switch that follows the switch above it."""
+"""The value of a new switch that follows its parent switch."""
 
 _SWITCHES: Final = (
     _BACKENDS,
@@ -28,7 +29,7 @@ _SWITCHES: Final = (
     _BACKENDS.mkldnn.rnn,
     _BACKENDS.mkldnn.matmul,
 )
-"""What has a new switch; a switch stands behind the one that it follows while it is unset."""
+"""Holders of a new switch, each after its parent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class _Settings:
     """The switches as a program set them.
 
     Attributes:
-        new: The value of each new switch itself, not of one that it follows.
+        new: The value of each new switch itself, not of its parent.
         convolutions: The old switch of convolutions.
         matrices: The old precision of matrix products.
     """
@@ -48,20 +49,20 @@ class _Settings:
 
 @contextmanager
 def float32_products(*, tf32: bool) -> Iterator[None]:
-    """Compute float32 products in TF32, or as IEEE says, where the device has both."""
-    before = _taken()
+    """Compute float32 convolutions and matrix products in TF32, or in IEEE float32, on a device with both."""
+    before = _read_and_unset()
     _BACKENDS.cudnn.allow_tf32 = _BACKENDS.cuda.matmul.allow_tf32 = tf32
     try:
         yield
     finally:
-        _taken()
-        _put(before)
+        _read_and_unset()
+        _restore(before)
 
 
-def _taken() -> _Settings:
+def _read_and_unset() -> _Settings:
     """Return the switches, and unset the new ones."""
     new = []
-    for holder in _SWITCHES:  # a switch is read after the one that it follows is unset: then the value is its own
+    for holder in _SWITCHES:  # a switch is read after its parent is unset: then the value is its own
         new.append(str(holder.fp32_precision))
         holder.fp32_precision = _UNSET
     matrices = torch.get_float32_matmul_precision()
@@ -69,7 +70,7 @@ def _taken() -> _Settings:
 
 
 def _convolutions() -> bool:
-    """Return the old switch of convolutions: it can be read where the new ones agree with it."""
+    """Return the old switch of convolutions, which can be read if the new ones agree with it."""
     _BACKENDS.cudnn.conv.fp32_precision = _BACKENDS.cudnn.rnn.fp32_precision = "tf32"
     try:
         return bool(_BACKENDS.cudnn.allow_tf32)
@@ -77,8 +78,8 @@ def _convolutions() -> bool:
         return False
 
 
-def _put(settings: _Settings) -> None:
-    """Put the switches back: the old ones first, as they set new ones."""
+def _restore(settings: _Settings) -> None:
+    """Restore the switches: the old ones first, as they set new ones."""
     _BACKENDS.cudnn.allow_tf32 = settings.convolutions
     torch.set_float32_matmul_precision(settings.matrices)
     for holder, value in zip(_SWITCHES, settings.new, strict=True):
@@ -89,8 +90,8 @@ def _put(settings: _Settings) -> None:
 def threads_for(dtype: torch.dtype) -> Iterator[None]:
     """Use one thread in float64.
 
-    There the framework convolves channel by channel, and threads that wait for each other at every
-    channel take twice the time of the processors for the same result.
+    The framework convolves float64 channel by channel, and threads that wait for each other at every
+    channel take twice the processor time for the same result.
     """
     before = torch.get_num_threads()
     if dtype is torch.float64:

@@ -1,38 +1,34 @@
-"""The oracle of training: runs any network on a batch as training does, with gradients.
+"""The oracle of training: runs any network on a batch in training mode, with gradients.
 
-Normalisations use the statistics of the batch. The statistics are returned and not kept: who asks says
-how the running ones follow them (:func:`updated_running`). Dropout is inactive unless it is asked for.
+Normalisations use the statistics of the batch and return them; :func:`updated_running` computes the running
+statistics. Dropout is inactive unless a generator is given.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from deeplab_spec.execute.interpreter import Values, step
-from deeplab_spec.execute.weights import roles
+from deeplab_spec.execute.interpreter import Values, Weights, step, taps
+from deeplab_spec.execute.weights import fan_in, roles
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Dropout, Output
 
-Weights = Mapping[str, Tensor]
-"""Tensors by path and role."""
-
 PARAMETERS: Final = ("weight", "bias")
-"""Roles of what is trained; the others follow the batches."""
+"""Roles of trained tensors; the others are running statistics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What a batch gave in training.
+    """The values and statistics of a batch in training.
 
     Attributes:
         values: Values by path.
-        statistics: Mean and unbiased variance of what every normalisation read, as ``<path>.running_mean``
-            and ``<path>.running_var``.
+        statistics: Mean and unbiased variance of every normalisation's input, as ``<path>.running_mean`` and
+            ``<path>.running_var``.
     """
 
     values: Values
@@ -50,22 +46,22 @@ def train(
     """Execute a network in training.
 
     Args:
-        network: The graph; without unknown operations.
-        weights: Its parameters; running statistics are not read.
+        network: The graph; opaque operations are not allowed.
+        weights: Its parameters; running statistics are not used.
         inputs: A tensor ``(n, channels, h, w)`` by the path of each input.
-        generator: What drops values; None for no dropout.
-        known: Values that are known already, by path.
+        generator: Draws the dropout masks; None for no dropout.
+        known: Known values, by path; their nodes are not executed.
 
     Raises:
-        ValueError: If a normalisation reads a single value per channel.
+        ValueError: If a normalisation has a single value per channel.
     """
     values: Values = {**(known or {}), **inputs}
     statistics: dict[str, Tensor] = {}
     for node in network:
         if node.path in values:
             continue
-        arriving = [values[path] for path in node.inputs]
-        values[node.path] = _step(node, arriving, weights, statistics, generator)
+        inputs_of_node = [values[path] for path in node.inputs]
+        values[node.path] = _step(node, inputs_of_node, weights, statistics, generator)
     return Batch(values=values, statistics=statistics)
 
 
@@ -92,7 +88,7 @@ def _step(
 
 
 def _norm(path: str, op: BatchNorm, x: Tensor, weights: Weights, statistics: dict[str, Tensor]) -> Tensor:
-    """Normalise with the statistics of the batch; running ones of zero that follow at once are these."""
+    """Normalise with the statistics of the batch, which running ones of zero take over at momentum 1."""
     mean, variance = (x.new_zeros(op.channels) for _ in range(2))
     scale, offset = weights.get(f"{path}.weight"), weights.get(f"{path}.bias")
     value = functional.batch_norm(x, mean, variance, scale, offset, training=True, momentum=1.0, eps=op.eps)
@@ -101,14 +97,14 @@ def _norm(path: str, op: BatchNorm, x: Tensor, weights: Weights, statistics: dic
 
 
 class _Depthwise(torch.autograd.Function):
-    """A kernel for every channel, tap by tap: several times as fast as the framework in float64."""
+    """A depthwise convolution, tap by tap: several times as fast as the framework in float64."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], rate: tuple[int, int]) -> Tensor:  # noqa: ANN401 - the framework's signature
         ctx.save_for_backward(x, weight)
         ctx.geometry = stride, rate
         return sum(  # type: ignore[return-value]  # there is at least one tap
-            tap * weight[:, 0, down, right, None, None] for (down, right), tap in _taps(x, weight, stride, rate)
+            tap * weight[:, 0, row, column, None, None] for (row, column), tap in taps(x, _kernel(weight), stride, rate)
         )
 
     @staticmethod
@@ -116,33 +112,24 @@ class _Depthwise(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         (gradient,) = gradients
         of_x, of_weight = torch.zeros_like(x), torch.empty_like(weight)
-        for (down, right), tap in _taps(of_x, weight, *ctx.geometry):
-            tap.addcmul_(gradient, weight[:, 0, down, right, None, None])
-        for (down, right), tap in _taps(x, weight, *ctx.geometry):
-            of_weight[:, 0, down, right] = (tap * gradient).sum(dim=(0, 2, 3))
+        for (row, column), tap in taps(of_x, _kernel(weight), *ctx.geometry):
+            tap.addcmul_(gradient, weight[:, 0, row, column, None, None])
+        for (row, column), tap in taps(x, _kernel(weight), *ctx.geometry):
+            of_weight[:, 0, row, column] = (tap * gradient).sum(dim=(0, 2, 3))
         return of_x, of_weight, None, None
 
 
-def _taps(
-    x: Tensor, weight: Tensor, stride: tuple[int, int], rate: tuple[int, int]
-) -> Iterable[tuple[tuple[int, int], Tensor]]:
-    """Return what every tap of a kernel reads of a map with its margins."""
-    sides = [(x.shape[2 + axis] - rate[axis] * (weight.shape[2 + axis] - 1) - 1) // stride[axis] + 1 for axis in (0, 1)]
-    for down, right in product(range(weight.shape[2]), range(weight.shape[3])):
-        top, left = down * rate[0], right * rate[1]
-        yield (
-            (down, right),
-            x[:, :, top : top + sides[0] * stride[0] : stride[0], left : left + sides[1] * stride[1] : stride[1]],
-        )
+def _kernel(weight: Tensor) -> tuple[int, int]:
+    return (weight.shape[2], weight.shape[3])
 
 
 def updated_running(running: Weights, statistics: Weights, momenta: Mapping[str, float]) -> dict[str, Tensor]:
-    """Return running statistics after a batch.
+    """Return the running statistics after a batch.
 
     Args:
-        running: Those before, by path and role.
-        statistics: Those of the batch.
-        momenta: How far each one moves towards the batch's, by path and role.
+        running: The running statistics before, by path and role.
+        statistics: The statistics of the batch.
+        momenta: Momentum of each, by path and role.
     """
     return {where: running[where] + momenta[where] * (batch - running[where]) for where, batch in statistics.items()}
 
@@ -150,28 +137,28 @@ def updated_running(running: Weights, statistics: Weights, momenta: Mapping[str,
 def gradients(
     network: Network, weights: Weights, inputs: Mapping[str, Tensor], cotangents: Mapping[str, Tensor]
 ) -> tuple[Batch, dict[str, Tensor]]:
-    """Execute a network in training, and differentiate a weighted sum of its results.
+    """Execute a network in training, and differentiate a weighted sum of its outputs.
 
     Args:
-        network: The graph; without unknown operations.
+        network: The graph; opaque operations are not allowed.
         weights: Its parameters.
         inputs: A tensor by the path of each input.
-        cotangents: The weight of every element of a result, by the path of the output.
+        cotangents: The weight of every element of an output, by path.
 
     Returns:
-        What the batch gave, and the gradient of every parameter by path and role.
+        The batch's values and statistics, and the gradient of every parameter by path and role.
     """
     names = parameter_names(network)
     leaves = {name: weights[name].detach().requires_grad_() for name in names}
     with torch.enable_grad():
         batch = train(network, leaves, inputs)
         total = sum((batch.values[path] * weight).sum() for path, weight in cotangents.items())
-        found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)  # type: ignore[arg-type]  # a sum of tensors
+        grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)  # type: ignore[arg-type]  # a sum of tensors
     values = {path: value.detach() for path, value in batch.values.items()}
-    filled = (
-        torch.zeros_like(weights[name]) if value is None else value for name, value in zip(names, found, strict=True)
-    )
-    return Batch(values=values, statistics=batch.statistics), dict(zip(names, filled, strict=True))
+    filled = {
+        name: torch.zeros_like(weights[name]) if grad is None else grad for name, grad in zip(names, grads, strict=True)
+    }
+    return Batch(values=values, statistics=batch.statistics), filled
 
 
 def parameter_names(network: Network) -> tuple[str, ...]:
@@ -180,39 +167,38 @@ def parameter_names(network: Network) -> tuple[str, ...]:
 
 
 def starting_weights(network: Network, seed: int) -> dict[str, Tensor]:
-    """Draw weights to start training from, in float64; nothing grows or fades over the depth.
+    """Draw initial weights for training, in float64, that keep the scale of values constant over the depth.
 
     Args:
         network: The graph.
         seed: Seed of the draw.
 
     Returns:
-        Tensors by path and role, running statistics of zero and one among them.
+        Tensors by path and role; running means are 0 and running variances 1.
     """
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator).double()
 
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for node in network:
         shapes = roles(node.op)
         match node.op:
             case Conv2d() as op:
-                fan_in = op.channels_in // op.groups * op.kernel[0] * op.kernel[1]
-                found[f"{node.path}.weight"] = normal(*shapes["weight"]).mul_(fan_in**-0.5)
+                weights[f"{node.path}.weight"] = normal(*shapes["weight"]).mul_(fan_in(op) ** -0.5)
                 if op.bias:
-                    found[f"{node.path}.bias"] = normal(*shapes["bias"]).mul_(0.1)
+                    weights[f"{node.path}.bias"] = normal(*shapes["bias"]).mul_(0.1)
             case BatchNorm() as op:
                 for role in shapes:
                     mean = 1.0 if role == "running_var" else 0.0
-                    found[f"{node.path}.{role}"] = torch.full((op.channels,), mean, dtype=torch.float64)
+                    weights[f"{node.path}.{role}"] = torch.full((op.channels,), mean, dtype=torch.float64)
                 if op.affine:
-                    found[f"{node.path}.weight"] += 0.75 + 0.1 * normal(op.channels)
-                    found[f"{node.path}.bias"] += 0.25 * normal(op.channels)
+                    weights[f"{node.path}.weight"] += 0.75 + 0.1 * normal(op.channels)
+                    weights[f"{node.path}.bias"] += 0.25 * normal(op.channels)
             case _:
                 pass
-    return found
+    return weights
 
 
 def output_paths(network: Network) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Weights of a network that is only a graph: their shapes, and draws of them that can tell faults.
+"""Weights of a graph: their shapes, draws that reveal faults, and folded normalisations.
 
-Two draws serve two ends (:class:`Draw`): one in which every operation sees values of every kind,
-for comparing step by step; one in which rounding is not amplified, for comparing end to end.
+There are two kinds of draw (:class:`Draw`): in one, every operation gets values of every kind, for
+comparing node by node; in the other, rounding is not amplified, for comparing end to end.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,7 +18,7 @@ from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, Op
 
 
 class Draw(StrEnum):
-    """What a draw of weights is good at."""
+    """The purpose of a draw of weights."""
 
     COVERAGE = "coverage"
     CONDITIONING = "conditioning"
@@ -28,16 +28,16 @@ DAMPING: Final = 0.1
 """Factor on the residual branches of a well-conditioned draw."""
 
 NEAR_EPS: Final = 10
-"""One channel in so many has a running variance near eps; at least one in every layer."""
+"""One channel in this many has a running variance near eps; at least one in every layer."""
 
 LOUD: Final = 12
-"""One channel in so many reaches this value, far above 6, where a clipped ReLU shows."""
+"""One channel in this many reaches this value, far above 6, where a clipped ReLU differs."""
 
 FEW: Final = 16
-"""So few positions have no statistics of their own."""
+"""Maps with fewer positions have no usable statistics."""
 
 NEGATIVE: Final = 5
-"""One channel in so many has a negative scale."""
+"""One channel in this many has a negative scale."""
 
 
 def roles(op: Op) -> dict[str, tuple[int, ...]]:
@@ -59,6 +59,11 @@ def roles(op: Op) -> dict[str, tuple[int, ...]]:
             return {}
 
 
+def fan_in(op: Conv2d) -> int:
+    """Return the number of products in one output value of a convolution."""
+    return op.channels_in // op.groups * op.kernel[0] * op.kernel[1]
+
+
 def challenge(
     network: Network,
     inputs: Mapping[str, Tensor],
@@ -70,17 +75,17 @@ def challenge(
 ) -> tuple[dict[str, Tensor], Values]:
     """Draw weights for a network, and run it with them in float64.
 
-    Kernels are asymmetric. Running statistics are those of the values that arrive, so that nothing
-    grows or fades over the depth; some channels have a variance near eps, some a negative scale,
-    some values far above 6.
+    Kernels are asymmetric. Running statistics are those of the layer's input, so the scale of values
+    stays constant over the depth. Some channels have a variance near eps, some a negative scale, and some
+    values far above 6.
 
     Args:
         network: The graph; opaque operations are not allowed.
         inputs: A float64 tensor by the path of each input.
-        draw: What the weights shall be good at.
+        draw: The purpose of the weights.
         seed: Seed of the draw.
-        keep: Paths whose values are wanted; all by default.
-        kernels: Weights of another draw for the same network, whose convolutions are taken over: the two
+        keep: Paths whose values are returned; all by default.
+        kernels: Weights of another draw for the same network; its convolutions are reused, so that the two
             draws differ in the normalisations only.
 
     Returns:
@@ -89,13 +94,13 @@ def challenge(
     generator = torch.Generator().manual_seed(seed)
     damped = _ends_of_residual_branches(network) if draw is Draw.CONDITIONING else frozenset[str]()
     readers = network.readers()
-    left = {path: len(paths) for path, paths in readers.items()}
+    pending = {path: len(paths) for path, paths in readers.items()}
     weights: dict[str, Tensor] = {}
     values: Values = dict(inputs)
     for node in network:
         if node.path in inputs:
             continue
-        arriving = [values[path] for path in node.inputs]
+        before = [values[path] for path in node.inputs]
         match node.op:
             case Conv2d() if kernels is not None:
                 weights |= {f"{node.path}.{role}": kernels[f"{node.path}.{role}"] for role in roles(node.op)}
@@ -104,22 +109,21 @@ def challenge(
                 _draw_conv(node.path, op, weights, generator, loud=not normalised)
             case BatchNorm() as op:
                 factor = DAMPING if node.path in damped else 1.0
-                _draw_norm(node.path, op, arriving[0], factor, weights, generator)
+                _draw_norm(node.path, op, before[0], factor, weights, generator)
             case _:
                 pass
-        values[node.path] = step(node, arriving, weights)
+        values[node.path] = step(node, before, weights)
         for path in node.inputs:
-            left[path] -= 1
-            if keep is not None and not left[path] and path not in keep:
+            pending[path] -= 1
+            if keep is not None and not pending[path] and path not in keep:
                 del values[path]
     return weights, values
 
 
 def _draw_conv(path: str, op: Conv2d, weights: dict[str, Tensor], generator: torch.Generator, *, loud: bool) -> None:
     shapes = roles(op)
-    fan_in = op.channels_in // op.groups * op.kernel[0] * op.kernel[1]
-    normal = torch.randn(shapes["weight"], generator=generator)  # float32 is drawn several times as fast
-    weight = normal.double().mul_((2 / fan_in) ** 0.5)
+    normal = torch.randn(shapes["weight"], generator=generator)  # drawing float32 is several times as fast
+    weight = normal.double().mul_((2 / fan_in(op)) ** 0.5)
     if loud:
         weight[::LOUD] *= LOUD
     weights[f"{path}.weight"] = weight
@@ -159,10 +163,10 @@ def _draw_norm(
 
 
 def _statistics(x: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a mean and a deviation that bring every channel to about one.
+    """Return a mean and a deviation that normalise every channel.
 
-    Where a map is too small to have statistics, the mean is put so that the value lies a normal
-    draw above it: scaled by its sign, a channel of negative scale becomes negative for certain.
+    For a map that is too small to have statistics, the mean is below the value by a random distance: a
+    channel of negative scale then becomes negative for certain.
     """
     mean = x.mean(dim=(0, 2, 3))
     if x.shape[0] * x.shape[2] * x.shape[3] < FEW:
@@ -175,7 +179,7 @@ def _statistics(x: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ends_of_residual_branches(network: Network) -> frozenset[str]:
-    """Find the normalisation that ends the first operand, the main path, of every sum."""
+    """Return the last normalisation of the first operand, the main path, of every sum."""
     ends = set()
     for node in network:
         if isinstance(node.op, Add):
@@ -195,33 +199,33 @@ def folded_weights(
     Args:
         network: The network with its normalisations.
         weights: Its tensors by path and role.
-        norms: Paths of the normalisations that are folded; all by default.
+        norms: Paths of the normalisations to fold; all by default.
 
     Returns:
-        Tensors by path and role, without those of the normalisations that were folded.
+        Tensors by path and role, without those of the folded normalisations.
     """
-    found = dict(weights)
+    result = dict(weights)
     for conv, norm in foldable(network):
         if norms is not None and norm not in norms:
             continue
         op = network[norm].op
-        mean, variance = found.pop(f"{norm}.running_mean"), found.pop(f"{norm}.running_var")
+        mean, variance = result.pop(f"{norm}.running_mean"), result.pop(f"{norm}.running_var")
         scale = (variance + (op.eps if isinstance(op, BatchNorm) else 0.0)).rsqrt()
-        gamma, beta = found.pop(f"{norm}.weight", None), found.pop(f"{norm}.bias", None)
+        gamma, beta = result.pop(f"{norm}.weight", None), result.pop(f"{norm}.bias", None)
         scale = scale if gamma is None else scale * gamma
-        bias = found.get(f"{conv}.bias")
+        bias = result.get(f"{conv}.bias")
         offset = (-mean if bias is None else bias - mean) * scale
-        found[f"{conv}.weight"] = found[f"{conv}.weight"] * scale[:, None, None, None]
-        found[f"{conv}.bias"] = offset if beta is None else offset + beta
-    return found
+        result[f"{conv}.weight"] = result[f"{conv}.weight"] * scale[:, None, None, None]
+        result[f"{conv}.bias"] = offset if beta is None else offset + beta
+    return result
 
 
 def folded_values(
     network: Network, values: Mapping[str, Tensor], norms: Collection[str] | None = None
 ) -> dict[str, Tensor]:
-    """Return the values of the folded network: a convolution has that of its normalisation."""
-    found = dict(values)
+    """Return the values of the folded network: a convolution has the value of its normalisation."""
+    result = dict(values)
     for conv, norm in foldable(network):
-        if norm in found and (norms is None or norm in norms):
-            found[conv] = found.pop(norm)
-    return found
+        if norm in result and (norms is None or norm in norms):
+            result[conv] = result.pop(norm)
+    return result

@@ -109,7 +109,7 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path: Path, shapes: list[tuple[i
 def test_a_free_side_takes_no_map_that_is_empty_or_too_small(tmp_path: Path) -> None:
     """The operator at fault is named."""
     file = plain(tmp_path, shape=("n", 4, "h", "w"))
-    with pytest.raises(CaptureError, match=r"shape \(any, 4, any, any\), but got \(0, 4, 6, 7\)"):
+    with pytest.raises(CaptureError, match=r"^the ONNX file takes no empty input$"):
         file.read([torch.zeros(0, 4, 6, 7)])
     with pytest.raises(CaptureError, match="onnxruntime refused the file: "):
         file(torch.zeros(1, 4, 1, 1))

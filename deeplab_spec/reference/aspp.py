@@ -14,10 +14,10 @@ from deeplab_spec.spec import rows
 
 
 class Aspp(nn.Module):
-    """The map seen at several rates and as a whole, joined and projected.
+    """Parallel branches of several rates and a global average, concatenated and projected.
 
     Args:
-        table: The branches and what follows them.
+        table: Rows of the branches and of the layers after them.
 
     Shape:
         ``(n, channels_in, h, w) -> (n, channels_out, h, w)``
@@ -45,7 +45,7 @@ class Aspp(nn.Module):
 
         Args:
             x: The backbone's features.
-            values: Who sees the values on the way.
+            values: Collects intermediate values.
 
         Raises:
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or a

@@ -13,10 +13,10 @@ from deeplab_spec.spec import rows
 
 
 class BackboneModule(nn.Module):
-    """What the head asks of a feature extractor; its forward pass returns features and low-level features.
+    """The interface of a feature extractor; its forward pass returns features and low-level features.
 
     Args:
-        output_stride: Input pixels per pixel of the features, as the head is told.
+        output_stride: Input pixels per pixel of the features, as reported to the head.
         out_channels: Channels of the features.
         low_out_channels: Channels of the low-level features.
     """
@@ -34,7 +34,7 @@ class Backbone(BackboneModule):
     The module tree is the same at every output stride, and so are the names of the weights.
 
     Args:
-        table: Every block, and which value the decoder reads.
+        table: Rows of every block, and the path of the low-level features.
 
     Shape:
         ``(n, channels_in, h, w) -> (n, out_channels, h2, w2), (n, low_out_channels, h3, w3)``;
@@ -68,7 +68,7 @@ class Backbone(BackboneModule):
 
         Args:
             image: A batch of images.
-            values: Who sees the values on the way.
+            values: Collects intermediate values.
 
         Returns:
             The features, and the low-level features that the decoder reads.

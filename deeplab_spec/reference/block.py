@@ -1,4 +1,4 @@
-"""A block of the backbone: separable units in a row, and a skip around them."""
+"""A block of the backbone: a chain of separable units, and a skip around them."""
 
 from collections.abc import Iterator
 
@@ -13,10 +13,10 @@ from deeplab_spec.spec import rows
 
 
 class Block(nn.Module):
-    """Separable units in a row, with a skip from the block's input to a sum at its end.
+    """A chain of separable units, with a skip from the block's input to a sum at its end.
 
     Args:
-        row: The units, the skip, and what stands in front of both.
+        row: The units, the skip, and the layers before both.
 
     Shape:
         ``(n, channels_in, h, w) -> (n, channels_out, ceil(h / stride), ceil(w / stride))``,
@@ -48,7 +48,7 @@ class Block(nn.Module):
 
         Args:
             x: A batch of maps.
-            values: Who sees the values on the way.
+            values: Collects intermediate values.
 
         Raises:
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or a

@@ -1,4 +1,4 @@
-"""One convolution with what follows it."""
+"""One convolution with its normalisation and ReLU, and the distributions of its initial weights."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from deeplab_spec.spec.rows import Init, InitKind
 
 
 class ConvUnit(nn.Module):
-    """Convolution, then batch normalisation and ReLU where the row says so.
+    """Convolution, then batch normalisation and ReLU if the row has them.
 
     Args:
         row: Every number of the layer.
@@ -49,7 +49,7 @@ class ConvUnit(nn.Module):
 
         Args:
             x: A batch of maps.
-            values: Who sees the values on the way.
+            values: Collects intermediate values.
 
         Raises:
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or the
@@ -66,7 +66,7 @@ class ConvUnit(nn.Module):
         return x
 
     def _pad(self, x: Tensor) -> Tensor:
-        """Add the margins that the convolution does not add itself."""
+        """Add the margins that the convolution itself does not add."""
         if self.row.padding == "same":
             top, bottom = same_margins(self.row, x.shape[2])
             left, right = same_margins(self.row, x.shape[3])
@@ -101,7 +101,7 @@ def same_margins(row: rows.ConvUnit, side: Side) -> tuple[Side, Side]:
 
 
 def _symmetric(row: rows.ConvUnit) -> tuple[int, int] | None:
-    """Return the padding as a convolution of the framework takes it, if it can."""
+    """Return the padding as an argument of ``nn.Conv2d``; None if it cannot be expressed."""
     if row.padding == "same":
         return None
     top, bottom, left, right = row.padding
@@ -109,15 +109,15 @@ def _symmetric(row: rows.ConvUnit) -> tuple[int, int] | None:
 
 
 TRUNCATED_AT = 2.0
-"""Standard deviations at which the release's truncated normal distribution is cut."""
+"""Standard deviations at which the release truncates its normal distribution."""
 
 
 def draw(conv: nn.Conv2d, init: Init) -> None:
     """Draw the weight of a convolution, in place.
 
     Args:
-        conv: The convolution, as the framework made it.
-        init: The distribution; the framework's own leaves the weight as it is.
+        conv: A new convolution.
+        init: The distribution; the framework's own leaves the weight unchanged.
     """
     match init.kind:
         case InitKind.KAIMING_FAN_IN:

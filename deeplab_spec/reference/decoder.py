@@ -1,4 +1,4 @@
-"""From the pyramid's output and the low-level features to the logits."""
+"""The decoder: computes the logits from the pyramid's output and the low-level features."""
 
 import torch
 from jaxtyping import Float
@@ -14,15 +14,15 @@ from deeplab_spec.spec import rows
 
 
 class Decoder(nn.Module):
-    """The pyramid's output, refined by low-level features where the rows have them.
+    """Refines the pyramid's output with low-level features, if the rows have them.
 
     Args:
         table: The projection of the low-level features, the convolutions, and the logits.
 
     Shape:
         ``(n, channels, h, w), (n, low_channels, h2, w2) -> (n, classes, h2, w2)``; without
-        low-level features ``h2, w2`` are ``h, w``. Where the logits are made after the final
-        resize, the result has the channels that they read.
+        low-level features ``h2, w2`` are ``h, w``. If the logits follow the final resize, the result has
+        their input channels.
 
     Source:
         arXiv:1802.02611, figure 2 and section 3.2.
@@ -52,17 +52,17 @@ class Decoder(nn.Module):
 
         Args:
             x: The pyramid's output.
-            low_level: The backbone's low-level features; not read where the rows have none.
-            values: Who sees the values on the way.
+            low_level: The backbone's low-level features; ignored if the rows have none.
+            values: Collects intermediate values.
 
         Raises:
-            ShapeError: If an input is not a batch of maps with the channels of the rows, or
-                the two are not equally many.
+            ShapeError: If an input is not a batch of maps with the channels of the rows, or the
+                batch sizes differ.
         """
         values = values or DISCARD
         require_map(x, channels_in(self.rows), "decoder")
         if self.low_level is not None:
-            x = self._join(self.low_level, x, low_level, values)
+            x = self._concat(self.low_level, x, low_level, values)
         for row in self.rows.convs:
             name = last_name(row.path)
             x = self.get_submodule(name)(x, values)
@@ -72,18 +72,18 @@ class Decoder(nn.Module):
             x = self.logits(x, values)
         return x
 
-    def _join(self, projection: ConvUnit, x: Tensor, low_level: Tensor | None, values: Values) -> Tensor:
+    def _concat(self, projection: ConvUnit, x: Tensor, low_level: Tensor | None, values: Values) -> Tensor:
         if low_level is None:
             raise ShapeError("decoder.low_level", ("n", projection.row.channels_in, "h", "w"), ())
         require_batch(low_level, x.shape[0], "decoder.low_level")
         low = projection(low_level, values)
         x = values.keep("decoder.resize", resize(x, low, self.rows.resize))
-        joined = (low, x) if self.rows.low_first else (x, low)
-        return values.keep("decoder.concat", torch.cat(joined, dim=1))
+        pair = (low, x) if self.rows.low_first else (x, low)
+        return values.keep("decoder.concat", torch.cat(pair, dim=1))
 
 
 def channels_in(table: rows.DecoderRows) -> int:
     """Return the channels of the pyramid's output that a decoder reads."""
     first = (*table.convs, table.logits)[0]
-    joined = first.channels_in if isinstance(first, rows.ConvUnit) else first.depthwise.channels_in
-    return joined - (table.low_level.channels_out if table.low_level else 0)
+    channels = first.channels_in if isinstance(first, rows.ConvUnit) else first.depthwise.channels_in
+    return channels - (table.low_level.channels_out if table.low_level else 0)

@@ -1,7 +1,7 @@
 """The source document's networks under its own names and constructor arguments.
 
-Each builds its rows from the arguments and leaves the rest to the modules that realise rows.
-Alone, every weight is drawn as the framework draws it; ``DeepLab`` draws all of them anew.
+Each class builds its rows from the arguments; the base class realises them. A part that is built alone has
+the framework's default initial weights; ``DeepLab`` initialises all of them.
 """
 
 from dataclasses import replace
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 _ALONE: Final = replace(NOTEBOOK.choices, init=Initialisation.FRAMEWORK_DEFAULT, aspp_rates=FOLLOW)
-"""The document's choices for a part that stands alone: the rates follow what it is told."""
+"""The document's choices for a part that is built alone: the rates follow its output stride."""
 
 _TABLE: Final = backbone_rows(NOTEBOOK.choices, output_stride=16)
 _MIDDLE: Final = _TABLE.middle_flow[0]
@@ -53,8 +53,8 @@ _KERNEL: Final = _MIDDLE.units[0].depthwise.kernel
 class Xception(Backbone):
     """The document's feature extractor.
 
-    Whatever it is built with, it reports output stride 16 (an erratum of the document), and its
-    low-level features move with the output stride (another).
+    It reports output stride 16 for every output stride (an erratum of the document), and its low-level
+    features depend on the output stride (another).
 
     Args:
         output_stride: Input pixels per pixel of the features: 8 or 16.
@@ -70,7 +70,7 @@ class Xception(Backbone):
         EXIT2-RATES, LOW-LEVEL-TAP, XCEPTION-LAYERS, XCEPTION-UNSTRIDED-RATE.
 
     Raises:
-        SpecError: A ValueError, if the output stride is another; it names the allowed ones.
+        SpecError: A ValueError, if the output stride is not allowed; the message names the allowed ones.
     """
 
     def __init__(self, output_stride: int = 16) -> None:
@@ -78,7 +78,7 @@ class Xception(Backbone):
         super().__init__(backbone_rows(_ALONE, output_stride, NOTEBOOK.reported_output_stride))
 
     class EntryFlowBlock(Block):
-        """Three separable layers, the last one strided, with a convolution around them.
+        """Three separable layers, the last one strided, and a convolution as the skip.
 
         Args:
             in_channels: Channels of the input.
@@ -137,7 +137,7 @@ class Xception(Backbone):
             super().__init__(rows.Block(path=path, units=units, skip_kind=rows.SkipKind.IDENTITY))
 
     class ExitFlowBlock(Block):
-        """As a block of the entry flow, but the first layer keeps the input's channels.
+        """Like a block of the entry flow, but the first layer keeps the input's channels.
 
         Args:
             in_channels: Channels of the input.
@@ -170,11 +170,11 @@ class Xception(Backbone):
 class DeepLab(DeepLabV3Plus):
     """The document's network around any feature extractor.
 
-    Every convolution's weight is drawn from the Kaiming normal distribution, the backbone's
-    too; biases stay as the framework drew them.
+    Every convolution's weight, including the backbone's, is drawn from the Kaiming normal distribution;
+    biases keep the framework's default.
 
     Args:
-        backbone: The feature extractor; says its channels and its output stride.
+        backbone: The feature extractor, with its channels and its output stride.
         num_classes: Channels of the logits.
 
     Shape:
@@ -187,9 +187,9 @@ class DeepLab(DeepLabV3Plus):
         DATAFLOW, OUTPUT-RESIZE, OUTPUT-SHAPE, SIZES-ACCEPTED.
 
     Raises:
-        BackboneError: A RuntimeError, if the backbone is no BackboneModule.
-        SpecError: A ValueError, if there is no class, or the backbone reports an output stride
-            that the pyramid does not have.
+        BackboneError: A RuntimeError, if the backbone is not a BackboneModule.
+        SpecError: A ValueError, if ``num_classes`` is not positive, or the backbone reports an output
+            stride that the pyramid does not have.
     """
 
     def __init__(self, backbone: BackboneModule, num_classes: int) -> None:
@@ -204,7 +204,7 @@ class DeepLab(DeepLabV3Plus):
         draw_all(self, initial(NOTEBOOK.choices, None))
 
     class ASPP(Aspp):
-        """The pyramid; alone, its rates follow the output stride that it is told.
+        """The pyramid; its rates follow the output stride.
 
         Args:
             in_channels: Channels of the input.
@@ -220,7 +220,7 @@ class DeepLab(DeepLabV3Plus):
             ASPP-BRANCHES, ASPP-CONVS, ASPP-POOL, ASPP-PROJECTION, ASPP-RATES.
 
         Raises:
-            SpecError: A ValueError, if the output stride is another; it names the allowed ones.
+            SpecError: A ValueError, if the output stride is not allowed; the message names the allowed ones.
         """
 
         def __init__(self, in_channels: int, output_stride: int = 16) -> None:
@@ -237,7 +237,7 @@ class DeepLab(DeepLabV3Plus):
             )
 
     class Decoder(Decoder):
-        """The decoder: low-level features projected, joined, and one convolution to the logits.
+        """The decoder: projected low-level features, concatenated, and one convolution to the logits.
 
         Args:
             low_in_channels: Channels of the low-level features.
@@ -253,7 +253,7 @@ class DeepLab(DeepLabV3Plus):
             DECODER-LOW-LEVEL, DECODER-RESIZE, LOGITS-CONV.
 
         Raises:
-            SpecError: A ValueError, if there is no class or no low-level channel.
+            SpecError: A ValueError, if the number of classes or of low-level channels is not positive.
         """
 
         def __init__(self, low_in_channels: int, num_classes: int) -> None:
@@ -282,7 +282,7 @@ def _strided(path: str, channels_in: int, outs: tuple[int, int, int], rate: int,
 def _units(
     path: str, channels_in: int, outs: tuple[int, int, int], rates: tuple[int, int, int], *, stride: int
 ) -> tuple[rows.SeparableUnit, ...]:
-    """Return the rows of three separable layers, of which the last has the stride."""
+    """Return the rows of three separable layers; the last has the stride."""
     return tuple(
         separable_row(
             f"{path}.sepconv{number}",

@@ -1,7 +1,7 @@
 """The layers of the source document under its own names and constructor arguments.
 
-Each builds its row from the arguments and leaves the rest to the layers that realise rows.
-Alone, every weight is drawn as the framework draws it.
+Each class builds its row from the arguments; the base class realises it. Initial weights have the framework's
+default distribution.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,14 +41,14 @@ def separable_row(
     """Return the row of a separable convolution of the document.
 
     Args:
-        path: Where it stands.
+        path: Its path.
         channels: Channels of input and output.
         kernel: Taps on each side of the depthwise kernel.
         stride: Step of the depthwise convolution.
         rate: Distance between its taps.
         padding: Zeros on each side.
         bias: Whether the depthwise convolution has a bias; the pointwise one always has.
-        norm: The normalisation of both halves, with a ReLU after it, or None for neither.
+        norm: The normalisation of both convolutions, each followed by a ReLU; None for neither.
     """
     channels_in, channels_out = channels
     depthwise = rows.ConvUnit(
@@ -88,7 +88,7 @@ class Conv2dLayer(ConvUnit):
         stride: Step between output positions.
         padding: Zeros on each side.
         dilation: Distance between kernel taps.
-        bias: Whether the convolution has a bias, although the normalisation undoes it.
+        bias: Whether the convolution has a bias, which the normalisation cancels.
         batchnorm_opts: ``eps`` and ``momentum`` of the normalisation.
 
     Shape:
@@ -135,7 +135,7 @@ class Conv2dLayer(ConvUnit):
 
 
 class SeparableConv2d(SeparableUnit):
-    """A depthwise, then a pointwise convolution, with nothing between or after them.
+    """A depthwise, then a pointwise convolution, without layers between or after them.
 
     Args:
         in_channels: Channels of the input.
@@ -207,16 +207,16 @@ class SeparableConv2dLayer(SeparableConv2d):
 
 
 class SkipBlock(nn.Module):
-    """Two paths from one input, brought together by a function.
+    """Two paths from one input, combined by a function.
 
     Args:
-        main_path: The one path.
-        skip_path: The other; by default the input itself, one object for all blocks.
-        aggregator: What is called with both results. The document's default is ``torch.cat``,
-            which refuses two tensors (an erratum): pass another.
+        main_path: The main path.
+        skip_path: The skip; by default the identity, one object for all blocks.
+        aggregator: Combines both results. The document's default is ``torch.cat``, which rejects two
+            tensors (an erratum): pass another function.
 
     Shape:
-        Whatever the paths and the function make of it.
+        As the paths and the function return.
 
     Source:
         The document, ``SkipBlock``.
@@ -240,7 +240,7 @@ class SkipBlock(nn.Module):
         """Apply both paths.
 
         Raises:
-            TypeError: If the function does not take two tensors, as the default does not.
+            TypeError: If the function does not accept two tensors; the default does not.
         """
         main = self.main_path(x)
         skip = self.skip_path(x)

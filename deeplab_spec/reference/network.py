@@ -24,7 +24,7 @@ class DeepLabV3Plus(nn.Module):
         backbone: The feature extractor.
         aspp: The pyramid.
         decoder: The decoder.
-        output_resize: How the logits grow to the input's size.
+        output_resize: How the logits are resized to the input's size.
         size_multiple: Height and width must be multiples of this.
 
     Shape:
@@ -68,7 +68,7 @@ class DeepLabV3Plus(nn.Module):
 
         Args:
             image: A batch of images.
-            values: Who sees the values on the way.
+            values: Collects intermediate values.
 
         Raises:
             ShapeError: If ``image`` is not a batch of images with the channels that the
@@ -95,20 +95,20 @@ class DeepLabV3Plus(nn.Module):
             The values by path, in the order in which they were computed.
 
         Raises:
-            KeyError: If the network computes no value of some name.
+            KeyError: If the network computes no value of one of the names.
             ShapeError: As for a forward pass.
         """
         values = Values(*paths) if paths else Values.everything()
         self(image, values)
         for path in paths:
             values[path]
-        return values.found
+        return values.kept
 
     def _extract(self, image: Tensor, values: Values) -> tuple[Tensor, Tensor]:
         if self.size_multiple > 1:
             require_multiple(image, self.size_multiple, "network")
-        told = (values,) if isinstance(self.backbone, Backbone) else ()
-        features, low_level = self.backbone(image, *told)
+        collectors = (values,) if isinstance(self.backbone, Backbone) else ()
+        features, low_level = self.backbone(image, *collectors)
         values.keep("low_level", low_level)
         values.keep("backbone", features)
         return features, low_level
@@ -131,17 +131,17 @@ def build(
     num_classes: int = DEFAULT_CLASSES,
     choices: Mapping[str, Override] | None = None,
 ) -> DeepLabV3Plus:
-    """Build a network that somebody published.
+    """Build a published network.
 
     Args:
-        variant: Its name: ``notebook``, ``tf-release`` or ``tf-release-dense``.
+        variant: Its name, e.g. ``notebook`` or ``tf-release``.
         output_stride: Input pixels per pixel of the backbone's features.
         num_classes: Channels of the logits.
-        choices: Decisions that differ from the variant's, by name; values as on the command
-            line or as the choice's own type.
+        choices: Choices that differ from the variant's, by name; values as on the command line or of the
+            choice's own type.
 
     Raises:
-        SpecError: A ValueError, if the variant is unknown or has no such output stride, there
-            is no class, or a choice cannot have its value.
+        SpecError: A ValueError, if the variant is unknown or has no such output stride, ``num_classes`` is
+            not positive, or a choice cannot have its value.
     """
     return assemble(table(variant, output_stride, num_classes, choices))

@@ -13,7 +13,7 @@ class SeparableUnit(nn.Module):
     """A depthwise convolution for space, then a pointwise one for channels.
 
     Args:
-        row: Both halves, and whether a ReLU stands in front of them.
+        row: Both convolutions, and whether a ReLU precedes them.
 
     Shape:
         ``(n, channels_in, h, w) -> (n, channels_out, h2, w2)``; with the padding that follows
@@ -38,7 +38,7 @@ class SeparableUnit(nn.Module):
 
         Args:
             x: A batch of maps.
-            values: Who sees the values on the way.
+            values: Collects intermediate values.
 
         Raises:
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or the

@@ -1,4 +1,4 @@
-"""What a layer asks of its input, and the error that says so."""
+"""Checks of a layer's input, and the resize of a map."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ MAP_RANK = 4
 """Images, channels, height, width."""
 
 Side = Any
-"""A number of pixels or images: an integer, or a tensor while a tracer records the arithmetic on sizes."""
+"""A number of pixels or images: an integer, or a tensor during tracing."""
 
 
 def require_map(x: Tensor, channels: int, layer: str) -> None:
-    """Refuse what is not a batch of maps with a number of channels.
+    """Require a batch of maps with a number of channels.
 
     Args:
-        x: What arrived.
-        channels: Channels that it must have.
-        layer: Path of the layer that asks.
+        x: The layer's input.
+        channels: The required channels.
+        layer: Path of the layer.
 
     Raises:
         ShapeError: If the rank or the channels are wrong, or a side is empty.
@@ -32,7 +32,7 @@ def require_map(x: Tensor, channels: int, layer: str) -> None:
 
 
 def require_batch(x: Tensor, batch: Side, layer: str) -> None:
-    """Refuse maps that are not as many as those they are joined with.
+    """Require a batch size.
 
     Raises:
         ShapeError: If the number of images differs.
@@ -42,12 +42,12 @@ def require_batch(x: Tensor, batch: Side, layer: str) -> None:
 
 
 def require_sides(x: Tensor, least: int, layer: str) -> None:
-    """Refuse maps that a kernel does not fit into.
+    """Require maps that a kernel fits into.
 
     Args:
-        x: What arrived.
+        x: The layer's input.
         least: Smallest height and width that give an output.
-        layer: Path of the layer that asks.
+        layer: Path of the layer.
 
     Raises:
         ShapeError: If a side is shorter.
@@ -57,7 +57,7 @@ def require_sides(x: Tensor, least: int, layer: str) -> None:
 
 
 def require_multiple(x: Tensor, multiple: int, layer: str) -> None:
-    """Refuse maps whose sides are not multiples of a number; what is no map is left to the layer that reads it.
+    """Require maps whose sides are multiples of a number; an input of another rank is left to the next layer.
 
     Raises:
         ShapeError: If a side is not a multiple.
@@ -73,12 +73,12 @@ def _sides(x: Tensor, rule: str) -> Pattern:
 def resize(
     x: Float[Tensor, "n c h w"], like: Float[Tensor, "m d h2 w2"], rule: Interpolation
 ) -> Float[Tensor, "n c h2 w2"]:
-    """Resample a map.
+    """Resize a map to the height and width of another.
 
     Args:
         x: The map.
-        like: What has the wanted height and width.
-        rule: Where the samples are, and how values between them are found.
+        like: The other map.
+        rule: The sampling grid and the interpolation.
     """
     size = like.shape[2:]
     match rule:

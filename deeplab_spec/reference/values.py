@@ -1,4 +1,4 @@
-"""Intermediate values by name: how a forward pass hands out what happens inside it."""
+"""Intermediate values of a forward pass, by name."""
 
 from typing import Final
 
@@ -6,40 +6,43 @@ from torch import Tensor
 
 
 class Values:
-    """Keeps the values that somebody asked for while they are computed.
+    """Keeps selected values while a forward pass computes them.
 
-    A layer shows every value that it computes, under the path of the node it belongs to, and
-    goes on with what it gets back, which is the same tensor.
+    A layer passes every value that it computes to :meth:`keep`, under the path of its node, and continues
+    with the returned tensor, which is the same.
 
     Args:
-        wanted: Paths of the values to keep.
-        outer: Who else is to see the values.
+        paths: Paths of the values to keep.
+        outer: Another collector, which gets every value too.
+
+    Attributes:
+        kept: The values by path.
     """
 
-    def __init__(self, *wanted: str, outer: "Values | None" = None) -> None:
-        self._wanted: frozenset[str] | None = frozenset(wanted)
+    def __init__(self, *paths: str, outer: "Values | None" = None) -> None:
+        self._paths: frozenset[str] | None = frozenset(paths)
         self._outer = outer
-        self.found: dict[str, Tensor] = {}
+        self.kept: dict[str, Tensor] = {}
 
     @classmethod
     def everything(cls) -> "Values":
-        """Return an object that keeps every value."""
+        """Return a collector that keeps every value."""
         values = cls()
-        values._wanted = None
+        values._paths = None
         return values
 
     def keep(self, path: str, value: Tensor) -> Tensor:
-        """Keep a value if it is wanted, and return it."""
-        if self._wanted is None or path in self._wanted:
-            self.found[path] = value
+        """Keep a value if its path is selected, and return it."""
+        if self._paths is None or path in self._paths:
+            self.kept[path] = value
         if self._outer is not None:
             self._outer.keep(path, value)
         return value
 
     def __getitem__(self, path: str) -> Tensor:
-        """Return the value that was kept under a path; KeyError if there is none."""
-        return self.found[path]
+        """Return the kept value of a path; KeyError if there is none."""
+        return self.kept[path]
 
 
 DISCARD: Final = Values()
-"""For a forward pass that nobody looks into: it keeps nothing."""
+"""The default of every forward pass: keeps nothing."""

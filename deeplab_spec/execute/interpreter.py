@@ -158,8 +158,14 @@ def _depthwise(op: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Te
 
 
 def taps(x: Tensor, kernel: Pair, stride: Pair, rate: Pair) -> Iterator[tuple[Pair, Tensor]]:
-    """Yield the position of every tap of a kernel, and a view of the pixels of a padded map that it reads."""
+    """Yield the position of every tap of a kernel, and a view of the pixels of a padded map that it reads.
+
+    Raises:
+        RuntimeError: If the kernel does not fit into the map.
+    """
     rows, columns = ((x.shape[2 + axis] - rate[axis] * (kernel[axis] - 1) - 1) // stride[axis] + 1 for axis in (0, 1))
+    if min(rows, columns) < 1:
+        raise RuntimeError(f"a kernel of sides {kernel} and rate {rate} does not fit into a map of {tuple(x.shape)}")
     for row, column in product(range(kernel[0]), range(kernel[1])):
         top, left = row * rate[0], column * rate[1]
         yield (

@@ -169,4 +169,4 @@ class Rewritten(NetworkModule):
                 delattr(self.get_submodule(path), role)
         for where, tensor in held.items():
             path, _, role = where.rpartition(".")
-            self._hold(Node(path=path, op=self.network[paths[-1]].op), role, tensor.clone())
+            self._register(Node(path=path, op=self.network[paths[-1]].op), role, tensor.clone())

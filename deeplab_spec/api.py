@@ -18,7 +18,7 @@ from deeplab_spec.graph.ops import Pair
 from deeplab_spec.result import Result
 from deeplab_spec.show.document import show_document
 from deeplab_spec.show.drawing import drawing
-from deeplab_spec.show.rows import outline
+from deeplab_spec.show.rows import network_rows
 from deeplab_spec.show.text import show_grid
 from deeplab_spec.spec.api import Override, overridden, written_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
@@ -56,12 +56,12 @@ class Shown(Result):
     @property
     def text(self) -> str:
         """A table with one row per block."""
-        return plain(show_grid(outline(self.subject)))
+        return plain(show_grid(network_rows(self.subject)))
 
     @property
     def markdown(self) -> str:
         """The table as Markdown."""
-        return markdown(show_grid(outline(self.subject)))
+        return markdown(show_grid(network_rows(self.subject)))
 
     @property
     def svg(self) -> str:

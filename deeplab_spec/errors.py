@@ -1,7 +1,7 @@
-"""Every mistake that the package reports, one class per kind.
+"""The errors that the package raises, one class per kind.
 
-Each class is also a built-in exception, carries its facts as attributes and words them in
-``__str__``: where it happened, which rule was broken, what arrived.
+Each class is also a built-in exception. Its attributes hold the facts, and its text says where the error
+happened, which rule was broken, and what the value was.
 """
 
 Pattern = tuple[str | int, ...]
@@ -9,7 +9,7 @@ Pattern = tuple[str | int, ...]
 
 
 class RenamedWarning(FutureWarning):
-    """Something was named as in an earlier release; the message says what it is called now."""
+    """A name of an earlier release was used; the message gives the new name."""
 
 
 class DeepLabSpecError(Exception):
@@ -20,9 +20,9 @@ class GraphError(DeepLabSpecError, ValueError):
     """A network is not a well-formed graph.
 
     Attributes:
-        path: The node at fault.
-        rule: What must hold.
-        actual: What arrived.
+        path: The node with the error.
+        rule: The rule that it breaks.
+        actual: The value.
     """
 
     def __init__(self, path: str, rule: str, actual: object) -> None:
@@ -36,12 +36,12 @@ class GraphError(DeepLabSpecError, ValueError):
 
 
 class SpecError(DeepLabSpecError, ValueError):
-    """A row of the specification, or a choice, has a value that it cannot have.
+    """A row of the specification, a choice or an argument has an invalid value.
 
     Attributes:
         where: Path of the row, or name of the choice or argument.
-        rule: What must hold.
-        actual: What arrived.
+        rule: The rule that it breaks.
+        actual: The value.
     """
 
     def __init__(self, where: str, rule: str, actual: object) -> None:
@@ -55,12 +55,12 @@ class SpecError(DeepLabSpecError, ValueError):
 
 
 class ShapeError(DeepLabSpecError, ValueError):
-    """A tensor does not have the shape that its layer is specified for.
+    """A tensor does not have the shape that its layer requires.
 
     Attributes:
         layer: Dotted path or name of the layer.
         expected: Shape pattern; a string stands for any positive size.
-        actual: The shape that arrived.
+        actual: The shape of the tensor.
     """
 
     def __init__(self, layer: str, expected: Pattern, actual: tuple[int, ...]) -> None:
@@ -75,10 +75,10 @@ class ShapeError(DeepLabSpecError, ValueError):
 
 
 class BackboneError(DeepLabSpecError, RuntimeError):
-    """A DeepLab module was given something else than a backbone.
+    """The backbone of a DeepLab module is not a backbone module.
 
     Attributes:
-        actual: Name of the type that arrived.
+        actual: Name of its type.
     """
 
     def __init__(self, actual: str) -> None:
@@ -93,8 +93,8 @@ class TargetError(DeepLabSpecError, RuntimeError):
     """A target cannot be imported, built or read.
 
     Attributes:
-        target: What the user named.
-        reason: Why it could not run, in one line.
+        target: The target that the user named.
+        reason: Why it cannot run, in one line.
     """
 
     def __init__(self, target: str, reason: str) -> None:
@@ -122,10 +122,10 @@ class ChildError(DeepLabSpecError, RuntimeError):
 
 
 class CaptureError(DeepLabSpecError, RuntimeError):
-    """A module's graph could not be read, or does not compute what the module computes.
+    """A module's graph cannot be captured, or does not compute what the module computes.
 
     Attributes:
-        reason: What went wrong, in one line.
+        reason: The cause, in one line.
     """
 
     def __init__(self, reason: str) -> None:
@@ -140,8 +140,8 @@ class MissingExtraError(DeepLabSpecError, ImportError):
     """A command needs packages that are not installed.
 
     Attributes:
-        what: What was asked for.
-        extra: The extra of this package that brings them.
+        what: The command or module.
+        extra: The extra of this package that installs them.
     """
 
     def __init__(self, what: str, extra: str) -> None:
@@ -154,17 +154,17 @@ class MissingExtraError(DeepLabSpecError, ImportError):
 
 
 class NotEqualError(TargetError):
-    """A network that was made of another does not compute what that computes."""
+    """A rewritten network does not compute what the original computes."""
 
 
 class NotFiniteError(NotEqualError):
-    """A network's own values are not finite in a precision, so nothing can be compared in it.
+    """A network's own values are not finite in a precision, so that it cannot be compared in it.
 
     Attributes:
         precision: Name of the precision.
-        largest: Its largest finite number.
-        value: The largest value that the network has in float32.
-        layer: The layer that has it; empty if none was seen.
+        largest: The largest finite number of the precision.
+        value: The largest value of the network in float32.
+        layer: The layer with that value; empty if unknown.
     """
 
     def __init__(self, precision: str, largest: float, value: float, layer: str) -> None:
@@ -180,7 +180,7 @@ class NotFiniteError(NotEqualError):
 
 
 def one_line(error: BaseException) -> str:
-    """Word a foreign error in one line."""
+    """Return the text of another package's error in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-    return text if len(text) <= 300 else f"{text[:297]}..."  # noqa: PLR2004 - a line that a terminal can hold
+    return text if len(text) <= 300 else f"{text[:297]}..."  # noqa: PLR2004 - the length of a readable line

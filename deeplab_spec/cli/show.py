@@ -42,7 +42,7 @@ def show(
     from deeplab_spec.show import text
     from deeplab_spec.show.document import ShowDocument, show_document
     from deeplab_spec.show.drawing import drawing
-    from deeplab_spec.show.rows import outline
+    from deeplab_spec.show.rows import network_rows
     from deeplab_spec.views.document import to_json, to_schema
     from deeplab_spec.views.table import markdown
 
@@ -56,7 +56,7 @@ def show(
         case Format.SVG:
             output.report(drawing(subject), file)
         case Format.MARKDOWN:
-            output.report(markdown(text.show_grid(outline(subject))), file)
+            output.report(markdown(text.show_grid(network_rows(subject))), file)
         case Format.TABLE:
-            output.table(text.show_grid(outline(subject)), file)
+            output.table(text.show_grid(network_rows(subject)), file)
     output.summary(text.show_summary(subject))

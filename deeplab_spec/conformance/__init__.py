@@ -1,13 +1,16 @@
-"""For the tests of other projects: a class to inherit from, and what draws networks for their properties.
+"""For the tests of other projects: a test class for one implementation, and Hypothesis strategies.
 
-from deeplab_spec.conformance import Conformance
+Example::
 
-class TestMine(Conformance):
-variant = "notebook"
-output_strides = (8, 16)
+    from deeplab_spec.conformance import Conformance
 
-def build(self, output_stride, num_classes):
-return MyNetwork(output_stride, num_classes)
+
+    class TestMine(Conformance):
+        variant = "notebook"
+        output_strides = (8, 16)
+
+        def build(self, output_stride, num_classes):
+            return MyNetwork(output_stride, num_classes)
 """
 
 from deeplab_spec.errors import MissingExtraError

@@ -1,7 +1,7 @@
-"""What property tests draw: published networks, decisions, output strides and sizes. Every draw has a label.
+"""Hypothesis strategies that draw published networks, choices, output strides and sizes; every draw has a label.
 
-None of it needs torch: a drawn configuration is a graph of the specification, and the arguments from which
-an implementation can be built.
+They do not need torch: a drawn configuration has a graph of the specification, and the arguments to build an
+implementation with.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, SizesAccepted
 from deeplab_spec.spec.variants import VARIANTS, Variant
 
 NARROW: Final = 1 / 32
-"""Width at which a whole network is small and its channel counts still differ."""
+"""A width at which a whole network is small and its channel counts still differ."""
 
 OPEN: Final = tuple(name for name in NAMES if name != "width")
-"""The choices that a configuration draws; its width is drawn apart."""
+"""The choices that a configuration draws; its width is drawn separately."""
 
 seeds = st.integers(0, 2**32 - 1)
 sides = st.integers(1, 19)
@@ -41,7 +41,7 @@ class Configuration:
         variant: Name of the published network.
         output_stride: Input pixels per pixel of the backbone's features.
         classes: Channels of the logits.
-        choices: Decisions that differ from the variant's.
+        choices: Choices that differ from the variant's.
         size: Height and width of the images, in pixels.
     """
 
@@ -53,7 +53,7 @@ class Configuration:
 
     @property
     def graph(self) -> Network:
-        """The specification's graph."""
+        """The graph of the specification."""
         return network(self.variant, self.output_stride, self.classes, self.choices)
 
 
@@ -66,12 +66,12 @@ def cases(draw: st.DrawFn) -> tuple[Variant, int]:
 
 @st.composite
 def overrides(draw: st.DrawFn, names: Sequence[str] = OPEN, most: int = 3) -> dict[str, ChoiceValue]:
-    """Draw up to a few choices, each with a value that implementations are known to have.
+    """Draw up to ``most`` choices, each with a value that known implementations have.
 
     Args:
-        draw: Given by Hypothesis.
+        draw: Supplied by Hypothesis.
         names: The choices that may be drawn.
-        most: So many at most.
+        most: The largest number of choices.
     """
     drawn = draw(st.lists(st.sampled_from(names), max_size=most, unique=True), label="choices")
     return {name: draw(st.sampled_from(seen_values(name)), label=name) for name in drawn}
@@ -83,13 +83,13 @@ def configurations(
     widths: st.SearchStrategy[float] = widths,
     sides: st.SearchStrategy[int] = sides,
 ) -> Configuration:
-    """Draw a variant with up to three of its choices decided otherwise, at a size that it accepts.
+    """Draw a variant with up to three changed choices, at a size that it accepts.
 
     Args:
-        draw: Given by Hypothesis.
+        draw: Supplied by Hypothesis.
         widths: Draws the multiplier of the channels.
-        sides: Draws height and width; where only multiples of the output stride are accepted, the next of them
-            are taken.
+        sides: Draws height and width, in pixels; they are rounded up if only multiples of the output stride are
+            accepted.
     """
     variant, output_stride = draw(cases(), label="variant and output stride")
     choices: dict[str, ChoiceValue] = {"middle_blocks": 1, **draw(overrides(), label="overrides")}
@@ -119,7 +119,7 @@ def narrow(variant: Variant, **overrides: object) -> Choices:
 
 
 def _fits(drawn: Configuration) -> bool:
-    """Tell whether the values of a graph have sizes; an atrous layer with padding one shrinks its map."""
+    """Return whether the values of a graph have sizes; an atrous layer with padding one shrinks its map."""
     try:
         shapes(drawn.graph, drawn.size)
     except GraphError:

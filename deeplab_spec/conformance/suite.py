@@ -1,4 +1,4 @@
-"""A class to inherit from: one test per clause and output stride, in any suite that pytest runs."""
+"""A base class for tests of one implementation: one test per clause and output stride."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 class Conformance:
     """The tests of one implementation.
 
-    It is built and judged in the process of the tests, once at each output stride. A network that may end
-    its process is safer with ``pytest --deeplab-target``, which judges in another.
+    The implementation is built and judged in the test process, once per output stride. If it may crash, use
+    ``pytest --deeplab-target``, which judges in another process.
 
     Attributes:
-        variant: The published network that it shall be.
-        against: Another target, or a file of ``lock``, that it shall equal instead.
-        choices: Decisions in which it shall differ from the variant.
-        output_strides: The output strides that it is built for.
+        variant: The published network that it must match.
+        against: Another target, or a ``.lock`` file, that it must match instead.
+        choices: Choices in which it must differ from the variant.
+        output_strides: The output strides that it is built with.
         num_classes: Channels of the logits.
-        part: The part that it implements; None for the whole network.
+        part: The part of the network that it is; None for the whole network.
         levels: The levels to decide.
         dtypes: The precisions of the numerics, named as by ``certify``.
-        device: Where it runs: ``cpu`` or ``cuda``.
-        seed: Seed of weights and images.
-        waivers: A TOML file of findings that are accepted: their tests are expected failures.
-        today: The day on which waivers are held against their expiry; None for the present one, in UTC.
+        device: The device that runs it: ``cpu`` or ``cuda``.
+        seed: Seed of the weights and images.
+        waivers: A TOML file of accepted findings; their tests are expected failures.
+        today: The date that the expiry of waivers is checked against; None for today in UTC.
     """
 
     variant: ClassVar[str | None] = None
@@ -56,7 +56,7 @@ class Conformance:
     today: ClassVar[date | None] = None
 
     def build(self, output_stride: int, num_classes: int) -> "nn.Module":
-        """Build what is judged.
+        """Build the implementation.
 
         Args:
             output_stride: Input pixels per pixel of the backbone's features.
@@ -74,15 +74,15 @@ class Conformance:
 
     @pytest.fixture
     def certificate(self, output_stride: int) -> Certificate:
-        """What was decided at one output stride."""
+        """The certificate at one output stride."""
         return _judgements(type(self)).certificate(output_stride)
 
     def test_clause(self, certificate: Certificate, clause: str) -> None:
-        """The clause is true of the network, or waived with a reason."""
+        """The clause passes, or is waived with a reason."""
         conclude(certificate, clause)
 
     def test_something_is_decided_and_every_waiver_covers_a_finding(self) -> None:
-        """Tests that are all skipped show nothing, and a waiver that covers nothing hides the next fault."""
+        """At least one clause is decided per output stride, and every waiver covers a finding."""
         judgements = _judgements(type(self))
         for output_stride in self.output_strides:
             if not DECIDED & {record.verdict for record in judgements.certificate(output_stride).clauses}:
@@ -100,31 +100,31 @@ def _clauses(suite: type[Conformance]) -> list[str]:
 
 
 def _listed(suite: type, name: str, values: Sequence[object]) -> Sequence[object]:
-    """Refuse an empty list, of which pytest would make tests that are skipped."""
+    """Return the values; an empty list is an error, since pytest would skip its tests."""
     if not values:
-        raise pytest.Collector.CollectError(f"{suite.__name__}: {name} must name something to judge")
+        raise pytest.Collector.CollectError(f"{suite.__name__}: {name} must not be empty")
     return values
 
 
-_KNOWN: Final[dict[type[Conformance], Judgements]] = {}
-"""What was judged of each class, in this process."""
+_JUDGEMENTS: Final[dict[type[Conformance], Judgements]] = {}
+"""The certificates of each class, in this process."""
 
 
 def _judgements(suite: type[Conformance]) -> Judgements:
-    if suite not in _KNOWN:
+    if suite not in _JUDGEMENTS:
         try:
             waivers = load_waivers(Path(suite.waivers), suite.today) if suite.waivers is not None else None
         except DeepLabSpecError as error:
             pytest.fail(str(error), pytrace=False)
-        _KNOWN[suite] = Judgements(partial(_judge, suite), waivers)
-    return _KNOWN[suite]
+        _JUDGEMENTS[suite] = Judgements(partial(_judge, suite), waivers)
+    return _JUDGEMENTS[suite]
 
 
 def _judge(suite: type[Conformance], output_stride: int | None) -> Certificate:
     from deeplab_spec.judge.api import certify
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # as in the process of the command: warnings are no faults of the network
+        warnings.simplefilter("ignore")  # as the command does: warnings are not faults of the network
         return certify(
             suite().build,
             suite.variant,

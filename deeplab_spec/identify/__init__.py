@@ -1,1 +1,1 @@
-"""Which published network, with which choices, a network is."""
+"""Finds the published network and the choices that a network implements."""

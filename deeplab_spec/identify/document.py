@@ -1,4 +1,4 @@
-"""What a network was identified as: the document, and the text that a person reads."""
+"""The JSON document and the text of ``identify``."""
 
 import shlex
 from collections.abc import Iterator
@@ -15,27 +15,27 @@ from deeplab_spec.spec.variants import variant
 from deeplab_spec.views.document import Document
 
 MOST_FINDINGS: Final = 24
-"""So many findings are shown; the JSON document has them all."""
+"""The number of findings in the text; the JSON document has all."""
 
 
 class IdentifyDocument(Result, Document):
-    """The nearest published network, and what no choice explains."""
+    """The nearest published network, and the differences that no choice explains."""
 
     target: str
-    output_strides: tuple[int, ...] = Field(description="The output strides at which the network was read.")
-    size: tuple[int, int] = Field(description="Height and width of the image that it was read with.")
+    output_strides: tuple[int, ...] = Field(description="The output strides at which the network was captured.")
+    size: tuple[int, int] = Field(description="Height and width of the image that it was captured with.")
     classes: int
-    arguments: dict[str, str] = Field(description="Keyword arguments of what builds it, as text.")
-    nearest: Nearest | None = Field(description="Null for another network altogether.")
+    arguments: dict[str, str] = Field(description="Keyword arguments of its builder, as text.")
+    nearest: Nearest | None = Field(description="Null for a different architecture.")
     distance: int = Field(
-        description="Nodes, on both sides, without an equal one that reads equal ones; 0 if nothing differs."
+        description="Nodes of both graphs without an equal node with equal inputs; 0 if nothing differs."
     )
-    unexplained: tuple[Finding, ...] = Field(description="What no choice explains, node by node.")
-    another_network: str | None = Field(description="Why this is another network altogether.")
+    unexplained: tuple[Finding, ...] = Field(description="Differences that no choice explains, node by node.")
+    another_network: str | None = Field(description="Why this is a different architecture.")
 
     @property
     def explained(self) -> bool:
-        """Whether choices explain everything."""
+        """Whether choices explain every difference."""
         return self.nearest is not None and not self.distance
 
     @property
@@ -50,9 +50,8 @@ class IdentifyDocument(Result, Document):
 
     @property
     def summary(self) -> str:
-        """What it is, or is nearest to."""
-        lines = self.text.splitlines()
-        return f"{self.target} {lines[1].strip()}"
+        """The network, and the network that it is or is nearest to."""
+        return f"{self.target} {self.text.splitlines()[1].strip()}"
 
 
 def text(document: IdentifyDocument) -> str:
@@ -75,8 +74,8 @@ def _lines(document: IdentifyDocument) -> Iterator[str]:
     names = max(map(len, nearest.choices), default=0)
     values = max((len(_value(value)) for value in nearest.choices.values()), default=0)
     for name, value in nearest.choices.items():
-        instead = written(getattr(published, name))
-        yield f"    {name:<{names}} = {_value(value):<{values}}  not {instead}: {about(name).meaning}"
+        usual = written(getattr(published, name))
+        yield f"    {name:<{names}} = {_value(value):<{values}}  not {usual}: {about(name).meaning}"
     yield from _unexplained(document)
     yield f"  to confirm: {_certify(document, nearest)}"
 
@@ -85,23 +84,23 @@ def _unexplained(document: IdentifyDocument) -> Iterator[str]:
     findings = document.unexplained
     if document.explained:
         return
-    yield f"  {document.distance} nodes without an equal one; no choice explains:"
+    yield f"  {document.distance} nodes have no equal; no choice explains:"
     several = len(document.output_strides) > 1
     places = [f"[{finding.output_stride}] {finding.path}" if several else finding.path for finding in findings]
     room = max(map(len, places[:MOST_FINDINGS]), default=0)
     for place, finding in list(zip(places, findings, strict=True))[:MOST_FINDINGS]:
         other = f" ({finding.candidate_path})" if finding.candidate_path not in {None, finding.path} else ""
-        yield f"    {place:<{room}}  {_wrong(finding)}{other}"
+        yield f"    {place:<{room}}  {_difference(finding)}{other}"
     if len(findings) > MOST_FINDINGS:
         yield f"    and {len(findings) - MOST_FINDINGS} more"
 
 
-def _wrong(finding: Finding) -> str:
+def _difference(finding: Finding) -> str:
     expected, actual = _value(finding.expected), _value(finding.actual)
     if finding.attribute == "node":
-        return f"lacks: {expected}" if actual == "absent" else f"followed by: {actual}"
+        return f"missing: {expected}" if actual == "absent" else f"followed by: {actual}"
     if finding.attribute == "inputs":
-        return f"reads {actual}, not {expected}"
+        return f"takes its input from {actual}, not {expected}"
     return f"{finding.attribute} is {actual}, not {expected}"
 
 
@@ -112,8 +111,8 @@ def _certify(document: IdentifyDocument, nearest: Nearest) -> str:
     for output_stride in document.output_strides:
         words += ["--output-stride", str(output_stride)]
     words += ["--classes", str(document.classes)]
-    for name, given in document.arguments.items():
-        words += ["--arg", f"{name}={given}"]
+    for name, value in document.arguments.items():
+        words += ["--arg", f"{name}={value}"]
     return shlex.join(words)
 
 

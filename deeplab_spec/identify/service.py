@@ -1,4 +1,4 @@
-"""Identifies somebody's network: the nearest published one, and the choices on top of it."""
+"""Identifies a network: the nearest published network, and the choices that differ from it."""
 
 import contextlib
 import sys
@@ -30,8 +30,10 @@ from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.spec.variants import variant
 
 SIZES: Final = ((289, 300), (288, 320), (513, 513), (512, 512))
-"""Images that a network is read with, the first that it accepts: odd one way and even the other, so
-that the rules of padding differ, and large enough for maps of several pixels at every output stride."""
+"""Images that a network is captured with; the first that it accepts is used.
+
+One side is odd and the other even, so that padding rules differ, and the feature maps have several pixels at
+every output stride."""
 
 
 def identify(
@@ -40,22 +42,21 @@ def identify(
     classes: int | None = None,
     sizes: Sequence[Pair] = SIZES,
 ) -> IdentifyDocument:
-    """Search the published network and the choices that a target is.
+    """Find the published network and the choices that a target implements.
 
-    What the target prints goes to stderr.
+    Output of the target goes to stderr.
 
     Args:
-        target: What the user named.
-        output_strides: Passed to what builds it, one after the other; choices must hold at each. By
-            default 16, or what a file says of itself.
-        classes: Passed to what builds it; by default 21, or what a file says of itself.
-        sizes: Images to read it with; the first that it accepts at every output stride is taken.
+        target: The target that the user named.
+        output_strides: Passed to the builder one by one; choices must fit all. By default 16, or that of a file.
+        classes: Passed to the builder; by default 21, or that of a file.
+        sizes: Images to capture it with; the first that it accepts at every output stride is used.
 
     Raises:
         TargetError: If it cannot be imported, built, exported or run at a size.
         SpecError: If no published network has these output strides.
     """
-    output_strides, classes, sizes = _settled(target, output_strides, classes, sizes)
+    output_strides, classes, sizes = _with_defaults(target, output_strides, classes, sizes)
     for output_stride in output_strides:
         if output_stride not in OUTPUT_STRIDES:
             raise SpecError("output_stride", f"must be one of {', '.join(map(str, OUTPUT_STRIDES))}", output_stride)
@@ -65,54 +66,54 @@ def identify(
         modules = [load(target, output_stride, classes).eval() for output_stride in output_strides]
         size, captures = _captures(modules, sizes, target.name)
     candidates = [_candidate(captured, classes, size) for captured in captures]
-    found, other = known(candidates, output_strides, classes, size)
+    identity, other = known(candidates, output_strides, classes, size)
     return IdentifyDocument(
         target=target.name,
         output_strides=output_strides,
         size=size,
         classes=classes,
         arguments=dict(target.arguments),
-        nearest=None if other else _nearest(found),
-        distance=found.distance,
-        unexplained=() if other else tuple(_findings(found, output_strides)),
+        nearest=None if other else _nearest(identity),
+        distance=identity.distance,
+        unexplained=() if other else tuple(_findings(identity, output_strides)),
         another_network=other,
     )
 
 
-def _settled(
+def _with_defaults(
     target: Target, output_strides: Sequence[int], classes: int | None, sizes: Sequence[Pair]
 ) -> tuple[tuple[int, ...], int, Sequence[Pair]]:
-    """Fill in what was not asked for: the defaults, or what a file says of itself."""
+    """Fill in missing settings: the defaults, or those of a file."""
     strides = tuple(dict.fromkeys(output_strides))
     if not is_file(target.name):
         return strides or (DEFAULT_OUTPUT_STRIDE,), DEFAULT_CLASSES if classes is None else classes, sizes
     module = load(target, DEFAULT_OUTPUT_STRIDE, DEFAULT_CLASSES).eval()
     try:
         captured, image = read_whole(module)
-        found = in_normal_form(captured)
-        strides = strides or (output_stride_of(found),)
+        normal = in_normal_form(captured)
+        strides = strides or (output_stride_of(normal),)
     except CaptureError as error:
         raise TargetError(target.name, f"cannot be read: {error}") from error
-    return strides, classes_of(found) if classes is None else classes, (image,)
+    return strides, classes_of(normal) if classes is None else classes, (image,)
 
 
 def _captures(modules: Sequence[nn.Module], sizes: Sequence[Pair], name: str) -> tuple[Pair, list[Capture]]:
-    """Read every module at the first size that all of them accept."""
-    refused: TargetError | None = None
+    """Capture every module at the first size that all of them accept."""
+    first: TargetError | None = None
     for size in sizes:
         try:
             return size, [captured_at(module, size, name) for module in modules]
         except TargetError as error:
-            refused = refused or error
-    raise refused or SpecError("sizes", "must name a size", sizes)
+            first = first or error
+    raise first or SpecError("sizes", "must not be empty", sizes)
 
 
 def _candidate(captured: Capture, classes: int, size: Pair) -> Shaped:
-    """Return the normal form of what was read; of several results, of the logits alone."""
+    """Return the normal form of a capture; of several outputs, only the logits are kept."""
     outputs = {node.path: captured.shapes[node.path] for node in captured.network.outputs}
-    places = {node.op.name: node.path for node in captured.network.outputs if isinstance(node.op, Output)}
-    results = [(name, outputs[path]) for name, path in places.items()]
-    logits = places.get(choose_results(results, [("logits", (1, classes, *size))]).get("logits", ""))
+    paths = {node.op.name: node.path for node in captured.network.outputs if isinstance(node.op, Output)}
+    results = [(name, outputs[path]) for name, path in paths.items()]
+    logits = paths.get(choose_results(results, [("logits", (1, classes, *size))]).get("logits", ""))
     nodes = [
         replace(node, op=Output(name="logits")) if node.path == logits else node
         for node in captured.network
@@ -122,12 +123,12 @@ def _candidate(captured: Capture, classes: int, size: Pair) -> Shaped:
     return normal_form(Shaped(network=Network(nodes=tuple(nodes)).live(), shapes=shapes))
 
 
-def _nearest(found: Identity) -> Nearest:
-    decided = differences(variant(found.start).choices, found.choices)
-    return Nearest(variant=found.start, choices={name: plain(value) for name, value in decided.items()})
+def _nearest(identity: Identity) -> Nearest:
+    changed = differences(variant(identity.start).choices, identity.choices)
+    return Nearest(variant=identity.start, choices={name: plain(value) for name, value in changed.items()})
 
 
-def _findings(found: Identity, output_strides: Sequence[int]) -> list[Finding]:
+def _findings(identity: Identity, output_strides: Sequence[int]) -> list[Finding]:
     return [
         Finding(
             path=aspect.path,
@@ -139,6 +140,6 @@ def _findings(found: Identity, output_strides: Sequence[int]) -> list[Finding]:
             hint="",
             output_stride=output_stride,
         )
-        for output_stride, aspects in zip(output_strides, found.unexplained, strict=True)
+        for output_stride, aspects in zip(output_strides, identity.unexplained, strict=True)
         for aspect in aspects
     ]

@@ -1,6 +1,6 @@
-"""The pytest plugin: one test per clause and output stride, of a network that the command line names.
+"""The pytest plugin: one test per clause and output stride for a network given on the command line.
 
-Without ``--deeplab-target`` it adds options and nothing else: no test, no import, no time.
+Without ``--deeplab-target`` it only adds options: no tests, and no imports.
 """
 
 import pytest
@@ -13,24 +13,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     def option(name: str, metavar: str, text: str, **more: object) -> None:
         group.addoption(f"--deeplab-{name}", metavar=metavar, help=text, **more)
 
-    option("target", "TARGET", "what builds the network: MODULE:CALLABLE, reference:VARIANT, or a file")
-    option("variant", "NAME", "the published network that it shall be")
-    option("against", "OTHER", "another target, or a file of lock, that it shall equal instead")
-    option("choose", "NAME=VALUE", "decide one choice otherwise than the variant", action="append")
-    option("part", "PART", "the part that it implements")
-    option("output-stride", "N", "judge it at this output stride; repeat for several", action="append", type=int)
+    option("target", "TARGET", "the network: MODULE:CALLABLE that builds it, reference:VARIANT, or a file")
+    option("variant", "NAME", "the published network that it must match")
+    option("against", "OTHER", "another target, or a .lock file, that it must match instead")
+    option("choose", "NAME=VALUE", "override one choice of the variant", action="append")
+    option("part", "PART", "the target is only a part of the network")
+    option("output-stride", "N", "output stride to build it with; repeat for several", action="append", type=int)
     option("classes", "N", "channels of the logits", type=int)
-    option("arg", "NAME=VALUE", "keyword argument of what builds it", action="append")
-    option("level", "LEVEL", "decide this level only; repeat for several", action="append")
+    option("arg", "NAME=VALUE", "keyword argument of the builder", action="append")
+    option("level", "LEVEL", "decide only this level; repeat for several", action="append")
     option("dtype", "DTYPE", "precision of the numerics, as in certify; repeat for several", action="append")
-    option("device", "DEVICE", "where it runs: cpu or cuda", default="cpu")
-    option("waivers", "FILE", "TOML file of findings that are accepted: their tests are expected failures")
-    option("today", "YYYY-MM-DD", "day that the waivers' expiry is held against; by default the present one, in UTC")
-    option("seed", "N", "seed of weights and images", type=int, default=0)
+    option("device", "DEVICE", "the device that runs it: cpu or cuda", default="cpu")
+    option("waivers", "FILE", "TOML file of accepted findings; their tests are expected failures")
+    option("today", "YYYY-MM-DD", "date to check the expiry of waivers against; today in UTC by default")
+    option("seed", "N", "seed of the weights and images", type=int, default=0)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register what adds and runs the tests, where there is something to judge."""
+    """Register the clause tests if there is a target."""
     if not config.getoption("deeplab_target"):
         return
     from deeplab_spec.pytest_plugin.session import ClauseTests

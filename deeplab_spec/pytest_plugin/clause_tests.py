@@ -1,11 +1,11 @@
-"""Clauses as tests of pytest: one judgement per output stride, and how each clause ends its own test.
+"""Clauses as pytest tests: one certificate per output stride, one test per clause.
 
-A passed clause passes. A failed one fails with its sentence and its findings; so does an undecided one,
-with the reason: it is no pass. What does not apply is skipped, and what is waived is an expected failure,
-each with its reason.
+A passed clause passes. A failed clause fails with its sentence and its findings, an undecided clause fails with
+the reason. A clause that does not apply is skipped, and a waived clause is an expected failure, each with its reason.
+The ids are ``deeplab_spec/notebook@16::ASPP-RATES``; the tests belong to no file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import pytest
@@ -15,51 +15,57 @@ from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.text import clause_text
 from deeplab_spec.judge.waivers import Waivers
+from deeplab_spec.spec.clauses import Clause
 
 DECIDED: Final = frozenset({Verdict.PASSED, Verdict.FAILED, Verdict.WAIVED})
-"""The verdicts that something was looked at for."""
+"""The verdicts of clauses that were decided."""
+
+VERDICT: Final = "deeplab_spec_verdict"
+"""Name of the report property that holds the verdict of the clause."""
+RECORD: Final = "deeplab_spec_clause"
+"""Name of the report property that holds the record of the clause, as JSON."""
 
 Judge = Callable[[int | None], Certificate]
-"""Judges at one output stride; None for what a file says of itself."""
+"""Judges at one output stride; None for a file, which has its own."""
 
 
 class Judgements:
-    """What is judged, once at each output stride, when it is first asked for.
+    """The certificates of a run, one per output stride, each made at its first use.
 
     Attributes:
-        waivers: What may be false; None for nothing.
+        waivers: The accepted findings; None if there are none.
     """
 
     def __init__(self, judge: Judge, waivers: Waivers | None = None) -> None:
         self.waivers = waivers
         self._judge = judge
-        self._known: dict[int | None, Certificate | DeepLabSpecError] = {}
+        self._results: dict[int | None, Certificate | DeepLabSpecError] = {}
 
     def at(self, output_stride: int | None) -> Certificate:
-        """Return the certificate at an output stride, as waivers leave it.
+        """Return the certificate at an output stride, with waivers applied.
 
         Raises:
-            DeepLabSpecError: If nothing can be judged there; the same error again when asked again.
+            DeepLabSpecError: If the target cannot be judged; repeated calls raise the same error.
         """
-        if output_stride not in self._known:
+        if output_stride not in self._results:
             try:
-                self._known[output_stride] = self._judge(output_stride)
+                self._results[output_stride] = self._judge(output_stride)
             except DeepLabSpecError as error:
-                self._known[output_stride] = error
-        known = self._known[output_stride]
-        if isinstance(known, DeepLabSpecError):
-            raise known
-        return known if self.waivers is None else self.waivers.applied(known)
+                self._results[output_stride] = error
+        result = self._results[output_stride]
+        if isinstance(result, DeepLabSpecError):
+            raise result
+        return result if self.waivers is None else self.waivers.applied(result)
 
     def certificate(self, output_stride: int | None) -> Certificate:
-        """Return the certificate, or end the test with one line that says why there is none."""
+        """Return the certificate, or fail the current test with the reason in one line."""
         try:
             return self.at(output_stride)
         except DeepLabSpecError as error:
             pytest.fail(str(error), pytrace=False)
 
     def check_waivers(self, output_strides: Sequence[int | None]) -> None:
-        """Fail the test that runs if a waiver covers nothing at any output stride."""
+        """Fail the current test if a waiver covers no finding at any output stride."""
         certificates = [self.certificate(output_stride) for output_stride in output_strides]
         try:
             if self.waivers is not None:
@@ -69,16 +75,16 @@ class Judgements:
 
 
 def conclude(certificate: Certificate, clause: str) -> None:
-    """End the test that runs as a clause was decided.
+    """End the current test with the verdict of a clause.
 
     Args:
-        certificate: What was decided.
+        certificate: The certificate.
         clause: Id of the clause.
     """
     __tracebackhide__ = True
     record = next((record for record in certificate.clauses if record.id == clause), None)
     if record is None:
-        pytest.fail(f"{clause} undecided: the certificate of {certificate.target} says nothing of it", pytrace=False)
+        pytest.fail(f"{clause} undecided: the certificate of {certificate.target} does not contain it", pytrace=False)
     match record.verdict:
         case Verdict.PASSED:
             return
@@ -88,3 +94,80 @@ def conclude(certificate: Certificate, clause: str) -> None:
             reasons = [f"{waiver.reason} (until {waiver.expires})" for waiver in record.waivers]
             pytest.xfail("; ".join(dict.fromkeys(reasons)))
     pytest.fail(clause_text(certificate, record), pytrace=False)
+
+
+class AtOutputStride(pytest.Collector):
+    """The clauses of a network at one output stride."""
+
+    judgements: Judgements
+    clauses: Sequence[Clause]
+    output_stride: int | None
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield one item per clause; nothing is judged yet."""
+        for clause in self.clauses:
+            yield ClauseItem.of(self, clause)
+
+    def setup(self) -> None:
+        """Judge before the first item runs, or fail with the reason in one line."""
+        self.judgements.certificate(self.output_stride)
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate at this output stride."""
+        return self.judgements.certificate(self.output_stride)
+
+
+class ClauseItem(pytest.Item):
+    """One clause at one output stride."""
+
+    clause: Clause
+    at: AtOutputStride
+
+    @classmethod
+    def of(cls, parent: AtOutputStride, clause: Clause) -> "ClauseItem":
+        """Return the item of a clause."""
+        item: ClauseItem = cls.from_parent(parent, name=clause.id, nodeid=f"{parent.nodeid}::{clause.id}")
+        item.clause = clause
+        item.at = parent
+        item.extra_keyword_matches.add(clause.level.value)
+        return item
+
+    def runtest(self) -> None:
+        """End with the verdict of the clause; its record becomes a property of the report."""
+        certificate = self.at.certificate
+        for record in certificate.clauses:
+            if record.id == self.clause.id:
+                self.user_properties += [(VERDICT, record.verdict.value), (RECORD, record.model_dump_json())]
+        conclude(certificate, self.clause.id)
+
+    def reportinfo(self) -> tuple[str, int | None, str]:
+        """Return the location and headline of the report."""
+        return str(self.path), None, self.nodeid
+
+
+class Waived(pytest.Collector):
+    """The waivers of a run, compared with the findings at all output strides."""
+
+    judgements: Judgements
+    output_strides: Sequence[int | None]
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield one item."""
+        item: WaiversItem = WaiversItem.from_parent(self, name="WAIVERS", nodeid=f"{self.nodeid}::WAIVERS")
+        item.waived = self
+        yield item
+
+
+class WaiversItem(pytest.Item):
+    """The test that every waiver covers a finding at some output stride."""
+
+    waived: Waived
+
+    def runtest(self) -> None:
+        """Fail if a waiver covers no finding."""
+        self.waived.judgements.check_waivers(self.waived.output_strides)
+
+    def reportinfo(self) -> tuple[str, int | None, str]:
+        """Return the location and headline of the report."""
+        return str(self.path), None, self.nodeid

@@ -1,4 +1,4 @@
-"""What the options of pytest ask for."""
+"""Reads the options of pytest into a request of the judge."""
 
 from collections.abc import Iterable
 from datetime import date
@@ -12,11 +12,11 @@ from deeplab_spec.judge.request import Request, request_from
 from deeplab_spec.judge.waivers import Waivers, load_waivers
 
 _STATES_ITS_OWN: Final = {".pt2", ".onnx", ".lock"}
-"""Endings of files that say themselves at which output stride they are."""
+"""Suffixes of files that have an output stride of their own."""
 
 
 def request_of(config: pytest.Config) -> Request:
-    """Return what is asked.
+    """Return the request that the options describe.
 
     Raises:
         SpecError: If an option has a value that it cannot have.
@@ -42,14 +42,14 @@ def waivers_of(config: pytest.Config) -> Waivers | None:
     """Return the waivers, if there are any.
 
     Raises:
-        SpecError: If their file is wrong, or one of them has expired.
+        SpecError: If the file is wrong, or a waiver has expired.
     """
     file, today = config.getoption("deeplab_waivers"), config.getoption("deeplab_today")
     return load_waivers(Path(file), _day(today)) if file else None
 
 
 def strides_of(request: Request) -> tuple[int | None, ...]:
-    """Return the output strides of the tests; None where a file says its own."""
+    """Return the output strides of the tests; None for a file, which has its own."""
     named = (request.target, request.against or "")
     states = any(Path(name).suffix.lower() in _STATES_ITS_OWN for name in named)
     return (None,) if states and not request.output_strides else request.strides
@@ -59,7 +59,7 @@ def _day(text: str | None) -> date | None:
     try:
         return date.fromisoformat(text) if text else None
     except ValueError as error:
-        raise SpecError("--deeplab-today", "must be a day, as 2027-01-31", text) from error
+        raise SpecError("--deeplab-today", "must be a date such as 2027-01-31", text) from error
 
 
 def _arguments(arguments: Iterable[str]) -> dict[str, str]:

@@ -1,7 +1,9 @@
-"""The tests of a run: collected beside those of the project, judged once, and never green without a decision."""
+"""The clause tests of a run: added to the project's tests, judged once, and failed if nothing is decided."""
 
+import fcntl
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -10,18 +12,24 @@ import pytest
 
 from deeplab_spec.errors import DeepLabSpecError
 from deeplab_spec.judge.certificate import Certificate
-from deeplab_spec.pytest_plugin.clause_tests import DECIDED, Judgements
-from deeplab_spec.pytest_plugin.nodes import VERDICT, AtOutputStride, ClauseItem, Waived
+from deeplab_spec.pytest_plugin.clause_tests import (
+    DECIDED,
+    VERDICT,
+    AtOutputStride,
+    ClauseItem,
+    Judgements,
+    Waived,
+)
 from deeplab_spec.pytest_plugin.request import request_of, strides_of, waivers_of
-from deeplab_spec.pytest_plugin.shared import shared
+from deeplab_spec.views.files import write_whole
 from deeplab_spec.views.progress import silent
 
 FOLDER: Final = "deeplab_spec_folder"
-"""What a worker of pytest-xdist is told: where certificates are shared."""
+"""Key of the worker input of pytest-xdist: the folder that holds shared certificates."""
 
 
 class Worker(Protocol):
-    """What pytest-xdist tells about a worker that it is going to start."""
+    """A worker that pytest-xdist is about to start."""
 
     workerinput: dict[str, object]
 
@@ -30,7 +38,7 @@ class ClauseTests:
     """The plugin of a run in which a network is judged.
 
     Raises:
-        UsageError: If the options do not say what to judge, or a waiver is wrong.
+        UsageError: If the options are incomplete or wrong, or a waiver is wrong.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -40,82 +48,82 @@ class ClauseTests:
             self._judgements = Judgements(self._judge, waivers_of(config))
         except DeepLabSpecError as error:
             raise pytest.UsageError(str(error)) from error
-        given = getattr(config, "workerinput", {}).get(FOLDER)
-        self._folder = Path(str(given)) if given else None
+        folder = getattr(config, "workerinput", {}).get(FOLDER)
+        self._folder = Path(str(folder)) if folder else None
         self._is_worker = hasattr(config, "workerinput")
         self._strides = strides_of(self._request)
         self._decided = 0
 
     def pytest_report_header(self) -> str:
-        """Say what is judged, before it takes its time."""
+        """Return a line on the target, before it is judged."""
         strides = [str(stride) for stride in self._strides if stride]
         at = f" at output stride {' and '.join(strides)}" if strides else ""
         return f"deeplab_spec: {self._request.target}, judged against {self._request.reference}{at}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        """Add the tests, before others select among all; no file has to be there for it."""
+        """Add the clause tests before other plugins select tests; they need no test file."""
         for collector in self._collectors(session):
             items.extend(item for item in session.genitems(collector) if isinstance(item, pytest.Item))
 
     def _collectors(self, session: pytest.Session) -> list[pytest.Collector]:
-        found: list[pytest.Collector] = []
+        collectors: list[pytest.Collector] = []
         for stride in self._strides:
             name = _name(self._request.reference, stride)
             node: AtOutputStride = AtOutputStride.from_parent(session, name=name, nodeid=name)
             node.judgements, node.clauses, node.output_stride = self._judgements, self._request.clauses, stride
-            found.append(node)
+            collectors.append(node)
         if self._judgements.waivers is not None:
             name = _name(self._request.reference, None)
             waived: Waived = Waived.from_parent(session, name=name, nodeid=name)
             waived.judgements, waived.output_strides = self._judgements, self._strides
-            found.append(waived)
-        return found
+            collectors.append(waived)
+        return collectors
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Judge once before anything runs, so that a target that cannot be judged is one line, and no test's.
+        """Judge once before any test runs, so that a target that cannot be judged is one usage error.
 
         Raises:
             UsageError: If it cannot be imported, built or read.
         """
         if self._is_worker or session.config.getoption("collectonly"):
             return
-        chosen = [item.at.output_stride for item in session.items if isinstance(item, ClauseItem)]
-        distributed = list(self._strides) if self._folder else []  # then the items are with the workers
+        selected = [item.at.output_stride for item in session.items if isinstance(item, ClauseItem)]
+        distributed = list(self._strides) if self._folder else []  # the workers have the items
         try:
-            for output_stride in (chosen or distributed)[:1]:
+            for output_stride in (selected or distributed)[:1]:
                 self._judgements.at(output_stride)
         except DeepLabSpecError as error:
             raise pytest.UsageError(str(error)) from error
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Count the clauses that were decided, in whatever process."""
+        """Count the decided clauses, also those of workers."""
         if report.when == "call":
             self._decided += dict(report.user_properties).get(VERDICT) in DECIDED
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail a run that was asked to judge and decided nothing."""
+        """Fail the run if no clause was decided."""
         good = session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
         if self._decided or self._is_worker or not good or session.config.getoption("collectonly"):
             return
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Say why such a run failed."""
+        """Explain the failure of a run without decisions."""
         if not self._decided and not self._config.getoption("collectonly"):
             terminalreporter.write_line(f"deeplab_spec: no clause was decided of {self._request.target}", red=True)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Worker) -> None:
-        """Tell a worker of pytest-xdist where certificates are shared."""
+        """Pass the folder of shared certificates to a worker of pytest-xdist."""
         if self._folder is None:
             self._folder = Path(tempfile.mkdtemp(prefix="deeplab-spec-"))
         node.workerinput[FOLDER] = str(self._folder)
 
     def pytest_unconfigure(self) -> None:
-        """Remove what was shared."""
+        """Remove the folder of shared certificates."""
         if self._folder is not None and not self._is_worker:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -126,11 +134,29 @@ class ClauseTests:
         request = replace(self._request, output_strides=strides)
         search = self._config.getini("pythonpath")
 
-        def judged() -> Certificate:
+        def judge() -> Certificate:
             return run(request, silent, search)
 
-        return shared(self._folder, str(output_stride), judged) if self._folder else judged()
+        return _shared(self._folder, str(output_stride), judge) if self._folder else judge()
 
 
 def _name(standard: str, output_stride: int | None) -> str:
     return f"deeplab_spec/{standard}" if output_stride is None else f"deeplab_spec/{standard}@{output_stride}"
+
+
+def _shared(folder: Path, name: str, make: Callable[[], Certificate]) -> Certificate:
+    """Return a certificate that one process of the run makes and the others wait for.
+
+    Args:
+        folder: A folder that only these processes write to.
+        name: Name of the certificate in the folder.
+        make: Makes the certificate; an error is not shared, every process gets its own.
+    """
+    file = folder / f"{name}.json"
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, also by the end of the process
+        if file.exists():
+            return Certificate.model_validate_json(file.read_bytes())
+        certificate = make()
+        write_whole(file, certificate.model_dump_json())
+        return certificate

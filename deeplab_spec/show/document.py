@@ -40,7 +40,7 @@ class ShowDocument(Document):
 
 
 class ClauseModel(Model):
-    """One clause; ``choices`` has the variant's values where a variant was named."""
+    """One clause; ``choices`` has the variant's values, or null without a variant."""
 
     id: str
     level: str
@@ -50,7 +50,7 @@ class ClauseModel(Model):
 
 
 class EffectModel(Model):
-    """What an erratum adds to the corrected network at one output stride."""
+    """The parameters and multiply-adds that an erratum adds at one output stride."""
 
     output_stride: int
     parameters: int
@@ -78,7 +78,7 @@ class ClausesDocument(Document):
 
 
 def show_document(subject: Subject) -> ShowDocument:
-    """Return the whole graph of one network.
+    """Return the document of one network.
 
     Raises:
         GraphError: If the choices do not fit together at this size.
@@ -99,7 +99,7 @@ def show_document(subject: Subject) -> ShowDocument:
 
 
 def clauses_document(variant: Variant | None) -> ClausesDocument:
-    """Return the clauses, and the errata where the variant has any."""
+    """Return the document of all clauses, and of the errata if the variant has any."""
     errata = ERRATA if variant is NOTEBOOK else ()
     return ClausesDocument(
         variant=variant.name if variant else None,

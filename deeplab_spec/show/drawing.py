@@ -1,7 +1,7 @@
-"""The drawing of a network as a self-contained SVG file, and where everything stands in it.
+"""The drawing of a network as a self-contained SVG file.
 
-The backbone runs down on the left; pyramid and decoder run up on the right, so that the
-low-level features cross from one to the other at the height of the entry flow.
+The backbone runs down on the left; ASPP and decoder run up on the right, so that the low-level
+features cross from left to right at the height of the entry flow.
 """
 
 import textwrap
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from deeplab_spec.analysis.sizes import Shape
 from deeplab_spec.analysis.subject import Subject
-from deeplab_spec.show.rows import Row, outline
+from deeplab_spec.show.rows import Row, network_rows
 from deeplab_spec.show.shapes import Box, Drawing, Note, Panel, Point, Wire
 from deeplab_spec.spec.choices import ActivationPlacement, Interpolation, written
 from deeplab_spec.views.table import shape
@@ -18,7 +18,7 @@ from deeplab_spec.views.template import filled
 LINE, MARGIN = 15, 13
 BACKBONE, CHANNEL, HEAD = (20, 420), 184, 720
 COLUMN = 250
-"""The middle of the backbone, in pixels from the left."""
+"""The horizontal centre of the backbone, in pixels."""
 BLOCK_WIDTH, UNIT_WIDTH, LOW_WIDTH, BRANCH_WIDTH, BRANCH_GAP = 256, 250, 150, 128, 10
 TOP, PANEL_TOP = 112, 64
 CAPTION_LINE, CAPTION_WIDTH = 16, 165
@@ -43,12 +43,12 @@ def drawing(subject: Subject) -> str:
 
 
 def lay_out(subject: Subject) -> Drawing:
-    """Return the drawing of a network with everything in its place.
+    """Return the drawing of a network with all elements in place.
 
     Raises:
         GraphError: If the choices do not fit together at the subject's size.
     """
-    rows = outline(subject)
+    rows = network_rows(subject)
     height, width = subject.size
     title = f"output stride {subject.output_stride}, {height}x{width}, {subject.classes} classes"
     drawing = Drawing(title=f"DeepLabV3+: {subject.variant.name}, {title}", captions=_captions(subject))
@@ -63,13 +63,13 @@ def lay_out(subject: Subject) -> Drawing:
 
 
 def _captions(subject: Subject) -> tuple[str, ...]:
-    """Return what stands below the title: the activations, and what is chosen otherwise."""
+    """Return the lines below the title: the activations, and the overridden choices."""
     activations = _CAPTIONS[subject.choices.activation_placement]
     text = f"{activations}; shapes are channels x height x width"
     if not subject.overrides:
         return (text,)
-    chosen = ", ".join(f"{name}={written(value)}" for name, value in subject.overrides.items())
-    return (text, *textwrap.wrap(f"with {chosen}", CAPTION_WIDTH, break_on_hyphens=False))
+    overrides = ", ".join(f"{name}={written(value)}" for name, value in subject.overrides.items())
+    return (text, *textwrap.wrap(f"with {overrides}", CAPTION_WIDTH, break_on_hyphens=False))
 
 
 def _text(row: Row) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ def _box(row: Row, x: float, y: float, width: float) -> Box:
 
 
 def _backbone(drawing: Drawing, rows: list[Row], subject: Subject) -> float:
-    """Draw the left column; return where its last value is."""
+    """Draw the left column; return the vertical position of its last value."""
     left = COLUMN - BLOCK_WIDTH / 2
     image = shape((subject.rows().backbone.channels_in, *subject.size))
     y: float = TOP
@@ -131,7 +131,7 @@ def _backbone(drawing: Drawing, rows: list[Row], subject: Subject) -> float:
 
 
 def _skip(drawing: Drawing, row: Row, box: Box, top: float) -> float:
-    """Draw a block's skip and sum; return where the sum ends."""
+    """Draw a block's skip and sum; return the bottom of the sum."""
     at = (COLUMN, box.bottom + 19.0)
     bend = box.x - 18
     start = top - 12.0 - 4 * box.copies
@@ -146,7 +146,7 @@ def _skip(drawing: Drawing, row: Row, box: Box, top: float) -> float:
 
 
 def _tap(drawing: Drawing, tap: str, row: Row, box: Box, end: float) -> None:
-    """Start the line of the low-level features; the head finishes it."""
+    """Start the line of the low-level features; the head completes it."""
     inner = tap.removeprefix(f"{row.path}.").split(".")
     if inner[0].startswith("sepconv"):
         at: Point = (box.x + box.width, box.centre)
@@ -162,7 +162,7 @@ def _tap(drawing: Drawing, tap: str, row: Row, box: Box, end: float) -> None:
 
 
 def _head(drawing: Drawing, rows: tuple[Row, ...], bus: float, subject: Subject) -> float:
-    """Draw the right side from the bottom up; return where it ends."""
+    """Draw the right side from the bottom up; return its top."""
     left = BACKBONE[0] + BACKBONE[1] + CHANNEL
     middle = left + HEAD / 2
     y = _branches(drawing, rows, bus, left, subject)
@@ -199,13 +199,13 @@ def _branches(drawing: Drawing, rows: tuple[Row, ...], bus: float, left: float, 
     start = left + (HEAD - step * len(branches) + BRANCH_GAP) / 2
     height = 4 * LINE + MARGIN
     y = bus - 26 - height
-    joined = next(row for row in rows if row.path == "aspp.concat")
+    concat = next(row for row in rows if row.path == "aspp.concat")
     bar = Box(
         x=start,
         y=y - 26 - 28,
         width=step * len(branches) - BRANCH_GAP,
         height=28,
-        lines=(f"aspp.concat, {joined.output[0]} channels",),
+        lines=(f"aspp.concat, {concat.output[0]} channels",),
         fill=FILLS["aspp"],
     )
     for number, row in enumerate(branches):
@@ -228,19 +228,19 @@ def _branch_text(row: Row) -> tuple[str, ...]:
     return tuple(line for line in (row.path, row.layers, rate, f"{row.channels[0]} channels") if line)
 
 
-def _low_level(drawing: Drawing, low: Row, features: Shape, joined: Box) -> None:
-    """Finish the line of the low-level features, through their projection."""
+def _low_level(drawing: Drawing, low: Row, features: Shape, concat: Box) -> None:
+    """Complete the line of the low-level features, through their projection."""
     left = BACKBONE[0] + BACKBONE[1] + CHANNEL
     height = 3 * LINE + MARGIN
-    box = replace(_box(low, left + 16, joined.centre - height / 2, LOW_WIDTH), height=height, lines=_low_text(low))
+    box = replace(_box(low, left + 16, concat.centre - height / 2, LOW_WIDTH), height=height, lines=_low_text(low))
     drawing.boxes.append(box)
-    drawing.wires.append(Wire(points=((box.x + box.width, joined.centre), (joined.x, joined.centre))))
-    drawing.notes.append(Note(x=box.x + box.width + 6, y=joined.centre - 6, text=str(low.output[0])))
+    drawing.wires.append(Wire(points=((box.x + box.width, concat.centre), (concat.x, concat.centre))))
+    drawing.notes.append(Note(x=box.x + box.width + 6, y=concat.centre - 6, text=str(low.output[0])))
     start = next(wire for wire in drawing.wires if wire.tap)
     drawing.wires.remove(start)
     ((x, y),) = start.points
     bend = left - 22
-    points = ((x, y), (bend, y), (bend, joined.centre), (box.x, joined.centre))
+    points = ((x, y), (bend, y), (bend, concat.centre), (box.x, concat.centre))
     drawing.wires.append(Wire(points=points, tap=True))
     note = f"low_level {shape(features)}"
     drawing.notes.append(Note(x=BACKBONE[0] + BACKBONE[1] + 10, y=y - 6, text=note))
@@ -251,7 +251,7 @@ def _low_text(row: Row) -> tuple[str, ...]:
 
 
 def _shift_down(drawing: Drawing, distance: float) -> None:
-    """Make room above where the head is taller than the backbone."""
+    """Make room at the top if the head is taller than the backbone."""
     drawing.height += distance
     drawing.boxes = [replace(box, y=box.y + distance) for box in drawing.boxes]
     drawing.notes = [replace(note, y=note.y + distance) for note in drawing.notes]
@@ -260,7 +260,7 @@ def _shift_down(drawing: Drawing, distance: float) -> None:
 
 
 def _panels(drawing: Drawing, top: float) -> None:
-    """Put a ground behind each part."""
+    """Add a background for each part."""
     bottom = drawing.height - 20
     left = BACKBONE[0] + BACKBONE[1] + CHANNEL
     head = max(top, min(box.y for box in drawing.boxes if box.fill == FILLS["decoder"]) - 60)

@@ -1,4 +1,4 @@
-"""The network in a few dozen rows, for tables and drawings."""
+"""A network in a few dozen rows, for the table and the drawing of ``show``."""
 
 from dataclasses import dataclass, replace
 
@@ -11,18 +11,18 @@ from deeplab_spec.spec.rows import Block, ConvUnit, HeadUnit, SeparableUnit, Ski
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One block of the network, or several equal ones in a row.
+    """One block of the network, or a run of equal blocks.
 
     Attributes:
         path: Dotted position; a run of blocks ends in ``block1..16``.
-        layers: What it is made of.
+        layers: Its layers, as text.
         channels: Channels after each of its layers.
-        stride: Step of its last layer; 0 where it has none.
+        stride: Stride of its last layer; 0 if it has none.
         rates: Rate of every 3x3 convolution.
-        skip: How its input reaches its end; empty where it does not.
-        dropout: Chance of a value to be dropped after it.
+        skip: Its skip connection; empty if it has none.
+        dropout: Probability of the dropout after it.
         output: Shape of its value.
-        count: How many equal blocks stand here.
+        count: The number of equal blocks.
     """
 
     path: str
@@ -36,7 +36,7 @@ class Row:
     count: int = 1
 
 
-def outline(subject: Subject) -> tuple[Row, ...]:
+def network_rows(subject: Subject) -> tuple[Row, ...]:
     """Return the rows of a network in the order of the graph.
 
     Raises:
@@ -47,7 +47,7 @@ def outline(subject: Subject) -> tuple[Row, ...]:
     outputs = {block_of(node.path): known[node.path] for node in graph}
     described = _described(subject, graph)
     rows = [replace(described[path], output=output) for path, output in outputs.items() if path in described]
-    return _joined(tuple(rows))
+    return _merged(tuple(rows))
 
 
 def _described(subject: Subject, graph: Network) -> dict[str, Row]:
@@ -111,16 +111,16 @@ def _block(row: Block) -> Row:
     )
 
 
-def _joined(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Write equal blocks of the middle flow in one row."""
-    joined: list[Row] = []
+def _merged(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Merge equal blocks of the middle flow into one row."""
+    merged: list[Row] = []
     for row in rows:
-        before = joined[-1] if joined else None
+        before = merged[-1] if merged else None
         flow = row.path.rpartition(".block")[0]
         same = before and replace(before, path=row.path, count=1) == row and ".middle_flow." in row.path
         if before and same:
             count = before.count + 1
-            joined[-1] = replace(before, path=f"{flow}.block1..{count}", count=count)
+            merged[-1] = replace(before, path=f"{flow}.block1..{count}", count=count)
         else:
-            joined.append(row)
-    return tuple(joined)
+            merged.append(row)
+    return tuple(merged)

@@ -1,4 +1,4 @@
-"""What a drawing is made of, in pixels from the upper left."""
+"""The elements of a drawing, in pixels from the upper left."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A box with lines of text; with copies behind it for blocks that repeat."""
+    """A box with lines of text; a repeated block has copies behind it."""
 
     x: float
     y: float
@@ -19,12 +19,12 @@ class Box:
 
     @property
     def middle(self) -> float:
-        """The middle from left to right."""
+        """The horizontal centre."""
         return self.x + self.width / 2
 
     @property
     def centre(self) -> float:
-        """The middle from top to bottom."""
+        """The vertical centre."""
         return self.y + self.height / 2
 
     @property
@@ -35,7 +35,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wire:
-    """A line through points, with a tip at its end where a value arrives."""
+    """A line through points, with an arrow tip at its end unless ``tip`` is false."""
 
     points: tuple[Point, ...]
     tip: bool = True
@@ -55,7 +55,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """The ground behind a part of the network."""
+    """The background of a part of the network."""
 
     name: str
     x: float
@@ -66,7 +66,7 @@ class Panel:
 
 @dataclass(slots=True, kw_only=True)
 class Drawing:
-    """Everything that is drawn, in pixels."""
+    """A whole drawing."""
 
     title: str
     captions: tuple[str, ...]

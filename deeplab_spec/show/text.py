@@ -13,7 +13,7 @@ _INDENT = "    "
 
 
 def show_grid(rows: tuple[Row, ...]) -> Grid:
-    """Return the table of ``show``: one row per block, equal neighbours in one."""
+    """Return the table of ``show``: one row per block, or per run of equal blocks."""
     return Grid(
         headers=("path", "layers", "channels", "stride", "rates", "skip", "output"),
         rows=tuple(
@@ -33,7 +33,7 @@ def show_grid(rows: tuple[Row, ...]) -> Grid:
 
 
 def show_summary(subject: Subject) -> str:
-    """Return the lines below what ``show`` shows."""
+    """Return the lines below the output of ``show``."""
     taps = ", ".join(f"{name} = {path}" for name, path in subject.network().taps[:3])
     return f"{subject.title}: {subject.variant.title}\ntaps: {taps}"
 
@@ -75,7 +75,7 @@ def _erratum_lines(erratum: ErratumModel) -> list[str]:
 
 
 def choice_text(name: str, value: object) -> str:
-    """Write a choice of a document as a command line takes it; its name alone where it has no value."""
+    """Write a choice of a document as on the command line; only its name if it has no value."""
     if value is None:
         return name
     return f"{name}={written(tuple(value) if isinstance(value, list) else value)}"  # type: ignore[arg-type]  # from plain
@@ -87,7 +87,7 @@ def _correction(erratum: ErratumModel) -> str:
 
 
 def effects_text(effects: tuple[EffectModel, ...]) -> str:
-    """Write what an erratum adds to the corrected network.
+    """Write the effects of an erratum on the counts.
 
     >>> effects_text((EffectModel(output_stride=16, parameters=93928, macs=0),))
     'at output stride 16 +93,928 parameters'

@@ -22,9 +22,9 @@ class Grid:
     Attributes:
         headers: One per column.
         rows: Cells of every row; the last row may be a total.
-        right: Columns whose cells are aligned to the right: numbers.
-        total: Whether the last row adds the others up.
-        dim: Rows that say little; a terminal shows them dimmed.
+        right: Right-aligned columns: numbers.
+        total: Whether the last row is the total of the others.
+        dim: Less important rows, dimmed on a terminal.
     """
 
     headers: tuple[str, ...]
@@ -117,7 +117,7 @@ def data_link(text: str) -> str:
 
 
 def integer(value: int) -> str:
-    """Write an integer with its thousands apart.
+    """Write an integer with thousands separators.
 
     >>> integer(65972773424)
     '65,972,773,424'
@@ -126,7 +126,7 @@ def integer(value: int) -> str:
 
 
 def number(value: float) -> str:
-    """Write a count, which may be of halves, with its thousands apart.
+    """Write a count, which may have halves, with thousands separators.
 
     >>> number(65972773424), number(1234.5), number(1234.0)
     ('65,972,773,424', '1,234.5', '1,234')
@@ -135,7 +135,7 @@ def number(value: float) -> str:
 
 
 def share(value: float, total: float) -> str:
-    """Write a part of a total in percent."""
+    """Write a share of a total in percent."""
     return f"{100 * value / total:.1f}" if total else "-"
 
 

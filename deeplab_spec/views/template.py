@@ -1,4 +1,4 @@
-"""Jinja templates, filled with what is drawn: SVG files and HTML pages."""
+"""Fills the Jinja templates of SVG files and HTML pages."""
 
 import re
 

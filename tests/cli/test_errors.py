@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.cli.app import main
+from deeplab_spec.count import text
 from deeplab_spec.exit_codes import ExitCode
 
 # fmt: off
@@ -78,7 +79,7 @@ def test_a_file_that_cannot_be_written_exits_3(tmp_path: Path, capsys: pytest.Ca
 
 def test_a_bug_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only expected errors become a line."""
-    monkeypatch.setattr("deeplab_spec.count.text.count_grid", lambda _: 1 / 0)
+    monkeypatch.setattr(text, "count_grid", lambda _: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
         main(["count"])

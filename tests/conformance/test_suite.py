@@ -156,8 +156,8 @@ def test_a_class_that_decides_nothing_is_red(outcomes: dict[str, list[str]]) -> 
         "FAILED test_something_is_decided_and_every_waiver_covers_a_finding"
     ]
     assert "no clause was decided at output stride 16" in outcomes["all"][0]
-    assert "TestNoLevel: levels must name something to judge" in outcomes["all"][0]
-    assert "TestNoOutputStride: output_strides must name something to judge" in outcomes["all"][0]
+    assert "TestNoLevel: levels must not be empty" in outcomes["all"][0]
+    assert "TestNoOutputStride: output_strides must not be empty" in outcomes["all"][0]
 
 
 def test_what_cannot_be_built_is_an_error_of_every_clause(outcomes: dict[str, list[str]]) -> None:

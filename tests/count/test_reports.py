@@ -22,7 +22,6 @@ from deeplab_spec.count.reports import write_reports
 from deeplab_spec.errors import TargetError
 from deeplab_spec.spec.choices import choose, written
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS
-from deeplab_spec.views import files
 
 COMMITTED = Path(__file__).parents[2] / "reports" / "costs"
 COMMAND = "deeplab-spec count --report reports/costs"
@@ -259,22 +258,6 @@ def test_amounts_and_shares_keep_their_meaning_at_the_edges() -> None:
         "10,000 M",
     ]
     assert [percent(part) for part in (1.0, 0.0005, 0.00049)] == ["100.0 %", "0.1 %", "< 0.1 %"]
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error before the rename leaves the old file and nothing beside it."""
-    path = tmp_path / "report.md"
-    files.write_whole(path, "before\n")
-
-    def fails(_self: Path, _target: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", fails)
-    with pytest.raises(TargetError, match=r"report\.md.*cannot be written: No space left on device"):
-        files.write_whole(path, "after\n")
-
-    assert path.read_text(encoding="utf-8") == "before\n"
-    assert [entry.name for entry in path.parent.iterdir()] == ["report.md"]
 
 
 def test_a_directory_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""What pytest's options ask for is what the options of ``certify`` ask for."""
+"""The plugin's options mean what the options of ``certify`` mean, and both give the same findings."""
 
+import xml.etree.ElementTree as ET
 from datetime import date
 from inspect import signature
 from pathlib import Path
@@ -7,12 +8,15 @@ from typing import Any
 
 import pytest
 
+import deeplab_spec
 from deeplab_spec.cli.certify import certify
 from deeplab_spec.errors import RenamedWarning, SpecError
+from deeplab_spec.judge.certificate import ClauseRecord
 from deeplab_spec.judge.request import Request
 from deeplab_spec.pytest_plugin import pytest_addoption
 from deeplab_spec.pytest_plugin.request import request_of, strides_of, waivers_of
 from deeplab_spec.spec.clauses import Level
+from tests.support.pytest_runs import run
 
 TARGET = ("--deeplab-target", "my_model:build", "--deeplab-variant", "notebook")
 NOT_JUDGED = {"against_arg", "accept_waivers", "as_json", "file", "json_schema"}
@@ -131,7 +135,51 @@ def test_waivers_are_read_with_their_day(tmp_path: Path) -> None:
     found = waivers("--deeplab-waivers", str(path), "--deeplab-today", "2027-01-31")
     assert (found.today, found.entries[0].clause) == (date(2027, 1, 31), "ASPP-RATES")
     assert waivers() is None
-    with pytest.raises(SpecError, match="--deeplab-today: must be a day, as 2027-01-31, but got 'soon'"):
+    with pytest.raises(SpecError, match="--deeplab-today: must be a date such as 2027-01-31, but got 'soon'"):
         waivers("--deeplab-waivers", str(path), "--deeplab-today", "soon")
     with pytest.raises(SpecError, match=r"none.toml: must be a file of waivers that can be read"):
         waivers("--deeplab-waivers", "none.toml")
+
+
+MODEL = """
+import deeplab_spec
+CHOICES = {"width": 0.03, "middle_blocks": 2, "aspp_rates": (12, 24, 36), "decoder_convs": "separable_1"}
+
+def build(output_stride, num_classes):
+    return deeplab_spec.build("tf-release", output_stride, num_classes, CHOICES)
+"""
+SMALL = {"width": 0.03, "middle_blocks": 2}
+
+
+def test_the_plugin_finds_what_certify_finds(tmp_path: Path) -> None:
+    """Every finding, its place on both sides and its explanation; the module lies in a source folder."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "my_model.py").write_text(MODEL, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = src\n", encoding="utf-8")
+    choices = [word for name, value in SMALL.items() for word in ("--deeplab-choose", f"{name}={value}")]
+    structure = (
+        "--deeplab-target",
+        "my_model:build",
+        "--deeplab-variant",
+        "tf-release",
+        "--deeplab-level",
+        "structure",
+    )
+    done = run(tmp_path, *structure, *choices, "--junitxml", "report.xml")
+    found = _records(tmp_path / "report.xml")
+
+    names: dict[str, object] = {}
+    exec(MODEL, names)  # noqa: S102 - the module above
+    certificate = deeplab_spec.certify(names["build"], "tf-release", choices=SMALL, levels=["structure"])  # type: ignore[arg-type]
+
+    assert done.returncode == 1, done.stderr
+    assert found == list(certificate.clauses)
+    assert {finding.choice for record in found for finding in record.findings} == {"aspp_rates", "decoder_convs"}
+    assert sum(record.verdict == "failed" for record in found) > 1
+
+
+def _records(file: Path) -> list[ClauseRecord]:
+    """Read what each test says of its clause."""
+    entries = ET.parse(file).iter("property")  # noqa: S314 - made here
+    texts = [entry.get("value") or "" for entry in entries if entry.get("name") == "deeplab_spec_clause"]
+    return [ClauseRecord.model_validate_json(text) for text in texts]

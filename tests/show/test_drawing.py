@@ -7,7 +7,7 @@ import pytest
 
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.show.drawing import drawing, lay_out
-from deeplab_spec.show.rows import outline
+from deeplab_spec.show.rows import network_rows
 from deeplab_spec.show.shapes import Box, Drawing
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
@@ -104,12 +104,12 @@ def test_every_row_of_the_network_is_drawn(subject: Subject) -> None:
     """Nothing of the outline is missing, and the shapes between the boxes are those of its values."""
     drawn = lay_out(subject)
     names = [box.lines[0] for box in drawn.boxes]
-    wanted = [row.path.removeprefix("backbone.") for row in outline(subject)]
+    wanted = [row.path.removeprefix("backbone.") for row in network_rows(subject)]
 
     assert sorted(name.partition(",")[0] for name in names) == sorted(wanted)
     texts = " ".join(note.text for note in drawn.notes)
     assert "150x1024x2048" in texts
-    assert len(drawn.sums) == sum(1 for row in outline(subject) if row.skip)
+    assert len(drawn.sums) == sum(1 for row in network_rows(subject) if row.skip)
     assert sum(wire.tap for wire in drawn.wires) == (0 if subject.rows().decoder.low_level is None else 1)
 
 

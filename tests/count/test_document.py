@@ -1,4 +1,4 @@
-"""The JSON documents: their contract, and that they say what the analysis says."""
+"""The JSON document of ``count``: its contract, and that it agrees with the analysis."""
 
 import json
 
@@ -6,15 +6,12 @@ import pytest
 
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.totals import Evaluator
-from deeplab_spec.count.document import CountDocument, count_document
+from deeplab_spec.count import text as counts
+from deeplab_spec.count.document import FieldModel, count_document
 from deeplab_spec.errors import SpecError
-from deeplab_spec.graph.ops import Conv2d
-from deeplab_spec.show.document import ClausesDocument, ShowDocument, clauses_document, show_document
 from deeplab_spec.spec.choices import Decoder, SizesAccepted, choose
-from deeplab_spec.spec.clauses import CLAUSES
-from deeplab_spec.spec.errata import ERRATA
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
-from deeplab_spec.views.document import to_json, to_schema
+from deeplab_spec.spec.variants import NOTEBOOK, VARIANTS, Variant
+from deeplab_spec.views.document import to_json
 
 
 def subject(variant: Variant = NOTEBOOK, **arguments: object) -> Subject:
@@ -79,52 +76,6 @@ def test_count_by_block_and_by_node_add_up_to_the_totals(variant: Variant) -> No
         assert sum(cost.macs for cost in costs) == document.total.macs == totals.operations
 
 
-def test_documents_fit_their_schemas_and_come_back() -> None:
-    """What is written can be read again by the published schema, unchanged."""
-    for document in (
-        count_document(subject(), by_node=True),
-        show_document(subject(TF_RELEASE)),
-        clauses_document(NOTEBOOK),
-    ):
-        assert type(document).model_validate_json(to_json(document)) == document
-    for model in (CountDocument, ShowDocument, ClausesDocument):
-        schema = json.loads(to_schema(model))
-        assert schema["properties"]["schema_version"]["const"] == 1
-        assert schema["additionalProperties"] is False
-
-
-def test_show_holds_every_node_with_its_numbers() -> None:
-    """The document is the whole graph: nothing has to be looked up elsewhere."""
-    graph = subject(TF_RELEASE).network()
-    document = show_document(subject(TF_RELEASE))
-
-    assert [node.path for node in document.nodes] == [node.path for node in graph]
-    for node in document.nodes:
-        assert node.inputs == graph[node.path].inputs
-        if node.op == "Conv2d":
-            attributes = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in node.attributes.items()
-            }
-            assert Conv2d(**attributes) == graph[node.path].op
-    assert document.taps == dict(graph.taps)
-
-
-def test_clauses_hold_every_clause_and_only_notebook_has_errata() -> None:
-    """Choices have values where a variant was named."""
-    without, notebook, release = map(clauses_document, (None, NOTEBOOK, TF_RELEASE))
-
-    assert [clause.id for clause in without.clauses] == [clause.id for clause in CLAUSES]
-    assert [erratum.id for erratum in notebook.errata] == [erratum.id for erratum in ERRATA]
-    assert without.errata == release.errata == ()
-    rates = {
-        document.variant: clause.choices["aspp_rates"]
-        for document in (without, notebook, release)
-        for clause in document.clauses
-        if clause.id == "ASPP-RATES"
-    }
-    assert rates == {None: None, "notebook": [6, 12, 18], "tf-release": "follow_output_stride"}
-
-
 def test_choices_of_a_document_include_the_overrides() -> None:
     """A reader must not have to know the variant's own choices."""
     choices = choose(NOTEBOOK.choices, {"decoder": Decoder.NONE})
@@ -149,3 +100,19 @@ def test_a_subject_that_is_none_is_refused() -> None:
     assert Subject(variant=NOTEBOOK, choices=multiples, size=(512, 64)).title == (
         "notebook with sizes_accepted=multiples_of_output_stride, output stride 16, 512x64, 21 classes"
     )
+
+
+@pytest.mark.parametrize(
+    ("extent", "whole", "exact", "text"),
+    [
+        ((19, 19), False, True, "19"),
+        ((19, 21), False, True, "19x21"),
+        ((7.5, 7.5), False, False, "<=7.5"),
+        ((513, 513), True, True, "image"),
+    ],
+)
+def test_a_field_says_whether_it_is_exact(extent: tuple[float, float], whole: bool, exact: bool, text: str) -> None:  # noqa: FBT001 - rows of the table
+    """A bound must not be read as a size."""
+    field = FieldModel(extent=extent, step=(1, 1), offset=(0, 0), whole_image=whole, exact=exact)
+
+    assert counts.field_text(field) == text

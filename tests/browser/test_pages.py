@@ -1,6 +1,6 @@
 """The pages of ``profile`` and ``compare`` in a real browser.
 
-They open without a network, sort, filter, expand, hand out their table as a file, and fit a phone.
+They open without a network connection, sort, filter, expand, export their table, and fit a phone.
 """
 
 import importlib.util
@@ -66,15 +66,15 @@ def opened(browser: Any, html: str, directory: Path) -> Any:
     file.write_text(html, encoding="utf-8")
     browser.get("about:blank")
     for log in ("performance", "browser"):
-        browser.get_log(log)  # forget what came before
+        browser.get_log(log)  # clear earlier entries
     browser.get(file.as_uri())
     return browser
 
 
 def shown(browser: Any) -> list[str]:
-    """Return the names of the rows that are seen, from top to bottom."""
-    found = browser.find_elements("css selector", "table.blocks > tbody .path")
-    return [cell.text for cell in sorted(found, key=lambda cell: cell.location["y"]) if cell.is_displayed()]
+    """Return the names of the visible rows, from top to bottom."""
+    cells = browser.find_elements("css selector", "table.blocks > tbody .path")
+    return [cell.text for cell in sorted(cells, key=lambda cell: cell.location["y"]) if cell.is_displayed()]
 
 
 def sort_by(browser: Any, title: str) -> None:
@@ -94,13 +94,13 @@ def page(kind: str) -> str:
 
 
 def long_page(kind: str) -> str:
-    """Return a page with an operator's name as long as kernels have them."""
+    """Return a page with a kernel name as long as real ones."""
     return profile_html(usual(device=True, call=LONG)) if kind == "profile" else compare_html(comparison(LONG))
 
 
 @contextmanager
 def as_wide(browser: Any, width: int) -> Iterator[None]:
-    """Give pages a screen of a width, a phone's where it is a small one."""
+    """Emulate a screen of a width; a narrow one is a phone's."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     yield
@@ -118,20 +118,20 @@ PAGES = pytest.mark.parametrize("kind", ["profile", "compare"])
 
 
 @PAGES
-def test_a_page_asks_nothing_of_a_network_and_reports_no_error(browser: Any, tmp_path: Path, kind: str) -> None:
-    """The only thing that is loaded is the file itself."""
+def test_a_page_makes_no_request_and_has_no_error(browser: Any, tmp_path: Path, kind: str) -> None:
+    """Only the file itself is loaded."""
     html = page(kind)
     opened(browser, html, tmp_path)
 
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [found["params"]["request"]["url"] for found in messages if found["method"] == "Network.requestWillBeSent"]
-    assert asked == [(tmp_path / "page.html").as_uri()]
+    urls = [entry["params"]["request"]["url"] for entry in messages if entry["method"] == "Network.requestWillBeSent"]
+    assert urls == [(tmp_path / "page.html").as_uri()]
     assert browser.get_log("browser") == []
     assert not re.search(r"https?://|src=|@import|url\(", html)
 
 
-def test_a_page_that_asks_a_network_would_be_seen(browser: Any, tmp_path: Path) -> None:
-    """The test above can fail: the page's own policy blocks a picture from elsewhere, and says so."""
+def test_a_request_of_a_page_is_detected(browser: Any, tmp_path: Path) -> None:
+    """The test above can fail: the page's policy blocks an external image with a message."""
     html = page("profile").replace("</body>", '<img src="http://127.0.0.1:9/a.png"></body>')
     opened(browser, html, tmp_path)
 
@@ -139,8 +139,8 @@ def test_a_page_that_asks_a_network_would_be_seen(browser: Any, tmp_path: Path) 
 
 
 @PAGES
-def test_a_click_on_a_column_sorts_and_another_turns_it_round(browser: Any, tmp_path: Path, kind: str) -> None:
-    """Numbers as numbers, the largest first; names by the alphabet."""
+def test_a_click_on_a_column_sorts_and_another_reverses(browser: Any, tmp_path: Path, kind: str) -> None:
+    """Numbers are sorted as numbers, the largest first; names alphabetically."""
     opened(browser, page(kind), tmp_path)
     by_time = [NAMES[0], NAMES[2], NAMES[1], NAMES[3]]
 
@@ -153,8 +153,8 @@ def test_a_click_on_a_column_sorts_and_another_turns_it_round(browser: Any, tmp_
 
 
 @PAGES
-def test_a_filter_leaves_the_rows_that_contain_a_text(browser: Any, tmp_path: Path, kind: str) -> None:
-    """Also the name of a kernel inside a folded row; an empty filter shows all again."""
+def test_a_filter_keeps_the_rows_that_contain_a_text(browser: Any, tmp_path: Path, kind: str) -> None:
+    """Kernel names in collapsed rows count too; an empty filter shows all rows."""
     opened(browser, page(kind), tmp_path)
     field = browser.find_element("id", "filter")
 
@@ -171,7 +171,7 @@ def test_a_filter_leaves_the_rows_that_contain_a_text(browser: Any, tmp_path: Pa
 
 @PAGES
 def test_a_row_opens_and_shows_its_kernels(browser: Any, tmp_path: Path, kind: str) -> None:
-    """Its details stay with it when the table is sorted."""
+    """The details stay with the row when the table is sorted."""
     opened(browser, page(kind), tmp_path)
     row = next(
         body
@@ -194,7 +194,7 @@ def test_a_row_opens_and_shows_its_kernels(browser: Any, tmp_path: Path, kind: s
 
 
 def test_the_row_that_became_slower_is_the_first(browser: Any, tmp_path: Path) -> None:
-    """As the page opens, and in the picture too."""
+    """In the table and in the chart when the page opens."""
     opened(browser, page("compare"), tmp_path)
 
     assert shown(browser)[0] == "backbone.middle_flow.block7"
@@ -209,7 +209,7 @@ WIDER_TABLE = "const box = document.querySelector('.wide'); return box.scrollWid
 @PAGES
 @pytest.mark.parametrize("width", [NARROW, PHONE, TABLET, DESKTOP])
 def test_nothing_is_wider_than_the_page(browser: Any, tmp_path: Path, kind: str, width: int) -> None:
-    """No text is cut, and nothing needs scrolling sideways, with all rows open and long names in them.
+    """With all rows open and long names, no text is cut, and no horizontal scrolling is needed.
 
     On a tablet the table scrolls in its own box.
     """
@@ -221,7 +221,7 @@ def test_nothing_is_wider_than_the_page(browser: Any, tmp_path: Path, kind: str,
         assert width == TABLET or browser.execute_script(WIDER_TABLE) <= 0
 
 
-def test_a_page_that_is_wider_would_be_seen(browser: Any, tmp_path: Path) -> None:
+def test_a_page_that_is_too_wide_is_detected(browser: Any, tmp_path: Path) -> None:
     """The test above can fail."""
     html = page("compare").replace("</body>", '<div style="width: 500px">wide</div></body>')
     with as_wide(browser, PHONE):
@@ -234,7 +234,7 @@ def test_a_page_that_is_wider_would_be_seen(browser: Any, tmp_path: Path) -> Non
 def test_on_a_phone_a_row_has_its_name_and_its_main_number_side_by_side(
     browser: Any, tmp_path: Path, kind: str
 ) -> None:
-    """Both lie on the screen from edge to edge; every other number is below them, under its own label."""
+    """The other numbers are below them, with labels."""
     with as_wide(browser, PHONE):
         opened(browser, page(kind), tmp_path)
         for row in browser.find_elements("css selector", "table.blocks > tbody > tr.row"):
@@ -293,7 +293,7 @@ def test_rows_within_the_noise_are_grey_and_readable(browser: Any, tmp_path: Pat
 @PAGES
 @pytest.mark.parametrize("scripts", [True, False])
 def test_the_table_is_downloaded_as_a_file(browser: Any, tmp_path: Path, kind: str, *, scripts: bool) -> None:
-    """From the page itself, which has no network; also where scripts are switched off."""
+    """The page itself contains it; also with scripts disabled."""
     place = tmp_path / "downloads"
     place.mkdir()
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(place)})
@@ -312,8 +312,8 @@ def test_the_table_is_downloaded_as_a_file(browser: Any, tmp_path: Path, kind: s
     assert file.read_text(encoding="utf-8") == f"{expected}\n"
 
 
-def test_the_links_of_a_profile_lead_to_the_files_beside_it(browser: Any, tmp_path: Path) -> None:
-    """As the browser resolves them."""
+def test_the_links_of_a_profile_lead_to_the_files_in_its_folder(browser: Any, tmp_path: Path) -> None:
+    """As the browser resolves links."""
     opened(browser, page("profile"), tmp_path)
 
     links = [link.get_attribute("href") for link in browser.find_elements("css selector", "p a")]

@@ -1,4 +1,4 @@
-"""The commands ``show``, ``count`` and ``clauses``: what they print and where."""
+"""The commands ``show``, ``count`` and ``clauses``: their output on stdout, stderr and in files."""
 
 import io
 import json
@@ -36,7 +36,7 @@ def document(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     return json.loads(printed(capsys, *arguments))
 
 
-def test_count_json_is_of_the_network_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_count_json_describes_the_requested_network(capsys: pytest.CaptureFixture[str]) -> None:
     """Every option reaches the document."""
     options = ["--variant", "tf-release", "--output-stride", "8", "--size", "512", "--classes", "19"]
     data = document(
@@ -50,8 +50,8 @@ def test_count_json_is_of_the_network_asked_for(capsys: pytest.CaptureFixture[st
     assert len(document(capsys, "count", "--by", "node", "--json")["nodes"]) == 445
 
 
-def test_count_says_a_convention_by_operator_and_what_it_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
-    """The figures were counted by the tool on the document's network; sums it does not count."""
+def test_count_lists_operators_and_those_not_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    """The expected figures come from fvcore on the source document's network; it does not count sums."""
     run("count", "--convention", "fvcore")
     lines = capsys.readouterr().err.splitlines()
 
@@ -62,7 +62,7 @@ def test_count_says_a_convention_by_operator_and_what_it_leaves_out(capsys: pyte
 
 
 def test_count_prints_the_residual_of_a_published_figure(capsys: pytest.CaptureFixture[str]) -> None:
-    """Other evaluations are predictions, and say so."""
+    """Other evaluations are labelled as predictions."""
     run("count", "--variant", "tf-release-dense", "--output-stride", "8", "--convention", "tfprof")
     published = capsys.readouterr().err
     run("count", "--variant", "tf-release-dense", "--convention", "tfprof", "--scales", "0.5,1", "--flip")
@@ -74,8 +74,8 @@ def test_count_prints_the_residual_of_a_published_figure(capsys: pytest.CaptureF
     assert "a prediction by the same rule: no published value is known" in predicted
 
 
-def test_count_side_by_side_exits_by_whether_all_is_equal(capsys: pytest.CaptureFixture[str]) -> None:
-    """A build can stop on it."""
+def test_count_against_exits_with_1_if_rows_differ(capsys: pytest.CaptureFixture[str]) -> None:
+    """Continuous integration can stop on it."""
     run("count", "reference:notebook", "--against", "reference:notebook")
     assert "operations: equal under mac" in capsys.readouterr().err
     with pytest.raises(SystemExit) as exited:
@@ -87,7 +87,7 @@ def test_count_side_by_side_exits_by_whether_all_is_equal(capsys: pytest.Capture
 
 
 def test_count_table_ends_in_the_totals_and_the_summary_is_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    """A report can be piped without what is said about it."""
+    """A pipe gets the table without the summary."""
     run("count")
     captured = capsys.readouterr()
 
@@ -104,10 +104,10 @@ def test_count_table_ends_in_the_totals_and_the_summary_is_on_stderr(capsys: pyt
     ],
     ids=["count", "show", "clauses"],
 )
-def test_documents_are_those_of_the_printed_schema(
+def test_documents_match_the_printed_schema(
     arguments: tuple[str, ...], model: type[CountDocument], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """``--json-schema`` describes what the same command prints."""
+    """``--json-schema`` describes the document of the same command."""
     assert document(capsys, arguments[0], "--json-schema") == json.loads(json.dumps(model.model_json_schema()))
     model.model_validate_json(printed(capsys, *arguments))
 
@@ -115,8 +115,8 @@ def test_documents_are_those_of_the_printed_schema(
 @pytest.mark.parametrize(
     ("form", "begins"), [("table", "path "), ("markdown", "| path |"), ("svg", "<svg "), ("json", "{")]
 )
-def test_show_has_every_form(form: str, begins: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The forms are of one network; the summary names its taps."""
+def test_show_has_every_format(form: str, begins: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """All formats show one network; the summary names its taps."""
     run("show", "--format", form)
     captured = capsys.readouterr()
 
@@ -126,7 +126,7 @@ def test_show_has_every_form(form: str, begins: str, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("form", ["table", "markdown", "json"])
 def test_clauses_are_all_listed_and_notebook_has_its_errata(form: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A clause that is not listed is not known to anyone."""
+    """The list is complete."""
     plain = printed(capsys, "clauses", "--format", form)
     notebook = printed(capsys, "clauses", "--format", form, "--variant", "notebook")
 
@@ -138,10 +138,10 @@ def test_clauses_are_all_listed_and_notebook_has_its_errata(form: str, capsys: p
     assert "ERRATUM-" not in printed(capsys, "clauses", "--format", form, "--variant", "tf-release")
 
 
-def test_output_replaces_the_file_whole_and_keeps_its_permissions(
+def test_output_replaces_the_file_atomically_and_keeps_its_permissions(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was there stays until the new file is complete; nothing else is left in the folder."""
+    """The old file stays until the new one is complete; no temporary file is left."""
     target = tmp_path / "count.json"
     target.write_text("old")
     target.chmod(0o640)
@@ -158,7 +158,7 @@ def test_output_replaces_the_file_whole_and_keeps_its_permissions(
 
 
 def test_a_terminal_gets_a_drawn_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipe gets plain text; the tests above are pipes."""
+    """A pipe gets plain text, as in the tests above."""
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdout", stream)
@@ -172,7 +172,7 @@ def test_a_terminal_gets_a_drawn_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_is_short_and_names_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
-    """Help is read on a terminal: it must not scroll away."""
+    """Help fits on a terminal."""
     overview = printed(capsys, "--help")
 
     assert all(f"\n  {command} " in overview for command in ("show", "count", "clauses"))
@@ -188,12 +188,12 @@ def test_help_is_short_and_names_every_command_and_option(capsys: pytest.Capture
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """A report about a problem begins with it."""
+    """Bug reports need it."""
     assert printed(capsys, "--version").startswith("deeplab-spec ")
 
 
 def test_shells_complete_variants_choices_and_values() -> None:
-    """Thirty-seven names are not learnt by heart."""
+    """A name alone completes to choices, a name with an equals sign to known values."""
     assert [name for name, _ in complete_variant("tf")] == ["tf-release", "tf-release-dense"]
     assert [name for name, _ in complete_choice("")] == [f"{name}=" for name in NAMES]
     assert [name for name, _ in complete_choice("aspp_r")] == ["aspp_rates="]
@@ -210,7 +210,7 @@ def test_a_size_is_read_from_one_number_or_two() -> None:
 
 
 def test_a_table_for_a_file_is_plain_text_on_a_terminal_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file is read by programs and by people without rich."""
+    """A file has no terminal formatting."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     output.table(output.Grid(headers=("a",), rows=(("b",),)), tmp_path / "t")
 

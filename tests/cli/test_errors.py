@@ -1,4 +1,4 @@
-"""What goes wrong is one clear line on stderr, with the exit code of its kind."""
+"""Every expected error is one line on stderr, with the exit status of its kind."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ USAGE = (
 )
 # fmt: on
 OURS = len(USAGE) - 4
-"""The last four are refused by the command line's own parser."""
+"""The last four are rejected by the parser of the command line."""
 
 
 def run(arguments: list[str]) -> int:
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
 def test_a_usage_error_names_rule_and_value_and_exits_2(
     arguments: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing stands on stdout that a program could take for a result."""
+    """Stdout stays empty, so that no program takes the error for a result."""
     status = run(arguments.split())
     captured = capsys.readouterr()
 
@@ -55,8 +55,8 @@ def test_a_usage_error_names_rule_and_value_and_exits_2(
 
 
 @pytest.mark.parametrize("arguments", [entry[0] for entry in USAGE[:OURS]])
-def test_an_error_of_ours_is_one_line(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The line begins with the program's name, so that it can be found in a log."""
+def test_an_error_of_this_package_is_one_line(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line starts with the program's name, so that it can be found in a log."""
     run(arguments.split())
     (line,) = capsys.readouterr().err.splitlines()
 
@@ -64,7 +64,7 @@ def test_an_error_of_ours_is_one_line(arguments: str, capsys: pytest.CaptureFixt
 
 
 def test_a_network_that_cannot_be_built_exits_3(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each choice is legal; together they give maps that do not fit."""
+    """Each choice is valid; together they give feature maps that do not fit."""
     assert run(["count", "--choose", "atrous_padding=one"]) == ExitCode.COULD_NOT_RUN == 3
     assert "exit_flow.block1.add: operands must have one shape" in capsys.readouterr().err
 
@@ -77,8 +77,8 @@ def test_a_file_that_cannot_be_written_exits_3(tmp_path: Path, capsys: pytest.Ca
     assert f"deeplab-spec: {target}: cannot be written: No such file or directory\n" in capsys.readouterr().err
 
 
-def test_a_bug_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only expected errors become a line."""
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only expected errors become one line."""
     monkeypatch.setattr(text, "count_grid", lambda _: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):

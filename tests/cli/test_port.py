@@ -23,10 +23,10 @@ def run(*arguments: object) -> int:
     return int(exited.value.code or 0)
 
 
-def test_the_report_says_what_was_done_and_ends_with_the_outcome(
+def test_the_report_has_counts_and_comparisons_and_ends_with_the_result(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Counts, results of both engines, and the file; what a target prints stays out of it."""
+    """The output of the targets is not in the report."""
     output = tmp_path / "w.safetensors"
 
     status = run(SMALL, "tests.support.port_networks:small_shuffled", "-o", output, *SIZE, "--map")
@@ -51,7 +51,7 @@ def test_the_report_says_what_was_done_and_ends_with_the_outcome(
 
 
 def test_the_document_has_the_map_and_the_proof(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It fits its own schema, and what the file holds is what its map says."""
+    """The document fits its schema, and the file has the tensors of the map."""
     output = tmp_path / "w.safetensors"
 
     status = run(SMALL, "tests.support.port_networks:small_folded", "-o", output, *SIZE, "--json")
@@ -73,8 +73,8 @@ def test_the_document_has_the_map_and_the_proof(tmp_path: Path, capsys: pytest.C
     ]
 
 
-def test_what_is_not_equal_is_not_written_and_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The node is named, and no half of a file is left."""
+def test_unequal_networks_are_not_written_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report names the node; no file is left."""
     status = run(SMALL, "tests.support.port_networks:small_other_eps", "-o", tmp_path / "w.safetensors", *SIZE)
     lines = capsys.readouterr().out.splitlines()
 
@@ -85,7 +85,7 @@ def test_what_is_not_equal_is_not_written_and_exits_1(tmp_path: Path, capsys: py
 
 
 def test_missing_layers_are_grouped_by_block(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two more blocks of the entry flow, and no list of hundreds of tensors."""
+    """Two more blocks of the entry flow take a few lines, not hundreds."""
     arguments = ("--choose", "width=0.03", "--choose", "middle_blocks=8", "--dest-choose", "entry_blocks=5")
     status = run("reference:notebook", "reference:notebook", "-o", tmp_path / "w.safetensors", "--size", 65, *arguments)
     lines = capsys.readouterr().out.splitlines()
@@ -100,7 +100,7 @@ def test_missing_layers_are_grouped_by_block(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_weights_of_a_file_are_moved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not those that the source was built with."""
+    """They replace the weights that the source was built with."""
     weights = {name: tensor.double().mul(0.5).to(tensor.dtype) for name, tensor in small().state_dict().items()}
     torch.save({"state_dict": weights}, tmp_path / "trained.pth")
 
@@ -114,7 +114,7 @@ def test_weights_of_a_file_are_moved(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_errors_are_one_line_with_the_exit_status_of_their_kind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nothing is written, and nothing stands on stdout."""
+    """Nothing is written, and stdout is empty."""
     good, bad = tmp_path / "w.safetensors", tmp_path / "bad.safetensors"
     save_file({"x": torch.ones(1)}, bad)
     cases = (
@@ -148,14 +148,12 @@ def test_errors_are_one_line_with_the_exit_status_of_their_kind(
     ],
 )
 def test_usage_errors_exit_2(arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Before anything is built."""
+    """They are found before a network is built."""
     assert run(*arguments) == 2
     assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_the_schema_is_the_documents(capsys: pytest.CaptureFixture[str]) -> None:
-    """As it is printed."""
-    main_status = run("--json-schema")
-
-    assert main_status == 0
+    """The printed schema is the document's."""
+    assert run("--json-schema") == 0
     assert json.loads(capsys.readouterr().out) == PortDocument.model_json_schema()

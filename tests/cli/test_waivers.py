@@ -1,4 +1,4 @@
-"""``certify --waivers``: a run with waivers is green only where somebody accepts them, and never with a wrong one."""
+"""``certify --waivers``: a run with waivers succeeds only with ``--accept-waivers``, and never with a wrong waiver."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ expires = {expires}
 
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
-    """Let the rates be wrong at two nodes, without judging; return the requests that arrive."""
+    """Replace the judge: the rates are wrong at two nodes; return the requests that it receives."""
     requests: list[Request] = []
     rates: dict[str, Decided] = {"ASPP-RATES": ("aspp.atrous1.conv", "aspp.atrous2.conv")}
 
@@ -50,8 +50,8 @@ def waivers(folder: Path, node: str = "aspp.atrous*.conv", expires: str = "2027-
 
 
 @pytest.mark.usefixtures("judged")
-def test_waived_is_1_and_0_where_it_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without waivers, or with a waiver for one of the two findings, accepting changes nothing."""
+def test_waived_findings_exit_1_or_0_if_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a waiver for every finding, ``--accept-waivers`` changes nothing."""
     assert status("--accept-waivers") == ExitCode.DIFFERENT
     assert status(*waivers(tmp_path, "aspp.atrous1.conv"), *DAY, "--accept-waivers") == ExitCode.DIFFERENT
     capsys.readouterr()
@@ -71,7 +71,7 @@ def test_waived_is_1_and_0_where_it_is_accepted(tmp_path: Path, capsys: pytest.C
     ],
     ids=["expired", "broad", "stale"],
 )
-def test_a_wrong_waiver_turns_the_run_red(
+def test_a_wrong_waiver_is_a_usage_error(
     node: str,
     expires: str,
     message: str,
@@ -80,7 +80,7 @@ def test_a_wrong_waiver_turns_the_run_red(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One line and 2, whatever is accepted, and no certificate; before anything is judged where that can be."""
+    """One line, exit status 2 and no certificate, if possible before anything is judged."""
     assert status(*waivers(tmp_path, node, expires), *DAY, "--accept-waivers") == ExitCode.USAGE
     captured = capsys.readouterr()
 
@@ -91,7 +91,7 @@ def test_a_wrong_waiver_turns_the_run_red(
     assert len(judged) == asked
 
 
-def test_a_day_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As any option with a value that it cannot have."""
+def test_an_invalid_date_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As for any option with an invalid value."""
     assert status(*waivers(tmp_path), "--today", "tomorrow") == ExitCode.USAGE
     assert "'tomorrow' does not match the format" in capsys.readouterr().err

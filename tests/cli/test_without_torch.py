@@ -44,9 +44,9 @@ def interpreter(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_command_neither_loads_torch_nor_needs_it(command: tuple[str, ...]) -> None:
-    """Loading takes seconds and a gigabyte; a table of numbers must not cost that.
+    """Importing torch takes seconds and a gigabyte of memory.
 
-    With the blocker an import of torch anywhere would be an error, without it, one that is seen at exit.
+    With the blocker, an import of torch is an error; without it, it is reported at exit.
     """
     blocked = interpreter(f"{BLOCK}\n{RUN}", *command)
     watched = interpreter(f"{WATCH}\n{RUN}", *command)
@@ -56,8 +56,8 @@ def test_command_neither_loads_torch_nor_needs_it(command: tuple[str, ...]) -> N
     assert blocked.stdout == watched.stdout
 
 
-def test_loading_torch_would_be_seen() -> None:
-    """The two tests above can fail: the same watch and the same block, on code that does import torch."""
+def test_an_import_of_torch_is_detected() -> None:
+    """The test above can fail: watch and blocker react to code that imports torch."""
     pytest.importorskip("torch")
 
     assert interpreter(f"{WATCH}\nimport torch").stderr.endswith("LOADED torch\n")
@@ -76,14 +76,14 @@ def test_the_module_is_the_program() -> None:
 @pytest.mark.parametrize(
     "command", [("count", "--by", "node", "--json"), ("clauses",), ("show", "--format", "json")], ids=" ".join
 )
-def test_a_pipe_that_is_closed_early_is_no_error(command: tuple[str, ...]) -> None:
-    """As with ``| head -1``: the reader has seen enough, and there is no traceback."""
+def test_a_pipe_that_is_closed_early_is_not_an_error(command: tuple[str, ...]) -> None:
+    """As with ``| head -1``: there is no traceback."""
     process = subprocess.Popen(
         [sys.executable, "-m", "deeplab_spec", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout
     assert process.stderr
-    process.stdout.close()  # long before the first line is written
+    process.stdout.close()  # before the first line is written
     errors = process.stderr.read()
     process.stderr.close()
 

@@ -1,4 +1,4 @@
-"""The public strategies draw what the specification has, without torch, and say what they need."""
+"""The public strategies draw networks of the specification without torch, and name missing packages."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def interpreter(code: str) -> subprocess.CompletedProcess[str]:
 
 @given(drawn=strategies.configurations())
 def test_a_configuration_is_a_network_whose_values_have_sizes(drawn: strategies.Configuration) -> None:
-    """Its variant has the output stride, and its output the classes and the size of the image."""
+    """The variant has the output stride; the output has the classes and the size of the image."""
     variant = next(entry for entry in VARIANTS if entry.name == drawn.variant)
 
     assert drawn.output_stride in variant.output_strides
@@ -36,22 +36,22 @@ def test_a_configuration_is_a_network_whose_values_have_sizes(drawn: strategies.
 
 
 @given(network=strategies.networks(), case=strategies.cases())
-def test_networks_and_cases_are_drawn_alone_too(network: Network, case: tuple[Variant, int]) -> None:
-    """A network is one of the family, and a case a variant with one of its output strides."""
+def test_networks_and_cases_can_be_drawn_alone(network: Network, case: tuple[Variant, int]) -> None:
+    """A network has logits, and a case is a variant with one of its output strides."""
     assert network.tap("logits")
     assert case[1] in case[0].output_strides
 
 
 @given(drawn=strategies.overrides(most=2))
-def test_overrides_are_values_that_were_seen(drawn: dict[str, ChoiceValue]) -> None:
-    """As many as asked for at most, and never the width, which is drawn apart."""
+def test_overrides_have_known_values(drawn: dict[str, ChoiceValue]) -> None:
+    """At most ``most`` choices, and never the width, which is drawn separately."""
     assert len(drawn) <= 2
     assert set(drawn) <= set(NAMES) - {"width"}
     assert all(value in seen_values(name) for name, value in drawn.items())
 
 
 def test_drawing_needs_no_torch() -> None:
-    """In a fresh interpreter; the same program sees a module of that name where there is one."""
+    """In a fresh interpreter; the check detects a module named torch."""
     draw = "from deeplab_spec.conformance import strategies as s\ns.networks().validate()\n"
     seen = "import sys; print('torch' in sys.modules)"
 
@@ -60,7 +60,7 @@ def test_drawing_needs_no_torch() -> None:
 
 
 def test_a_missing_package_is_one_clear_line() -> None:
-    """The extra that brings it; another import that fails is not mistaken for it."""
+    """It names the extra; another failed import keeps its own error."""
     rule = "deeplab_spec.conformance needs the extra 'torch': pip install 'deeplab-spec[torch]'"
     for name in ("pytest", "hypothesis"):
         error = interpreter(f"{BLOCK.format(name=name)}\nimport deeplab_spec.conformance").stderr

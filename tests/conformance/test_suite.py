@@ -1,4 +1,4 @@
-"""The class to inherit from: a clause ends its test as it was decided, and nothing is green in silence."""
+"""The test class for other projects: every test ends with the verdict of its clause."""
 
 from typing import ClassVar
 
@@ -24,11 +24,11 @@ from tests.support.certificates import certificate
 
 judged = []
 
-def judge(asked, output_stride):
-    judged.append((asked.__name__, output_stride))
-    if asked.__name__ == "TestUnbuildable":
+def judge(cls, output_stride):
+    judged.append((cls.__name__, output_stride))
+    if cls.__name__ == "TestUnbuildable":
         raise TargetError("TestUnbuildable.build", "cannot be built: RuntimeError: no weights")
-    return certificate(asked.decided)
+    return certificate(cls.decided)
 
 suite._judge = judge
 
@@ -70,7 +70,7 @@ WAIVER = '[[waiver]]\nclause = "ASPP-RATES"\nnode = "aspp.atrous1.conv"\nreason 
 
 
 class TestReference(Conformance):
-    """The reference is the network that it says it is: the class as other projects use it."""
+    """The class as other projects use it, on the reference."""
 
     variant = "notebook"
     choices: ClassVar = SMALL
@@ -82,8 +82,8 @@ class TestReference(Conformance):
         return deeplab_spec.build("notebook", output_stride, num_classes, SMALL)
 
 
-class Asked(Conformance):
-    """A class that asks for more than is decided by default; it is no test."""
+class Requested(Conformance):
+    """A class that requests a lower precision and a device; pytest does not collect it."""
 
     variant = "notebook"
     levels = ("numerics",)
@@ -94,30 +94,30 @@ class Asked(Conformance):
         """Build nothing: there is no device."""
 
 
-def test_a_lower_precision_that_is_asked_for_has_tests() -> None:
-    """As many as its clauses; they were judged, and no test said how."""
+def test_a_requested_lower_precision_has_tests() -> None:
+    """One for each of its clauses."""
     lower = [clause.id for clause in clauses_of(None, on_request=True) if clause.on_request]
 
-    assert suite._clauses(Asked)[-len(lower) :] == lower
+    assert suite._clauses(Requested)[-len(lower) :] == lower
 
 
-def test_a_class_says_where_it_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As ``certify`` does; where the device is not there, that is the reason."""
+def test_a_class_sets_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing device is the reason of the error, as in ``certify``."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(TargetError, match="--device cuda: no CUDA device is available"):
-        suite._judge(Asked, 16)
+        suite._judge(Requested, 16)
 
 
-def test_a_precision_that_does_not_exist_ends_the_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line that names the class."""
-    monkeypatch.setattr(Asked, "dtypes", ("int8",))
-    with pytest.raises(pytest.Collector.CollectError, match=r"^Asked: dtypes: must be one of float64, .* 'int8'$"):
-        suite._clauses(Asked)
+def test_an_unknown_precision_is_a_collection_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line with the name of the class."""
+    monkeypatch.setattr(Requested, "dtypes", ("int8",))
+    with pytest.raises(pytest.Collector.CollectError, match=r"^Requested: dtypes: must be one of float64, .* 'int8'$"):
+        suite._clauses(Requested)
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Run a project with classes of every kind; return what failed, was skipped or an error, by class."""
+    """Run a project with classes of every kind; return failures, skips and errors by class."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "test_project.py").write_text(PROJECT, encoding="utf-8")
     (folder / "w.toml").write_text(WAIVER, encoding="utf-8")
@@ -132,15 +132,15 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return found
 
 
-def test_what_is_waived_is_an_expected_failure_with_its_reason(outcomes: dict[str, list[str]]) -> None:
-    """At each output stride; everything else of the class passes."""
+def test_a_waived_clause_is_an_expected_failure_with_its_reason(outcomes: dict[str, list[str]]) -> None:
+    """At every output stride; the other tests of the class pass."""
     assert outcomes["TestWaived"] == [
         f"XFAIL test_clause[{stride}-ASPP-RATES] - ours (until 2999-01-31)" for stride in (8, 16)
     ]
 
 
-def test_a_broad_a_stale_and_an_expired_waiver_turn_the_class_red(outcomes: dict[str, list[str]]) -> None:
-    """One finding more than is waived; a waiver that nothing needs; one that has expired."""
+def test_a_partial_an_unused_and_an_expired_waiver_fail_the_class(outcomes: dict[str, list[str]]) -> None:
+    """Each has its own message."""
     assert [line.partition(" - ")[0] for line in outcomes["TestOneMore"]] == ["FAILED test_clause[16-ASPP-RATES]"]
     (stale,) = outcomes["TestStale"]
     assert stale.startswith("FAILED test_something_is_decided_and_every_waiver_covers_a_finding - ")
@@ -149,8 +149,8 @@ def test_a_broad_a_stale_and_an_expired_waiver_turn_the_class_red(outcomes: dict
     assert "old.toml: waiver 1: must not have expired by 2" in outcomes["all"][0]
 
 
-def test_a_class_that_decides_nothing_is_red(outcomes: dict[str, list[str]]) -> None:
-    """All of its clauses are skipped; one test says so. A list without entries is an error, and makes no test."""
+def test_a_class_that_decides_nothing_fails(outcomes: dict[str, list[str]]) -> None:
+    """If all clauses are skipped, one test fails; an empty list is an error without tests."""
     failed = [line for line in outcomes["TestNothingDecided"] if line.startswith("FAILED")]
     assert [line.partition(" - ")[0] for line in failed] == [
         "FAILED test_something_is_decided_and_every_waiver_covers_a_finding"
@@ -160,8 +160,8 @@ def test_a_class_that_decides_nothing_is_red(outcomes: dict[str, list[str]]) -> 
     assert "TestNoOutputStride: output_strides must not be empty" in outcomes["all"][0]
 
 
-def test_what_cannot_be_built_is_an_error_of_every_clause(outcomes: dict[str, list[str]]) -> None:
-    """In one line each, and built once; no test of the class passes."""
+def test_an_implementation_that_cannot_be_built_is_an_error_of_every_clause(outcomes: dict[str, list[str]]) -> None:
+    """One line each; it is built once, and no test of the class passes."""
     lines = outcomes["TestUnbuildable"]
 
     assert {line.partition(" ")[0] for line in lines} == {"ERROR", "FAILED"}
@@ -171,7 +171,7 @@ def test_what_cannot_be_built_is_an_error_of_every_clause(outcomes: dict[str, li
 
 
 def test_each_verdict_ends_the_test_its_own_way() -> None:
-    """Only passed comes back; what the certificate says nothing of is undecided."""
+    """``conclude`` returns only for a passed clause; a missing clause is undecided."""
     decided = certificate(
         {
             "ASPP-RATES": ("aspp.atrous1.conv",),
@@ -187,12 +187,12 @@ def test_each_verdict_ends_the_test_its_own_way() -> None:
         conclude(decided, "ASPP-POOL")
     with pytest.raises(pytest.skip.Exception, match="HEAD-BIAS not applicable: folded"):
         conclude(decided, "HEAD-BIAS")
-    with pytest.raises(pytest.fail.Exception, match="STEM-CONVS undecided: the certificate of my_model:build says"):
+    with pytest.raises(pytest.fail.Exception, match="STEM-CONVS undecided: the certificate of my_model:build does"):
         conclude(decided, "STEM-CONVS")
 
 
 def test_a_judgement_that_failed_is_not_tried_again() -> None:
-    """The same error, for every clause that asks."""
+    """Every clause gets the same error."""
     calls = []
 
     def judge(output_stride: int | None) -> Certificate:
@@ -206,8 +206,8 @@ def test_a_judgement_that_failed_is_not_tried_again() -> None:
     assert calls == [16]
 
 
-def test_a_class_without_build_says_so() -> None:
-    """Nothing is judged of it."""
+def test_a_class_without_build_raises() -> None:
+    """``build`` must be overridden."""
 
     class Unfinished(Conformance):
         variant = "notebook"

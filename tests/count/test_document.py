@@ -19,8 +19,8 @@ def subject(variant: Variant = NOTEBOOK, **arguments: object) -> Subject:
     return Subject(variant=variant, choices=variant.choices, **arguments)  # type: ignore[arg-type]
 
 
-def test_count_has_the_fields_of_its_contract() -> None:
-    """Other programs read these names; they are stable from the first release."""
+def test_the_document_has_the_fields_of_its_contract() -> None:
+    """Other programs read these names."""
     data = json.loads(to_json(count_document(subject())))
 
     assert list(data) == [
@@ -64,8 +64,8 @@ def test_count_has_the_fields_of_its_contract() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
-def test_count_by_block_and_by_node_add_up_to_the_totals(variant: Variant) -> None:
-    """The same formulas at three levels, and the compiled evaluator as the fourth."""
+def test_blocks_and_nodes_add_up_to_the_totals(variant: Variant) -> None:
+    """Blocks, nodes, totals and the compiled evaluator agree."""
     document = count_document(subject(variant, size=(300, 421), classes=5), by_node=True)
     totals = Evaluator(subject(variant).network())(300, 421, 5)
 
@@ -77,7 +77,7 @@ def test_count_by_block_and_by_node_add_up_to_the_totals(variant: Variant) -> No
 
 
 def test_choices_of_a_document_include_the_overrides() -> None:
-    """A reader must not have to know the variant's own choices."""
+    """All choices are listed, not only the overrides."""
     choices = choose(NOTEBOOK.choices, {"decoder": Decoder.NONE})
     document = count_document(Subject(variant=NOTEBOOK, choices=choices))
 
@@ -85,8 +85,8 @@ def test_choices_of_a_document_include_the_overrides() -> None:
     assert not any(block.path.startswith("decoder.low_level") for block in document.blocks)
 
 
-def test_a_subject_that_is_none_is_refused() -> None:
-    """Each refusal names the option's rule."""
+def test_an_invalid_subject_is_rejected() -> None:
+    """Each error names the rule of the option."""
     multiples = choose(NOTEBOOK.choices, {"sizes_accepted": SizesAccepted.MULTIPLES})
 
     with pytest.raises(SpecError, match="size: height and width must be multiples of 16"):
@@ -111,8 +111,8 @@ def test_a_subject_that_is_none_is_refused() -> None:
         ((513, 513), True, True, "image"),
     ],
 )
-def test_a_field_says_whether_it_is_exact(extent: tuple[float, float], whole: bool, exact: bool, text: str) -> None:  # noqa: FBT001 - rows of the table
-    """A bound must not be read as a size."""
+def test_a_bound_of_a_field_is_marked(extent: tuple[float, float], whole: bool, exact: bool, text: str) -> None:
+    """A bound must not be taken for a size."""
     field = FieldModel(extent=extent, step=(1, 1), offset=(0, 0), whole_image=whole, exact=exact)
 
     assert counts.field_text(field) == text

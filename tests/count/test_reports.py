@@ -1,4 +1,4 @@
-"""The committed reports on costs: what the command writes today, byte for byte, whole and without torch."""
+"""The committed cost reports: equal byte for byte to what the command writes, complete and without torch."""
 
 import itertools
 import json
@@ -51,8 +51,8 @@ def document() -> CostReport:
     return cost_report(Subject(variant=TF_RELEASE, choices=TF_RELEASE.choices))
 
 
-def test_committed_reports_are_what_the_command_writes(fresh: Path) -> None:
-    """A number that changes shows in a report's diff; equal bytes from two interpreters leave nothing to chance."""
+def test_committed_reports_are_up_to_date(fresh: Path) -> None:
+    """A changed number shows in the diff of a report."""
     today = {path.name: path.read_bytes() for path in fresh.iterdir()}
     committed = {path.name: path.read_bytes() for path in COMMITTED.iterdir()}
 
@@ -62,14 +62,14 @@ def test_committed_reports_are_what_the_command_writes(fresh: Path) -> None:
 
 
 def test_every_variant_has_a_table_exact_numbers_and_a_picture_at_every_output_stride(fresh: Path) -> None:
-    """And nothing else lies there: no half-written file, no report of a variant that is gone."""
+    """There are no other files: no temporary file, no report of a removed variant."""
     expected = {f"{name}.{ending}" for name, ending in itertools.product(NAMES, ("md", "json", "svg"))}
 
     assert {path.name for path in fresh.iterdir()} == {*expected, "published.md", "README.md"}
 
 
-def test_links_between_reports_lead_somewhere(fresh: Path) -> None:
-    """Every relative link is a file beside it, and the list leads to all of them."""
+def test_links_between_reports_work(fresh: Path) -> None:
+    """Every relative link is a file in the folder, and the index links to all of them."""
     for page in fresh.glob("*.md"):
         links = set(re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")))
         assert all((fresh / link).is_file() for link in links), page.name
@@ -78,8 +78,8 @@ def test_links_between_reports_lead_somewhere(fresh: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_exact_numbers_are_a_document_and_add_up(fresh: Path, name: str) -> None:
-    """It reads back as what was written; blocks sum to the totals, and totals are those of the evaluator."""
+def test_exact_numbers_are_a_valid_document_and_add_up(fresh: Path, name: str) -> None:
+    """Blocks sum to the totals, and the totals are those of the evaluator."""
     text = (fresh / f"{name}.json").read_text(encoding="utf-8")
     report = CostReport.model_validate_json(text)
     subject = Subject(
@@ -92,7 +92,7 @@ def test_exact_numbers_are_a_document_and_add_up(fresh: Path, name: str) -> None
     for field in ("parameters", "flops", "bytes_read", "bytes_written"):
         assert sum(getattr(block, field) for block in report.blocks) == getattr(report.total, field), field
         assert sum(getattr(block, field) for block in report.train.blocks) == getattr(report.train.total, field), field
-    image = 4 * 3 * 513 * 513  # the first convolution keeps it, and it is no block's value
+    image = 4 * 3 * 513 * 513  # the first convolution keeps it; it belongs to no block
     assert sum(block.bytes_kept for block in report.blocks) + image == report.total.bytes_kept
     assert sum(report.multiply_adds.values()) == Evaluator(subject.network(), MAC)(513, 513).operations
     assert list(report.multiply_adds) == [block.path for block in report.blocks]
@@ -104,7 +104,7 @@ def test_exact_numbers_are_a_document_and_add_up(fresh: Path, name: str) -> None
 
 
 def test_published_totals_are_marked_in_the_document(fresh: Path) -> None:
-    """A figure stands beside a total only where the paper gives one for this network; others are predictions."""
+    """Only totals with a figure in the paper have one; the others are predictions."""
     figures = {(row.variant.name, row.output_stride): row for row in PUBLISHED if not row.overrides}
 
     for name in NAMES:
@@ -125,7 +125,7 @@ def table_rows(page: str, heading: str) -> list[list[str]]:
 
 
 def test_published_page_has_every_configuration_and_labels_predictions(fresh: Path) -> None:
-    """Six published rows with residuals; eighteen predictions among them, and all other sizes."""
+    """Six published rows with residuals, eighteen predictions, and all other sizes."""
     page = (fresh / "published.md").read_text(encoding="utf-8")
     rows = table_rows(page, "## Every configuration of the table")
     sizes = table_rows(page, "## Other sizes and numbers of classes")
@@ -142,8 +142,8 @@ def test_published_page_has_every_configuration_and_labels_predictions(fresh: Pa
     assert "chosen after seeing the residuals" in page
 
 
-def test_published_page_says_of_every_reading_what_the_figures_say(fresh: Path) -> None:
-    """Bold where ruled out, a dash for no change; what no figure sees is listed in words, not in the table."""
+def test_published_page_has_every_reading(fresh: Path) -> None:
+    """Bold if ruled out, a dash for no change; readings without effect are listed below the table."""
     page = (fresh / "published.md").read_text(encoding="utf-8")
     rows = {row[0]: row[1:] for row in table_rows(page, "## What the figures rule out")}
     unseen = page.split("No published figure depends on these readings")[1].split("\n")[0]
@@ -165,8 +165,8 @@ def test_published_page_says_of_every_reading_what_the_figures_say(fresh: Path) 
         assert f"`{choice}`" in unseen
 
 
-def test_index_says_what_a_counter_that_does_not_divide_says(document: CostReport, fresh: Path) -> None:
-    """By hand: two for each weight of a depthwise convolution, channel by channel, at each of its outputs."""
+def test_index_has_the_count_of_a_counter_that_does_not_divide(document: CostReport, fresh: Path) -> None:
+    """Computed by hand: two operations per weight of a depthwise convolution, channel and output."""
     excess = 0
     subject = Subject(variant=TF_RELEASE, choices=TF_RELEASE.choices)
     known = shapes(subject.network(), (513, 513))
@@ -181,13 +181,13 @@ def test_index_says_what_a_counter_that_does_not_divide_says(document: CostRepor
 
 
 def charted() -> list[CostReport]:
-    """Return networks with different rows: without a decoder, with one middle block, very small."""
+    """Return reports with different rows: usual, with one middle block, very narrow."""
     chosen = [(NOTEBOOK, {}), (TF_RELEASE, {"middle_blocks": 1}), (TF_RELEASE, {"width": 0.125})]
     return [cost_report(Subject(variant=variant, choices=choose(variant.choices, more))) for variant, more in chosen]
 
 
 def test_bars_are_as_long_as_their_shares_and_texts_do_not_overlap() -> None:
-    """One scale for all columns, every share drawn, and nothing runs into the next column or off the picture."""
+    """All columns have one scale, and no text reaches the next column or the edge."""
     for report in charted():
         chart = lay_out_costs(report)
         scale = max(bar.width for row in chart.rows for bar in row.bars)
@@ -213,7 +213,7 @@ def test_bars_are_as_long_as_their_shares_and_texts_do_not_overlap() -> None:
 
 
 def share(report: CostReport, name: str, column: int) -> float:
-    """Return a row's part of a total, from the document."""
+    """Return a row's share of a total, from the document."""
     first, _, last = name.partition("..")
     stem = first.removesuffix("1") if last else first
     group = {f"{stem}{number}" for number in range(1, int(last) + 1)} if last else {first}
@@ -229,8 +229,8 @@ def share(report: CostReport, name: str, column: int) -> float:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_picture_is_self_contained_and_says_what_it_shows(fresh: Path, name: str) -> None:
-    """Title and description for those who do not see it; no font, script or image from elsewhere."""
+def test_chart_is_self_contained_and_described(fresh: Path, name: str) -> None:
+    """It has a title and a description for screen readers, and no external font, script or image."""
     root = ET.fromstring((fresh / f"{name}.svg").read_text(encoding="utf-8"))  # noqa: S314 - our own text
     tags = {element.tag.removeprefix(SVG) for element in root.iter()}
     values = [value for element in root.iter() for value in element.attrib.values()]
@@ -248,7 +248,7 @@ def test_picture_is_self_contained_and_says_what_it_shows(fresh: Path, name: str
 
 
 def test_amounts_and_shares_keep_their_meaning_at_the_edges() -> None:
-    """A small share is not nothing, and no unit is missing at the top."""
+    """A small share does not become zero, and the largest unit has no limit."""
     assert [amount(count, ("", "K", "M")) for count in (0, 999, 1000, 999_999, 10**6, 10**10)] == [
         "0",
         "999",
@@ -261,18 +261,18 @@ def test_amounts_and_shares_keep_their_meaning_at_the_edges() -> None:
 
 
 def test_a_directory_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
-    """Before any report is written."""
+    """It precedes all reports."""
     (tmp_path / "costs").write_text("", encoding="utf-8")
 
     with pytest.raises(TargetError, match="cannot be made"):
         write_reports(tmp_path / "costs")
 
 
-def test_json_has_no_numbers_that_json_lacks(fresh: Path) -> None:
-    """No NaN and no infinity: other programs read it."""
+def test_json_has_no_nan_and_no_infinity(fresh: Path) -> None:
+    """Other programs read it."""
 
-    def refuse(text: str) -> None:
+    def reject(text: str) -> None:
         raise AssertionError(text)
 
     for path in fresh.glob("*.json"):
-        json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        json.loads(path.read_text(encoding="utf-8"), parse_constant=reject)

@@ -1,4 +1,4 @@
-"""Counts of somebody's own network: exact, under the specification's paths, with what they do not show."""
+"""Counts of a user's network: exact, under the specification's paths, with notes on what they do not show."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +19,8 @@ TARGETS = "tests.count.test_service:"
 
 
 def request(**changes: Any) -> CountRequest:
-    """Return a request, small unless told otherwise."""
-    asked: dict[str, Any] = {
+    """Return a request for a small network."""
+    settings: dict[str, Any] = {
         "variant": None,
         "overrides": (),
         "arguments": {},
@@ -32,7 +32,7 @@ def request(**changes: Any) -> CountRequest:
         "protocol": SINGLE,
         "by_node": False,
     }
-    return CountRequest(**{**asked, **changes})
+    return CountRequest(**{**settings, **changes})
 
 
 def release(output_stride: int = 16, num_classes: int = 5) -> nn.Module:
@@ -41,7 +41,7 @@ def release(output_stride: int = 16, num_classes: int = 5) -> nn.Module:
 
 
 class Renamed(nn.Module):
-    """The release's network under another name, with a spare layer and a frozen backbone."""
+    """The release's network under another name, with an unused layer and a frozen backbone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,13 +71,13 @@ class Sharing(nn.Module):
 
 
 def elsewhere() -> nn.Module:
-    """Build another network altogether; what is printed must not get into a report."""
-    print("building")  # noqa: T201 - what foreign code does
+    """Build a different network that prints; the output must not be in the report."""
+    print("building")  # noqa: T201 - foreign code may print
     return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 5, 1))
 
 
 class Picky(nn.Module):
-    """A network that computes something else on large images."""
+    """A network that computes other operations on large images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Picky(nn.Module):
 
 @pytest.fixture(scope="module")
 def plain() -> CountDocument:
-    """Return the count of the release's network, as somebody's own."""
+    """Return the count of the release's network, built as a user's network."""
     return request().document(f"{TARGETS}release")
 
 
@@ -102,14 +102,14 @@ def plain() -> CountDocument:
         pytest.param(MAC, Protocol(scales=(1, 2), flip=True), id="scales", marks=pytest.mark.deep),  # type: ignore[arg-type]
     ],
 )
-def test_a_captured_reference_costs_what_the_specification_says(convention: Convention, protocol: Protocol) -> None:
-    """The graph that export finds and that of the rows are counted alike; an export has no dropout."""
+def test_a_captured_reference_has_the_costs_of_the_specification(convention: Convention, protocol: Protocol) -> None:
+    """The captured graph and the graph of the rows have equal counts; an export has no dropout."""
     overrides = (f"width={NARROW}",)
     specified = request(variant="tf-release", overrides=overrides, convention=convention, protocol=protocol)
-    asked = request(variant="tf-release", convention=convention, protocol=protocol)
+    captured = request(variant="tf-release", convention=convention, protocol=protocol)
 
     expected = specified.document(None)
-    counted = asked.document(f"{TARGETS}release")
+    counted = captured.document(f"{TARGETS}release")
 
     assert counted.variant == "tf-release"
     assert counted.total.macs == expected.total.macs
@@ -120,13 +120,13 @@ def test_a_captured_reference_costs_what_the_specification_says(convention: Conv
     }
 
 
-def test_the_nearest_published_network_lends_its_paths(plain: CountDocument) -> None:
-    """Without --variant the network itself decides whose blocks it has."""
+def test_blocks_are_named_after_the_nearest_published_network(plain: CountDocument) -> None:
+    """Without --variant the nearest is found."""
     assert plain.variant == "tf-release"
 
 
-def test_parameters_that_no_operation_reads_and_frozen_ones_are_said(plain: CountDocument) -> None:
-    """The oldest question about this network is why two counts of parameters differ."""
+def test_unused_and_frozen_parameters_are_reported(plain: CountDocument) -> None:
+    """They explain why two counts of parameters differ."""
     counted = request().document(f"{TARGETS}Renamed")
 
     assert counted.total.parameters == plain.total.parameters
@@ -136,7 +136,7 @@ def test_parameters_that_no_operation_reads_and_frozen_ones_are_said(plain: Coun
 
 
 def test_shared_parameters_are_counted_once() -> None:
-    """Two layers with one set of weights compute twice and store once."""
+    """Two layers with one set of weights compute twice and store it once."""
     counted = request(classes=3).document(f"{TARGETS}Sharing")
     first, again = counted.blocks
 
@@ -147,7 +147,7 @@ def test_shared_parameters_are_counted_once() -> None:
 
 
 def test_another_network_keeps_its_own_paths() -> None:
-    """Nothing is forced into the blocks of this family."""
+    """It is not mapped to the blocks of this family."""
     counted = request().document(f"{TARGETS}elsewhere")
 
     assert counted.variant is None
@@ -155,8 +155,8 @@ def test_another_network_keeps_its_own_paths() -> None:
     assert [row.path for row in counted.blocks] == ["0", "1", "2"]
 
 
-def test_what_the_target_prints_is_not_in_the_report(capsys: pytest.CaptureFixture[str]) -> None:
-    """A JSON document with somebody's greeting in front is none."""
+def test_output_of_the_target_is_not_in_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would break the JSON document."""
     request().document(f"{TARGETS}elsewhere")
     captured = capsys.readouterr()
 
@@ -166,7 +166,7 @@ def test_what_the_target_prints_is_not_in_the_report(capsys: pytest.CaptureFixtu
 
 @pytest.mark.deep
 def test_side_by_side_of_equal_networks() -> None:
-    """One of the specification, and one that somebody built."""
+    """One published network, and one built by a user."""
     alike = request(overrides=(f"width={NARROW}",)).side_by_side("reference:tf-release", f"{TARGETS}release")
 
     assert alike.equal
@@ -174,7 +174,7 @@ def test_side_by_side_of_equal_networks() -> None:
 
 
 def test_side_by_side_of_different_networks() -> None:
-    """The first row is where most differs."""
+    """The first row has the largest difference."""
     other = request(overrides=(f"width={NARROW}", "aspp_convs=dense")).side_by_side(
         "reference:tf-release", f"{TARGETS}release"
     )
@@ -189,7 +189,7 @@ def test_side_by_side_of_different_networks() -> None:
     ("make", "message"),
     [
         (lambda: request().document("nowhere:nothing"), "cannot import 'nowhere'"),
-        (lambda: request(size=(1, 1)).document(f"{TARGETS}refusing"), "cannot be read at 1x1"),
+        (lambda: request(size=(1, 1)).document(f"{TARGETS}large_kernel"), "cannot be read at 1x1"),
         (
             lambda: request(protocol=Protocol(scales=(1, 2))).document(f"{TARGETS}Picky"),  # type: ignore[arg-type]
             "computes other operations at 193x259",
@@ -197,19 +197,19 @@ def test_side_by_side_of_different_networks() -> None:
     ],
     ids=["import", "size", "scales"],
 )
-def test_what_cannot_be_counted_is_refused_in_one_line(make: Callable[[], object], message: str) -> None:
-    """Where, and why."""
+def test_a_target_that_cannot_be_counted_is_one_line(make: Callable[[], object], message: str) -> None:
+    """The line says where and why."""
     with pytest.raises(TargetError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
 
 
-def refusing() -> nn.Module:
-    """Build a network whose kernel does not fit into a pixel."""
+def large_kernel() -> nn.Module:
+    """Build a network whose kernel is larger than one pixel."""
     return nn.Sequential(nn.Conv2d(3, 8, 3))
 
 
-def test_choices_are_not_those_of_a_target() -> None:
-    """A target decides for itself."""
+def test_choices_do_not_apply_to_a_target() -> None:
+    """A target has its own."""
     with pytest.raises(SpecError, match="applies to a published network"):
         request(overrides=("middle_blocks=8",)).document(f"{TARGETS}release")

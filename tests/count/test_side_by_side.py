@@ -1,4 +1,4 @@
-"""Two networks side by side: what differs, and under which convention they agree."""
+"""Two networks side by side: their differences, and the convention under which they agree."""
 
 from dataclasses import replace
 
@@ -19,14 +19,14 @@ SIZE = (65, 97)
 
 
 def graph(*overrides: str, variant: object = TF_RELEASE) -> Network:
-    """Return a published network with choices decided otherwise."""
+    """Return a published network with overridden choices."""
     chosen = NOTEBOOK if variant is NOTEBOOK else TF_RELEASE
     decided: dict[str, ChoiceValue] = read_overrides(overrides)
     return network(choose(chosen.choices, decided))
 
 
 def counter(counted: Network, mode: Mode = Mode.FORWARD) -> Counter:
-    """Return what counts a network."""
+    """Return the counter of a network."""
     return lambda convention: node_costs(counted, shapes(counted, SIZE), convention, mode)
 
 
@@ -46,45 +46,45 @@ def folded(unfolded: Network) -> Network:
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS, ids=lambda convention: convention.name)
-def test_equal_networks_are_equal_under_the_convention_asked_for(convention: Convention) -> None:
-    """Nothing needs to be explained."""
+def test_equal_networks_are_equal_under_the_requested_convention(convention: Convention) -> None:
+    """No other convention is needed."""
     counted = counter(graph())
 
     assert operations_explained(counted, counted, convention, Mode.FORWARD) == f"equal under {convention.name}"
 
 
-def test_a_folded_network_is_explained_by_what_folding_takes_away() -> None:
-    """Under fvcore the two differ by the normalisations; under full, biases came instead, but not under mac."""
+def test_a_folded_network_is_explained_by_its_missing_normalisations() -> None:
+    """Under fvcore the networks differ by the normalisations; under full also by biases; under mac not at all."""
     first, second = counter(graph()), counter(folded(graph()))
 
     assert operations_explained(first, second, FVCORE, Mode.FORWARD) == "equal under fvcore minus batch_norm"
     assert operations_explained(first, second, MAC, Mode.FORWARD) == "equal under mac"
     assert operations_explained(first, second, FULL, Mode.FORWARD) == "equal under mac"
-    mine, yours = (total_cost(count(MAC)) for count in (first, second))
-    assert parameters_explained(mine, yours) == "equal in parameters with normalisations folded"
+    totals = [total_cost(count(MAC)) for count in (first, second)]
+    assert parameters_explained(*totals) == "equal in parameters with normalisations folded"
 
 
 def test_two_kinds_of_operator_can_be_left_out() -> None:
-    """Another resize and no normalisation at once."""
+    """Here a resize and the normalisations differ."""
     first = counter(graph())
     second = counter(folded(graph("output_resize=nearest", "decoder_resize=nearest")))
 
-    found = operations_explained(first, second, FVCORE, Mode.FORWARD)
+    text = operations_explained(first, second, FVCORE, Mode.FORWARD)
 
-    assert found.startswith("equal under ")
-    assert "conv" not in found.split()[2:]
+    assert text.startswith("equal under ")
+    assert "conv" not in text.split()[2:]
 
 
 def test_networks_that_differ_in_convolutions_are_not_explained() -> None:
-    """To leave out the convolutions would explain anything."""
+    """Without convolutions any two networks are equal."""
     first, second = counter(graph()), counter(graph("aspp_convs=dense"))
 
     assert operations_explained(first, second, MAC, Mode.FORWARD) == ""
     assert parameters_explained(total_cost(first(MAC)), total_cost(second(MAC))) == ""
 
 
-def test_cost_moved_between_blocks_is_told_from_equal_networks() -> None:
-    """Equal totals hide blocks that differ."""
+def test_cost_moved_between_blocks_is_reported() -> None:
+    """Equal totals can hide blocks that differ."""
     whole = graph()
     first = "backbone.middle_flow.block3.sepconv2.depthwise.conv"
     second = "backbone.middle_flow.block9.sepconv2.depthwise.conv"
@@ -101,42 +101,42 @@ def test_cost_moved_between_blocks_is_told_from_equal_networks() -> None:
         for node in whole
     )
 
-    found = operations_explained(counter(whole), counter(moved), MAC, Mode.FORWARD)
+    text = operations_explained(counter(whole), counter(moved), MAC, Mode.FORWARD)
 
-    assert found == "equal under mac, in total only: blocks differ"
+    assert text == "equal under mac, in total only: blocks differ"
 
 
 def test_dead_biases_explain_parameters() -> None:
-    """The document's biases in front of normalisations are 93,928 parameters without effect."""
+    """The source document has 93,928 biases without effect before normalisations."""
     with_biases = total_cost(counter(graph(variant=NOTEBOOK))(MAC))
     without = total_cost(counter(graph("conv_bias=none", variant=NOTEBOOK))(MAC))
 
     assert parameters_explained(with_biases, without) == "equal in parameters without dead biases"
 
 
-def test_running_statistics_taken_for_parameters_are_recognised() -> None:
-    """Some tables count them."""
+def test_running_statistics_counted_as_parameters_are_recognised() -> None:
+    """Some published tables count them."""
     cost = total_cost(counter(graph())(MAC))
-    together = cost.sizes.parameters + cost.sizes.buffers
-    taken = replace(cost, sizes=replace(cost.sizes, parameters=together, buffers=9))
+    both = cost.sizes.parameters + cost.sizes.buffers
+    changed = replace(cost, sizes=replace(cost.sizes, parameters=both, buffers=9))
 
     expected = "the parameters with running statistics of the first are the parameters of the second"
-    assert parameters_explained(cost, taken) == expected
+    assert parameters_explained(cost, changed) == expected
 
 
-def test_rows_come_with_the_largest_difference_first_and_lose_nothing() -> None:
-    """Blocks that only one side has are compared with nothing."""
-    mine, yours = (block_costs(counter(graph(*overrides))(MAC)) for overrides in ((), ("middle_blocks=8",)))
+def test_rows_start_with_the_largest_difference_and_are_complete() -> None:
+    """Blocks that one side lacks count as zero there."""
+    first, second = (block_costs(counter(graph(*overrides))(MAC)) for overrides in ((), ("middle_blocks=8",)))
 
-    rows = side_by_side(mine, yours)
+    rows = side_by_side(first, second)
 
     distances = [abs(row.operations()[0] - row.operations()[1]) for row in rows]
     assert distances == sorted(distances, reverse=True)
-    assert {row.path for row in rows} == {cost.path for cost in (*mine, *yours)}
+    assert {row.path for row in rows} == {cost.path for cost in (*first, *second)}
     assert rows[0].second is None
     assert rows[0].operations()[1] == 0
-    assert sum(row.operations()[0] for row in rows) == total(mine)
-    assert sum(row.operations()[1] for row in rows) == total(yours)
+    assert sum(row.operations()[0] for row in rows) == total(first)
+    assert sum(row.operations()[1] for row in rows) == total(second)
 
 
 def total(costs: tuple[Cost, ...]) -> float:
@@ -144,8 +144,8 @@ def total(costs: tuple[Cost, ...]) -> float:
     return sum(cost.operations for cost in costs)
 
 
-def test_training_is_explained_by_conventions_that_can_count_it() -> None:
-    """Conventions without a backward pass, fvcore and tfprof, cannot answer and are not tried."""
+def test_training_is_explained_by_conventions_that_support_it() -> None:
+    """Fvcore and tfprof do not count a backward pass and are not tried."""
     first, second = counter(graph(), Mode.TRAIN), counter(folded(graph()), Mode.TRAIN)
 
     assert operations_explained(first, second, TORCH, Mode.TRAIN) == "equal under torch"

@@ -1,4 +1,4 @@
-"""Somebody's module is identified, and the report says how to confirm it."""
+"""``identify`` finds the choices of real modules, and its report says how to confirm them."""
 
 import json
 import random
@@ -23,7 +23,7 @@ Pair = tuple[tuple[str, ChoiceValue], tuple[str, ChoiceValue]]
 
 
 def refute(published: Variant, output_stride: int, pair: Pair) -> str:
-    """Say what is wrong with the answer for a real module of two decisions; empty if nothing is."""
+    """Return what is wrong with the result for a real module of two choices; empty if nothing is."""
     decided: dict[str, ChoiceValue] = {**dict(pair), "width": WIDTH}
     target = Target(name=f"reference:{published.name}", choices=decided)
     document = identify(target, (output_stride,), CLASSES)
@@ -31,24 +31,24 @@ def refute(published: Variant, output_stride: int, pair: Pair) -> str:
     if nearest is None or document.distance or document.unexplained:
         return f"{published.name} {output_stride} {pair}: {document}"
     known = library(output_stride, CLASSES, document.size)
-    answer = known.of(choose(variant(nearest.variant).choices, read(nearest.choices)))
-    right = known.of(choose(published.choices, decided))
-    same = answer is not None and right is not None and answer.digest == right.digest
+    result = known.of(choose(variant(nearest.variant).choices, read(nearest.choices)))
+    expected = known.of(choose(published.choices, decided))
+    same = result is not None and expected is not None and result.digest == expected.digest
     return (
         "" if same and len(nearest.choices) <= len(decided) else f"{published.name} {output_stride} {pair}: {nearest}"
     )
 
 
 def read(choices: Mapping[str, Json]) -> dict[str, ChoiceValue]:
-    """Read the choices of a document as a command line would."""
+    """Parse the choices of a document as the command line does."""
     texts = {
         name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in choices.items()
     }
-    return {name: parse(name, given) for name, given in texts.items()}
+    return {name: parse(name, text) for name, text in texts.items()}
 
 
 def drawn_pairs(count: int) -> list[tuple[Variant, int, Pair]]:
-    """Draw pairs of compatible decisions, over both main variants and output strides."""
+    """Draw pairs of compatible choices, over both main variants and output strides."""
     cases = []
     for published in (NOTEBOOK, TF_RELEASE):
         for output_stride in (8, 16):
@@ -68,14 +68,14 @@ def drawn_pairs(count: int) -> list[tuple[Variant, int, Pair]]:
     return compatible[:count]
 
 
-def test_a_pair_of_decisions_is_found_in_a_real_module() -> None:
-    """Built by the reference, read from what torch exports."""
+def test_a_pair_of_choices_is_found_in_a_real_module() -> None:
+    """The module is built by the reference and captured by torch.export."""
     assert [text for case in drawn_pairs(1) if (text := refute(*case))] == []
 
 
 @pytest.mark.deep
-def test_fifty_pairs_of_decisions_are_found_in_real_modules() -> None:
-    """As above."""
+def test_fifty_pairs_of_choices_are_found_in_real_modules() -> None:
+    """As above, with more pairs."""
     pairs = drawn_pairs(50)
 
     assert len(pairs) == 50
@@ -84,7 +84,7 @@ def test_fifty_pairs_of_decisions_are_found_in_real_modules() -> None:
 
 @pytest.mark.deep
 def test_segmentation_models_pytorch_is_tf_release_with_six_choices() -> None:
-    """It takes multiples of the output stride only; rates that follow the stride would be others at 16."""
+    """It accepts only multiples of the output stride; rates that follow the stride would differ at 16."""
     document = identify(Target(name="tests.support.peers:smp_deeplab"))
 
     assert document.nearest is not None
@@ -102,7 +102,7 @@ def test_segmentation_models_pytorch_is_tf_release_with_six_choices() -> None:
 
 @pytest.mark.deep
 def test_the_command_finds_choices_at_every_output_stride(capsys: pytest.CaptureFixture[str]) -> None:
-    """What shows at output stride 8 only is joined with what shows at 16 only."""
+    """Choices visible only at output stride 8 or only at 16 are combined."""
     options = ["--arg", f"width={WIDTH}", "--arg", "middle_blocks=1", "--arg", "exit2_rates=3,5"]
     strides = ["--output-stride", "8", "--output-stride", "16"]
     with pytest.raises(SystemExit) as ended:
@@ -123,8 +123,8 @@ def test_the_command_finds_choices_at_every_output_stride(capsys: pytest.Capture
 
 
 @pytest.mark.deep
-def test_another_network_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
-    """In one sentence, without a nearest network."""
+def test_another_network_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence, and no nearest network."""
     with pytest.raises(SystemExit) as ended:
         main(["identify", "tests.judge.structure.test_different_architectures:Plain"])
     lines = capsys.readouterr().out.splitlines()
@@ -134,8 +134,8 @@ def test_another_network_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "this is another network: it has no decoder" in lines[1]
 
 
-def test_what_is_left_is_shown_with_its_node() -> None:
-    """One sigmoid behind the logits: nearest is the plain network, and the node is named."""
+def test_an_unexplained_difference_is_shown_with_its_node() -> None:
+    """For a sigmoid after the logits, the nearest is the plain network, and the report names the node."""
     document = identify(Target(name="tests.identify.test_service:with_sigmoid"))
 
     assert document.nearest is not None
@@ -149,7 +149,7 @@ def test_what_is_left_is_shown_with_its_node() -> None:
 
 
 def with_sigmoid(output_stride: int = 16, num_classes: int = 21) -> object:
-    """Build a short network with one more function before its last resize."""
+    """Build a short network with an extra sigmoid before its last resize."""
     from torch import nn
 
     import deeplab_spec
@@ -159,8 +159,8 @@ def with_sigmoid(output_stride: int = 16, num_classes: int = 21) -> object:
     return module
 
 
-def test_bad_requests_are_refused() -> None:
-    """Before anything is built, or by what cannot be built."""
+def test_bad_requests_are_rejected() -> None:
+    """If possible before anything is built."""
     with pytest.raises(SpecError, match="must be one of 8, 16, 32"):
         identify(Target(name="reference:notebook"), (4,))
     with pytest.raises(SpecError, match="classes: must be 1 or more"):

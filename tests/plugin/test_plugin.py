@@ -39,8 +39,8 @@ def waivers(folder: Path, text: str = SKIP) -> tuple[str, ...]:
     return ("--deeplab-waivers", "w.toml", *DAY)
 
 
-def test_every_clause_is_a_test_that_ends_as_it_was_decided(tmp_path: Path) -> None:
-    """In a folder without tests: passed, failed, undecided, not applicable and waived, judged once."""
+def test_every_clause_is_a_test_that_ends_with_its_verdict(tmp_path: Path) -> None:
+    """All five verdicts, judged once, in a folder without tests."""
     fake(tmp_path, os16=certificate(DECIDED))
     done = run(tmp_path, *TARGET, "-v", "-rsxX", "--junitxml", "report.xml", *waivers(tmp_path))
     at = {name.removeprefix("deeplab_spec/notebook@16::"): outcome for name, outcome in outcomes(done).items()}
@@ -63,14 +63,14 @@ def test_every_clause_is_a_test_that_ends_as_it_was_decided(tmp_path: Path) -> N
     _check_junit(tmp_path / "report.xml")
 
 
-def test_a_lower_precision_that_is_asked_for_has_tests(tmp_path: Path) -> None:
-    """Its clauses are decided on request only; they were judged, and no test said how."""
-    asked = ("--deeplab-level", "numerics", "--deeplab-dtype", "bfloat16")
-    done = run(tmp_path, *TARGET, "--collect-only", "-q", *asked)
-    found = [line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line]
+def test_a_requested_lower_precision_has_tests(tmp_path: Path) -> None:
+    """Its clauses are decided on request only."""
+    options = ("--deeplab-level", "numerics", "--deeplab-dtype", "bfloat16")
+    done = run(tmp_path, *TARGET, "--collect-only", "-q", *options)
+    names = [line.rpartition("::")[2] for line in done.stdout.splitlines() if "::" in line]
 
-    assert found == [clause.id for clause in clauses_of(None, on_request=True) if clause.level == "numerics"]
-    assert sum(name.startswith("VALUES-LOWER-PRECISION-") for name in found) == 4
+    assert names == [clause.id for clause in clauses_of(None, on_request=True) if clause.level == "numerics"]
+    assert sum(name.startswith("VALUES-LOWER-PRECISION-") for name in names) == 4
 
 
 def _check_the_report(report: str) -> None:
@@ -87,20 +87,20 @@ failed: aspp.atrous1.conv and 1 more
 
 
 def _check_junit(file: Path) -> None:
-    found = {case.get("name"): case for case in ET.parse(file).iter("testcase")}  # noqa: S314 - made here
-    case = found["ASPP-RATES"]
+    cases = {case.get("name"): case for case in ET.parse(file).iter("testcase")}  # noqa: S314 - made here
+    case = cases["ASPP-RATES"]
     properties = {entry.get("name"): entry.get("value") for entry in case.iter("property")}
     record = ClauseRecord.model_validate_json(properties["deeplab_spec_clause"] or "")
 
-    assert len(found) == len(CLAUSES) + 1
+    assert len(cases) == len(CLAUSES) + 1
     assert case.get("classname") == "deeplab_spec.notebook@16"
     assert case.find("failure") is not None
     assert properties["deeplab_spec_verdict"] == "failed"
     assert [finding.path for finding in record.findings] == list(DECIDED["ASPP-RATES"])
 
 
-def test_a_waived_failure_fails_where_expected_failures_run(tmp_path: Path) -> None:
-    """``--runxfail`` is pytest's way to see them."""
+def test_a_waived_failure_fails_with_runxfail(tmp_path: Path) -> None:
+    """Pytest then reports expected failures as failures."""
     fake(tmp_path, os16=certificate({"SKIP-UNIT": DECIDED["SKIP-UNIT"]}))
 
     assert run(tmp_path, *TARGET, *waivers(tmp_path)).returncode == 0
@@ -111,7 +111,7 @@ def test_a_waived_failure_fails_where_expected_failures_run(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("processes", [(), XDIST], ids=["alone", "xdist"])
 def test_each_output_stride_is_judged_once(processes: tuple[str, ...], tmp_path: Path) -> None:
-    """Also where several processes share the tests; a waiver may be needed at one output stride only."""
+    """Also with several processes; a waiver may cover findings at one output stride only."""
     fake(tmp_path, os8=certificate(), os16=certificate({"SKIP-UNIT": DECIDED["SKIP-UNIT"]}))
     done = run(tmp_path, *TARGET, *BOTH, *processes, "-rA", *waivers(tmp_path))
 
@@ -121,8 +121,8 @@ def test_each_output_stride_is_judged_once(processes: tuple[str, ...], tmp_path:
     assert "XFAIL deeplab_spec/notebook@16::SKIP-UNIT" in done.stdout
 
 
-def test_tests_are_chosen_as_any_others(tmp_path: Path) -> None:
-    """By clause, level and output stride; only what is needed is judged, and collecting judges nothing."""
+def test_clause_tests_are_selected_like_other_tests(tmp_path: Path) -> None:
+    """By clause, level and output stride; collection judges nothing, and a run only judges selected output strides."""
     fake(tmp_path, os8=certificate(DECIDED), os16=certificate(DECIDED))
     listed = run(tmp_path, *TARGET, *BOTH, "--collect-only", "-q", "-k", "structure and not ASPP")
     names = [line for line in listed.stdout.splitlines() if "::" in line]
@@ -138,7 +138,7 @@ def test_tests_are_chosen_as_any_others(tmp_path: Path) -> None:
 
 
 def test_the_projects_own_tests_run_too(tmp_path: Path) -> None:
-    """They come first, and their failures and ours add up."""
+    """They run first, and all results are counted together."""
     fake(tmp_path, os16=certificate())
     (tmp_path / "test_own.py").write_text("def test_own(tmp_path): assert tmp_path\n", encoding="utf-8")
     done = run(tmp_path, *TARGET, "-v")
@@ -152,7 +152,7 @@ def test_the_projects_own_tests_run_too(tmp_path: Path) -> None:
     "processes", [pytest.param((), id="alone"), pytest.param(XDIST, id="xdist", marks=pytest.mark.deep)]
 )
 def test_a_target_that_cannot_be_built_is_one_line_and_4(processes: tuple[str, ...], tmp_path: Path) -> None:
-    """As any argument that is wrong: no test runs, and none is green."""
+    """As for any wrong argument, no test runs."""
     fake(tmp_path)
     (tmp_path / "test_own.py").write_text("def test_own(): pass\n", encoding="utf-8")
     done = run(tmp_path, *TARGET, *processes)
@@ -165,8 +165,8 @@ def test_a_target_that_cannot_be_built_is_one_line_and_4(processes: tuple[str, .
     assert judged(tmp_path) == [16]
 
 
-def test_what_cannot_be_built_at_one_output_stride_is_an_error_there(tmp_path: Path) -> None:
-    """Of each clause, in one line; the other output stride is judged."""
+def test_a_target_that_cannot_be_built_at_one_output_stride_is_an_error_there(tmp_path: Path) -> None:
+    """Each clause has the error in one line; the other output stride is judged."""
     fake(tmp_path, os8=certificate())
     done = run(tmp_path, *TARGET, *BOTH)
     errors = [line for line in done.stdout.splitlines() if line.startswith("ERROR deeplab_spec/notebook@16::")]
@@ -188,7 +188,7 @@ def test_what_cannot_be_built_at_one_output_stride_is_an_error_there(tmp_path: P
     ids=["expired", "broad"],
 )
 def test_a_wrong_waiver_is_one_line_and_4(text: str, message: str, tmp_path: Path) -> None:
-    """Before anything is collected."""
+    """The error precedes collection."""
     fake(tmp_path, os16=certificate({"SKIP-UNIT": DECIDED["SKIP-UNIT"]}))
     done = run(tmp_path, *TARGET, *waivers(tmp_path, text))
 
@@ -196,8 +196,8 @@ def test_a_wrong_waiver_is_one_line_and_4(text: str, message: str, tmp_path: Pat
     assert message in done.stderr
 
 
-def test_a_stale_waiver_turns_the_run_red(tmp_path: Path) -> None:
-    """Everything passed, and the waiver is a test that fails; so is the clause that it does not cover."""
+def test_an_unused_waiver_fails_the_run(tmp_path: Path) -> None:
+    """All clauses pass, and the test of the waivers fails."""
     fake(tmp_path, os16=certificate())
     done = run(tmp_path, *TARGET, "-v", *waivers(tmp_path))
 
@@ -207,8 +207,8 @@ def test_a_stale_waiver_turns_the_run_red(tmp_path: Path) -> None:
     assert f"1 failed, {len(CLAUSES)} passed" in done.stdout
 
 
-def test_a_waiver_that_does_not_cover_all_waives_nothing(tmp_path: Path) -> None:
-    """One finding more than accepted, and the test fails; the report says which."""
+def test_a_waiver_that_covers_some_findings_waives_nothing(tmp_path: Path) -> None:
+    """The report names the finding that is not covered."""
     fake(tmp_path, os16=certificate({"ASPP-RATES": DECIDED["ASPP-RATES"]}))
     one = WAIVER.format(clause="ASPP-RATES", node="aspp.atrous1.conv", expires="2027-01-31")
     done = run(tmp_path, *TARGET, *waivers(tmp_path, one))
@@ -218,8 +218,8 @@ def test_a_waiver_that_does_not_cover_all_waives_nothing(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("arguments", [(), ("-k", "own")], ids=["skipped", "deselected"])
-def test_a_run_that_decides_nothing_is_red(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """Tests that are all skipped or deselected would be green; the last lines say why they are not."""
+def test_a_run_that_decides_nothing_fails(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    """Otherwise a run of skipped or deselected tests would succeed."""
     nothing: dict[str, Decided] = {clause.id: (Verdict.NOT_APPLICABLE, "no pyramid") for clause in CLAUSES}
     fake(tmp_path, os16=certificate(nothing))
     (tmp_path / "test_own.py").write_text("def test_own(): pass\n", encoding="utf-8")
@@ -231,7 +231,7 @@ def test_a_run_that_decides_nothing_is_red(arguments: tuple[str, ...], tmp_path:
 
 
 def test_a_wrong_option_is_one_line_and_4(tmp_path: Path) -> None:
-    """Pytest's own exit status for it; the rule and what arrived."""
+    """Pytest's exit status for usage errors, with the rule and the value."""
     done = run(tmp_path, "--deeplab-target", "a:b")
 
     assert done.returncode == 4
@@ -240,7 +240,7 @@ def test_a_wrong_option_is_one_line_and_4(tmp_path: Path) -> None:
 
 
 def test_the_package_registers_the_plugin() -> None:
-    """An installed package needs no ``-p``: pytest finds the entry point, which names a module that has the hooks."""
+    """Pytest finds the plugin of an installed package by its entry point, without ``-p``."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     assert project["entry-points"] == {"pytest11": {"deeplab_spec": "deeplab_spec.pytest_plugin"}}
@@ -256,28 +256,28 @@ atexit.register(lambda: sys.stderr.write("LOADED " + " ".join(loaded()) + "\\n")
 
 
 def loaded(folder: Path, *arguments: str, plugin: tuple[str, ...] = PLUGIN) -> set[str]:
-    """Return the modules of this package, and of those that take their time, that a run has loaded at its end."""
+    """Return the modules of this package and of slow packages that a run has loaded at its end."""
     (folder / "watch.py").write_text(WATCH, encoding="utf-8")
     done = run(folder, "-p", "watch", *arguments, plugin=plugin)
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("LOADED"))
     return set(line.split()[1:])
 
 
-def test_a_run_without_a_target_loads_the_options_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With one, it loads what collects, and still no framework: that is for the process which judges."""
+def test_a_run_without_a_target_loads_only_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a target it loads the collectors, but no framework: only the judge's process does."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     fake(tmp_path)
     (tmp_path / "conftest.py").unlink()
     (tmp_path / "test_own.py").write_text("def test_own(): pass\n", encoding="utf-8")
 
     assert loaded(tmp_path) == {"deeplab_spec", "deeplab_spec.pytest_plugin"}
-    asked = loaded(tmp_path, *TARGET, "--collect-only")
-    assert {"deeplab_spec.pytest_plugin.session", "pydantic"} <= asked
-    assert not {"torch", "numpy", "hypothesis"} & asked
+    modules = loaded(tmp_path, *TARGET, "--collect-only")
+    assert {"deeplab_spec.pytest_plugin.session", "pydantic"} <= modules
+    assert not {"torch", "numpy", "hypothesis"} & modules
 
 
-def test_torch_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test above can fail: the same watch, on a project that does import a module of this name."""
+def test_an_import_of_torch_is_detected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: the watch reports a project that imports a module named torch."""
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     (tmp_path / "torch.py").touch()
     (tmp_path / "test_own.py").write_text("import torch\ndef test_own(): assert torch\n", encoding="utf-8")
@@ -285,8 +285,8 @@ def test_torch_would_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "torch" in loaded(tmp_path)
 
 
-def test_a_run_without_a_target_ends_as_it_would_without_the_plugin(tmp_path: Path) -> None:
-    """The same tests, the same statuses: passed, failed, and none at all."""
+def test_a_run_without_a_target_ends_as_without_the_plugin(tmp_path: Path) -> None:
+    """The exit statuses are equal for passed, failed and no tests."""
     (tmp_path / "test_own.py").write_text("def test_own(): pass\ndef test_wrong(): assert 0\n", encoding="utf-8")
 
     for arguments in (("-k", "own"), (), ("-k", "nothing")):
@@ -296,5 +296,5 @@ def test_a_run_without_a_target_ends_as_it_would_without_the_plugin(tmp_path: Pa
 
 
 def _counts(report: str) -> str:
-    """Return the last line of a report, but for the time."""
+    """Return the last line of a report without the time."""
     return report.splitlines()[-1].rpartition(" in ")[0]

@@ -36,14 +36,14 @@ class Configured:
         return getattr(self._options, name)
 
 
-def asked(*arguments: str) -> Request:
-    """Return what arguments ask for."""
+def requested(*arguments: str) -> Request:
+    """Return the request that arguments describe."""
     return request_of(Configured(*arguments))  # type: ignore[arg-type]
 
 
 def test_every_option_is_a_part_of_the_request() -> None:
-    """None is dropped; repeated ones add up, each once."""
-    found = asked(
+    """No option is dropped; repeated options are combined without duplicates."""
+    request = requested(
         *TARGET,
         *("--deeplab-choose", "width=0.5", "--deeplab-choose", "middle_blocks=8", "--deeplab-part", "backbone"),
         *("--deeplab-output-stride", "8", "--deeplab-output-stride", "16", "--deeplab-output-stride", "8"),
@@ -51,7 +51,7 @@ def test_every_option_is_a_part_of_the_request() -> None:
         *("--deeplab-level", "structure", "--deeplab-dtype", "autocast-bfloat16", "--deeplab-device", "cuda"),
     )
 
-    assert found == Request(
+    assert request == Request(
         target="my_model:build",
         variant="notebook",
         overrides=("width=0.5", "middle_blocks=8"),
@@ -66,8 +66,8 @@ def test_every_option_is_a_part_of_the_request() -> None:
     )
 
 
-def test_every_option_of_a_judgement_is_one_of_pytest() -> None:
-    """But for those of what is printed, and for what a waiver lets a command end with."""
+def test_pytest_has_every_option_of_certify() -> None:
+    """Except for the options of the output and the exit status."""
     of_command = {name for name in signature(certify).parameters if name not in NOT_JUDGED}
     parser = pytest.Parser(_ispytest=True)
     pytest_addoption(parser)
@@ -77,17 +77,17 @@ def test_every_option_of_a_judgement_is_one_of_pytest() -> None:
 
 
 def test_an_old_name_of_a_precision_is_accepted() -> None:
-    """With a line that says the new one."""
+    """The warning gives the new name."""
     with pytest.warns(RenamedWarning, match="^'amp_fp16' is now called 'autocast-float16'$"):
-        assert asked(*TARGET, "--deeplab-dtype", "amp_fp16").dtypes == ("autocast-float16",)
+        assert requested(*TARGET, "--deeplab-dtype", "amp_fp16").dtypes == ("autocast-float16",)
 
 
-def test_what_is_not_said_is_as_in_certify() -> None:
-    """A reference is by default itself, and another target takes the place of a published network."""
-    assert asked(*TARGET) == Request(target="my_model:build", variant="notebook")
-    assert asked("--deeplab-target", "reference:tf-release").variant == "tf-release"
-    assert asked("--deeplab-target", "reference").shared_choices
-    assert asked(*TARGET[:2], "--deeplab-against", "my.lock") == Request(target="my_model:build", against="my.lock")
+def test_defaults_are_those_of_certify() -> None:
+    """A reference matches itself by default, and another target replaces the published network."""
+    assert requested(*TARGET) == Request(target="my_model:build", variant="notebook")
+    assert requested("--deeplab-target", "reference:tf-release").variant == "tf-release"
+    assert requested("--deeplab-target", "reference").shared_choices
+    assert requested(*TARGET[:2], "--deeplab-against", "my.lock") == Request(target="my_model:build", against="my.lock")
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_what_is_not_said_is_as_in_certify() -> None:
         ((*TARGET[:2], "--deeplab-against", "my.lock"), (None,)),
     ],
 )
-def test_a_file_says_its_own_output_stride(arguments: tuple[str, ...], strides: tuple[int | None, ...]) -> None:
-    """So its tests have none in their names, unless one is asked for."""
-    assert strides_of(asked(*arguments)) == strides
+def test_a_file_has_its_own_output_stride(arguments: tuple[str, ...], strides: tuple[int | None, ...]) -> None:
+    """Its tests have none in their names, unless one is requested."""
+    assert strides_of(requested(*arguments)) == strides
 
 
 @pytest.mark.parametrize(
@@ -118,22 +118,22 @@ def test_a_file_says_its_own_output_stride(arguments: tuple[str, ...], strides: 
         ((*TARGET, "--deeplab-part", "tail"), "part: must be one of backbone, aspp, decoder, but got 'tail'"),
     ],
 )
-def test_an_option_with_a_value_that_it_cannot_have_is_refused(arguments: tuple[str, ...], message: str) -> None:
-    """With the rule and what arrived."""
+def test_an_option_with_an_invalid_value_is_rejected(arguments: tuple[str, ...], message: str) -> None:
+    """The error has the rule and the value."""
     with pytest.raises(SpecError, match=f"^{message}"):
-        asked(*arguments)
+        requested(*arguments)
 
 
-def test_waivers_are_read_with_their_day(tmp_path: Path) -> None:
-    """A day that is none is refused, as is a file that is not there."""
+def test_waivers_are_read_with_a_date(tmp_path: Path) -> None:
+    """An invalid date and a missing file are rejected."""
     path = tmp_path / "w.toml"
     path.write_text(WAIVER, encoding="utf-8")
 
     def waivers(*arguments: str) -> Any:
         return waivers_of(Configured(*TARGET, *arguments))  # type: ignore[arg-type]
 
-    found = waivers("--deeplab-waivers", str(path), "--deeplab-today", "2027-01-31")
-    assert (found.today, found.entries[0].clause) == (date(2027, 1, 31), "ASPP-RATES")
+    loaded = waivers("--deeplab-waivers", str(path), "--deeplab-today", "2027-01-31")
+    assert (loaded.today, loaded.entries[0].clause) == (date(2027, 1, 31), "ASPP-RATES")
     assert waivers() is None
     with pytest.raises(SpecError, match="--deeplab-today: must be a date such as 2027-01-31, but got 'soon'"):
         waivers("--deeplab-waivers", str(path), "--deeplab-today", "soon")
@@ -151,8 +151,8 @@ def build(output_stride, num_classes):
 SMALL = {"width": 0.03, "middle_blocks": 2}
 
 
-def test_the_plugin_finds_what_certify_finds(tmp_path: Path) -> None:
-    """Every finding, its place on both sides and its explanation; the module lies in a source folder."""
+def test_the_plugin_has_the_findings_of_certify(tmp_path: Path) -> None:
+    """All findings are equal, with paths and explanations; the module is in a source folder."""
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "my_model.py").write_text(MODEL, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = src\n", encoding="utf-8")
@@ -166,20 +166,20 @@ def test_the_plugin_finds_what_certify_finds(tmp_path: Path) -> None:
         "structure",
     )
     done = run(tmp_path, *structure, *choices, "--junitxml", "report.xml")
-    found = _records(tmp_path / "report.xml")
+    records = _records(tmp_path / "report.xml")
 
     names: dict[str, object] = {}
     exec(MODEL, names)  # noqa: S102 - the module above
     certificate = deeplab_spec.certify(names["build"], "tf-release", choices=SMALL, levels=["structure"])  # type: ignore[arg-type]
 
     assert done.returncode == 1, done.stderr
-    assert found == list(certificate.clauses)
-    assert {finding.choice for record in found for finding in record.findings} == {"aspp_rates", "decoder_convs"}
-    assert sum(record.verdict == "failed" for record in found) > 1
+    assert records == list(certificate.clauses)
+    assert {finding.choice for record in records for finding in record.findings} == {"aspp_rates", "decoder_convs"}
+    assert sum(record.verdict == "failed" for record in records) > 1
 
 
 def _records(file: Path) -> list[ClauseRecord]:
-    """Read what each test says of its clause."""
+    """Read the clause record of each test."""
     entries = ET.parse(file).iter("property")  # noqa: S314 - made here
     texts = [entry.get("value") or "" for entry in entries if entry.get("name") == "deeplab_spec_clause"]
     return [ClauseRecord.model_validate_json(text) for text in texts]

@@ -1,4 +1,4 @@
-"""Weights move between modules, exported programs and ONNX files, and between convolutions and products."""
+"""Weights move between modules, exported programs and ONNX files, and between convolutions and matrix products."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ FILES: dict[str, Callable[[nn.Module, Tensor, Path], Path]] = {
 
 @pytest.mark.parametrize("kind", FILES)
 def test_weights_move_out_of_a_file_and_into_it(kind: str, tmp_path: Path) -> None:
-    """Copied where the file has its normalisations, and so bit-equal; both exporters of ONNX fold them."""
+    """A .pt2 file keeps normalisations, so that weights are copied bit-equal; both ONNX exporters fold them."""
     path = FILES[kind](small(), torch.zeros(1, 3, *SIZE), tmp_path)
 
     def opened() -> nn.Module:
@@ -54,7 +54,7 @@ class Convolved(nn.Module):
         self.middle: nn.Module | None = nn.Conv2d(4, 6, 1)
 
     def between(self, x: Tensor) -> Tensor:
-        """Run the middle."""
+        """Run the middle layer."""
         return cast("Tensor", cast("nn.Module", self.middle)(x))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,19 +63,19 @@ class Convolved(nn.Module):
 
 
 class Linear(Convolved):
-    """The same as a linear layer on the channels."""
+    """The same network with a linear layer on the channels."""
 
     def __init__(self) -> None:
         super().__init__()
         self.middle = nn.Linear(4, 6)
 
     def between(self, x: Tensor) -> Tensor:
-        """Run the middle on the last axis."""
+        """Run the middle layer on the last axis."""
         return super().between(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Product(Convolved):
-    """The same as a product with a matrix, whose rows are the channels that come in."""
+    """The same network with a matrix product; the rows of the matrix are the input channels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,16 +88,16 @@ class Product(Convolved):
 
 
 @pytest.mark.parametrize("other", [Linear, Product])
-def test_a_convolution_of_one_tap_becomes_a_product_and_back(other: type[Convolved]) -> None:
-    """The tensor gets the axes, and the order of axes, that its own network has."""
+def test_a_1x1_convolution_becomes_a_matrix_product_and_back(other: type[Convolved]) -> None:
+    """The weight gets the shape and the axis order of each network."""
     source, dest, back = Convolved(), other(), Convolved()
 
-    for mine, yours in ((source, dest), (dest, back)):
-        moved = move(mine, yours, size=SIZE)
+    for first, second in ((source, dest), (dest, back)):
+        moved = move(first, second, size=SIZE)
         assert moved.verdict == "moved", (moved.reason, moved.map.gaps, moved.differences)
         assert moved.proof
         assert not any(entry.action in ROUNDED for entry in moved.map.moves.values())
-        assert moved.proof.runs[0].error < 1e-14  # of six products; their order may be another
+        assert moved.proof.runs[0].error < 1e-14  # six products are summed in another order
 
     assert all(torch.equal(tensor, back.state_dict()[name]) for name, tensor in source.state_dict().items())
     if isinstance(dest, Product):

@@ -1,4 +1,4 @@
-"""``port``: weights go where the graphs say, whatever the names, and only if the results are then equal."""
+"""``port``: weights move by the graphs, not by names, and only if the results are equal."""
 
 import copy
 from pathlib import Path
@@ -43,7 +43,7 @@ WIDE = (97, 65)
 
 @torch.no_grad()
 def assert_moved(moved: Moved, source: nn.Module, dest: nn.Module) -> None:
-    """The claim itself, by another way: both in float32 on an image that the proof has not seen."""
+    """Compare both modules in float32 on an image that the proof does not use."""
     assert moved.verdict == "moved", (moved.reason, moved.map.gaps, moved.differences)
     torch.testing.assert_close(dest(image(9)), source(image(9)), rtol=1e-4, atol=1e-4)
 
@@ -55,42 +55,42 @@ def bit_equal(moved: Moved) -> tuple[bool, ...]:
 
 
 def computed(moved: Moved) -> bool:
-    """Return whether a value had to be computed, and so rounded."""
+    """Return whether a value was computed and therefore rounded."""
     return any(entry.action in ROUNDED for entry in moved.map.moves.values())
 
 
 def reasons(moved: Moved) -> list[str]:
-    """Return why there are gaps."""
+    """Return the reasons of the gaps."""
     return [gap.reason for gap in moved.map.gaps]
 
 
-@pytest.mark.parametrize("theirs", FORMS)
-@pytest.mark.parametrize("mine", FORMS)
-def test_every_form_of_a_normalisation_becomes_every_other(mine: str, theirs: str) -> None:
-    """The proof has the kind that the moved weights can have; names and order of definition are drawn.
+@pytest.mark.parametrize("dest_form", FORMS)
+@pytest.mark.parametrize("source_form", FORMS)
+def test_every_form_of_a_normalisation_becomes_every_other(source_form: str, dest_form: str) -> None:
+    """Names and order of definition are random.
 
-    Where none is computed, one and the same network runs twice, and nothing can differ. Where some are computed,
-    their rounding may change a result or leave it as it is; before it, sums differ by their order alone.
+    Copied weights give the same network, so that results are bit-equal. Computed weights are rounded, which may
+    change results; before rounding, sums differ only by their order.
     """
-    source, dest = trained(in_form(mine, 1e-3), 1), trained(in_form(theirs, 1e-3), 2)
+    source, dest = trained(in_form(source_form, 1e-3), 1), trained(in_form(dest_form, 1e-3), 2)
 
     moved = move(source, dest, size=SIZE)
 
     assert_moved(moved, source, dest)
     assert moved.proof
     runs = moved.proof.runs
-    copies = mine == theirs or (mine, theirs) == ("norm", "biased norm")
+    copies = source_form == dest_form or (source_form, dest_form) == ("norm", "biased norm")
     assert computed(moved) is not copies
     assert [run.rounded for run in runs] == ([True] * 3 if copies else [False, *[True] * 3])
     assert [run.bit_equal for run in runs] == [run.largest == 0 for run in runs]
-    assert all(run.bit_equal for run in runs) or mine != theirs
+    assert all(run.bit_equal for run in runs) or source_form != dest_form
     assert all(run.allowed == port_proof.END for run in runs if copies or not run.rounded)
     assert runs[0].error < 1e-14
     assert set(moved.map.moves) == set(dest.state_dict())
 
 
-def test_what_is_made_of_what_is_in_the_map() -> None:
-    """A folded bias is made of five tensors, in the source's names."""
+def test_the_map_has_the_sources_of_every_tensor() -> None:
+    """A folded bias is computed from five tensors of the source."""
     source, dest = trained(in_form("biased norm"), 1), trained(in_form("folded"), 2)
     moved = move(source, dest, size=SIZE)
 
@@ -106,7 +106,7 @@ def test_what_is_made_of_what_is_in_the_map() -> None:
 
 
 def test_an_unfolded_normalisation_is_the_identity_with_the_destinations_own_eps() -> None:
-    """Mean 0, variance 1 - eps, scale 1, offset the bias; it has seen no batch."""
+    """Mean 0, variance 1 - eps, scale 1, offset the bias, no batches counted."""
     source, dest = trained(in_form("folded"), 1), trained(in_form("norm", 0.25), 2)
     moved = move(source, dest, size=SIZE)
 
@@ -120,8 +120,8 @@ def test_an_unfolded_normalisation_is_the_identity_with_the_destinations_own_eps
     assert any("training from here" in note for note in port_document(_request(Path()), moved).notes)
 
 
-def test_counts_of_batches_are_taken_over() -> None:
-    """A whole number, copied where both have it."""
+def test_batch_counters_are_copied() -> None:
+    """An integer, copied if both have it."""
     source, dest = trained(in_form("norm"), 1), Shuffled(in_form("norm"), 2)
 
     move(source, dest, size=SIZE)
@@ -131,8 +131,8 @@ def test_counts_of_batches_are_taken_over() -> None:
     assert all(count == 7 and count.dtype == torch.int64 for count in counts)
 
 
-def test_an_offset_without_a_place_is_refused_at_its_node() -> None:
-    """A convolution without a bias can hold a normalisation only if that adds nothing."""
+def test_an_offset_that_cannot_be_represented_is_rejected_at_its_node() -> None:
+    """A convolution without a bias can absorb only a normalisation without an offset."""
     graph = chain(kernel(3, 4), normal(4), channels=3)
     source, dest = trained(graph, 1), trained(chain(kernel(3, 4), channels=3), 2)
 
@@ -147,8 +147,8 @@ def test_an_offset_without_a_place_is_refused_at_its_node() -> None:
     assert_moved(move(source, dest, size=SIZE), source, dest)
 
 
-def test_a_bias_without_a_place_is_refused_unless_it_is_zero() -> None:
-    """No normalisation, no running mean to move it into."""
+def test_a_bias_that_cannot_be_represented_is_rejected_unless_it_is_zero() -> None:
+    """Without a normalisation there is no running mean to subtract it from."""
     source = trained(chain(kernel(3, 4, bias=True), channels=3), 1)
     dest = trained(chain(kernel(3, 4), channels=3), 2)
 
@@ -158,10 +158,10 @@ def test_a_bias_without_a_place_is_refused_unless_it_is_zero() -> None:
     assert_moved(move(source, dest, size=SIZE), source, dest)
 
 
-def test_a_normalisation_without_a_scale_holds_only_neutral_ones() -> None:
-    """And one with a scale takes the values that have no effect."""
-    mine, yours = (chain(kernel(3, 4), normal(4, affine=affine), channels=3) for affine in (True, False))
-    source, dest = trained(mine, 1), trained(yours, 2)
+def test_a_normalisation_without_a_scale_accepts_only_neutral_scales() -> None:
+    """In the other direction, the scale gets neutral values."""
+    first, second = (chain(kernel(3, 4), normal(4, affine=affine), channels=3) for affine in (True, False))
+    source, dest = trained(first, 1), trained(second, 2)
 
     assert reasons(move(source, dest, size=SIZE)) == [
         "its normalisation has no scale and offset, and the source's have an effect"
@@ -171,11 +171,11 @@ def test_a_normalisation_without_a_scale_holds_only_neutral_ones() -> None:
     assert sum(entry.action is Action.INITIALISED for entry in moved.map.moves.values()) == 2
 
 
-def test_a_normalisation_at_no_convolution_needs_a_partner() -> None:
-    """Nothing of the source can go there."""
-    mine = chain(kernel(3, 4), Activation(), kernel(4, 4), Activation(), channels=3)
-    yours = chain(kernel(3, 4), Activation(), normal(4), kernel(4, 4), Activation(), channels=3)
-    source, dest = trained(mine, 1), trained(yours, 2)
+def test_a_separate_normalisation_needs_a_partner() -> None:
+    """No tensor of the source corresponds to it."""
+    first = chain(kernel(3, 4), Activation(), kernel(4, 4), Activation(), channels=3)
+    second = chain(kernel(3, 4), Activation(), normal(4), kernel(4, 4), Activation(), channels=3)
+    source, dest = trained(first, 1), trained(second, 2)
 
     moved = move(source, dest, size=SIZE)
     assert reasons(moved) == ["the source has no such layer"]
@@ -199,8 +199,8 @@ AFTER = {
 
 
 @pytest.mark.parametrize("after", AFTER)
-def test_another_order_of_concatenation_permutes_what_reads_it(after: str) -> None:
-    """There and back, every weight has its first value again."""
+def test_another_order_of_concatenation_permutes_the_weights_after_it(after: str) -> None:
+    """Moved there and back, every weight has its original value."""
     source = trained(branches("abc", AFTER[after]), 1)
     dest, back = trained(branches("cab", AFTER[after]), 2), trained(branches("abc", AFTER[after]), 1)
     make_trained(back, 3)
@@ -215,8 +215,8 @@ def test_another_order_of_concatenation_permutes_what_reads_it(after: str) -> No
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in source.state_dict().items())
 
 
-def test_groups_behind_another_order_of_concatenation_are_refused() -> None:
-    """Channels of one group would come from two."""
+def test_groups_after_another_order_of_concatenation_are_rejected() -> None:
+    """The channels of one group would come from two groups."""
     after = [kernel(10, 10, groups=2), Activation()]
     source, dest = trained(branches("abc", after), 1), trained(branches("cab", after), 2)
 
@@ -225,20 +225,20 @@ def test_groups_behind_another_order_of_concatenation_are_refused() -> None:
     ]
 
 
-def test_a_wrong_attribute_is_refused_at_its_node_and_by_its_values() -> None:
-    """A slope that no parameter and no shape can show; both sides' values are named."""
+def test_a_wrong_attribute_is_rejected_with_its_values() -> None:
+    """The slope affects no parameter and no shape."""
     graph = chain(kernel(3, 4), Activation(kind=ActivationKind.LEAKY_RELU, slope=0.1), kernel(4, 4), channels=3)
     source, dest = trained(graph, 1), trained(with_op(graph, "n2", slope=0.2), 2)
 
     moved = move(source, dest, size=SIZE)
 
-    (found,) = moved.differences
+    (difference,) = moved.differences
     assert moved.verdict == "different"
-    assert (found.attribute, found.expected, found.actual) == ("slope", 0.1, 0.2)
+    assert (difference.attribute, difference.expected, difference.actual) == ("slope", 0.1, 0.2)
 
 
 class Scaled(nn.Module):
-    """A network with an operation that no record describes, with or without weights of its own."""
+    """A network with an operation without a record, with or without weights."""
 
     def __init__(self, factor: float, middle: nn.Module | None = None) -> None:
         super().__init__()
@@ -252,8 +252,8 @@ class Scaled(nn.Module):
         return result
 
 
-def test_what_no_record_describes_is_left_to_the_values() -> None:
-    """Equal factors are equal; another one is found by the first value that differs."""
+def test_operations_without_a_record_are_compared_by_their_values() -> None:
+    """Equal factors pass; a different factor is found at the first value that differs."""
     source = Scaled(0.5)
     assert_moved(move(source, same := Scaled(0.5), size=SIZE), source, same)
 
@@ -267,8 +267,8 @@ def test_what_no_record_describes_is_left_to_the_values() -> None:
     assert moved.reason == "the results are not equal; the first difference is at mul"
 
 
-def test_weights_that_no_record_describes_are_copied_between_like_operations_only() -> None:
-    """A PReLU has a partner in a PReLU, and none in one of another shape."""
+def test_weights_without_a_record_are_copied_only_between_equal_operations() -> None:
+    """The partner of a PReLU is a PReLU of the same shape."""
     source, dest = Scaled(1, nn.PReLU(4, 0.3)), Scaled(1, nn.PReLU(4))
     assert_moved(move(source, dest, size=SIZE), source, dest)
 
@@ -282,7 +282,7 @@ def test_weights_that_no_record_describes_are_copied_between_like_operations_onl
 
 
 class Twice(nn.Module):
-    """A network whose two layers are one, or two."""
+    """A network whose two layers are the same module, or two modules."""
 
     def __init__(self, *, shared: bool) -> None:
         super().__init__()
@@ -295,8 +295,8 @@ class Twice(nn.Module):
         return result
 
 
-def test_a_shared_layer_takes_two_only_if_they_are_equal() -> None:
-    """And is written under each of its names, as its state dict has it."""
+def test_two_layers_move_into_a_shared_layer_only_if_they_are_equal() -> None:
+    """The shared layer is written under each of its names."""
     source, dest = Twice(shared=False), Twice(shared=True)
 
     moved = move(source, dest, size=SIZE)
@@ -309,23 +309,23 @@ def test_a_shared_layer_takes_two_only_if_they_are_equal() -> None:
     assert set(moved.map.written()) == {"one.weight", "one.bias", "two.weight", "two.bias"}
 
 
-def test_what_no_result_depends_on_is_refused_in_the_destination_and_stays_in_the_source() -> None:
-    """A destination must have every value; a source may have what it never uses."""
+def test_unused_tensors_are_rejected_in_the_destination_and_ignored_in_the_source() -> None:
+    """Every tensor of the destination needs a value; the source may have unused tensors."""
     source, dest = Scaled(1), Scaled(1)
-    dest.unread = nn.Linear(2, 2)
+    dest.unused = nn.Linear(2, 2)
 
     moved = move(source, dest, size=SIZE)
     assert moved.verdict == "no_partner"
-    assert [gap.names for gap in moved.map.gaps] == [("unread.weight",), ("unread.bias",)]
+    assert [gap.names for gap in moved.map.gaps] == [("unused.weight",), ("unused.bias",)]
 
     back = move(dest, source, size=SIZE)
     assert_moved(back, dest, source)
-    assert back.map.unused == ("unread.weight", "unread.bias")
+    assert back.map.unused == ("unused.weight", "unused.bias")
     assert any("2 tensors of the source were not moved" in note for note in port_document(_request(Path()), back).notes)
 
 
-def test_values_that_are_no_numbers_prove_nothing() -> None:
-    """A source with a broken weight has no results that could be equal."""
+def test_values_that_are_not_numbers_prove_nothing() -> None:
+    """A source with a NaN weight has no results that can be equal."""
     source = Scaled(1)
     with torch.no_grad():
         source.first.weight.fill_(float("nan"))
@@ -340,7 +340,7 @@ def test_values_that_are_no_numbers_prove_nothing() -> None:
 
 
 def test_another_network_is_reported_in_one_sentence() -> None:
-    """With the evidence, not by a list of what is missing."""
+    """The sentence has the evidence; there is no list of missing layers."""
     moved = move(trained(in_form("norm"), 1), nn.Sequential(nn.Conv2d(3, 4, 7), nn.Conv2d(4, 4, 5)), size=SIZE)
 
     assert moved.verdict == "another_network"
@@ -348,16 +348,16 @@ def test_another_network_is_reported_in_one_sentence() -> None:
     assert not moved.map.moves
 
 
-def test_a_wrong_proof_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a weight were lost on its way, the results would show it, before and after rounding."""
+def test_the_proof_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed weight is detected before and after rounding."""
     source, dest = trained(in_form("norm"), 1), trained(in_form("folded"), 2)
-    whole = port_proof.load
+    original = port_proof.load
 
-    def loses(side: Any, tensors: Any) -> None:
-        whole(side, tensors)
+    def changed(side: Any, tensors: Any) -> None:
+        original(side, tensors)
         side.saved()[f"{dest.names['n1']}.weight"][0, 0, 0, 0] += 0.01
 
-    monkeypatch.setattr(port_proof, "load", loses)
+    monkeypatch.setattr(port_proof, "load", changed)
     moved = move(source, dest, size=SIZE)
 
     assert moved.verdict == "unequal"
@@ -368,19 +368,19 @@ def test_a_wrong_proof_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_network_does_not_move_into_itself() -> None:
-    """One module twice, as a target that is a module would give it."""
+    """Source and destination must be different modules."""
     with pytest.raises(SpecError, match="must be another network than the source"):
         move(module := Scaled(1), module)
 
 
-def test_a_size_that_one_of_both_refuses_is_one_line() -> None:
-    """With whose refusal it is."""
+def test_a_size_that_one_network_does_not_accept_is_one_line() -> None:
+    """The line names the network."""
     with pytest.raises(TargetError, match="destination: cannot be read at 17x14: "):
         move(Scaled(1), nn.Sequential(nn.Conv2d(3, 4, 30)), size=SIZE)
 
 
-def test_files_are_sources_and_destinations_at_their_own_size() -> None:
-    """No second size is tried, and the file's own tensors change."""
+def test_files_are_moved_at_their_own_size() -> None:
+    """No second size is compared, and the file's own tensors change."""
     source, dest = File(small()), File(trained(in_form("norm"), 3))
 
     moved = move(source, dest)
@@ -400,8 +400,8 @@ def _request(output: Path, **fields: Any) -> PortRequest:
     return PortRequest(**{**targets, "output": output, "classes": 5, "size": WIDE, **fields})
 
 
-def test_shuffled_names_and_order_of_definition_play_no_role(tmp_path: Path) -> None:
-    """Bit-equal by either engine; the file loads strictly into the destination built again."""
+def test_names_and_order_of_definition_do_not_matter(tmp_path: Path) -> None:
+    """Both engines are bit-equal; the file loads strictly into a new destination."""
     output = tmp_path / "weights.safetensors"
 
     document = port(_request(output))
@@ -412,9 +412,9 @@ def test_shuffled_names_and_order_of_definition_play_no_role(tmp_path: Path) -> 
     assert {entry.action for entry in document.parameters} == {Action.COPIED.value}
     again = narrow_shuffled(16, 5)
     again.load_state_dict(load_file(output), strict=True)
-    picture = torch.randn(1, 3, *WIDE)
+    sample = torch.randn(1, 3, *WIDE)
     with torch.no_grad():
-        assert torch.equal(again.eval()(picture), narrow(16, 5).eval()(picture))
+        assert torch.equal(again.eval()(sample), narrow(16, 5).eval()(sample))
 
 
 def _rewritten() -> nn.Module:
@@ -423,7 +423,7 @@ def _rewritten() -> nn.Module:
 
 
 def test_a_rewritten_reference_gets_its_own_weights_back(tmp_path: Path) -> None:
-    """Other orders of concatenation and no dead biases, and the proof holds."""
+    """With other orders of concatenation and without dead biases, the proof holds."""
     other = _rewritten()
     moved = move(narrow(), other, size=WIDE)
     assert moved.verdict == "moved"
@@ -434,7 +434,7 @@ def test_a_rewritten_reference_gets_its_own_weights_back(tmp_path: Path) -> None
 
 @pytest.mark.deep
 def test_a_rewritten_reference_gets_its_weights_back_when_folded() -> None:
-    """What the normalisations held is in the weights and biases of the convolutions."""
+    """The normalisations are folded into the convolutions."""
     source = _rewritten()
     plain = folded(copy.deepcopy(source), torch.zeros(1, 3, *WIDE))
     make_trained(plain, 5)
@@ -444,8 +444,8 @@ def test_a_rewritten_reference_gets_its_weights_back_when_folded() -> None:
     assert moved.proof.runs[0].error < 1e-13
 
 
-def test_a_wrong_rate_is_refused_at_its_node_and_nothing_is_written(tmp_path: Path) -> None:
-    """Every weight has a place, and the image is too small for the results to show it; what was there stays."""
+def test_a_wrong_rate_is_rejected_at_its_node_and_nothing_is_written(tmp_path: Path) -> None:
+    """Every weight has a partner, and the image is too small to show the rate; an existing file stays."""
     output = tmp_path / "weights.safetensors"
     output.write_text("before", encoding="utf-8")
     rates = Target(name="reference:notebook", choices={**NARROW, "aspp_rates": (12, 24, 36)})
@@ -465,15 +465,15 @@ def test_a_wrong_rate_is_refused_at_its_node_and_nothing_is_written(tmp_path: Pa
 
 @pytest.mark.deep
 def test_the_source_documents_network_moves_to_the_reference_and_back() -> None:
-    """At full width: every tensor is copied, and the results are bit-equal, by either engine."""
-    theirs = make_trained(source_document.build(16, 21), 1)
-    ours = build("notebook", 16, 21)
-    there = move(theirs, ours, size=WIDE)
+    """At full width every tensor is copied, and both engines are bit-equal."""
+    original = make_trained(source_document.build(16, 21), 1)
+    reference = build("notebook", 16, 21)
+    there = move(original, reference, size=WIDE)
     assert there.verdict == "moved"
-    assert len(there.map.moves) == len(ours.state_dict()) == 970
+    assert len(there.map.moves) == len(reference.state_dict()) == 970
 
-    before = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
-    back = move(ours, make_trained(theirs, 2), size=WIDE)
+    before = {name: tensor.clone() for name, tensor in original.state_dict().items()}
+    back = move(reference, make_trained(original, 2), size=WIDE)
     assert back.verdict == "moved"
     assert bit_equal(there) == bit_equal(back) == (True, True, True)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in theirs.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in original.state_dict().items())

@@ -1,4 +1,4 @@
-"""Files of weights: read as data, and refused in one line."""
+"""Files of weights are read as data, and rejected in one line."""
 
 import pickle
 from collections.abc import Callable
@@ -20,12 +20,12 @@ def network() -> nn.Module:
 
 
 def state() -> dict[str, Tensor]:
-    """Return weights that fit it."""
+    """Return weights for the network."""
     return {name: torch.full_like(tensor, 5) for name, tensor in network().state_dict().items()}
 
 
 def prefixed() -> dict[str, Tensor]:
-    """Return them as a network in a wrapper has them."""
+    """Return the weights with the prefix of a wrapper module."""
     return {f"module.{name}": tensor for name, tensor in state().items()}
 
 
@@ -46,8 +46,8 @@ CASES += [(wrapped, ".safetensors") for wrapped in ("plain", "prefix")]  # such 
 
 
 @pytest.mark.parametrize(("wrapped", "ending"), CASES)
-def test_weights_are_loaded_from_whatever_they_are_wrapped_in(wrapped: str, ending: str, tmp_path: Path) -> None:
-    """And what was unwrapped is said."""
+def test_wrapped_weights_are_loaded(wrapped: str, ending: str, tmp_path: Path) -> None:
+    """Notes say what was unwrapped."""
     make, notes = WRAPPED[wrapped]
     path = tmp_path / f"weights{ending}"
     save_file(make(), path) if ending == ".safetensors" else torch.save(make(), path)
@@ -58,7 +58,7 @@ def test_weights_are_loaded_from_whatever_they_are_wrapped_in(wrapped: str, endi
 
 
 def test_a_network_whose_own_names_have_the_prefix_keeps_it(tmp_path: Path) -> None:
-    """It is a part of the name there."""
+    """There the prefix is a part of the name."""
     module = nn.ModuleDict({"module": network()})
     save_file({f"module.{name}": tensor for name, tensor in state().items()}, tmp_path / "weights.safetensors")
 
@@ -78,11 +78,11 @@ class Evil:
 
 
 @pytest.mark.parametrize("archive", [True, False])
-def test_a_pickle_that_would_execute_code_is_refused_and_nothing_is_executed(
+def test_a_pickle_that_executes_code_is_rejected_without_execution(
     archive: bool,  # noqa: FBT001 - a parameter of the test
     tmp_path: Path,
 ) -> None:
-    """In one line that does not advise to load it anyway; the same file does execute where it is unpickled."""
+    """The message does not suggest to load the file anyway; the same file executes code when it is unpickled."""
     sign, path = tmp_path / "executed", tmp_path / "weights.pt"
     if archive:
         torch.save({"state_dict": state(), "extra": Evil(sign)}, path)
@@ -100,11 +100,11 @@ def test_a_pickle_that_would_execute_code_is_refused_and_nothing_is_executed(
     assert not sign.exists()
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     if not archive:
-        pickle.loads(path.read_bytes())  # noqa: S301 - the test's own file: it shows that the sign can appear
+        pickle.loads(path.read_bytes())  # noqa: S301 - the test's own file: it shows that the code can run
         assert sign.exists()
 
 
-MISFITS: dict[str, tuple[Callable[[], Any], str]] = {
+UNFIT: dict[str, tuple[Callable[[], Any], str]] = {
     "missing": (lambda: {"0.weight": state()["0.weight"]}, r"6 names are missing \(first '0\.bias'\)"),
     "unknown": (lambda: {**state(), "x": torch.ones(1)}, r"1 names are unknown \(first 'x'\)"),
     "shape": (
@@ -117,10 +117,10 @@ MISFITS: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("misfit", MISFITS)
-def test_weights_that_do_not_fit_are_one_line_and_change_nothing(misfit: str, tmp_path: Path) -> None:
-    """It names the first of each kind."""
-    make, message = MISFITS[misfit]
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_weights_that_do_not_fit_are_one_line_and_change_nothing(unfit: str, tmp_path: Path) -> None:
+    """The line names the first of each kind."""
+    make, message = UNFIT[unfit]
     torch.save(make(), tmp_path / "weights.pt")
     module = network()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
@@ -135,7 +135,7 @@ def test_weights_that_do_not_fit_are_one_line_and_change_nothing(misfit: str, tm
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"\x00" * 64, b"PK\x03\x04broken"])
 def test_damaged_files_are_one_line(ending: str, content: bytes, tmp_path: Path) -> None:
-    """Whatever the library raises."""
+    """Any error of the library becomes one line."""
     path = tmp_path / f"weights{ending}"
     path.write_bytes(content)
 
@@ -148,7 +148,7 @@ def test_damaged_files_are_one_line(ending: str, content: bytes, tmp_path: Path)
 
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
 def test_a_truncated_file_is_one_line(ending: str, tmp_path: Path) -> None:
-    """Half of a good file."""
+    """The file is cut in half."""
     path = tmp_path / f"weights{ending}"
     torch.save(state(), path) if ending == ".pt" else save_file(state(), path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -160,13 +160,13 @@ def test_a_truncated_file_is_one_line(ending: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
-def test_a_file_that_is_not_there_is_one_line(ending: str, tmp_path: Path) -> None:
-    """Not a traceback."""
+def test_a_missing_file_is_one_line(ending: str, tmp_path: Path) -> None:
+    """There is no traceback."""
     with pytest.raises(TargetError, match="cannot be read: "):
         load_weights(network(), tmp_path / f"none{ending}")
 
 
-def test_another_ending_is_a_usage_error(tmp_path: Path) -> None:
-    """A file of unknown form is not even opened."""
+def test_another_suffix_is_a_usage_error(tmp_path: Path) -> None:
+    """A file of another kind is not opened."""
     with pytest.raises(SpecError, match=r"--weights: must be a file \.safetensors, \.pt or \.pth, but got "):
         load_weights(network(), tmp_path / "weights.pkl")

@@ -1,4 +1,4 @@
-"""The drawing: complete, self-contained, and without overlaps or cut text, for any network."""
+"""The drawing is complete, self-contained and without overlaps or cut text, for any network."""
 
 import itertools
 from xml.etree import ElementTree as ET
@@ -31,7 +31,7 @@ OVERRIDES = (
 
 
 def subjects() -> list[Subject]:
-    """Return networks of every form, at every output stride."""
+    """Return networks with many choices, at every output stride."""
     return [
         Subject(
             variant=variant,
@@ -59,8 +59,8 @@ def boxes_overlap(left: Box, right: Box) -> bool:
 
 
 @SUBJECTS
-def test_boxes_do_not_overlap_and_lie_inside(subject: Subject) -> None:
-    """Every two boxes are apart, inside the picture and on a panel."""
+def test_boxes_do_not_overlap_and_are_inside(subject: Subject) -> None:
+    """Boxes are disjoint and inside a panel."""
     drawn = lay_out(subject)
 
     headings = [
@@ -82,7 +82,7 @@ def test_boxes_do_not_overlap_and_lie_inside(subject: Subject) -> None:
 
 @SUBJECTS
 def test_text_fits_its_box_and_notes_keep_clear_of_boxes(subject: Subject) -> None:
-    """Text that runs over an edge is cut or read as something else."""
+    """No text crosses an edge."""
     drawn = lay_out(subject)
 
     for box in drawn.boxes:
@@ -101,12 +101,12 @@ def test_text_fits_its_box_and_notes_keep_clear_of_boxes(subject: Subject) -> No
 
 @SUBJECTS
 def test_every_row_of_the_network_is_drawn(subject: Subject) -> None:
-    """Nothing of the outline is missing, and the shapes between the boxes are those of its values."""
+    """Every row has a box, and the notes have the shapes of the values."""
     drawn = lay_out(subject)
     names = [box.lines[0] for box in drawn.boxes]
-    wanted = [row.path.removeprefix("backbone.") for row in network_rows(subject)]
+    expected = [row.path.removeprefix("backbone.") for row in network_rows(subject)]
 
-    assert sorted(name.partition(",")[0] for name in names) == sorted(wanted)
+    assert sorted(name.partition(",")[0] for name in names) == sorted(expected)
     texts = " ".join(note.text for note in drawn.notes)
     assert "150x1024x2048" in texts
     assert len(drawn.sums) == sum(1 for row in network_rows(subject) if row.skip)
@@ -114,12 +114,12 @@ def test_every_row_of_the_network_is_drawn(subject: Subject) -> None:
 
 
 def line_of(drawn: Drawing, name: str) -> str:
-    """Return what a box says below its name."""
+    """Return the text of a box below its name."""
     return " | ".join(next(box.lines[1:] for box in drawn.boxes if box.lines[0] == name))
 
 
 def test_rates_and_strides_are_those_of_the_output_stride() -> None:
-    """The drawing is of the network asked for, not of a picture of it."""
+    """The drawing follows the output stride."""
     at = {
         stride: lay_out(Subject(variant=TF_RELEASE, choices=TF_RELEASE.choices, output_stride=stride))
         for stride in (8, 16, 32)
@@ -136,7 +136,7 @@ def test_rates_and_strides_are_those_of_the_output_stride() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_the_file_is_self_contained(variant: Variant) -> None:
-    """No font, script, image or style from elsewhere: it looks the same in a paper and on a page."""
+    """It has no external font, script, image or style."""
     root = ET.fromstring(drawing(Subject(variant=variant, choices=variant.choices)))  # noqa: S314 - our own text
     tags = {element.tag.removeprefix(SVG) for element in root.iter()}
     values = [value for element in root.iter() for value in element.attrib.values()]

@@ -29,7 +29,7 @@ def subject_of(variant: Variant) -> Subject:
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_tables_fit_100_columns(variant: Variant, output_stride: int) -> None:
-    """A table that wraps cannot be read; paths are up to 57 characters."""
+    """A wrapped table cannot be read; paths have up to 57 characters."""
     subject = Subject(variant=variant, choices=variant.choices, output_stride=output_stride)
     grids = [
         texts.show_grid(network_rows(subject)),
@@ -42,7 +42,7 @@ def test_tables_fit_100_columns(variant: Variant, output_stride: int) -> None:
 
 
 def test_show_lists_every_block_once_and_the_middle_flow_in_one_row() -> None:
-    """Sixteen equal rows say less than one."""
+    """The sixteen equal blocks are one row."""
     subject = Subject(variant=NOTEBOOK, choices=NOTEBOOK.choices)
     counted = [block.path for block in count_document(subject).blocks]
     shown = [row.path for row in network_rows(subject)]
@@ -60,7 +60,7 @@ def test_show_lists_every_block_once_and_the_middle_flow_in_one_row() -> None:
     ["decoder=none", "projection=1x1_then_separable", "logits_conv=1x1_no_bias_after_resize", "entry_blocks=5"],
 )
 def test_show_has_the_blocks_of_any_choice_in_the_order_of_the_graph(override: str) -> None:
-    """The outline is made from rows, the count from the graph: they must name the same blocks."""
+    """``show`` uses the rows of the specification, ``count`` the graph; both name the same blocks."""
     choices = choose(NOTEBOOK.choices, read_overrides([override, "middle_blocks=1", "aspp_dropout=0.1"]))
     subject = Subject(variant=NOTEBOOK, choices=choices)
 
@@ -68,16 +68,16 @@ def test_show_has_the_blocks_of_any_choice_in_the_order_of_the_graph(override: s
 
 
 def test_clauses_as_markdown_have_a_row_for_each() -> None:
-    """Headings and rules apart, the tables hold clauses and errata and nothing else."""
+    """The tables have all clauses and errata, and nothing else."""
     lines = texts.clauses_markdown(clauses_document(NOTEBOOK)).splitlines()
     ids = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")]
 
-    wanted = [clause.id for clause in CLAUSES] + [erratum.id for erratum in ERRATA]
-    assert [name for name in ids if name.isupper()] == wanted
+    expected = [clause.id for clause in CLAUSES] + [erratum.id for erratum in ERRATA]
+    assert [name for name in ids if name.isupper()] == expected
 
 
-def test_documents_fit_their_schemas_and_come_back() -> None:
-    """What is written can be read again by the published schema, unchanged."""
+def test_documents_fit_their_schemas_and_can_be_read_again() -> None:
+    """A document that is read again is equal."""
     for document in (
         count_document(subject_of(NOTEBOOK), by_node=True),
         show_document(subject_of(TF_RELEASE)),
@@ -91,7 +91,7 @@ def test_documents_fit_their_schemas_and_come_back() -> None:
 
 
 def test_show_holds_every_node_with_its_numbers() -> None:
-    """The document is the whole graph: nothing has to be looked up elsewhere."""
+    """The document is the whole graph."""
     graph = subject_of(TF_RELEASE).network()
     document = show_document(subject_of(TF_RELEASE))
 
@@ -107,7 +107,7 @@ def test_show_holds_every_node_with_its_numbers() -> None:
 
 
 def test_clauses_hold_every_clause_and_only_notebook_has_errata() -> None:
-    """Choices have values where a variant was named."""
+    """Choices have values if a variant is given."""
     without, notebook, release = map(clauses_document, (None, NOTEBOOK, TF_RELEASE))
 
     assert [clause.id for clause in without.clauses] == [clause.id for clause in CLAUSES]

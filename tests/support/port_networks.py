@@ -1,4 +1,4 @@
-"""Networks between which weights are moved: small ones, and targets that a command line names."""
+"""Networks for the tests of ``port``: small graphs, and targets for the command line."""
 
 from collections.abc import Sequence
 
@@ -35,7 +35,7 @@ def normal(channels: int, eps: float = 1e-3, *, affine: bool = True) -> BatchNor
 
 
 def in_form(form: str, eps: float = 1e-3) -> Network:
-    """Return a network of which each layer's normalisation has a form."""
+    """Return a network whose normalisations are separate, separate with a convolution bias, or folded."""
     bias = form != "norm"
     ops: list[Op] = []
     for conv in (kernel(3, 8, bias=bias), kernel(8, 8, bias=bias, groups=8), kernel(8, 6, bias=bias)):
@@ -44,19 +44,19 @@ def in_form(form: str, eps: float = 1e-3) -> Network:
 
 
 def trained(graph: Network, seed: int = 1) -> Shuffled:
-    """Return a graph as a module with drawn weights under drawn names."""
+    """Return a graph as a module with random weights under random names."""
     module = Shuffled(graph, seed)
     make_trained(module, seed)
     return module
 
 
 def branches(order: Sequence[str], after: Sequence[Op]) -> Network:
-    """Return a network of branches ``a``, ``b`` and ``c``, joined in an order, and what reads them."""
+    """Return a network of branches ``a``, ``b`` and ``c``, concatenated in an order, with operations after them."""
     nodes = [Node(path="x", op=Input(channels=3))]
     for name, op in (("a", kernel(3, 4)), ("b", Conv2d(channels_in=3, channels_out=4)), ("c", kernel(3, 2))):
         nodes.append(Node(path=f"{name}.conv", op=op, inputs=("x",)))
         nodes.append(Node(path=f"{name}.act", op=Activation(), inputs=(f"{name}.conv",)))
-    nodes.append(Node(path="joined", op=Concat(), inputs=tuple(f"{name}.act" for name in order)))
+    nodes.append(Node(path="concat", op=Concat(), inputs=tuple(f"{name}.act" for name in order)))
     for number, op in enumerate(after):
         nodes.append(Node(path=f"after{number}", op=op, inputs=(nodes[-1].path,)))
     nodes.append(Node(path="y", op=Output(name=""), inputs=(nodes[-1].path,)))
@@ -64,7 +64,7 @@ def branches(order: Sequence[str], after: Sequence[Op]) -> Network:
 
 
 class File(FileModule):
-    """A network as a file of fixed size would be: its weights are tensors by name."""
+    """A network that behaves as a file of fixed size: its weights are tensors by name."""
 
     kind = "file"
 
@@ -86,33 +86,33 @@ class File(FileModule):
 
 
 def narrow(output_stride: int = 16, num_classes: int = 5) -> nn.Module:
-    """Build a narrow reference with drawn weights."""
+    """Build a narrow reference with random weights."""
     return make_trained(build("notebook", output_stride, num_classes, NARROW), 1)
 
 
 def narrow_shuffled(output_stride: int = 16, num_classes: int = 5) -> nn.Module:
-    """Build the same network under drawn names."""
+    """Build the same network with random names."""
     return Shuffled(network(choose(NOTEBOOK.choices, NARROW), output_stride, num_classes), 2)
 
 
 def small() -> nn.Module:
-    """Build a small network with drawn weights."""
-    print("a target may print")  # noqa: T201 - what is tested
+    """Build a small network with random weights."""
+    print("a target may print")  # noqa: T201 - tests check where it goes
     return trained(in_form("norm"), 1)
 
 
 def small_folded() -> nn.Module:
-    """Build it with folded normalisations."""
+    """Build the small network with folded normalisations."""
     return trained(in_form("folded"), 2)
 
 
 def small_other_eps() -> nn.Module:
-    """Build it with another eps."""
+    """Build the small network with another eps."""
     return trained(in_form("norm", 1e-5), 3)
 
 
 def small_shuffled() -> nn.Module:
-    """Build it under other names, with other weights."""
+    """Build the small network with other names and other weights."""
     return trained(in_form("norm"), 4)
 
 

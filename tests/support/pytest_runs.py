@@ -1,4 +1,4 @@
-"""Runs pytest as somebody else's project does: in another folder, in a process of its own."""
+"""Runs pytest as another project does: in another folder and another process."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from deeplab_spec.judge.certificate import Certificate
 
 ROOT = Path(__file__).parents[2]
 PLUGIN = ("-p", "deeplab_spec.pytest_plugin")
-"""As the entry point does, which other plugins, that take their time, have too: they are not loaded here."""
+"""Loads the plugin without its entry point, so that slow plugins of other packages are not loaded."""
 XDIST = ("-p", "xdist", "-n", "2")
 TARGET = ("--deeplab-target", "my_model:build", "--deeplab-variant", "notebook")
 
@@ -34,14 +34,14 @@ deeplab_spec.judge.candidate.runner.run = run
 
 
 def fake(folder: Path, **certificates: Certificate) -> None:
-    """Let certificates be what is judged in a folder, by output stride: ``os16=certificate(...)``."""
+    """Replace the judge in a folder by fixed certificates per output stride: ``os16=certificate(...)``."""
     (folder / "conftest.py").write_text(_FAKE, encoding="utf-8")
     for name, certificate in certificates.items():
         (folder / f"{name.removeprefix('os')}.json").write_text(certificate.model_dump_json(), encoding="utf-8")
 
 
 def judged(folder: Path) -> list[int]:
-    """Return the output strides at which something was judged, as often as it was."""
+    """Return the output strides that were judged, in order, with repetitions."""
     log = folder / "judged"
     return [int(line) for line in log.read_text().splitlines()] if log.exists() else []
 
@@ -56,6 +56,6 @@ def run(folder: Path, *arguments: str, plugin: tuple[str, ...] = PLUGIN) -> subp
 
 
 def outcomes(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """Return how each test of a verbose run ended."""
+    """Return the outcome of each test of a verbose run."""
     lines = (line.split() for line in done.stdout.splitlines() if line.startswith("deeplab_spec/"))
     return {words[0]: words[1] for words in lines}

@@ -21,14 +21,14 @@ from deeplab_spec.views.table import Grid, drawn, markdown, plain
 def test_lines_are_written_at_most_every_few_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Told once a second for a minute, a log has no gap of more than ten seconds, and few lines."""
+    """With one call per second for a minute, a log has few lines and no gap of more than ten seconds."""
     now = [0.0]
     monkeypatch.setattr(module, "monotonic", lambda: now[0])
 
-    with progress(lines=True) as tell:
+    with progress(lines=True) as report:
         for second in range(100, 160):
             now[0] = float(second)
-            tell("preparing", second - 100, 60)
+            report("preparing", second - 100, 60)
 
     lines = capsys.readouterr().err.splitlines()
     seconds = [int(line.split()[0]) for line in lines]
@@ -37,16 +37,16 @@ def test_lines_are_written_at_most_every_few_seconds(
     assert all(later - earlier <= 10 for earlier, later in itertools.pairwise(seconds))
 
 
-def test_nothing_is_written_where_no_lines_are_wanted(capsys: pytest.CaptureFixture[str]) -> None:
-    """A command whose output goes into a pipe stays silent."""
-    with progress() as tell:
-        tell("preparing", 0, 1)
+def test_nothing_is_written_without_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """A command in a pipe is silent."""
+    with progress() as report:
+        report("preparing", 0, 1)
 
     assert capsys.readouterr().err == ""
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error before the rename leaves the old file and nothing beside it."""
+def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error before the rename leaves the old file and no other."""
     path = tmp_path / "report.md"
     files.write_whole(path, "before\n")
 
@@ -62,7 +62,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_drawn_table_has_the_cells_of_the_plain_one() -> None:
-    """A terminal and a pipe show the same numbers."""
+    """Terminal and pipe show the same numbers."""
     grid = counts.count_grid(count_document(Subject(variant=NOTEBOOK, choices=NOTEBOOK.choices)))
     stream = io.StringIO()
     Console(file=stream, width=100).print(drawn(grid))
@@ -71,8 +71,8 @@ def test_a_drawn_table_has_the_cells_of_the_plain_one() -> None:
     assert cells == [line.split() for line in plain(grid).splitlines() if line.strip(" -")]
 
 
-def test_markdown_escapes_what_would_end_a_cell() -> None:
-    """A bar or a line end inside a cell would break the table."""
+def test_markdown_escapes_bars_and_line_breaks() -> None:
+    """They would break the table."""
     text = markdown(Grid(headers=("a",), rows=(("x|y\nz",),)))
 
     assert text.splitlines() == ["| a |", "| :--- |", "| x\\|y z |"]

@@ -111,7 +111,7 @@ def test_an_invalid_subject_is_rejected() -> None:
         ((513, 513), True, True, "image"),
     ],
 )
-def test_a_bound_of_a_field_is_marked(extent: tuple[float, float], whole: bool, exact: bool, text: str) -> None:
+def test_a_bound_of_a_field_is_marked(extent: tuple[float, float], text: str, *, whole: bool, exact: bool) -> None:
     """A bound must not be taken for a size."""
     field = FieldModel(extent=extent, step=(1, 1), offset=(0, 0), whole_image=whole, exact=exact)
 

@@ -26,9 +26,9 @@ from deeplab_spec.graph.ops import (
     ResizeMode,
 )
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE
-from tests.support.exact_weights import whole
 from tests.support.graphs import chain, narrow_network
 from tests.support.strategies import seeds
+from tests.support.weights import whole
 
 SIDE = 6
 UNARY: list[Op] = [

@@ -33,9 +33,9 @@ from deeplab_spec.graph.ops import (
     ResizeMode,
 )
 from tests.support.assertions import assert_same
-from tests.support.exact_weights import whole
 from tests.support.graphs import chain
 from tests.support.strategies import seeds
+from tests.support.weights import whole
 
 MARGINS = st.tuples(*[st.integers(0, 4)] * 4)
 PAIRS = st.tuples(st.integers(1, 3), st.integers(1, 3))

@@ -26,10 +26,10 @@ from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import TF_RELEASE_DENSE
 from tests.support import tf_release_port as ports
 from tests.support.candidates import WIDTH
-from tests.support.exact_weights import make_whole, whole
 from tests.support.graphs import normal, normal_capture
 from tests.support.strategies import NARROW, narrow
 from tests.support.tf_release_port import Mistakes
+from tests.support.weights import make_whole, whole
 
 Places = set[tuple[str, str]]
 

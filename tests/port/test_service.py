@@ -36,7 +36,7 @@ from tests.support.port_networks import (
     small,
     trained,
 )
-from tests.support.random_weights import make_trained
+from tests.support.weights import make_trained
 
 WIDE = (97, 65)
 

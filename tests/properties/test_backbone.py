@@ -18,9 +18,9 @@ from deeplab_spec.spec.choices import ActivationPlacement, LowLevelTap, StridePa
 from deeplab_spec.spec.network import part, rows
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
 from tests.support.assertions import assert_same
-from tests.support.exact_weights import make_lively, make_positive, make_sparse, whole
 from tests.support.property_coverage import covers
 from tests.support.strategies import cases, narrow, seeds, variants
+from tests.support.weights import make_lively, make_positive, make_sparse, whole
 
 image_sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
 FEW = settings(max_examples=max(5, settings().max_examples // 3))

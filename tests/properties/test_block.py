@@ -14,9 +14,9 @@ from deeplab_spec.reference.document import Conv2dLayer, SeparableConv2dLayer, S
 from deeplab_spec.reference.document_layers import separable_row
 from deeplab_spec.spec import rows
 from tests.support.assertions import assert_same
-from tests.support.exact_weights import make_whole, whole
 from tests.support.property_coverage import covers
 from tests.support.strategies import block_rows, channels, seeds, sizes
+from tests.support.weights import make_whole, whole
 
 
 @covers(Block)

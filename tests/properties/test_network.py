@@ -17,9 +17,9 @@ from deeplab_spec.spec.api import network
 from deeplab_spec.spec.choices import NAMES, AtrousPadding, ChoiceValue, seen_values, written
 from deeplab_spec.spec.variants import VARIANTS, Variant
 from tests.support.assertions import assert_same
-from tests.support.exact_weights import make_lively, make_sparse, whole
 from tests.support.property_coverage import covers
 from tests.support.strategies import NARROW, cases, seeds
+from tests.support.weights import make_lively, make_sparse, whole
 
 FEW = settings(max_examples=max(5, settings().max_examples // 3))
 image_sizes = st.tuples(st.integers(1, 50), st.integers(1, 50))

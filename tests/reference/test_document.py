@@ -1,12 +1,17 @@
-"""The document's names: constructors, attributes and what they refuse."""
+"""The document's own classes, run as they stand, against the classes of its names here."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import deeplab_spec
 from deeplab_spec.errors import BackboneError, SpecError
+from deeplab_spec.reference import document as ours
+from deeplab_spec.reference import document_layers
 from deeplab_spec.reference.document import (
     BackboneModule,
     Conv2dLayer,
@@ -16,6 +21,150 @@ from deeplab_spec.reference.document import (
     SkipBlock,
     Xception,
 )
+from tests.support import source_document as document
+from tests.support.assertions import assert_near, assert_same, terms_of
+from tests.support.source_document import build, cells, copy_weights, namespace
+from tests.support.weights import make_lively, make_whole, whole
+
+
+@pytest.fixture(scope="module")
+def theirs() -> dict[str, Any]:
+    """The names that the document defines."""
+    return namespace()
+
+
+LAYERS: dict[str, Callable[[Any], nn.Module]] = {
+    "conv": lambda n: n.Conv2dLayer(4, 6, 3, groups=2, stride=2, padding=1),
+    "conv without bias": lambda n: n.Conv2dLayer(4, 6, 3, padding=2, dilation=2, bias=False),
+    "conv with options": lambda n: n.Conv2dLayer(4, 6, 1, batchnorm_opts={"eps": 0.5, "momentum": 0.25}),
+    "separable": lambda n: n.SeparableConv2d(4, 6, 3, stride=2, padding=1),
+    "separable without bias": lambda n: n.SeparableConv2d(4, 6, 3, dilation=2, bias=False),
+    "separable layer": lambda n: n.SeparableConv2dLayer(4, 6, 3, padding=3, dilation=3),
+    "separable layer without bias": lambda n: n.SeparableConv2dLayer(4, 6, 3, stride=2, bias=False),
+    "skip block": lambda n: n.SkipBlock(n.Conv2dLayer(4, 6, 1), n.SeparableConv2d(4, 6, 1), torch.add),
+    "skip block of identity": lambda n: n.SkipBlock(n.Conv2dLayer(4, 4, 1), aggregator=torch.sub),
+    "entry": lambda n: n.Xception.EntryFlowBlock(4, 6),
+    "entry atrous": lambda n: n.Xception.EntryFlowBlock(4, 6, atrous=True),
+    "entry atrous at a rate": lambda n: n.Xception.EntryFlowBlock(4, 6, dilation=2, atrous=True),
+    "middle": lambda n: n.Xception.MiddleFlowBlock(4, 4),
+    "middle at a rate": lambda n: n.Xception.MiddleFlowBlock(4, 4, dilation=2),
+    "exit": lambda n: n.Xception.ExitFlowBlock(4, 6),
+    "exit atrous at a rate": lambda n: n.Xception.ExitFlowBlock(4, 6, dilation=2, atrous=True),
+}
+
+
+def both(make: Callable[[Any], nn.Module], theirs: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+    """Return the document's module and ours, from one expression."""
+    names = {**vars(document_layers), **vars(ours)}
+    return make(document._Module(theirs)), make(document._Module(names))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("size", [(9, 9), (8, 11)])
+@torch.no_grad()
+def test_a_layer_computes_what_the_documents_computes(
+    layer: str, size: tuple[int, int], theirs: dict[str, Any]
+) -> None:
+    """One expression on both sides, whole weights, and not a bit of difference."""
+    reference, module = both(LAYERS[layer], theirs)
+    make_whole(module, 1)
+    copy_weights(module, reference.double().eval())
+    image = whole((2, 4, *size), 2)
+    assert_same(module(image), reference(image.clone()), layer)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_training_step_is_the_documents(layer: str, theirs: dict[str, Any]) -> None:
+    """Gradients of every weight, and the running statistics after one batch."""
+    reference, module = both(LAYERS[layer], theirs)
+    make_lively(module, 1)
+    copy_weights(module, reference.double())
+    image = whole((2, 4, 9, 8), 2)
+    for side in (module, reference):
+        side.train()
+        side(image.clone()).square().mean().backward()
+    for (name, actual), expected in zip(module.named_parameters(), reference.parameters(), strict=True):
+        assert actual.grad is not None
+        assert expected.grad is not None
+        assert_near(actual.grad, expected.grad, f"gradient of {name}", terms=1000)
+    for (name, actual), expected in zip(module.named_buffers(), reference.buffers(), strict=True):
+        assert_same(actual, expected, name)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@torch.no_grad()
+def test_a_pyramid_alone_is_the_documents(output_stride: int, theirs: dict[str, Any]) -> None:
+    """With the rates of the output stride that it is told."""
+    reference, module = both(lambda n: n.DeepLab.ASPP(4, output_stride), theirs)
+    make_lively(module, 1)
+    copy_weights(module, reference.double().eval())
+    image = whole((2, 4, 41, 38), 2)
+    assert_same(module(image), reference(image.clone()), "pyramid")
+
+
+@torch.no_grad()
+def test_a_decoder_alone_is_the_documents(theirs: dict[str, Any]) -> None:
+    """From any low-level channels to any classes."""
+    reference, module = both(lambda n: n.DeepLab.Decoder(4, 5), theirs)
+    make_lively(module, 1)
+    copy_weights(module, reference.double().eval())
+    features, low_level = whole((2, 256, 5, 6), 2), whole((2, 4, 9, 13), 3)
+    assert_same(module(features.clone(), low_level), reference(features.clone(), low_level.clone()), "decoder")
+
+
+@pytest.mark.parametrize("output_stride", [8, pytest.param(16, marks=pytest.mark.deep)])
+@torch.no_grad()
+def test_the_network_is_the_documents(output_stride: int) -> None:
+    """The same weights give the same logits, to the order of sums, at every size."""
+    reference = build(output_stride, 3)
+    module = deeplab_spec.build("notebook", output_stride, 3)
+    make_lively(module, 1)
+    copy_weights(module, reference.double().eval())
+    for size in ((33, 33), (48, 35)):
+        image = whole((1, 3, *size), 2) / 3
+        assert_near(module(image), reference(image.clone()), f"logits at {size}", terms=terms_of(module))
+    told: Any = reference.backbone
+    for name in ("output_stride", "out_channels", "low_out_channels"):
+        assert getattr(module.backbone, name) == getattr(told, name)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_what_the_document_refuses_is_refused_alike(theirs: dict[str, Any]) -> None:
+    """The kinds of errors are the document's; the messages say more."""
+    wrong: list[Callable[[Any], object]] = [
+        lambda n: n.Xception(32),
+        lambda n: n.DeepLab.ASPP(4, 32),
+        lambda n: n.DeepLab(nn.Identity(), 3),
+        lambda n: n.SkipBlock(nn.Identity())(torch.zeros(1, 1, 1, 1)),
+    ]
+    for make, kind in zip(wrong, (ValueError, ValueError, RuntimeError, TypeError), strict=True):
+        for side in (theirs, vars(ours)):
+            with pytest.raises(kind):
+                make(document._Module(dict(side)))
+
+
+def test_the_documents_checkpoint_is_not_portable_and_ours_has_one_tree(theirs: dict[str, Any]) -> None:
+    """Erratum of the document: it splits its entry flow at another place at each output stride."""
+    keys = {}
+    with torch.device("meta"):
+        for output_stride in (8, 16):
+            keys[output_stride] = list(theirs["Xception"](output_stride).state_dict())
+    assert keys[8] != keys[16]
+
+
+def test_cells_end_where_prose_begins() -> None:
+    """Headings, images and links are no code; blank lines, comments and closing brackets are."""
+    code = ["x = f(\n    1\n)\n\n# a comment", "def g():\n    pass"]
+    text = f"# Title\n\nIn [None]:\n{code[0]}\n## Heading\n\n![image](a.png)\nIn [2]:\n{code[1]}\n"
+    assert cells(text) == code
+
+
+def test_without_the_variable_the_document_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skipped with a reason, never passed."""
+    monkeypatch.delenv(document.VARIABLE, raising=False)
+    with pytest.raises(pytest.skip.Exception, match="not run: DEEPLAB_SPEC_DOCUMENT is not set"):
+        namespace()
+
 
 _NORM = "batchnorm_opts={'eps': 0.001, 'momentum': 0.0003}"
 

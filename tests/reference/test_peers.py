@@ -8,8 +8,8 @@ from torch import nn
 
 from deeplab_spec.reference.network import build
 from tests.support.assertions import assert_near, terms_of
-from tests.support.exact_weights import make_lively
 from tests.support.peers import smp_deeplab, timm_backbone, torchvision_deeplab
+from tests.support.weights import make_lively
 
 RENAMED = (
     (r"^entry_flow\.stem\.conv(\d)\.conv", lambda m: f"stem_{int(m[1]) - 1}.conv"),

@@ -17,7 +17,7 @@ from deeplab_spec.spec.choices import ChoiceValue, choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK
 from tests.support.graphs import chain
-from tests.support.random_weights import make_trained
+from tests.support.weights import make_trained
 
 SIZE = (17, 14)
 NARROW: dict[str, ChoiceValue] = {"width": 0.03, "middle_blocks": 8}

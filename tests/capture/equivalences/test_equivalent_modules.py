@@ -15,8 +15,8 @@ from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Conv2d, GlobalAveragePool, Op, Pad, Resize, ResizeMode
 from deeplab_spec.judge.load_weights import by_role
 from tests.support.assertions import assert_same
-from tests.support.exact_weights import whole
 from tests.support.modules import Wrapped
+from tests.support.weights import whole
 
 C, OUT, HEIGHT, WIDTH = 4, 6, 8, 16
 IMAGE = whole((1, C, HEIGHT, WIDTH), 0)

@@ -30,8 +30,8 @@ from deeplab_spec.graph.ops import (
 )
 from deeplab_spec.judge.load_weights import by_role
 from tests.support.assertions import assert_same
-from tests.support.exact_weights import make_whole, whole
 from tests.support.modules import CHANNELS, Wrapped
+from tests.support.weights import make_whole, whole
 
 HEIGHT, WIDTH = 8, 10
 C3: Any = {"channels_in": CHANNELS, "channels_out": CHANNELS, "kernel": (3, 3)}

@@ -17,10 +17,10 @@ from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Opaque, Resize
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
-from tests.support.exact_weights import make_lively, whole
 from tests.support.graphs import normal, normal_capture
 from tests.support.onnx_files import edited, export
 from tests.support.strategies import NARROW
+from tests.support.weights import make_lively, whole
 
 SIZE = (97, 70)
 CHOICES = {"width": NARROW, "middle_blocks": 2}

@@ -17,8 +17,8 @@ from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Conv2d, Input, Opaque, Output
 from deeplab_spec.judge.load_weights import by_role
 from tests.support.assertions import assert_same
-from tests.support.exact_weights import whole
 from tests.support.onnx_files import IMAGE, conv, graph, opened, weight
+from tests.support.weights import whole
 
 KERNEL = weight(6, 4, 3, 3)
 

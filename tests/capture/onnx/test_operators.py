@@ -31,8 +31,8 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
-from tests.support.exact_weights import whole
 from tests.support.onnx_files import IMAGE, graph, opened, weight
+from tests.support.weights import whole
 
 KERNEL = {"weight": weight(6, 4, 3, 3)}
 PLAIN = Conv2d(channels_in=4, channels_out=6, kernel=(3, 3))

@@ -30,8 +30,8 @@ from deeplab_spec.measure.folding import folded
 from deeplab_spec.reference.network import build
 from tests.support.archives import changed, members_of, torch_saved
 from tests.support.assertions import assert_same
-from tests.support.exact_weights import make_lively, make_whole, whole
 from tests.support.modules import CHANNELS, Buffered, DroppedThenOverwritten, Residual, Wrapped
+from tests.support.weights import make_lively, make_whole, whole
 
 NARROW: Mapping[str, float] = {"width": 0.03, "middle_blocks": 1}
 SIZE = (33, 35)

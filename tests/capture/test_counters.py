@@ -1,4 +1,4 @@
-"""The closed form of every foreign convention against its tool, run for real: no difference at any node."""
+"""The closed form of every foreign convention equals the count of its tool, at every node and for any network."""
 
 import logging
 import sys
@@ -39,7 +39,7 @@ from tests.support.per_node_module import (
 
 CASES = [(variant.name, stride) for variant in VARIANTS for stride in variant.output_strides]
 USUAL = {("notebook", 16), ("tf-release", 8)}
-"""What is counted in the usual run; all cases in the deep one."""
+"""Cases of the usual run; the deep run has all."""
 
 BY_CASE = pytest.mark.parametrize(
     ("variant", "output_stride"),
@@ -61,7 +61,7 @@ DOCUMENT = {
         "upsample_nearest2d": 1_081_600,
     },
 }
-"""What fvcore 0.1.5 once counted of the document's network at 513x513; 20 sums were skipped."""
+"""Counts of fvcore 0.1.5 for the document's network at 513x513; 20 sums are skipped."""
 SMALL: dict[str, Any] = {"width": 1 / 16}
 SIZE = (65, 50)
 
@@ -93,7 +93,7 @@ def test_torch_counts_every_node_as_the_closed_form(variant: str, output_stride:
 
 @BY_CASE
 def test_torch_counts_every_convolution_of_a_training_step_as_the_closed_form(variant: str, output_stride: int) -> None:
-    """Each runs alone: where a value has several readers, the tool's backward counts by module are muddled."""
+    """Each runs alone: if a value has several consumers, the tool's backward counts by module are wrong."""
     graph = network(variant, output_stride)
     known = shapes(graph, (513, 513))
     around = Surroundings(graph)
@@ -113,7 +113,7 @@ def test_torch_counts_every_convolution_of_a_training_step_as_the_closed_form(va
 
 @BY_CASE
 def test_torch_counts_a_training_step_as_the_closed_form(variant: str, output_stride: int) -> None:
-    """Forward and backward of a batch of two; what torch counts too many has a closed form of its own."""
+    """Forward and backward of a batch of two; torch's surplus has a closed form of its own."""
     graph = network(variant, output_stride)
     with torch.device("meta"):
         module = build(variant, output_stride)
@@ -128,7 +128,7 @@ def test_torch_counts_a_training_step_as_the_closed_form(variant: str, output_st
 
 @BY_CASE
 def test_fvcore_counts_every_node_as_the_closed_form(variant: str, output_stride: int) -> None:
-    """A real forward pass at a small width and size; sums are met, named and not counted."""
+    """A real forward pass at a small width and size; sums are listed as skipped and not counted."""
     graph = network(variant, output_stride, 5, SMALL)
     image = torch.zeros(1, 3, *SIZE)
 
@@ -158,7 +158,7 @@ def test_the_closed_form_gives_what_fvcore_once_counted_of_the_documents_network
 
 @pytest.mark.parametrize("output_stride", [16, pytest.param(8, marks=pytest.mark.deep)])
 def test_fvcore_counts_the_documents_network_at_full_size_as_the_closed_form(output_stride: int) -> None:
-    """The figures, the closed form and the tool, run now, are three ways to one number."""
+    """The recorded figures, the closed form and the tool agree."""
     counted = count_with_fvcore(build("notebook", output_stride), (torch.zeros(1, 3, 513, 513),))
 
     total = total_cost(costs_of(network("notebook", output_stride), (513, 513), FVCORE))
@@ -181,7 +181,7 @@ FOREIGN = [
 
 @pytest.mark.parametrize("op", FOREIGN, ids=lambda op: getattr(op, "kind", getattr(op, "mode", "conv")))
 def test_operators_that_no_variant_has_are_counted_and_skipped_as_fvcore_does(op: Any) -> None:
-    """Other networks have them; what fvcore leaves out is said by its own name."""
+    """Other networks have them; a skipped operator has fvcore's name."""
     graph = chain(op)
     counted = count_with_fvcore(Layers(graph), (torch.zeros(1, 4, 9, 8),))
 
@@ -194,7 +194,7 @@ def test_operators_that_no_variant_has_are_counted_and_skipped_as_fvcore_does(op
 def test_nothing_is_printed_and_the_module_is_left_as_it_was(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The tool's own warnings are part of the answer; modes and gradients are the caller's."""
+    """The tool's warnings are part of the result; modes and gradients stay as they were."""
     module = build("notebook", 16, 5, {"width": 1 / 32, "middle_blocks": 1})
     module.aspp.eval()
     modes = [layer.training for layer in module.modules()]
@@ -211,7 +211,7 @@ def test_nothing_is_printed_and_the_module_is_left_as_it_was(
 
 
 def test_arithmetic_on_sizes_is_not_among_the_skipped() -> None:
-    """A trace shows it beside the arithmetic on tensors; a module that pads by a rule does both."""
+    """A trace shows both arithmetic on sizes and on tensors; a module that pads by a rule has both."""
     choices = {"width": 1 / 32, "middle_blocks": 1, "stride_padding": "same"}
 
     counted = count_with_fvcore(build("tf-release", 16, 5, choices), (torch.zeros(1, 3, 33, 34),))
@@ -234,7 +234,7 @@ def test_in_place_sum_is_skipped_under_the_name_of_a_sum() -> None:
 
 
 def test_missing_fvcore_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line, with the extra that brings it."""
+    """One line, with the extra to install."""
     monkeypatch.setitem(sys.modules, "fvcore.nn", None)
 
     with pytest.raises(MissingExtraError, match=r"counting with fvcore needs the extra 'counters'"):
@@ -279,7 +279,7 @@ def test_torch_counts_any_network_as_the_closed_form(drawn: Configuration) -> No
 @TRAINED
 @given(drawn=full)
 def test_torch_counts_a_training_step_of_any_network_as_the_closed_form(drawn: Configuration) -> None:
-    """A batch of two costs twice one image; the normalisation of a single pixel refuses one."""
+    """A batch of two costs twice one image; a normalisation of a single pixel rejects a batch of one."""
     with shapes_unchecked():
         counted = count_with_torch(meta_module(drawn), (torch.empty(2, 3, *drawn.size, device="meta"),), Mode.TRAIN)
 

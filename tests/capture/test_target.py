@@ -1,4 +1,4 @@
-"""A target is found and built, or refused in one line that says why."""
+"""A target is imported and built, or refused with a reason in one line."""
 
 import sys
 from pathlib import Path
@@ -71,7 +71,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
 
 def built(name: str, arguments: dict[str, str] | None = None) -> dict[str, object]:
-    """Load a target; return what its builder was given."""
+    """Load a target; return the arguments of its builder."""
     module = load(Target(name=name, arguments=arguments or {}), 8, 19)
     given: dict[str, object] = module.given  # type: ignore[assignment]
     return given
@@ -95,10 +95,10 @@ def built(name: str, arguments: dict[str, str] | None = None) -> dict[str, objec
         ("anything", {"name": "model_{output_stride}"}, {"name": "model_8"}),
     ],
 )
-def test_builders_get_what_they_ask_for(
+def test_builders_get_the_arguments_of_their_signature(
     here: str, attribute: str, arguments: dict[str, str], given: dict[str, object]
 ) -> None:
-    """Output stride and classes where the signature names them; arguments as Python literals, else as text."""
+    """Output stride and classes if the signature names them; arguments as Python literals, else as text."""
     assert built(f"{here}:{attribute}", arguments) == given
 
 
@@ -120,7 +120,7 @@ def test_builders_get_what_they_ask_for(
     ],
 )
 def test_what_cannot_be_built_is_refused_in_one_line(here: str, name: str, reason: str) -> None:
-    """The error names the target and says why; nothing foreign gets through."""
+    """The error names the target and the reason; foreign exceptions are wrapped."""
     target = name.format(here=here)
     with pytest.raises(TargetError) as caught:
         load(Target(name=target), 16, 21)
@@ -129,13 +129,13 @@ def test_what_cannot_be_built_is_refused_in_one_line(here: str, name: str, reaso
 
 
 def test_an_argument_that_the_builder_does_not_know_is_refused(here: str) -> None:
-    """As the builder's own error says."""
+    """With the builder's own error."""
     with pytest.raises(TargetError, match=r"cannot be built: TypeError: .*unexpected keyword argument 'depth'"):
         built(f"{here}:plain", {"depth": "65"})
 
 
 def test_a_reference_is_built_with_its_choices_and_its_part() -> None:
-    """The first word says that it is ours."""
+    """The prefix ``reference`` selects it."""
     choices = {"width": NARROW}
     module = load(Target(name="reference:notebook", choices=choices), 8, 7)
     part = load(Target(name="reference:notebook", choices=choices, part="decoder"), 8, 7)
@@ -149,7 +149,7 @@ def test_a_reference_is_built_with_its_choices_and_its_part() -> None:
 
 
 def test_an_error_becomes_one_line_that_a_terminal_can_hold() -> None:
-    """The first line that says something, cut where it is too long."""
+    """The first line with text, truncated if it is too long."""
     assert one_line(ValueError("\n  first \nsecond")) == "ValueError: first"
     assert one_line(KeyError()) == "KeyError"
     assert len(one_line(ValueError("x" * 1000))) == 300

@@ -93,7 +93,7 @@ def test_a_convolution_is_pytorchs_on_the_padded_map(
 def test_a_depthwise_convolution_is_pytorchs_in_each_dtype(
     *, kernel: Any, stride: Any, rate: Any, padding: Any, multiplier: int, dtype: torch.dtype, bias: bool, seed: int
 ) -> None:
-    """Two ways to sum the same taps, whichever is quicker in a dtype: whole numbers tell any difference."""
+    """Each dtype has its faster way to sum the taps; whole numbers show any difference."""
     x = whole((2, 3, 9, 10), seed).to(dtype)
     op = Conv2d(
         channels_in=3,
@@ -120,7 +120,7 @@ def test_a_depthwise_convolution_is_pytorchs_in_each_dtype(
 
 
 def test_a_depthwise_kernel_wider_than_the_map_is_refused_in_each_dtype() -> None:
-    """There is no position to put it at."""
+    """The kernel has no position."""
     op = Conv2d(channels_in=2, channels_out=2, kernel=(3, 3), rate=(2, 2), groups=2)
     for dtype in (torch.float32, torch.float64):
         with pytest.raises(RuntimeError):
@@ -139,7 +139,7 @@ def test_a_depthwise_kernel_wider_than_the_map_is_refused_in_each_dtype() -> Non
 def test_strided_convolutions_have_the_values_that_the_release_publishes(
     size: int, padding: Any, expected: list[list[int]]
 ) -> None:
-    """The release's own test vectors: they tell SAME from explicit padding at an even size only."""
+    """The release's own test vectors distinguish SAME from explicit padding at an even size only."""
     ramp = torch.arange(size).double()
     x = (ramp[:, None] + ramp).view(1, 1, size, size)
     weight = (torch.arange(3)[:, None] + torch.arange(3)).double().view(1, 1, 3, 3)
@@ -166,7 +166,7 @@ def test_pools_are_pytorchs(
 
 
 def test_a_pool_with_uneven_margins_is_refused() -> None:
-    """PyTorch has no such pool; a wrong one would be worse than none."""
+    """PyTorch has no such pool."""
     op = Pool(kind=PoolKind.MAX, kernel=(2, 2), stride=(2, 2), padding=(0, 1, 0, 1))
     with pytest.raises(GraphError, match="margins must be symmetric"):
         compute(op, torch.zeros(1, 1, 4, 4))
@@ -174,7 +174,7 @@ def test_a_pool_with_uneven_margins_is_refused() -> None:
 
 @given(mode=st.sampled_from(ResizeMode), align=st.booleans(), size=st.tuples(*[st.integers(1, 9)] * 2), seed=seeds)
 def test_resizes_are_pytorchs(*, mode: ResizeMode, align: bool, size: Any, seed: int) -> None:
-    """To the size of the second input, or to the size that is stated."""
+    """To the size of the second input, or to a stated size."""
     x = whole((1, 2, 4, 5), seed)
     corners = {} if mode is ResizeMode.NEAREST else {"align_corners": align}
     expected = functional.interpolate(x, size=size, mode=mode.value, **corners)
@@ -208,7 +208,7 @@ def test_activations_are_pytorchs(kind: ActivationKind) -> None:
 
 @given(affine=st.booleans(), seed=seeds)
 def test_a_normalisation_uses_its_running_statistics(*, affine: bool, seed: int) -> None:
-    """Evaluation never looks at the statistics of the batch."""
+    """Evaluation ignores the statistics of the batch."""
     x = whole((2, 3, 4, 5), seed)
     layer = nn.BatchNorm2d(3, eps=2.0, affine=affine).double().eval()
     assert layer.running_mean is not None
@@ -229,7 +229,7 @@ def test_a_normalisation_uses_its_running_statistics(*, affine: bool, seed: int)
 
 
 @given(margins=MARGINS, seed=seeds)
-def test_joins_sums_means_and_borders_are_what_they_say(margins: Any, seed: int) -> None:
+def test_concatenations_sums_means_and_pads_follow_their_definition(margins: Any, seed: int) -> None:
     """The operations without weights, each by its definition."""
     x, z = whole((2, 3, 8, 4), seed), whole((2, 3, 8, 4), seed + 1)
     top, bottom, left, right = margins
@@ -243,8 +243,8 @@ def test_joins_sums_means_and_borders_are_what_they_say(margins: Any, seed: int)
     assert_same(compute(Pad(margins=margins, value=5.0), x), border, "border")
 
 
-def test_borders_can_mirror() -> None:
-    """Modes without a value are passed on."""
+def test_pads_can_reflect() -> None:
+    """Modes without a value work too."""
     x = whole((1, 1, 5, 5), 0)
     for mode in ("reflect", "replicate", "circular"):
         assert_same(compute(Pad(margins=(1, 2, 0, 1), mode=mode), x), functional.pad(x, (0, 1, 1, 2), mode=mode), mode)
@@ -266,8 +266,8 @@ def test_an_input_without_a_value_is_refused() -> None:
         run(chain(Activation()), {}, {})
 
 
-def test_an_unknown_operation_may_read_nothing() -> None:
-    """A constant that is made inside a network has no input."""
+def test_an_unknown_operation_may_have_no_input() -> None:
+    """A constant inside a network has no input."""
     made = Node(path="made", op=Opaque(target="aten.ones"))
     x = Node(path="x", op=Input(channels=1))
     graph = Network(nodes=(x, made, Node(path="y", op=Output(name=""), inputs=("made",))))
@@ -277,14 +277,14 @@ def test_an_unknown_operation_may_read_nothing() -> None:
     assert_same(values["y"], torch.ones(1, 1, 2, 2), "ones")
 
 
-@given(wanted=st.sets(st.sampled_from(["x", "n1", "n2", "n3"])))
-def test_only_wanted_values_are_kept(wanted: set[str]) -> None:
-    """Memory is given back as soon as nothing reads a value; outputs stay."""
+@given(keep=st.sets(st.sampled_from(["x", "n1", "n2", "n3"])))
+def test_only_requested_values_are_returned(keep: set[str]) -> None:
+    """A value is freed after its last consumer; outputs stay."""
     graph = chain(Activation(), Activation(), Activation())
     x = whole((1, 4, 2, 2), 0)
 
-    values = run(graph, {}, {"x": x}, keep=wanted)
+    values = run(graph, {}, {"x": x}, keep=keep)
 
-    assert set(values) == wanted | {"y"}
+    assert set(values) == keep | {"y"}
     assert_same(values["y"], x.relu(), "output")
     assert set(run(graph, {}, {"x": x})) == {"x", "n1", "n2", "n3", "y"}

@@ -25,7 +25,7 @@ from tests.support.weights import make_lively, whole
 
 @pytest.mark.parametrize("name", ["notebook", "tf-release"])
 def test_in_evaluation_its_result_is_the_interpreters(name: str) -> None:
-    """The two differ in where the tensors live, not in what is computed."""
+    """The two store tensors differently, and compute the same."""
     graph = narrow_network(variant(name).choices, 16)
     module = NetworkModule(graph).double().eval()
     image = torch.randn(1, 3, 33, 40, dtype=torch.float64)
@@ -37,8 +37,8 @@ def test_in_evaluation_its_result_is_the_interpreters(name: str) -> None:
     assert_same(result, values[graph.outputs[0].path], name)
 
 
-def test_every_tensor_is_held_under_its_path_and_role() -> None:
-    """So that weights by path and role are its state."""
+def test_tensors_are_named_by_path_and_role() -> None:
+    """Weights by path and role are its state."""
     graph = narrow_network(variant("tf-release").choices, 8)
 
     state = NetworkModule(graph).state_dict()
@@ -48,7 +48,7 @@ def test_every_tensor_is_held_under_its_path_and_role() -> None:
 
 
 def test_in_training_it_is_pytorchs_layers() -> None:
-    """Batch statistics, the running ones, the mask of a dropout and the gradients."""
+    """Batch and running statistics, the dropout mask and the gradients."""
     graph = chain(
         Conv2d(channels_in=4, channels_out=6, kernel=(3, 3), bias=True),
         BatchNorm(channels=6, eps=1e-3, momentum=0.25),
@@ -76,7 +76,7 @@ def test_in_training_it_is_pytorchs_layers() -> None:
 
 
 def test_a_network_of_several_outputs_gives_them_by_name() -> None:
-    """As a part of the network does."""
+    """Like a part of the network."""
     table = rows(replace(variant("tf-release").choices, width=NARROW), 16, 5)
     module = NetworkModule(part(table, "backbone")).eval()
 
@@ -113,7 +113,7 @@ def test_the_interpreter_computes_what_the_modules_compute(variant: str, output_
 
 
 @pytest.mark.parametrize(("variant", "output_stride"), CASES)
-def test_the_modules_have_just_the_tensors_that_the_graph_asks_for(variant: str, output_stride: int) -> None:
+def test_the_modules_have_exactly_the_tensors_of_the_graph(variant: str, output_stride: int) -> None:
     """Names and shapes of every weight follow from the graph alone."""
     state = build(variant, output_stride, 3, {"width": NARROW}).state_dict()
     graph = network(variant, output_stride, 3, {"width": NARROW})

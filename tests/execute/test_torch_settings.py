@@ -1,4 +1,4 @@
-"""Products are computed as asked whatever a program set before, and its settings are put back as they were."""
+"""Float32 products have the requested precision whatever a program set before; its settings are restored."""
 
 from collections.abc import Callable, Iterator
 
@@ -59,7 +59,7 @@ SETTINGS = {
 
 
 def seen() -> dict[str, object]:
-    """Return what a program can read of the switches; text for what the framework refuses to say."""
+    """Return the readable values of the switches; an error as text."""
 
     def said(read: Callable[[], object]) -> object:
         try:
@@ -78,7 +78,7 @@ def seen() -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    """Leave the switches of the tests' own process as they are when nothing is set."""
+    """Restore the switches of the tests' process."""
     yield
     for holder in NEW.values():
         holder.fp32_precision = "none"
@@ -90,7 +90,7 @@ def _as_before() -> Iterator[None]:
 
 @pytest.mark.parametrize("setting", SETTINGS.values(), ids=SETTINGS.keys())
 @pytest.mark.parametrize("tf32", [True, False])
-def test_products_are_as_asked_and_the_switches_are_put_back(setting: Callable[[], None], *, tf32: bool) -> None:
+def test_products_have_the_precision_and_switches_are_restored(setting: Callable[[], None], *, tf32: bool) -> None:
     """The old switches cannot be read once a new one disagrees with them, so they alone cannot be saved.
 
     Inside, old and new ones agree: a compiler that reads an old one there gets an answer.
@@ -108,7 +108,7 @@ def test_products_are_as_asked_and_the_switches_are_put_back(setting: Callable[[
 
 
 def test_a_switch_that_follows_another_still_does_so_afterwards() -> None:
-    """A switch that was not set is not put back as the value of the one that it follows."""
+    """An unset switch is not restored to the value of its parent."""
     _new(CUDA="ieee", convolutions="none")()
     with float32_products(tf32=True):
         pass
@@ -119,7 +119,7 @@ def test_a_switch_that_follows_another_still_does_so_afterwards() -> None:
 
 @pytest.mark.parametrize("name", ["a new switch", "old and new ones", "both old switches"])
 def test_a_candidate_that_sets_switches_is_judged(name: str) -> None:
-    """It may set them when it is imported or when it is built; neither ends the judgement, and nothing stays set."""
+    """It may set them at import or when it is built; the run continues, and nothing stays set."""
     setting = SETTINGS[name]
     setting()
     before = seen()

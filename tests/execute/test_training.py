@@ -42,7 +42,7 @@ def test_a_normalisation_uses_the_statistics_of_the_batch() -> None:
 
 
 def test_running_statistics_follow_the_batch_by_the_momentum() -> None:
-    """From 4 towards 8, a quarter of the way."""
+    """A quarter of the way from 4 to 8."""
     before, batch = torch.tensor([4.0, 0.0]), torch.tensor([8.0, 2.0])
 
     after = updated_running({"n.running_mean": before}, {"n.running_mean": batch}, {"n.running_mean": 0.25})
@@ -127,7 +127,7 @@ def test_a_network_trains_as_its_module_does(name: str) -> None:
         torch.testing.assert_close(state[path], expected, rtol=1e-10, atol=1e-12)
 
 
-def test_a_gradient_is_the_slope_of_what_is_descended() -> None:
+def test_a_gradient_is_the_slope_of_the_loss() -> None:
     """By finite differences, of one value of every parameter of a chain."""
     graph = chain(
         Conv2d(channels_in=4, channels_out=6, kernel=(3, 3), padding=(1, 1, 1, 1), bias=True),
@@ -152,8 +152,8 @@ def test_a_gradient_is_the_slope_of_what_is_descended() -> None:
         assert estimate == pytest.approx(float(found[name].view(-1)[0]), rel=1e-5, abs=1e-5), name
 
 
-def test_dropout_is_inactive_unless_something_draws_it() -> None:
-    """What is kept is scaled, so that the mean stays."""
+def test_dropout_is_inactive_without_a_generator() -> None:
+    """Kept values are scaled, so that the mean stays."""
     graph = chain(Dropout(probability=0.25))
     x = torch.ones(4, 4, 50, 50, dtype=torch.float64)
 
@@ -166,7 +166,7 @@ def test_dropout_is_inactive_unless_something_draws_it() -> None:
 
 
 def test_new_weights_are_the_same_for_a_seed_and_others_for_another() -> None:
-    """A certificate can be made again."""
+    """A certificate can be repeated."""
     graph = chain(Conv2d(channels_in=4, channels_out=4, bias=True), BatchNorm(channels=4, eps=1e-3, momentum=0.1))
     first, again, other = (starting_weights(graph, seed) for seed in (0, 0, 1))
 

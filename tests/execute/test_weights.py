@@ -1,4 +1,4 @@
-"""Drawn weights can tell faults: every kind of value occurs, and rounding stays small."""
+"""Drawn weights reveal faults: every kind of value occurs, and rounding stays small."""
 
 import pytest
 import torch
@@ -49,7 +49,7 @@ def test_every_activation_sees_values_below_zero_between_and_above_six(variant: 
 
 @pytest.mark.parametrize("variant", NAMES)
 def test_every_normalisation_has_a_channel_that_shows_its_eps(variant: str) -> None:
-    """Where the variance is far above eps, another eps changes nothing that can be seen."""
+    """If the variance is far above eps, another eps has no visible effect."""
     graph = narrow(variant)
     weights, _ = challenge(graph, image(0), Draw.COVERAGE, 0)
 
@@ -99,7 +99,7 @@ def test_damped_branches_amplify_rounding_less(variant: str) -> None:
 
 
 def test_values_neither_grow_nor_fade_over_the_depth() -> None:
-    """Normalisations see the statistics that they were given."""
+    """The input of a normalisation has its running statistics."""
     graph = narrow("tf-release")
     _, values = challenge(graph, image(0), Draw.CONDITIONING, 0)
 
@@ -109,7 +109,7 @@ def test_values_neither_grow_nor_fade_over_the_depth() -> None:
 
 
 def test_a_seed_decides_every_weight() -> None:
-    """A judgement can be repeated, and another seed is another judgement."""
+    """A certificate can be repeated; another seed gives other weights."""
     graph = narrow("notebook")
     first, values = challenge(graph, image(0), Draw.COVERAGE, 7)
     again, _ = challenge(graph, image(0), Draw.COVERAGE, 7)
@@ -123,7 +123,7 @@ def test_a_seed_decides_every_weight() -> None:
 
 
 def test_a_draw_with_the_kernels_of_another_differs_in_its_normalisations_only() -> None:
-    """They are what decides whether a draw covers or conditions; drawing kernels takes longest."""
+    """Normalisations decide the purpose of a draw; drawing kernels takes the longest."""
     graph = narrow("notebook")
     kernels, _ = challenge(graph, image(0), Draw.COVERAGE, 7)
     weights, values = challenge(graph, image(0), Draw.CONDITIONING, 8, kernels=kernels)
@@ -137,7 +137,7 @@ def test_a_draw_with_the_kernels_of_another_differs_in_its_normalisations_only()
 
 
 def test_a_map_without_statistics_still_has_values_of_every_kind() -> None:
-    """A pixel of image pooling has no variance: its values are put where they tell."""
+    """A pixel of image pooling has no variance; its values still reveal faults."""
     channels = 40
     graph = chain(BatchNorm(channels=channels, eps=1e-3, momentum=0.1), Activation(), channels=channels)
     x = torch.randn(1, channels, 1, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -149,7 +149,7 @@ def test_a_map_without_statistics_still_has_values_of_every_kind() -> None:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
-def test_roles_are_the_tensors_that_pytorch_holds(*, bias: bool, affine: bool) -> None:
+def test_roles_are_the_tensors_of_pytorchs_layers(*, bias: bool, affine: bool) -> None:
     """The names and shapes of the framework's own layers."""
     conv = torch.nn.Conv2d(4, 6, (3, 1), groups=2, bias=bias)
     norm = torch.nn.BatchNorm2d(6, affine=affine)

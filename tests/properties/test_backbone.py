@@ -117,7 +117,7 @@ def test_the_documents_features_corrected_are_one_map_at_every_output_stride(see
 
 @torch.no_grad()
 def test_the_documents_features_differ_between_its_output_strides() -> None:
-    """Its erratum, with weights that show it; where few taps are alive the two rates may read the same."""
+    """Its erratum, with weights that show it; with few nonzero taps the two rates may read the same pixels."""
     verbatim = features_at(NOTEBOOK, (8, 16), 1)
     with pytest.raises(AssertionError, match="values differ"):
         assert_consistent(verbatim, (8, 16))
@@ -126,7 +126,7 @@ def test_the_documents_features_differ_between_its_output_strides() -> None:
 @pytest.mark.parametrize("rule", sorted(set(UnstridedRate) - {UnstridedRate.UNCHANGED}))
 @torch.no_grad()
 def test_every_other_rule_for_a_removed_stride_is_seen(rule: UnstridedRate) -> None:
-    """What makes the difference is the rule, not the variant."""
+    """The rule makes the difference, not the variant."""
     found = features_at(TF_RELEASE, (8, 16, 32), 1, unstrided_rate=rule)
     with pytest.raises(AssertionError, match=r"values differ|shape is"):
         assert_consistent(found, (8, 16, 32))
@@ -153,7 +153,7 @@ def test_a_backbone_of_full_depth_is_consistent_to_rounding_or_not_at_all(
 @given(case=cases(), seed=seeds)
 @torch.no_grad()
 def test_features_move_with_the_image_by_the_output_stride(case: tuple[Variant, int], seed: int) -> None:
-    """A position whose field lies inside both images sees the same pixels in both."""
+    """A position whose receptive field is inside both images reads the same pixels in both."""
     variant, output_stride = case
     table = rows(narrow(variant, middle_blocks=1), output_stride, 3)
     graph = part(table, "backbone")
@@ -177,7 +177,7 @@ def test_features_move_with_the_image_by_the_output_stride(case: tuple[Variant, 
 def test_the_receptive_field_is_the_gradients_footprint(
     tap: str, case: tuple[Variant, int], place: tuple[int, int]
 ) -> None:
-    """Where every layer averages, each pixel in the field has a positive gradient, and no other has any."""
+    """If every layer averages, exactly the pixels of the receptive field have a positive gradient."""
     variant, output_stride = case
     table = rows(narrow(variant, middle_blocks=1), output_stride, 3)
     graph = part(table, "backbone")

@@ -1,4 +1,4 @@
-"""Blocks against their parts."""
+"""Blocks of the backbone against their parts."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,7 +23,7 @@ from tests.support.weights import make_whole, whole
 @given(row=block_rows(), size=sizes, seed=seeds)
 @torch.no_grad()
 def test_a_block_is_its_units_in_a_row_plus_its_skip(row: rows.Block, size: tuple[int, int], seed: int) -> None:
-    """What stands in front feeds both paths; only a corrupted skip reads the first unit's ReLU."""
+    """The layers before the block feed both paths; only a corrupted skip reads the first unit's ReLU."""
     block = Block(row)
     make_whole(block, seed)
     image = whole((1, row.channels_in, *size), seed)
@@ -79,7 +79,7 @@ def test_a_skip_block_aggregates_its_two_paths(
 
 
 def test_a_skip_blocks_default_aggregator_refuses_two_tensors() -> None:
-    """Verbatim from the document: ``torch.cat`` takes a sequence, and gets two arguments."""
+    """Verbatim from the document: ``torch.cat`` takes a sequence, but gets two arguments."""
     block = SkipBlock(nn.Identity())
     assert block.aggregator is torch.cat
     with pytest.raises(TypeError, match=r"cat\(\)"):
@@ -92,7 +92,7 @@ def test_skip_blocks_share_one_identity() -> None:
 
 
 def document_block(layers: list[tuple[int, int, int, int]], skip: nn.Module | None) -> SkipBlock:
-    """Return a block put together from the document's smaller layers.
+    """Return a block assembled from the document's smaller layers.
 
     Args:
         layers: Channels in and out, stride and dilation of each separable layer.
@@ -108,7 +108,7 @@ def document_block(layers: list[tuple[int, int, int, int]], skip: nn.Module | No
 
 
 def assert_equal_blocks(actual: Block, expected: SkipBlock, size: tuple[int, int], seed: int) -> None:
-    """Give both the same weights, in order, and compare what they make of an image."""
+    """Give both the same weights, in order, and compare their results."""
     make_whole(actual, seed)
     expected.double().eval()
     weights = zip(expected.state_dict(), actual.state_dict().values(), strict=True)
@@ -142,7 +142,7 @@ def test_an_entry_flow_block_is_the_sum_of_three_layers_and_a_convolution(
 def test_an_exit_flow_block_widens_in_its_second_layer(
     drawn: tuple[tuple[int, int, bool], int], size: tuple[int, int], seed: int
 ) -> None:
-    """As a block of the entry flow, but its first layer keeps the channels."""
+    """Like a block of the entry flow, but its first layer keeps the channels."""
     (width, out, atrous), rate = drawn
     stride, last = (1, 2 * rate) if atrous else (2, rate)
     layers = [(width, width, 1, rate), (width, out, 1, rate), (out, out, stride, last)]

@@ -1,4 +1,4 @@
-"""The convolution unit against kernels written out, dense maps and the sizes of the graph."""
+"""The convolution units, plain and separable, against explicit kernels, dense maps and the sizes of the graph."""
 
 import pytest
 import torch
@@ -145,7 +145,7 @@ def test_padding_gives_the_releases_own_vectors(side: int, padding: rows.Padding
 @given(side=sides, seed=seeds)
 @torch.no_grad()
 def test_same_and_explicit_padding_agree_at_stride_2_just_on_odd_sides(side: int, seed: int) -> None:
-    """On even sides SAME puts its only row of zeros at the end, so it reads one pixel further on."""
+    """On even sides SAME pads one row at the end only, so it reads one pixel further."""
     explicit, same = vector_unit(margins(1)), vector_unit("same")
     image = whole((1, 1, side, side), seed, 1, 9)
     assert bool(torch.equal(explicit(image), same(image))) is (side % 2 == 1)
@@ -155,7 +155,7 @@ def test_same_and_explicit_padding_agree_at_stride_2_just_on_odd_sides(side: int
 @given(row=separable_rows(), size=sizes, seed=seeds)
 @torch.no_grad()
 def test_a_separable_unit_is_its_two_halves_in_a_row(row: rows.SeparableUnit, size: tuple[int, int], seed: int) -> None:
-    """A ReLU where the row has one in front, then the depthwise, then the pointwise unit."""
+    """A ReLU if the row has one, then the depthwise, then the pointwise unit."""
     unit = SeparableUnit(row)
     make_whole(unit, seed)
     depthwise, pointwise = ConvUnit(row.depthwise).double().eval(), ConvUnit(row.pointwise).double().eval()
@@ -178,7 +178,7 @@ def test_a_bare_separable_convolution_is_the_dense_one_of_its_product(
     size: tuple[int, int],
     seed: int,
 ) -> None:
-    """Nothing stands between the halves, so kernel and weights multiply; so do the biases."""
+    """Nothing is between the two convolutions, so kernels multiply; so do the biases."""
     layer = SeparableConv2d(width, out, 3, padding=rate, dilation=rate, bias=bias)
     make_whole(layer, seed)
     depthwise, pointwise = layer.depthwise.conv, layer.pointwise.conv
@@ -215,7 +215,7 @@ def test_a_strided_separable_layer_is_the_dense_one_subsampled(
 def test_a_separable_layer_normalises_and_activates_both_halves(
     width: int, out: int, size: tuple[int, int], seed: int
 ) -> None:
-    """Against the bare convolutions, with the document's normalisation and ReLU put in by hand."""
+    """Against the bare convolutions, with the document's normalisation and ReLU inserted by hand."""
     layer = SeparableConv2dLayer(width, out, 3, padding=1)
     make_whole(layer, seed)
     x = whole((1, width, *size), seed)

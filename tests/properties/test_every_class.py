@@ -1,4 +1,4 @@
-"""A public class of the reference without a property test fails here, and so does a test without its class."""
+"""Every public class of the reference has a property test, and every layer names clauses that exist."""
 
 import importlib
 import inspect
@@ -29,7 +29,7 @@ def _defined_in(place: object, module: str) -> Iterator[type]:
 
 
 def test_every_public_class_has_a_property_test() -> None:
-    """The test modules beside this one enter what they cover as they are imported."""
+    """The test modules of this folder register their classes when they are imported."""
     for file in sorted(Path(__file__).parent.glob("test_*.py")):
         if file != Path(__file__):
             importlib.import_module(f"tests.properties.{file.stem}")
@@ -42,7 +42,7 @@ def test_every_public_class_has_a_property_test() -> None:
 
 
 def test_every_layer_names_clauses_that_exist() -> None:
-    """A reader of a layer finds the sentences that it makes true."""
+    """A layer's docstring names the clauses that it realises."""
     ids = {clause.id for clause in CLAUSES}
     layers = [layer for layer in public_classes() if "Source:" in (layer.__doc__ or "")]
     assert len(layers) > 15
@@ -53,7 +53,7 @@ def test_every_layer_names_clauses_that_exist() -> None:
 
 
 def test_only_property_tests_cover() -> None:
-    """An ordinary test has no drawn examples, and is refused where it is written."""
+    """An ordinary test has no drawn examples, and is rejected by the decorator."""
 
     def ordinary() -> None:
         """Decide nothing."""

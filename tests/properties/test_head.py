@@ -1,4 +1,4 @@
-"""The pyramid against impulses, shifts and its parts."""
+"""The pyramid and the decoder against impulses, shifts, ramps and their parts."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ PUBLISHED = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 
 
 def reach(branch: nn.Module, width: int, rate: int) -> Tensor:
-    """Return where a branch answers to a single bright pixel, as offsets in units of a rate."""
+    """Return the offsets, in units of a rate, at which a branch responds to a single bright pixel."""
     side = 2 * rate + 3
     image = torch.zeros(1, width, side, side, dtype=torch.float64)
     image[..., side // 2, side // 2] = 1
@@ -41,7 +41,7 @@ OFFSETS = torch.cartesian_prod(torch.arange(-1.0, 2), torch.arange(-1.0, 2))
 @given(case=cases())
 @torch.no_grad()
 def test_the_branches_answer_to_an_impulse_at_the_published_rates(case: tuple[Variant, int]) -> None:
-    """A map wider than twice the rate shows nine dots, one rate apart; nothing less than that does."""
+    """Only a map wider than twice the rate shows nine dots, one rate apart."""
     variant, output_stride = case
     table = aspp_rows(narrow(variant), output_stride)
     pyramid = Aspp(table)
@@ -57,7 +57,7 @@ def test_the_branches_answer_to_an_impulse_at_the_published_rates(case: tuple[Va
 def test_the_documents_pyramid_alone_follows_the_output_stride_and_keeps_the_map(
     width: int, output_stride: int, size: tuple[int, int], seed: int
 ) -> None:
-    """Rates 6, 12, 18 or twice that; 256 channels from any number; nothing negative comes out."""
+    """Rates 6, 12, 18 or twice that; 256 channels from any number; no negative results."""
     pyramid = DeepLab.ASPP(width, output_stride)
     make_lively(pyramid, seed)
     result = pyramid(whole((1, width, *size), seed))
@@ -73,7 +73,7 @@ def test_the_documents_pyramid_alone_follows_the_output_stride_and_keeps_the_map
 def test_a_branch_moves_with_its_input_away_from_the_border(
     case: tuple[Variant, int], shift: tuple[int, int], seed: int
 ) -> None:
-    """A convolution is the same everywhere; padding reaches as far in as the rate."""
+    """A convolution is the same everywhere beyond one rate from the border."""
     variant, output_stride = case
     table = aspp_rows(narrow(variant), output_stride)
     pyramid = Aspp(table)
@@ -101,7 +101,7 @@ def test_a_branch_moves_with_its_input_away_from_the_border(
     seed=seeds,
 )
 @torch.no_grad()
-def test_the_pyramid_joins_its_branches_in_order(
+def test_the_pyramid_concatenates_its_branches_in_order(
     *,
     variant: Variant,
     convs: HeadConvs,
@@ -112,7 +112,7 @@ def test_the_pyramid_joins_its_branches_in_order(
     size: tuple[int, int],
     seed: int,
 ) -> None:
-    """Branch by branch; the pooled pixel fills the map whatever resize brings it there."""
+    """Branch by branch; every resize fills the map with the pooled pixel."""
     choices = narrow(
         variant, aspp_convs=convs, aspp_order=order, projection=projection, pool_norm=norm, pool_resize=resize
     )
@@ -122,8 +122,8 @@ def test_the_pyramid_joins_its_branches_in_order(
     x = whole((2, table.channels_in, *size), seed)
     local = [pyramid.conv1x1(x), *(pyramid.get_submodule(f"atrous{number}")(x) for number in (1, 2, 3))]
     pooled = pyramid.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *size)
-    joined = torch.cat([pooled, *local] if order is AsppOrder.POOL_FIRST else [*local, pooled], dim=1)
-    expected = pyramid.projection(joined)
+    concatenated = torch.cat([pooled, *local] if order is AsppOrder.POOL_FIRST else [*local, pooled], dim=1)
+    expected = pyramid.projection(concatenated)
     if isinstance(pyramid.refinement, SeparableUnit):
         expected = pyramid.refinement(expected)
     assert_near(pyramid(x), expected, "pyramid", terms=1000)
@@ -149,7 +149,7 @@ def test_dropout_follows_the_projection_while_training_only() -> None:
 
 
 def coordinates(rule: Interpolation, before: int, after: int) -> Tensor:
-    """Return where each sample of a side lies in the pixels of the old side."""
+    """Return the position of each sample of a side in pixels of the original side."""
     places = torch.arange(after, dtype=torch.float64)
     match rule:
         case Interpolation.ALIGN_CORNERS:
@@ -175,7 +175,7 @@ def test_a_resize_of_a_ramp_gives_the_coordinates_of_its_rule(rule: Interpolatio
 
 @given(rule=st.sampled_from(Interpolation), size=sizes, seed=seeds)
 def test_a_resize_from_one_pixel_fills_the_map(rule: Interpolation, size: tuple[int, int], seed: int) -> None:
-    """Whatever the rule, there is one value to take; the weights of four neighbours sum to 1."""
+    """Every rule takes the one value; the weights of four neighbours sum to 1."""
     pixel = whole((1, 3, 1, 1), seed)
     filled = resize(pixel, torch.zeros(1, 1, *size), rule)
     assert_near(filled, pixel.expand(-1, -1, *size), f"resize under {rule}", terms=4)
@@ -204,7 +204,7 @@ def test_the_decoder_is_its_parts_in_a_row(
     map_sizes: tuple[tuple[int, int], tuple[int, int]],
     seed: int,
 ) -> None:
-    """Resize to the low-level map, join, refine, classify; without low-level features only the last."""
+    """Resize to the low-level map, concatenate, refine, classify; without low-level features only the last."""
     choices = narrow(
         variant, decoder=decoder, decoder_order=order, decoder_convs=convs, logits_conv=logits, decoder_resize=rule
     )
@@ -235,7 +235,7 @@ def test_the_decoder_is_its_parts_in_a_row(
 def test_the_documents_decoder_gives_logits_on_the_low_level_map(
     width: int, classes: int, map_sizes: tuple[tuple[int, int], tuple[int, int]], seed: int
 ) -> None:
-    """48 channels from any number, joined behind 256, and one 3x3 convolution with a bias."""
+    """48 channels from any number, concatenated after 256, and one 3x3 convolution with a bias."""
     module = DeepLab.Decoder(width, classes)
     make_lively(module, seed)
     assert module.logits.conv.weight.shape == (classes, 304, 3, 3)
@@ -243,6 +243,6 @@ def test_the_documents_decoder_gives_logits_on_the_low_level_map(
     x, low_level = whole((1, 256, *map_sizes[0]), seed), whole((1, width, *map_sizes[1]), seed)
     assert module.low_level is not None
     low = module.low_level(low_level)
-    joined = torch.cat([resize(x, low, Interpolation.ALIGN_CORNERS), low], dim=1)
-    expected = torch.nn.functional.conv2d(joined, module.logits.conv.weight, module.logits.conv.bias, padding=1)
+    concatenated = torch.cat([resize(x, low, Interpolation.ALIGN_CORNERS), low], dim=1)
+    expected = torch.nn.functional.conv2d(concatenated, module.logits.conv.weight, module.logits.conv.bias, padding=1)
     assert_near(module(x, low_level), expected, "logits", terms=3000)

@@ -26,7 +26,7 @@ image_sizes = st.tuples(st.integers(1, 50), st.integers(1, 50))
 SMALL: dict[str, Any] = {"width": NARROW, "middle_blocks": 1}
 
 OVERRIDES = [(name, value) for name in NAMES for value in seen_values(name) if value is not AtrousPadding.ONE]
-"""Every choice with every value seen for it; maps of two sizes cannot be joined, so no padding of one."""
+"""Every choice with every value seen for it; a padding of 1 gives maps of two sizes, which cannot be concatenated."""
 
 
 @FEW
@@ -51,7 +51,7 @@ def test_logits_have_the_size_of_the_image(
 @given(case=cases(), size=image_sizes, seed=seeds)
 @torch.no_grad()
 def test_each_image_of_a_batch_is_judged_alone(case: tuple[Variant, int], size: tuple[int, int], seed: int) -> None:
-    """In evaluation nothing is shared between images, so every value is the same bit for bit."""
+    """In evaluation images are independent, so every value is equal bit for bit."""
     variant, output_stride = case
     module = build(variant.name, output_stride, 3, SMALL)
     make_sparse(module, seed)
@@ -117,7 +117,7 @@ def on_meta(output_stride: int) -> Xception:
 def test_the_documents_network_keeps_its_rates_at_every_output_stride(
     output_stride: int, size: tuple[int, int], classes: int
 ) -> None:
-    """Erratum of the document: its backbone always reports 16, and the pyramid believes it."""
+    """Erratum of the document: its backbone always reports 16, and the pyramid uses it."""
     with torch.device("meta"):
         module = DeepLab(on_meta(output_stride), classes).eval()
         assert module(torch.empty(1, 3, *size)).shape == (1, classes, *size)

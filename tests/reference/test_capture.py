@@ -1,4 +1,4 @@
-"""What the modules compute, read back through torch.export, is the graph of the specification."""
+"""The reference modules, captured through torch.export, equal the graph of the specification."""
 
 from dataclasses import replace
 from typing import Any
@@ -28,7 +28,7 @@ from tests.support.weights import make_lively, whole
 FEW = settings(max_examples=max(5, settings().max_examples // 8))
 
 NOT_ONE_NODE = {AtrousPadding.ONE, StridePadding.SAME, StridePadding.SAME_STEM}
-"""Values of which the module is no network, or pads in a node of its own."""
+"""Values with which the module is not a network, or pads in a separate node."""
 
 overrides = st.sampled_from(
     [

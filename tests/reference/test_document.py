@@ -1,4 +1,4 @@
-"""The document's own classes, run as they stand, against the classes of its names here."""
+"""The document's own classes, run unchanged, against the classes of the same names here."""
 
 import inspect
 from collections.abc import Callable
@@ -54,7 +54,7 @@ LAYERS: dict[str, Callable[[Any], nn.Module]] = {
 
 
 def both(make: Callable[[Any], nn.Module], theirs: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
-    """Return the document's module and ours, from one expression."""
+    """Return the document's module and this package's, from one expression."""
     names = {**vars(document_layers), **vars(ours)}
     return make(document._Module(theirs)), make(document._Module(names))
 
@@ -65,7 +65,7 @@ def both(make: Callable[[Any], nn.Module], theirs: dict[str, Any]) -> tuple[nn.M
 def test_a_layer_computes_what_the_documents_computes(
     layer: str, size: tuple[int, int], theirs: dict[str, Any]
 ) -> None:
-    """One expression on both sides, whole weights, and not a bit of difference."""
+    """With whole weights, the results are equal bit for bit."""
     reference, module = both(LAYERS[layer], theirs)
     make_whole(module, 1)
     copy_weights(module, reference.double().eval())
@@ -94,7 +94,7 @@ def test_a_training_step_is_the_documents(layer: str, theirs: dict[str, Any]) ->
 @pytest.mark.parametrize("output_stride", [8, 16])
 @torch.no_grad()
 def test_a_pyramid_alone_is_the_documents(output_stride: int, theirs: dict[str, Any]) -> None:
-    """With the rates of the output stride that it is told."""
+    """With the rates of its output stride."""
     reference, module = both(lambda n: n.DeepLab.ASPP(4, output_stride), theirs)
     make_lively(module, 1)
     copy_weights(module, reference.double().eval())
@@ -123,14 +123,14 @@ def test_the_network_is_the_documents(output_stride: int) -> None:
     for size in ((33, 33), (48, 35)):
         image = whole((1, 3, *size), 2) / 3
         assert_near(module(image), reference(image.clone()), f"logits at {size}", terms=terms_of(module))
-    told: Any = reference.backbone
+    expected: Any = reference.backbone
     for name in ("output_stride", "out_channels", "low_out_channels"):
-        assert getattr(module.backbone, name) == getattr(told, name)
+        assert getattr(module.backbone, name) == getattr(expected, name)
 
 
 @pytest.mark.usefixtures("without_shape_checks")
-def test_what_the_document_refuses_is_refused_alike(theirs: dict[str, Any]) -> None:
-    """The kinds of errors are the document's; the messages say more."""
+def test_errors_are_the_documents(theirs: dict[str, Any]) -> None:
+    """The error types are the document's; the messages are longer."""
     wrong: list[Callable[[Any], object]] = [
         lambda n: n.Xception(32),
         lambda n: n.DeepLab.ASPP(4, 32),
@@ -153,7 +153,7 @@ def test_the_documents_checkpoint_is_not_portable_and_ours_has_one_tree(theirs: 
 
 
 def test_cells_end_where_prose_begins() -> None:
-    """Headings, images and links are no code; blank lines, comments and closing brackets are."""
+    """Headings, images and links are not code; blank lines, comments and closing brackets are."""
     code = ["x = f(\n    1\n)\n\n# a comment", "def g():\n    pass"]
     text = f"# Title\n\nIn [None]:\n{code[0]}\n## Heading\n\n![image](a.png)\nIn [2]:\n{code[1]}\n"
     assert cells(text) == code
@@ -213,7 +213,7 @@ def test_another_output_stride_is_a_value_error_that_names_the_allowed_ones(make
 
 @pytest.mark.usefixtures("without_shape_checks")
 def test_another_backbone_is_a_runtime_error_that_names_its_type() -> None:
-    """The head needs to be told channels and output stride."""
+    """The head needs its channels and its output stride."""
     with pytest.raises(RuntimeError, match="must be a BackboneModule, but is a Linear") as caught:
         DeepLab(nn.Linear(1, 1), 21)  # type: ignore[arg-type]  # wrong on purpose
     assert isinstance(caught.value, BackboneError)
@@ -221,7 +221,7 @@ def test_another_backbone_is_a_runtime_error_that_names_its_type() -> None:
 
 @pytest.mark.parametrize("classes", [0, -1])
 def test_a_network_without_classes_is_refused(classes: int) -> None:
-    """There must be something to tell apart."""
+    """A network needs a class."""
     with pytest.raises(SpecError, match="num_classes: must be 1 or more"):
         DeepLab.Decoder(128, classes)
 
@@ -239,14 +239,14 @@ class Shrink(BackboneModule):
 
 
 def test_any_backbone_module_carries_the_head_and_tells_it_its_output_stride() -> None:
-    """A backbone that reports 8 gets the doubled rates that the document's own never asks for."""
+    """A backbone that reports 8 gets the doubled rates, which the document's own never uses."""
     network = DeepLab(Shrink(), 5).eval()
     assert network(torch.rand(2, 3, 32, 40)).shape == (2, 5, 32, 40)
     assert network.get_submodule("aspp.atrous1.conv").dilation == (12, 12)
 
 
 def test_only_the_whole_network_draws_kaiming_weights() -> None:
-    """Alone, a layer is drawn as the framework draws it: a third of the deviation's square is fan-in."""
+    """A layer that is built alone has the framework's default distribution."""
     torch.manual_seed(0)
     alone = DeepLab.ASPP(256).conv1x1.conv.weight
     assembled = DeepLab(Shrink(), 5).get_submodule("aspp.projection.conv").weight

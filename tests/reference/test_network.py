@@ -35,7 +35,7 @@ PUBLISHED = [
 
 
 def parameters(module: nn.Module) -> int:
-    """Count what is trained."""
+    """Count the trained parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -52,7 +52,7 @@ def test_a_network_has_the_published_number_of_parameters(
 
 @pytest.mark.parametrize(("output_stride", "expected"), [(16, 53_559_805), (8, 53_556_733)])
 def test_the_documents_classes_make_the_documents_network(output_stride: int, expected: int) -> None:
-    """Put together by hand, as the document does it."""
+    """Assembled by hand, as in the document."""
     with torch.device("meta"):
         network = DeepLab(Xception(output_stride), 21)
         named = build("notebook", output_stride)
@@ -70,7 +70,7 @@ def test_the_release_has_41_258_213_weights_with_its_running_statistics() -> Non
 
 
 def test_dead_biases_of_the_document_are_93_928() -> None:
-    """A normalisation undoes the bias before it; the image pooling and the logits have none after them."""
+    """A normalisation cancels the bias before it; none follows the image pooling and the logits."""
     with torch.device("meta"):
         network = build("notebook")
     dead = 0
@@ -94,7 +94,7 @@ def test_dead_biases_of_the_document_are_93_928() -> None:
     ],
 )
 def test_what_cannot_be_built_is_refused_by_name(arguments: tuple[object, ...], message: str) -> None:
-    """One kind of error, which is a ValueError, with the rule and what arrived."""
+    """One kind of error, a ValueError, with the rule and the value."""
     with pytest.raises(SpecError) as caught:
         build(*arguments)  # type: ignore[arg-type]  # wrong on purpose
     assert isinstance(caught.value, ValueError)
@@ -109,7 +109,7 @@ def test_a_choice_may_be_written_or_given(rates: object) -> None:
 
 
 def test_an_unknown_value_is_a_key_error() -> None:
-    """A name that no layer computes is a mistake of the caller, and nothing is returned."""
+    """A name that no layer computes is an error of the caller."""
     network = build("notebook", choices={"width": NARROW}).eval()
     with pytest.raises(KeyError, match=r"aspp\.concatenation"):
         network.intermediate(torch.zeros(1, 3, 9, 9), "aspp.concat", "aspp.concatenation")
@@ -138,7 +138,7 @@ print(torch.equal(compiled, expected), torch.equal(exported, expected))
 
 
 TRUNCATION = 0.8796256610342398
-"""Deviation of a unit normal distribution that is cut at two deviations."""
+"""Deviation of a unit normal distribution truncated at two deviations."""
 
 
 def conv() -> nn.Conv2d:
@@ -168,7 +168,7 @@ def test_a_weight_has_the_mean_and_deviation_of_its_distribution(kind: InitKind)
 
 
 def test_a_truncated_weight_stays_within_two_deviations() -> None:
-    """The release draws again what lies outside."""
+    """The release redraws values outside."""
     torch.manual_seed(0)
     layer = conv()
     draw(layer, Init(kind=InitKind.TRUNCATED_NORMAL, std=0.09))
@@ -176,7 +176,7 @@ def test_a_truncated_weight_stays_within_two_deviations() -> None:
 
 
 @pytest.mark.parametrize("zero_bias", [True, False])
-def test_a_bias_is_zero_just_where_the_row_says_so(zero_bias: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_bias_is_zero_exactly_if_the_row_says_so(zero_bias: bool) -> None:  # noqa: FBT001 - a parameter
     """The document leaves biases to the framework, the release zeroes them."""
     layer = conv()
     draw(layer, Init(kind=InitKind.KAIMING_FAN_IN, zero_bias=zero_bias))

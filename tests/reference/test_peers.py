@@ -1,4 +1,4 @@
-"""Independent implementations that this specification did not make."""
+"""Independent implementations agree with the specification."""
 
 import re
 
@@ -32,12 +32,12 @@ def name_in_timm(name: str) -> str:
 
 
 def parameters(module: nn.Module) -> int:
-    """Count what is trained."""
+    """Count the trained parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def test_the_releases_backbone_has_as_many_parameters_as_timms() -> None:
-    """Two programs that share no line agree on 37,867,312."""
+    """Two independent programs agree on 37,867,312."""
     with torch.device("meta"):
         assert parameters(timm_backbone()) == parameters(build("tf-release").backbone) == 37_867_312
 
@@ -61,7 +61,7 @@ def test_the_releases_backbone_computes_what_timms_computes(output_stride: int) 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_the_peers_are_there_with_their_known_sizes(output_stride: int) -> None:
-    """What others judge with them rests on these being the modules they were read as."""
+    """Other tests rely on these being the expected modules."""
     with torch.device("meta"):
         assert parameters(smp_deeplab(output_stride)) == 41_042_005
         assert hasattr(torchvision_deeplab(), "classifier")

@@ -1,4 +1,4 @@
-"""Every layer refuses what is not a batch of its maps, and says where and why."""
+"""Every layer rejects an input that is not a batch of its maps, with its path and the reason."""
 
 from collections.abc import Callable
 
@@ -33,8 +33,8 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("wrong", ["rank 3", "rank 5", "channels", "no images", "no rows", "no columns"])
-def test_a_layer_refuses_what_is_not_a_batch_of_its_maps(layer: str, wrong: str) -> None:
-    """The error names the layer that was called, the rule, and what arrived."""
+def test_a_layer_rejects_other_inputs(layer: str, wrong: str) -> None:
+    """The error names the called layer, the rule, and the actual shape."""
     make, channels = LAYERS[layer]
     shapes = {
         "rank 3": (channels, 5, 5),
@@ -53,7 +53,7 @@ def test_a_layer_refuses_what_is_not_a_batch_of_its_maps(layer: str, wrong: str)
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_layer_accepts_the_smallest_map(layer: str) -> None:
-    """One pixel is a legal image in evaluation, and every value made of it is finite."""
+    """One pixel is a legal image in evaluation, and every value is finite."""
     make, channels = LAYERS[layer]
     result = make().eval()(torch.ones(1, channels, 1, 1))
     outputs: tuple[Tensor, ...] = result if isinstance(result, tuple) else (result,)
@@ -81,7 +81,7 @@ def test_a_kernel_that_does_not_fit_is_refused_with_the_size_it_needs() -> None:
 def test_the_decoder_refuses_low_level_features_that_do_not_fit(
     low_level: Tensor | None, expected: tuple[str | int, ...]
 ) -> None:
-    """They must be there, have the channels of the row, and be as many as the pyramid's maps."""
+    """They must exist, and have the channels of the row and the pyramid's batch size."""
     with pytest.raises(ShapeError) as caught:
         DeepLab.Decoder(5, 3).eval()(torch.zeros(1, 256, 2, 2), low_level)
     assert caught.value.layer == "decoder.low_level"

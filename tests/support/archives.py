@@ -1,4 +1,4 @@
-"""Archives that somebody changed, and a payload that would show if anything in it ran."""
+"""Modified archives, and a payload that leaves a trace if it is executed."""
 
 import io
 import json
@@ -44,20 +44,20 @@ def changed(content: bytes, changes: dict[str, bytes | None]) -> bytes:
 
 
 def with_text(content: bytes, change: Callable[[Any], object], member: str = PROGRAM) -> bytes:
-    """Return an archive in which a text was changed."""
+    """Return an archive with changed JSON."""
     text = json.loads(members_of(content)[member])
     change(text)
     return changed(content, {member: json.dumps(text).encode()})
 
 
 class Touch:
-    """Whoever unpickles this creates a file."""
+    """Unpickling this creates a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
-        """Say what to call."""
+        """Return the function to call."""
         return eval, (touching(self.path),)
 
 

@@ -1,4 +1,4 @@
-"""Runs the tools that count operations, so that a closed form can be held against them.
+"""Runs the tools that count operations, to compare them with a closed form.
 
 Each tool runs the module; operators have the names of :func:`deeplab_spec.analysis.conventions.operator`.
 """
@@ -24,7 +24,7 @@ _ARITHMETIC: Final = tuple(f"aten::{name}" for name in ("add", "add_", "sub", "s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCount:
-    """What a tool counted while a module ran.
+    """The counts of one run of a module.
 
     Attributes:
         total: Operations, for all images of the batch.
@@ -121,7 +121,7 @@ def _in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
 
 
 def _gradients(module: nn.Module, outputs: object) -> None:
-    """Compute the gradient of every parameter, and keep none."""
+    """Compute the gradient of every parameter."""
     ends = [leaf for leaf in pytree.tree_leaves(outputs) if isinstance(leaf, Tensor) and leaf.requires_grad]
     learned = [parameter for parameter in module.parameters() if parameter.requires_grad]
     torch.autograd.grad(ends, learned, [torch.ones_like(end) for end in ends], allow_unused=True)
@@ -143,7 +143,7 @@ def _read(counter: FlopCounterMode, root: str) -> ToolCount:
 
 
 def _skip(name: str, skipped: Counter[str]) -> Callable[[list[Any], list[Any]], int]:
-    """Return a rule that counts nothing, and enters an operator as skipped unless it works on a size."""
+    """Return a rule that counts nothing, and lists an operator as skipped unless it works on a size."""
 
     def count(inputs: list[Any], outputs: list[Any]) -> int:
         del inputs
@@ -155,7 +155,7 @@ def _skip(name: str, skipped: Counter[str]) -> Callable[[list[Any], list[Any]], 
 
 
 def _without_in_place(names: Mapping[str, int]) -> Counter[str]:
-    """Name an operator that overwrites its input as the one that does not."""
+    """Rename in-place operators to the plain ones."""
     counts: Counter[str] = Counter()
     for name, count in names.items():
         counts[name.removesuffix("_")] += count

@@ -1,4 +1,4 @@
-"""Small modules that write the same things in different ways, for captures."""
+"""Small modules to capture: aliasing, shared layers, buffers, and functions as modules."""
 
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ class Residual(nn.Module):
 
 
 class DroppedThenOverwritten(nn.Module):
-    """A dropout, which gives back its argument in evaluation, before an in-place ReLU."""
+    """A dropout, which returns its argument in evaluation, before an in-place ReLU."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""ONNX files as test subjects: exported, hand-made, and edited."""
+"""ONNX files for tests: exported, hand-made, and edited."""
 
 import logging
 import warnings
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from deeplab_spec.capture.onnx.file import OnnxFile, read_onnx
 
 IMAGE = (1, 4, 6, 7)
-"""Shape of the image that hand-made graphs read, unless stated."""
+"""Shape of the image that hand-made graphs read by default."""
 
 
 class Called(nn.Module):
@@ -39,7 +39,7 @@ def export(module: nn.Module, image: Tensor, path: Path, *, dynamo: bool, free: 
         path: Where to.
         dynamo: Whether the current exporter makes the file, or the TorchScript one.
         free: Whether other sizes may be read.
-        options: What the exporter is told besides, e.g. its opset.
+        options: Other arguments of the exporter, e.g. its opset.
     """
     sides = {0: "n", 2: "h", 3: "w"}
     if free and dynamo:
@@ -48,7 +48,7 @@ def export(module: nn.Module, image: Tensor, path: Path, *, dynamo: bool, free: 
         options |= {"dynamic_axes": {"image": sides}, "input_names": ["image"]}
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # what an exporter warns about is its own business
+        warnings.simplefilter("ignore")  # the exporter's warnings do not matter here
         torch.onnx.export(Called(module).eval(), (image,), path, dynamo=dynamo, verbose=False, **options)
     return path
 

@@ -1,4 +1,4 @@
-"""Independent implementations of the network, or of parts of it, where they are installed."""
+"""Independent implementations of the network, or of parts of it, if they are installed."""
 
 import importlib
 import importlib.util
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 _LIBRARIES: list[Any] = []
-"""Operator schemas that this module defined; they live as long as these objects."""
+"""Libraries of the defined operator schemas; a schema lives as long as its library."""
 
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -29,7 +29,7 @@ def peer(name: str) -> ModuleType:
         missing = name if torchvision else "torchvision"
         pytest.skip(f"not run: {missing} is not installed (extra 'peers')")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a peer warns about is its own business
+        warnings.simplefilter("ignore")  # its warnings do not matter here
         try:
             importlib.import_module("torchvision")
         except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""Networks as modules of one layer per node, so that a tool's count by module is a count by node."""
+"""Networks as modules with one layer per node, so that a tool's count by module is a count by node."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ class Layer(nn.Module):
                 self.register_parameter(role, nn.Parameter(torch.ones(shape)))
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Compute the node; where the interpreter calls another operator than modules do, with theirs."""
+        """Compute the node, with the operators of modules rather than those of the interpreter."""
         match self.node.op:
             case GlobalAveragePool():
                 return functional.adaptive_avg_pool2d(inputs[0], 1)
@@ -109,9 +109,9 @@ def operations(costs: tuple[Cost, ...]) -> dict[str, int | float]:
 
 @contextmanager
 def normalisation_unseen() -> Iterator[None]:
-    """Let a normalisation give back a map of its input's shape, without the operators of its definition.
+    """Replace normalisations by an empty map of their input's shape.
 
-    Without values it is by far the slowest layer, and FlopCounterMode counts nothing of it.
+    On the meta device it is by far the slowest layer, and FlopCounterMode does not count it.
     """
     with mock.patch.object(functional, "batch_norm", lambda image, *_, **__: torch.empty_like(image)):
         yield
@@ -119,7 +119,7 @@ def normalisation_unseen() -> Iterator[None]:
 
 @contextmanager
 def shapes_unchecked() -> Iterator[None]:
-    """Switch the checks of annotated shapes off, which are tested elsewhere."""
+    """Disable the checks of annotated shapes, which are tested elsewhere."""
     before = config.jaxtyping_disable
     config.update("jaxtyping_disable", True)  # noqa: FBT003 - the library's signature
     try:

@@ -1,4 +1,4 @@
-"""The source document's own classes, run as they stand in the file that an environment variable names.
+"""The source document's own classes, run unchanged from the file that an environment variable names.
 
 Nothing of the document is kept here: its code cells are found by their form, and run with the
 names that its other files would bring.
@@ -16,14 +16,14 @@ import torch
 from torch import nn
 
 VARIABLE = "DEEPLAB_SPEC_DOCUMENT"
-"""Names the file; without it, what needs the document is skipped with this reason."""
+"""The environment variable with the path of the file; without it, tests that need the document are skipped."""
 
 _CELL = re.compile(r"^In \[.*\]:\s*$")
 _CODE = re.compile(r"^(\s.*|class .*|def .*|import .*|from .*|@.*|[)\]}].*|# .*|\w+ = .*)?$")
 
 
 class _Backbone(nn.Module):
-    """What the document's backbone extends, from another file of its repository."""
+    """The base class of the document's backbone, from another file of its repository."""
 
     def __init__(self, output_stride: int, out_channels: int, low_out_channels: int) -> None:
         super().__init__()

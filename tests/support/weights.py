@@ -1,4 +1,4 @@
-"""Whole numbers in float64, in which every sum is exact: two ways to one value agree bit for bit."""
+"""Weights for tests: whole numbers, in which every sum is exact, and random weights as after training."""
 
 from collections.abc import Callable
 
@@ -65,7 +65,7 @@ def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def make_positive(module: nn.Module) -> nn.Module:
-    """Make every layer an average, so that whatever a value depends on has a positive gradient, in place."""
+    """Make every layer an average, so that all dependencies have a positive gradient, in place."""
     module.double().eval()
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
@@ -109,7 +109,7 @@ def _set(tensor: Tensor | None, value: Tensor) -> None:
 
 
 def make_trained(module: nn.Module, seed: int) -> nn.Module:
-    """Give a module drawn weights, biases and statistics that differ by channel, in place, in float32."""
+    """Give a module random weights, biases and statistics that differ by channel, in place, in float32."""
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(like: Tensor, low: float, high: float) -> Tensor:

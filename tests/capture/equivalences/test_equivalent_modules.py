@@ -1,4 +1,4 @@
-"""What is written in another way is the same network; with one number changed it is another."""
+"""Other ways to write an operation give the same network; with one number changed it differs."""
 
 from collections.abc import Callable
 
@@ -45,11 +45,11 @@ def captured_ops(module: nn.Module, image: Tensor) -> tuple[Capture, list[tuple[
 
 
 def assert_runs_as_read(module: nn.Module, captured: Capture, image: Tensor) -> None:
-    """Check that the records, and the captured calls one after the other, give what the module gives."""
+    """Check that the operations, and the captured calls in order, give the module's result."""
     state = state_of(module)
     with torch.no_grad():
         expected = module(image)
-        by_records = run(
+        by_interpreter = run(
             captured.network,
             by_role(captured, state),
             {"input": image},
@@ -64,7 +64,7 @@ def assert_runs_as_read(module: nn.Module, captured: Capture, image: Tensor) -> 
             elif inputs:
                 values[node.path] = inputs[0]
     (output,) = captured.network.outputs
-    assert_same(by_records[output.path], expected, "records")
+    assert_same(by_interpreter[output.path], expected, "interpreter")
     assert_same(values[output.path], expected, "captured calls")
 
 
@@ -119,7 +119,7 @@ POINTWISE: dict[str, tuple[Callable[..., Tensor], dict[str, tuple[int, ...]]]] =
 
 @pytest.mark.parametrize("way", POINTWISE)
 def test_a_product_over_channels_is_a_pointwise_convolution(way: str) -> None:
-    """Whatever order the pixels stand in; the parameter is the kernel, up to a view."""
+    """In any order of the pixels; the parameter is the kernel, up to a view."""
     function, shapes = POINTWISE[way]
     module = Tensors(function, **shapes)
     captured, ops = captured_ops(module, IMAGE)
@@ -154,8 +154,8 @@ NOT_POINTWISE: dict[str, tuple[Callable[..., Tensor], dict[str, tuple[int, ...]]
 
 
 @pytest.mark.parametrize("way", NOT_POINTWISE)
-def test_another_product_is_not_one(way: str) -> None:
-    """Something besides the convolution is left, and it runs all the same."""
+def test_other_products_are_not_translated(way: str) -> None:
+    """Other operations remain beside the convolution, and they run."""
     function, shapes = NOT_POINTWISE[way]
     module = Tensors(function, **shapes)
     captured, ops = captured_ops(module, IMAGE)
@@ -165,7 +165,7 @@ def test_another_product_is_not_one(way: str) -> None:
 
 
 def dealt_out(x: Tensor, rate: int) -> Tensor:
-    """Put every ``rate``-th row and column together, the others into the batch."""
+    """Gather every ``rate``-th row and column, with the others in the batch."""
     n, c, h, w = x.shape
     x = x.view(n, c, h // rate, rate, w // rate, rate)
     return x.permute(3, 5, 0, 1, 2, 4).reshape(rate * rate * n, c, h // rate, w // rate)
@@ -181,7 +181,7 @@ def gathered(x: Tensor, rate: int) -> Tensor:
 def through_batch(
     rate: int, *, groups: int = 1, valid: bool = False, crop: int = 0, norm: bool = False
 ) -> Callable[..., Tensor]:
-    """Return an atrous convolution that is written as an ordinary one of every ``rate``-th pixel."""
+    """Return an atrous convolution that is written as an ordinary convolution of every ``rate``-th pixel."""
 
     def forward(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         h, width = x.shape[2:]
@@ -208,7 +208,7 @@ BATCHED = {
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("way", BATCHED)
 def test_a_convolution_of_every_rth_pixel_is_one_of_rate_r(way: str, *, bias: bool) -> None:
-    """Padded to a multiple, dealt out over the batch, gathered and cropped: the same as a dilation."""
+    """Padding to a multiple, space-to-batch, batch-to-space and a crop equal a dilation."""
     function, rate, size, groups = BATCHED[way]
     out = C if groups > 1 else OUT
     module = Tensors(function, w=(out, C // groups, 3, 3), **({"b": (out,)} if bias else {}))
@@ -231,8 +231,8 @@ def test_a_convolution_of_every_rth_pixel_with_another_number_is_another() -> No
         assert_runs_as_read(module, captured, IMAGE)
 
 
-def test_rows_and_columns_dealt_out_in_another_order_are_kept() -> None:
-    """Blocks of neighbours in the batch are no rate."""
+def test_another_order_of_space_to_batch_is_kept() -> None:
+    """Blocks of neighbouring pixels in the batch are not a rate."""
 
     def forward(x: Tensor, w: Tensor) -> Tensor:
         x = x.view(1, C, 2, HEIGHT // 2, 2, WIDTH // 2).permute(2, 4, 0, 1, 3, 5).reshape(4, C, HEIGHT // 2, WIDTH // 2)
@@ -287,8 +287,8 @@ SAME: dict[str, tuple[Callable[[Tensor], Tensor], list[tuple[Op, tuple[int, ...]
 
 
 @pytest.mark.parametrize("way", SAME)
-def test_what_changes_nothing_is_left_out_and_what_is_known_is_read(way: str) -> None:
-    """The records are those of the plain way of writing."""
+def test_other_forms_are_translated(way: str) -> None:
+    """The operations equal those of the plain form."""
     function, expected = SAME[way]
     module = Wrapped(lambda _, x: function(x))
     captured, ops = captured_ops(module, IMAGE)
@@ -300,7 +300,7 @@ def test_what_changes_nothing_is_left_out_and_what_is_known_is_read(way: str) ->
 DIFFERENT: dict[str, Callable[[Tensor], Tensor]] = {
     "a factor": lambda x: x * 2,
     "an offset": lambda x: x + 1,
-    "two values joined": lambda x: torch.cat([x, x], 1),
+    "two values concatenated": lambda x: torch.cat([x, x], 1),
     "half of it added": lambda x: torch.add(x, x, alpha=0.5),
     "taken from zero": lambda x: 0 - x,
     "over": lambda x: 2 / (x + 10),
@@ -325,8 +325,8 @@ DIFFERENT: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("way", DIFFERENT)
-def test_what_changes_something_is_kept(way: str) -> None:
-    """Nothing but the plain way is read as the plain way."""
+def test_other_computations_are_kept(way: str) -> None:
+    """A different computation is not read as the plain form."""
     function = DIFFERENT[way]
     module = Wrapped(lambda _, x: function(x))
     captured, ops = captured_ops(module, IMAGE)

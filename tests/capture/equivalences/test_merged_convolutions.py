@@ -20,7 +20,7 @@ SHAPE = (2, 6, 9, 12)
 
 
 class Parts(nn.Module):
-    """Layers that a test runs in its own way.
+    """Layers with a forward pass of the test.
 
     Args:
         forward: What it does with them.
@@ -52,14 +52,14 @@ def read(module: nn.Module) -> Capture:
 
 
 def operations(captured: Capture) -> list[Op]:
-    """Return what is computed, in order."""
+    """Return the operations, in order."""
     return [node.op for node in captured.network if isinstance(node.op, Conv2d | BatchNorm | Activation | Add | Concat)]
 
 
 def check_runs(module: nn.Module, captured: Capture) -> None:
-    """Check that the records, and the captured steps one by one, compute what the module computes.
+    """Check that the operations, and the captured steps one by one, give the module's result.
 
-    In float64, so that one convolution and the sum of its parts differ by rounding at most.
+    In float64, one convolution and the sum of its parts differ by rounding at most.
     """
     module = module.double()
     image = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -120,8 +120,8 @@ UNITED = {
 
 
 @pytest.mark.parametrize("name", UNITED)
-def test_a_convolution_in_parts_is_one(name: str) -> None:
-    """It has all their channels, and computes what they compute."""
+def test_convolutions_in_parts_are_merged(name: str) -> None:
+    """It has all their channels, and gives the same result."""
     forward, layers, expected = UNITED[name]
     module = Parts(forward, *layers)
     captured = (merge_concatenated if forward in {_joined, _split} else merge_summed)(read(module))
@@ -130,8 +130,8 @@ def test_a_convolution_in_parts_is_one(name: str) -> None:
     check_runs(module, captured)
 
 
-def test_a_convolution_of_each_of_several_values_is_one_of_all_of_them() -> None:
-    """Three values are read, and their convolutions summed: one convolution of the three joined."""
+def test_a_sum_of_convolutions_is_one_of_the_concatenation() -> None:
+    """Convolutions of three values are summed: one convolution of their concatenation."""
 
     def forward(x: Tensor, *layers: nn.Module) -> Tensor:
         first, second, third = layers
@@ -161,7 +161,7 @@ NOT_UNITED = {
 
 
 @pytest.mark.parametrize("name", NOT_UNITED)
-def test_what_is_no_part_stays_by_itself(name: str) -> None:
+def test_other_convolutions_are_not_merged(name: str) -> None:
     """Every convolution that was captured is still there."""
     module = Parts(*NOT_UNITED[name][:1], *NOT_UNITED[name][1])
     captured = read(module)
@@ -203,8 +203,8 @@ PARTED = {
 
 
 @pytest.mark.parametrize("name", PARTED)
-def test_what_is_computed_together_is_computed_by_itself(name: str) -> None:
-    """Every part has its own channels, and computes what it computed among the others."""
+def test_operations_on_concatenated_values_are_split(name: str) -> None:
+    """Every part has its own channels, and gives the same result as before."""
     forward, layers, expected = PARTED[name]
     module = Parts(forward, *layers)
     captured = split_by_channels(read(module))
@@ -217,8 +217,8 @@ def test_what_is_computed_together_is_computed_by_itself(name: str) -> None:
     check_runs(module, captured)
 
 
-def test_a_channel_too_many_is_not_parted() -> None:
-    """Where ranges do not meet the edges of what is joined, nothing can be computed by itself."""
+def test_ranges_across_a_boundary_are_not_split() -> None:
+    """Ranges that do not end at the boundaries of a concatenation cannot be split."""
 
     def forward(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
         both = torch.cat([first(x), second(x)], dim=1)
@@ -230,8 +230,8 @@ def test_a_channel_too_many_is_not_parted() -> None:
     assert operations(split_by_channels(captured)) == operations(captured)
 
 
-def test_a_tensor_in_parts_is_written_to_where_it_is_held() -> None:
-    """What is written to the parts of a kernel is what the module computes with."""
+def test_writing_to_slices_changes_the_module() -> None:
+    """Writing to the slices of a kernel changes the module."""
     module = Parts(_joined, conv(6, 3), conv(6, 5))
     captured = merge_concatenated(read(module))
     state = state_of(module)
@@ -253,7 +253,7 @@ def _after(x: Tensor, mixed: nn.Module, norm: nn.Module) -> Tensor:
 
 
 def test_a_crop_after_a_normalisation_belongs_to_the_convolution() -> None:
-    """The convolution has smaller margins, and what follows it smaller maps."""
+    """The convolution has smaller margins, and the operations after it smaller maps."""
     module = Parts(_after, conv(6, 5), NORM)
     captured = read(module)
     (found,) = (node for node in captured.network if isinstance(node.op, Conv2d))
@@ -281,8 +281,8 @@ LATE: dict[str, tuple[Callable[..., Tensor], tuple[nn.Module, ...]]] = {
 
 
 @pytest.mark.parametrize("name", LATE)
-def test_a_crop_of_anything_else_stays_where_it_is(name: str) -> None:
-    """A stride, another reader or a call between would make it another function."""
+def test_other_crops_stay(name: str) -> None:
+    """A stride, another consumer or a call between would change the result."""
     forward, layers = LATE[name]
     captured = read(Parts(forward, *layers))
 
@@ -290,7 +290,7 @@ def test_a_crop_of_anything_else_stays_where_it_is(name: str) -> None:
 
 
 def test_a_crop_with_another_number_is_another_convolution() -> None:
-    """One column more is cut: the margins say so."""
+    """One more column is cropped, and the margins show it."""
     module = Parts(lambda x, mixed, norm: norm(mixed(x))[:, :, :, :11], conv(6, 5), NORM)
     captured = read(module)
     (found,) = (node for node in captured.network if isinstance(node.op, Conv2d))

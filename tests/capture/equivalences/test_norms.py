@@ -1,4 +1,4 @@
-"""A normalisation written as arithmetic is one, whatever the order; with one number changed it is another or none."""
+"""A normalisation written as arithmetic is recognised in any order; with one number changed it is not."""
 
 from collections.abc import Callable
 
@@ -34,7 +34,7 @@ class Written(nn.Module):
 
 @pytest.mark.parametrize("way", NORMALS)
 def test_a_formula_of_a_normalisation_is_one(way: str) -> None:
-    """Its parameters have their roles, by what they do and not by their names."""
+    """Its parameters have roles by their effect, not by their names."""
     module = Written(NORMALS[way]).eval().double()
     image = torch.randn(2, CHANNELS, 4, 3, dtype=torch.float64)
     captured = capture(module, (image,))
@@ -59,7 +59,7 @@ def test_a_formula_of_a_normalisation_is_one(way: str) -> None:
 
 
 def test_another_eps_is_read_as_it_is() -> None:
-    """The number that the formula adds is the number of the record."""
+    """The normalisation has the eps of the formula."""
     captured = capture(Written(NORMALS["a quotient"], eps=1e-5).eval(), (torch.zeros(1, CHANNELS, 2, 2),))
 
     assert [node.op.eps for node in captured.network if isinstance(node.op, BatchNorm)] == [1e-5]
@@ -83,8 +83,8 @@ def _wide(vector: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_arithmetic_that_is_no_normalisation_is_kept_as_it_is(name: str) -> None:
-    """At most for the part of it that is a normalisation without scale and offset; the rest stays."""
+def test_other_arithmetic_is_opaque(name: str) -> None:
+    """At most a part that is a normalisation without scale and offset is recognised; the rest stays."""
     captured = capture(Written(WRONG[name]).eval(), (torch.zeros(1, CHANNELS, 2, 2),))
 
     assert not [node for node in captured.network if isinstance(node.op, BatchNorm) and node.op.affine]

@@ -1,4 +1,4 @@
-"""A layout says where elements stand, as the framework's own calls put them."""
+"""A layout describes the order of elements exactly as the framework's calls produce it."""
 
 import torch
 from hypothesis import given
@@ -29,7 +29,7 @@ def moved(draw: st.DrawFn) -> tuple[Layout, Tensor]:
 
 @given(moved())
 def test_a_layout_places_elements_as_the_calls_do(case: tuple[Layout, Tensor]) -> None:
-    """And back again; it is the identity only if nothing moved."""
+    """Also the inverse; it is the identity only if nothing moved."""
     layout, value = case
 
     assert layout.shape == tuple(value.shape)
@@ -39,8 +39,8 @@ def test_a_layout_places_elements_as_the_calls_do(case: tuple[Layout, Tensor]) -
 
 
 @given(moved())
-def test_what_is_strided_is_a_view(case: tuple[Layout, Tensor]) -> None:
-    """What is written to it is written to the base."""
+def test_a_strided_layout_is_a_view(case: tuple[Layout, Tensor]) -> None:
+    """Writing to it writes to the base."""
     layout, _ = case
     if layout.strided:
         assert layout.place(BASE).untyped_storage().data_ptr() == BASE.untyped_storage().data_ptr()

@@ -1,4 +1,4 @@
-"""Results of every form, names of shared layers, state, and errors in one line."""
+"""A captured module: results of every structure, shared layers, state, aliasing, devices, and errors in one line."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ IMAGE = whole((1, CHANNELS, 4, 5), 0)
     ids=["tensor", "tuple", "nested", "dict", "namedtuple", "with others"],
 )
 def test_every_tensor_that_is_returned_is_an_output(function: Any, names: list[str]) -> None:
-    """An output is named as it is reached in the result."""
+    """An output is named by its position in the result."""
     captured = capture(Wrapped(function), [IMAGE])
     outputs = captured.network.outputs
 
@@ -55,7 +55,7 @@ def test_a_layer_that_is_called_twice_has_two_nodes_and_one_weight() -> None:
 
 
 def test_state_has_the_buffers_that_are_not_saved() -> None:
-    """What a module computes depends on them all the same."""
+    """The module's results depend on them."""
     module = Buffered()
     state = state_of(module)
 
@@ -66,7 +66,7 @@ def test_state_has_the_buffers_that_are_not_saved() -> None:
 
 
 def test_buffers_that_are_not_saved_are_read_when_a_step_runs() -> None:
-    """The opaque calls find them by name in the state."""
+    """Opaque calls find them by name in the state."""
     module = make_whole(Buffered(), 0)
     captured = capture(module, [IMAGE])
     state = state_of(module)
@@ -80,7 +80,7 @@ def test_buffers_that_are_not_saved_are_read_when_a_step_runs() -> None:
 
 
 def test_several_inputs_are_captured_in_order() -> None:
-    """As the arguments of the call."""
+    """In the order of the arguments."""
     module = Wrapped(lambda _, x, y: torch.cat([x, y], 1))
     captured = capture(module, [IMAGE, IMAGE[:, :1]])
 
@@ -108,7 +108,7 @@ def test_a_module_that_cannot_be_exported_is_refused_in_one_line(function: Any) 
 
 
 def test_capture_reads_evaluation() -> None:
-    """Dropout and batch statistics are training's business."""
+    """Dropout and batch statistics belong to training."""
     module = Wrapped(
         lambda layers, x: layers.drop(layers.norm(x)), norm=nn.BatchNorm2d(CHANNELS), drop=nn.Dropout(0.5)
     ).train()
@@ -130,7 +130,7 @@ def seen(module: nn.Module, image: Tensor) -> tuple[Capture, Tensor]:
 
 
 def inputs_of(captured: Capture, op: type[Op]) -> list[list[type]]:
-    """Return the kinds of what every operation of a kind reads."""
+    """Return the kinds of the inputs of every operation of one kind."""
     network = captured.network
     return [[type(network[path].op) for path in node.inputs] for node in network if isinstance(node.op, op)]
 
@@ -163,7 +163,7 @@ def test_dropout_gives_back_its_argument_in_evaluation() -> None:
 
 
 def test_readers_before_an_overwrite_keep_what_they_read() -> None:
-    """Order counts: the first sum adds x, the second relu(x)."""
+    """The order decides: the first sum adds x, the second relu(x)."""
 
     def forward(layers: nn.Module, x: Tensor) -> Tensor:
         x = layers.entry(x)  # type: ignore[operator]
@@ -182,7 +182,7 @@ def test_readers_before_an_overwrite_keep_what_they_read() -> None:
 
 
 def test_an_overwritten_input_is_seen() -> None:
-    """The very image that the caller passed."""
+    """The caller's own image is overwritten."""
     image = whole((1, CHANNELS, 5, 6), 0)
     module = Wrapped(lambda _, x: functional.relu_(x) + x)
 
@@ -193,7 +193,7 @@ def test_an_overwritten_input_is_seen() -> None:
 
 
 def test_an_overwrite_through_a_view_is_resolved() -> None:
-    """A part of a value is overwritten: the exporter's own decompositions make it explicit."""
+    """A part of a value is overwritten; the exporter's decompositions make it explicit."""
 
     def forward(layers: nn.Module, x: Tensor) -> Tensor:
         x = layers.entry(x)  # type: ignore[operator]
@@ -211,7 +211,7 @@ def test_an_overwrite_through_a_view_is_resolved() -> None:
 
 
 def test_an_overwrite_of_a_whole_through_a_view_is_resolved() -> None:
-    """A value is overwritten after a view of it was taken: the view changes too."""
+    """A value is overwritten after a view of it was taken; the view changes too."""
 
     def forward(layers: nn.Module, x: Tensor) -> Tensor:
         x = layers.entry(x)  # type: ignore[operator]
@@ -232,12 +232,12 @@ SAMPLE = torch.randn(1, CHANNELS, 8, 6, generator=torch.Generator().manual_seed(
 
 
 def _ramp(layers: nn.Module, x: Tensor) -> Tensor:
-    """Add how far down each pixel is: numbers that are made while it runs."""
+    """Add the row number of each pixel: numbers that the call creates."""
     return layers.conv(x + torch.arange(x.shape[2], dtype=x.dtype, device=x.device)[:, None])
 
 
 def _margin(layers: nn.Module, x: Tensor) -> Tensor:
-    """Put a row of zeros in front."""
+    """Prepend a row of zeros."""
     return layers.conv(torch.cat([torch.zeros(1, CHANNELS, 1, x.shape[3], device=x.device), x], dim=2))
 
 
@@ -247,7 +247,7 @@ def _full(layers: nn.Module, x: Tensor) -> Tensor:
 
 
 def _moved(layers: nn.Module, x: Tensor) -> Tensor:
-    """Copy a constant to where the value is."""
+    """Copy a constant to the device of the value."""
     return layers.conv(x) * torch.ones(1, 1, 1, 1, dtype=torch.float64, device=x.device).to(x.device, x.dtype)
 
 
@@ -261,7 +261,7 @@ def _module(name: str) -> nn.Module:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_captured_call_is_made_on_the_device_of_its_values(name: str) -> None:
-    """A capture writes down the device that it was made on, which is always the processor."""
+    """A capture records its own device, which is always the CPU."""
     module = _module(name)
     captured = capture(module, [SAMPLE])
     state = {key: tensor.to("meta") for key, tensor in {**captured.constants, **state_of(module)}.items()}
@@ -277,14 +277,14 @@ def test_a_captured_call_is_made_on_the_device_of_its_values(name: str) -> None:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_an_exported_file_runs_on_the_device_of_its_weights(name: str, tmp_path: Path) -> None:
-    """Its program holds the processor's name at every call that makes a tensor."""
+    """Its program names the CPU at every call that creates a tensor."""
     path = tmp_path / "network.pt2"
     torch.export.save(torch.export.export(_module(name), (SAMPLE,)), path)
-    artefact = read_pt2(path, "network.pt2")
-    assert isinstance(artefact, ExportedFile)
+    file = read_pt2(path, "network.pt2")
+    assert isinstance(file, ExportedFile)
     with torch.no_grad():
-        here = artefact(SAMPLE)
-        there = artefact.to("meta")(SAMPLE.to("meta"))
+        here = file(SAMPLE)
+        there = file.to("meta")(SAMPLE.to("meta"))
 
     assert torch.allclose(here, _module(name)(SAMPLE))
     assert (there.device.type, there.shape) == ("meta", here.shape)

@@ -1,4 +1,4 @@
-"""Every way to write an operation becomes its record; what is unknown is kept and can be run."""
+"""Every way to write an operation is translated; unknown calls are kept and can be run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -123,7 +123,7 @@ UNKNOWN: dict[str, Any] = {
     "sum with a number": lambda _, x: x + 1,
     "mean over one side": lambda _, x: x.mean(2, keepdim=True).expand_as(x),
     "mean of everything": lambda _, x: x * x.mean(),
-    "rows joined": lambda _, x: torch.cat([x, x], 2),
+    "rows concatenated": lambda _, x: torch.cat([x, x], 2),
     "channels split": lambda _, x: torch.cat(list(x.split([1, 2], 1))[::-1], 1),
     "pool to two pixels": lambda _, x: functional.adaptive_avg_pool2d(x, 2),
     "convolution of its own weights": lambda _, x: functional.conv2d(x, x[:, :, :3, :3]),
@@ -132,7 +132,7 @@ UNKNOWN: dict[str, Any] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_of_writing_is_read(way: str) -> None:
-    """The records say what the call does: running them gives what the module gives."""
+    """Running the operations gives the module's result."""
     function, layers, expected = WAYS[way]
     module = make_whole(Wrapped(function, **layers), 0)
     image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
@@ -145,8 +145,8 @@ def test_every_way_of_writing_is_read(way: str) -> None:
 
 
 @pytest.mark.parametrize("way", UNKNOWN)
-def test_what_is_unknown_is_kept_and_can_be_run(way: str) -> None:
-    """Nothing is dropped: the captured calls, run one after the other, give what the module gives."""
+def test_unknown_calls_are_kept_and_can_be_run(way: str) -> None:
+    """Nothing is dropped: the captured calls, run in order, give the module's result."""
     module = Wrapped(UNKNOWN[way]).double()
     image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
     captured = capture(module, [image])
@@ -164,8 +164,8 @@ DECOMPOSED = ("conv", "padding same", "F.pad and conv", "batch norm", "max pool"
 
 
 @pytest.mark.parametrize("way", DECOMPOSED)
-def test_what_the_exporter_decomposed_is_read(way: str) -> None:
-    """The operators of the core set, with results that only training needs, mean the same."""
+def test_decomposed_operators_are_translated(way: str) -> None:
+    """Operators of the core set, with results that only training needs, are translated too."""
     function, layers, expected = WAYS[way]
     module = make_whole(Wrapped(function, **layers), 0)
     image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
@@ -180,16 +180,16 @@ def test_what_the_exporter_decomposed_is_read(way: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["reflect", "replicate"])
-def test_a_padding_under_its_own_name_is_read(mode: str) -> None:
-    """The exporter names some modes of padding as operators of their own."""
+def test_each_padding_operator_is_translated(mode: str) -> None:
+    """The exporter has separate operators for some modes of padding."""
     program = export(Wrapped(lambda _, x: functional.pad(x, (1, 2, 3, 0), mode=mode)), [torch.ones(1, CHANNELS, 4, 5)])
     captured = read_program(program.run_decompositions({}))
 
     assert [node.op for node in captured.network][1:-1] == [Pad(margins=(3, 0, 1, 2), mode=mode)]
 
 
-def test_a_pooling_whose_places_are_used_is_kept_as_it_is() -> None:
-    """It gives two values, which no record does."""
+def test_a_pooling_whose_indices_are_used_is_opaque() -> None:
+    """It has two results, which no operation has."""
     module = Wrapped(lambda _, x: functional.max_pool2d(x, 2, return_indices=True)[1].double())
     image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
     captured = capture(module, [image])

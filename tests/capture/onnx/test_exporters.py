@@ -1,4 +1,4 @@
-"""Files of both exporters, of every opset they write, are the network that was exported."""
+"""Files of both exporters, in every opset that they write, equal the exported network."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +60,7 @@ DEEP = [pytest.param(case, id=str(case), marks=pytest.mark.deep) for case in EVE
 
 @dataclass(frozen=True)
 class Exported:
-    """A file, and what it was made of."""
+    """A file, and the network that was exported."""
 
     case: Case
     path: Path
@@ -81,7 +81,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def _folded_away(aspect: Aspect) -> bool:
-    """Say whether a difference is what folding of normalisations makes of every network."""
+    """Tell whether a difference is an effect of folded normalisations."""
     return isinstance(aspect.op, BatchNorm) or (isinstance(aspect.op, Conv2d) and aspect.attribute == "bias")
 
 
@@ -91,7 +91,7 @@ def _differences(captured: Capture, case: Case) -> tuple[Aspect, ...]:
 
 
 def test_an_exported_file_is_the_network_but_for_the_folded_normalisations(exported: Exported) -> None:
-    """All is known; every normalisation is gone, and nothing else differs."""
+    """Every operator is known; every normalisation is folded, and nothing else differs."""
     captured = exported.file.read([exported.image])
     found = _differences(captured, exported.case)
 
@@ -103,7 +103,7 @@ def test_an_exported_file_is_the_network_but_for_the_folded_normalisations(expor
 
 
 def test_an_exported_file_computes_what_the_module_computes(exported: Exported) -> None:
-    """The graph in float64 to the rounding of the folded weights, the runtime to that of every step."""
+    """The graph in float64 up to the rounding of the folded weights, the runtime up to that of every step."""
     file, image = exported.file, exported.image
     with torch.no_grad():
         expected = exported.module.double()(image.double())
@@ -122,7 +122,7 @@ def _unlike(actual: Tensor, expected: Tensor) -> float:
 
 
 def test_a_file_states_the_sizes_that_it_takes(exported: Exported) -> None:
-    """Free sides take any size; fixed ones refuse another, run or read."""
+    """Free sides accept any size; fixed ones reject any other size, run or read."""
     free, file = exported.case.free, exported.file
     assert file.shapes == ((None, 3, None, None),) if free else ((1, 3, *SIZE),)
     other = torch.zeros(2, 3, 64, 64)
@@ -157,7 +157,7 @@ def _attribute(node: Any, name: str) -> Any:
     ids=["rate", "corners"],
 )
 def test_an_edited_attribute_is_found_at_its_node(exported: Exported, edit: Any, operator: str, attribute: str) -> None:
-    """One fact of one node differs, and the node is named as in the file."""
+    """One attribute of one node differs, and the node is named as in the file."""
     file = read_onnx(edited(exported.path, edit), "edited.onnx")
     captured = file.read([exported.image])
     found = [aspect for aspect in _differences(captured, exported.case) if not _folded_away(aspect)]
@@ -168,7 +168,7 @@ def test_an_edited_attribute_is_found_at_its_node(exported: Exported, edit: Any,
 
 
 class Pyramid(nn.Module):
-    """Whatever depends on the image's size: a stride, an image pooling, a resize to the image."""
+    """Operations that depend on the image's size: a stride, an image pooling, a resize to the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class Pyramid(nn.Module):
 
 @pytest.mark.parametrize("dynamo", [True, False], ids=["current", "torchscript"])
 def test_a_file_of_free_sizes_is_read_at_any(tmp_path: Path, dynamo: bool) -> None:  # noqa: FBT001 - a parameter
-    """What follows from the image's size is computed for each."""
+    """Values that depend on the image's size are computed for each size."""
     module = Pyramid()
     path = tmp_path / "free.onnx"
     export(module, torch.zeros(2, 3, 16, 24), path, dynamo=dynamo, free=True, opset_version=18)
@@ -225,7 +225,7 @@ def test_normalisations_that_an_exporter_keeps_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.25])
 def test_equal_tensors_that_the_exporter_writes_once_are_weights_of_their_own(tmp_path: Path, value: float) -> None:
-    """Two convolutions with equal biases: each can be given another one."""
+    """Two convolutions with equal biases: each bias can be changed alone."""
     first, second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
     for layer in (first, second):
         nn.init.constant_(layer.bias, value)

@@ -1,4 +1,4 @@
-"""A file as an implementation: its weights, its runtime, and the graph that is executed instead."""
+"""An ONNX file as a module: its weights, its runtime, and its graph in float64."""
 
 import copy
 import pickle
@@ -28,7 +28,7 @@ def plain(folder: Path, **options: Any) -> OnnxFile:
     return opened(graph([conv()], {"weight": KERNEL}, **options), folder)
 
 
-def test_a_file_is_captured_as_a_module_is(tmp_path: Path) -> None:
+def test_a_file_is_captured_like_a_module(tmp_path: Path) -> None:
     """Whole numbers: the runtime, the interpreter and the steps agree bit for bit."""
     file = plain(tmp_path)
     image = whole(IMAGE, 0).float()
@@ -48,8 +48,8 @@ def test_a_file_is_captured_as_a_module_is(tmp_path: Path) -> None:
     assert_same(file.double()(image.double()), expected.double(), "in float64")
 
 
-def test_weights_that_are_changed_are_run(tmp_path: Path) -> None:
-    """In place, replaced, and turned to float64 and back; also when nothing changed in between."""
+def test_changed_weights_are_used(tmp_path: Path) -> None:
+    """In place, replaced, and converted to float64 and back; also if nothing changed in between."""
     file = plain(tmp_path)
     image = torch.ones(IMAGE)
     first = file(image)
@@ -66,7 +66,7 @@ def test_weights_that_are_changed_are_run(tmp_path: Path) -> None:
 
 
 def test_a_session_is_kept_while_the_weights_are(tmp_path: Path) -> None:
-    """Starting one costs more than running it."""
+    """Starting a session costs more than running it."""
     file = plain(tmp_path)
     image = torch.ones(IMAGE)
     file(image)
@@ -107,7 +107,7 @@ def test_inputs_that_do_not_fit_are_refused(tmp_path: Path, shapes: list[tuple[i
 
 
 def test_a_free_side_takes_no_map_that_is_empty_or_too_small(tmp_path: Path) -> None:
-    """The operator at fault is named."""
+    """An empty batch is refused; for a small map, the error names the operator."""
     file = plain(tmp_path, shape=("n", 4, "h", "w"))
     with pytest.raises(CaptureError, match=r"^the ONNX file takes no empty input$"):
         file.read([torch.zeros(0, 4, 6, 7)])
@@ -137,7 +137,7 @@ def _as_input(model: ModelProto) -> None:
 
 @pytest.mark.parametrize("edit", [_by_identity, _by_constant, _by_transpose, _as_input])
 def test_a_weight_is_found_wherever_the_file_keeps_it(tmp_path: Path, edit: Any) -> None:
-    """Under the name by which the convolution reads it; it can be changed."""
+    """Under the name that the convolution uses; it can be changed."""
     model = graph([conv()], {"weight": KERNEL})
     expected = opened(model, tmp_path)(torch.ones(IMAGE))
     edit(model)
@@ -151,7 +151,7 @@ def test_a_weight_is_found_wherever_the_file_keeps_it(tmp_path: Path, edit: Any)
     assert_same(file.double()(torch.ones(IMAGE).double()), 2 * expected.double(), "executed")
 
 
-def test_a_weight_that_an_operator_of_no_record_reads_is_the_current_one(tmp_path: Path) -> None:
+def test_an_opaque_operator_reads_the_current_weight(tmp_path: Path) -> None:
     """Also where another operator than its convolution reads it."""
     again = helper.make_node("ConvTranspose", ["y0", "weight"], ["y"], name="back")
     file = opened(graph([conv(gives="y0"), again], {"weight": KERNEL}), tmp_path)
@@ -164,7 +164,7 @@ def test_a_weight_that_an_operator_of_no_record_reads_is_the_current_one(tmp_pat
 
 
 def test_a_weight_that_two_convolutions_read_is_one_weight(tmp_path: Path) -> None:
-    """As a layer that is called twice."""
+    """Like a layer that is called twice."""
     kernel = weight(4, 4, 1, 1)
     nodes = [conv("first", gives="z"), conv("second", reads="z")]
     captured = opened(graph(nodes, {"weight": kernel}), tmp_path).read([torch.zeros(IMAGE)])
@@ -172,7 +172,7 @@ def test_a_weight_that_two_convolutions_read_is_one_weight(tmp_path: Path) -> No
 
 
 def test_an_output_that_no_input_reaches_is_refused(tmp_path: Path) -> None:
-    """A graph of constants is no network."""
+    """A graph of constants is not a network."""
     model = graph([helper.make_node("Identity", ["weight"], ["y"])], {"weight": KERNEL})
     with pytest.raises(CaptureError, match="the output 'y' does not depend on any input"):
         opened(model, tmp_path).read([torch.zeros(IMAGE)])

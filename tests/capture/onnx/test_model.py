@@ -1,4 +1,4 @@
-"""Files are hostile until read: every kind of bad one is refused in one line, before anything is run or written."""
+"""Untrusted ONNX files: every kind of invalid file is refused in one line, before anything is run or written."""
 
 import tempfile
 from collections.abc import Callable
@@ -22,12 +22,12 @@ BYTES = KERNEL.nbytes
 
 
 def good() -> ModelProto:
-    """Return a model that is read."""
+    """Return a valid model."""
     return graph([conv()], {"weight": KERNEL})
 
 
 def refused(path: Path) -> str:
-    """Return the one line with which a file is refused; nothing appears beside it."""
+    """Return the one line of the refusal; no other file may be created."""
     before = sorted(path.parent.iterdir()) if path.parent.exists() else []
     with pytest.raises(TargetError) as caught:
         read_onnx(path, "it.onnx")
@@ -46,7 +46,7 @@ def written(folder: Path, content: bytes) -> Path:
     return path
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
     """A missing file, a folder."""
     assert refused(tmp_path / "none.onnx") == "there is no such file"
     assert refused(tmp_path / "none" / "none.onnx") == "there is no such file"
@@ -64,8 +64,8 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     ],
     ids=["empty", "zip", "text", "only a version", "noise"],
 )
-def test_what_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
-    """Whatever its bytes are."""
+def test_other_bytes_are_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    """For any bytes."""
     assert refused(written(tmp_path, content)).startswith(reason)
 
 
@@ -77,7 +77,7 @@ def test_every_truncated_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_with_changed_bytes_is_refused_or_read(tmp_path: Path) -> None:
-    """Whatever byte is changed, there is no other error."""
+    """A changed byte gives no other error."""
     content = good().SerializeToString()
     generator = np.random.default_rng(0)
     outcomes = set()
@@ -96,7 +96,7 @@ def _outcome(path: Path) -> str:
 
 
 def test_a_file_larger_than_the_format_allows_is_not_opened(tmp_path: Path) -> None:
-    """A hole in a file takes no room on the disk, but would in memory."""
+    """A sparse file takes no space on the disk, but would in memory."""
     path = written(tmp_path, good().SerializeToString())
     with path.open("r+b") as file:
         file.truncate(2**31)
@@ -229,7 +229,7 @@ def _bell(model: ModelProto) -> None:
     ids=lambda value: value.__name__.strip("_") if callable(value) else "",
 )
 def test_a_model_that_is_not_well_formed_is_refused(tmp_path: Path, edit: Any, reason: str) -> None:
-    """With where and what; the unchanged model is read."""
+    """The error names the place and the reason; the unchanged model is accepted."""
     model = good()
     assert opened(model, tmp_path).tensors["weight"].shape == KERNEL.shape
     edit(model)
@@ -237,7 +237,7 @@ def test_a_model_that_is_not_well_formed_is_refused(tmp_path: Path, edit: Any, r
 
 
 def test_the_number_of_nodes_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph of more nodes is not looked at."""
+    """A graph with more nodes is not parsed further."""
     monkeypatch.setattr(onnx_model, "_MOST_NODES", 1)
     path = written(tmp_path, good().SerializeToString())
     assert read_onnx(path, "it.onnx").kind == "ONNX file"
@@ -246,7 +246,7 @@ def test_the_number_of_nodes_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_constants_that_would_be_computed_to_any_size_are_refused(tmp_path: Path) -> None:
-    """A few bytes can state a tensor of any size: it is not computed."""
+    """A few bytes can state a tensor of any size; it is not computed."""
     many = np.array([2**20, 2**20], dtype=np.int64)
     fill = helper.make_node("ConstantOfShape", ["many"], ["z"], name="fill")
     path = written(tmp_path, graph([conv(), fill], {"weight": KERNEL, "many": many}).SerializeToString())
@@ -254,7 +254,7 @@ def test_constants_that_would_be_computed_to_any_size_are_refused(tmp_path: Path
 
 
 def test_constants_together_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many results that each are small are not."""
+    """Many small results add up."""
     side = np.array([10], dtype=np.int64)
     fills = [helper.make_node("ConstantOfShape", ["side"], [f"z{number}"], name=f"fill{number}") for number in range(3)]
     path = written(tmp_path, graph([conv(), *fills], {"weight": KERNEL, "side": side}).SerializeToString())
@@ -264,7 +264,7 @@ def test_constants_together_are_bounded(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def external(folder: Path, **entries: str) -> Path:
-    """Write the model with its weight said to lie beside it."""
+    """Write the model with its weight as external data."""
     model = good()
     tensor = model.graph.initializer[0]
     (folder / "weights").write_bytes(bytes(100) + tensor.raw_data)
@@ -276,8 +276,8 @@ def external(folder: Path, **entries: str) -> Path:
     return written(folder, model.SerializeToString())
 
 
-def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
-    """From where they are said to lie; with no length stated, as many as there are sides."""
+def test_external_weights_are_read(tmp_path: Path) -> None:
+    """From the stated location; without a length, as many as the sides need."""
     path = external(tmp_path)
     assert np.array_equal(read_onnx(path, "it.onnx").tensors["weight"].numpy(), KERNEL)
 
@@ -311,7 +311,7 @@ def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
         ({"length": "16"}, f"the tensor 'weight' of sides (6, 4, 3, 3) must hold {BYTES} bytes, but states"),
     ],
 )
-def test_weights_elsewhere_are_not_read(tmp_path: Path, entries: dict[str, str], reason: str) -> None:
+def test_external_weights_elsewhere_are_refused(tmp_path: Path, entries: dict[str, str], reason: str) -> None:
     """Not outside the file's folder, not through a link, not beyond the end."""
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
@@ -336,13 +336,13 @@ def test_many_tensors_of_the_same_bytes_are_bounded_together(tmp_path: Path, mon
 
 
 def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line, before the file is looked at."""
+    """In one line, before the file is opened."""
     monkeypatch.setattr(onnx_file, "_NEEDED", ("onnx", "no_such_package"))
     with pytest.raises(MissingExtraError, match=r"ONNX files needs the extra 'onnx': pip install"):
         read_onnx(tmp_path / "none.onnx", "it.onnx")
 
 
-def test_nothing_is_written_where_files_are_made_in_passing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading and running a file leaves no file behind, in its folder or the temporary one."""
     import torch
 

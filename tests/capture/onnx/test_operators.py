@@ -1,6 +1,6 @@
-"""Every rule of the table, both ways: the operator that a record stands for, and one with another attribute.
+"""Every rule of the table, both ways: an operator that it translates, and one with another attribute.
 
-The runtime that people use is the witness: the graph that was read computes what it computes.
+The reference is onnxruntime: the captured graph must give its results.
 """
 
 from dataclasses import replace
@@ -55,7 +55,7 @@ def floats(*values: float) -> Any:
 
 
 def read(model: Any, folder: Path, shape: tuple[int, ...] = IMAGE) -> Capture:
-    """Read a model, and hold the graph that was read against the runtime."""
+    """Read a model, and compare the captured graph with the runtime."""
     file = opened(model, folder)
     images = [whole(shape, number, -9, 9).float() / 2 for number in range(len(file.shapes))]
     captured = file.read(images)
@@ -67,7 +67,7 @@ def read(model: Any, folder: Path, shape: tuple[int, ...] = IMAGE) -> Capture:
 
 
 def op_of(captured: Capture) -> Op:
-    """Return the record of the operator at ``here``."""
+    """Return the operation of the operator at ``here``."""
     return captured.network["here"].op
 
 
@@ -89,7 +89,7 @@ MEAN = Pool(kind=PoolKind.AVERAGE, kernel=(2, 2), stride=(2, 2), count_margin=Fa
 
 # fmt: off
 CASES: list[tuple[str, NodeProto, dict[str, Any], int, Op | None]] = [
-    # name, operator, constants, opset, its record; None where no record stands for it
+    # name, operator, constants, opset, its operation; None if it is opaque
     ("conv", node("Conv", "weight"), KERNEL, 21, PLAIN),
     ("conv with a bias", node("Conv", "weight", "bias"), KERNEL | {"bias": weight(6)}, 21, replace(PLAIN, bias=True)),
     ("conv with a stride", node("Conv", "weight", strides=[2, 1]), KERNEL, 11, replace(PLAIN, stride=(2, 1))),
@@ -190,21 +190,21 @@ CASES: list[tuple[str, NodeProto, dict[str, Any], int, Op | None]] = [
 
 
 @pytest.mark.parametrize(
-    ("operator", "constants", "opset", "record"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+    ("operator", "constants", "opset", "expected"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_an_operator_becomes_the_record_that_computes_the_same(
-    tmp_path: Path, operator: NodeProto, constants: dict[str, Any], opset: int, record: Op | None
+def test_an_operator_is_translated_to_an_equal_operation(
+    tmp_path: Path, operator: NodeProto, constants: dict[str, Any], opset: int, expected: Op | None
 ) -> None:
-    """The record, or, where none stands for it, the operator as it is; each computes what the runtime does."""
+    """Known operations and opaque operators both compute what the runtime does."""
     captured = read(graph([operator], constants, opset=opset), tmp_path)
     found = op_of(captured)
 
     assert captured.network["here"].source == Source(work="ONNX", place=operator.op_type)
-    if record is None:
+    if expected is None:
         assert isinstance(found, Opaque)
         assert found.target == f"onnx.{operator.op_type}"
     else:
-        assert found == record
+        assert found == expected
     assert [where.partition(".")[2] for where in captured.parameters] == {
         Conv2d: ["weight", "bias"][: len(operator.input) - 1],
         BatchNorm: ["weight", "bias", "running_mean", "running_var"],
@@ -212,8 +212,8 @@ def test_an_operator_becomes_the_record_that_computes_the_same(
 
 
 @pytest.mark.parametrize("operator", [node("Identity"), node("Cast", to=1), node("Sum"), node("Concat", axis=1)])
-def test_an_operator_that_gives_back_what_it_reads_is_no_node(tmp_path: Path, operator: NodeProto) -> None:
-    """What reads it reads its input."""
+def test_an_operator_that_returns_its_input_is_removed(tmp_path: Path, operator: NodeProto) -> None:
+    """Its consumers read its input."""
     after = helper.make_node("Relu", ["same"], ["y"], name="relu")
     operator.output[0] = "same"
     captured = read(graph([operator, after], opset=21), tmp_path)
@@ -232,7 +232,7 @@ def test_an_operator_that_gives_back_what_it_reads_is_no_node(tmp_path: Path, op
     ids=["expand", "tile", "nearest", "linear"],
 )
 def test_every_broadcast_of_a_pixel_is_a_resize(tmp_path: Path, operator: NodeProto, constants: dict[str, Any]) -> None:
-    """Whatever the operator; of a larger map it is not."""
+    """With every operator; the repetition of a larger map is not."""
     shape = (1, 4, 1, 1)
     captured = read(graph([operator], constants, shape=shape, opset=21), tmp_path, shape)
     assert op_of(captured) == Resize(mode=ResizeMode.NEAREST, align_corners=False, size=(5, 3))
@@ -242,8 +242,8 @@ def test_every_broadcast_of_a_pixel_is_a_resize(tmp_path: Path, operator: NodePr
         assert isinstance(op_of(read(graph([operator], constants, shape=row, opset=21), tmp_path, row)), Opaque)
 
 
-def test_a_value_that_is_read_from_several_is_a_node_of_its_own(tmp_path: Path) -> None:
-    """The parts of a split; the indices of a pooling do not hide the pooling."""
+def test_each_result_of_an_operator_is_a_node(tmp_path: Path) -> None:
+    """Parts of a split are nodes; the indices of a pooling do not hide the pooling."""
     split = helper.make_node("Split", ["x"], ["a", "b"], name="here", axis=1, num_outputs=2)
     join = helper.make_node("Concat", ["b", "a"], ["y"], name="join", axis=1)
     captured = read(graph([split, join], opset=21), tmp_path)
@@ -254,7 +254,7 @@ def test_a_value_that_is_read_from_several_is_a_node_of_its_own(tmp_path: Path) 
     assert isinstance(op_of(captured), Pool)
 
 
-def test_a_normalisation_in_training_is_no_normalisation_in_evaluation(tmp_path: Path) -> None:
+def test_a_normalisation_in_training_mode_is_opaque(tmp_path: Path) -> None:
     """It computes its statistics from the batch."""
     for training, kind in ((1, Opaque), (0, BatchNorm)):
         outputs = ["y", "m", "v"] if training else ["y"]
@@ -263,7 +263,7 @@ def test_a_normalisation_in_training_is_no_normalisation_in_evaluation(tmp_path:
 
 
 def test_names_are_kept_unique_and_printable(tmp_path: Path) -> None:
-    """A node without a name is named by its operator and place; control characters are taken out."""
+    """A node without a name is named by its operator and position; control characters are replaced."""
     names = ["input", "", "bell\a", "bell\b"]
     nodes = [
         helper.make_node("Relu", ["x" if not number else f"v{number}"], [f"v{number + 1}"], name=name)
@@ -275,7 +275,7 @@ def test_names_are_kept_unique_and_printable(tmp_path: Path) -> None:
 
 
 def test_several_outputs_are_named_and_several_inputs_are_read_in_order(tmp_path: Path) -> None:
-    """As they stand in a dictionary of the outputs."""
+    """By their names in the graph."""
     nodes = [helper.make_node("Sub", ["x", "z"], ["less"]), helper.make_node("Relu", ["z"], ["more"])]
     file = opened(graph(nodes, inputs=("x", "z"), outputs=("less", "more")), tmp_path)
     first, second = whole(IMAGE, 0).float(), whole(IMAGE, 1).float()

@@ -1,4 +1,4 @@
-"""A ``.pt2`` file is hostile until it is checked: nothing that it carries is executed."""
+"""Untrusted ``.pt2`` files: nothing in them is executed."""
 
 import contextlib
 import io
@@ -51,7 +51,7 @@ def free() -> bytes:
 
 
 def refused(tmp_path: Path, content: bytes) -> str:
-    """Return the one line that refuses a file; nothing may have been executed."""
+    """Return the one line of the refusal; nothing may have been executed."""
     path = tmp_path / "network.pt2"
     path.write_bytes(content)
     witness = tmp_path / "executed"
@@ -73,7 +73,7 @@ def accepted(tmp_path: Path, content: bytes) -> None:
 
 
 def test_what_the_exporter_saves_is_accepted(tmp_path: Path, content: bytes, free: bytes) -> None:
-    """Also with sizes that are free, and packed again."""
+    """Also with free sizes, and repacked."""
     accepted(tmp_path, content)
     accepted(tmp_path, free)
     accepted(tmp_path, packed(members_of(content), folder="anything"))
@@ -108,7 +108,7 @@ PICKLES: dict[str, Callable[[bytes, object], bytes]] = {
 
 @pytest.mark.parametrize("place", PICKLES)
 def test_a_pickle_that_would_execute_code_is_refused(tmp_path: Path, content: bytes, place: str) -> None:
-    """In every member that the framework would unpickle; the line says what it would call."""
+    """In every member that the framework would unpickle; the error names the function."""
     line = refused(tmp_path, PICKLES[place](content, ((Touch(tmp_path / "executed"),), {})))
 
     assert "would call" in line
@@ -118,7 +118,7 @@ def test_a_pickle_that_would_execute_code_is_refused(tmp_path: Path, content: by
 
 @pytest.mark.parametrize("place", ["sample inputs", "a weight"])
 def test_the_framework_alone_would_execute_it(tmp_path: Path, content: bytes, place: str) -> None:
-    """So the payload of the test above is a real one."""
+    """So the payload of the test above works."""
     path = tmp_path / "network.pt2"
     path.write_bytes(PICKLES[place](content, ((Touch(tmp_path / "executed"),), {})))
 
@@ -130,14 +130,14 @@ def test_the_framework_alone_would_execute_it(tmp_path: Path, content: bytes, pl
 
 @pytest.mark.parametrize("place", [place for place in PICKLES if place != "bare sample inputs"])
 def test_a_pickle_of_plain_tensors_is_accepted(tmp_path: Path, content: bytes, place: str) -> None:
-    """The same members with what they are for."""
+    """The same members with plain tensors."""
     value = {"a": torch.ones(2), "b": nn.Parameter(torch.ones(2, dtype=torch.float16))}
     accepted(tmp_path, PICKLES[place](content, ((torch.ones(2), value), {})))
 
 
 @pytest.mark.parametrize("member", ["data/constants/opaque_obj_0", "data/constants/custom_obj_0"])
 def test_an_object_beyond_tensors_is_refused(tmp_path: Path, content: bytes, member: str) -> None:
-    """Whatever it is: the framework would unpickle it."""
+    """The framework would unpickle it."""
     line = refused(tmp_path, changed(content, {member: pickled(Touch(tmp_path / "executed"))}))
 
     assert line.endswith(EXECUTES)
@@ -151,28 +151,28 @@ def test_a_compiled_library_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def named(text: Any, old: str, name: str) -> None:
-    """Give a value another name, wherever the text names it."""
+    """Rename a value everywhere in the JSON."""
     new = json.loads(json.dumps(text).replace(f'"{old}"', json.dumps(name)))
     text.clear()
     text.update(new)
 
 
 def sized(text: Any, expression: str) -> None:
-    """Make a side of the image an expression."""
+    """Replace a side of the image by an expression."""
     graph = text["graph_module"]["graph"]
     name = graph["inputs"][-1]["as_tensor"]["name"]
     graph["tensor_values"][name]["sizes"][2] = {"as_expr": {"expr_str": expression, "hint": {"as_int": 4}}}
 
 
 def structured(text: Any, kind: str, context: object) -> None:
-    """Say that the program returns a container of another kind."""
+    """Change the kind of container that the program returns."""
     leaf = {"type": None, "context": None, "children_spec": []}
     spec = json.dumps([1, {"type": kind, "context": context, "children_spec": [leaf]}])
     text["graph_module"]["module_call_graph"][0]["signature"]["out_spec"] = spec
 
 
 def called(text: Any, target: str) -> None:
-    """Make the first call another operator."""
+    """Replace the operator of the first call."""
     text["graph_module"]["graph"]["nodes"][0]["target"] = target
 
 
@@ -221,7 +221,7 @@ TEXTS: dict[str, tuple[Callable[[Any, Path], object], str]] = {
         lambda text, _: called(text, "torch.ops.aten.from_file.default"),
         "calls 'torch.ops.aten.from_file.default'",
     ),
-    "an operator of somebody's": (lambda text, _: called(text, "torch.ops.mine.op.default"), "is not an operator"),
+    "an operator of another library": (lambda text, _: called(text, "torch.ops.mine.op.default"), "is not an operator"),
     "an operator of an extension": (lambda text, _: called(text, "#mine:op"), "is not an operator"),
     "a program within": (lambda text, _: tabled(text, "as_graph", {}), "holds a program within the program"),
     "an object as an argument": (lambda text, _: tabled(text, "as_custom_obj", {}), "an object of a custom class"),
@@ -248,8 +248,8 @@ TEXTS: dict[str, tuple[Callable[[Any, Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", TEXTS)
-def test_a_text_that_no_exporter_writes_is_refused(tmp_path: Path, content: bytes, case: str) -> None:
-    """Each place where the framework would make code of the text, or look something up."""
+def test_modified_json_is_refused(tmp_path: Path, content: bytes, case: str) -> None:
+    """Each place that the framework evaluates as code, or uses to look something up."""
     change, reason = TEXTS[case]
 
     line = refused(tmp_path, with_text(content, lambda text: change(text, tmp_path / "executed")))
@@ -259,12 +259,12 @@ def test_a_text_that_no_exporter_writes_is_refused(tmp_path: Path, content: byte
 
 @pytest.mark.parametrize("case", ["a size that is code", "a name that is code", "a guard"])
 def test_the_framework_alone_would_execute_the_text(tmp_path: Path, content: bytes, case: str) -> None:
-    """So the cases above and below are real ones."""
+    """So the cases above and below work."""
     change = TEXTS[case][0] if case in TEXTS else guarded
     path, witness = tmp_path / "network.pt2", tmp_path / "executed"
     path.write_bytes(with_text(content, lambda text: change(text, witness)))
 
-    with contextlib.suppress(Exception):  # whether it fails afterwards is not the question
+    with contextlib.suppress(Exception):  # it may fail afterwards
         torch.export.load(path).module()(torch.ones(1, CHANNELS, 4, 5))
 
     assert witness.exists()
@@ -275,8 +275,8 @@ def guarded(text: Any, witness: Path) -> None:
     text["guards_code"] = [touching(witness)]
 
 
-def test_what_the_exporter_noted_is_not_kept(tmp_path: Path, content: bytes) -> None:
-    """Guards are code too; and paths of the exporter's machine say nothing about the network."""
+def test_guards_and_paths_are_removed(tmp_path: Path, content: bytes) -> None:
+    """Guards are code too, and paths of the exporter's machine are not part of the network."""
     path = tmp_path / "network.pt2"
     path.write_bytes(with_text(content, lambda text: guarded(text, tmp_path / "executed")))
 
@@ -306,14 +306,14 @@ HUGE = {"dtype": 7, "sizes": [{"as_int": 1 << 40}], "strides": [{"as_int": 1}], 
     ids=str,
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, content: bytes, entry: dict[str, Any]) -> None:
-    """A tensor must be there, and as large as it is said to be."""
+    """A tensor must exist and have its stated size."""
     line = refused(tmp_path, with_text(content, tables(entry), WEIGHTS))
 
     assert "has no member for" in line or "does not hold the tensor" in line
 
 
 def bomb(content: bytes) -> bytes:
-    """State four gigabytes for a member of a few bytes, where it stands and in the directory."""
+    """State four gigabytes for a member of a few bytes, in both headers."""
     name = b"archive/extra/large"
     result = bytearray(packed({**members_of(content), "extra/large": b"0123456789"}))
     for sizes in (result.index(name) - 30 + 18, result.rindex(name) - 46 + 20):
@@ -322,12 +322,12 @@ def bomb(content: bytes) -> bytes:
 
 
 def squeezed(content: bytes) -> bytes:
-    """Hold many megabytes in a few kilobytes."""
+    """Compress many megabytes into a few kilobytes."""
     return packed({**members_of(content), "extra/large": bytes(50 << 20)}, method=zipfile.ZIP_DEFLATED)
 
 
 def laid_over(content: bytes) -> bytes:
-    """Let two members of the directory point at one place."""
+    """Let two members have the same offset."""
     result = bytearray(packed({**members_of(content), "extra/aa": b"x" * 9, "extra/ab": b"y" * 9}))
     first, second = (result.rindex(b"archive/extra/" + name) - 46 for name in (b"aa", b"ab"))
     result[second + 42 : second + 46] = result[first + 42 : first + 46]
@@ -402,8 +402,8 @@ FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_file_that_is_no_exported_program_is_refused(tmp_path: Path, content: bytes, case: str) -> None:
-    """One line says what is wrong with it."""
+def test_another_or_damaged_file_is_refused(tmp_path: Path, content: bytes, case: str) -> None:
+    """The reason is one line."""
     change, reason = FILES[case]
 
     assert reason in refused(tmp_path, change(content))
@@ -412,7 +412,7 @@ def test_a_file_that_is_no_exported_program_is_refused(tmp_path: Path, content: 
 def test_an_archive_beyond_the_limits_is_refused(
     tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before anything of it is read."""
+    """Before any of it is read."""
     monkeypatch.setattr("deeplab_spec.capture.pt2.zip_archive.MAX_BYTES", len(content) - 1)
     assert "are read" in refused(tmp_path, content)
 
@@ -422,7 +422,7 @@ def test_an_archive_beyond_the_limits_is_refused(
 
 
 def test_a_damaged_tensor_is_found(tmp_path: Path, content: bytes) -> None:
-    """Where a bit of a weight flips, the archive's own sums tell."""
+    """The archive's checksums show a flipped bit of a weight."""
     weight = members_of(content)["data/weights/weight_0"]
     damaged = bytearray(content)
     damaged[content.index(weight)] ^= 1
@@ -430,7 +430,7 @@ def test_a_damaged_tensor_is_found(tmp_path: Path, content: bytes) -> None:
     assert "Bad CRC-32" in refused(tmp_path, bytes(damaged))
 
 
-def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
     """Missing, a directory, empty, or of another kind."""
 
     def line(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""An exported program, saved to a file, is the network that was exported: as a graph and when it runs."""
+"""An exported program, saved to a file, equals the exported network, as a graph and when it runs."""
 
 import copy
 import warnings
@@ -67,20 +67,20 @@ def shaped(captured: Capture) -> Shaped:
 
 
 def found(expected: Capture, actual: Capture) -> tuple[Aspect, ...]:
-    """Return in what two captured networks differ."""
+    """Return the differences of two captured networks."""
     return differences(align(shaped(expected), shaped(actual)))
 
 
 @pytest.fixture(scope="module")
 def networks() -> Mapping[str, nn.Module]:
-    """Narrow networks, in float32 as networks are exported."""
+    """Return narrow networks, in float32."""
     names = ("notebook", "tf-release")
     return {name: make_lively(build(name, 16, 4, NARROW), 1).float().eval() for name in names}
 
 
 @pytest.fixture(scope="module")
 def programs(networks: Mapping[str, nn.Module]) -> Mapping[str, ExportedProgram]:
-    """Their programs, of fixed sizes."""
+    """Return their programs, of fixed sizes."""
     return {name: exported(network, image()) for name, network in networks.items()}
 
 
@@ -94,7 +94,7 @@ def case(
     programs: Mapping[str, ExportedProgram],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[FileModule, nn.Module, Capture]:
-    """A file, read, the network that was exported to it, and that network's graph."""
+    """Return a file, the network that was exported to it, and that network's graph."""
     name, _, form = request.param.partition(", ")
     program = programs[name]
     expected = read_program(program)
@@ -109,8 +109,8 @@ def case(
 
 
 @pytest.fixture
-def artefact(case: tuple[FileModule, nn.Module, Capture]) -> Iterator[FileModule]:
-    """The file, in float64 for one test, and its own to change."""
+def file(case: tuple[FileModule, nn.Module, Capture]) -> Iterator[FileModule]:
+    """Return the file in float64; its changes are undone after each test."""
     weights = {name: tensor.clone() for name, tensor in case[0].tensors.items()}
     yield case[0].double()
     case[0].float().tensors = weights
@@ -118,59 +118,59 @@ def artefact(case: tuple[FileModule, nn.Module, Capture]) -> Iterator[FileModule
 
 @pytest.fixture
 def network(case: tuple[FileModule, nn.Module, Capture]) -> Iterator[nn.Module]:
-    """The network, in float64 for one test, and its own to change."""
+    """Return the network in float64; its changes are undone after each test."""
     weights = copy.deepcopy(case[1].state_dict())
     yield case[1].double()
     case[1].float().load_state_dict(weights)
 
 
 def test_a_program_is_the_network(
-    artefact: FileModule, network: nn.Module, case: tuple[FileModule, nn.Module, Capture]
+    file: FileModule, network: nn.Module, case: tuple[FileModule, nn.Module, Capture]
 ) -> None:
-    """Its graph, the names of its weights, and what it computes, in float64 and float32."""
-    expected, actual = case[2], capture(artefact, [image()])
+    """Its graph, the names of its weights, and its results, in float64 and float32."""
+    expected, actual = case[2], capture(file, [image()])
 
     assert found(expected, actual) == ()
     assert dict(actual.parameters) == dict(expected.parameters)
     with torch.no_grad():
-        assert_same(artefact(image()), network(image()), "float64")
-        assert_same(artefact.float()(image().float()), network.float()(image().float()), "float32")
+        assert_same(file(image()), network(image()), "float64")
+        assert_same(file.float()(image().float()), network.float()(image().float()), "float32")
 
 
-def test_a_program_runs_with_other_weights(artefact: FileModule, network: nn.Module) -> None:
-    """Those that are copied into its tensors."""
+def test_a_program_runs_with_other_weights(file: FileModule, network: nn.Module) -> None:
+    """Weights that are copied into its tensors are used."""
     with torch.no_grad():
-        before = artefact(image())
+        before = file(image())
         for name, tensor in state_of(network).items():
             if name.endswith(".bias"):
                 tensor.add_(0.5)
-            state_of(artefact)[name].copy_(tensor)
-        after = artefact(image())
+            state_of(file)[name].copy_(tensor)
+        after = file(image())
 
         assert_same(after, network(image()), "with other weights")
     assert not torch.equal(before, after)
 
 
-def test_free_sizes_are_free(artefact: FileModule, network: nn.Module) -> None:
-    """A program takes the sizes that it was exported for, and says so in one line."""
+def test_free_sizes_are_free(file: FileModule, network: nn.Module) -> None:
+    """A program accepts the sizes that it was exported for, and rejects others in one line."""
     batch = torch.cat([image(OTHER_SIZE), image(OTHER_SIZE) + 1])
-    if artefact.shapes == ((1, 3, *SIZE),):
-        for attempt in (artefact.read, lambda inputs: artefact(*inputs)):
+    if file.shapes == ((1, 3, *SIZE),):
+        for attempt in (file.read, lambda inputs: file(*inputs)):
             with pytest.raises(CaptureError) as caught:
                 attempt([batch])
             line = f"the exported program takes an input of shape (1, 3, {SIZE[0]}, {SIZE[1]}), but got (2, 3, 41, 34)"
             assert str(caught.value) == line
         return
-    assert artefact.shapes == ((None, 3, None, None),)
+    assert file.shapes == ((None, 3, None, None),)
 
-    assert found(capture(network, [batch]), capture(artefact, [batch])) == ()
+    assert found(capture(network, [batch]), capture(file, [batch])) == ()
     with torch.no_grad():
-        assert_same(artefact(batch), network(batch), "two images of another size")
+        assert_same(file(batch), network(batch), "two images of another size")
     with pytest.raises(CaptureError, match=r"^the program was exported for a side of image of \d+ or more, but got 2$"):
-        artefact.read([torch.ones(2, 3, 2, 33)])
+        file.read([torch.ones(2, 3, 2, 33)])
 
 
-def test_an_edited_program_shows_where(programs: Mapping[str, ExportedProgram], tmp_path: Path) -> None:
+def test_an_edited_program_differs_at_the_edited_node(programs: Mapping[str, ExportedProgram], tmp_path: Path) -> None:
     """The dilation of one convolution, edited in the graph alone."""
     program = programs["notebook"]
     convs = [node for node in program.graph.nodes if str(node.target) == "aten.conv2d.default"]
@@ -179,19 +179,19 @@ def test_an_edited_program_shows_where(programs: Mapping[str, ExportedProgram], 
     expected = read_program(program)
     node.args = (*before[:3], stride, [side + 1 for side in padding], [side + 1 for side in rate], groups)
     try:
-        artefact = read_pt2(written(program, tmp_path), "network.pt2")
+        file = read_pt2(written(program, tmp_path), "network.pt2")
     finally:
         node.args = before
 
-    (difference,) = found(expected, capture(artefact, [image()]))
+    (difference,) = found(expected, capture(file, [image()]))
 
     assert difference.attribute == "rate"
     assert (difference.expected, difference.actual) == (rate[0], rate[0] + 1)
     assert f"p_{difference.path}_weight".replace(".", "_") == node.args[1].name
 
 
-def test_a_size_that_the_file_states_wrongly_is_not_believed(tmp_path: Path) -> None:
-    """Shapes are worked out from the graph: a stride that somebody edited changes those after it."""
+def test_wrong_stated_sizes_are_ignored(tmp_path: Path) -> None:
+    """Shapes are computed from the graph: an edited stride changes those after it."""
     program = exported(Wrapped(lambda layers, x: layers.a(x).relu(), a=nn.Conv2d(CHANNELS, 2, 1)), small())
     node = next(node for node in program.graph.nodes if str(node.target) == "aten.conv2d.default")
     node.args = (*node.args[:3], [2, 2])
@@ -214,14 +214,14 @@ def small() -> Tensor:
     return whole((1, CHANNELS, *SMALL), 0)
 
 
-def seen(artefact: FileModule) -> Tensor:
-    """Run the graph that was read of a file."""
-    captured = capture(artefact, [small()])
+def seen(file: FileModule) -> Tensor:
+    """Run the graph of a file."""
+    captured = capture(file, [small()])
 
     def unknown(node: Any, inputs: list[Tensor]) -> Tensor:
-        return captured.step(node.path, inputs, state_of(artefact))
+        return captured.step(node.path, inputs, state_of(file))
 
-    values = run(captured.network, by_role(captured, state_of(artefact)), {"input": small()}, opaque=unknown)
+    values = run(captured.network, by_role(captured, state_of(file)), {"input": small()}, opaque=unknown)
     return values[captured.network.outputs[0].path]
 
 
@@ -243,20 +243,20 @@ MODULES = {
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_a_file_says_what_the_module_does(name: str, tmp_path: Path) -> None:
-    """Also where a value is overwritten, a buffer is not saved, or normalisations are folded away."""
+def test_a_file_computes_what_its_module_computes(name: str, tmp_path: Path) -> None:
+    """Also if a value is overwritten, a buffer is not saved, or normalisations are folded."""
     module = make_whole(MODULES[name](), 1)
-    artefact = file_of(module, tmp_path, small())
+    file = file_of(module, tmp_path, small())
 
-    assert found(capture(module, [small()]), capture(artefact, [small()])) == ()
+    assert found(capture(module, [small()]), capture(file, [small()])) == ()
     with torch.no_grad():
         expected = module(small())
-    assert_same(artefact(small()), expected, "run")
-    assert_same(seen(artefact), expected, "the graph, executed")
+    assert_same(file(small()), expected, "run")
+    assert_same(seen(file), expected, "the graph, executed")
 
 
-def test_a_corrupted_skip_shows(tmp_path: Path) -> None:
-    """The sum of the file reads the ReLU, not what the ReLU read."""
+def test_a_corrupted_skip_is_visible(tmp_path: Path) -> None:
+    """The sum of the file reads the ReLU, not the ReLU's input."""
     network = capture(file_of(make_whole(Residual(in_place=True), 1), tmp_path, small()), [small()]).network
 
     (add,) = [node for node in network if isinstance(node.op, Add)]
@@ -271,18 +271,18 @@ def test_results_keep_their_structure(tmp_path: Path) -> None:
         return {"out": x.relu(), "aux": (x, x.relu())}
 
     module = make_whole(Wrapped(forward, entry=nn.Conv2d(CHANNELS, 2, 1)), 1)
-    artefact = file_of(module, tmp_path, small())
+    file = file_of(module, tmp_path, small())
 
     with torch.no_grad():
-        expected, actual = module(small()), artefact(small())
+        expected, actual = module(small()), file(small())
     assert list(actual) == ["out", "aux"]
     assert isinstance(actual["aux"], tuple)
     assert_same(actual["aux"][1], expected["out"], "the last")
-    outputs = capture(artefact, [small()]).network.outputs
+    outputs = capture(file, [small()]).network.outputs
     assert [node.path for node in outputs] == ["output['out']", "output['aux'][0]", "output['aux'][1]"]
 
 
-def test_weights_that_are_one_stay_one(tmp_path: Path) -> None:
+def test_shared_weights_stay_shared(tmp_path: Path) -> None:
     """Two names of one tensor, also in another dtype."""
     module = Wrapped(
         lambda layers, x: layers.b(layers.a(x)),
@@ -290,31 +290,29 @@ def test_weights_that_are_one_stay_one(tmp_path: Path) -> None:
         b=nn.Conv2d(CHANNELS, CHANNELS, 1, bias=False),
     )
     module.b.weight = module.a.weight  # type: ignore[union-attr]
-    artefact = file_of(module, tmp_path, small()).double()
-    captured = capture(artefact, [small()])
+    file = file_of(module, tmp_path, small()).double()
+    captured = capture(file, [small()])
 
-    assert list(shared_parameters(artefact, captured)) == ["b"]
-    state_of(artefact)["a.weight"].zero_()
-    assert not artefact(small()).any()
+    assert list(shared_parameters(file, captured)) == ["b"]
+    state_of(file)["a.weight"].zero_()
+    assert not file(small()).any()
 
 
-def test_weights_are_the_readers_own(tmp_path: Path) -> None:
-    """The framework may hold them in the bytes that it read, which are not to be written to."""
-    artefact = file_of(make_whole(Residual(in_place=False), 1).double(), tmp_path, small().double())
-    assert isinstance(artefact, ExportedFile)
-    before = {name: tensor.clone() for name, tensor in artefact.program.state_dict.items()}
+def test_weights_are_copies(tmp_path: Path) -> None:
+    """The framework may store them in the file's bytes, which must not be written to."""
+    file = file_of(make_whole(Residual(in_place=False), 1).double(), tmp_path, small().double())
+    assert isinstance(file, ExportedFile)
+    before = {name: tensor.clone() for name, tensor in file.program.state_dict.items()}
 
-    for tensor in state_of(artefact.double()).values():
+    for tensor in state_of(file.double()).values():
         tensor.zero_()
 
     for name, tensor in before.items():
-        assert_same(artefact.program.state_dict[name], tensor, name)
+        assert_same(file.program.state_dict[name], tensor, name)
 
 
-def test_a_warning_of_the_framework_about_itself_refuses_no_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Torch 2.11 warns of the bytes that it makes weights of; a program may turn warnings into errors."""
+def test_a_framework_warning_does_not_refuse_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch 2.11 warns about the bytes of the weights, and a program may turn warnings into errors."""
     load = exported_module.load_pt2
 
     def warning(copy: object) -> object:
@@ -325,27 +323,27 @@ def test_a_warning_of_the_framework_about_itself_refuses_no_file(
     monkeypatch.setattr(exported_module, "load_pt2", warning)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        artefact = read_pt2(path, "network.pt2")
+        file = read_pt2(path, "network.pt2")
 
-    assert artefact.kind == "exported program"
+    assert file.kind == "exported program"
 
 
 def test_two_inputs_of_one_free_side_must_agree(tmp_path: Path) -> None:
-    """What the exporter tied together stays tied."""
+    """Sides that the exporter relates must agree."""
     module = Wrapped(lambda layers, *pair: layers.a(pair[0]) + pair[1], a=nn.Conv2d(CHANNELS, CHANNELS, 1))
     side = torch.export.Dim("side", min=2, max=64)
     shapes = (({2: side}, {2: side}),)
     program = torch.export.export(module.eval(), (torch.ones(1, 3, 5, 6),) * 2, dynamic_shapes=shapes)
-    artefact = read_pt2(written(program, tmp_path), "network.pt2")
+    file = read_pt2(written(program, tmp_path), "network.pt2")
 
-    assert artefact.shapes == ((1, 3, None, 6),) * 2
-    assert artefact(torch.ones(1, 3, 9, 6), torch.ones(1, 3, 9, 6)).shape == (1, 3, 9, 6)
+    assert file.shapes == ((1, 3, None, 6),) * 2
+    assert file(torch.ones(1, 3, 9, 6), torch.ones(1, 3, 9, 6)).shape == (1, 3, 9, 6)
     with pytest.raises(CaptureError, match=r"of inputs_1 of 9 here, but got 8$"):
-        artefact(torch.ones(1, 3, 9, 6), torch.ones(1, 3, 8, 6))
+        file(torch.ones(1, 3, 9, 6), torch.ones(1, 3, 8, 6))
     with pytest.raises(CaptureError, match=r"for a side of inputs_0 from 0 to 64, but got 65$"):
-        artefact.read([torch.ones(1, 3, 65, 6), torch.ones(1, 3, 65, 6)])
+        file.read([torch.ones(1, 3, 65, 6), torch.ones(1, 3, 65, 6)])
     with pytest.raises(CaptureError, match=r"^the exported program takes 2 inputs, but got 1$"):
-        artefact(torch.ones(1, 3, 9, 6))
+        file(torch.ones(1, 3, 9, 6))
 
 
 def test_weights_of_an_older_layout_are_read(tmp_path: Path) -> None:
@@ -357,14 +355,14 @@ def test_weights_of_an_older_layout_are_read(tmp_path: Path) -> None:
     gone = {name: None for name in members_of(content) if name.startswith("data/weights/weight_")}
     (tmp_path / "old.pt2").write_bytes(changed(content, {**gone, **old}))
 
-    artefact = read_pt2(tmp_path / "old.pt2", "old.pt2")
+    file = read_pt2(tmp_path / "old.pt2", "old.pt2")
 
     with torch.no_grad():
-        assert_same(artefact(small()), module(small()), "older layout")
+        assert_same(file(small()), module(small()), "older layout")
 
 
-def test_what_torch_cannot_load_is_refused_in_one_line(tmp_path: Path) -> None:
-    """The check leaves to the framework whether a graph makes sense."""
+def test_a_program_that_torch_cannot_load_is_refused(tmp_path: Path) -> None:
+    """The check leaves the validity of a graph to the framework."""
     path = written(exported(Residual(in_place=False), small()), tmp_path)
     text = members_of(path.read_bytes())["models/model.json"].replace(b"aten.relu.default", b"aten.no_such.default")
     path.write_bytes(changed(path.read_bytes(), {"models/model.json": text}))
@@ -377,7 +375,7 @@ def test_what_torch_cannot_load_is_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_program_without_tensors_is_refused(tmp_path: Path) -> None:
-    """There is nothing to judge."""
+    """It has no input."""
     module = Wrapped(lambda layers, *_: layers.a.weight * 2, a=nn.Conv2d(1, 1, 1))
     torch.export.save(torch.export.export(module, ()), tmp_path / "network.pt2")
 

@@ -24,7 +24,7 @@ class Settings:
         ahead: How many pairs are started together; None for as many as the machine has cores for.
 
     Raises:
-        SpecError: If ``ahead`` is less than 1.
+        SpecError: If ``count_margin`` is negative, ``timeout`` is not positive, or ``ahead`` is less than 1.
     """
 
     rule: Rule = field(default_factory=Rule)
@@ -35,6 +35,10 @@ class Settings:
     ahead: int | None = None
 
     def __post_init__(self) -> None:
+        if self.count_margin < 0:
+            raise SpecError("--count-margin", "must not be negative", self.count_margin)
+        if self.timeout <= 0:
+            raise SpecError("--timeout", "must be positive", self.timeout)
         if self.ahead is not None and self.ahead < 1:
             raise SpecError("--ahead", "must be 1 or more", self.ahead)
 

@@ -1,4 +1,4 @@
-"""The command ``gate``: exit status, documents, storage form, and one real run of equal sides."""
+"""The command ``gate``: exit status, reports, documents, storage, and one real run of equal sides."""
 
 import json
 import subprocess
@@ -41,7 +41,7 @@ def run(*arguments: str) -> int:
 
 
 class Machine:
-    """What the gate would measure: log-ratios of pairs, and counts of head."""
+    """Stands in for everything that is measured: log-ratios of pairs, and counts of head."""
 
     def __init__(self) -> None:
         self.log_ratios = [0.001, -0.001]
@@ -94,20 +94,20 @@ SIDES = ("reference:notebook", "reference:notebook")
 def test_the_exit_status_is_the_verdict(
     log_ratios: list[float], status: int, word: str, machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And the last line of the report says it."""
+    """The last line of the report has it, too."""
     machine.log_ratios = log_ratios
 
     assert run(*SIDES) == status
     captured = capsys.readouterr()
     assert captured.out.splitlines()[-1].startswith(word)
-    said, built = captured.err.splitlines()
-    assert said.startswith("cpu-forward: 1x3x97x97, forward, eager, cpu; 6 to 32 pairs of processes, 1 thread and 60")
+    plan, built = captured.err.splitlines()
+    assert plan.startswith("cpu-forward: 1x3x97x97, forward, eager, cpu; 6 to 32 pairs of processes, 1 thread and 60")
     assert built == "cpu-forward: base and head are m:build()"
     assert "cpu-forward: base and head are m:build()" in captured.out
 
 
-def test_more_work_fails_although_the_clock_sees_nothing(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exact counts need no clock: two percent more operations are a failure, half a percent is reported."""
+def test_more_operations_fail_even_if_the_times_are_equal(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two percent more operations are a FAIL, half a percent is reported."""
     machine.head = COUNTS.model_copy(update={"flops": 1020, "digest": "cd" * 32})
     assert run(*SIDES) == 1
     assert "cpu-forward: flops grew by 2 %, from 1,000 to 1,020" in capsys.readouterr().out
@@ -120,7 +120,7 @@ def test_more_work_fails_although_the_clock_sees_nothing(machine: Machine, capsy
 
 
 def test_clocks_that_differ_are_inconclusive(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    """No pair is left, and that is no pass."""
+    """No pair counts."""
     machine.witness = 1.5
 
     assert run(*SIDES) == 4
@@ -128,8 +128,8 @@ def test_clocks_that_differ_are_inconclusive(machine: Machine, capsys: pytest.Ca
 
 
 def test_one_failing_case_fails_all(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
-    """The error of a false alarm is shared by the cases."""
-    seen: list[int] = []
+    """The cases share the error of a false alarm."""
+    numbers: list[int] = []
 
     def start(case: Case, *_: object, number: int, plant: Plant) -> FakeProcesses:
         machine.log_ratios = [0.3, 0.31] if case.name == "cpu-train" else [0.001, -0.001]
@@ -137,16 +137,18 @@ def test_one_failing_case_fails_all(monkeypatch: pytest.MonkeyPatch, machine: Ma
 
     monkeypatch.setattr(gate_service, "PairProcesses", start)
     inner = gate_service.time_case
-    monkeypatch.setattr(gate_service, "time_case", lambda rule, *rest: (seen.append(rule.cases), inner(rule, *rest))[1])
+    monkeypatch.setattr(
+        gate_service, "time_case", lambda rule, *rest: (numbers.append(rule.cases), inner(rule, *rest))[1]
+    )
 
     assert run(*SIDES, "--case", "cpu-forward", "--case", "cpu-train") == 1
-    assert set(seen) == {2}
+    assert set(numbers) == {2}
 
 
-def test_a_fail_says_what_confirmed_it_and_what_it_does_not_exclude(
+def test_the_report_of_a_fail_has_its_confirmation_and_what_it_does_not_exclude(
     machine: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Two sets of processes can be laid out alike."""
+    """Both sets of processes may have the same layout in memory."""
     machine.log_ratios = [0.2, 0.21]
     assert run(*SIDES, "--json", "--summary", str(tmp_path / "gate.md")) == 1
     document = GateDocument.model_validate_json(capsys.readouterr().out)
@@ -164,16 +166,16 @@ def test_a_fail_says_what_confirmed_it_and_what_it_does_not_exclude(
 
 
 @pytest.mark.parametrize(
-    ("text", "plant", "said"),
+    ("text", "plant", "shown"),
     [
         ("wait=0.03", Plant(wait=0.03), "every run of head waits for 3 % of its own time"),
         ("mode=channels_last", Plant(mode="channels_last"), "head runs in mode channels_last"),
     ],
 )
-def test_a_planted_slowdown_is_said_wherever_the_verdict_is(
-    text: str, plant: Plant, said: str, machine: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_a_planted_slowdown_is_shown_with_every_verdict(
+    text: str, plant: Plant, shown: str, machine: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """It must not be taken for one of the code."""
+    """A reader must not take it for a slowdown of the code."""
     page = tmp_path / "gate.md"
     assert run(*SIDES, "--plant", text, "--json", "--summary", str(page), "--save", str(tmp_path)) == 0
     captured = capsys.readouterr()
@@ -183,8 +185,8 @@ def test_a_planted_slowdown_is_said_wherever_the_verdict_is(
     assert set(machine.plants) == {plant}
     assert document.plant
     assert (document.plant.wait, document.plant.mode) == (plant.wait, plant.mode)
-    assert f"PASS WITH A PLANTED SLOWDOWN ({said}): reference:notebook" in page.read_text()
-    assert f"WITH A PLANTED SLOWDOWN ({said})" in captured.err
+    assert f"PASS WITH A PLANTED SLOWDOWN ({shown}): reference:notebook" in page.read_text()
+    assert f"WITH A PLANTED SLOWDOWN ({shown})" in captured.err
     assert json.loads(stored_file.read_text())["benchmarks"][0]["extra_info"]["plant"] == {
         "wait": plant.wait,
         "mode": plant.mode,
@@ -194,8 +196,8 @@ def test_a_planted_slowdown_is_said_wherever_the_verdict_is(
     assert machine.plants[-1] == NO_PLANT
 
 
-def test_a_fixed_number_of_pairs_is_run(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where twice six would decide."""
+def test_a_fixed_number_of_pairs_is_measured(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Six pairs would decide."""
     assert run(*SIDES, "--pairs", "9", "--json") == 0
     captured = capsys.readouterr()
     document = GateDocument.model_validate_json(captured.out)
@@ -205,8 +207,8 @@ def test_a_fixed_number_of_pairs_is_run(machine: Machine, capsys: pytest.Capture
     assert "; 9 pairs of processes, 1 thread" in captured.err
 
 
-def test_options_make_a_case_of_the_users_own(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
-    """What they do not say is as in the case."""
+def test_options_change_a_case(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything else stays as in the case."""
     own = ("--size", "65x33", "--batch", "2", "--output-stride", "8", "--threads", "3", "--rounds", "5")
     more = ("--mode", "folded+channels_last", "--choose", "width=0.5", "--choose", "aspp_rates=6,12,18")
     assert run(*SIDES, *own, *more, "--json") == 0
@@ -225,7 +227,7 @@ def test_options_make_a_case_of_the_users_own(machine: Machine, capsys: pytest.C
 def test_a_device_chooses_its_case_and_several_cases_can_be_changed(
     machine: Machine, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A case that is named keeps everything that no option changes."""
+    """An option changes every named case."""
     assert run(*SIDES, "--device", "cuda") == 0
     assert machine.cases[-1].name == "gpu-latency"
     assert "6 pairs started together" in capsys.readouterr().err
@@ -239,10 +241,8 @@ def test_a_device_chooses_its_case_and_several_cases_can_be_changed(
     assert machine.cases[-1].required == ("variant",)
 
 
-def test_a_mode_of_an_earlier_release_is_said_to_be_renamed(
-    machine: Machine, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """In one line, and then it is timed."""
+def test_an_old_name_of_a_mode_is_accepted_with_a_warning(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    """The warning is one line."""
     assert run(*SIDES, "--mode", "bn_folded+bf16") == 0
     assert "deeplab-spec: 'bf16' is now called 'autocast-bfloat16'\n" in capsys.readouterr().err
     assert machine.cases[-1].mode == "folded+autocast-bfloat16"
@@ -291,10 +291,10 @@ def test_bad_arguments_are_usage_errors(arguments: tuple[str, ...], machine: Mac
     assert machine.number == 0
 
 
-def test_what_cannot_be_run_is_status_3(
+def test_a_side_that_cannot_run_is_status_3(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A missing baseline, and a crash in the middle."""
+    """A missing baseline, and a crash during the run."""
     assert run("no-such-checkout", "reference:notebook") == 3
     assert "no-such-checkout: there is no such directory" in capsys.readouterr().err
 
@@ -311,8 +311,8 @@ def test_what_cannot_be_run_is_status_3(
 
 
 @pytest.mark.usefixtures("machine")
-def test_json_is_of_the_printed_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """The document holds every pair, and what the verdict rests on."""
+def test_the_json_document_has_the_printed_schema(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The document has every pair, and the estimate of the verdict."""
     assert run(*SIDES, "--json", "--margin", "0.2") == 0
     text = capsys.readouterr().out
     document = GateDocument.model_validate_json(text)
@@ -337,10 +337,10 @@ def stored(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[Path]:
     return sorted(folder.glob("*/*.json"))
 
 
-def test_storage_is_what_pytest_benchmark_stores(
+def test_a_stored_file_has_the_fields_of_pytest_benchmark(
     machine: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Every field that its own statistics give has its own value."""
+    """Every statistic has the value that pytest-benchmark computes."""
     stats = pytest.importorskip("pytest_benchmark.stats")
     machine.log_ratios = [0.01, 0.02, -0.01, 0.0, 0.3, -0.02, 0.015]
     run(*SIDES, "--save", str(tmp_path), "--max-pairs", "12")
@@ -362,7 +362,7 @@ def test_storage_is_what_pytest_benchmark_stores(
 
 @pytest.mark.usefixtures("machine")
 def test_pytest_benchmark_compares_what_was_stored(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Its own loader and its own command read the files."""
+    """Its commands ``list`` and ``compare`` read the files."""
     pytest.importorskip("pytest_benchmark")
     first, second = stored(tmp_path, capsys)
     assert (first.name, second.name) == ("0001_gate.json", "0002_gate.json")
@@ -380,7 +380,7 @@ def test_pytest_benchmark_compares_what_was_stored(capsys: pytest.CaptureFixture
 
 @pytest.mark.usefixtures("machine")
 def test_the_summary_is_markdown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """A pull request shows it."""
+    """GitHub shows it with a pull request."""
     page = tmp_path / "gate.md"
     assert run(*SIDES, "--summary", str(page), "-o", str(tmp_path / "report.txt")) == 0
     lines = page.read_text().splitlines()
@@ -393,15 +393,15 @@ def test_the_summary_is_markdown(capsys: pytest.CaptureFixture[str], tmp_path: P
 def test_calibration_writes_a_document_a_page_and_a_picture(
     machine: Machine, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """The page says apart what was recorded and what was resampled."""
+    """The page separates recordings from resampled trials."""
     assert run("reference:notebook", "--calibrate", str(tmp_path), "--recordings", "54") == 0
     headline = capsys.readouterr().out
     [document] = list(tmp_path.glob("*.json"))
-    found = CalibrationDocument.model_validate_json(document.read_text())
+    calibration = CalibrationDocument.model_validate_json(document.read_text())
     page = document.with_suffix(".md").read_text()
     picture = ET.fromstring(document.with_suffix(".svg").read_text())  # noqa: S314 - written by this test
 
-    assert sum(entry.recorded for entry in found.outcomes) == 54
+    assert sum(entry.recorded for entry in calibration.outcomes) == 54
     assert headline.strip() in page
     assert page.index("## Recorded") < page.index("Trials of consecutive recordings") < page.index("## Resampled")
     assert "54 pairs of fresh processes, each one independent observation" in page
@@ -409,8 +409,8 @@ def test_calibration_writes_a_document_a_page_and_a_picture(
     assert "Case `cpu-forward`: m:build(), 1x3x97x97, forward, eager" in page
     assert "Protocol 2." in page
     assert "identical binaries have shown a stable +27 %" in page.split("## What a verdict does not exclude")[1]
-    assert (found.target, found.built, found.protocol) == ("reference:notebook", "m:build()", 2)
-    assert all(entry.first_set for entry in found.outcomes)
+    assert (calibration.target, calibration.built, calibration.protocol) == ("reference:notebook", "m:build()", 2)
+    assert all(entry.first_set for entry in calibration.outcomes)
     assert f"({document.stem}.svg)" in page
     namespace = "{http://www.w3.org/2000/svg}"
     assert len(picture.findall(f".//{namespace}circle")) == 5
@@ -420,8 +420,8 @@ def test_calibration_writes_a_document_a_page_and_a_picture(
     assert machine.number == before == 54
 
 
-def test_two_cases_cannot_be_calibrated_at_once(machine: Machine, tmp_path: Path) -> None:
-    """The rates are those of one case."""
+def test_only_one_case_can_be_calibrated_at_once(machine: Machine, tmp_path: Path) -> None:
+    """Each case has its own rates."""
     assert run("reference:notebook", "--calibrate", str(tmp_path), "--case", "cpu-train", "--case", "cpu-os8") == 2
     assert machine.number == 0
 
@@ -429,7 +429,7 @@ def test_two_cases_cannot_be_calibrated_at_once(machine: Machine, tmp_path: Path
 def test_equal_checkouts_are_decided_by_real_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Everything is real but the sizes: nothing is said about time, everything about what was done."""
+    """Only the sizes are small. Any verdict may come, but the document must be complete."""
     pytest.importorskip("torch")
     monkeypatch.setattr(gate_rule, "MIN_PAIRS", 2)
     tiny = replace(CPU_FORWARD, name="tiny", size=(8, 8), rounds=2)
@@ -454,8 +454,8 @@ def test_equal_checkouts_are_decided_by_real_processes(
     assert result.counts.head.ops == 3
 
 
-def test_a_checkout_that_lacks_the_target_is_status_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An import error is no measurement."""
+def test_a_directory_without_the_target_is_status_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An import error is never a measurement."""
     pytest.importorskip("torch")
     (tmp_path / "empty").mkdir()
 

@@ -1,4 +1,4 @@
-"""The gate's own error rates: what is recorded, what is resampled, and that the two are kept apart."""
+"""The gate's own error rates: recordings, their conditions, and trials that resample them."""
 
 import json
 import random
@@ -37,7 +37,7 @@ HERE = Device(name="a processor, 2 cores", file="a-processor-2-cores")
 
 
 class FakePairs:
-    """Measures pairs of known noise; a folded or channels_last base is 15 % faster than eager."""
+    """Returns pairs with known noise; a folded or channels_last base is 15 % faster than eager."""
 
     def __init__(self, spread: float = 0.02) -> None:
         self.chance = random.Random(3)  # noqa: S311 - repeatable draws
@@ -69,34 +69,34 @@ def pairs(monkeypatch: pytest.MonkeyPatch) -> FakePairs:
 
 
 def recorder(case: Case = CPU_FORWARD, rule: Rule = RULE, device: Device = HERE, ahead: int = 1) -> Recorder:
-    """Return what records pairs of one target."""
+    """Return a recorder of one target."""
     return Recorder(case=case, side=SIDE, rule=rule, device=device, timeout=9.0, ahead=ahead)
 
 
 def record(file: Path, recordings: int, by: Recorder | None = None) -> Recordings:
-    """Record without telling how far it is."""
+    """Record without showing progress."""
     return (by or recorder()).record(file, recordings, lambda *_: None)
 
 
 def calibrated(folder: Path, recordings: int = 216) -> CalibrationDocument:
-    """Calibrate with what the fake measures."""
+    """Calibrate with fake pairs."""
     settings = Settings(rule=RULE, timeout=9.0, ahead=1)
     request = GateRequest(base=SIDE.name, head=SIDE.name, settings=settings)
     return calibrate(folder, request, recordings, 0, lambda *_: None)[1]
 
 
-def test_recordings_are_made_once_and_a_run_that_was_ended_goes_on(pairs: FakePairs, tmp_path: Path) -> None:
-    """Half an hour of measuring is not thrown away."""
+def test_an_interrupted_recording_goes_on(pairs: FakePairs, tmp_path: Path) -> None:
+    """Pairs in the file are kept, and are not recorded again."""
     file = tmp_path / "r.jsonl"
     record(file, 30)
     first = file.read_text()
-    found = record(file, 216, recorder(ahead=4))
+    recordings = record(file, 216, recorder(ahead=4))
     record(file, 216)
 
     assert pairs.calls == 216
-    assert len(set(pairs.numbers)) == 216, "the pairs of a condition are numbered on their own: they take turns"
+    assert len(set(pairs.numbers)) == 216, "the pairs of each condition are numbered separately"
     assert file.read_text().startswith(first)
-    assert Counter(name for name, _ in found) == Counter(
+    assert Counter(name for name, _ in recordings) == Counter(
         condition.name for condition in schedule(conditions(CPU_FORWARD, RULE), 216)
     )
 
@@ -114,7 +114,7 @@ def test_recordings_are_made_once_and_a_run_that_was_ended_goes_on(pairs: FakePa
 def test_recordings_of_something_else_are_refused(
     other: Recorder, named: str, pairs: FakePairs, tmp_path: Path
 ) -> None:
-    """Two models of processor, two cases, two margins are never in one file."""
+    """A file has one device, one case, one margin and one target."""
     file = tmp_path / "r.jsonl"
     record(file, 3)
 
@@ -124,7 +124,7 @@ def test_recordings_of_something_else_are_refused(
 
 
 def test_recordings_of_another_protocol_are_refused(pairs: FakePairs, tmp_path: Path) -> None:
-    """A pair that was measured in another way has another spread; early files say no protocol at all."""
+    """Another way of measuring has another spread. Files of early releases have no protocol."""
     file = tmp_path / "r.jsonl"
     record(file, 3)
     first, *lines = file.read_text().splitlines()
@@ -138,10 +138,8 @@ def test_recordings_of_another_protocol_are_refused(pairs: FakePairs, tmp_path: 
     assert pairs.calls == 3
 
 
-def test_recordings_that_name_a_mode_as_earlier_releases_did_are_of_the_same_case(
-    pairs: FakePairs, tmp_path: Path
-) -> None:
-    """The name changed, what is timed did not."""
+def test_recordings_with_the_old_name_of_a_mode_are_accepted(pairs: FakePairs, tmp_path: Path) -> None:
+    """Only the name has changed."""
     file = tmp_path / "r.jsonl"
     by = recorder(case=replace(CPU_FORWARD, mode="autocast-bfloat16"))
     header = by._header()
@@ -153,8 +151,8 @@ def test_recordings_that_name_a_mode_as_earlier_releases_did_are_of_the_same_cas
     assert pairs.calls == 0
 
 
-def test_a_broken_line_is_no_recording(pairs: FakePairs, tmp_path: Path) -> None:
-    """A run that was ended in the middle of a line."""
+def test_a_broken_line_is_a_target_error(pairs: FakePairs, tmp_path: Path) -> None:
+    """A run may have been interrupted in the middle of a line."""
     file = tmp_path / "r.jsonl"
     record(file, 3)
     file.write_text(file.read_text()[:-20])
@@ -163,10 +161,10 @@ def test_a_broken_line_is_no_recording(pairs: FakePairs, tmp_path: Path) -> None
     assert pairs.calls == 3
 
 
-def test_conditions_take_turns_in_proportion_to_their_shares() -> None:
-    """Minutes of disturbance must not fall on one condition alone."""
-    wanted = conditions(CPU_FORWARD, RULE)
-    order = [condition.name for condition in schedule(wanted, 216)]
+def test_conditions_alternate_in_proportion_to_their_shares() -> None:
+    """A disturbance of some minutes must affect all conditions."""
+    planned = conditions(CPU_FORWARD, RULE)
+    order = [condition.name for condition in schedule(planned, 216)]
 
     assert Counter(order) == {
         "A/A": 72,
@@ -177,12 +175,12 @@ def test_conditions_take_turns_in_proportion_to_their_shares() -> None:
         "unfused BN": 16,
         "wait 0.2": 8,
     }
-    assert len(set(order[:16])) == len(wanted)
+    assert len(set(order[:16])) == len(planned)
     assert 30 <= order[:108].count(SAME) <= 42
 
 
 def test_conditions_follow_the_case() -> None:
-    """A loss is planted where base has something to lose; a training step is not folded."""
+    """A lost optimisation needs a base that has it; a training step cannot be folded."""
     lost = {entry.name: entry for entry in conditions(case("gpu-throughput"), RULE)}
     train = {entry.name for entry in conditions(case("cpu-train"), RULE)}
 
@@ -195,10 +193,10 @@ def test_conditions_follow_the_case() -> None:
     assert {entry.slowdown for entry in lost.values()} == {0.0, 0.03, 0.05, 0.1, 0.2, None}
 
 
-def test_calibration_says_what_was_recorded_and_what_was_resampled(pairs: FakePairs, tmp_path: Path) -> None:
-    """With 2 % noise the gate keeps its promise; the counts of recordings and trials are separate numbers."""
-    found = calibrated(tmp_path)
-    by_name = {entry.name: entry for entry in found.outcomes}
+def test_a_calibration_has_the_rates_of_recordings_and_of_trials(pairs: FakePairs, tmp_path: Path) -> None:
+    """With 2 % noise both error rates are within their bounds."""
+    document = calibrated(tmp_path)
+    by_name = {entry.name: entry for entry in document.outcomes}
     same, planted = by_name["A/A"], by_name["wait 0.1"]
 
     assert pairs.calls == 216
@@ -212,46 +210,46 @@ def test_calibration_says_what_was_recorded_and_what_was_resampled(pairs: FakePa
     assert planted.seconds > 36.0, "the pairs that confirm a FAIL take time, too"
     assert planted.first_set.failed >= planted.resampled.failed
     assert planted.recordings_low >= 0.85
-    assert (found.device, found.protocol, found.built) == (HERE.name, PROTOCOL, "m:build()")
+    assert (document.device, document.protocol, document.built) == (HERE.name, PROTOCOL, "m:build()")
     assert by_name["unfused BN"].measured == pytest.approx(0.15, abs=0.02)
-    rates = [point.rate for point in found.curve]
-    assert (found.curve[0].slowdown, found.curve[-1].slowdown) == (0.0, 0.2)
+    rates = [point.rate for point in document.curve]
+    assert (document.curve[0].slowdown, document.curve[-1].slowdown) == (0.0, 0.2)
     assert rates[0] <= 0.01
     assert rates[-1] == 1.0
-    assert calibrated(tmp_path) == found, "the seed is the only source of chance, and nothing is recorded again"
+    assert calibrated(tmp_path) == document, "the seed decides the trials, and nothing is recorded again"
     assert pairs.calls == 216
 
 
-def test_recordings_with_unequal_clocks_are_dropped_and_counted() -> None:
-    """As in a real run."""
+def test_disturbed_recordings_are_dropped_and_counted() -> None:
+    """Their ratios would change the rates."""
     condition = Condition(name="x", slowdown=0.0, share=1, base_mode="eager", plant=NO_PLANT)
     recordings = [
         *(make_pair(0.001 * number) for number in range(20)),
         make_pair(9.0, witness_ratio=2.0),
         make_pair(9.0, drift=2.0),
     ]
-    found = outcome(condition, recordings, RULE, random.Random(0))  # noqa: S311 - repeatable draws
+    result = outcome(condition, recordings, RULE, random.Random(0))  # noqa: S311 - repeatable draws
 
-    assert (found.recorded, found.dropped) == (20, 2)
-    assert found.measured < 0.02
+    assert (result.recorded, result.dropped) == (20, 2)
+    assert result.measured < 0.02
     with pytest.raises(TargetError, match="1 recordings are too few"):
         outcome(condition, recordings[-3:], RULE, random.Random(0))  # noqa: S311 - repeatable draws
 
 
 def test_consecutive_trials_use_each_recording_once() -> None:
-    """Twenty equal recordings are three trials of six; the rest is no trial."""
+    """Twenty equal recordings are three trials of six; the other two are left out."""
     condition = Condition(name="x", slowdown=0.0, share=1, base_mode="eager", plant=NO_PLANT)
-    found = outcome(condition, [make_pair(0.0) for _ in range(20)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
+    result = outcome(condition, [make_pair(0.0) for _ in range(20)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
 
-    assert (found.consecutive.trials, found.consecutive.passed, found.pairs) == (3, 3, 6.0)
+    assert (result.consecutive.trials, result.consecutive.passed, result.pairs) == (3, 3, 6.0)
 
 
 def test_consecutive_trials_confirm_a_fail_with_the_recordings_that_follow() -> None:
     """Thirty slow recordings are two trials of twelve: six that fail, six that confirm it."""
     condition = Condition(name="x", slowdown=0.2, share=1, base_mode="eager", plant=NO_PLANT)
-    found = outcome(condition, [make_pair(0.2) for _ in range(30)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
+    result = outcome(condition, [make_pair(0.2) for _ in range(30)], RULE, random.Random(0))  # noqa: S311 - repeatable draws
 
-    assert (found.consecutive.trials, found.consecutive.failed, found.pairs) == (2, 2, 12.0)
+    assert (result.consecutive.trials, result.consecutive.failed, result.pairs) == (2, 2, 12.0)
 
 
 @pytest.mark.parametrize(
@@ -259,13 +257,13 @@ def test_consecutive_trials_confirm_a_fail_with_the_recordings_that_follow() -> 
     [(0, 300, (0.0, 0.01264)), (15, 300, (0.03054, 0.08085)), (300, 300, (0.98736, 1.0)), (0, 0, (0.0, 1.0))],
 )
 def test_wilson_intervals_are_those_of_the_formula(successes: int, trials: int, expected: tuple[float, float]) -> None:
-    """Checked against values from another program; no trials say nothing."""
+    """The expected values come from another program."""
     assert wilson(successes, trials) == pytest.approx(expected, abs=5e-5)
     assert rate([GateVerdict.FAIL, GateVerdict.PASS]).rate == 0.5
     assert rate([]).rate == 0.0
 
 
-def test_no_recordings_are_refused(tmp_path: Path) -> None:
-    """Before anything is run."""
+def test_a_calibration_needs_recordings(tmp_path: Path) -> None:
+    """It is refused before a process starts."""
     with pytest.raises(SpecError, match="--recordings"):
         calibrated(tmp_path, 0)

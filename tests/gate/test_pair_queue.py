@@ -1,4 +1,4 @@
-"""Starting pairs ahead: nothing starts while a pair is sampled, and memory is asked first."""
+"""The queue of pairs: how many start together, on which cores, and that none starts while one is sampled."""
 
 import os
 from pathlib import Path
@@ -13,17 +13,17 @@ from deeplab_spec.gate.pair_queue import PairQueue, default_ahead
 from tests.support.gate_pairs import FakeProcesses, make_pair
 
 
-def ahead(most: int, log: list[str], room: int = 9) -> PairQueue:
-    """Return what measures pairs that are not measured."""
+def queue_of(most: int, log: list[str], room: int = 9) -> PairQueue:
+    """Return a queue of fake pairs that logs every call."""
     return PairQueue(
         lambda number: FakeProcesses(make_pair(), log, number, room), most, lambda built: log.append(built[0])
     )  # type: ignore[arg-type,return-value]
 
 
-def test_one_pair_after_the_other_is_started_and_measured_where_cores_are_few() -> None:
-    """Each has ended before the next one starts."""
+def test_a_queue_of_one_ends_each_pair_before_the_next_one_starts() -> None:
+    """Two cores are busy with one pair."""
     log: list[str] = []
-    with ahead(1, log) as pairs:
+    with queue_of(1, log) as pairs:
         for _ in range(2):
             pairs.measure(6)
 
@@ -31,12 +31,12 @@ def test_one_pair_after_the_other_is_started_and_measured_where_cores_are_few() 
     assert log[5:] == ["start 1", "ready 1", "measure 1", "end 1"]
 
 
-def test_pairs_until_the_next_look_are_started_together_and_measured_when_all_wait() -> None:
-    """The first says how much memory there is, then the others start; a later look has its own."""
+def test_the_pairs_until_the_next_look_start_together_and_are_sampled_when_all_are_ready() -> None:
+    """The first pair reports the free memory, then the others start."""
     log: list[str] = []
-    with ahead(6, log) as pairs:
-        for wanted in (3, 2, 1):
-            pairs.measure(wanted)
+    with queue_of(6, log) as pairs:
+        for coming in (3, 2, 1):
+            pairs.measure(coming)
         first = list(log)
         pairs.measure(2)
 
@@ -46,10 +46,10 @@ def test_pairs_until_the_next_look_are_started_together_and_measured_when_all_wa
 
 
 @pytest.mark.parametrize(("room", "together"), [(0, 1), (1, 2), (9, 4)])
-def test_no_more_pairs_are_started_than_memory_has_room_for(room: int, together: int) -> None:
-    """Six training steps of a large batch are more than one GPU holds."""
+def test_no_more_pairs_start_than_fit_into_memory(room: int, together: int) -> None:
+    """Six training steps of a large batch need more memory than one GPU has."""
     log: list[str] = []
-    with ahead(4, log, room) as pairs:
+    with queue_of(4, log, room) as pairs:
         for _ in range(8):
             pairs.measure(6)
     starts = [entry for entry in log if entry.startswith(("start", "measure"))]
@@ -63,7 +63,7 @@ def test_no_more_pairs_are_started_than_memory_has_room_for(room: int, together:
 
 
 def test_the_time_to_start_is_shared_by_the_pairs_that_start_together() -> None:
-    """Or the time of a pair would count it once for each of them."""
+    """Otherwise the time would count once for each of them."""
     kept = []
 
     def start(number: int) -> FakeProcesses:
@@ -77,7 +77,7 @@ def test_the_time_to_start_is_shared_by_the_pairs_that_start_together() -> None:
     assert kept[0].seconds == kept[1].seconds == kept[2].seconds > 0
 
 
-def test_a_pair_that_fails_ends_those_that_wait() -> None:
+def test_an_error_ends_all_waiting_pairs() -> None:
     """No process is left behind."""
     log: list[str] = []
 
@@ -94,15 +94,15 @@ def test_a_pair_that_fails_ends_those_that_wait() -> None:
 
 
 def test_many_cores_and_a_gpu_start_six_pairs_and_two_cores_one() -> None:
-    """Each pair starts two processes, of as many threads as the case has."""
+    """Each pair starts two processes, with the threads of the case."""
     assert [default_ahead(CPU_FORWARD, cores) for cores in (1, 2, 4, 8, 64)] == [1, 1, 2, 4, 6]
     assert default_ahead(changed(CPU_FORWARD, {"threads": 4}), 16) == 2
     assert default_ahead(case("gpu-latency"), 2) == 6
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system places no process")
-def test_both_processes_of_a_pair_have_one_core_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """While they start they have every core that is near the same memory."""
+def test_pairs_are_sampled_on_all_allowed_cores_in_turn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two pairs follow each other on a core. While they start, they may use all cores of the same memory node."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2, 3, 5})
     for node, cores in (("node0", "0-2"), ("node1", "3-5\n")):
         (tmp_path / node).mkdir()

@@ -1,4 +1,4 @@
-"""The gate's rule: its errors by simulation, its looks, its bounds, and what it never passes."""
+"""The gate's rule: its error rates by simulation, its looks and its bounds."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ Noise = Callable[[random.Random], float]
 
 
 def normal(chance: random.Random) -> float:
-    """Return a deviate of variance 1."""
+    """Return a normal deviate of variance 1."""
     return chance.gauss(0, 1)
 
 
@@ -37,12 +37,12 @@ def heavy(chance: random.Random) -> float:
 
 
 def disturbed(chance: random.Random) -> float:
-    """Return a deviate that is four times as wide every tenth time, scaled to variance 1."""
+    """Return a deviate that is four times as wide in one of ten draws, scaled to variance 1."""
     return chance.gauss(0, 4 if chance.random() < 0.1 else 1) / sqrt(2.5)
 
 
 def verdicts(slowdown: float, spread: float, noise: Noise, *, trials: int, rule: Rule = RULE) -> list[GateVerdict]:
-    """Return the verdicts of trials with known noise."""
+    """Return the verdicts of simulated trials."""
     chance = random.Random(7)  # noqa: S311 - repeatable draws
     size = log1p(slowdown)
 
@@ -55,32 +55,32 @@ def verdicts(slowdown: float, spread: float, noise: Noise, *, trials: int, rule:
 @pytest.mark.parametrize("noise", [normal, heavy, disturbed])
 @pytest.mark.parametrize("spread", [0.01, 0.025, 0.04])
 def test_identical_code_fails_in_at_most_one_percent_of_trials(noise: Noise, spread: float) -> None:
-    """The promise on false alarms, at every noise for which the cap is enough; and nearly all trials pass."""
-    found = verdicts(0.0, spread, noise, trials=600)
+    """False alarms are bounded for every noise for which ``max_pairs`` is enough; nearly all trials pass."""
+    results = verdicts(0.0, spread, noise, trials=600)
 
-    assert found.count(FAIL) <= 0.01 * 600
-    assert found.count(PASS) >= 0.98 * 600
+    assert results.count(FAIL) <= 0.01 * 600
+    assert results.count(PASS) >= 0.98 * 600
 
 
 @pytest.mark.parametrize("noise", [normal, heavy, disturbed])
 @pytest.mark.parametrize("spread", [0.01, 0.025, 0.04])
 def test_a_slowdown_of_the_margin_fails_in_at_least_95_percent_of_trials(noise: Noise, spread: float) -> None:
-    """The promise on detection; what is not found is nearly always inconclusive, and seldom passes."""
-    found = verdicts(0.1, spread, noise, trials=600)
+    """A slowdown that is not detected is nearly always inconclusive, and seldom passes."""
+    results = verdicts(0.1, spread, noise, trials=600)
 
-    assert found.count(FAIL) >= 0.95 * 600
-    assert found.count(PASS) <= 0.04 * 600
+    assert results.count(FAIL) >= 0.95 * 600
+    assert results.count(PASS) <= 0.04 * 600
 
 
 def test_a_slowdown_just_under_half_of_the_margin_seldom_fails() -> None:
-    """FAIL claims more than half of the margin: at half of it, in log, the claim is wrong with ``alpha`` at most."""
+    """FAIL claims more than half of the margin; at half of it, in log, the claim is wrong with ``alpha`` at most."""
     half = (1.1) ** 0.5 - 1
 
     assert verdicts(half, 0.02, normal, trials=1500).count(FAIL) <= 0.02 * 1500
 
 
 def test_without_the_correction_looking_repeatedly_would_inflate_false_alarms() -> None:
-    """The test above can fail: with the whole error at each of many looks there are too many."""
+    """The test above can fail: with all of ``alpha`` at each of many looks there are too many false alarms."""
     half, chance, wrong = log1p(0.1) / 2, random.Random(7), 0  # noqa: S311 - repeatable draws
     rule = Rule(max_pairs=128)
     for _ in range(400):
@@ -99,16 +99,16 @@ def _error(ratios: Sequence[float]) -> float:
     return sqrt(sum((ratio - mean) ** 2 for ratio in ratios) / (len(ratios) - 1) / len(ratios))
 
 
-def test_noise_that_the_cap_cannot_overcome_is_inconclusive_not_a_pass() -> None:
-    """A gate that cannot tell must say so."""
-    found = verdicts(0.1, 0.3, normal, trials=300)
+def test_too_much_noise_is_inconclusive() -> None:
+    """The largest number of pairs is not enough to decide."""
+    results = verdicts(0.1, 0.3, normal, trials=300)
 
-    assert found.count(INCONCLUSIVE) > 0.9 * 300
-    assert found.count(PASS) <= 0.03 * 300
+    assert results.count(INCONCLUSIVE) > 0.9 * 300
+    assert results.count(PASS) <= 0.03 * 300
 
 
 def test_several_cases_share_the_false_alarms() -> None:
-    """Bonferroni: with eight cases each fails at an eighth of the error, so its bound lies further down."""
+    """Bonferroni: each of eight cases has an eighth of ``alpha``, so its lower bound is lower."""
     ratios = [0.05, 0.06, 0.07, 0.08, 0.09, 0.07]
     alone, of_eight = estimate(Rule(), ratios), estimate(Rule(cases=8), ratios)
 
@@ -119,7 +119,7 @@ def test_several_cases_share_the_false_alarms() -> None:
 
 
 def test_the_errors_of_all_looks_add_up_to_the_promised_ones() -> None:
-    """The union bound holds because the shares are of one whole."""
+    """The union bound holds because the shares add up to 1."""
     shares = [look / sum(RULE.looks) for look in RULE.looks]
 
     assert sum(shares) == pytest.approx(1)
@@ -129,7 +129,7 @@ def test_the_errors_of_all_looks_add_up_to_the_promised_ones() -> None:
 
 
 def test_a_fixed_design_looks_once_at_the_whole_of_both_errors() -> None:
-    """No look before the last takes a share, so its bounds are narrower there."""
+    """Earlier looks take no share of the errors, so its bounds are narrower."""
     fixed, ratios = Rule(max_pairs=16, fixed=True), [0.05, 0.06, 0.07, 0.08] * 4
     seen, looked = estimate(fixed, ratios), estimate(Rule(max_pairs=16), ratios)
 
@@ -145,7 +145,7 @@ def test_a_fixed_design_looks_once_at_the_whole_of_both_errors() -> None:
     ids=["equal", "slower", "faster", "over half", "under half"],
 )
 def test_pairs_without_noise_are_decided_at_the_first_look(ratios: list[float], expected: GateVerdict) -> None:
-    """Beyond half of the margin FAIL has precedence, below it only PASS is true."""
+    """Above half of the margin FAIL comes first; below it only PASS is true."""
     decision = decide(RULE, ratios)
 
     assert decision is not None
@@ -153,20 +153,20 @@ def test_pairs_without_noise_are_decided_at_the_first_look(ratios: list[float], 
 
 
 def test_nothing_is_decided_between_looks() -> None:
-    """A look that is not of the plan would add to the error."""
+    """An additional look would add to the error."""
     assert decide(RULE, [0.0] * 5) is None
     assert decide(RULE, [0.0] * 7) is None
     assert decide(RULE, []) is None
 
 
-def test_zero_pairs_or_one_are_no_pass() -> None:
-    """Nothing measured is nothing known."""
+def test_fewer_than_two_pairs_are_inconclusive() -> None:
+    """There is no estimate."""
     assert undecided(RULE, []) == Decision(verdict=INCONCLUSIVE, estimate=None)
     assert undecided(RULE, [0.0]) == Decision(verdict=INCONCLUSIVE, estimate=None)
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("verdicts", "expected"),
     [
         ((), INCONCLUSIVE),
         ((PASS, PASS), PASS),
@@ -174,9 +174,9 @@ def test_zero_pairs_or_one_are_no_pass() -> None:
         ((INCONCLUSIVE, FAIL, PASS), FAIL),
     ],
 )
-def test_only_passes_pass_together(found: Sequence[GateVerdict], expected: GateVerdict) -> None:
-    """Of no case, nothing is known."""
-    assert overall(found) is expected
+def test_all_cases_pass_only_if_each_passes(verdicts: Sequence[GateVerdict], expected: GateVerdict) -> None:
+    """No case at all is inconclusive."""
+    assert overall(verdicts) is expected
 
 
 @pytest.mark.parametrize(
@@ -193,6 +193,6 @@ def test_only_passes_pass_together(found: Sequence[GateVerdict], expected: GateV
     ],
 )
 def test_a_rule_refuses_numbers_out_of_range(fields: dict[str, float], where: str) -> None:
-    """One line says which."""
+    """The message has the name of the option."""
     with pytest.raises(SpecError, match=f"^{where}: must be"):
         Rule(**fields)  # type: ignore[arg-type]

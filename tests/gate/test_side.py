@@ -1,4 +1,4 @@
-"""The process whose speed is measured, without one: its clocks and timers, with stand-ins for CUDA and NVML."""
+"""The parts of the measured process, in this process: clocks and timers, with stand-ins for CUDA and NVML."""
 
 import sys
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ from deeplab_spec.reference.network import build as reference_build  # noqa: E40
 
 
 class Gpu:
-    """A device on which a run takes 10 ms, and a spin as long as the clock of the moment says."""
+    """A device on which a run takes 10 ms; ``spins`` are factors by which the next spins take longer."""
 
     def __init__(self) -> None:
         self.at = 0.0
@@ -36,7 +36,7 @@ class Gpu:
         self.host += 0.010
 
     def sleep(self, cycles: int) -> None:
-        """Spin: two million cycles take a millisecond, unless the next spin is told to take longer."""
+        """Spin: two million cycles take a millisecond."""
         self.done.append("spin")
         self.at += cycles / 2e9 * (self.spins.pop(0) if self.spins else 1.0)
 
@@ -60,8 +60,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     return fake
 
 
-def test_a_planted_wait_on_a_gpu_rests_on_several_witnesses_of_the_clock(gpu: Gpu) -> None:
-    """One spin that was disturbed must not make the wait a tenth of what was asked."""
+def test_a_planted_wait_on_a_gpu_uses_several_witnesses_of_the_clock(gpu: Gpu) -> None:
+    """One disturbed spin must not make the wait ten times too short."""
     gpu.spins = [10.0]
     timer = GpuTimer(gpu.run, 0.1)
 
@@ -69,8 +69,8 @@ def test_a_planted_wait_on_a_gpu_rests_on_several_witnesses_of_the_clock(gpu: Gp
     assert timer.seconds() == pytest.approx(0.011)
 
 
-def test_a_gpu_is_awake_when_it_is_timed_and_its_clock_is_read_afterwards(gpu: Gpu) -> None:
-    """Idle it has clocked down: it runs untimed first, for 20 ms."""
+def test_a_gpu_runs_before_it_is_timed_and_its_clock_is_read_afterwards(gpu: Gpu) -> None:
+    """An idle GPU lowers its clock, so it runs untimed for 20 ms first."""
     timer = GpuTimer(gpu.run, 0.0)
     gpu.done.clear()
 
@@ -84,12 +84,12 @@ def test_a_gpu_is_awake_when_it_is_timed_and_its_clock_is_read_afterwards(gpu: G
 
 
 class NvmlError(Exception):
-    """As pynvml's: of no built-in kind but the root."""
+    """Like the errors of pynvml: it derives from ``Exception`` only."""
 
 
 @pytest.mark.parametrize("error", [NvmlError("driver"), ModuleNotFoundError("pynvml"), RuntimeError("x")])
 def test_a_clock_that_cannot_be_read_is_unknown(error: Exception, gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever NVML raises, the run goes on."""
+    """No error of NVML stops the gate."""
 
     def refuse() -> int:
         raise error
@@ -128,10 +128,10 @@ def nvml(reasons: int | Exception) -> ModuleType:
     ],
     ids=["none", "idle and power limit", "software", "both", "hardware", "unknown"],
 )
-def test_a_gpu_that_is_slowed_to_protect_it_says_why(
+def test_a_gpu_that_is_slowed_to_protect_it_has_a_reason(
     reasons: int | Exception, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A power limit that much work always meets is no disturbance; what NVML does not say is unknown."""
+    """Heavy work always reaches the power limit, so that is not a reason. An error of NVML gives none."""
     monkeypatch.setitem(sys.modules, "pynvml", nvml(reasons))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda: SimpleNamespace(uuid="1234"))
 
@@ -140,7 +140,7 @@ def test_a_gpu_that_is_slowed_to_protect_it_says_why(
 
 @pytest.fixture
 def products() -> Iterator[None]:
-    """Put back how float32 is multiplied."""
+    """Restore how float32 is multiplied."""
     places = (torch.backends, torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
     before = [place.fp32_precision for place in places]
     yield
@@ -151,7 +151,7 @@ def products() -> Iterator[None]:
 @pytest.mark.usefixtures("products")
 @pytest.mark.parametrize("mode", ["eager", "tf32"])
 def test_the_mode_decides_how_float32_is_multiplied_whatever_the_side_has_set(mode: str) -> None:
-    """A side that asks for TF32 by torch's newer switches is timed without it, and the older ones still answer."""
+    """TF32 that a side has switched on is off without the mode ``tf32``; the older switches can still be read."""
     torch.backends.fp32_precision = "tf32"
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     case = changed(CPU_FORWARD, {"mode": mode, "size": (8, 8)})
@@ -181,13 +181,13 @@ def at(wall: float, waited: float = 0.0, own: float = 0.0, others: float = 0.0) 
     ],
     ids=["runs", "sleeps", "waits for another program", "waits for its own threads", "waits for results", "races"],
 )
-def test_time_leaves_out_what_other_programs_had_the_core_for_and_nothing_else(end: Moment, seconds: float) -> None:
-    """A run that sleeps, or competes with threads that it has started, is slow by its own doing."""
+def test_the_time_leaves_out_only_what_other_processes_had_the_core_for(end: Moment, seconds: float) -> None:
+    """Sleep counts, and so does waiting for threads of the same process."""
     assert between(at(0.0), end) == pytest.approx(seconds)
 
 
 def test_the_clocks_of_a_running_thread_go_forward() -> None:
-    """Read again where another process had the core between two clocks."""
+    """The wall clock, the CPU time and the waiting time never decrease."""
     first = now()
     while (second := now()).wall == first.wall:
         pass
@@ -198,7 +198,7 @@ def test_the_clocks_of_a_running_thread_go_forward() -> None:
 
 
 def test_a_moment_in_which_another_process_had_the_core_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else its time would be in one clock and not in the other."""
+    """Otherwise that time would be in one clock and not in the others."""
     readings = iter([1.0, 1.5, 1.5, 1.5])
     monkeypatch.setattr(side_timers, "_waited", lambda: next(readings))
 
@@ -206,26 +206,26 @@ def test_a_moment_in_which_another_process_had_the_core_is_read_again(monkeypatc
     assert next(readings, None) is None
 
 
-def test_a_kernel_that_counts_no_waiting_leaves_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As everywhere but on Linux."""
+def test_without_kernel_statistics_there_is_no_waiting_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only Linux counts it."""
     monkeypatch.setattr(side_timers, "_STATISTICS", None)
 
     assert now().waited == 0.0
 
 
 def test_a_planted_wait_on_a_processor_is_a_share_of_the_runs_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends with the first reading that is late enough."""
+    """It ends with the first reading of the clock at or after its end."""
     wall = iter([0.0, 1.0, 1.05, 1.1, 1.2])
     monkeypatch.setattr(side_timers, "now", lambda: at(next(wall)))
 
     assert CpuTimer(lambda: None, 0.1).seconds() == pytest.approx(1.1)
 
 
-def test_what_was_built_is_said_with_every_argument_that_was_passed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A builder that takes no variant is not said to have one."""
+def test_the_description_of_a_build_has_every_argument_that_was_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A builder without an argument ``variant`` gets none."""
     module: Any = ModuleType("own_network")
     module.build = lambda size=1, output_stride=8: torch.nn.Conv2d(3, size * output_stride, 1)
-    module.whole = lambda **given: torch.nn.Identity(given)
+    module.whole = lambda **arguments: torch.nn.Identity(arguments)
     module.whole.__signature__ = signature(reference_build)
     module.net = torch.nn.Identity()
     monkeypatch.setitem(sys.modules, "own_network", module)
@@ -243,8 +243,8 @@ def test_what_was_built_is_said_with_every_argument_that_was_passed(monkeypatch:
         built("own_network:net", output_stride=8)
 
 
-def test_memory_says_how_many_more_processes_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU its own memory decides, too."""
+def test_free_memory_decides_how_many_more_processes_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the memory of the GPU counts, too."""
     free = side_process.room(on_gpu=False)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10_000, 100_000))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 4_000)
@@ -255,8 +255,8 @@ def test_memory_says_how_many_more_processes_have_room(monkeypatch: pytest.Monke
     assert side_process.room(on_gpu=True) == 0
 
 
-def test_the_process_serves_a_job_and_answers_commands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its parts are found beside it, for the package on the path may be another's."""
+def test_the_script_builds_the_network_of_its_job_and_samples_on_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It loads its parts by their paths, because the package on the path may be another version."""
     module: Any = ModuleType("own_network")
     module.build = lambda: torch.nn.Conv2d(3, 2, 1)
     monkeypatch.setitem(sys.modules, "own_network", module)

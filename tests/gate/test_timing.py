@@ -1,4 +1,4 @@
-"""Timing a case: looks and the cap, pairs that are dropped, and the second set that confirms a FAIL."""
+"""Timing a case: when it is decided, which pairs are dropped, and the second set that confirms a FAIL."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -14,20 +14,20 @@ from tests.support.gate_pairs import make_pair
 FAIL, PASS, INCONCLUSIVE = GateVerdict.FAIL, GateVerdict.PASS, GateVerdict.INCONCLUSIVE
 
 
-def timed(rule: Rule, pairs: Sequence[Pair], asked: list[int] | None = None) -> Timing:
-    """Return what the gate makes of pairs that come in this order, the last one again and again."""
+def timed(rule: Rule, pairs: Sequence[Pair], requests: list[int] | None = None) -> Timing:
+    """Return the timing of pairs that come in this order; the last one is repeated."""
     left = list(pairs)
 
-    def measure(wanted: int) -> Pair:
-        if asked is not None:
-            asked.append(wanted)
+    def measure(coming: int) -> Pair:
+        if requests is not None:
+            requests.append(coming)
         return left.pop(0) if len(left) > 1 else left[0]
 
     return time_case(rule, measure, lambda *_: None, "case")
 
 
-def test_pairs_are_run_until_the_rule_decides_and_not_one_more() -> None:
-    """Equal times are decided at the first look; noise runs to the cap."""
+def test_pairs_are_measured_until_the_rule_decides() -> None:
+    """Equal times are decided at the first look; noise needs the largest number of pairs."""
     noisy = [make_pair(0.8 if number % 2 else -0.8) for number in range(8)]
     done = timed(Rule(), [make_pair()])
     capped = timed(Rule(max_pairs=8), noisy)
@@ -39,20 +39,20 @@ def test_pairs_are_run_until_the_rule_decides_and_not_one_more() -> None:
     assert capped.reason == "8 pairs were not enough to tell"
 
 
-def test_a_fixed_number_of_pairs_is_run_although_fewer_would_decide() -> None:
-    """One look, after the last pair, at the whole of the error."""
+def test_a_fixed_number_of_pairs_is_measured_even_if_fewer_would_decide() -> None:
+    """The only look is after the last pair."""
     done = timed(Rule(max_pairs=10, fixed=True), [make_pair()])
 
     assert (done.decision.verdict, len(done.pairs)) == (PASS, 10)
 
 
-def test_the_pairs_until_the_next_look_are_told_so_that_they_can_be_started_together() -> None:
-    """Six until the first look, two until the second, one more for a dropped one."""
-    asked: list[int] = []
+def test_measure_learns_how_many_pairs_come_until_the_next_look() -> None:
+    """They can start together: six until the first look, two until the second, one more for a dropped pair."""
+    requests: list[int] = []
     noisy = [make_pair(0.8 if number % 2 else -0.8) for number in range(7)]
-    timed(Rule(max_pairs=8), [*noisy[:5], make_pair(witness_ratio=2.0), *noisy[5:], make_pair(0.8)], asked)
+    timed(Rule(max_pairs=8), [*noisy[:5], make_pair(witness_ratio=2.0), *noisy[5:], make_pair(0.8)], requests)
 
-    assert asked == [6, 5, 4, 3, 2, 1, 1, 2, 1]
+    assert requests == [6, 5, 4, 3, 2, 1, 1, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_the_pairs_until_the_next_look_are_told_so_that_they_can_be_started_toge
     ids=["slower", "faster", "apart", "drift", "slowed"],
 )
 def test_a_disturbed_pair_is_dropped_and_too_many_of_them_are_inconclusive(disturbed: Pair, reason: str) -> None:
-    """Its ratio would have failed the case: the processor was slower, not the code."""
+    """Its ratio would fail the case, but the processor was slower, not the code."""
     once = timed(Rule(), [make_pair(), disturbed, make_pair(), make_pair()])
     always = timed(Rule(), [disturbed])
 
@@ -78,14 +78,14 @@ def test_a_disturbed_pair_is_dropped_and_too_many_of_them_are_inconclusive(distu
 
 
 def test_clocks_that_are_nearly_equal_drop_nothing() -> None:
-    """A clock that moves for both sides alike cancels in their ratio, unless it moves far."""
+    """A common change of the clocks cancels in the ratio, unless it is large."""
     done = timed(Rule(), [make_pair(witness_ratio=1.14, apart=1.14, drift=1.49)])
 
     assert (done.decision.verdict, done.dropped) == (PASS, 0)
 
 
 def test_a_third_of_the_pairs_may_be_dropped() -> None:
-    """More than a third is too many, and each reason is said with its number."""
+    """More than a third is too many; the reason counts each cause."""
     bad, moved = make_pair(witness_ratio=2.0), make_pair(drift=2.0)
     done = timed(
         Rule(max_pairs=8, fixed=True), [make_pair(), make_pair(), bad, make_pair(), make_pair(), moved, make_pair()]
@@ -97,8 +97,8 @@ def test_a_third_of_the_pairs_may_be_dropped() -> None:
     assert over.reason == "the clocks differed in 2 of 6 pairs, a clock moved in 1 of 6 pairs"
 
 
-def test_a_fail_is_said_once_a_second_set_of_pairs_confirms_it() -> None:
-    """Twice six pairs; the estimate is that of the first set, which the promise is about."""
+def test_a_fail_needs_a_second_set_of_pairs_that_confirms_it() -> None:
+    """Twice six pairs; the estimate is that of the first set, for which the error is bounded."""
     done = timed(Rule(), [*[make_pair(0.2) for _ in range(6)], make_pair(0.1)])
 
     assert done.decision.verdict is FAIL
@@ -119,7 +119,7 @@ def test_a_fail_is_said_once_a_second_set_of_pairs_confirms_it() -> None:
     ids=["pass", "cap", "clocks"],
 )
 def test_a_fail_that_is_not_confirmed_is_inconclusive(second: list[Pair], why: str) -> None:
-    """What disturbed the machine for the minutes of the first set is no slowdown of the code."""
+    """A disturbance during the first set is not a slowdown of the code."""
     done = timed(Rule(), [*[make_pair(0.2) for _ in range(6)], *second])
 
     assert done.decision.verdict is INCONCLUSIVE
@@ -128,8 +128,8 @@ def test_a_fail_that_is_not_confirmed_is_inconclusive(second: list[Pair], why: s
     assert done.confirmation
 
 
-def test_the_second_set_follows_the_rule_at_a_looser_error() -> None:
-    """It is one more demand; the cases share the first error alone."""
+def test_the_second_set_follows_the_rule_with_a_larger_alpha() -> None:
+    """It is an additional condition; the cases share the error of the first set only."""
     rule = Rule(margin=0.2, cases=4, max_pairs=12)
 
     assert confirming(rule) == Rule(margin=0.2, cases=1, max_pairs=12, alpha=CONFIRMING_ALPHA)
@@ -140,15 +140,15 @@ def test_the_second_set_follows_the_rule_at_a_looser_error() -> None:
     ("first", "second", "verdict", "pairs"),
     [(0.0, 0.2, PASS, 6), (0.2, 0.2, FAIL, 12), (0.2, 0.0, INCONCLUSIVE, 12)],
 )
-def test_the_course_of_known_pairs_is_that_of_the_gate(
+def test_a_simulated_trial_has_the_verdict_and_the_pairs_of_the_gate(
     first: float, second: float, verdict: GateVerdict, pairs: int
 ) -> None:
-    """Calibration simulates what the gate does, and counts the pairs of both sets."""
+    """Both count the pairs of both sets."""
     coming = iter([first] * 6 + [second] * 32)
-    found = simulate(Rule(), lambda count: list(islice(coming, count)))
+    trial = simulate(Rule(), lambda count: list(islice(coming, count)))
     real = timed(Rule(), [*[make_pair(first) for _ in range(6)], make_pair(second)])
 
-    assert (found.verdict, found.pairs) == (verdict, pairs)
-    assert found.first is (FAIL if first else PASS)
+    assert (trial.verdict, trial.pairs) == (verdict, pairs)
+    assert trial.first is (FAIL if first else PASS)
     assert real.decision.verdict is verdict
     assert len(real.pairs) + (len(real.confirmation.pairs) if real.confirmation else 0) == pairs

@@ -21,7 +21,7 @@ from deeplab_spec.capture.fx.module import capture_at
 from deeplab_spec.capture.target import open_file
 from deeplab_spec.graph.ops import Output
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
-from deeplab_spec.measure.folding import folded
+from deeplab_spec.measure.rewrites import folded
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network as specification

@@ -17,13 +17,12 @@ from torch import Tensor, nn
 from deeplab_spec.analysis.costs import BatchCost, batch_costs, block_of
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.bench.least_work import LeastWork, least_work
+from deeplab_spec.bench.plan import LeastWork, least_work
 from deeplab_spec.bench.worker import calibrated
 from deeplab_spec.execute.torch_settings import float32_products
-from deeplab_spec.measure.memory import forget_peak, peak_bytes
+from deeplab_spec.measure.device import ceilings, device_name, megahertz, peak_bytes, reset_peak, timed_warm
+from deeplab_spec.measure.document import CeilingsModel
 from deeplab_spec.measure.modes import read_mode
-from deeplab_spec.measure.roofline import Ceilings, ceilings
-from deeplab_spec.measure.timing import device_name, megahertz, timed_warm
 from deeplab_spec.optimize.service import optimize, random_images
 from deeplab_spec.precision import Precision
 from deeplab_spec.reference.network import build
@@ -122,7 +121,7 @@ def least(variant: str, path: str, images: Tensor, result: Tensor) -> LeastWork:
 
 
 @cache
-def ceilings_of(device: str, precision: Precision) -> Ceilings:
+def ceilings_of(device: str, precision: Precision) -> CeilingsModel:
     """Measure the ceilings of a precision once."""
     return ceilings(torch.device(device), precision)
 
@@ -132,7 +131,7 @@ def measure(
 ) -> float:
     """Time some work, and put beside the times what they are to be read with; return the seconds."""
     place = torch.device(device)
-    forget_peak(place)
+    reset_peak(place)
     work()
     peak = peak_bytes(place)
 

@@ -1,8 +1,8 @@
 """The precisions in which a network runs: one record and one name each, for every command and report.
 
-A network runs in ``bfloat16`` when its weights and its input are cast to it, so that every operation
-computes in it. It runs in ``autocast-bfloat16`` when its weights stay in float32 and the framework's
-automatic mixed precision casts the operations that gain from it. The two differ in speed and in error.
+In ``bfloat16`` the weights and the input are cast, so that every operation computes in bfloat16. In
+``autocast-bfloat16`` the weights stay in float32, and the framework's automatic mixed precision casts the
+operations that gain from it. The two differ in speed and in error.
 """
 
 import warnings
@@ -15,15 +15,15 @@ from deeplab_spec.errors import RenamedWarning, SpecError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
-    """A way to compute with numbers of limited length.
+    """A precision: the dtypes of weights and of products.
 
     Attributes:
         name: Its name on the command line, in modes, documents and reports.
-        does: What it does, in a few words.
+        does: A description in a few words.
         storage: Name of the dtype of the network's weights.
-        arithmetic: Name of the dtype that convolutions and matrix products read; ``tf32`` is no dtype of a tensor.
-        bits: Bits of the mantissa that a factor keeps, without the leading one.
-        largest: The largest finite number of the arithmetic's results.
+        arithmetic: Name of the dtype of the factors of convolutions and matrix products; no tensor is ``tf32``.
+        bits: Bits of a factor's mantissa, without the leading one.
+        largest: The largest finite number of the results.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Precision:
 
     @property
     def eps(self) -> float:
-        """The distance from 1 to the next number that a factor can have.
+        """The distance from 1 to the next value of a factor.
 
         >>> BFLOAT16.eps
         0.0078125
@@ -49,7 +49,7 @@ class Precision:
 
     @property
     def bytes(self) -> int:
-        """Bytes of a number that is read or written in it."""
+        """Bytes of a number in memory."""
         return {"float64": 8, "float32": 4, "tf32": 4}.get(self.arithmetic, 2)
 
 
@@ -118,7 +118,7 @@ PRECISIONS: Final = (FLOAT64, FLOAT32, TF32, BFLOAT16, FLOAT16, AUTOCAST_BFLOAT1
 NAMES: Final = tuple(each.name for each in PRECISIONS)
 
 LOWER: Final = PRECISIONS[2:]
-"""Those with fewer bits than float32: a network is held to the error that the specification has in them."""
+"""Precisions with fewer bits than float32: an error in them is compared with that of the specification."""
 
 RATIO_LIMIT: Final = 3.0
 """The candidate's error may be at most this many times the reference's error in the same precision.
@@ -133,15 +133,15 @@ OLD_NAMES: Final[Mapping[str, str]] = {
     "amp_bf16": AUTOCAST_BFLOAT16.name,
     "amp_fp16": AUTOCAST_FLOAT16.name,
 }
-"""Names of earlier releases, and what each is called now."""
+"""Today's names by those of earlier releases."""
 
 
 def read_precision(text: str, where: str = "precision") -> Precision:
-    """Return the precision of a name; an old name is accepted, with a warning that says the new one.
+    """Return the precision with a name; an old name is accepted, with a warning that names the new one.
 
     Args:
         text: The name.
-        where: The argument or option that it was given to, for the error.
+        where: The argument or option that holds it, for the error.
 
     Raises:
         SpecError: If there is no such precision.
@@ -157,7 +157,7 @@ def read_precision(text: str, where: str = "precision") -> Precision:
 
 
 def renamed(name: str, old_names: Mapping[str, str]) -> str:
-    """Return today's name of a thing, with a warning where an old one was given."""
+    """Return today's name for a name that may be an old one; an old one warns."""
     if name not in old_names:
         return name
     new = old_names[name]

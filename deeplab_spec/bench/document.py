@@ -2,6 +2,7 @@
 
 from typing import Final, Literal
 
+from deeplab_spec.measure.document import CeilingsModel, RatioModel
 from deeplab_spec.views.document import Document, Model
 from deeplab_spec.views.table import Grid, integer
 
@@ -16,37 +17,21 @@ class ErrorModel(Model):
     most: float
 
 
-class RatioModel(Model):
-    """How many times faster than eager, from pairs of runs: median, and the interval of the median."""
-
-    median: float
-    low: float
-    high: float
-    coverage: float
-
-
 class ClockModel(Model):
-    """What the clock did: MHz as read, and the time of a loop of fixed length, each the median over the runs."""
+    """The clock: MHz as read, and the time of a loop of fixed length, each the median over the runs."""
 
     megahertz: float | None
     spin_seconds: float
 
 
-class CeilingsModel(Model):
-    """What the device was seen to do at most, in the same job."""
-
-    flops_per_second: float
-    bytes_per_second: float
-
-
 class SpeedModel(CeilingsModel):
-    """The ceilings in float32, and the seconds that the processor takes for a loop of fixed length."""
+    """The ceilings in float32, and the processor's seconds for a loop of fixed length."""
 
     spin_seconds: float
 
 
 class ModeModel(Model):
-    """One mode in one case; what was not measured is null, and ``reason`` says why."""
+    """One mode in one case; a value that was not measured is null, and ``reason`` says why."""
 
     mode: str
     does: str
@@ -66,11 +51,12 @@ class ModeModel(Model):
 
 
 class BenchCaseModel(Model):
-    """Every mode at one size.
+    """Every mode in one case.
 
-    All counts are of the whole batch. FLOPs (convention ``full``) and bytes (float32) are those of every operator
-    alone. The least FLOPs and numbers are what no way of running it can do without: the products of direct
-    convolutions; images, kernels and results. The roofline of a mode is the time of the least work.
+    All counts are for the whole batch. FLOPs (convention ``full``) and bytes (float32) are the sums over the
+    operators, each run alone. The least FLOPs and numbers are the work that no implementation can avoid: the
+    products of direct convolutions; images, kernels and results. The roofline of a mode is the time of the least
+    work.
     """
 
     title: str
@@ -88,14 +74,14 @@ class BenchCaseModel(Model):
 
 
 class LeftOutModel(Model):
-    """A case that the time budget had no room for."""
+    """A case that did not fit into the time budget."""
 
     title: str
     reason: str
 
 
 class BenchDocument(Document):
-    """The document of ``bench --json``; ``seconds`` is what it took, ``estimated_seconds`` what was said before."""
+    """The document of ``bench --json``; ``seconds`` is its duration, ``estimated_seconds`` the estimate before it."""
 
     target: str
     classes: int
@@ -134,10 +120,10 @@ def _row(mode: ModeModel) -> tuple[str, ...]:
 
 
 def bench_notes(case: BenchCaseModel) -> str:
-    """Return what the table does not hold: what was not timed and why, ceilings, and which mode is the fastest."""
+    """Return the lines below the table: the modes that were not timed and why, the ceilings, the fastest mode."""
     lines = [f"{mode.mode}: {mode.status}: {mode.reason}" for mode in case.modes if mode.status != "timed"]
-    for precision, found in case.ceilings.items():
-        flops, moved = found.flops_per_second / 1e9, found.bytes_per_second / 1e9
+    for precision, ceilings in case.ceilings.items():
+        flops, moved = ceilings.flops_per_second / 1e9, ceilings.bytes_per_second / 1e9
         lines.append(f"ceilings in {precision}: {flops:.0f} GFLOP/s, {moved:.1f} GB/s")
     lines.append(f"one run is {case.flops / 1e9:.1f} GFLOP and moves {case.bytes / 1e9:.2f} GB, one operator at a time")
     lines.append(
@@ -152,8 +138,8 @@ def bench_page(document: BenchDocument, command: str) -> str:
     """Return the document as Markdown.
 
     Args:
-        document: What was measured.
-        command: What makes it again.
+        document: The measurements.
+        command: The command that repeats them.
     """
     lines = [f"# Speed of {document.target} on {document.device_name or document.device}", ""]
     versions = ", ".join(f"{name} {version}" for name, version in document.versions.items())

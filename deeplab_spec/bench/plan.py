@@ -1,51 +1,60 @@
-"""What ``bench`` will time, what it costs, and about how long it takes."""
+"""The plan of ``bench``: the modes to time, the work of every case, and an estimate of the duration.
+
+The least work of a network is the work that no implementation can avoid. However operators are fused, every
+convolution computes its products, the images and the kernels are read once, and the results are written once. A
+library may compute the products of a convolution in fewer multiplications (Winograd's algorithm): the operations
+counted here are those of the direct sum.
+"""
 
 import importlib.util
-import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Final
 
 from deeplab_spec.analysis.costs import Values
+from deeplab_spec.analysis.parameters import conv_weights
 from deeplab_spec.analysis.protocol import SINGLE
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode as Pass
 from deeplab_spec.bench.document import SpeedModel
-from deeplab_spec.bench.least_work import LeastWork, least_work
-from deeplab_spec.bench.request import BenchRequest, Case
-from deeplab_spec.child_process import python_code
+from deeplab_spec.bench.process import ModeProcess, ask
+from deeplab_spec.bench.request import DEADLINE, BenchRequest, Case, job
 from deeplab_spec.errors import MissingExtraError, TargetError
-from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Conv2d, Input, Output
+from deeplab_spec.measure.parts import EAGER
 
 _ALL: Final = "all"
 
 _PROCESS_SECONDS: Final = 6.0
-"""To start a process and build a full-size network in it, on a machine of the nominal speed."""
+"""Time to start a process and build a full-size network in it, on a machine of the nominal speed."""
 
 _NOMINAL_SPIN: Final = 0.0025
-"""Seconds that the loop of a fixed length takes on such a machine."""
+"""Seconds for the loop of a fixed length on such a machine."""
 
 _CHECKING_RUNS: Final = 12
-"""What certifying a mode costs, in runs of eager: float64, the statistics, the module itself, and the mode."""
+"""Time to certify a mode, in runs of eager: float64, the statistics, the module itself, and the mode."""
 
 _RUNS_A_TURN: Final = 2
 """An untimed run, and a timed one."""
 
 _PART_OF_CEILING: Final = {"cpu": 0.35, "cuda": 0.3}
-"""What an ordinary mode reaches of the roofline."""
+"""Fraction of the roofline that an ordinary mode reaches."""
 
 _SIDE_BY_SIDE: Final = 0.6
-"""What each further mode that is prepared at the same time adds to the speed of preparing."""
+"""Gain in speed of preparation from each further mode that is prepared at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One mode to be timed, or the reason why it is not.
+    """One mode of the plan.
 
     Attributes:
         name: Its name.
-        does: What it does.
-        precision: Name of what products are computed in.
+        does: A description in a few words.
+        precision: Name of the precision of products.
         seconds: About how long it takes to prepare.
         missing: Why it cannot run here; empty if it can.
     """
@@ -58,13 +67,26 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseCost:
-    """What one run of a case costs.
+class LeastWork:
+    """The least work of one run.
 
     Attributes:
-        flops: Operations, every operator alone.
+        flops: Operations of convolutions; a multiplication and an addition are two.
+        numbers: Numbers that are read or written: images, kernels and results.
+    """
+
+    flops: int
+    numbers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseCost:
+    """The work of one run of a case.
+
+    Attributes:
+        flops: Operations, with every operator run alone.
         moved: Bytes that are read and written in float32, likewise.
-        least: What no way of running it can do without.
+        least: The work that no implementation can avoid.
     """
 
     flops: int
@@ -74,12 +96,12 @@ class CaseCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will be timed.
+    """The plan of a run.
 
     Attributes:
-        request: What was asked for.
+        request: The request.
         entries: The modes, the baseline first.
-        costs: What a run of each case costs.
+        costs: The work of one run, by case.
     """
 
     request: BenchRequest
@@ -93,12 +115,12 @@ class Plan:
 
     @cached_property
     def speed(self) -> SpeedModel | None:
-        """How fast the device and the processor are; None where nothing can run.
+        """The speed of the device and of the processor; None where nothing can run.
 
         Raises:
             TargetError: If it cannot be measured.
         """
-        return measured_speed(self.request.device) if self.ready else None
+        return measured_speed(self.request) if self.ready else None
 
     @cached_property
     def seconds(self) -> float:
@@ -115,11 +137,11 @@ class Plan:
         return preparing + self._run(case) * _RUNS_A_TURN * self.request.runs * len(each)
 
     def least_seconds(self, case: Case, *, first: bool) -> float:
-        """Return about how long it takes to prepare the baseline of a case alone.
+        """Return about how long it takes to prepare only the baseline of a case.
 
         Args:
             case: The case.
-            first: Whether its process must be started, too.
+            first: Whether its process must be started first.
         """
         return self._preparation(case, self.ready[0], first=first) if self.ready else 0.0
 
@@ -136,7 +158,7 @@ class Plan:
         return max(cost.flops / self.speed.flops_per_second, cost.moved / self.speed.bytes_per_second) / part
 
     def statement(self) -> str:
-        """Say what will be timed, and about how long it takes."""
+        """Return the plan in one line: what will be timed, and about how long it takes."""
         cases, request = self.request.cases, self.request
         each = f"{len(self.ready)} modes, {request.runs} runs each"
         what = cases[0].title if len(cases) == 1 else f"{len(cases)} cases ({cases[0].title} to {cases[-1].title})"
@@ -145,7 +167,7 @@ class Plan:
 
 
 def minutes(seconds: float) -> str:
-    """Word a time.
+    """Return a duration in words.
 
     >>> minutes(50), minutes(400), minutes(20000)
     ('1 minute', '7 minutes', '5.6 hours')
@@ -157,10 +179,10 @@ def minutes(seconds: float) -> str:
 
 
 def plan(request: BenchRequest) -> Plan:
-    """Decide what to time.
+    """Make the plan for a request.
 
     Raises:
-        MissingExtraError: If torch is not installed, or a mode that is asked for needs an extra.
+        MissingExtraError: If torch is not installed, or a requested mode needs an extra.
         SpecError: If a mode is unknown.
         TargetError: If a target cannot be built or read.
     """
@@ -175,10 +197,9 @@ def plan(request: BenchRequest) -> Plan:
 
 def _entries(request: BenchRequest) -> tuple[Entry, ...]:
     from deeplab_spec.measure.modes import DEFAULTS, GPU_EXAMPLES, modes_for
-    from deeplab_spec.measure.parts import EAGER
 
-    named = request.modes or DEFAULTS[request.device] + (GPU_EXAMPLES if request.device == "cpu" else ())
-    modes = modes_for(request.device, (EAGER, *named))
+    names = request.modes or DEFAULTS[request.device] + (GPU_EXAMPLES if request.device == "cpu" else ())
+    modes = modes_for(request.device, (EAGER, *names))
     for part in (part for mode in modes for part in mode.parts if request.modes and part.missing):
         raise MissingExtraError(f"bench --mode {part.name}", part.extra)
     return tuple(
@@ -194,7 +215,7 @@ def _entries(request: BenchRequest) -> tuple[Entry, ...]:
 
 
 def _case_cost(request: BenchRequest, case: Case) -> CaseCost:
-    """Return what a batch costs; parameters are read once for all of it."""
+    """Return the work for a batch; parameters are read once for all of it."""
     from deeplab_spec.analysis.costs import batch_costs
 
     network, values = _graph(request, case)
@@ -214,18 +235,32 @@ def _graph(request: BenchRequest, case: Case) -> tuple[Network, Values]:
     return captured.network, captured.shapes
 
 
-def measured_speed(device: str) -> SpeedModel:
-    """Measure a device's float32 ceilings and the processor's speed in a process of its own.
+def least_work(nodes: Iterable[Node], shapes: Values, images: int) -> LeastWork:
+    """Return the least work for a batch.
+
+    Args:
+        nodes: The nodes of a network, or of a part of it; images and results count only where they are among them.
+        shapes: Shape of every value for one image, by path.
+        images: Images in the batch.
+    """
+    products = kernels = ends = 0
+    for node in nodes:
+        if isinstance(node.op, Conv2d):
+            kernels += conv_weights(node.op)
+            products += conv_weights(node.op) * prod(shapes[node.path][1:])
+        elif isinstance(node.op, Input | Output):
+            ends += prod(shapes[node.path])
+    return LeastWork(flops=2 * images * products, numbers=images * ends + kernels)
+
+
+def measured_speed(request: BenchRequest) -> SpeedModel:
+    """Measure the device's ceilings in float32 and the processor's speed, in a process of its own.
 
     Raises:
         TargetError: If the process fails.
     """
-    code = (
-        "import dataclasses, json, torch; from deeplab_spec.measure.roofline import ceilings; "
-        "from deeplab_spec.measure.timing import spin_seconds; found = ceilings(torch.device(sys.argv[1])); "
-        "print(json.dumps({**dataclasses.asdict(found), 'spin_seconds': min(spin_seconds() for _ in range(9))}))"
-    )
-    result = subprocess.run(python_code(code, device), stdout=subprocess.PIPE, text=True, check=False)
-    if result.returncode:
-        raise TargetError("bench", f"the ceilings of {device} cannot be measured")
-    return SpeedModel.model_validate_json(result.stdout)
+    with ModeProcess(job(request, request.cases[0], EAGER), DEADLINE) as process:
+        (answer,) = ask([process], "speed").values()
+    if process.status != "timed":
+        raise TargetError("bench", f"the ceilings of {request.device} cannot be measured: {process.reason}")
+    return SpeedModel.model_validate(answer)

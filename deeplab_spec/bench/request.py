@@ -1,4 +1,4 @@
-"""What ``bench`` is asked for, and the jobs that it gives to its processes."""
+"""The request of ``bench``, its cases, and the jobs of its processes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,13 +29,13 @@ _MOST_JOBS: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One size of the work.
+    """One network and one size of its input.
 
     Attributes:
-        variant: Name of the published network; empty for that of the request.
-        output_stride: Input pixels per pixel of the backbone's result.
+        variant: Name of the published network; empty for the request's.
+        output_stride: Input pixels per pixel of the backbone's output.
         size: Height and width of the images.
-        batch: How many images.
+        batch: Number of images.
     """
 
     variant: str = ""
@@ -46,14 +46,14 @@ class Case:
     @property
     def title(self) -> str:
         """The case in one line."""
-        named = f"{self.variant}, " if self.variant else ""
-        return f"{named}output stride {self.output_stride}, {self.batch}x3x{self.size[0]}x{self.size[1]}"
+        prefix = f"{self.variant}, " if self.variant else ""
+        return f"{prefix}output stride {self.output_stride}, {self.batch}x3x{self.size[0]}x{self.size[1]}"
 
 
 def cases(
     sizes: Sequence[Pair], batches: Sequence[int], output_strides: Sequence[int], variants: Sequence[str] = ("",)
 ) -> tuple[Case, ...]:
-    """Return every combination; those that differ in the batch only are neighbours."""
+    """Return every combination; cases that differ in the batch only are neighbours."""
     return tuple(
         Case(variant=name, output_stride=stride, size=size, batch=batch)
         for name, size, stride, batch in product(variants, sizes, output_strides, batches)
@@ -66,7 +66,7 @@ WIDE_STRIDES: Final = (8, 16)
 
 
 def default_jobs(device: str) -> int:
-    """Return how many modes are prepared side by side where nothing is said."""
+    """Return the default number of modes that are prepared side by side."""
     cores = cpu_count() or 1
     return min(_MOST_JOBS, max(1, cores // 2 if device == "cuda" else cores))
 
@@ -76,21 +76,21 @@ class BenchRequest:
     """Everything that decides what is timed.
 
     Attributes:
-        target: What the user named; None for the published network.
-        variant: Name of the published network of the cases that name none.
-        overrides: Choices decided otherwise, as ``NAME=VALUE``.
+        target: The target; None for the published network.
+        variant: Name of the published network, for the cases without a variant.
+        overrides: Choices that differ from the variant's, as ``NAME=VALUE``.
         arguments: Keyword arguments of a target, as text.
         classes: Channels of the logits.
-        cases: The sizes of the work.
-        modes: The modes to time; empty for those usual on the device.
+        cases: The networks and sizes to time.
+        modes: The modes to time; empty for the device's default modes.
         device: ``cpu`` or ``cuda``.
         runs: Timed runs of each mode.
         jobs: Modes that are prepared side by side; 0 for the device's default.
-        time_budget: Seconds for everything; what does not fit is left out, and said. None for no limit.
+        time_budget: Seconds for everything; cases that do not fit are listed as left out. None for no limit.
         deadline: Seconds that a mode may take to be prepared, and for any other answer.
 
     Raises:
-        SpecError: If something has a value that it cannot have.
+        SpecError: If a value is not possible.
     """
 
     target: str | None = None
@@ -125,21 +125,21 @@ class BenchRequest:
 
     @property
     def published(self) -> bool:
-        """Whether the network is of the specification, not somebody's own."""
+        """Whether the network is the specification's, not a user's."""
         return self.target is None or self.target.partition(":")[0] == REFERENCE
 
     @property
     def workers(self) -> int:
-        """How many modes are prepared side by side."""
+        """The number of modes that are prepared side by side."""
         return self.jobs or default_jobs(self.device)
 
     def subject(self, case: Case) -> Subject:
-        """Return the published network of a case; of a target, the one of its output stride and size."""
+        """Return the published network of a case; for a user's target, one with its output stride and size."""
         name = (self.target or "").partition(":")[2] if self.published else ""
-        named = variant(name or case.variant or self.variant)
+        entry = variant(name or case.variant or self.variant)
         return Subject(
-            variant=named,
-            choices=choose(named.choices, read_overrides(self.overrides)),
+            variant=entry,
+            choices=choose(entry.choices, read_overrides(self.overrides)),
             output_stride=case.output_stride,
             size=case.size,
             classes=self.classes,
@@ -158,26 +158,26 @@ class BenchRequest:
 
     @property
     def groups(self) -> tuple[tuple[Case, ...], ...]:
-        """The cases that share their processes: they differ in the batch only."""
-        found: dict[tuple[str, int, Pair], list[Case]] = {}
+        """The cases in groups that share their processes because they differ in the batch only."""
+        groups: dict[tuple[str, int, Pair], list[Case]] = {}
         for case in self.cases:
-            found.setdefault((case.variant, case.output_stride, case.size), []).append(case)
-        return tuple(map(tuple, found.values()))
+            groups.setdefault((case.variant, case.output_stride, case.size), []).append(case)
+        return tuple(map(tuple, groups.values()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What one process prepares: one mode of one network at one size of images.
+    """The task of one process: one mode of one network at one size of images.
 
     Attributes:
         target: ``reference:VARIANT`` or ``module:callable``.
-        overrides: Choices of a reference decided otherwise.
+        overrides: Choices of a reference that differ from the variant's, as ``NAME=VALUE``.
         arguments: Keyword arguments of a target, as text.
         classes: Channels of the logits.
-        output_stride: Input pixels per pixel of the backbone's result.
+        output_stride: Input pixels per pixel of the backbone's output.
         size: Height and width of the images.
         mode: Name of the mode.
-        device: Where it runs.
+        device: ``cpu`` or ``cuda``.
     """
 
     target: str
@@ -202,7 +202,7 @@ class Job:
 
 
 def job(request: BenchRequest, case: Case, mode: str) -> Job:
-    """Return the job of one mode in one case, and in those that share its processes."""
+    """Return the job of one mode in one case, and in the cases that share its process."""
     name = request.target
     if name is None or request.published:
         name = f"{REFERENCE}:{request.subject(case).variant.name}"

@@ -1,8 +1,8 @@
-"""``bench``: the modes side by side on one device, each in a process of its own.
+"""``bench``: times the modes of a network on one device, each in a process of its own.
 
-The processes run in turn, every other turn in reverse, so that a ratio is of two runs that were made one
-after the other. The intervals are over such pairs in one process per mode: they say how well these runs
-are known. Whether a change is real across processes is what ``gate`` decides.
+The processes run in turn, every other turn in reverse order, so that a ratio compares two runs of the same turn.
+The intervals are over such pairs in one process per mode: they say how well these runs are known. Whether a
+change is real across processes is decided by ``gate``.
 """
 
 import statistics
@@ -15,27 +15,27 @@ from typing import Any, Final
 from deeplab_spec.bench.document import (
     BenchCaseModel,
     BenchDocument,
-    CeilingsModel,
     ClockModel,
     LeftOutModel,
     ModeModel,
-    RatioModel,
 )
 from deeplab_spec.bench.plan import CaseCost, Entry, Plan
 from deeplab_spec.bench.process import ModeProcess, ask
 from deeplab_spec.bench.request import Case, job
 from deeplab_spec.errors import TargetError
+from deeplab_spec.measure.document import CeilingsModel
+from deeplab_spec.measure.statistics import paired_ratio
 from deeplab_spec.precision import FLOAT32, read_precision
 from deeplab_spec.views.progress import Progress, silent
 
 Save = Callable[[BenchDocument], None]
-"""Receives what is known, after every case."""
+"""Receives the document of all cases so far, after every case."""
 
 _PREPARING: Final = 0.7
 """The share of a case's time budget in which its modes must be ready."""
 
 _LEAST_RUNS: Final = 3
-"""Runs of each mode, whatever the time budget: of fewer pairs there is no interval."""
+"""The least runs of each mode, whatever the time budget: fewer pairs have no interval."""
 
 
 def bench(
@@ -43,15 +43,15 @@ def bench(
     progress: Progress = silent,
     save: Save = lambda _document: None,
 ) -> BenchDocument:
-    """Time everything that was planned.
+    """Time the modes of a plan.
 
     Args:
-        plan: What to time.
+        plan: The plan.
         progress: Receives the stage, the seconds that have passed, and about how many there will be.
-        save: Receives the document of all cases so far, whenever one ends.
+        save: Receives the document of all cases so far, after every case.
 
     Raises:
-        TargetError: If eager, which all is held against, cannot run although it should.
+        TargetError: If eager, which every mode is compared with, fails.
     """
     run = _Run(plan, progress, save)
     for group in plan.request.groups:
@@ -60,13 +60,7 @@ def bench(
 
 
 class _Run:
-    """A run of ``bench``: the cases that have ended, and the time that is left.
-
-    Args:
-        plan: What to time.
-        progress: Receives how far it is.
-        save: Receives what is known, after every case.
-    """
+    """A run of ``bench``: the cases so far, and the time that is left; its arguments are those of :func:`bench`."""
 
     def __init__(self, plan: Plan, progress: Progress, save: Save) -> None:
         self.plan = plan
@@ -84,7 +78,7 @@ class _Run:
             self._highest(FLOAT32.name, plan.speed)
 
     def document(self) -> BenchDocument:
-        """Return everything that is known."""
+        """Return the document of all cases so far."""
         return BenchDocument(
             target=self.request.title,
             classes=self.request.classes,
@@ -121,14 +115,14 @@ class _Run:
                 self.save(self.document())
 
     def _budget(self, case: Case) -> float:
-        """Return the seconds that a case may take: its share of what is left, by its estimate."""
+        """Return the seconds that a case may take: its share of the remaining time, by its estimate."""
         if self.request.time_budget is None:
             return inf
         left = max(0.0, self.request.time_budget - (monotonic() - self.begin))
         return left * self.left[case] / sum(self.left.values())
 
-    def _say(self, stage: str) -> None:
-        """Tell how far everything is: the seconds that have passed, and those that are expected in all."""
+    def _report(self, stage: str) -> None:
+        """Report progress: the seconds that have passed, and the expected total."""
         end = max(self.expected_end, monotonic()) + sum(self.left.values())
         self.progress(stage, round(monotonic() - self.begin), round(end - self.begin))
 
@@ -138,7 +132,7 @@ class _Run:
 
         def beat(modes: str, done: int) -> None:
             passed = monotonic() - begin
-            self._say(f"{case.title}: preparing {modes}, {done} of {len(alive)} ready, {passed:.0f} s")
+            self._report(f"{case.title}: preparing {modes}, {done} of {len(alive)} ready, {passed:.0f} s")
 
         for process in alive:
             process.runs.clear()
@@ -148,7 +142,7 @@ class _Run:
         self._require(processes)
 
     def _take_turns(self, processes: Mapping[str, ModeProcess], case: Case, until: float) -> None:
-        """Run every mode in turn, as often as was asked and as the time budget allows."""
+        """Run every mode in turn, as often as the request says and the time budget allows."""
         runs = self.request.runs
         for turn in range(runs):
             if turn >= _LEAST_RUNS and monotonic() > until:
@@ -156,7 +150,7 @@ class _Run:
             running = [process for process in processes.values() if process.status == "timed"]
 
             def beat(mode: str, _done: int, turn: int = turn) -> None:
-                self._say(f"{case.title}: run {turn + 1} of {runs}, {mode}")
+                self._report(f"{case.title}: run {turn + 1} of {runs}, {mode}")
 
             for process, answer in ask(running[:: 1 if turn % 2 == 0 else -1], "run", beat=beat).items():
                 if process.status == "timed":
@@ -164,27 +158,27 @@ class _Run:
         self._require(processes)
 
     def _require(self, processes: Mapping[str, ModeProcess]) -> None:
-        """Refuse to go on without what all is held against."""
+        """Raise an error if the baseline failed."""
         baseline = next(iter(processes.values()), None)
         if baseline and baseline.status != "timed":
             raise TargetError(self.request.title, f"{baseline.job.mode} {baseline.status}: {baseline.reason}")
 
     def _case(self, processes: Mapping[str, ModeProcess], case: Case) -> BenchCaseModel:
         def beat(_mode: str, _done: int) -> None:
-            self._say(f"{case.title}: what the device can do at most")
+            self._report(f"{case.title}: the ceilings of the device")
 
-        found: dict[str, CeilingsModel] = {}
+        ceilings: dict[str, CeilingsModel] = {}
         baseline = next(iter(processes.values()), None)
         if baseline:
             self.facts.update({name: baseline.facts[name] for name in self.facts if name != "versions"})
             for precision in dict.fromkeys(entry.precision for entry in self.plan.ready):
                 (answer,) = ask([baseline], f"ceilings {precision}", beat=beat).values()
                 self._require(processes)
-                found[precision] = self._highest(precision, CeilingsModel.model_validate(answer))
+                ceilings[precision] = self._highest(precision, CeilingsModel.model_validate(answer))
         for process in processes.values():
             self.facts["versions"] = {**process.facts.get("versions", {}), **self.facts["versions"]}
         cost = self.plan.costs[case]
-        modes = tuple(_mode(entry, processes, case, cost, found) for entry in self.plan.entries)
+        modes = tuple(_mode(entry, processes, case, cost, ceilings) for entry in self.plan.entries)
         timed = {mode.mode: mode.median_seconds for mode in modes if mode.median_seconds is not None}
         return BenchCaseModel(
             title=case.title,
@@ -196,13 +190,13 @@ class _Run:
             bytes=cost.moved,
             least_flops=cost.least.flops,
             least_numbers=cost.least.numbers,
-            ceilings=found,
+            ceilings=ceilings,
             modes=modes,
             fastest=min(timed, key=timed.__getitem__) if timed else None,
         )
 
     def _highest(self, precision: str, measured: CeilingsModel) -> CeilingsModel:
-        """Return the highest ceilings that were measured in this run: other programs only lower them."""
+        """Return the highest ceilings that this run has measured: other programs can only lower them."""
         before = self.ceilings.get(precision, measured)
         self.ceilings[precision] = CeilingsModel(
             flops_per_second=max(before.flops_per_second, measured.flops_per_second),
@@ -216,7 +210,7 @@ def _mode(
     processes: Mapping[str, ModeProcess],
     case: Case,
     cost: CaseCost,
-    found: Mapping[str, CeilingsModel],
+    ceilings: Mapping[str, CeilingsModel],
 ) -> ModeModel:
     about: dict[str, Any] = {"mode": entry.name, "does": entry.does, "precision": entry.precision}
     if entry.missing:
@@ -224,31 +218,22 @@ def _mode(
     process = processes[entry.name]
     if process.status != "timed":
         return ModeModel(**about, status=process.status, reason=process.reason)
-    from deeplab_spec.measure.roofline import Ceilings
-    from deeplab_spec.measure.timing import paired_ratio
-
     seconds = [run["seconds"] for run in process.runs]
     median = statistics.median(seconds)
-    ratio = paired_ratio([run["seconds"] for run in next(iter(processes.values())).runs], seconds)
-    ceilings = Ceilings(**found[entry.precision].model_dump())
-    least = ceilings.least_seconds(cost.least.flops, cost.least.numbers * read_precision(entry.precision).bytes)
+    moved = cost.least.numbers * read_precision(entry.precision).bytes
     clocks = [run["megahertz"] for run in process.runs if run["megahertz"] is not None]
+    measured = ("peak_memory_bytes", "error", "allowed", "prepare_seconds")
     return ModeModel(
         **about,
         status="timed",
         seconds=tuple(seconds),
         median_seconds=median,
         images_per_second=case.batch / median,
-        ratio=RatioModel(median=ratio.median, low=ratio.low, high=ratio.high, coverage=ratio.coverage)
-        if ratio
-        else None,
-        roofline_fraction=least / median,
-        peak_memory_bytes=process.facts["peak_memory_bytes"],
-        error=process.facts["agreement"]["error"],
-        allowed=process.facts["agreement"]["allowed"],
-        prepare_seconds=process.facts["prepare_seconds"],
+        ratio=paired_ratio([run["seconds"] for run in next(iter(processes.values())).runs], seconds),
+        roofline_fraction=ceilings[entry.precision].least_seconds(cost.least.flops, moved) / median,
         clock=ClockModel(
             megahertz=statistics.median(clocks) if clocks else None,
             spin_seconds=statistics.median(run["spin_seconds"] for run in process.runs),
         ),
+        **{name: process.facts[name] for name in measured},
     )

@@ -1,15 +1,17 @@
-"""The process in which one mode is timed, so that no mode's switches, threads or memory touch another's.
+"""The process that times one mode, so that its switches, threads and memory do not touch those of another mode.
 
 It reads a job and then commands from stdin, and answers each command with a JSON document:
 
-* ``prepare N``: make the mode for a batch of N images, and certify it;
+* ``prepare N``: prepare the mode for a batch of N images, and certify it;
 * ``run``: time it, after untimed runs;
-* ``ceilings PRECISION``: measure what the device can do at most.
+* ``ceilings PRECISION``: measure the ceilings of the device;
+* ``speed``: measure the ceilings in float32, and the speed of the processor.
 """
 
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -22,25 +24,33 @@ from deeplab_spec.bench.request import ADAPTER, Job
 from deeplab_spec.child_process import answers
 from deeplab_spec.errors import DeepLabSpecError, NotEqualError, TargetError, one_line
 from deeplab_spec.measure.agreement import Reference
-from deeplab_spec.measure.memory import forget_peak, peak_bytes
+from deeplab_spec.measure.device import (
+    ceilings,
+    device_name,
+    megahertz,
+    peak_bytes,
+    reset_peak,
+    spin_seconds,
+    timed_warm,
+)
 from deeplab_spec.measure.modes import read_mode
-from deeplab_spec.measure.roofline import ceilings
-from deeplab_spec.measure.timing import device_name, megahertz, spin_seconds, timed_warm
 from deeplab_spec.optimize.service import certified, random_images
 from deeplab_spec.precision import read_precision
 
 _SEED: Final = 0
 _CALIBRATING_IMAGES: Final = 2
-"""Enough that a normalisation of one value a channel and image has a variance."""
+"""Enough for a variance where a normalisation has one value per channel and image."""
 
 _SAMPLES: Final = {"cpu": 1, "cuda": 5}
 """Timed runs of a turn; its time is their median."""
+
+_SPEED_SPINS: Final = 9
 
 _PACKAGES: Final = ("deeplab-spec", "torch", "onnxruntime", "openvino")
 
 
 class Worker:
-    """One mode of one network, which is built when the mode is first prepared."""
+    """One mode of one network; the network is built when the mode is first prepared."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -50,37 +60,41 @@ class Worker:
 
     @cached_property
     def module(self) -> nn.Module:
-        """The network, with statistics of its own."""
+        """The network, with calibrated normalisations."""
         torch.manual_seed(_SEED)
         module = self.job.build().to(self.device)
         return calibrated(module, random_images(module, self.job.size, _CALIBRATING_IMAGES, _SEED + 1))
 
     def answer(self, command: str) -> dict[str, object]:
-        """Do what a command says, and return what it found."""
+        """Execute a command, and return its result."""
         match command.split():
             case ["prepare", images]:
                 return self._prepare(int(images))
             case ["ceilings", precision]:
-                return asdict(ceilings(self.device, read_precision(precision)))
+                return ceilings(self.device, read_precision(precision)).model_dump()
+            case ["speed"]:
+                spins = [spin_seconds() for _ in range(_SPEED_SPINS)]
+                return {**ceilings(self.device).model_dump(), "spin_seconds": min(spins)}
             case _:
                 return self._run()
 
     def _prepare(self, images: int) -> dict[str, object]:
-        """Make the mode for a batch, certify it, and measure the memory of one run of it.
+        """Prepare the mode for a batch, certify it, and measure the memory of one run of it.
 
         Raises:
             NotEqualError: If it is not equal.
-            TargetError: If it cannot be made.
+            TargetError: If it cannot be prepared.
         """
         begin = time.perf_counter()
-        self.running = None  # what was made for another batch goes
+        self.running = None  # frees what another batch needed
         self.example = random_images(self.module, self.job.size, images)
-        self.running, found = certified(Reference(self.module, self.example), read_mode(self.job.mode))
+        self.running, result = certified(Reference(self.module, self.example), read_mode(self.job.mode))
         seconds = time.perf_counter() - begin
-        forget_peak(self.device)  # the oracle and the copies that certified the mode are gone by now
+        reset_peak(self.device)  # the reference and the copies that certified the mode are freed by now
         self.running(self.example)
         return {
-            "agreement": asdict(found),
+            "error": asdict(result.error),
+            "allowed": asdict(result.allowed),
             "prepare_seconds": seconds,
             "peak_memory_bytes": peak_bytes(self.device),
             "device_name": device_name(self.device),
@@ -89,7 +103,7 @@ class Worker:
         }
 
     def _run(self) -> dict[str, object]:
-        """Time one turn; the clock is read afterwards, when the device has been busy."""
+        """Time one turn, and then read the clock, while the device is still warm."""
         if self.running is None:
             raise TargetError(self.job.mode, "is not prepared")
         seconds = timed_warm(partial(self.running, self.example), self.device, _SAMPLES[self.device.type])
@@ -98,12 +112,12 @@ class Worker:
 
 
 def calibrated(module: nn.Module, images: Tensor) -> nn.Module:
-    """Give every normalisation a scale and an offset of its own, and the statistics that its input has.
+    """Give every normalisation a random scale and offset, and the statistics of its input.
 
-    Of a normalisation that does nothing no fold can go wrong. With statistics that are drawn too, the values of
-    a hundred layers grow until float16 has no number for them: those of the data keep every layer's values near 1.
-    Offsets near 1 let most values pass the next activation: where half of them are cut off, a hundred layers
-    magnify rounding three hundred times as much.
+    A normalisation that changes nothing hides a wrong fold. Random statistics let the values of a hundred layers
+    grow beyond float16; the statistics of the data keep every layer's values near 1. With offsets near 1 most
+    values pass the next activation; if half of them are cut off, a hundred layers amplify rounding three hundred
+    times as much.
     """
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d) and layer.track_running_stats]
     momenta = [norm.momentum for norm in norms]
@@ -122,13 +136,11 @@ def calibrated(module: nn.Module, images: Tensor) -> nn.Module:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
+    versions = {"python": sys.version.split()[0]}
     for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def answer(work: Callable[[], dict[str, object]]) -> dict[str, object]:

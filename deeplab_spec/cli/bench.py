@@ -1,4 +1,4 @@
-"""``deeplab-spec bench``: how fast a network runs, in every mode side by side."""
+"""``deeplab-spec bench``: times a network in every mode."""
 
 import shlex
 import sys
@@ -36,7 +36,7 @@ from deeplab_spec.views.progress import progress
 
 
 def _complete_mode(incomplete: str) -> list[tuple[str, str]]:
-    """Return the modes that a shell can complete to: a further part behind the last ``+``."""
+    """Return the shell completions of a mode: a further part after the last ``+``."""
     before, plus, last = incomplete.rpartition("+")
     return [(f"{before}{plus}{part.name}", part.does) for part in PARTS if part.name.startswith(last)]
 
@@ -62,16 +62,16 @@ def bench_command(
     choose: ChooseOption = None,
     output_stride: Annotated[
         list[int] | None,
-        typer.Option("--output-stride", metavar="N", help="Of the backbone's result; repeat for several. [16]"),
+        typer.Option("--output-stride", metavar="N", help="Of the backbone's output; repeat for several. [16]"),
     ] = None,
     size: SizeOption = options.DEFAULT_SIZE,
     batch: Annotated[
-        list[int] | None, typer.Option("--batch", metavar="N", help="Images of a run; repeat for several. [1]")
+        list[int] | None, typer.Option("--batch", metavar="N", help="Images in a batch; repeat for several. [1]")
     ] = None,
     classes: ClassesOption = DEFAULT_CLASSES,
     arg: Annotated[
         list[str] | None,
-        typer.Option("--arg", metavar="NAME=VALUE", help="Keyword argument of what builds a target."),
+        typer.Option("--arg", metavar="NAME=VALUE", help="Keyword argument for the target's callable."),
     ] = None,
     mode: Annotated[
         list[str] | None,
@@ -80,7 +80,7 @@ def bench_command(
             metavar="MODE",
             autocompletion=_complete_mode,
             help="eager, or parts joined by +, as folded+channels_last; repeat for several. Parts: "
-            f"{', '.join(part.name for part in PARTS)}. By default those usual on the device.",
+            f"{', '.join(part.name for part in PARTS)}. By default the device's default modes.",
         ),
     ] = None,
     device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu or cuda.")] = "cpu",
@@ -90,7 +90,7 @@ def bench_command(
     ] = 0,
     time_budget: Annotated[
         float | None,
-        typer.Option("--time-budget", metavar="S", help="Seconds for everything; what does not fit is left out."),
+        typer.Option("--time-budget", metavar="S", help="Seconds for everything; cases that do not fit are left out."),
     ] = None,
     deadline: Annotated[
         float, typer.Option("--deadline", metavar="S", help="Seconds that a mode may take to be prepared.")
@@ -98,18 +98,18 @@ def bench_command(
     wide: Annotated[
         bool, typer.Option("--wide", help="The wide table: 513x513 and 1024x2048, batches 1, 8, 32, strides 8, 16.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Begin the wide table without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Start the wide table without a question.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
     file: OutputOption = None,
     save: Annotated[
         Path | None,
         typer.Option(
-            "--save", metavar="DIR", help="Also write <device>.json and its page, <device>.md, whenever a case ends."
+            "--save", metavar="DIR", help="Also write <device>.json and its page, <device>.md, after every case."
         ),
     ] = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Time a network in every mode, each of them certified first.
+    """Time a network in every mode, after certifying each mode.
 
     Exit status: 0 everything that can run here was timed, 1 a mode is not equal or failed, or a case was left out.
     """
@@ -120,15 +120,15 @@ def bench_command(
     batches = WIDE_BATCHES if wide else batch or (1,)
     variants = dict.fromkeys(variant or (options.DEFAULT_VARIANT,))
     if target and len(variants) > 1:
-        raise SpecError("--variant", "is that of the target; name it alone, or several without a target", variant)
-    named = tuple(variants) if len(variants) > 1 else ("",)
+        raise SpecError("--variant", "can be repeated only without a target", variant)
+    names = tuple(variants) if len(variants) > 1 else ("",)
     request = BenchRequest(
         target=target,
         variant=next(iter(variants)),
         overrides=tuple(choose or ()),
         arguments=options.read_arguments(arg),
         classes=classes,
-        cases=cases(sizes, batches, WIDE_STRIDES if wide else output_stride or (16,), named),
+        cases=cases(sizes, batches, WIDE_STRIDES if wide else output_stride or (16,), names),
         modes=tuple(mode or ()),
         device=device,
         runs=runs,
@@ -137,7 +137,7 @@ def bench_command(
         deadline=deadline,
     )
     planned = plan(request)
-    _state(planned, ask=wide and not yes)
+    _announce(planned, ask=wide and not yes)
 
     def keep(document: BenchDocument) -> None:
         if save:
@@ -146,8 +146,8 @@ def bench_command(
 
     if save:
         _make(save)
-    with progress(lines=True) as told:
-        document = bench(planned, told, keep)
+    with progress(lines=True) as report:
+        document = bench(planned, report, keep)
     keep(document)
     if as_json:
         output.report(to_json(document), file)
@@ -157,8 +157,8 @@ def bench_command(
     raise typer.Exit(ExitCode.DIFFERENT if statuses & {"refused", "failed"} or document.left_out else ExitCode.DONE)
 
 
-def _state(planned: Plan, *, ask: bool) -> None:
-    """Say what will be timed and how long it takes, and ask where it takes long."""
+def _announce(planned: Plan, *, ask: bool) -> None:
+    """Print what will be timed and how long it takes, and ask for a confirmation if needed."""
     output.summary(planned.statement())
     if not ask:
         return
@@ -171,7 +171,7 @@ def _make(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise TargetError(str(directory), f"cannot be made: {error.strerror}") from error
+        raise TargetError(str(directory), f"cannot be created: {error.strerror}") from error
 
 
 def _report(document: BenchDocument, file: Path | None) -> None:
@@ -187,5 +187,5 @@ def _report(document: BenchDocument, file: Path | None) -> None:
 
 
 def _line() -> str:
-    """Return the command line that this process was given."""
+    """Return the command line of this process."""
     return shlex.join(["deeplab-spec", *sys.argv[1:]])

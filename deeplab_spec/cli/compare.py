@@ -1,4 +1,4 @@
-"""``deeplab-spec compare``: what became slower between two profiles."""
+"""``deeplab-spec compare``: the change of every block between two profiles."""
 
 from enum import StrEnum
 from math import isfinite
@@ -15,7 +15,7 @@ _EXIT = {"within": ExitCode.DONE, "over": ExitCode.DIFFERENT, "undecided": ExitC
 
 
 class Format(StrEnum):
-    """The forms in which a comparison is written."""
+    """The formats of a comparison."""
 
     TABLE = "table"
     MARKDOWN = "markdown"
@@ -36,33 +36,32 @@ def compare(
         Path | None, typer.Argument(metavar="A", help="A profile: its directory, or its JSON.", show_default=False)
     ] = None,
     after: Annotated[
-        Path | None, typer.Argument(metavar="B", help="The profile to hold against it.", show_default=False)
+        Path | None, typer.Argument(metavar="B", help="The profile to compare with it.", show_default=False)
     ] = None,
     *,
     clock: Annotated[
-        Clock | None, typer.Option("--clock", help="Compare this time. [the device's, where there is one]")
+        Clock | None, typer.Option("--clock", help="Compare this time. [the device's, if there is one]")
     ] = None,
     fail_over: Annotated[
         float | None,
         typer.Option("--fail-over", metavar="PCT", help="Fail if the total is slower by more percent than this."),
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TABLE,
+    form: Annotated[Format, typer.Option("--format", help="The format of the report.")] = Format.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document: --format json.")] = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
     """Compare two profiles block by block.
 
-    They may be of two implementations, or of two modes. A change whose 95 % interval contains zero is within the
-    noise; the first line says how many changes exceed it.
+    The profiles may be of two implementations, or of two modes. A change whose 95 % interval contains zero is within
+    the noise; the first line has the number of changes that exceed it.
 
     Exit status: 0 compared, and not slower than allowed; 1 slower than --fail-over allows; 2 the profiles cannot be
-    compared; 3 a profile cannot be read; 4 the interval of the slowdown contains what --fail-over allows.
+    compared; 3 a profile cannot be read; 4 the interval of the slowdown contains the limit of --fail-over.
     """
     import deeplab_spec.profile.compare_text as pages
-    from deeplab_spec.profile.compare_document import CompareDocument
-    from deeplab_spec.profile.compare_service import compare as together
-    from deeplab_spec.profile.document import read_profile
+    from deeplab_spec.profile.compare import compare as compared
+    from deeplab_spec.profile.document import CompareDocument, read_profile
     from deeplab_spec.views.document import to_schema
 
     if json_schema:
@@ -73,7 +72,7 @@ def compare(
     if fail_over is not None and not isfinite(fail_over):
         raise typer.BadParameter("must be a number of percent", param_hint="--fail-over")
     name: Literal["host", "device"] | None = clock.value if clock else None
-    document = together(read_profile(before), read_profile(after), name, fail_over)
+    document = compared(read_profile(before), read_profile(after), name, fail_over)
     match Format.JSON if as_json else form:
         case Format.JSON:
             output.report(document.model_dump_json(indent=2), file)

@@ -1,1 +1,1 @@
-"""Modes in which a network runs, whether they agree, and timers."""
+"""Modes in which a network runs, whether they agree with the module, and measurements of a device."""

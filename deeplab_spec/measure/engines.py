@@ -1,4 +1,4 @@
-"""Networks in the hands of another engine: exported once for each size of input, then called like the original."""
+"""Networks that another engine runs: exported once for each size of input, and called like the original."""
 
 import logging
 import sys
@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 from deeplab_spec.errors import SpecError
 
 Session = Callable[[Tensor], list[Tensor]]
-"""Runs an exported network: an input of the size that it was exported for, and its results in order."""
+"""Runs an exported network: takes an input of the size that it was exported for, returns its outputs in order."""
 
 _RANK: Final = 4
 
@@ -27,11 +27,11 @@ _RANK: Final = 4
 class Engine(nn.Module, ABC):
     """A network that another engine runs on the CPU, in float32, with as many threads as torch has.
 
-    It takes what the original takes. For a size of input that it has not met it exports the network anew.
+    It takes the same inputs as the original. For every new size of input it exports the network again.
 
     Args:
-        module: The network, in evaluation.
-        example: An input; the network is exported for its size.
+        module: The network, in evaluation mode.
+        example: An input, (n, channels, h, w); the network is exported for its size.
 
     Raises:
         SpecError: If an input is not a batch of float32 images on the CPU.
@@ -41,20 +41,20 @@ class Engine(nn.Module, ABC):
         super().__init__()
         self.module = module
         with torch.no_grad():
-            leaves, self.form = pytree.tree_flatten(module(example))
+            leaves, self.structure = pytree.tree_flatten(module(example))
         self.leaves = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         self.sessions: dict[torch.Size, Session] = {}
         self(example)
 
-    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - as the module's
         """Run the network."""
         if x.dtype is not torch.float32 or x.device.type != "cpu" or x.ndim != _RANK:
-            got = f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)} on {x.device.type}"
-            raise SpecError(type(self).__name__, "takes a batch of float32 images on the CPU", got)
+            actual = f"{str(x.dtype).removeprefix('torch.')} of shape {tuple(x.shape)} on {x.device.type}"
+            raise SpecError(type(self).__name__, "takes a batch of float32 images on the CPU", actual)
         if x.shape not in self.sessions:
             self.sessions[x.shape] = self.session(x)
         results = iter(self.sessions[x.shape](x.detach().contiguous()))
-        return pytree.tree_unflatten([next(results) if leaf is None else leaf for leaf in self.leaves], self.form)
+        return pytree.tree_unflatten([next(results) if leaf is None else leaf for leaf in self.leaves], self.structure)
 
     def session(self, example: Tensor) -> Session:
         """Export the network to ONNX for the size of an example, and load it."""
@@ -66,7 +66,7 @@ class Engine(nn.Module, ABC):
 
     @abstractmethod
     def load(self, file: Path) -> Session:
-        """Load an ONNX file; it goes away afterwards."""
+        """Load an ONNX file, which is deleted afterwards."""
 
 
 class OnnxRuntime(Engine):
@@ -87,7 +87,7 @@ class OnnxRuntime(Engine):
 
 
 class OpenVino(Engine):
-    """A network that OpenVINO runs; in float32, also where the processor has bfloat16."""
+    """A network that OpenVINO runs, in float32 also where the processor supports bfloat16."""
 
     def load(self, file: Path) -> Session:
         """Load and compile an ONNX file."""
@@ -98,10 +98,10 @@ class OpenVino(Engine):
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         }
         request = openvino.Core().compile_model(file, "CPU", settings).create_infer_request()
-        forms = [(tuple(output.shape), output.element_type.to_dtype()) for output in request.model_outputs]
+        outputs = [(tuple(output.shape), output.element_type.to_dtype()) for output in request.model_outputs]
 
         def run(x: Tensor) -> list[Tensor]:
-            results = [np.empty(shape, dtype) for shape, dtype in forms]
+            results = [np.empty(shape, dtype) for shape, dtype in outputs]
             for number, result in enumerate(results):  # written in place: a call never overwrites an earlier result
                 request.set_output_tensor(number, openvino.Tensor(result, shared_memory=True))
             request.set_input_tensor(openvino.Tensor(x.numpy(), shared_memory=True))
@@ -112,7 +112,7 @@ class OpenVino(Engine):
 
 
 def _openvino() -> Any:  # noqa: ANN401 - it has no types
-    """Import OpenVINO without its telemetry, which would report every import to its makers over the network."""
+    """Import OpenVINO without its telemetry, which reports every import to Intel over the network."""
     if "openvino" in sys.modules:
         return import_module("openvino")
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # so importing it fails
@@ -124,7 +124,7 @@ def _openvino() -> Any:  # noqa: ANN401 - it has no types
 
 @contextmanager
 def _quiet(logger_name: str) -> Iterator[None]:
-    """Keep what an exporter says of itself from the user's terminal."""
+    """Silence an exporter's own messages and warnings."""
     logger = logging.getLogger(logger_name)
     level = logger.level
     logger.setLevel(logging.ERROR)

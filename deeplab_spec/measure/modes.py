@@ -1,6 +1,6 @@
-"""Ways to run a network: what is rewritten, in which precision, and what compiles it.
+"""Modes: ways to run a network, by its rewrites, its precision and its compiler.
 
-Every function here takes a module and gives a new one; the argument stays as it was.
+Every function here takes a module and returns a new one; the argument is not changed.
 """
 
 import copy
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.measure.engines import OnnxRuntime, OpenVino
-from deeplab_spec.measure.folding import folded
 from deeplab_spec.measure.parts import EAGER, Kind, Part, name_of, read_parts
-from deeplab_spec.measure.shifted import shifted
+from deeplab_spec.measure.rewrites import folded, shifted
 from deeplab_spec.measure.wrappers import (
     Autocast,
     Cast,
@@ -31,11 +30,11 @@ from deeplab_spec.precision import BFLOAT16, FLOAT32, TF32, Precision
 AUTO: Final = "auto"
 
 Apply = Callable[[nn.Module, Tensor], nn.Module]
-"""Makes a new module of one and an example of its input."""
+"""Makes a new module from a module and an example of its input."""
 
 
 def _switch(module: nn.Module, _example: Tensor) -> nn.Module:
-    return module  # what is switched is switched while it runs
+    return module  # the switches are set while it runs
 
 
 APPLY: Final[Mapping[str, Apply]] = {
@@ -85,7 +84,7 @@ DEFAULTS: Final = {
         "folded+shifted+channels_last+autocast-float16+compiled_frozen",
     ),
 }
-"""What ``bench`` times on a device where nothing is named."""
+"""The default modes of ``bench``, by device."""
 
 AUTOMATIC: Final = {
     "cpu": (
@@ -107,10 +106,10 @@ AUTOMATIC: Final = {
         "folded+channels_last+compiled_frozen",
     ),
 }
-"""What ``optimize`` tries by itself: modes of float32, those first that are ready soon."""
+"""The modes that ``optimize`` tries by default: in float32, the quickly prepared ones first."""
 
 GPU_EXAMPLES: Final = ("tf32", "autocast-float16", "cuda_graph")
-"""What is listed as not run where there is no GPU."""
+"""Modes that ``bench`` lists as not run where there is no GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +117,7 @@ class Mode:
     """A way to run a network.
 
     Attributes:
-        parts: What it does, in the order of :data:`~deeplab_spec.measure.parts.PARTS`.
+        parts: Its parts, in the order of :data:`~deeplab_spec.measure.parts.PARTS`.
     """
 
     parts: tuple[Part, ...] = ()
@@ -130,23 +129,23 @@ class Mode:
 
     @property
     def does(self) -> str:
-        """What it does, in words."""
+        """A description in words."""
         return ", ".join(part.does for part in self.parts) or "the module as it is"
 
     @property
     def precision(self) -> Precision:
-        """What products are computed in."""
+        """The precision of products."""
         return next((part.precision for part in self.parts if part.precision), FLOAT32)
 
     @property
     def switches(self) -> Switches:
-        """What is switched on in the process while it runs."""
+        """The settings of the process while it runs."""
         names = {part.name for part in self.parts}
         return Switches(tf32=self.precision is TF32, cudnn_benchmark="cudnn_benchmark" in names)
 
     @property
     def float32_form(self) -> "Mode":
-        """The mode's rewrites alone, whose results must equal the module's in float32."""
+        """The mode's rewrites alone, whose outputs must equal the module's in float32."""
         return Mode(parts=tuple(part for part in self.parts if part.kind is Kind.REWRITE))
 
     @property
@@ -155,7 +154,7 @@ class Mode:
         return sum(part.seconds for part in self.parts)
 
     def missing(self, device: str) -> str:
-        """Say why the mode cannot run on a device here; empty if it can."""
+        """Return why the mode cannot run on a device here; empty if it can."""
         if not torch.cuda.is_available() and (
             device == "cuda" or any("cpu" not in part.devices for part in self.parts)
         ):
@@ -170,10 +169,10 @@ class Mode:
         return ""
 
     def apply(self, module: nn.Module, example: Tensor) -> nn.Module:
-        """Return a new module that computes the same in this mode, run once on the example.
+        """Return a new module that computes the same in this mode; it has run once on the example.
 
         Raises:
-            CaptureError: If the graph cannot be read where it must be.
+            CaptureError: If a rewrite needs the graph and it cannot be read.
         """
         changed = copy.deepcopy(module).eval()
         with switched(self.switches):
@@ -197,7 +196,7 @@ def read_mode(text: str) -> Mode:
 
 
 def reference_mode(precision: Precision) -> Mode:
-    """Return the module as it is, in a precision.
+    """Return the mode that runs the module unchanged in a precision.
 
     >>> reference_mode(TF32).name, reference_mode(FLOAT32).name
     ('tf32', 'eager')
@@ -206,10 +205,10 @@ def reference_mode(precision: Precision) -> Mode:
 
 
 def modes_for(device: str, names: Sequence[str] = ()) -> tuple[Mode, ...]:
-    """Return the modes of some names, each once; those usual on a device where none is named."""
+    """Return the modes with some names, each once; the device's default modes without names."""
     return tuple(dict.fromkeys(read_mode(name) for name in names or DEFAULTS[device]))
 
 
 def _computes_bfloat16() -> bool:
-    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 - it is asked nowhere else
+    supported: bool = torch.ops.mkldnn._is_mkldnn_bf16_supported()  # noqa: SLF001 - there is no public way
     return supported

@@ -1,7 +1,7 @@
-"""What a mode is made of: the names of every way to run a network faster, without a framework.
+"""The parts of modes: their names and properties, without a framework.
 
-A mode is a set of parts, joined by ``+``: ``folded+channels_last``. ``eager`` is the module as it is.
-``bench``, ``optimize``, ``profile`` and ``gate`` take these names, and reports print them.
+A mode is a set of parts, joined by ``+``: ``folded+channels_last``. ``eager`` is the module unchanged.
+``bench``, ``optimize``, ``profile`` and ``gate`` accept these names, and reports print them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ GPU: Final = ("cuda",)
 
 
 class Kind(StrEnum):
-    """What a part does; a mode has at most one part of each of the last four kinds."""
+    """The kind of a part; a mode has at most one part of each of the last four kinds."""
 
     REWRITE = "rewrite"
     SWITCH = "switch"
@@ -41,17 +41,17 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One thing that a mode does.
+    """One part of a mode.
 
     Attributes:
         name: Its name in a mode.
-        does: What it does, in a few words.
-        kind: What it changes.
-        devices: Where it can run.
-        precision: What products are computed in, where the part decides that.
+        does: A description in a few words.
+        kind: Its kind.
+        devices: The devices that it can run on.
+        precision: The precision of products, for a part that decides it.
         seconds: About how long it takes to prepare a full-size network on two processor cores.
-        packages: What must be installed beside torch.
-        extra: The extra of this package that installs it.
+        packages: The packages that it needs beside torch.
+        extra: The extra of this package that installs them.
     """
 
     name: str
@@ -77,11 +77,7 @@ def _precision(precision: Precision, devices: tuple[str, ...] = BOTH) -> Part:
 
 PARTS: Final = (
     Part(name="folded", does="normalisations folded into convolutions", kind=Kind.REWRITE, seconds=8),
-    Part(
-        name="shifted",
-        does="atrous depthwise convolutions as sums of shifted maps",
-        kind=Kind.REWRITE,
-    ),
+    Part(name="shifted", does="atrous depthwise convolutions as sums of shifted maps", kind=Kind.REWRITE),
     Part(name="channels_last", does="maps stored with their channels last", kind=Kind.REWRITE),
     Part(
         name="cudnn_benchmark",
@@ -96,12 +92,7 @@ PARTS: Final = (
     _precision(AUTOCAST_BFLOAT16),
     _precision(AUTOCAST_FLOAT16),
     Part(name="compiled", does="torch.compile", kind=Kind.COMPILER, seconds=60),
-    Part(
-        name="compiled_frozen",
-        does="torch.compile with the weights as constants",
-        kind=Kind.COMPILER,
-        seconds=50,
-    ),
+    Part(name="compiled_frozen", does="torch.compile with the weights as constants", kind=Kind.COMPILER, seconds=50),
     Part(
         name="onnxruntime",
         does="exported to ONNX and run by onnxruntime",
@@ -130,11 +121,11 @@ OLD_PARTS: Final[Mapping[str, str]] = {
     "inductor": "compiled",
     "inductor_freezing": "compiled_frozen",
 }
-"""Names of earlier releases, and what each is called now."""
+"""Today's names by those of earlier releases."""
 
 _EXCLUSIVE: Final = (Kind.PRECISION, Kind.COMPILER, Kind.ENGINE, Kind.GRAPH)
 _BESIDE_ENGINES: Final = frozenset({"folded"})
-"""What an engine can be combined with: it reads a graph of float32, and lays out memory by itself."""
+"""The parts that can be combined with an engine, which reads a graph in float32 and chooses its own layout."""
 
 
 def read_parts(text: str, where: str = "mode") -> tuple[Part, ...]:
@@ -142,7 +133,7 @@ def read_parts(text: str, where: str = "mode") -> tuple[Part, ...]:
 
     Args:
         text: Names of parts joined by ``+`` in any order, or ``eager``.
-        where: The argument or option that it was given to, for the error.
+        where: The argument or option that holds it, for the error.
 
     Raises:
         SpecError: If a part is unknown, occurs twice, or two exclude each other.

@@ -1,4 +1,4 @@
-"""Modules that run another in some way: they hold it, and compute the same."""
+"""Modules that wrap another one and run it in some way: with another layout, cast, compiled or recorded."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from deeplab_spec.errors import SpecError
 from deeplab_spec.execute.torch_settings import float32_products
 
 _WARM_UP: Final = 3
-"""Runs before a recording, in which libraries choose their algorithms."""
+"""Runs before a recording; libraries choose their algorithms in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +21,8 @@ class Switches:
     """Settings of the process that are on while a network runs.
 
     Attributes:
-        tf32: Whether float32 products are computed in TF32; else as IEEE says.
-        cudnn_benchmark: Whether cuDNN times its algorithms for every new size, and takes the fastest.
+        tf32: Whether float32 products are computed in TF32; else in IEEE float32.
+        cudnn_benchmark: Whether cuDNN times its algorithms for every new size and takes the fastest.
     """
 
     tf32: bool = False
@@ -31,7 +31,7 @@ class Switches:
 
 @contextmanager
 def switched(switches: Switches) -> Iterator[None]:
-    """Set the switches, and put them back as they were."""
+    """Set the switches, and restore them at the end."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = switches.cudnn_benchmark
     try:
@@ -48,7 +48,7 @@ class ChannelsLast(nn.Module):
         super().__init__()
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # an overload that torch's stubs lack
 
-    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - as the module's
         """Run the network."""
         return self.module(x.contiguous(memory_format=torch.channels_last))
 
@@ -61,21 +61,21 @@ class Autocast(nn.Module):
         self.module = module
         self.dtype = dtype
 
-    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - as the module's
         """Run the network."""
         with torch.autocast(x.device.type, self.dtype, cache_enabled=False):
             return self.module(x)
 
 
 class Cast(nn.Module):
-    """A network whose weights and input are cast to another dtype; the results come back in the input's."""
+    """A network whose weights and input are cast to another dtype; its outputs have the dtype of the input."""
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.module = module.to(dtype)
         self.dtype = dtype
 
-    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - as the module's
         """Run the network."""
         result = self.module(x.to(self.dtype))
         return pytree.tree_map_only(Tensor, lambda value: value.to(x.dtype), result)
@@ -89,7 +89,7 @@ class Compiled(nn.Module):
         self.module = module
         self.compiled = torch.compile(module, dynamic=False)
 
-    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - as the module's
         """Run the network."""
         return self.compiled(x)
 
@@ -106,7 +106,7 @@ class Frozen(nn.Module):
         self.compiled = torch.compile(module, dynamic=False)
         self.seen: set[torch.Size] = set()
 
-    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - as the module's
         """Run the network."""
         if x.shape in self.seen:
             return self.compiled(x)
@@ -135,7 +135,7 @@ class Replayed(nn.Module):
         with torch.no_grad(), torch.cuda.graph(self.graph):
             self.result = module(self.images)
 
-    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - as the module's
         """Run the network."""
         if x.shape != self.images.shape:
             raise SpecError("cuda_graph", f"takes the recorded size {tuple(self.images.shape)}", tuple(x.shape))
@@ -148,8 +148,8 @@ class Running(nn.Module):
     """A network in evaluation: no gradients, and the switches set while it runs.
 
     Args:
-        module: What runs.
-        switches: What is on meanwhile.
+        module: The network.
+        switches: The settings of the process while it runs.
     """
 
     def __init__(self, module: nn.Module, switches: Switches) -> None:
@@ -157,7 +157,7 @@ class Running(nn.Module):
         self.module = module
         self.switches = switches
 
-    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the module returns
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - as the module's
         """Run the network."""
         with torch.no_grad(), switched(self.switches):
             return self.module(x)

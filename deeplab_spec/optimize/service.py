@@ -1,4 +1,4 @@
-"""``deeplab_spec.optimize``: a module that computes the same, faster."""
+"""``deeplab_spec.optimize``: returns a module that computes the same, faster."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from deeplab_spec.errors import DeepLabSpecError, NotEqualError, NotFiniteError, SpecError, TargetError, one_line
 from deeplab_spec.measure.agreement import Agreement, Reference, agreement
+from deeplab_spec.measure.device import timed_warm
 from deeplab_spec.measure.modes import AUTO, AUTOMATIC, Mode, modes_for
 from deeplab_spec.measure.parts import EAGER
-from deeplab_spec.measure.timing import timed_warm
 from deeplab_spec.result import Result
 from deeplab_spec.views.progress import Progress
 from deeplab_spec.views.progress import progress as bar
@@ -23,30 +23,30 @@ SIZE: Final = 513
 _KERNEL_RANK: Final = 4
 
 _NEAR: Final = 1.25
-"""A mode whose median is at most this many times the shortest is run again before one is chosen."""
+"""A mode whose median is at most this many times the shortest is timed again before one is chosen."""
 
 _FINAL_RUNS: Final = 2
-"""How many times as often those that are near are run again."""
+"""Runs of the second timing over runs of the first."""
 
 
 class Optimized(Result, nn.Module):
-    """A network in a mode that was certified equal on an example.
+    """A network in a mode, certified equal to the original on an example.
 
-    It takes what the original takes, in evaluation and without gradients. A compiled or exported one is
-    prepared again for another size, and a CUDA graph takes the example's size only.
+    It takes the same inputs as the original, in evaluation mode and without gradients. A compiled or exported
+    network is prepared again for another size; a CUDA graph takes the example's size only.
 
     Attributes:
         mode: Name of the mode.
-        agreement: What certified it: its error, and what is allowed.
-        seconds: Median time of each mode that was run, ``eager`` among them.
-        refused: Why a mode was not chosen from, where one could not run or was not equal.
-        not_installed: What must be installed to try more modes, by mode.
+        agreement: Its error, and the allowed one.
+        seconds: Median time of each timed mode, ``eager`` among them.
+        refused: Reason by mode, for the modes that could not run or were not equal.
+        not_installed: What must be installed to try further modes, by mode.
     """
 
     def __init__(
         self,
         module: nn.Module,
-        found: Agreement,
+        agreement: Agreement,
         mode: str,
         seconds: Mapping[str, float] | None = None,
         refused: Mapping[str, str] | None = None,
@@ -55,18 +55,18 @@ class Optimized(Result, nn.Module):
         super().__init__()
         self.module = module
         self.mode = mode
-        self.agreement = found
+        self.agreement = agreement
         self.seconds = dict(seconds or {})
         self.refused = dict(refused or {})
         self.not_installed = dict(not_installed or {})
 
-    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - what the original returns
+    def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - as the original's
         """Run the network."""
         return self.module(x)
 
     @property
     def speedup(self) -> float | None:
-        """How many times as fast as eager it is; None if it was not timed."""
+        """How many times as fast as eager it is; None if either was not timed."""
         if not {EAGER, self.mode} <= self.seconds.keys():
             return None
         return self.seconds[EAGER] / self.seconds[self.mode]
@@ -78,7 +78,7 @@ class Optimized(Result, nn.Module):
 
     @property
     def text(self) -> str:
-        """The mode, its error, its time, and which modes were not chosen from."""
+        """The mode, its error, its time, and the modes that were not chosen."""
         return repr(self)
 
     def __repr__(self) -> str:
@@ -101,37 +101,37 @@ def optimize(
     runs: int = RUNS,
     progress: Progress | None = None,
 ) -> Optimized:
-    """Return a module that computes what another does in evaluation, in a faster way.
+    """Return a module that computes the same as another one in evaluation mode, faster.
 
-    Every mode is run on the example and held against the module in float64 before it is returned or
-    timed: its error may be at most three times that of the module itself in the same precision.
+    Before a mode is timed or returned, its output on the example is compared with that of the module in float64:
+    its error may be at most three times that of the module itself in the same precision.
 
     Args:
-        module: The network; it is not changed. It runs where its parameters are.
+        module: The network; it is not changed. It runs on the device of its parameters.
         mode: Parts joined by ``+``, as ``folded+channels_last``; or ``auto``, which times the
             candidates in turn on the example and takes the fastest. With compilers among them that
             takes minutes.
-        example: A batch of images; by default one of 513x513, drawn at random.
-        candidates: The modes that ``auto`` tries; by default those of float32 that can run on the device,
-            the engines that are installed among them.
-        runs: How often each mode is run at least, in turn with the others.
-        progress: Receives the stage, how many are done, and how many there are; by default a bar is shown where
-            stderr is a terminal.
+        example: A batch of images, (n, channels, h, w); by default one random image of 513x513.
+        candidates: The modes that ``auto`` tries; by default the modes in float32 that can run on the device,
+            with the installed engines.
+        runs: The least number of timed runs of each mode, in turn with the others.
+        progress: Receives the stage, how many are done, and how many there are; by default a bar on stderr, if
+            that is a terminal.
 
     Raises:
         SpecError: A ValueError, if a mode is unknown or cannot run on the device, or the module's
-            values are not finite.
+            outputs are not finite.
         NotEqualError: If the mode does not compute what the module computes.
-        TargetError: If it cannot be made.
+        TargetError: If the mode cannot be prepared.
     """
     if runs < 1:
         raise SpecError("runs", "must be 1 or more", runs)
     images = random_images(module) if example is None else example
     device = images.device.type
     modes = _candidates(device, candidates if mode == AUTO else (mode,))
-    with bar() if progress is None else nullcontext(progress) as tell:
-        ready, refused = _prepared(module, images, modes, tell, strict=mode != AUTO)
-        tell("timing", len(modes), len(modes) + 1)
+    with bar() if progress is None else nullcontext(progress) as report:
+        ready, refused = _prepared(module, images, modes, report, strict=mode != AUTO)
+        report("timing", len(modes), len(modes) + 1)
         running = {EAGER: Mode().apply(module, images)} | {name: run for name, (run, _) in ready.items()}
         seconds = _medians(running, images, runs)
     fastest = min(ready, key=seconds.__getitem__)
@@ -142,10 +142,10 @@ def optimize(
 def _prepared(
     module: nn.Module, images: Tensor, modes: Sequence[Mode], progress: Progress, *, strict: bool
 ) -> tuple[dict[str, tuple[nn.Module, Agreement]], dict[str, str]]:
-    """Make and certify every mode; return those that are equal, and why each of the others is not.
+    """Prepare and certify every mode; return the equal ones, and for each other one the reason.
 
     Raises:
-        TargetError: If no mode is equal; if it is strict, or one is not.
+        TargetError: If no mode is equal; in a strict run, if any is not.
     """
     progress("float64 reference", 0, len(modes) + 1)
     reference = Reference(module, images)
@@ -163,7 +163,11 @@ def _prepared(
 
 
 def random_images(module: nn.Module, size: tuple[int, int] = (SIZE, SIZE), batch: int = 1, seed: int = 0) -> Tensor:
-    """Return images for a module, with the channels that its first kernel reads, where it is."""
+    """Return random images, (batch, channels, h, w), with the channels and on the device of a module's first kernel.
+
+    Raises:
+        SpecError: If the module has no convolution.
+    """
     kernels = (weight for weight in module.parameters() if weight.ndim == _KERNEL_RANK)
     kernel = next(kernels, None)
     if kernel is None:
@@ -173,31 +177,31 @@ def random_images(module: nn.Module, size: tuple[int, int] = (SIZE, SIZE), batch
 
 
 def certified(reference: Reference, mode: Mode) -> tuple[nn.Module, Agreement]:
-    """Make a module in a mode, and hold it against the original.
+    """Prepare a module in a mode, and compare it with the original.
 
     Raises:
         NotEqualError: If it does not compute the same, or the original is not finite in its precision.
-        TargetError: If it cannot be made.
+        TargetError: If it cannot be prepared.
     """
     try:
         running = mode.apply(reference.module, reference.example)
-        found = agreement(reference, running, mode)
+        result = agreement(reference, running, mode)
     except NotFiniteError as error:
         raise NotEqualError(mode.name, f"cannot be certified: {error.reason}") from error
     except DeepLabSpecError as error:
-        raise TargetError(mode.name, f"cannot be made: {error}") from error
+        raise TargetError(mode.name, f"cannot be prepared: {error}") from error
     except Exception as error:
-        raise TargetError(mode.name, f"cannot be made: {one_line(error)}") from error
-    if not found.equal:
-        raise NotEqualError(mode.name, f"does not compute what the module computes: {found}")
-    return running, found
+        raise TargetError(mode.name, f"cannot be prepared: {one_line(error)}") from error
+    if not result.equal:
+        raise NotEqualError(mode.name, f"does not compute what the module computes: {result}")
+    return running, result
 
 
 def _candidates(device: str, names: Sequence[str]) -> tuple[Mode, ...]:
-    """Return the modes of some names, or all that can run here of those that are tried where none is named.
+    """Return the named modes; without names, the default ones that can run here.
 
     Raises:
-        SpecError: If a mode that is named cannot run here.
+        SpecError: If a named mode cannot run here.
     """
     modes = modes_for(device, names or AUTOMATIC[device])
     for mode in modes if names else ():
@@ -208,7 +212,7 @@ def _candidates(device: str, names: Sequence[str]) -> tuple[Mode, ...]:
 
 
 def _not_installed(device: str) -> dict[str, str]:
-    """Return what must be installed for the modes that could run on the device but for that."""
+    """Return what must be installed, by mode, for the default modes that lack only that."""
     return {
         mode.name: part.missing
         for mode in modes_for(device, AUTOMATIC[device])
@@ -218,7 +222,7 @@ def _not_installed(device: str) -> dict[str, str]:
 
 
 def _medians(running: Mapping[str, nn.Module], example: Tensor, runs: int) -> dict[str, float]:
-    """Run every mode in turn, those that are near the fastest more often, and return the medians in seconds."""
+    """Time every mode in turn, then those near the fastest again; return the medians in seconds."""
     times: dict[str, list[float]] = {name: [] for name in running}
     _take_turns(running, example, times, runs)
     medians = {name: statistics.median(each) for name, each in times.items()}

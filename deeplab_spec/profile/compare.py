@@ -1,73 +1,131 @@
-"""Puts two profiles side by side: how much longer every block takes, and how sure that is.
+"""Compares two profiles: the change of every block, and whether it exceeds the noise.
 
-The differences of means are linear, so those of the blocks and of what is unattributed add up to the
-total's. A block that one side lacks takes no time there.
+Differences of means are linear, so that the changes of the blocks and of the unattributed rest add up to that of
+the total. A block that one side does not have takes no time there.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator
+from typing import Literal
 
-from deeplab_spec.profile.statistics import Interval, difference, slowdown
+from deeplab_spec.errors import SpecError
+from deeplab_spec.measure.document import IntervalModel
+from deeplab_spec.measure.statistics import difference, slowdown
+from deeplab_spec.profile.document import (
+    BlockModel,
+    CallChangeModel,
+    CallModel,
+    ChangeModel,
+    CompareDocument,
+    LimitModel,
+    ProfileDocument,
+    SideModel,
+    TimeModel,
+)
 
+Clock = Literal["host", "device"]
+Verdict = Literal["within", "over", "undecided"]
 
-class Verdict(StrEnum):
-    """Whether the total is slower by more than a limit."""
-
-    WITHIN = "within"
-    OVER = "over"
-    UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """What became of one block.
-
-    Attributes:
-        path: The block.
-        delta: Nanoseconds that it takes longer.
-        slowdown: By which part it takes longer; None where one side takes no time.
-    """
-
-    path: str
-    delta: Interval
-    slowdown: Interval | None
+_EQUAL = ("device", "size", "batch", "dtype", "mode")
+"""Fields of profiles that must be equal for their times to be comparable."""
 
 
-def change(path: str, before: Sequence[int], after: Sequence[int]) -> Change:
-    """Compare the steps of one block."""
-    measured = any(before) and any(after)
-    return Change(path=path, delta=difference(before, after), slowdown=slowdown(before, after) if measured else None)
-
-
-def changes(before: Mapping[str, Sequence[int]], after: Mapping[str, Sequence[int]]) -> tuple[Change, ...]:
-    """Compare every block of two sides, the largest change first.
+def compare(
+    before: ProfileDocument, after: ProfileDocument, clock: Clock | None = None, percent: float | None = None
+) -> CompareDocument:
+    """Compare two profiles, the largest change first.
 
     Args:
-        before: Nanoseconds of every step, by block.
-        after: The other side's.
+        before: The first profile.
+        after: The second one.
+        clock: Whose time is compared; by default the device's, if there is one.
+        percent: The allowed slowdown of the total; None for no limit.
+
+    Raises:
+        SpecError: If devices, sizes, batches, dtypes or directions differ, or there is no such time.
     """
-    nothing = [(0,) * len(next(iter(side.values()))) for side in (before, after)]
-    found = [
-        change(path, before.get(path, nothing[0]), after.get(path, nothing[1]))
-        for path in dict.fromkeys((*before, *after))
-    ]
-    return tuple(sorted(found, key=lambda row: -abs(row.delta.mean)))
+    for name in _EQUAL:
+        sides = getattr(before, name), getattr(after, name)
+        if sides[0] != sides[1]:
+            raise SpecError(name, "must be equal in both profiles", " and ".join(map(_text, sides)))
+    if clock == "device" and not before.total.device:
+        raise SpecError("--clock", "must be host, as the profiles have no device time", clock)
+    used: Clock = clock or ("device" if before.total.device and after.total.device else "host")
+    first, second = ({row.path: row for row in side.rows} for side in (before, after))
+    steps = len(before.total.host.steps), len(after.total.host.steps)
+    rows = [_change(path, first.get(path), second.get(path), used, steps) for path in dict.fromkeys((*first, *second))]
+    rows.sort(key=lambda row: -abs(row.delta.mean))
+    total = _change("total", before.total, after.total, used, steps)
+    return CompareDocument(
+        before=_side(before),
+        after=_side(after),
+        device=before.device,
+        size=before.size,
+        batch=before.batch,
+        dtype=before.dtype,
+        mode=before.mode,
+        clock=used,
+        total=total,
+        rows=tuple(rows),
+        limit=None if percent is None else LimitModel(percent=percent, verdict=verdict(total.slowdown, percent / 100)),
+        exceeding=sum(row.exceeds_noise for row in rows),
+    )
 
 
-def verdict(total: Interval, limit: float) -> Verdict:
-    """Decide whether a slowdown lies above a limit.
+def verdict(increase: IntervalModel | None, limit: float) -> Verdict:
+    """Decide whether a slowdown is larger than a limit.
 
     Args:
-        total: By which part the total takes longer.
-        limit: The part that is allowed: 0.05 for 5 %.
+        increase: The relative increase of the total's time; None if it is not known.
+        limit: The allowed increase: 0.05 for 5 %.
     """
-    if total.low > limit:
-        return Verdict.OVER
-    return Verdict.WITHIN if total.high <= limit else Verdict.UNDECIDED
+    if increase is None or increase.low <= limit < increase.high:
+        return "undecided"
+    return "within" if increase.high <= limit else "over"
 
 
-def only_in(names: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
-    """Return the names that are not among others, in order."""
-    known = set(others)
-    return tuple(name for name in names if name not in known)
+def _change(
+    path: str, before: BlockModel | None, after: BlockModel | None, clock: Clock, steps: tuple[int, int]
+) -> ChangeModel:
+    times = [_time(row, clock) if row else None for row in (before, after)]
+    first, second = (time.steps if time else (0,) * count for time, count in zip(times, steps, strict=True))
+    return ChangeModel(
+        path=path,
+        before=times[0].mean if times[0] else None,
+        after=times[1].mean if times[1] else None,
+        delta=difference(first, second),
+        slowdown=slowdown(first, second) if any(first) and any(second) else None,
+        calls=tuple(_calls(before, after)),
+    )
+
+
+def _time(row: BlockModel, clock: Clock) -> TimeModel:
+    time = row.device if clock == "device" else row.host
+    if time is None:
+        raise SpecError("--clock", "must be host, as one profile has no device time", clock)
+    return time
+
+
+def _calls(before: BlockModel | None, after: BlockModel | None) -> Iterator[CallChangeModel]:
+    """Return the calls that only one side has: kernels first, the vanished before the new ones."""
+    kinds: tuple[tuple[Literal["kernel", "operator"], str], ...] = (("kernel", "kernels"), ("operator", "operators"))
+    for kind, name in kinds:
+        first, second = (_by_name(getattr(side, name) if side else None) for side in (before, after))
+        for call in (first[name] for name in first if name not in second):
+            yield CallChangeModel(name=call.name, kind=kind, change="vanished", calls=call.calls, time=call.time)
+        for call in (second[name] for name in second if name not in first):
+            yield CallChangeModel(name=call.name, kind=kind, change="appeared", calls=call.calls, time=call.time)
+
+
+def _by_name(calls: tuple[CallModel, ...] | None) -> dict[str, CallModel]:
+    return {call.name: call for call in calls or ()}
+
+
+def _side(document: ProfileDocument) -> SideModel:
+    return SideModel(**{name: getattr(document, name) for name in SideModel.model_fields})
+
+
+def _text(value: object) -> str:
+    """Return a field of a profile in words."""
+    if hasattr(value, "threads"):
+        return f"{value.name} ({value.kind}, {value.threads} threads)"  # type: ignore[attr-defined]  # a DeviceModel
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -2,12 +2,13 @@
 
 from typing import Final
 
-from deeplab_spec.profile.compare_document import ChangeModel, CompareDocument, IntervalModel
+from deeplab_spec.measure.document import IntervalModel
+from deeplab_spec.profile.document import ChangeModel, CompareDocument
 from deeplab_spec.profile.text import PLUS_MINUS, UNKNOWN, Cell, Column, count, environment, milliseconds, named
 from deeplab_spec.views.table import Grid, Value, comma_separated, data_link, markdown
 
 _BY_CHANCE: Final = 0.05
-"""The part of unchanged blocks whose interval does not contain zero."""
+"""The fraction of unchanged blocks whose interval does not contain zero."""
 _COLUMNS: Final = (
     Column(title="block", number=False),
     Column(title="A", unit="ms"),
@@ -36,24 +37,24 @@ _CSV: Final = (
     "gone (operators and kernels)",
 )
 _VERDICTS: Final = {
-    "within": "not slower than the {percent:g} % that are allowed",
-    "over": "slower than the {percent:g} % that are allowed",
-    "undecided": "undecided: the interval contains the {percent:g} % that are allowed; profile more steps",
+    "within": "within the allowed slowdown of {percent:g} %",
+    "over": "slower than the allowed {percent:g} %",
+    "undecided": "undecided: the interval contains the allowed {percent:g} %; profile more steps",
 }
 
 
 def compare_heading(document: CompareDocument) -> str:
-    """Return the first line: how many changes exceed the noise; and the modes, where they differ."""
-    number, whole = sum(row.exceeds_noise for row in document.rows), len(document.rows)
-    if whole == 1:
+    """Return the number of changes that exceed the noise, and a second line with the modes if they differ."""
+    number, rows = sum(row.exceeds_noise for row in document.rows), len(document.rows)
+    if rows == 1:
         text = "The only change exceeds the noise" if number else "The only change does not exceed the noise"
     else:
-        text = f"{number or 'None'} of {whole} changes {'exceed' if number > 1 else 'exceeds'} the noise"
+        text = f"{number or 'None'} of {rows} changes {'exceed' if number > 1 else 'exceeds'} the noise"
     return f"{text}\nmode: {modes(document)}" if _modes_differ(document) else text
 
 
 def modes(document: CompareDocument) -> str:
-    """Name the mode that both sides ran in, or both modes."""
+    """Return the mode of both sides, or both modes."""
     before, after = document.before.execution_mode, document.after.execution_mode
     return f"{before} (A) and {after} (B)" if _modes_differ(document) else before
 
@@ -63,7 +64,7 @@ def _modes_differ(document: CompareDocument) -> bool:
 
 
 def compare_grid(document: CompareDocument) -> Grid:
-    """Return the table, the largest change first; what does not exceed the noise is dimmed."""
+    """Return the table, the largest change first; rows within the noise are dimmed."""
     rows = (*document.rows, document.total)
     return Grid(
         headers=tuple(column.header for column in _COLUMNS),
@@ -75,7 +76,7 @@ def compare_grid(document: CompareDocument) -> Grid:
 
 
 def compare_summary(document: CompareDocument) -> str:
-    """Return what the table does not say, line by line."""
+    """Return the lines below the table: the total, the changes expected by chance, the verdict."""
     total = document.total
     times = f"{milliseconds(total.before or 0)} ms, then {milliseconds(total.after or 0)} ms"
     text = f"{document.clock} time of a step: {times}"
@@ -85,14 +86,14 @@ def compare_summary(document: CompareDocument) -> str:
 
 
 def by_chance(document: CompareDocument) -> str:
-    """Say how many changes would exceed the noise if nothing had changed; empty if that is less than one."""
-    whole = len(document.rows)
-    expected = round(_BY_CHANCE * whole)
-    return f"of {whole} unchanged blocks about {expected} would exceed the noise by chance" if expected else ""
+    """Return how many unchanged blocks would exceed the noise, in words; empty if less than one."""
+    rows = len(document.rows)
+    expected = round(_BY_CHANCE * rows)
+    return f"of {rows} unchanged blocks about {expected} would exceed the noise by chance" if expected else ""
 
 
 def verdict(document: CompareDocument) -> str:
-    """Word whether the total is slower than allowed; empty if nothing was to be decided."""
+    """Return the verdict on the total in words; empty without a limit."""
     return _VERDICTS[document.limit.verdict].format(percent=document.limit.percent) if document.limit else ""
 
 
@@ -125,7 +126,7 @@ def compare_markdown(document: CompareDocument) -> str:
 
 
 def compare_html(document: CompareDocument) -> str:
-    """Return the page: one file that needs no network."""
+    """Return the page, in one file that loads nothing."""
     reach = max((max(abs(row.delta.low), abs(row.delta.high)) for row in document.rows), default=0.0) or 1.0
     return (
         environment()
@@ -155,7 +156,7 @@ def compare_csv(document: CompareDocument) -> str:
 
 def _values(row: ChangeModel) -> list[Value]:
     appeared = _appeared(row)
-    intervals = [(found.mean, found.low, found.high) if found else (None,) * 3 for found in (row.delta, row.slowdown)]
+    intervals = [(each.mean, each.low, each.high) if each else (None,) * 3 for each in (row.delta, row.slowdown)]
     return [
         row.path,
         row.before,

@@ -1,8 +1,7 @@
-"""The JSON document of ``profile``: what every block of a network costs in time on one device.
+"""The JSON documents of ``profile``, the time of every block, and of ``compare``, two profiles block by block.
 
-A document's form is stable: a field may be added, and ``schema_version`` grows when one changes its
-meaning or goes. Times are whole nanoseconds of single steps, so that the blocks and what is
-unattributed add up to the total exactly.
+Times are whole nanoseconds of single steps, so that the blocks and the unattributed rest add up to the total
+exactly.
 """
 
 from pathlib import Path
@@ -12,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import TargetError
+from deeplab_spec.measure.document import CeilingsModel, IntervalModel
 from deeplab_spec.views.document import Document, Json, Model
 
 FILE: Final = "profile.json"
@@ -21,11 +21,11 @@ TRACE: Final = "trace.json"
 TENSORBOARD: Final = Path("tensorboard", "deeplab-spec.pt.trace.json")
 """The trace with stacks, shapes and memory, as torch-tb-profiler reads it."""
 EAGER: Final = "eager"
-"""The mode that changes nothing; documents that name no mode are of it."""
+"""The mode that changes nothing; also the mode of documents without ``execution_mode``."""
 
 
 class TimeModel(Model):
-    """Nanoseconds per step: every step's, their mean, and its 95 % interval over the steps."""
+    """Nanoseconds of every step, their mean, and its 95 % interval over the steps."""
 
     steps: tuple[int, ...] = Field(min_length=2)
     mean: float
@@ -34,7 +34,7 @@ class TimeModel(Model):
 
 
 class CallModel(Model):
-    """An operator of the host, or a kernel: how often it runs in a step, and nanoseconds by itself."""
+    """An operator of the host, or a kernel: its calls per step, and its nanoseconds without what it calls."""
 
     name: str
     calls: float
@@ -42,14 +42,14 @@ class CallModel(Model):
 
 
 class BlockModel(Model):
-    """What a block, or the whole network, takes.
+    """The time, work and memory of a block, or of the whole network.
 
     ``host`` is time on the host from call to return, with everything in between; ``device`` is the
-    time of the kernels that the block launched, one after the other, null without an accelerator.
-    ``flops`` and ``bytes`` are those of the specification's formulas for the whole batch, null where
-    a part of the block is an operation that no formula describes. ``roofline`` is the least time in
-    which the ceilings let them pass, divided by the measured time (of the device, if there is one).
-    ``peak_bytes`` is the most memory that was allocated while the block ran, beyond what was at the
+    sum of the times of the kernels that the block launched, null without an accelerator.
+    ``flops`` and ``bytes`` follow from the specification's formulas, for the whole batch; they are null where
+    a part of the block is an operation without a formula. ``roofline`` is the least time at the
+    ceilings, divided by the measured time (of the device, if there is one).
+    ``peak_bytes`` is the most memory that was allocated while the block ran, beyond the memory at the
     beginning of the step.
     """
 
@@ -70,15 +70,8 @@ class BlockModel(Model):
         return self.device or self.host
 
 
-class CeilingsModel(Model):
-    """What the device was seen to do at most in the same process: a matrix product, and a copy."""
-
-    flops_per_second: float
-    bytes_per_second: float
-
-
 class DeviceModel(Model):
-    """Where the network ran; ``threads`` are those of one operator on the host."""
+    """The device that the network ran on; ``threads`` are the threads of one operator on the host."""
 
     kind: Literal["cpu", "cuda"]
     name: str
@@ -88,11 +81,10 @@ class DeviceModel(Model):
 class ProfileDocument(Document):
     """The document of ``profile``.
 
-    ``variant`` is the published network whose paths the blocks have; null where the target is another
-    network, whose blocks keep the names of its modules. ``choices`` are those that were decided otherwise.
-    ``mode`` is the direction: a forward pass, or both passes of a training step. ``execution_mode`` is how
-    the network ran, as ``bench`` names it; in another mode than ``eager``, ``flops`` and ``bytes`` are still
-    those of the eager network in float32.
+    ``variant`` is the published network whose paths the blocks have; it is null for another network, whose blocks
+    have the names of its modules. ``choices`` are the choices that differ from the variant's.
+    ``mode`` is the direction: a forward pass, or both passes of a training step. ``execution_mode`` is the mode of
+    ``bench``; in every mode, ``flops`` and ``bytes`` are those of the eager network in float32.
     """
 
     target: str
@@ -118,7 +110,7 @@ class ProfileDocument(Document):
 
     @property
     def rows(self) -> tuple[BlockModel, ...]:
-        """The blocks and what is unattributed."""
+        """The blocks and the unattributed rest."""
         return (*self.blocks, self.unattributed)
 
     @model_validator(mode="after")
@@ -142,7 +134,7 @@ def read_profile(place: Path) -> ProfileDocument:
     """Read a document from its file, or from the directory of a profile.
 
     Raises:
-        TargetError: If there is none, or it is not of this form.
+        TargetError: If there is none, or it is not a profile.
     """
     file = place / FILE if place.is_dir() else place
     try:
@@ -152,4 +144,80 @@ def read_profile(place: Path) -> ProfileDocument:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "document"
-        raise TargetError(str(file), f"is no profile: {where}: {first['msg']}") from error
+        raise TargetError(str(file), f"is not a profile: {where}: {first['msg']}") from error
+
+
+class CallChangeModel(Model):
+    """An operator or kernel that only one side has, with its runs and nanoseconds per step there."""
+
+    name: str
+    kind: Literal["operator", "kernel"]
+    change: Literal["appeared", "vanished"]
+    calls: float
+    time: float
+
+
+class ChangeModel(Model):
+    """The change of a block, in nanoseconds per step.
+
+    ``before`` or ``after`` is null where that side has no such block; ``slowdown`` is the relative increase
+    (0.1 for 10 %), null where one side takes no time.
+    """
+
+    path: str
+    before: float | None
+    after: float | None
+    delta: IntervalModel
+    slowdown: IntervalModel | None
+    calls: tuple[CallChangeModel, ...]
+
+    @property
+    def exceeds_noise(self) -> bool:
+        """Whether the interval of the change excludes zero."""
+        return not self.delta.contains_zero
+
+
+class SideModel(Model):
+    """The target of a profile, and its mode."""
+
+    target: str
+    variant: str | None
+    output_stride: int
+    torch: str
+    steps: int
+    execution_mode: str = EAGER
+
+
+class LimitModel(Model):
+    """The allowed slowdown of the total, in percent, and whether the slowdown is larger."""
+
+    percent: float
+    verdict: Literal["within", "over", "undecided"]
+
+
+class CompareDocument(Document):
+    """The document of ``compare``; the rows' ``delta.mean`` add up to the total's.
+
+    ``mode`` is the direction: a forward pass, or both passes of a training step. ``exceeding`` is the number of
+    rows whose change exceeds the noise: the interval of their ``delta`` does not contain zero. It is null in older
+    documents. Each interval has 95 %, so that one unchanged block in twenty exceeds the noise by chance.
+    """
+
+    before: SideModel
+    after: SideModel
+    device: DeviceModel
+    size: tuple[int, int]
+    batch: int
+    dtype: str
+    mode: Mode
+    clock: Literal["host", "device"]
+    total: ChangeModel
+    rows: tuple[ChangeModel, ...]
+    limit: LimitModel | None
+    exceeding: int | None = None
+
+    @model_validator(mode="after")
+    def _counts(self) -> "CompareDocument":
+        if self.exceeding not in (None, sum(row.exceeds_noise for row in self.rows)):
+            raise ValueError("exceeding must be the number of rows whose interval does not contain zero")
+        return self

@@ -1,11 +1,10 @@
-"""Profiles a target: where the time of a step goes, block by block, under the specification's paths."""
+"""Profiles a target: the time of every block in a step, under the specification's paths."""
 
 import contextlib
-import platform
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,118 +13,55 @@ from torch import Tensor, nn
 
 from deeplab_spec.align.canonical import specified_paths
 from deeplab_spec.align.published import nearest
-from deeplab_spec.analysis.costs import batch_costs
+from deeplab_spec.analysis.costs import BatchCost, batch_costs
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.capture.target import REFERENCE, Target, load
+from deeplab_spec.capture.target import Target, load
 from deeplab_spec.count.target_counts import captured_at, named
-from deeplab_spec.errors import SpecError, TargetError, one_line
+from deeplab_spec.errors import TargetError, one_line
 from deeplab_spec.execute.torch_settings import float32_products
-from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
+from deeplab_spec.measure.device import ceilings, device_name
+from deeplab_spec.measure.document import CeilingsModel
 from deeplab_spec.measure.modes import Mode as ExecutionMode
 from deeplab_spec.measure.parts import EAGER
-from deeplab_spec.measure.roofline import ceilings
-from deeplab_spec.profile.document import TENSORBOARD, TRACE, CeilingsModel, DeviceModel, ProfileDocument
-from deeplab_spec.profile.modes import in_mode, profile_mode
-from deeplab_spec.profile.ranges import call_order, ranged_modules
-from deeplab_spec.profile.rows import Rows
+from deeplab_spec.measure.statistics import mean_interval
+from deeplab_spec.profile.blocks import call_order, in_mode, profile_mode, ranged_modules
+from deeplab_spec.profile.document import (
+    TENSORBOARD,
+    TRACE,
+    BlockModel,
+    CallModel,
+    DeviceModel,
+    ProfileDocument,
+    TimeModel,
+)
+from deeplab_spec.profile.request import REFERENCE, ProfileRequest
 from deeplab_spec.profile.run import Work, record
 from deeplab_spec.profile.trace import for_tensorboard, read
-from deeplab_spec.profile.trace_blocks import UNATTRIBUTED, Call, Step, attribute
-from deeplab_spec.spec.choices import ChoiceValue, choose, plain
-from deeplab_spec.spec.network import DEFAULT_CLASSES
+from deeplab_spec.profile.trace_blocks import UNATTRIBUTED, Call, Slice, Step, Uses, attribute
+from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.variants import Variant
-from deeplab_spec.spec.variants import variant as published
 from deeplab_spec.views.progress import Progress, silent
 
-DEVICES: Final = ("cpu", "cuda")
 _DETAILED: Final = 2
 """Steps of the trace for TensorBoard."""
 _SEED: Final = 0
-"""Of the weights that a target draws, and of the images."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileRequest:
-    """What is profiled, and how.
-
-    Attributes:
-        target: ``reference:VARIANT``, or ``module:callable``.
-        variant: The published network whose paths the blocks get; by default the most alike.
-        overrides: Choices decided otherwise than the variant does.
-        arguments: Keyword arguments of what builds the target, as text.
-        output_stride: Passed to what builds it.
-        classes: Passed to what builds it.
-        size: Height and width of the images.
-        batch: Images per step.
-        steps: Steps that count.
-        warmup: Steps before them.
-        device: ``cpu`` or ``cuda``.
-        direction: An evaluation, or a forward and a backward pass.
-        mode: How the network runs, as ``bench`` names it; an evaluation only, except in ``eager``.
-        ceilings: Whether the device's ceilings are measured; for ``eager`` only.
-
-    Raises:
-        SpecError: If a number, the device or the mode is none that it can be.
-    """
-
-    target: str
-    variant: str | None = None
-    overrides: Mapping[str, ChoiceValue] = field(default_factory=dict)
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    output_stride: int = 16
-    classes: int = DEFAULT_CLASSES
-    size: Pair = (513, 513)
-    batch: int = 1
-    steps: int = 10
-    warmup: int = 3
-    device: str = "cpu"
-    direction: Mode = Mode.FORWARD
-    mode: str = EAGER
-    ceilings: bool = True
-
-    def __post_init__(self) -> None:
-        least = {"batch": 1, "steps": 2, "warmup": 0, "classes": 1}
-        for name, minimum in least.items():
-            if getattr(self, name) < minimum:
-                raise SpecError(f"--{name}", f"must be {minimum} or more", getattr(self, name))
-        if self.device not in DEVICES:
-            raise SpecError("--device", f"must be one of {', '.join(DEVICES)}", self.device)
-        if self.mode in set(Mode):
-            raise SpecError("--mode", "names how the network runs; its direction is --direction", self.mode)
-        if self.mode != EAGER and self.direction is Mode.TRAIN:
-            raise SpecError("--direction", f"must be {Mode.FORWARD} in another mode than {EAGER}", self.direction.value)
-        if self.overrides and not self.expected:
-            raise SpecError("--choose", "needs --variant, or a reference", ", ".join(self.overrides))
-
-    @property
-    def expected(self) -> Variant | None:
-        """The published network, with the choices decided; None if the most alike is to be found.
-
-        Raises:
-            SpecError: If there is no such variant or choice.
-        """
-        kind, _, name = self.target.partition(":")
-        name = self.variant or (name if kind == REFERENCE else "")
-        if not name:
-            return None
-        entry = published(name)
-        return replace(entry, choices=choose(entry.choices, self.overrides))
+"""Seed of the target's random weights, and of the images."""
 
 
 def profile(request: ProfileRequest, directory: Path, progress: Progress = silent) -> ProfileDocument:
-    """Profile a target, and leave the two traces in a directory.
+    """Profile a target, and write two traces to a directory.
 
-    Float32 is IEEE's: TF32 is switched off. What the target prints goes to stderr.
+    Float32 is IEEE float32: TF32 is switched off. The target's output to stdout goes to stderr.
 
     Args:
-        request: What is profiled, and how.
-        directory: Where the traces go; made where it is missing.
-        progress: Told how many steps of a stage are done, of how many.
+        request: The request.
+        directory: Where the traces go; created if it is missing.
+        progress: Receives the stage, the steps that are done, and the steps in all.
 
     Raises:
-        SpecError: If the mode cannot run on the device, or time has no block in it.
-        TargetError: If the target cannot be built, read or run, or the device is not there.
+        SpecError: If the mode cannot run on the device, or merges the blocks.
+        TargetError: If the target cannot be built, read or run, or there is no such device.
     """
     device = _device(request)
     mode = profile_mode(request.mode, request.device)
@@ -143,10 +79,10 @@ def _profile(
     module = load(target, request.output_stride, request.classes)
     captured = captured_at(module, request.size, request.target)
     candidate = in_normal_form(captured)
-    found = nearest(candidate, request.output_stride, request.classes, request.size, request.expected)
-    entry = found[1] if found else None
+    match = nearest(candidate, request.output_stride, request.classes, request.size, request.expected)
+    entry = match[1] if match else None
     paths = (
-        specified_paths(found[0], captured.network) if found else {node.path: node.path for node in captured.network}
+        specified_paths(match[0], captured.network) if match else {node.path: node.path for node in captured.network}
     )
     ranged = ranged_modules(captured, paths)
     calls = call_order(captured, paths, ranged)
@@ -158,7 +94,7 @@ def _profile(
     work = _work(request, module.to(device), images.to(device), mode, ranged)
     limits = ceilings(device) if request.ceilings and mode.name == EAGER else None
     timed, detailed = _run(request, work, order, directory, progress)
-    rows = Rows(timed, detailed, costs, limits)
+    rows = _Rows(timed, detailed, costs, limits)
     return ProfileDocument(
         target=request.target,
         arguments=dict(request.arguments),
@@ -174,12 +110,10 @@ def _profile(
         steps=request.steps,
         warmup=request.warmup,
         device=DeviceModel(
-            kind="cuda" if device.type == "cuda" else "cpu", name=_name(device), threads=torch.get_num_threads()
+            kind="cuda" if device.type == "cuda" else "cpu", name=device_name(device), threads=torch.get_num_threads()
         ),
         torch=torch.__version__,
-        ceilings=CeilingsModel(flops_per_second=limits.flops_per_second, bytes_per_second=limits.bytes_per_second)
-        if limits
-        else None,
+        ceilings=limits,
         total=rows.total(),
         blocks=tuple(rows.row(path) for path in dict.fromkeys(blocks.values()) if path != UNATTRIBUTED),
         unattributed=rows.row(UNATTRIBUTED),
@@ -191,10 +125,10 @@ def _work(
     request: ProfileRequest, module: nn.Module, images: Tensor, mode: ExecutionMode, ranged: Mapping[str, str]
 ) -> Work:
     try:
-        made, placed = in_mode(module, mode, images, ranged)
+        running, placed = in_mode(module, mode, images, ranged)
     except Exception as error:
         raise TargetError(request.target, f"cannot run in the mode {mode.name}: {one_line(error)}") from error
-    return Work(module=made, images=images, mode=request.direction, ranged=placed)
+    return Work(module=running, images=images, mode=request.direction, ranged=placed)
 
 
 def _run(
@@ -228,21 +162,95 @@ def _device(request: ProfileRequest) -> torch.device:
     return torch.device(request.device)
 
 
-def _name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def _notes(entry: Variant | None, mode: ExecutionMode, steps: Iterable[Step], calls: int) -> Iterable[str]:
     if entry is None:
-        yield "another network: blocks are named by its own modules"
+        yield "another network: its blocks have the names of its modules"
     unmatched = max(step.unmatched for step in steps)
     if unmatched:
-        yield f"{unmatched} of {calls} operators of the captured graph were not seen when it ran"
+        yield f"{unmatched} of {calls} operators of the captured graph were not seen in the run"
     if mode.name != EAGER:
-        yield f"the captured graph, work and bytes are those of {EAGER}; another mode has no roofline"
+        yield f"the graph, work and bytes are those of {EAGER}; another mode has no roofline"
+
+
+class _Rows:
+    """Makes the rows of a profile from steps.
+
+    Args:
+        timed: Steps with their times.
+        detailed: Steps with their memory.
+        costs: Work of every block.
+        ceilings: The ceilings of the device; None for no roofline.
+    """
+
+    def __init__(
+        self,
+        timed: Sequence[Step],
+        detailed: Sequence[Step],
+        costs: Mapping[str, BatchCost],
+        ceilings: CeilingsModel | None,
+    ) -> None:
+        self.timed = timed
+        self.on_device = any(step.device for step in timed)
+        self.costs = costs
+        self.ceilings = ceilings
+        self.peaks: dict[str, int] = defaultdict(int)
+        for step in detailed:
+            for path, peak in step.peak.items():
+                self.peaks[path] = max(self.peaks[path], peak)
+
+    def row(self, path: str) -> BlockModel:
+        """Return the row of a block."""
+        parts = [step.slices.get(path, Slice()) for step in self.timed]
+        return self._row(path, parts, self.costs.get(path), self.peaks.get(path))
+
+    def total(self) -> BlockModel:
+        """Return the row of the whole network."""
+        parts = [
+            Slice(
+                host=step.host,
+                device=step.device,
+                operators=_sum(part.operators for part in step.slices.values()),
+                kernels=_sum(part.kernels for part in step.slices.values()),
+            )
+            for step in self.timed
+        ]
+        cost = sum(self.costs.values(), start=BatchCost())
+        return self._row("total", parts, cost, max(self.peaks.values(), default=None))
+
+    def _row(self, path: str, parts: Sequence[Slice], cost: BatchCost | None, peak: int | None) -> BlockModel:
+        host = _time([part.host for part in parts])
+        device = _time([part.device for part in parts]) if self.on_device else None
+        known = cost if cost and not cost.unknown else None
+        seconds = (device or host).mean / 1e9
+        least = self.ceilings.least_seconds(known.flops, known.moved) if self.ceilings and known else None
+        return BlockModel(
+            path=path,
+            host=host,
+            device=device,
+            operators=_calls([part.operators for part in parts]),
+            kernels=_calls([part.kernels for part in parts]) if self.on_device else None,
+            flops=known.flops if known else None,
+            bytes=known.moved if known else None,
+            intensity=known.flops / known.moved if known and known.moved else None,
+            roofline=least / seconds if least and seconds else None,
+            peak_bytes=peak,
+        )
+
+
+def _time(steps: Sequence[int]) -> TimeModel:
+    return TimeModel(steps=tuple(steps), **mean_interval(steps).model_dump())
+
+
+def _sum(parts: Iterable[Mapping[str, Uses]]) -> dict[str, Uses]:
+    total: dict[str, Uses] = defaultdict(Uses)
+    for part in parts:
+        for name, uses in part.items():
+            total[name] += uses
+    return dict(total)
+
+
+def _calls(steps: Sequence[Mapping[str, Uses]]) -> tuple[CallModel, ...]:
+    """Return means over the steps, the longest first."""
+    total = sorted(_sum(steps).items(), key=lambda item: (-item[1].time, item[0]))
+    count = len(steps)
+    return tuple(CallModel(name=name, calls=uses.calls / count, time=uses.time / count) for name, uses in total)

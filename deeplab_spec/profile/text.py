@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from deeplab_spec.profile.document import (
     TENSORBOARD,
@@ -14,6 +14,7 @@ from deeplab_spec.profile.document import (
     ProfileDocument,
     TimeModel,
 )
+from deeplab_spec.views import template
 from deeplab_spec.views.table import Grid, Value, comma_separated, data_link, share
 
 UNKNOWN: Final = "-"
@@ -25,11 +26,11 @@ class Column:
     """A column of a page's table.
 
     Attributes:
-        title: What it holds.
+        title: Its title.
         unit: Its unit; empty for none.
         number: Whether it is sorted as numbers.
-        place: Where it stands if rows are stacked: ``main`` beside the name, ``beside`` the picture, or after both.
-        of: The column that it belongs to, where its title alone says too little.
+        place: Its place where rows are stacked: ``main`` beside the name, ``beside`` the bar, or after both.
+        of: The column that it belongs to, where its title alone is not enough.
     """
 
     title: str
@@ -40,32 +41,26 @@ class Column:
 
     @property
     def header(self) -> str:
-        """Title and unit, as a table of text has them."""
+        """Title and unit, for a table of text."""
         return f"{self.title} {self.unit}".strip()
 
     @property
     def label(self) -> str:
-        """What a cell is called where it stands alone."""
+        """The name of a cell outside of the table."""
         return f"{self.of} {self.header}".strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A cell of a page's table: what is read, and what it is sorted by."""
+    """A cell of a page's table: its text, and the key for sorting."""
 
     text: str
     key: float | str
 
 
 def environment() -> Environment:
-    """Return what pages are made with: everything that is put in is escaped."""
-    made = Environment(
-        loader=PackageLoader("deeplab_spec.views"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """Return the environment of the pages, with filters for times and counts."""
+    made = template.environment()
     made.filters |= {"ms": milliseconds, "us": microseconds, "count": count}
     return made
 
@@ -89,7 +84,7 @@ def microseconds(nanoseconds: float) -> str:
 
 
 def count(calls: float) -> str:
-    """Write how often something runs in a step, which may be a mean.
+    """Write calls per step, which may be a mean.
 
     >>> count(3.0), count(2.5)
     ('3', '2.5')
@@ -103,7 +98,7 @@ def half(time: TimeModel) -> float:
 
 
 def profile_summary(document: ProfileDocument) -> str:
-    """Return what the table does not say, line by line."""
+    """Return the lines below the table: target, mode, device, and images per second."""
     (height, width), time = document.size, document.total.host
     what = f"{document.target}, output stride {document.output_stride}, {document.batch} x {height}x{width}"
     how = f"{document.dtype}, {document.mode.value}, {document.execution_mode}"
@@ -116,7 +111,7 @@ def profile_summary(document: ProfileDocument) -> str:
 
 
 def named(device: DeviceModel) -> str:
-    """Name where a network ran."""
+    """Return a device in words."""
     return f"{device.name} ({device.kind}, {device.threads} {'thread' if device.threads == 1 else 'threads'})"
 
 
@@ -133,7 +128,7 @@ def profile_grid(document: ProfileDocument) -> Grid:
 
 
 def table(document: ProfileDocument) -> tuple[tuple[Column, ...], tuple[tuple[Cell, ...], ...]]:
-    """Return the columns and cells that this profile can fill."""
+    """Return the columns and cells; columns of a device only for a profile of one."""
     on_device = document.total.device is not None
     columns = [
         Column(title="block", number=False),
@@ -194,7 +189,7 @@ def _calls(calls: tuple[CallModel, ...]) -> Cell:
 
 
 def profile_html(document: ProfileDocument) -> str:
-    """Return the page: one file that needs no network."""
+    """Return the page, in one file that loads nothing."""
     columns, rows = table(document)
     return (
         environment()
@@ -243,5 +238,5 @@ def _values(row: BlockModel) -> list[Value]:
 
 
 def between(row: BlockModel) -> float:
-    """Return the host's nanoseconds in a block that no operator accounts for: Python, and waits."""
+    """Return the host's nanoseconds in a block outside of all operators: Python, and waits."""
     return max(0.0, row.host.mean - sum(call.time for call in row.operators))

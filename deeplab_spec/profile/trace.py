@@ -10,32 +10,33 @@ from pathlib import Path
 from typing import Any, Final
 
 from deeplab_spec.errors import TargetError
+from deeplab_spec.views.files import write_whole
 
 OPERATOR: Final = "cpu_op"
 RANGE: Final = "user_annotation"
 LAUNCHES: Final = frozenset({"cuda_runtime", "cuda_driver", "runtime"})
 ON_DEVICE: Final = frozenset({"kernel", "gpu_memcpy", "gpu_memset"})
 STEP: Final = "ProfilerStep#"
-"""How the range of a step begins; torch-tb-profiler finds steps by it."""
+"""Prefix of the range of a step; torch-tb-profiler finds steps by it."""
 
 RENAMED: Final = {"cuda_runtime": "runtime", "cuda_driver": "runtime"}
-"""Categories of today's traces that torch-tb-profiler 0.4.3 knows by another name."""
+"""Categories of today's traces, and their names in torch-tb-profiler 0.4.3."""
 
 _READ: Final = frozenset({OPERATOR, RANGE}) | LAUNCHES | ON_DEVICE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that took time.
+    """An event with a duration.
 
     Attributes:
         name: Name of the operator, range, call or kernel.
-        category: What it is, in the exporter's words.
-        thread: Where it ran.
+        category: The exporter's category.
+        thread: The thread that it ran in.
         start: In nanoseconds.
         end: In nanoseconds.
-        correlation: What a launch and its kernel share; None for others.
-        sequence: What a forward operator and its backward function share; None without a gradient.
+        correlation: Number that a launch shares with its kernel; None for others.
+        sequence: Number that a forward operator shares with its backward function; None without a gradient.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Allocation:
     """An allocation, or a release.
 
     Attributes:
-        thread: Where it was made.
+        thread: The thread that made it.
         time: In nanoseconds.
         on_device: Whether it is the accelerator's memory.
         change: Bytes, negative when released.
@@ -68,11 +69,11 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
-    """What is read of a trace.
+    """The parts of a trace that are used here.
 
     Attributes:
-        events: Operators, ranges, launches and kernels; one that contains another comes first.
-        allocations: In order of time; empty unless the profiler recorded memory.
+        events: Operators, ranges, launches and kernels, by start; an event comes before those that it contains.
+        allocations: By time; empty unless the profiler recorded memory.
     """
 
     events: tuple[Event, ...]
@@ -83,7 +84,7 @@ def read(path: Path) -> Trace:
     """Read an exported trace.
 
     Raises:
-        TargetError: If the file is no trace.
+        TargetError: If the file is not a trace.
     """
     try:
         return parse(json.loads(path.read_bytes()))
@@ -103,17 +104,15 @@ def parse(document: Mapping[str, Any]) -> Trace:
 
 
 def for_tensorboard(source: Path, destination: Path) -> None:
-    """Write a copy of a trace in the categories of torch-tb-profiler, whole or not at all.
+    """Write a copy of a trace with the categories of torch-tb-profiler, atomically.
 
-    Its parser takes launches by their old category only: without them device time reads 0.
+    Its parser recognises launches by their old category only: without them the device time is 0.
     """
     document = json.loads(source.read_bytes())
     for record in document["traceEvents"]:
         if record.get("cat") in RENAMED:
             record["cat"] = RENAMED[record["cat"]]
-    half = destination.with_name(f".{destination.name}")
-    half.write_text(json.dumps(document))
-    half.replace(destination)
+    write_whole(destination, json.dumps(document))
 
 
 def _event(record: Mapping[str, Any]) -> Event:

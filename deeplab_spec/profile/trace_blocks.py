@@ -1,18 +1,18 @@
 """Attributes every moment of a step, and every kernel, to a block.
 
-Two mechanisms, neither of which touches what is measured:
+Two mechanisms, neither of which disturbs the timed run:
 
-* *Ranges.* Modules all of whose operations belong to one block run inside a ``record_function``
-  range with the block's name (``profile_ranges``): some thirty per step. Everything inside such a
-  range is the block's, also Python code, a wait, and work that a captured graph does not show.
+* *Ranges.* A module whose operations all belong to one block runs inside a ``record_function``
+  range with the block's name (``profile.run``): about thirty per step. Everything inside such a
+  range belongs to the block, also Python code, waits, and operators that the captured graph does not show.
 * *Order.* An operator outside all ranges (a sum, a resize, a concatenation that a larger module
-  calls as a function) is found by its place: a captured graph has the operators in the order in
+  calls as a function) is identified by its position: a captured graph has the operators in the order in
   which the module calls them. The two sequences of operators are matched, with the ranges as
-  anchors, and an operator that has no counterpart stays unattributed.
+  anchors; an operator without a counterpart stays unattributed.
 
 A backward function belongs to the block of the forward operator with its sequence number, and an
 accumulation of gradients to the block of the function before it. A kernel belongs to the block that
-launched it. What is left of a step is ``unattributed``, so that the rows add up to the step.
+launched it. The rest of a step is ``unattributed``, so that the rows add up to the step.
 """
 
 from bisect import bisect_right
@@ -26,7 +26,7 @@ from deeplab_spec.errors import TargetError
 from deeplab_spec.profile.trace import LAUNCHES, ON_DEVICE, OPERATOR, RANGE, STEP, Allocation, Event, Trace
 
 UNATTRIBUTED: Final = "unattributed"
-"""The row of what belongs to no block."""
+"""The row of the time that belongs to no block."""
 
 _BACKWARD: Final = "autograd::engine::evaluate_function: "
 _ACCUMULATE: Final = f"{_BACKWARD}torch::autograd::AccumulateGrad"
@@ -44,7 +44,7 @@ class Call:
     Attributes:
         operator: Its name, e.g. ``conv2d``.
         block: The block that it belongs to.
-        ranged: Whether it is called inside a range of its block.
+        ranged: Whether its call is inside a range of its block.
     """
 
     operator: str
@@ -53,24 +53,24 @@ class Call:
 
     @property
     def token(self) -> Token:
-        """What it is matched by."""
+        """The key for matching."""
         return (self.block if self.ranged else None, plain_name(self.operator))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uses:
-    """How often something was called in a step, and how long that took by itself.
+    """Calls of an operator or kernel, and their time.
 
     Attributes:
-        calls: How often.
-        time: Nanoseconds, without what it called in turn.
+        calls: Number of calls.
+        time: Nanoseconds, without nested calls.
     """
 
     calls: int = 0
     time: int = 0
 
     def __add__(self, other: "Uses") -> "Uses":
-        """Return both together."""
+        """Return the sum."""
         return Uses(calls=self.calls + other.calls, time=self.time + other.time)
 
 
@@ -81,8 +81,8 @@ class Slice:
     Attributes:
         host: Nanoseconds on the host.
         device: Nanoseconds of its kernels.
-        operators: What the host ran, by name.
-        kernels: What the device ran, by name.
+        operators: Operators on the host, by name.
+        kernels: Kernels on the device, by name.
     """
 
     host: int = 0
@@ -97,9 +97,9 @@ class Step:
 
     Attributes:
         host: Nanoseconds from its beginning to its end.
-        slices: By block, with one for what is unattributed.
-        unmatched: Operators of the captured graph that have no counterpart.
-        peak: The most bytes allocated beyond those at its beginning, by block; empty if not recorded.
+        slices: By block, with one for the unattributed rest.
+        unmatched: Number of operators of the captured graph without a counterpart.
+        peak: The most bytes allocated beyond those at the step's beginning, by block; empty if not recorded.
     """
 
     host: int
@@ -114,7 +114,7 @@ class Step:
 
 
 def plain_name(operator: str) -> str:
-    """Return an operator's name as it is matched: ``aten::relu_`` is ``relu``."""
+    """Return an operator's name for matching: ``aten::relu_`` becomes ``relu``."""
     name = operator.rpartition("::")[2].removesuffix("_")
     return _ALIKE.get(name, name)
 
@@ -123,7 +123,7 @@ def attribute(trace: Trace, order: Sequence[Call], ranges: frozenset[str], *, on
     """Attribute every step of a trace.
 
     Args:
-        trace: A trace whose steps have ranges of their own.
+        trace: A trace with a range for every step.
         order: The calls of the captured graph, in order.
         ranges: Names of the ranges that are blocks.
         on_device: Whether peak memory is the accelerator's.
@@ -182,12 +182,12 @@ class _Reader:
         known = sum(part.host for part in self.slices.values())
         self.slices[UNATTRIBUTED].host += host - known
         self._launches(kernels)
-        peak = dict(self._peaks([found for found in self.allocations if found.on_device == on_device]))
+        peak = dict(self._peaks([each for each in self.allocations if each.on_device == on_device]))
         return Step(host=host, slices=dict(self.slices), unmatched=unmatched, peak=peak)
 
     def _match(self, events: Sequence[Event]) -> int:
-        """Find the blocks of the outermost operators; return how many captured calls are not found."""
-        found: list[tuple[int, Token]] = []
+        """Find the blocks of the outermost operators; return the number of captured calls without a counterpart."""
+        outermost: list[tuple[int, Token]] = []
         inside, end = None, 0
         range_end = 0
         for number, event in enumerate(events):
@@ -199,15 +199,15 @@ class _Reader:
             elif event.name.startswith(_BACKWARD):
                 break
             elif event.start >= end:
-                found.append((number, (inside, plain_name(event.name))))
+                outermost.append((number, (inside, plain_name(event.name))))
                 end = event.end
-        tokens = tuple(token for _, token in found)
+        tokens = tuple(token for _, token in outermost)
         pairs = list(_pairs(tokens, self.expected))
-        self.place = {found[here][0]: self.order[there].block for here, there in pairs}
+        self.place = {outermost[here][0]: self.order[there].block for here, there in pairs}
         return len(self.expected) - len(pairs)
 
     def _walk(self, events: Sequence[Event]) -> None:
-        """Give every event of a thread to a block, with the time that it spent by itself."""
+        """Assign every event of a thread to a block, with its time without nested events."""
         main = bool(events) and events[0].thread == self.bound.thread
         stack: list[_Open] = []
         before = UNATTRIBUTED
@@ -261,20 +261,20 @@ class _Reader:
         return roots[place].block if place >= 0 and time < roots[place].event.end else UNATTRIBUTED
 
     def _peaks(self, allocations: Sequence[Allocation]) -> Iterator[tuple[str, int]]:
-        """Return the most that is allocated in every block beyond what was at the step's beginning."""
-        inside = [found for found in allocations if self.bound.start <= found.time < self.bound.end]
+        """Return the most bytes that are allocated in every block beyond those at the step's beginning."""
+        inside = [each for each in allocations if self.bound.start <= each.time < self.bound.end]
         if not inside:
             return
         beginning = inside[0].total - inside[0].change
         most: dict[str, int] = defaultdict(int)
-        for found in inside:
-            block = self._block_at(found.thread, found.time)
-            most[block] = max(most[block], found.total - beginning)
+        for each in inside:
+            block = self._block_at(each.thread, each.time)
+            most[block] = max(most[block], each.total - beginning)
         yield from most.items()
 
 
 def _pairs(actual: Sequence[Token], expected: Sequence[Token]) -> Iterator[tuple[int, int]]:
-    """Match two sequences of operators; pairs of positions."""
+    """Match two sequences of operators; yield pairs of positions."""
     if actual == expected:
         yield from ((place, place) for place in range(len(actual)))
         return

@@ -15,19 +15,13 @@ import torch
 from torch import Tensor, nn
 
 import deeplab_spec
-from deeplab_spec.analysis.conventions import FULL
-from deeplab_spec.analysis.costs import node_costs, total_cost
-from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.bench import plan as bench_plan
 from deeplab_spec.bench import service
 from deeplab_spec.bench import worker as bench_worker
 from deeplab_spec.bench.document import BenchDocument, SpeedModel, bench_grid, bench_notes, bench_page
-from deeplab_spec.bench.plan import minutes, plan
+from deeplab_spec.bench.plan import plan
 from deeplab_spec.bench.process import ModeProcess, ask
 from deeplab_spec.bench.request import (
-    WIDE_BATCHES,
-    WIDE_SIZES,
-    WIDE_STRIDES,
     BenchRequest,
     Case,
     Job,
@@ -35,10 +29,7 @@ from deeplab_spec.bench.request import (
     job,
 )
 from deeplab_spec.bench.service import bench
-from deeplab_spec.errors import MissingExtraError, SpecError
-from deeplab_spec.measure import parts
 from deeplab_spec.measure.agreement import Reference
-from deeplab_spec.measure.modes import DEFAULTS, GPU_EXAMPLES
 
 SPEED = SpeedModel(flops_per_second=1e11, bytes_per_second=1e10, spin_seconds=0.0025)
 
@@ -134,7 +125,8 @@ def answered(processes: Sequence[ModeProcess], command: str, **_: object) -> dic
             answers[process] = {"flops_per_second": 1e11, "bytes_per_second": 1e10}
         else:
             answers[process] = {
-                "agreement": {"error": error, "allowed": error},
+                "error": error,
+                "allowed": error,
                 "prepare_seconds": 1.0,
                 "peak_memory_bytes": 2**30,
                 "device_name": "a processor",
@@ -151,7 +143,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process is started."""
     monkeypatch.setattr(service, "ModeProcess", Answering)
     monkeypatch.setattr(service, "ask", answered)
-    monkeypatch.setattr(bench_plan, "measured_speed", lambda _device: SPEED)
+    monkeypatch.setattr(bench_plan, "measured_speed", lambda _request: SPEED)
     Answering.order.clear()
 
 
@@ -196,7 +188,7 @@ def test_batches_share_their_processes_and_every_case_is_saved_when_it_ends() ->
 def test_ceilings_are_the_highest_that_were_measured_in_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other programs only lower them; a case that was measured in a bad moment would seem to exceed what can be."""
     monkeypatch.setattr(
-        bench_plan, "measured_speed", lambda _device: SPEED.model_copy(update={"flops_per_second": 3e11})
+        bench_plan, "measured_speed", lambda _request: SPEED.model_copy(update={"flops_per_second": 3e11})
     )
 
     (case,) = bench(plan(TINY)).cases
@@ -274,7 +266,7 @@ def test_nothing_of_the_certification_is_held_while_memory_is_measured(monkeypat
 
     monkeypatch.setattr(bench_worker, "Reference", Watched)
     monkeypatch.setattr(
-        bench_worker, "forget_peak", lambda _device: alive.extend(each() is not None for each in references)
+        bench_worker, "reset_peak", lambda _device: alive.extend(each() is not None for each in references)
     )
 
     bench_worker.Worker(small_job("channels_last")).answer("prepare 2")
@@ -300,91 +292,6 @@ def test_statistics_are_those_of_the_data() -> None:
     assert not module.training
     assert not any(norm.training for norm in module.modules())
     assert {norm.momentum for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)} == momenta
-
-
-def test_costs_are_those_of_the_specification_times_the_batch() -> None:
-    """Parameters are read once for the batch, values for every image."""
-    (one,) = plan(TINY).costs.values()
-    (three,) = plan(replace(TINY, cases=(Case(size=(65, 97), batch=3),))).costs.values()
-    graph = TINY.subject(TINY.cases[0]).network()
-    total = total_cost(node_costs(graph, shapes(graph, (65, 97)), FULL))
-
-    assert (one.flops, one.moved) == (total.flops, total.bytes_read + total.bytes_written)
-    assert 2 * one.flops < three.flops <= 3 * one.flops  # a normalisation's vectors are made once
-    assert 3 * one.moved - three.moved == 2 * 4 * (total.sizes.parameters + total.sizes.buffers)
-    assert one.least.flops < one.flops
-    assert 4 * one.least.numbers < one.moved / 4
-
-
-def test_default_modes_are_those_of_the_device_and_examples_of_a_gpus() -> None:
-    """On a processor some of a GPU's are listed too, so that it is seen that they were not run."""
-    names = [entry.name for entry in plan(replace(TINY, modes=())).entries]
-
-    assert names == [*DEFAULTS["cpu"], *GPU_EXAMPLES]
-
-
-def test_missing_packages_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default an engine that is not installed is not run; where it is asked for, its extra is asked for."""
-    find = parts.find_spec
-    monkeypatch.setattr(parts, "find_spec", lambda name: None if "onnx" in name else find(name))
-
-    missing = {entry.name: entry.missing for entry in plan(replace(TINY, modes=())).entries}
-    assert missing["onnxruntime"] == "it needs the extra 'onnx': pip install 'deeplab-spec[onnx]'"
-    with pytest.raises(MissingExtraError, match="bench --mode onnxruntime needs the extra 'onnx'"):
-        plan(replace(TINY, modes=("onnxruntime",)))
-
-    monkeypatch.setattr(bench_plan.importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(MissingExtraError, match="bench needs the extra 'torch'"):
-        plan(TINY)
-
-
-def test_statement_says_what_and_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The wide table has every size, batch and output stride, and takes hours on a slow device."""
-    monkeypatch.setattr(bench_plan, "measured_speed", lambda _device: SPEED)
-    every = cases(WIDE_SIZES, WIDE_BATCHES, WIDE_STRIDES)
-    wide = plan(replace(TINY, cases=every))
-
-    assert len(every) == 12
-    assert "12 cases (output stride 8, 1x3x513x513 to output stride 16, 32x3x1024x2048): 1 modes" in wide.statement()
-    assert wide.seconds > sum(6 * cost.flops / 1e11 for cost in wide.costs.values())
-    assert plan(replace(TINY, cases=every, time_budget=60.0)).seconds == 60
-    assert minutes(3 * 3600) == "3.0 hours"
-
-
-@pytest.mark.usefixtures("answering")
-def test_modes_that_are_prepared_side_by_side_take_less_time() -> None:
-    """And one that takes long is not made shorter by others."""
-    one, two = (plan(replace(TINY, modes=("folded", "compiled"), jobs=jobs)) for jobs in (1, 2))
-    (case,) = TINY.cases
-
-    assert two.case_seconds(case) < one.case_seconds(case)
-    assert two.case_seconds(case) > 60
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"device": "tpu"}, "--device: must be one of cpu, cuda, but got 'tpu'"),
-        ({"runs": 0}, "--runs: must be 1 or more"),
-        ({"jobs": -1}, "--jobs: must be 1 or more"),
-        ({"time_budget": 0.0}, "--time-budget: must be a positive number of seconds"),
-        ({"deadline": float("nan")}, "--deadline: must be a positive number of seconds"),
-        ({"cases": (Case(batch=0),)}, "--batch: must be 1 or more"),
-        ({"cases": (Case(size=(0, 5)),)}, "height and width must be 1 or more"),
-        ({"variant": "deeplab"}, "variant"),
-        ({"target": "a:b", "overrides": ("width=0.5",)}, "--choose: decides choices of a published network"),
-    ],
-)
-def test_values_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:
-    """Before anything is built."""
-    with pytest.raises(SpecError, match=message):
-        replace(TINY, **changes)
-
-
-def test_unknown_mode_is_refused() -> None:
-    """As in ``optimize``."""
-    with pytest.raises(SpecError, match="mode: must be eager, or some of"):
-        plan(replace(TINY, modes=("quick",)))
 
 
 def command(*arguments: str) -> SimpleNamespace:

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 
-from deeplab_spec.profile.compare_document import CompareDocument
-from deeplab_spec.profile.compare_service import compare
+from deeplab_spec.profile.compare import compare
 from deeplab_spec.profile.compare_text import compare_csv, compare_html
-from deeplab_spec.profile.document import TENSORBOARD, TRACE
+from deeplab_spec.profile.document import TENSORBOARD, TRACE, CompareDocument
 from deeplab_spec.profile.text import profile_csv, profile_html
 from tests.support.profile_samples import usual
 

@@ -15,7 +15,7 @@ import deeplab_spec
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.plan import telling_sizes
-from deeplab_spec.measure.folding import folded
+from deeplab_spec.measure.rewrites import folded
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.network import network as specification
 from deeplab_spec.spec.variants import variant as published

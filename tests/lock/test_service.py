@@ -20,7 +20,7 @@ from deeplab_spec.errors import GraphError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.lock.service import LockRequest, lock_target
-from deeplab_spec.measure.folding import folded
+from deeplab_spec.measure.rewrites import folded
 from tests.support.faults import Fault, faults
 from tests.support.peers import smp_deeplab
 

@@ -10,9 +10,8 @@ from torch import nn
 import deeplab_spec
 from deeplab_spec.errors import SpecError
 from deeplab_spec.execute.torch_settings import float32_products
-from deeplab_spec.measure.memory import forget_peak, peak_bytes
+from deeplab_spec.measure.device import megahertz, peak_bytes, reset_peak, timed_warm
 from deeplab_spec.measure.modes import read_mode
-from deeplab_spec.measure.timing import megahertz, timed_warm
 from tests.support.networks import Small, images
 
 pytestmark = [
@@ -54,7 +53,7 @@ def test_the_pool_of_a_graph_counts_as_its_memory() -> None:
     peaks = {}
     for name in ("eager", "cuda_graph"):
         running = read_mode(name).apply(module, x)
-        forget_peak(device)
+        reset_peak(device)
         running(x)
         peaks[name] = peak_bytes(device)
         del running

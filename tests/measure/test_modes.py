@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from deeplab_spec.errors import NotFiniteError, RenamedWarning, SpecError
 from deeplab_spec.execute.tensor_error import Error
 from deeplab_spec.measure import modes
-from deeplab_spec.measure.agreement import Reference, agreement, ends
-from deeplab_spec.measure.folding import folded
+from deeplab_spec.measure.agreement import Reference, agreement, first_and_last
 from deeplab_spec.measure.modes import APPLY, AUTOMATIC, DEFAULTS, Mode, modes_for, read_mode, reference_mode
 from deeplab_spec.measure.parts import EAGER, OLD_PARTS, PARTS, Kind
-from deeplab_spec.measure.shifted import ShiftedDepthwise, shifted
+from deeplab_spec.measure.rewrites import ShiftedDepthwise, folded, shifted
 from deeplab_spec.precision import AUTOCAST_BFLOAT16, AUTOCAST_FLOAT16, FLOAT32, LOWER
 from tests.support.networks import Named, Shared, Small, images, norms
 
@@ -193,7 +192,7 @@ def test_first_and_last_image_of_a_large_batch_are_compared() -> None:
     module = Small()
     reference = Reference(module, batch)
 
-    assert torch.equal(ends(batch), batch[[0, 3]])
+    assert torch.equal(first_and_last(batch), batch[[0, 3]])
     for number in (0, 3):
 
         def wrong(x: Tensor, number: int = number) -> Tensor:

@@ -110,7 +110,7 @@ def test_mode_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPatch) -
 
     change(monkeypatch, "compiled", broken)
 
-    with pytest.raises(TargetError, match=r"^compiled: cannot be made: RuntimeError: no compiler$"):
+    with pytest.raises(TargetError, match=r"^compiled: cannot be prepared: RuntimeError: no compiler$"):
         optimize(Small(), "compiled", example=images())
 
 

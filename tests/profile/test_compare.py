@@ -11,11 +11,10 @@ from typer.testing import CliRunner
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli.app import app
 from deeplab_spec.errors import SpecError
-from deeplab_spec.profile.compare import Verdict, changes, verdict
-from deeplab_spec.profile.compare_document import CompareDocument, IntervalModel
-from deeplab_spec.profile.compare_service import compare
-from deeplab_spec.profile.document import DeviceModel, ProfileDocument
-from deeplab_spec.profile.statistics import Interval, difference, mean_interval, slowdown
+from deeplab_spec.measure.document import IntervalModel
+from deeplab_spec.measure.statistics import difference, mean_interval, slowdown
+from deeplab_spec.profile.compare import Verdict, compare, verdict
+from deeplab_spec.profile.document import CompareDocument, DeviceModel, ProfileDocument
 from tests.support.profile_samples import MILLISECOND, profile, usual
 
 STEPS = st.lists(st.integers(10**6, 10**7), min_size=2, max_size=6).map(tuple)
@@ -38,10 +37,10 @@ def test_the_changes_of_the_rows_add_up_to_the_totals(
     before: dict[str, tuple[int, ...]], after: dict[str, tuple[int, ...]]
 ) -> None:
     """Means are linear, and a block that one side lacks takes no time there."""
-    rows = changes(before, after)
-    total = [sum(map(sum, side.values())) / 4 for side in (before, after)]
+    document = compare(profile(before), profile(after))
+    rows = document.rows
 
-    assert sum(row.delta.mean for row in rows) == pytest.approx(total[1] - total[0], abs=1e-3)
+    assert sum(row.delta.mean for row in rows) == pytest.approx(document.total.delta.mean, abs=1e-3)
     assert {row.path for row in rows} == before.keys() | after.keys()
     sizes = [abs(row.delta.mean) for row in rows]
     assert sizes == sorted(sizes, reverse=True)
@@ -73,11 +72,11 @@ def test_welchs_interval_is_a_textbooks() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(0.06, 0.2, Verdict.OVER), (-0.1, 0.05, Verdict.WITHIN), (0.04, 0.06, Verdict.UNDECIDED)],
+    [(0.06, 0.2, "over"), (-0.1, 0.05, "within"), (0.04, 0.06, "undecided")],
 )
 def test_a_limit_inside_the_interval_is_undecided(low: float, high: float, expected: Verdict) -> None:
     """Above it all, over; below it all, within."""
-    assert verdict(Interval(mean=(low + high) / 2, low=low, high=high), 0.05) is expected
+    assert verdict(IntervalModel(mean=(low + high) / 2, low=low, high=high), 0.05) == expected
 
 
 def test_the_block_that_became_slower_is_the_first_row() -> None:
@@ -216,7 +215,7 @@ def test_a_document_whose_rows_do_not_add_up_is_no_profile(tmp_path: Path) -> No
 
     found = run(written(usual(), tmp_path / "a.json"), file)
 
-    assert str(found.exception).startswith(f"{file}: is no profile: ")
+    assert str(found.exception).startswith(f"{file}: is not a profile: ")
     assert "none.json: cannot be read: No such file" in str(run(tmp_path / "none.json", file).exception)
 
 

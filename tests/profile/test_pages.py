@@ -9,8 +9,7 @@ from urllib.parse import unquote
 import pytest
 from rich.console import Console
 
-from deeplab_spec.profile.compare_document import CompareDocument
-from deeplab_spec.profile.compare_service import compare
+from deeplab_spec.profile.compare import compare
 from deeplab_spec.profile.compare_text import (
     by_chance,
     compare_csv,
@@ -20,7 +19,7 @@ from deeplab_spec.profile.compare_text import (
     compare_markdown,
     compare_summary,
 )
-from deeplab_spec.profile.document import TENSORBOARD, TRACE, ProfileDocument
+from deeplab_spec.profile.document import TENSORBOARD, TRACE, CompareDocument, ProfileDocument
 from deeplab_spec.profile.text import between, profile_csv, profile_grid, profile_html, profile_summary
 from deeplab_spec.views.table import drawn, plain
 from tests.support.profile_samples import MILLISECOND, profile, row, usual
@@ -135,7 +134,7 @@ def test_a_comparison_in_markdown_has_the_rows_and_what_only_one_side_has() -> N
 
     table = [line for line in lines if line.startswith("| ")]
     assert table[2].startswith("| backbone.middle_flow.block7 | 16.000 | 46.000 | +30.000 |")
-    assert "slower than the 5 % that are allowed" in text
+    assert "slower than the allowed 5 %" in text
     assert "| backbone.middle_flow.block7 | appeared | operator | `a\\|b` | 2 | 23.000 |" in lines
     assert "### some:network (A) and some:network (B)" in lines
 
@@ -152,7 +151,7 @@ def test_a_comparison_as_a_table_ends_with_the_total() -> None:
 
 @pytest.mark.parametrize(
     ("percent", "words"),
-    [(20.0, "slower than the 20 %"), (60.5, "not slower than the 60.5 %"), (39.0, "undecided: the interval contains")],
+    [(20.0, "slower than the allowed 20 %"), (60.5, "within the allowed slowdown of 60.5 %"), (39.0, "undecided: ")],
 )
 def test_a_verdict_is_worded(percent: float, words: str) -> None:
     """In the summary and on the page."""

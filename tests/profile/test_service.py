@@ -13,9 +13,10 @@ from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli.app import app
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.measure.modes import read_mode
-from deeplab_spec.profile.compare_service import compare
+from deeplab_spec.profile.compare import compare
 from deeplab_spec.profile.document import BlockModel, ProfileDocument, read_profile
-from deeplab_spec.profile.service import ProfileRequest, profile
+from deeplab_spec.profile.request import ProfileRequest
+from deeplab_spec.profile.service import profile
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK
@@ -98,7 +99,7 @@ def test_another_network_keeps_its_own_names(tmp_path: Path) -> None:
 
     assert document.variant is None
     assert blocks(document) == {"body.0", "body.1", "body.2", "tail"}
-    assert document.notes == ("another network: blocks are named by its own modules",)
+    assert document.notes == ("another network: its blocks have the names of its modules",)
 
 
 def test_a_training_step_counts_the_backward_pass_to_the_blocks(tmp_path: Path) -> None:
@@ -176,7 +177,7 @@ def test_a_mode_runs_every_operator_in_the_block_that_it_has_in_eager(right: Pat
         assert kept & found.keys() - {"aten::add"} == kept & before.keys() - {"aten::add"} - gone
         assert not plain or {name: found.get(name) for name in kept} == {name: before.get(name) for name in kept}
     assert document.ceilings is None
-    assert document.notes[-1] == "the captured graph, work and bytes are those of eager; another mode has no roofline"
+    assert document.notes[-1] == "the graph, work and bytes are those of eager; another mode has no roofline"
 
 
 def test_a_planted_slowdown_is_found_in_a_mode(tmp_path: Path) -> None:
@@ -197,7 +198,7 @@ def test_a_planted_slowdown_is_found_in_a_mode(tmp_path: Path) -> None:
         (("reference:notebook", "--batch", "0"), "--batch: must be 1 or more, but got 0"),
         (("reference:notebook", "--device", "tpu"), "--device: must be one of cpu, cuda, but got 'tpu'"),
         (("reference:notebook", "--mode", "fast"), "mode: must be eager, or some of"),
-        (("reference:notebook", "--mode", "train"), "--mode: names how the network runs; its direction is --direction"),
+        (("reference:notebook", "--mode", "train"), "--mode: is a mode of bench; the direction is --direction"),
         (("reference:notebook", "--mode", "onnxruntime"), "--mode: must run the network's own modules; onnxruntime"),
         (("reference:notebook", "--mode", "compiled"), "--mode: must run the network's own modules; compiled"),
         (("reference:notebook", "--mode", "tf32"), "--mode: must be able to run here ("),

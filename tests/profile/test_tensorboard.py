@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from deeplab_spec.profile.document import TENSORBOARD
-from deeplab_spec.profile.service import ProfileRequest, profile
+from deeplab_spec.profile.request import ProfileRequest
+from deeplab_spec.profile.service import profile
 from deeplab_spec.profile.trace import for_tensorboard
 
 pytestmark = pytest.mark.skipif(

@@ -1,25 +1,24 @@
-"""Profiles made by hand, for what reads them."""
+"""Profiles made by hand, for tests of comparisons and pages."""
 
 from typing import Any
 
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.measure.document import CeilingsModel
+from deeplab_spec.measure.statistics import mean_interval
 from deeplab_spec.profile.document import (
     BlockModel,
     CallModel,
-    CeilingsModel,
     DeviceModel,
     ProfileDocument,
     TimeModel,
 )
-from deeplab_spec.profile.statistics import mean_interval
 
 MILLISECOND = 1_000_000
 
 
 def time(steps: tuple[int, ...]) -> TimeModel:
     """Return a time from its steps in nanoseconds."""
-    found = mean_interval(steps)
-    return TimeModel(steps=steps, mean=found.mean, low=found.low, high=found.high)
+    return TimeModel(steps=steps, **mean_interval(steps).model_dump())
 
 
 def row(path: str, steps: tuple[int, ...], *, device: bool = False, call: str = "aten::conv2d") -> BlockModel:
@@ -43,12 +42,12 @@ def row(path: str, steps: tuple[int, ...], *, device: bool = False, call: str = 
 def profile(
     blocks: dict[str, tuple[int, ...]], *, device: bool = False, call: str = "aten::conv2d", **other: Any
 ) -> ProfileDocument:
-    """Return a profile whose last block is what is unattributed."""
+    """Return a profile; the last block is the unattributed rest."""
     whole = tuple(map(sum, zip(*blocks.values(), strict=True)))
     rows = [row(path, steps, device=device, call=call) for path, steps in blocks.items()]
     total = row("total", whole, device=device)
     if device:
-        halves = tuple(map(sum, zip(*(found.device.steps for found in rows if found.device), strict=True)))
+        halves = tuple(map(sum, zip(*(each.device.steps for each in rows if each.device), strict=True)))
         total = total.model_copy(update={"device": time(halves)})
     values: dict[str, Any] = {
         "target": "some:network",

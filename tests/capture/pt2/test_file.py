@@ -26,7 +26,7 @@ from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add
 from deeplab_spec.judge.load_weights import by_role
-from deeplab_spec.measure.folding import folded
+from deeplab_spec.measure.rewrites import folded
 from deeplab_spec.reference.network import build
 from tests.support.archives import changed, members_of, torch_saved
 from tests.support.assertions import assert_same

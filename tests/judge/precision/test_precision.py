@@ -22,7 +22,7 @@ from deeplab_spec.judge.precision import observe as lower
 from deeplab_spec.judge.precision.blocks import Regions, deviation_of
 from deeplab_spec.judge.precision.run import OnDevice, rounded, stored
 from deeplab_spec.judge.text import text
-from deeplab_spec.measure.folding import folded
+from deeplab_spec.measure.rewrites import folded
 from deeplab_spec.measure.wrappers import ChannelsLast
 from deeplab_spec.precision import BFLOAT16, LOWER, TF32
 from tests.support.candidates import SMALL

@@ -30,7 +30,8 @@ from deeplab_spec.views.table import markdown, plain
 if TYPE_CHECKING:
     from deeplab_spec.align.lock import Lock
     from deeplab_spec.capture.target import TargetLike
-    from deeplab_spec.count.document import CountDocument, SideBySideDocument
+    from deeplab_spec.count.document import CountDocument
+    from deeplab_spec.count.side_by_side import SideBySideDocument
     from deeplab_spec.identify.document import IdentifyDocument
     from deeplab_spec.lock.document import LockDocument
     from deeplab_spec.port.document import PortDocument

@@ -105,8 +105,9 @@ def count(
     Exit status: 0 done, with --against every row is equal; 1 rows differ; 3 a target cannot be built or read.
     """
     from deeplab_spec.count import text
-    from deeplab_spec.count.document import CountDocument, SideBySideDocument
+    from deeplab_spec.count.document import CountDocument
     from deeplab_spec.count.service import CountRequest
+    from deeplab_spec.count.side_by_side import SideBySideDocument
     from deeplab_spec.views.document import to_schema
 
     if json_schema:

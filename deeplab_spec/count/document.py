@@ -1,4 +1,4 @@
-"""The JSON documents of ``count`` and ``count --against``, and the functions that make them.
+"""The JSON document of ``count``, and the functions that make it.
 
 ``macs`` is the count of the document's convention. The other figures do not depend on the convention:
 floating point operations are those of ``full``, bytes are for float32 and one image.
@@ -16,7 +16,6 @@ from deeplab_spec.analysis.receptive_field import ReceptiveField, receptive_fiel
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.graph.network import Network
 from deeplab_spec.result import Result
 from deeplab_spec.spec.choices import as_json
@@ -122,66 +121,6 @@ class CountDocument(Result, Document):
         return (
             f"{self.target or self.variant}, output stride {self.output_stride}, {height}x{width}: "
             f"{total.parameters:,} parameters, {total.macs:,} operations ({self.convention})"
-        )
-
-
-class DifferenceModel(Model):
-    """The costs of one block, node or network on both sides, the first network first."""
-
-    path: str
-    parameters: tuple[int, int]
-    macs: tuple[Number, Number]
-
-    @property
-    def equal(self) -> bool:
-        """Whether both sides have the same parameters and the same operations."""
-        return self.parameters[0] == self.parameters[1] and self.macs[0] == self.macs[1]
-
-
-class SideBySideDocument(Result, Document):
-    """The document of ``count A --against B --json``.
-
-    ``rows`` start with the largest difference. ``equal`` is true if every row has the same parameters
-    and the same operations on both sides. An explanation is empty if none was found.
-    """
-
-    first: str
-    second: str
-    output_stride: int
-    size: tuple[int, int]
-    classes: int
-    convention: str
-    mode: Mode
-    scales: tuple[float, ...]
-    flip: bool
-    equal: bool
-    total: DifferenceModel
-    rows: tuple[DifferenceModel, ...]
-    operations_explained: str
-    parameters_explained: str
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """The exit status of ``count --against``."""
-        return ExitCode.DONE if self.equal else ExitCode.DIFFERENT
-
-    @property
-    def text(self) -> str:
-        """The table and the lines below it that ``count --against`` prints."""
-        from deeplab_spec.count.text import side_by_side_grid, side_by_side_summary
-        from deeplab_spec.views.table import plain
-
-        return f"{plain(side_by_side_grid(self))}\n{side_by_side_summary(self)}"
-
-    @property
-    def summary(self) -> str:
-        """Whether the networks are equal, and the differences of their totals."""
-        (parameters, parameters_of_second), (macs, macs_of_second) = self.total.parameters, self.total.macs
-        if self.equal:
-            return f"{self.first} and {self.second} are equal: {parameters:,} parameters, {macs:,} operations"
-        return (
-            f"{self.second} has {parameters_of_second - parameters:+,} parameters and {macs_of_second - macs:+,} "
-            f"operations ({self.convention}) relative to {self.first}"
         )
 
 

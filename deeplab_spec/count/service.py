@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from deeplab_spec.analysis.conventions import Convention
+from deeplab_spec.analysis.costs import block_costs, total_cost
 from deeplab_spec.analysis.protocol import Protocol, protocol_costs
 from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.count.document import CountDocument, SideBySideDocument, count_document
-from deeplab_spec.count.side_by_side import Counter, side_by_side_document
+from deeplab_spec.count.document import CountDocument, count_document, counting
+from deeplab_spec.count.side_by_side import (
+    Counter,
+    Row,
+    SideBySideDocument,
+    difference,
+    operations_explained,
+    parameters_explained,
+    side_by_side,
+)
 from deeplab_spec.errors import MissingExtraError, SpecError
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.choices import choose, read_overrides
@@ -82,16 +91,24 @@ class CountRequest:
             SpecError: If an option has a value that it cannot have.
             TargetError: If a target cannot be built or read.
         """
-        return side_by_side_document(
-            self._side(first, second),
-            self._side(second, first),
+        title, counter = self._side(first, second)
+        other_title, other_counter = self._side(second, first)
+        left, right = counter(self.convention), other_counter(self.convention)
+        pairs = side_by_side(left, right) if self.by_node else side_by_side(block_costs(left), block_costs(right))
+        rows = tuple(map(difference, pairs))
+        totals = total_cost(left), total_cost(right)
+        return SideBySideDocument(
+            first=title,
+            second=other_title,
             output_stride=self.output_stride,
             size=self.size,
             classes=self.classes,
-            convention=self.convention,
-            mode=self.mode,
-            protocol=self.protocol,
-            by_node=self.by_node,
+            **counting(self.convention, self.mode, self.protocol),
+            equal=all(row.equal for row in rows),
+            total=difference(Row(path="total", first=totals[0], second=totals[1])),
+            rows=rows,
+            operations_explained=operations_explained(counter, other_counter, self.convention, self.mode),
+            parameters_explained=parameters_explained(*totals),
         )
 
     def _side(self, target: "TargetLike | None", other: "TargetLike | None") -> tuple[str, Counter]:

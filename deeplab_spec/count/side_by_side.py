@@ -1,4 +1,4 @@
-"""Compares the counts of two networks, and finds the convention under which they agree.
+"""Compares the counts of two networks, and finds the convention under which they agree: ``count --against``.
 
 Counts differ for two reasons: the networks differ, or what is counted differs. If two networks have
 equal counts under another convention, or without one or two kinds of operator, that is the explanation.
@@ -12,10 +12,10 @@ from typing import Final
 
 from deeplab_spec.analysis.conventions import CONVENTIONS, Convention
 from deeplab_spec.analysis.costs import Cost, Number, block_costs, total_cost
-from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.count.document import DifferenceModel, SideBySideDocument, counting
-from deeplab_spec.graph.ops import Pair
+from deeplab_spec.exit_codes import ExitCode
+from deeplab_spec.result import Result
+from deeplab_spec.views.document import Document, Model
 
 Counter = Callable[[Convention], tuple[Cost, ...]]
 """Counts every node of a network under a convention."""
@@ -52,51 +52,68 @@ class Row:
         return (self.first.operations if self.first else 0, self.second.operations if self.second else 0)
 
 
-def side_by_side_document(
-    first: tuple[str, Counter],
-    second: tuple[str, Counter],
-    *,
-    output_stride: int,
-    size: Pair,
-    classes: int,
-    convention: Convention,
-    mode: Mode,
-    protocol: Protocol,
-    by_node: bool = False,
-) -> SideBySideDocument:
-    """Compare two networks.
+class DifferenceModel(Model):
+    """The costs of one block, node or network on both sides, the first network first."""
 
-    Args:
-        first: Name and counter of the first network.
-        second: Name and counter of the second network.
-        output_stride: The output stride of both.
-        size: Height and width of the image, in pixels.
-        classes: Channels of the logits.
-        convention: What counts as one operation.
-        mode: An evaluation, or a training step.
-        protocol: Scales and mirrored images.
-        by_node: Whether a row is a node instead of a block.
+    path: str
+    parameters: tuple[int, int]
+    macs: tuple[Number, Number]
+
+    @property
+    def equal(self) -> bool:
+        """Whether both sides have the same parameters and the same operations."""
+        return self.parameters[0] == self.parameters[1] and self.macs[0] == self.macs[1]
+
+
+class SideBySideDocument(Result, Document):
+    """The document of ``count A --against B --json``.
+
+    ``rows`` start with the largest difference. ``equal`` is true if every row has the same parameters
+    and the same operations on both sides. An explanation is empty if none was found.
     """
-    left, right = first[1](convention), second[1](convention)
-    pairs = side_by_side(left, right) if by_node else side_by_side(block_costs(left), block_costs(right))
-    rows = tuple(_difference(row) for row in pairs)
-    totals = (total_cost(left), total_cost(right))
-    return SideBySideDocument(
-        first=first[0],
-        second=second[0],
-        output_stride=output_stride,
-        size=size,
-        classes=classes,
-        **counting(convention, mode, protocol),
-        equal=all(row.equal for row in rows),
-        total=_difference(Row(path="total", first=totals[0], second=totals[1])),
-        rows=rows,
-        operations_explained=operations_explained(first[1], second[1], convention, mode),
-        parameters_explained=parameters_explained(*totals),
-    )
+
+    first: str
+    second: str
+    output_stride: int
+    size: tuple[int, int]
+    classes: int
+    convention: str
+    mode: Mode
+    scales: tuple[float, ...]
+    flip: bool
+    equal: bool
+    total: DifferenceModel
+    rows: tuple[DifferenceModel, ...]
+    operations_explained: str
+    parameters_explained: str
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit status of ``count --against``."""
+        return ExitCode.DONE if self.equal else ExitCode.DIFFERENT
+
+    @property
+    def text(self) -> str:
+        """The table and the lines below it that ``count --against`` prints."""
+        from deeplab_spec.count.text import side_by_side_grid, side_by_side_summary
+        from deeplab_spec.views.table import plain
+
+        return f"{plain(side_by_side_grid(self))}\n{side_by_side_summary(self)}"
+
+    @property
+    def summary(self) -> str:
+        """Whether the networks are equal, and the differences of their totals."""
+        (parameters, parameters_of_second), (macs, macs_of_second) = self.total.parameters, self.total.macs
+        if self.equal:
+            return f"{self.first} and {self.second} are equal: {parameters:,} parameters, {macs:,} operations"
+        return (
+            f"{self.second} has {parameters_of_second - parameters:+,} parameters and {macs_of_second - macs:+,} "
+            f"operations ({self.convention}) relative to {self.first}"
+        )
 
 
-def _difference(row: Row) -> DifferenceModel:
+def difference(row: Row) -> DifferenceModel:
+    """Return a row as a part of the document."""
     return DifferenceModel(path=row.path, parameters=row.parameters(), macs=row.operations())
 
 

@@ -18,10 +18,10 @@ from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import FileModule
-from deeplab_spec.capture.fx.module import capture_at, map_shapes, shared_parameters
+from deeplab_spec.capture.fx.module import capture_target, map_shapes, shared_parameters
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.count.document import CountDocument, cost_fields, counting, torch_counter_note
-from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
+from deeplab_spec.errors import GraphError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
@@ -125,7 +125,7 @@ def read(
     """
     with contextlib.redirect_stdout(sys.stderr):
         module = load(target, output_stride, classes).eval()
-        captures = {sides: captured_at(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
+        captures = {sides: capture_target(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
     own = captures[size]
     match = nearest(in_normal_form(own), output_stride, classes, size, variant)
     paths = specified_paths(match[0], own.network) if match else {node.path: node.path for node in own.network}
@@ -163,18 +163,6 @@ def _trained(module: nn.Module, captured: Capture) -> Iterator[tuple[str, Tensor
     for where, name in captured.parameters.items():
         if where.endswith((".weight", ".bias")):
             yield name, module.tensors[name]
-
-
-def captured_at(module: nn.Module, size: Pair, name: str) -> Capture:
-    """Capture a module's graph at one size of image.
-
-    Raises:
-        TargetError: If it cannot be exported or run at the size.
-    """
-    try:
-        return capture_at(module, size)
-    except CaptureError as error:
-        raise TargetError(name, f"cannot be read at {size[0]}x{size[1]}: {one_line(error)}") from error
 
 
 def named(captured: Capture, paths: Mapping[str, str]) -> tuple[Network, Values]:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from deeplab_spec.analysis.conventions import FULL, convention
 from deeplab_spec.analysis.costs import Number
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.count.document import CostModel, CountDocument, FieldModel, SideBySideDocument, TotalModel
+from deeplab_spec.count.document import CostModel, CountDocument, FieldModel, TotalModel
+from deeplab_spec.count.side_by_side import SideBySideDocument
 from deeplab_spec.views.table import Grid, integer, number, shape, share
 
 _HEADERS = {"mac": "MACs", "full": "operations", "fvcore": "flops", "torch": "FLOPs", "tfprof": "MACs"}

@@ -13,8 +13,8 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import known
 from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.fx.module import capture_target, map_shapes
 from deeplab_spec.capture.target import Target, is_file, load
-from deeplab_spec.count.target_counts import captured_at
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair
@@ -102,7 +102,7 @@ def _captures(modules: Sequence[nn.Module], sizes: Sequence[Pair], name: str) ->
     first: TargetError | None = None
     for size in sizes:
         try:
-            return size, [captured_at(module, size, name) for module in modules]
+            return size, [capture_target(module, size, name) for module in modules]
         except TargetError as error:
             first = first or error
     raise first or SpecError("sizes", "must not be empty", sizes)
@@ -119,8 +119,7 @@ def _candidate(captured: Capture, classes: int, size: Pair) -> Shaped:
         for node in captured.network
         if node.path == logits or not isinstance(node.op, Output)
     ]
-    shapes = {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}  # noqa: PLR2004 - a batch of maps
-    return normal_form(Shaped(network=Network(nodes=tuple(nodes)).live(), shapes=shapes))
+    return normal_form(Shaped(network=Network(nodes=tuple(nodes)).live(), shapes=map_shapes(captured)))
 
 
 def _nearest(identity: Identity) -> Nearest:

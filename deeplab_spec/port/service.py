@@ -13,9 +13,8 @@ from safetensors.torch import save
 from torch import nn
 
 from deeplab_spec.align.differences import Aspect
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.fx.module import capture_target, fixed_size
 from deeplab_spec.capture.target import Target, load
-from deeplab_spec.count.target_counts import captured_at
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.port.document import CountsModel, DifferenceModel, MoveModel, PortDocument, ProofModel
@@ -186,7 +185,7 @@ def _capture_both(
     modules: tuple[nn.Module, nn.Module], names: tuple[str, str], requested: Pair | None, tick: Tick
 ) -> tuple[SideBySide, Pair | None]:
     """Capture both graphs at the first size that both accept; also return the second size to compare at."""
-    fixed = next((size for module in modules if (size := _fixed_size(module))), None)
+    fixed = next((size for module in modules if (size := fixed_size(module))), None)
     sizes = (requested,) if requested else (fixed,) if fixed else SIZES
     errors = []
     for size in sizes:
@@ -194,21 +193,13 @@ def _capture_both(
             captures = []
             for module, name in zip(modules, names, strict=True):
                 tick(f"reading {name} at {size[0]}x{size[1]}")
-                captures.append(captured_at(module.eval(), size, name))
+                captures.append(capture_target(module.eval(), size, name))
         except TargetError as error:
             errors.append(error)
             continue
         sides = [in_double(*each, size) for each in zip(modules, names, captures, strict=True)]
         return side_by_side(*sides), None if fixed or size == SMALL else SMALL
     raise errors[0]
-
-
-def _fixed_size(module: nn.Module) -> Pair | None:
-    """Return the image size of a file that accepts only one."""
-    if not isinstance(module, FileModule) or len(module.shapes) != 1:
-        return None
-    sides = module.shapes[0][2:]
-    return (sides[0], sides[1]) if len(sides) == 2 and sides[0] and sides[1] else None  # noqa: PLR2004 - height, width
 
 
 def port_document(request: PortRequest, moved: Moved, notes: tuple[str, ...] = ()) -> PortDocument:

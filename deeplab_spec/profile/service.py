@@ -15,8 +15,9 @@ from deeplab_spec.align.canonical import specified_paths
 from deeplab_spec.align.published import nearest
 from deeplab_spec.analysis.costs import BatchCost, batch_costs
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.capture.fx.module import capture_target
 from deeplab_spec.capture.target import Target, load
-from deeplab_spec.count.target_counts import captured_at, named
+from deeplab_spec.count.target_counts import named
 from deeplab_spec.errors import TargetError, one_line
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
@@ -77,7 +78,7 @@ def _profile(
     choices = request.overrides if request.target.partition(":")[0] == REFERENCE else {}
     target = Target(name=request.target, arguments=request.arguments, choices=choices)
     module = load(target, request.output_stride, request.classes)
-    captured = captured_at(module, request.size, request.target)
+    captured = capture_target(module, request.size, request.target)
     candidate = in_normal_form(captured)
     match = nearest(candidate, request.output_stride, request.classes, request.size, request.expected)
     entry = match[1] if match else None

@@ -16,7 +16,7 @@ from deeplab_spec.capture.equivalences.norms import merge_norm_arithmetic
 from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.layout import MAP_RANK
 from deeplab_spec.capture.fx.program import PartialAliasError, ProgramReader
-from deeplab_spec.errors import CaptureError, one_line
+from deeplab_spec.errors import CaptureError, TargetError, one_line
 from deeplab_spec.graph.ops import Pair
 
 _NO_TRACES: Final = "do_not_emit_stack_traces"
@@ -143,6 +143,18 @@ def capture_at(module: nn.Module, size: Pair) -> Capture:
         except CaptureError as error:
             first = first or error
     raise first or CaptureError("it has no channels")
+
+
+def capture_target(module: nn.Module, size: Pair, name: str) -> Capture:
+    """Read the graph of a user's network at the size of one image, as :func:`capture_at` does.
+
+    Raises:
+        TargetError: If it cannot be exported, read or run at the size; the error has the network's name.
+    """
+    try:
+        return capture_at(module, size)
+    except CaptureError as error:
+        raise TargetError(name, f"cannot be read at {size[0]}x{size[1]}: {one_line(error)}") from error
 
 
 def map_shapes(captured: Capture) -> Mapping[str, tuple[int, ...]]:

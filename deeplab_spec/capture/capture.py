@@ -1,6 +1,6 @@
 """A captured network: its graph, and what is needed to run it node by node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.capture.fx.layout import Layout
+from deeplab_spec.execute import interpreter
 from deeplab_spec.graph.network import Network
 
 
@@ -88,6 +89,37 @@ class Capture:
             return None
         view = self.views.get(where)
         return state[name] if view is None else view.place(state[name])
+
+    def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors of all nodes by path and role.
+
+        Args:
+            state: The implementation's parameters and buffers by name.
+        """
+        tensors = {**self.constants, **state}
+        weights = ((where, self.tensor(where, tensors)) for where in (*self.parameters, *self.parts))
+        return {where: tensor for where, tensor in weights if tensor is not None}
+
+    def run(
+        self, inputs: Mapping[str, Tensor], state: Mapping[str, Tensor], keep: Collection[str] | None = None
+    ) -> interpreter.Values:
+        """Execute the graph with the interpreter; opaque nodes run as they were captured.
+
+        Args:
+            inputs: A tensor by the path of each input.
+            state: The implementation's parameters and buffers by name.
+            keep: Paths whose values are returned; all by default. Outputs are always returned.
+
+        Returns:
+            Values by path.
+        """
+        return interpreter.run(
+            self.network,
+            self.weights(state),
+            inputs,
+            keep=keep,
+            opaque=lambda node, values: self.step(node.path, values, state),
+        )
 
     def step(self, path: str, inputs: Sequence[Tensor], state: Mapping[str, Tensor]) -> Tensor:
         """Run one node on given values.

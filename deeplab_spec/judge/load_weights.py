@@ -143,10 +143,3 @@ def copy_weights(weights: Mapping[str, Tensor], places: tuple[Place, ...], state
     with torch.no_grad():
         for place in places:
             place.held(state).copy_(place.arranged(weights[place.source]))
-
-
-def by_role(captured: Capture, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a candidate's state by path and role of its captured nodes."""
-    tensors = {**captured.constants, **state}
-    found = ((where, captured.tensor(where, tensors)) for where in (*captured.parameters, *captured.parts))
-    return {where: tensor for where, tensor in found if tensor is not None}

@@ -13,7 +13,6 @@ from deeplab_spec.capture.fx.calls import ProgramCall
 from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Opaque
-from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.port.document import GapModel
 from deeplab_spec.port.equivalent_forms import ROLES, WEIGHT, Action, Tensors, UnfitError, convert
 from deeplab_spec.port.sides import Side, SideBySide, Unit
@@ -85,7 +84,7 @@ class _Mapper:
         self.pair = pair
         self.source, self.dest = pair.source, pair.dest
         self.state, self.dest_state = state_of(self.source.module), state_of(self.dest.module)
-        self.values = by_role(self.source.captured, self.state)
+        self.values = self.source.captured.weights(self.state)
         self.saved = self.dest.saved()
         self.map = ParameterMap()
         self.used: set[str] = set()

@@ -13,7 +13,6 @@ from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Opaque, Output, Pair
-from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
 from deeplab_spec.judge.numerics.observe import CAPTURE_LIMIT
 from deeplab_spec.port.document import FirstModel, ProofModel, RunModel
@@ -109,7 +108,7 @@ def _interpreted(
     with torch.no_grad():
         return run(
             network,
-            {where: tensor.double() for where, tensor in by_role(captured, state).items()},
+            {where: tensor.double() for where, tensor in captured.weights(state).items()},
             {network.inputs[0].path: image},
             keep={*keep, *(node.path for node in network.outputs)},
             opaque=lambda node, arriving: captured.steps[node.path](arriving, {**constants, **state}),

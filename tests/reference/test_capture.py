@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import align
 from deeplab_spec.capture.fx.module import capture, state_of
-from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Op, Output, Resize
-from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.choices import NAMES, AtrousPadding, ChoiceValue, StridePadding, seen_values
@@ -106,6 +104,5 @@ def test_a_captured_reference_is_the_specification(variant: str, output_stride: 
     for node in expected.network:
         for role in roles(node.op):
             assert captured.parameters[f"{alignment.partner[node.path]}.{role}"] == f"{node.path}.{role}"
-    weights = by_role(captured, state_of(module))
     with torch.no_grad():
-        assert_same(run(captured.network, weights, {"input": image}, keep=())["output"], module(image), "logits")
+        assert_same(captured.run({"input": image}, state_of(module), keep=())["output"], module(image), "logits")

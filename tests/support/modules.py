@@ -1,10 +1,13 @@
-"""Small modules to capture: aliasing, shared layers, buffers, and functions as modules."""
+"""Small modules to capture: aliasing, shared layers, buffers, functions as modules; and a check of captures."""
 
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.fx.module import state_of
 
 CHANNELS = 3
 
@@ -89,3 +92,24 @@ class Buffered(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale, move and convolve."""
         return self.conv(x * self.scale + self.offset)
+
+
+def assert_capture_runs(module: nn.Module, captured: Capture, image: Tensor, tolerance: float = 0.0) -> None:
+    """Check that the interpreter, and the captured calls in order, give the module's result."""
+    state = state_of(module)
+    values = {"input": image.clone()}
+    with torch.no_grad():
+        expected = module(image.clone())
+        interpreted = captured.run({"input": image.clone()}, state)
+        for node in captured.network:
+            inputs = [values[path] for path in node.inputs]
+            if node.path in captured.steps:
+                values[node.path] = captured.step(node.path, inputs, state)
+                assert tuple(values[node.path].shape) == captured.shapes[node.path], node.path
+            elif inputs:
+                values[node.path] = inputs[0]
+    (output,) = captured.network.outputs
+    for name, actual in (("interpreter", interpreted), ("captured calls", values)):
+        torch.testing.assert_close(
+            actual[output.path], expected, rtol=tolerance, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
+        )

@@ -12,7 +12,6 @@ from torch import Tensor
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import FileModule, Shape
 from deeplab_spec.errors import CaptureError, GraphError, MissingExtraError, TargetError, one_line
-from deeplab_spec.execute.interpreter import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,14 +130,8 @@ class OnnxFile(FileModule):
         """Execute the graph with the interpreter."""
         captured = self.read(inputs)
         network = captured.network
-        weights = {where: self.tensors[name] for where, name in captured.parameters.items()}
-        arguments = {node.path: tensor for node, tensor in zip(network.inputs, inputs, strict=True)}
-        values = run(
-            network,
-            weights,
-            arguments,
-            keep=(),
-            opaque=lambda node, values: captured.step(node.path, values, self.tensors),
+        values = captured.run(
+            {node.path: tensor for node, tensor in zip(network.inputs, inputs, strict=True)}, self.tensors, keep=()
         )
         return [values[node.path] for node in network.outputs]
 

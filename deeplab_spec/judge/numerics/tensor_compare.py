@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.execute.interpreter import Values, run
-from deeplab_spec.judge.load_weights import by_role
+from deeplab_spec.execute.interpreter import Values
 
 
 class Overflow:
@@ -62,10 +61,4 @@ def executed(captured: Capture, state: Mapping[str, Tensor], inputs: Sequence[Te
     captured = in_double(captured)
     named = {node.path: double(value) for node, value in zip(captured.network.inputs, inputs, strict=True)}
     with torch.no_grad():
-        return run(
-            captured.network,
-            by_role(captured, state),
-            named,
-            keep={node.path for node in captured.network.outputs},
-            opaque=lambda node, arriving: captured.step(node.path, arriving, state),
-        )
+        return captured.run(named, state, keep=())

@@ -11,11 +11,8 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.module import capture, state_of
-from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Conv2d, GlobalAveragePool, Op, Pad, Resize, ResizeMode
-from deeplab_spec.judge.load_weights import by_role
-from tests.support.assertions import assert_same
-from tests.support.modules import Wrapped
+from tests.support.modules import Wrapped, assert_capture_runs
 from tests.support.weights import whole
 
 C, OUT, HEIGHT, WIDTH = 4, 6, 8, 16
@@ -42,30 +39,6 @@ def captured_ops(module: nn.Module, image: Tensor) -> tuple[Capture, list[tuple[
     shapes = {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}
     normal = normal_form(Shaped(network=captured.network.live(), shapes=shapes)).network
     return captured, [(node.op, captured.shapes[node.path]) for node in normal]
-
-
-def assert_runs_as_read(module: nn.Module, captured: Capture, image: Tensor) -> None:
-    """Check that the operations, and the captured calls in order, give the module's result."""
-    state = state_of(module)
-    with torch.no_grad():
-        expected = module(image)
-        by_interpreter = run(
-            captured.network,
-            by_role(captured, state),
-            {"input": image},
-            opaque=lambda node, inputs: captured.step(node.path, inputs, state),
-        )
-        values = {"input": image}
-        for node in captured.network:
-            inputs = [values[path] for path in node.inputs]
-            if node.path in captured.steps:
-                values[node.path] = captured.step(node.path, inputs, state)
-                assert tuple(values[node.path].shape) == captured.shapes[node.path], node.path
-            elif inputs:
-                values[node.path] = inputs[0]
-    (output,) = captured.network.outputs
-    assert_same(by_interpreter[output.path], expected, "interpreter")
-    assert_same(values[output.path], expected, "captured calls")
 
 
 W, B, K = (OUT, C), (OUT,), (OUT, C, 1, 1)
@@ -127,7 +100,7 @@ def test_a_product_over_channels_is_a_pointwise_convolution(way: str) -> None:
     expected = Conv2d(channels_in=C, channels_out=OUT, bias="b" in shapes)
     assert [entry for entry in ops if isinstance(entry[0], Conv2d)] == [(expected, (1, OUT, HEIGHT, WIDTH))]
     assert len(ops) == 3, "an input, the convolution, and an output"
-    assert_runs_as_read(module, captured, IMAGE)
+    assert_capture_runs(module, captured, IMAGE)
     path = captured.network.nodes[1].path
     kernel = captured.tensor(f"{path}.weight", state_of(module))
     assert kernel.shape == (OUT, C, 1, 1)
@@ -161,7 +134,7 @@ def test_other_products_are_not_translated(way: str) -> None:
     captured, ops = captured_ops(module, IMAGE)
 
     assert len(ops) > 3 or not any(isinstance(op, Conv2d) for op, _ in ops)
-    assert_runs_as_read(module, captured, IMAGE)
+    assert_capture_runs(module, captured, IMAGE)
 
 
 def dealt_out(x: Tensor, rate: int) -> Tensor:
@@ -217,7 +190,7 @@ def test_a_convolution_of_every_rth_pixel_is_one_of_rate_r(way: str, *, bias: bo
     conv = nn.Conv2d(C, out, 3, padding=rate, dilation=rate, groups=groups, bias=bias)
 
     assert ops == captured_ops(conv.double(), image)[1]
-    assert_runs_as_read(module, captured, image)
+    assert_capture_runs(module, captured, image)
 
 
 def test_a_convolution_of_every_rth_pixel_with_another_number_is_another() -> None:
@@ -228,7 +201,7 @@ def test_a_convolution_of_every_rth_pixel_with_another_number_is_another() -> No
         module = Tensors(wrong, w=(OUT, C, 3, 3))
         captured, ops = captured_ops(module, IMAGE)
         assert ops != right
-        assert_runs_as_read(module, captured, IMAGE)
+        assert_capture_runs(module, captured, IMAGE)
 
 
 def test_another_order_of_space_to_batch_is_kept() -> None:
@@ -244,7 +217,7 @@ def test_another_order_of_space_to_batch_is_kept() -> None:
 
     assert not any(isinstance(op, Conv2d) and op.rate != (1, 1) for op, _ in ops)
     assert len(ops) > 3
-    assert_runs_as_read(module, captured, IMAGE)
+    assert_capture_runs(module, captured, IMAGE)
 
 
 POOL = (GlobalAveragePool(), (1, C, 1, 1))
@@ -294,7 +267,7 @@ def test_other_forms_are_translated(way: str) -> None:
     captured, ops = captured_ops(module, IMAGE)
 
     assert ops[1:-1] == expected
-    assert_runs_as_read(module, captured, IMAGE)
+    assert_capture_runs(module, captured, IMAGE)
 
 
 DIFFERENT: dict[str, Callable[[Tensor], Tensor]] = {
@@ -333,4 +306,4 @@ def test_other_computations_are_kept(way: str) -> None:
 
     assert ops[1:-1]
     assert ops[1:-1] not in [expected for _, expected in SAME.values()]
-    assert_runs_as_read(module, captured, IMAGE)
+    assert_capture_runs(module, captured, IMAGE)

@@ -11,10 +11,9 @@ from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.equivalences.merged_convolutions import merge_concatenated, merge_summed
 from deeplab_spec.capture.equivalences.split_convolutions import split_by_channels
 from deeplab_spec.capture.fx.module import capture, state_of
-from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op, Pad
-from deeplab_spec.judge.load_weights import by_role
 from tests.support.assertions import assert_same
+from tests.support.modules import assert_capture_runs
 
 SHAPE = (2, 6, 9, 12)
 
@@ -61,23 +60,8 @@ def check_runs(module: nn.Module, captured: Capture) -> None:
 
     In float64, one convolution and the sum of its parts differ by rounding at most.
     """
-    module = module.double()
     image = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    state = state_of(module)
-    (output,) = captured.network.outputs
-    with torch.no_grad():
-        expected = module(image)
-        by_records = run(captured.network, by_role(captured, state), {"input": image})[output.path]
-        values = {"input": image}
-        for node in captured.network:
-            inputs = [values[path] for path in node.inputs]
-            if inputs:
-                values[node.path] = (
-                    captured.step(node.path, inputs, state) if node.path in captured.steps else inputs[0]
-                )
-                assert tuple(values[node.path].shape) == captured.shapes[node.path], node.path
-    torch.testing.assert_close(by_records, expected, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(values[output.path], expected, rtol=1e-10, atol=1e-10)
+    assert_capture_runs(module.double(), captured, image, tolerance=1e-10)
 
 
 def _ranges(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:

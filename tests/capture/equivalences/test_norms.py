@@ -7,9 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.fx.module import capture, state_of
-from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import BatchNorm, Opaque
-from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.mutate.rewrites.other_operators import NORMALS
 
 CHANNELS, EPS = 5, 3e-4
@@ -52,7 +50,7 @@ def test_a_formula_of_a_normalisation_is_one(way: str) -> None:
         }
     with torch.no_grad():
         expected = module(image)
-        values = run(captured.network, by_role(captured, state_of(module)), {"input": image})
+        values = captured.run({"input": image}, state_of(module))
         again = captured.step(norm.path, [image], state_of(module))
     torch.testing.assert_close(values[output.path], expected, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(again, expected, rtol=1e-10, atol=1e-10)

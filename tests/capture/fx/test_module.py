@@ -14,7 +14,6 @@ from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add, Conv2d, Op, Opaque, Output
-from deeplab_spec.judge.load_weights import by_role
 from tests.support.assertions import assert_same
 from tests.support.modules import CHANNELS, Buffered, DroppedThenOverwritten, Residual, Result, Shared, Wrapped
 from tests.support.weights import make_whole, whole
@@ -120,12 +119,7 @@ def test_capture_reads_evaluation() -> None:
 def seen(module: nn.Module, image: Tensor) -> tuple[Capture, Tensor]:
     """Capture a module, and run the captured graph on an image; the image is not changed."""
     captured = capture(module, [image.clone()])
-    weights = by_role(captured, state_of(module))
-
-    def unknown(node: object, inputs: list[Tensor]) -> Tensor:
-        return captured.step(node.path, inputs, state_of(module))  # type: ignore[attr-defined]
-
-    values = run(captured.network, weights, {"input": image.clone()}, opaque=unknown)
+    values = captured.run({"input": image.clone()}, state_of(module))
     return captured, values[captured.network.outputs[0].path]
 
 

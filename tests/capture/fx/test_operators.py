@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deeplab_spec.capture.fx.module import capture, export, read_program, state_of
-from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
@@ -28,7 +27,6 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
-from deeplab_spec.judge.load_weights import by_role
 from tests.support.assertions import assert_same
 from tests.support.modules import CHANNELS, Wrapped
 from tests.support.weights import make_whole, whole
@@ -139,9 +137,8 @@ def test_every_way_of_writing_is_read(way: str) -> None:
     captured = capture(module, [image])
 
     assert [node.op for node in captured.network if not isinstance(node.op, Input | Output)] == expected
-    weights = by_role(captured, state_of(module))
     with torch.no_grad():
-        assert_same(run(captured.network, weights, {"input": image})["output"], module(image), way)
+        assert_same(captured.run({"input": image}, state_of(module))["output"], module(image), way)
 
 
 @pytest.mark.parametrize("way", UNKNOWN)
@@ -150,14 +147,9 @@ def test_unknown_calls_are_kept_and_can_be_run(way: str) -> None:
     module = Wrapped(UNKNOWN[way]).double()
     image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
     captured = capture(module, [image])
-    state = state_of(module)
-
-    def unknown(node: Any, inputs: list[Tensor]) -> Tensor:
-        return captured.step(node.path, inputs, state)
 
     assert any(isinstance(node.op, Opaque) for node in captured.network)
-    values = run(captured.network, by_role(captured, state), {"input": image}, opaque=unknown)
-    assert_same(values["output"], module(image), way)
+    assert_same(captured.run({"input": image}, state_of(module))["output"], module(image), way)
 
 
 DECOMPOSED = ("conv", "padding same", "F.pad and conv", "batch norm", "max pool", "clamp to six", "adaptive pool")
@@ -172,7 +164,7 @@ def test_decomposed_operators_are_translated(way: str) -> None:
     captured = read_program(export(module, [image]).run_decompositions())
 
     assert [node.op for node in captured.network if not isinstance(node.op, Input | Output)] == expected
-    values = run(captured.network, by_role(captured, state_of(module)), {"input": image})
+    values = captured.run({"input": image}, state_of(module))
     with torch.no_grad():
         assert_same(values["output"], module(image), way)
     node = next(node for node in captured.network if node.op in expected)
@@ -195,10 +187,7 @@ def test_a_pooling_whose_indices_are_used_is_opaque() -> None:
     captured = capture(module, [image])
 
     assert not any(isinstance(node.op, Pool) for node in captured.network)
-    values = run(
-        captured.network, {}, {"input": image}, opaque=lambda node, inputs: captured.step(node.path, inputs, {})
-    )
-    assert_same(values["output"], module(image), "places")
+    assert_same(captured.run({"input": image}, {})["output"], module(image), "indices")
 
 
 def test_every_call_can_be_repeated_without_changing_its_inputs() -> None:

@@ -13,9 +13,7 @@ from onnx import ModelProto, helper, numpy_helper
 from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.capture.onnx.file import OnnxFile
 from deeplab_spec.errors import CaptureError
-from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Conv2d, Input, Opaque, Output
-from deeplab_spec.judge.load_weights import by_role
 from tests.support.assertions import assert_same
 from tests.support.onnx_files import IMAGE, conv, graph, opened, weight
 from tests.support.weights import whole
@@ -42,7 +40,7 @@ def test_a_file_is_captured_like_a_module(tmp_path: Path) -> None:
     assert captured.shapes == {"input": IMAGE, "conv": (1, 6, 4, 5), "output": (1, 6, 4, 5)}
     assert captured.parameters == {"conv.weight": "weight"}
     expected = file(image)
-    values = run(captured.network, by_role(captured, state_of(file)), {"input": image})
+    values = captured.run({"input": image}, state_of(file))
     assert_same(values["output"], expected, "executed")
     assert_same(captured.step("conv", [image], state_of(file)), expected, "one step")
     assert_same(file.double()(image.double()), expected.double(), "in float64")

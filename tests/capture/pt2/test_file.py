@@ -23,9 +23,7 @@ from deeplab_spec.capture.pt2 import file as exported_module
 from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
 from deeplab_spec.capture.target import open_file
 from deeplab_spec.errors import CaptureError, TargetError
-from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import Activation, Add
-from deeplab_spec.judge.load_weights import by_role
 from deeplab_spec.measure.rewrites import folded
 from deeplab_spec.reference.network import build
 from tests.support.archives import changed, members_of, torch_saved
@@ -217,11 +215,7 @@ def small() -> Tensor:
 def seen(file: FileModule) -> Tensor:
     """Run the graph of a file."""
     captured = capture(file, [small()])
-
-    def unknown(node: Any, inputs: list[Tensor]) -> Tensor:
-        return captured.step(node.path, inputs, state_of(file))
-
-    values = run(captured.network, by_role(captured, state_of(file)), {"input": small()}, opaque=unknown)
+    values = captured.run({"input": small()}, state_of(file))
     return values[captured.network.outputs[0].path]
 
 

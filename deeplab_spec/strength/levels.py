@@ -21,7 +21,6 @@ from deeplab_spec.judge.precision.run import cast
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.observe import decide_graph
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
-from deeplab_spec.mutate.faults.training_faults import is_initial
 from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.precision import FLOAT32
 from deeplab_spec.strength.document import Judged, Lower
@@ -103,12 +102,12 @@ class Subject:
             proof=mutant.proof,
         )
         if mutant.shows is Shows.TRAINING:
-            planned = self.planned_at(1.0) if is_initial(mutant.habit) else self.planned
+            planned = self.planned_at(1.0) if mutant.has_initial_fault else self.planned
             return record.model_copy(update={"training": by_training(planned, mutant, self.seed)})
         found = decide_graph(self.planned, mutant.network, self.image)
         first = found.first.path if found.first else None
         record = record.model_copy(
-            update={"structure": found.failed, "first": first, "exact": first in mutant.named if first else None}
+            update={"structure": found.failed, "first": first, "exact": first in mutant.paths if first else None}
         )
         if mutant.shows is Shows.NOWHERE:
             return record

@@ -15,7 +15,7 @@ from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING
 from deeplab_spec.judge.training.evidence import Trained
 from deeplab_spec.judge.training.initial_weights import sample_weights, specified_inits
 from deeplab_spec.judge.training.observe import observe
-from deeplab_spec.mutate.faults.training_faults import MutantModule, is_initial, with_habit
+from deeplab_spec.mutate.faults.training_faults import MutantModule, with_initial_fault
 from deeplab_spec.mutate.mutant import Mutant
 from deeplab_spec.reference.network import assemble
 from deeplab_spec.spec.choices import Choices
@@ -31,7 +31,7 @@ def by_training(planned: SpecifiedPlan, mutant: Mutant | None, seed: int) -> tup
         mutant: The mutant; None for the right network.
         seed: Seed of weights and images.
     """
-    trained = _drawn(planned, mutant, seed) if mutant and is_initial(mutant.habit) else _taught(planned, mutant, seed)
+    trained = _drawn(planned, mutant, seed) if mutant and mutant.has_initial_fault else _taught(planned, mutant, seed)
     decided = {name: check(trained) for name, check in CHECKS_OF_TRAINING.items()}
     ordered = [clause.id for clause in CLAUSES if clause.level is Level.TRAINING]
     return tuple(name for name in ordered if decided[name].verdict is Verdict.FAILED)
@@ -48,7 +48,7 @@ def _drawn(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> Trained:
     """Look at the weights of a new network only, those of the mutated node: all the others are as specified."""
     name = f"{mutant.path}.weight"
     right = [weight_of(planned.request, planned.output_stride, seed + number, name) for number in (0, 1)]
-    first, second = (with_habit(weight, mutant, seed + number) for number, weight in enumerate(right))
+    first, second = (with_initial_fault(weight, mutant, seed + number) for number, weight in enumerate(right))
     places = [place for place in own_places(planned.network) if place.name == name]
     initial = sample_weights(planned.network, specified_inits(planned), places, {name: first}, {name: second})
     return replace(Trained(), initial=initial)

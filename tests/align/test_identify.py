@@ -13,7 +13,6 @@ from deeplab_spec.align.identify import Identity, identify
 from deeplab_spec.align.infer_choices import read_width
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import Library
-from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind
 from deeplab_spec.mutate.faults.graph_edits import inserted, renamed, with_op
@@ -213,15 +212,10 @@ def test_every_single_fault_changes_the_digest(variant: Variant) -> None:
     choices = replace(variant.choices, middle_blocks=2)
     prints = Fingerprints()
     right = prints.of(narrow_normal(choices, 16)).digest
-    tried = 0
-    for fault in list(faults(narrow_network(choices, 16)))[::7]:
-        try:
-            candidate = normal(fault.network)
-        except GraphError:
-            continue  # its shapes do not fit: nobody can run it
-        tried += 1
-        assert prints.of(candidate).digest != right, str(fault)
-    assert tried > 50
+    tried = faults(narrow_network(choices, 16))[::7]
+    for fault in tried:
+        assert prints.of(normal(fault.network)).digest != right, fault.name
+    assert len(tried) > 50
 
 
 @pytest.mark.parametrize("width", [1.0, 0.5, 0.125, 0.03, NARROW, 1.25])

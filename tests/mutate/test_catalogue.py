@@ -111,7 +111,7 @@ def test_the_structure_refuses_every_mutant(variant: str) -> None:
 
     assert [mutant.name for mutant, entry in zip(wrong, found, strict=True) if not entry.failed] == []
     named = [
-        entry.first is not None and entry.first.path in mutant.named for mutant, entry in zip(wrong, found, strict=True)
+        entry.first is not None and entry.first.path in mutant.paths for mutant, entry in zip(wrong, found, strict=True)
     ]
     assert sum(named) >= 0.98 * len(named)
 

@@ -29,7 +29,6 @@ from deeplab_spec.judge.interface import planted as calls
 from deeplab_spec.judge.numerics import check as numerics_checks
 from deeplab_spec.judge.numerics import end_to_end as ends
 from deeplab_spec.judge.numerics import planted as steps
-from deeplab_spec.judge.numerics import planted_unmatched as places
 from deeplab_spec.judge.numerics.steps import Steps
 from deeplab_spec.judge.structure import check as structure_checks
 from deeplab_spec.judge.structure import planted as graphs
@@ -377,7 +376,7 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     """No misfit is planted, and every one is forgotten."""
     honest = copy_weights.places
-    everywhere(patch, places.of_parameters, lambda _loaded: ())
+    everywhere(patch, steps.of_parameters, lambda _loaded: ())
     everywhere(patch, honest, lambda *arguments: (honest(*arguments)[0], ()))
 
 

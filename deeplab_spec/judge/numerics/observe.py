@@ -27,9 +27,8 @@ from deeplab_spec.judge.interface.observe import Tick, images
 from deeplab_spec.judge.load_weights import places
 from deeplab_spec.judge.numerics.end_to_end import Conditioned, compare_float32, compare_float64
 from deeplab_spec.judge.numerics.minimize import minimize
-from deeplab_spec.judge.numerics.planted import of_steps
+from deeplab_spec.judge.numerics.planted import of_parameters, of_steps
 from deeplab_spec.judge.numerics.planted_end_to_end import needed, tails
-from deeplab_spec.judge.numerics.planted_unmatched import of_parameters
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.judge.numerics.tensor_compare import executed
 from deeplab_spec.judge.plan import Plan

@@ -1,26 +1,30 @@
-"""Plants faults in steps: nodes of the specification with one attribute wrong, run on the oracle's values.
+"""Plants faults that the values must show: nodes with one attribute wrong, and parameters that do not fit.
 
-Their values take the place of the candidate's in its own captured graph, and are held to the same rule. Each
-node runs on the oracle's values, so that faults at several nodes are planted together.
+A faulty node runs on the oracle's values. Its result takes the place of the candidate's in the candidate's captured
+graph, and the same rule decides about it. Because each node runs on the oracle's values, faults of several nodes are
+planted together.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
+import torch
 from torch import Tensor
 
 from deeplab_spec.align.channels import channel_orders
-from deeplab_spec.capture.capture import Step
+from deeplab_spec.capture.capture import Capture, Step
+from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op, Resize
 from deeplab_spec.judge.deviation import Deviation
-from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.evidence import Evidence, UnmatchedParameter
 from deeplab_spec.judge.expected import part_of
+from deeplab_spec.judge.load_weights import Place, places
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.judge.planted import PlantedFault
-from deeplab_spec.mutate.faults.neighbours import other
+from deeplab_spec.mutate.faults.operators import planted_node, planted_operator
 
 PLANTED: Final[tuple[tuple[type[Op], str], ...]] = (
     (BatchNorm, "eps"),
@@ -31,23 +35,10 @@ PLANTED: Final[tuple[tuple[type[Op], str], ...]] = (
     (Concat, "inputs"),
     (Add, "inputs"),
 )
-"""What is wrong, of which operation; in every part at the last node at which it can be seen."""
+"""Operators and attributes with a planted fault: in every part, at the last node whose values show it."""
 
-FEW: Final = 8
-"""So many channels of a convolution that sums over all channels are computed with the fault: the others are right."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """A fault of one node.
-
-    Attributes:
-        words: What is wrong.
-        node: The wrong node, under the path of the right one.
-    """
-
-    words: str
-    node: Node
+FAULTY_CHANNELS: Final = 8
+"""Number of output channels of a dense convolution that are computed with the fault; the others are right."""
 
 
 def of_steps(
@@ -58,26 +49,25 @@ def of_steps(
     Args:
         loaded: The candidate.
         weights: The weights of the oracle.
-        oracle: The values that every step runs on.
-        only_size: Whether the candidate takes no other size.
+        oracle: The values on which every step runs.
+        only_size: Whether the candidate accepts no other input size.
     """
-    left = list(faults(loaded, oracle))
+    left = list(faulty_nodes(loaded, oracle))
     while left:
-        together = {fault.node.path: fault for fault in left}
-        left = [fault for fault in left if together[fault.node.path] is not fault]
-        values = {path: computed(fault.node, weights, oracle) for path, fault in together.items()}
+        together = {node.path: (words, node) for words, node in left}
+        left = [(words, node) for words, node in left if together[node.path][1] is not node]
+        values = {path: computed(node, weights, oracle) for path, (_, node) in together.items()}
         planted = Steps(with_values(loaded, values), oracle, only_size=only_size)
         for deviation in planted.compare(values):
-            fault = together[deviation.path]
             yield PlantedFault(
-                clause=f"VALUES-{part_of(fault.node.path)}",
-                fault=fault.words,
+                clause=f"VALUES-{part_of(deviation.path)}",
+                fault=together[deviation.path][0],
                 path=deviation.origin,
-                plant=_in_place(deviation),
+                plant=_with_step(deviation),
             )
 
 
-def _in_place(deviation: Deviation) -> Callable[[Evidence], Evidence]:
+def _with_step(deviation: Deviation) -> Callable[[Evidence], Evidence]:
     def plant(evidence: Evidence) -> Evidence:
         steps = (deviation if step.path == deviation.path else step for step in evidence.steps)
         return replace(evidence, steps=tuple(steps))
@@ -85,8 +75,8 @@ def _in_place(deviation: Deviation) -> Callable[[Evidence], Evidence]:
     return plant
 
 
-def faults(loaded: Loaded, oracle: Values) -> Iterator[Fault]:
-    """Choose what is planted: of every part, one fault of every kind."""
+def faulty_nodes(loaded: Loaded, oracle: Values) -> Iterator[tuple[str, Node]]:
+    """Choose the faults: one of every kind in every part, each as words and the faulty node."""
     compared, partner = loaded.reading.alignment.expected.network, loaded.reading.alignment.partner
     seen: set[tuple[str | None, type[Op], str]] = set()
     for node in reversed(compared.nodes):
@@ -100,40 +90,43 @@ def faults(loaded: Loaded, oracle: Values) -> Iterator[Fault]:
                 yield fault
 
 
-def _fault(node: Node, compared: Node, attribute: str, oracle: Values) -> Fault | None:
-    """Make one attribute of a node wrong; None where its values cannot show it."""
-    if attribute == "inputs":
-        turned = node.inputs[::-1] if isinstance(node.op, Concat) else (node.inputs[0], node.inputs[0])
-        return Fault(words=f"{', '.join(turned)} read at {node.path}", node=replace(node, inputs=turned))
-    if other(compared.op, attribute) is None:  # e.g. the rule of a resize that broadcasts a single pixel
+def _fault(node: Node, compared: Node, attribute: str, oracle: Values) -> tuple[str, Node] | None:
+    """Return a node with a fault of one attribute; None where its values cannot show the fault.
+
+    Args:
+        node: The node of the specification.
+        compared: The node in normal form, in which e.g. a resize of a single pixel has no rule any more.
+        attribute: The attribute.
+        oracle: The values on which the node runs.
+    """
+    if attribute != "inputs" and planted_operator(compared.op, attribute) is None:
         return None
-    op = other(node.op, attribute)
-    if op is None or (isinstance(op, Conv2d) and max(op.rate) >= min(oracle[node.inputs[0]].shape[2:])):
+    fault = planted_node(node, attribute)
+    op = fault[1].op if fault else None
+    if isinstance(op, Conv2d) and max(op.rate) >= min(oracle[node.inputs[0]].shape[2:]):
         return None
-    value = getattr(op, attribute)
-    shown = value[0] if isinstance(value, tuple) else value
-    return Fault(words=f"{attribute} {shown} at {node.path}", node=replace(node, op=op))
+    return fault
 
 
 def computed(node: Node, weights: Mapping[str, Tensor], oracle: Values) -> Tensor:
-    """Compute a wrong node on the oracle's values, in the specification's order of channels."""
-    arriving = [oracle[path] for path in node.inputs]
+    """Compute a faulty node on the oracle's values, in the specification's channel order."""
+    inputs = [oracle[path] for path in node.inputs]
     op = node.op
-    if not isinstance(op, Conv2d) or op.groups > 1 or op.channels_out <= FEW:
-        return step(node, arriving, weights)
-    few = replace(node, op=replace(op, channels_out=FEW))
-    mine = {where: tensor[:FEW] for where, tensor in weights.items() if where.rpartition(".")[0] == node.path}
+    if not isinstance(op, Conv2d) or op.groups > 1 or op.channels_out <= FAULTY_CHANNELS:
+        return step(node, inputs, weights)
+    few = replace(node, op=replace(op, channels_out=FAULTY_CHANNELS))
+    own = {name: tensor[:FAULTY_CHANNELS] for name, tensor in weights.items() if name.rpartition(".")[0] == node.path}
     value = oracle[node.path].clone()
-    value[:, :FEW] = step(few, arriving, mine)
+    value[:, :FAULTY_CHANNELS] = step(few, inputs, own)
     return value
 
 
 def with_values(loaded: Loaded, values: Mapping[str, Tensor]) -> Loaded:
-    """Return a candidate some of whose nodes have given values, whatever they read.
+    """Return a candidate in which some nodes return fixed values, whatever their inputs are.
 
     Args:
         loaded: The candidate.
-        values: Values by the specification's path, in the specification's order of channels.
+        values: Values by the specification's path, in the specification's channel order.
     """
     alignment, captured = loaded.reading.alignment, loaded.reading.capture
     orders, partner = channel_orders(alignment, captured.network), alignment.partner
@@ -147,7 +140,51 @@ def with_values(loaded: Loaded, values: Mapping[str, Tensor]) -> Loaded:
 
 
 def _constant(value: Tensor) -> Step:
-    def given(inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG001 - the signature of a step
+    def constant(inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG001 - the signature of a step
         return value
 
-    return given
+    return constant
+
+
+def of_parameters(loaded: Loaded) -> Iterator[PlantedFault]:
+    """Plant a parameter of another shape, and two parameters stored in one place.
+
+    Args:
+        loaded: The candidate, in which every parameter of the specification has its place.
+    """
+    state, captured = state_of(loaded.module), loaded.reading.capture
+    own = [place for place in loaded.places if place.view is None and _stored_at(loaded, place) in captured.parameters]
+    if not own:
+        return
+    last = own[-1]
+    longer = torch.empty((*state[last.name].shape, 2), device="meta")
+    yield _unmatched(loaded, captured, {**state, last.name: longer}, last, f"another shape of {last.source}")
+    like = [place for place in own[:-1] if state[place.name].shape == state[last.name].shape]
+    if like:
+        shared = {**captured.parameters, _stored_at(loaded, last): like[-1].name}
+        words = f"{last.source} and {like[-1].source} in one place"
+        yield _unmatched(loaded, replace(captured, parameters=shared), state, last, words)
+
+
+def _stored_at(loaded: Loaded, place: Place) -> str:
+    """Return the path and role of a parameter in the candidate."""
+    path, _, role = place.source.rpartition(".")
+    return f"{loaded.reading.alignment.partner[path]}.{role}"
+
+
+def _unmatched(
+    loaded: Loaded, captured: Capture, state: Mapping[str, Tensor], place: Place, words: str
+) -> PlantedFault:
+    alignment = loaded.reading.alignment
+    orders = channel_orders(alignment, captured.network)
+    found, unmatched = places(loaded.expected, alignment.partner, captured, state, orders)
+    return PlantedFault(
+        clause="WEIGHTS-FIT",
+        fault=words,
+        path=place.source.rpartition(".")[0],
+        plant=_with_unmatched(len(found), unmatched),
+    )
+
+
+def _with_unmatched(parameters: int, unmatched: tuple[UnmatchedParameter, ...]) -> Callable[[Evidence], Evidence]:
+    return lambda evidence: replace(evidence, parameters=parameters, unmatched=unmatched)

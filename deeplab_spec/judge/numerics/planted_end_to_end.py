@@ -4,7 +4,7 @@ A stand-in returns the results with the fault; it is asked, and its results are 
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Output, Resize
 from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.planted import PlantedFault
-from deeplab_spec.mutate.faults.neighbours import other
+from deeplab_spec.mutate.faults.operators import planted_node
 
 FAULTS: Final = ((Resize, "align_corners"), (BatchNorm, "eps"), (Activation, "slope"))
 """What is wrong near the end, of which operation."""
@@ -92,11 +92,11 @@ def _tails(network: Network, output: Node) -> Iterator[Tail]:
     left = list(FAULTS)
     while True:
         for kind, attribute in left:
-            op = other(node.op, attribute) if isinstance(node.op, kind) else None
-            if op is not None and isinstance(output.op, Output):
+            fault = planted_node(node, attribute) if isinstance(node.op, kind) else None
+            if fault and isinstance(output.op, Output):
                 left.remove((kind, attribute))
-                words = f"{attribute} {getattr(op, attribute)} at {node.path}"
-                yield Tail(words=words, tap=output.op.name, nodes=(replace(node, op=op), *after))
+                words, faulty = fault
+                yield Tail(words=words, tap=output.op.name, nodes=(faulty, *after))
                 break
         after = (node, *after)
         if not node.inputs or (len(node.inputs) > 1 and not isinstance(node.op, Resize)) or _large(node):

@@ -26,7 +26,8 @@ from deeplab_spec.judge.plan import Taps
 from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.blocks import NEGLIGIBLE, Region, Regions, blocks, constants, deviation_of, undecided
 from deeplab_spec.judge.precision.run import OnDevice, cast, moved, stored
-from deeplab_spec.mutate.faults.neighbours import other
+from deeplab_spec.mutate.faults.graph_edits import with_node
+from deeplab_spec.mutate.faults.operators import planted_node, planted_operator
 
 BLOCKS: Final = "VALUES-LOWER-PRECISION-BLOCKS"
 NORMS: Final = "VALUES-LOWER-PRECISION-NORMS"
@@ -90,11 +91,9 @@ def _wrong(network: Network, region: Region, clause: str) -> tuple[str, Node] | 
         if node.path not in region.nodes:
             continue
         attribute = _attribute(node, clause)
-        op = other(node.op, attribute) if attribute else None
-        if op is not None:
-            value = getattr(op, attribute)
-            shown = value[0] if isinstance(value, tuple) else value
-            return f"{attribute} {shown} at {node.path}", replace(node, op=op)
+        fault = planted_node(node, attribute) if attribute else None
+        if fault:
+            return fault
         if isinstance(node.op, Concat) and clause == BLOCKS:
             return f"parts in another order at {node.path}", replace(node, inputs=node.inputs[::-1])
     return None
@@ -221,14 +220,11 @@ def _in_the_middle(network: Network, output: str) -> list[tuple[str, Network]]:
             before.update(node.inputs)
     wrong = []
     for attribute in ("rate", "eps", "slope"):
-        found = [node for node in network if node.path in before and other(node.op, attribute) is not None]
-        op = other(found[len(found) // 2].op, attribute) if found else None
-        if op is not None:
-            path = found[len(found) // 2].path
-            value = getattr(op, attribute)
-            shown = value[0] if isinstance(value, tuple) else value
-            nodes = (replace(node, op=op) if node.path == path else node for node in network)
-            wrong.append((f"{attribute} {shown} at {path}", network.with_nodes(nodes)))
+        found = [node for node in network if node.path in before and planted_operator(node.op, attribute) is not None]
+        fault = planted_node(found[len(found) // 2], attribute) if found else None
+        if fault:
+            words, faulty = fault
+            wrong.append((words, with_node(network, faulty)))
     return wrong
 
 

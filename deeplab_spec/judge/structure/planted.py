@@ -24,7 +24,7 @@ from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.mutate.faults.graph_edits import inserted
-from deeplab_spec.mutate.faults.neighbours import Readers, edited
+from deeplab_spec.mutate.faults.nodes import planted_fault
 
 APART: Final = 60
 """Faults so many nodes apart are planted in graphs of their own."""
@@ -110,19 +110,19 @@ def _faults(network: Network, found: Facts) -> Iterator[_Fault]:
         for fact in sorted(mine, key=lambda fact: (_rank(fact.attribute), -positions[fact.node.path])):
             node, attribute = fact.node, fact.attribute
             around = {node.path, *node.inputs, *readers[node.path]}
-            if clause == "DATAFLOW" and attribute == "inputs" and _like_another(network, readers, node):
+            if clause == "DATAFLOW" and attribute == "inputs" and _like_another(network, node):
                 continue
-            if not taken & around and edited(network, readers, node, attribute):
+            if not taken & around and planted_fault(network, node, attribute):
                 taken |= around
-                edit = _edit(readers, node, attribute)
+                edit = _edit(node.path, attribute)
                 yield _Fault(clause=clause, path=node.path, position=positions[node.path], edit=edit)
                 break
 
 
-def _like_another(network: Network, readers: Readers, node: Node) -> bool:
+def _like_another(network: Network, node: Node) -> bool:
     """Tell whether a node cannot be told from another one by what it reads: an input, or the start of a block."""
     read = node.inputs[0]
-    joined = any(isinstance(network[path].op, Add) or ".skip." in path for path in readers[read])
+    joined = any(isinstance(network[path].op, Add) or ".skip." in path for path in network.readers()[read])
     return joined or isinstance(network[read].op, Add | Input)
 
 
@@ -135,11 +135,8 @@ def _rank(attribute: str) -> int:
     return PREFERRED.index(attribute) if attribute in PREFERRED else len(PREFERRED) + (attribute == "node")
 
 
-def _edit(readers: Readers, node: Node, attribute: str) -> Edit:
-    def edit(network: Network) -> tuple[str, Network]:
-        return edited(network, readers, network[node.path], attribute) or ("nothing", network)
-
-    return edit
+def _edit(path: str, attribute: str) -> Edit:
+    return lambda network: planted_fault(network, network[path], attribute) or ("nothing", network)
 
 
 def _unknown(network: Network, taken: Collection[str]) -> Iterator[_Fault]:

@@ -1,4 +1,4 @@
-"""Wrong networks whose graph is right: what they do in training, and the weights that they start with."""
+"""Faults in training that the graph does not show: in a training step, or in the initial weights."""
 
 import torch
 from torch import Tensor
@@ -7,71 +7,67 @@ from torch.nn import functional
 from deeplab_spec.execute.module import NetworkModule
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Dropout
-from deeplab_spec.mutate.mutant import Habit, Mutant
-
-_INITIAL = frozenset({Habit.WIDE, Habit.FLAT, Habit.SHIFTED})
+from deeplab_spec.mutate.mutant import Mutant, TrainingFault
 
 
 class MutantModule(NetworkModule):
-    """A mutant as a module, with its habit.
+    """A mutant as a module that has its training fault.
 
     Args:
-        mutant: The mutant; its habit is not one of the initial weights.
+        mutant: The mutant; its fault is not in the initial weights.
     """
 
     def __init__(self, mutant: Mutant) -> None:
         super().__init__(mutant.network)
-        self.fault = (mutant.path, mutant.habit)
+        self.mutant = mutant
 
-    def _step(self, node: Node, inputs: list[Tensor], held: dict[str, Tensor]) -> Tensor:
-        path, habit = self.fault
+    def _step(self, node: Node, inputs: list[Tensor], tensors: dict[str, Tensor]) -> Tensor:
+        path, fault = self.mutant.path, self.mutant.training_fault
         if node.path != path or not self.training:
-            return super()._step(node, inputs, held)
-        match habit, node.op:
-            case Habit.DETACHED, _:
-                return super()._step(node, inputs, held).detach()
-            case Habit.FROZEN, BatchNorm() as op:
-                mean, variance = held[f"{path}.running_mean"], held[f"{path}.running_var"]
-                scale, offset = held.get(f"{path}.weight"), held.get(f"{path}.bias")
+            return super()._step(node, inputs, tensors)
+        match fault, node.op:
+            case TrainingFault.DETACHED, _:
+                return super()._step(node, inputs, tensors).detach()
+            case TrainingFault.FROZEN, BatchNorm() as op:
+                mean, variance = tensors[f"{path}.running_mean"], tensors[f"{path}.running_var"]
+                scale, offset = tensors.get(f"{path}.weight"), tensors.get(f"{path}.bias")
                 return functional.batch_norm(inputs[0], mean, variance, scale, offset, training=False, eps=op.eps)
-            case Habit.BIASED, BatchNorm() as op:
-                return _biased(path, op, inputs[0], held)
-            case Habit.CHANNELS, Dropout() as op:
+            case TrainingFault.BIASED, BatchNorm() as op:
+                return _biased(path, op, inputs[0], tensors)
+            case TrainingFault.CHANNELS, Dropout() as op:
                 return functional.dropout2d(inputs[0], op.probability, training=True)
             case _:
-                return super()._step(node, inputs, held)
+                return super()._step(node, inputs, tensors)
 
 
-def _biased(path: str, op: BatchNorm, x: Tensor, held: dict[str, Tensor]) -> Tensor:
-    """Normalise as in training, but follow the variance of the batch as it is, without Bessel's correction."""
-    scale, offset = held.get(f"{path}.weight"), held.get(f"{path}.bias")
+def _biased(path: str, op: BatchNorm, x: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+    """Normalise as in training, but track the biased variance of the batch, without Bessel's correction."""
+    scale, offset = tensors.get(f"{path}.weight"), tensors.get(f"{path}.bias")
     variance, mean = torch.var_mean(x.detach(), dim=(0, 2, 3), correction=0)
     for role, statistic in (("running_mean", mean), ("running_var", variance)):
-        held[f"{path}.{role}"].lerp_(statistic, op.momentum or 0.0)
+        tensors[f"{path}.{role}"].lerp_(statistic, op.momentum or 0.0)
     return functional.batch_norm(x, None, None, scale, offset, training=True, eps=op.eps)
 
 
-def is_initial(habit: Habit | None) -> bool:
-    """Tell whether a habit is one of the weights that a network starts with."""
-    return habit in _INITIAL
-
-
-def with_habit(weight: Tensor, mutant: Mutant, seed: int) -> Tensor:
-    """Return the weight of a convolution as a mutant draws it, with the deviation of the right one.
+def with_initial_fault(weight: Tensor, mutant: Mutant, seed: int) -> Tensor:
+    """Return the initial weight of a convolution with a mutant's fault.
 
     Args:
-        weight: As it is drawn by the right network.
-        mutant: A mutant whose habit is one of the initial weights.
-        seed: Seed of what is drawn again.
+        weight: The weight as the specified network draws it.
+        mutant: A mutant whose fault is in the initial weights.
+        seed: Seed of a weight that is drawn again.
+
+    Raises:
+        ValueError: If the mutant's fault is not in the initial weights.
     """
     deviation = weight.std(correction=0)
-    match mutant.habit:
-        case Habit.WIDE:
+    match mutant.training_fault:
+        case TrainingFault.WIDE:
             return weight * 2
-        case Habit.FLAT:
+        case TrainingFault.FLAT:
             generator = torch.Generator().manual_seed(seed)
             return (torch.rand(weight.shape, generator=generator) * 2 - 1) * deviation * 3**0.5
-        case Habit.SHIFTED:
+        case TrainingFault.SHIFTED:
             return weight + deviation
         case _:
-            raise ValueError(mutant.habit)
+            raise ValueError(mutant.training_fault)

@@ -1,4 +1,4 @@
-"""The wrong neighbour of an operation differs from it in what is named, and in nothing that follows."""
+"""A fault of an operator changes the attribute that it names; planted faults draw one fault of each attribute."""
 
 from dataclasses import fields
 
@@ -13,12 +13,15 @@ from deeplab_spec.graph.ops import (
     BatchNorm,
     Concat,
     Conv2d,
+    Dropout,
+    GlobalAveragePool,
     Op,
     Resize,
     ResizeMode,
     margins,
 )
-from deeplab_spec.mutate.faults.neighbours import edited, other
+from deeplab_spec.mutate.faults.nodes import planted_fault
+from deeplab_spec.mutate.faults.operators import operator_faults, planted_operator
 from tests.support.graphs import chain
 from tests.support.strategies import rates
 
@@ -47,9 +50,9 @@ LEAKY = Activation(kind=ActivationKind.LEAKY_RELU, slope=0.01)
     ],
     ids=lambda item: item if isinstance(item, str) else type(item).__name__,
 )
-def test_one_attribute_is_wrong(op: Op, attribute: str, also: set[str]) -> None:
-    """And what keeps the map as it was."""
-    wrong = other(op, attribute)
+def test_a_planted_fault_changes_one_attribute(op: Op, attribute: str, also: set[str]) -> None:
+    """And the padding that keeps the map's size, or the kind that has a slope."""
+    wrong = planted_operator(op, attribute)
 
     assert wrong is not None
     changed = {field.name for field in fields(op) if getattr(op, field.name) != getattr(wrong, field.name)}
@@ -64,14 +67,14 @@ def test_one_attribute_is_wrong(op: Op, attribute: str, also: set[str]) -> None:
         (Concat(), "eps"),
     ],
 )
-def test_what_would_not_show_is_not_made_wrong(op: Op, attribute: str) -> None:
-    """A single tap has no rate, a broadcast no corners."""
-    assert other(op, attribute) is None
+def test_a_fault_that_would_not_show_is_not_planted(op: Op, attribute: str) -> None:
+    """A single tap has no rate, and nearest neighbours have no corners to align."""
+    assert planted_operator(op, attribute) is None
 
 
 @given(kernel=st.sampled_from([3, 5]), rate=rates, stride=st.integers(1, 2), side=st.integers(1, 40))
 def test_another_rate_or_kernel_gives_the_same_map(kernel: int, rate: int, stride: int, side: int) -> None:
-    """Else its shape would be found, and not its values."""
+    """Otherwise the shape would show the fault, and not the values."""
     margin = rate * (kernel - 1) // 2
     right = Conv2d(
         channels_in=1,
@@ -83,7 +86,7 @@ def test_another_rate_or_kernel_gives_the_same_map(kernel: int, rate: int, strid
     )
 
     for attribute in ("rate", "kernel"):
-        wrong = other(right, attribute)
+        wrong = planted_operator(right, attribute)
         assert isinstance(wrong, Conv2d)
         assert _size(wrong, side) == _size(right, side)
 
@@ -94,11 +97,22 @@ def _size(op: Conv2d, side: int) -> int:
     return (side + top + bottom - reach) // op.stride[0] + 1
 
 
-def test_a_node_that_is_left_out_is_one_of_a_single_input() -> None:
-    """What joins others cannot be left out."""
+@pytest.mark.parametrize("op", [CONV, NORM, Activation(), Resize(), Dropout(probability=0.1), GlobalAveragePool()])
+def test_every_fault_of_an_operator_is_another_operator(op: Op) -> None:
+    """With a kind of its own; at most one fault of an attribute is planted."""
+    faults = list(operator_faults(op))
+
+    assert all(fault.op != op for fault in faults)
+    assert len({fault.kind for fault in faults}) == len(faults)
+    planted = [fault.attribute for fault in faults if fault.planted]
+    assert len(set(planted)) == len(planted)
+
+
+def test_only_a_node_of_one_input_is_left_out() -> None:
+    """A node that joins several inputs cannot be left out."""
     graph = chain(CONV, NORM)
 
-    words, wrong = edited(graph, graph.readers(), graph["n2"], "node") or ("", graph)
+    words, wrong = planted_fault(graph, graph["n2"], "node") or ("", graph)
     assert words == "n2 left out"
     assert "n2" not in wrong
-    assert edited(graph, graph.readers(), graph["y"], "node") is None
+    assert planted_fault(graph, graph["y"], "node") is None

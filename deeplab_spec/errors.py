@@ -4,6 +4,8 @@ Each class is also a built-in exception. Its attributes hold the facts, and its 
 happened, which rule was broken, and what the value was.
 """
 
+from importlib.util import find_spec
+
 Pattern = tuple[str | int, ...]
 """A shape rule; a string stands for any size, e.g. ``("n", 728, "h", "w")``."""
 
@@ -151,6 +153,19 @@ class MissingExtraError(DeepLabSpecError, ImportError):
 
     def __str__(self) -> str:
         return f"{self.what} needs the extra {self.extra!r}: pip install 'deeplab-spec[{self.extra}]'"
+
+
+def require_torch(what: str) -> None:
+    """Check that torch is installed, without importing it.
+
+    Args:
+        what: The command that needs it.
+
+    Raises:
+        MissingExtraError: If torch is not installed.
+    """
+    if find_spec("torch") is None:
+        raise MissingExtraError(what, "torch")
 
 
 class NotEqualError(TargetError):

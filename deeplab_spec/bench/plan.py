@@ -6,7 +6,6 @@ library may compute the products of a convolution in fewer multiplications (Wino
 counted here are those of the direct sum.
 """
 
-import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from deeplab_spec.analysis.terms import Mode as Pass
 from deeplab_spec.bench.document import SpeedModel
 from deeplab_spec.bench.process import ModeProcess, ask
 from deeplab_spec.bench.request import DEADLINE, BenchRequest, Case, job
-from deeplab_spec.errors import MissingExtraError, TargetError
+from deeplab_spec.errors import MissingExtraError, TargetError, require_torch
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, Input, Output
 from deeplab_spec.measure.parts import EAGER
@@ -186,8 +185,7 @@ def plan(request: BenchRequest) -> Plan:
         SpecError: If a mode is unknown.
         TargetError: If a target cannot be built or read.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("bench", "torch")
+    require_torch("bench")
     return Plan(
         request=request,
         entries=_entries(request),

@@ -1,7 +1,5 @@
 """``deeplab-spec identify``: finds the published network and the choices that a network implements."""
 
-import importlib.util
-
 import typer
 
 from deeplab_spec.cli import output
@@ -15,7 +13,7 @@ from deeplab_spec.cli.options import (
     TargetStridesOption,
     read_arguments,
 )
-from deeplab_spec.errors import MissingExtraError
+from deeplab_spec.errors import require_torch
 
 
 def identify(
@@ -43,8 +41,7 @@ def identify(
         return
     if not target:
         raise typer.BadParameter("name the network to identify", param_hint="TARGET")
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("identify TARGET", "torch")
+    require_torch("identify TARGET")
     from deeplab_spec.capture.target import parse_target
     from deeplab_spec.identify.service import identify as identified
 

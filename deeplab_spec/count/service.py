@@ -1,6 +1,5 @@
 """Counts one network or compares two, published ones or a user's own; only the latter need torch."""
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeGuard
@@ -20,7 +19,7 @@ from deeplab_spec.count.side_by_side import (
     parameters_explained,
     side_by_side,
 )
-from deeplab_spec.errors import MissingExtraError, SpecError
+from deeplab_spec.errors import SpecError, require_torch
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.variants import NOTEBOOK, Variant, variant
@@ -135,8 +134,7 @@ class CountRequest:
         )
 
     def _captured(self, target: "TargetLike", named: Variant | None) -> "Captured":
-        if importlib.util.find_spec("torch") is None:
-            raise MissingExtraError("count TARGET", "torch")
+        require_torch("count TARGET")
         from deeplab_spec.capture.target import Target
         from deeplab_spec.count.target_counts import read
 

@@ -1,10 +1,9 @@
 """What a user asks of the gate: two sides, the cases, and how they are compared."""
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from deeplab_spec.errors import MissingExtraError, SpecError
+from deeplab_spec.errors import SpecError
 from deeplab_spec.gate.cases import CPU_FORWARD, Case
 from deeplab_spec.gate.pairs import NO_PLANT, Plant
 from deeplab_spec.gate.rule import Rule
@@ -72,13 +71,3 @@ class GateRequest:
         if self.settings.plant.mode:
             for case in self.cases:
                 replace(case, mode=self.settings.plant.mode)  # raises for a case that cannot run in this mode
-
-
-def require_torch() -> None:
-    """Raise where the gate cannot run.
-
-    Raises:
-        MissingExtraError: If torch is not installed.
-    """
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("gate", "torch")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
+from deeplab_spec.errors import require_torch
 from deeplab_spec.gate.cases import Case
 from deeplab_spec.gate.counts import compare_counts
 from deeplab_spec.gate.device import machine
@@ -11,7 +12,7 @@ from deeplab_spec.gate.document import CaseResultModel, GateCaseModel, GateDocum
 from deeplab_spec.gate.pair_processes import PairProcesses
 from deeplab_spec.gate.pair_queue import PairQueue, default_ahead
 from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, NO_PLANT
-from deeplab_spec.gate.request import GateRequest, Settings, require_torch
+from deeplab_spec.gate.request import GateRequest, Settings
 from deeplab_spec.gate.rule import overall
 from deeplab_spec.gate.sides import Side, opened
 from deeplab_spec.gate.text import what_is_timed
@@ -35,7 +36,7 @@ def gate(request: GateRequest, progress: Progress, announce: Announce) -> GateDo
         SpecError: If a side has none of the supported forms.
         TargetError: If a side cannot be built or run, or the sides are different networks.
     """
-    require_torch()
+    require_torch("gate")
     start = monotonic()
     rule = replace(request.settings.rule, cases=len(request.cases))
     settings = replace(request.settings, rule=rule)

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Final
 
-from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.errors import SpecError, TargetError, require_torch
 from deeplab_spec.gate.calibration.recordings import PROTOCOL, SAME, Condition, Recorder, conditions
 from deeplab_spec.gate.device import device_of, machine
 from deeplab_spec.gate.document import (
@@ -31,7 +31,7 @@ from deeplab_spec.gate.document import (
 )
 from deeplab_spec.gate.pair_queue import default_ahead
 from deeplab_spec.gate.pairs import Pair
-from deeplab_spec.gate.request import GateRequest, require_torch
+from deeplab_spec.gate.request import GateRequest
 from deeplab_spec.gate.rule import GateVerdict, Rule, follow
 from deeplab_spec.gate.sides import opened
 from deeplab_spec.gate.timing import CONFIRMING_ALPHA, concluded, confirming
@@ -68,7 +68,7 @@ def calibrate(
         SpecError: If there are several cases or no recordings, or the folder holds recordings of something else.
         TargetError: If a pair cannot be measured, or a condition has too few recordings.
     """
-    require_torch()
+    require_torch("gate")
     if len(request.cases) != 1:
         raise SpecError("--calibrate", "needs one case", [case.name for case in request.cases])
     if recordings < 1:

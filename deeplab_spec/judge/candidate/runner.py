@@ -1,13 +1,12 @@
 """Runs a judgement in a process of its own, so that a candidate can end only that."""
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from deeplab_spec.child_process import PASSIVE, ChildProcess, python_module
-from deeplab_spec.errors import ChildError, MissingExtraError, TargetError
+from deeplab_spec.errors import ChildError, TargetError, require_torch
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord
 from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict, combined
 from deeplab_spec.judge.request import ADAPTER, Request
@@ -36,8 +35,7 @@ def run(request: Request, progress: Progress, search: Sequence[Path] = ()) -> Ce
         MissingExtraError: If torch is not installed.
         TargetError: If the target cannot be imported or built.
     """
-    if importlib.util.find_spec("torch") is None:
-        raise MissingExtraError("certify", "torch")
+    require_torch("certify")
     environment = {**PASSIVE, **_ENVIRONMENT, **os.environ}
     if search:
         environment["PYTHONPATH"] = os.pathsep.join([*map(str, search), os.environ.get("PYTHONPATH", "")])

@@ -18,31 +18,12 @@ class DeepLabSpecError(Exception):
     """The base of every error that this package raises on purpose."""
 
 
-class GraphError(DeepLabSpecError, ValueError):
-    """A network is not a well-formed graph.
+class RuleError(DeepLabSpecError, ValueError):
+    """A value breaks a rule.
 
     Attributes:
-        path: The node with the error.
-        rule: The rule that it breaks.
-        actual: The value.
-    """
-
-    def __init__(self, path: str, rule: str, actual: object) -> None:
-        super().__init__(path, rule, actual)
-        self.path = path
-        self.rule = rule
-        self.actual = actual
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.rule}, but got {self.actual!r}"
-
-
-class SpecError(DeepLabSpecError, ValueError):
-    """A row of the specification, a choice or an argument has an invalid value.
-
-    Attributes:
-        where: Path of the row, or name of the choice or argument.
-        rule: The rule that it breaks.
+        where: Path of the node or row, or name of the choice or argument.
+        rule: The rule that the value breaks.
         actual: The value.
     """
 
@@ -54,6 +35,14 @@ class SpecError(DeepLabSpecError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.rule}, but got {self.actual!r}"
+
+
+class GraphError(RuleError):
+    """A network is not a well-formed graph."""
+
+
+class SpecError(RuleError):
+    """A row of the specification, a choice or an argument has an invalid value."""
 
 
 class ShapeError(DeepLabSpecError, ValueError):
@@ -184,7 +173,9 @@ class NotFiniteError(NotEqualError):
 
     def __init__(self, precision: str, largest: float, value: float, layer: str) -> None:
         where = (
-            f": {layer or 'a value'} reaches {value:.2g}, {precision} ends at {largest:.6g}" if value > largest else ""
+            f": {layer or 'a value'} reaches {value:.2g}, the largest number in {precision} is {largest:.6g}"
+            if value > largest
+            else ""
         )
         super().__init__(precision, f"the module's own values are not finite in {precision}{where}")
         self.args = (precision, largest, value, layer)

@@ -96,7 +96,7 @@ def certify(
         raise typer.BadParameter("name the network to check", param_hint="TARGET")
     from deeplab_spec.judge.candidate.runner import run
 
-    held = load_waivers(waivers, today.date() if today else None) if waivers else None
+    accepted = load_waivers(waivers, today.date() if today else None) if waivers else None
     request = request_from(
         target,
         variant=variant,
@@ -114,7 +114,7 @@ def certify(
         prefix="--",
     )
     with progress() as show:
-        certificate = apply_waivers(run(request, show), held, accepted=accept_waivers)
+        certificate = apply_waivers(run(request, show), accepted, accepted=accept_waivers)
     output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])

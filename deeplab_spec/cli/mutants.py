@@ -96,5 +96,5 @@ def mutants(
     output.report(to_json(document) if as_json else texts.text(document), file)
     if as_json or file:
         output.summary(texts.headline(document))
-    refused = document.rewrites is not None and document.rewrites.rejected
-    raise typer.Exit(ExitCode.DIFFERENT if document.survivors or refused else ExitCode.DONE)
+    rejected = document.rewrites is not None and document.rewrites.rejected
+    raise typer.Exit(ExitCode.DIFFERENT if document.survivors or rejected else ExitCode.DONE)

@@ -21,7 +21,7 @@ from deeplab_spec.result import Result
 from deeplab_spec.spec.choices import as_json
 from deeplab_spec.views.document import Document, Json, Model
 
-ENDS: Final = ("input", "output")
+_INPUT_OUTPUT: Final = ("input", "output")
 """First steps of the paths that are not blocks: the inputs and outputs of the network."""
 
 
@@ -222,7 +222,9 @@ def cost_fields(
     blocks = block_costs(tuple(nodes))
     last = {block_of(node.path): node.path for node in nodes}
     total = total_cost(tuple(nodes))
-    shown = [block for block in blocks if block.path.split(".")[0] not in ENDS or block.path == "output.resize"]
+    shown = [
+        block for block in blocks if block.path.split(".")[0] not in _INPUT_OUTPUT or block.path == "output.resize"
+    ]
     return {
         "total": TotalModel(
             **_figures(total),

@@ -164,8 +164,8 @@ def move(
 
 
 def _moved(pair: SideBySide, second: Pair | None, seed: int, tick: Tick) -> Moved:
-    if pair.stranger:
-        return Moved(verdict="another_network", reason=pair.stranger, pair=pair)
+    if reason := pair.different_architecture:
+        return Moved(verdict="another_network", reason=reason, pair=pair)
     mapping, differences = parameter_map(pair), pair.differences()
     if mapping.gaps:
         reason = f"{sum(len(gap.names) for gap in mapping.gaps)} tensors have no partner"

@@ -110,8 +110,8 @@ class SideBySide:
     outputs: tuple[tuple[str, str], ...]
 
     @property
-    def stranger(self) -> str | None:
-        """Why the destination is another network; None if it is not."""
+    def different_architecture(self) -> str | None:
+        """Why the destination is a different architecture; None if it is not."""
         return stranger(self.alignment)
 
     def differences(self) -> tuple[Aspect, ...]:

@@ -54,7 +54,7 @@ def _outcome(document: PortDocument) -> str:
     if document.written:
         return f"MOVED, proven equal: {document.written}, {', '.join(document.dtypes)}"
     if document.verdict == "moved":
-        return "PROVEN EQUAL, no file was asked for"
+        return "PROVEN EQUAL, no file was requested"
     return f"NOT MOVED, nothing is written: {document.reason}"
 
 

@@ -140,8 +140,8 @@ class ClauseTests:
         return _shared(self._folder, str(output_stride), judge) if self._folder else judge()
 
 
-def _name(standard: str, output_stride: int | None) -> str:
-    return f"deeplab_spec/{standard}" if output_stride is None else f"deeplab_spec/{standard}@{output_stride}"
+def _name(network: str, output_stride: int | None) -> str:
+    return f"deeplab_spec/{network}" if output_stride is None else f"deeplab_spec/{network}@{output_stride}"
 
 
 def _shared(folder: Path, name: str, make: Callable[[], Certificate]) -> Certificate:

@@ -139,8 +139,5 @@ def _erratum(erratum: Erratum) -> ErratumModel:
         corrections={name: plain(value) for name, value in erratum.corrections},
         api_note=erratum.api_note,
         source=str(erratum.source),
-        effects=tuple(
-            EffectModel(output_stride=effect.output_stride, parameters=effect.parameters, macs=effect.macs)
-            for effect in effects(erratum)
-        ),
+        effects=tuple(EffectModel.model_validate(effect, from_attributes=True) for effect in effects(erratum)),
     )

@@ -151,10 +151,10 @@ def test_output_replaces_the_file_atomically_and_keeps_its_permissions(
     run("show", "-o", str(fresh))
     assert json.loads(target.read_text())["variant"] == "notebook"
     assert target.stat().st_mode & 0o777 == 0o640
-    beside = tmp_path / "beside"
-    beside.touch()
-    assert fresh.stat().st_mode == beside.stat().st_mode
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["beside", "count.json", "fresh.txt"]
+    other = tmp_path / "other"
+    other.touch()
+    assert fresh.stat().st_mode == other.stat().st_mode
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["count.json", "fresh.txt", "other"]
 
 
 def test_a_terminal_gets_a_drawn_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def test_waived_findings_exit_1_or_0_if_accepted(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize(
-    ("node", "expires", "message", "asked"),
+    ("node", "expires", "message", "runs"),
     [
         ("aspp.atrous1.conv", "2026-11-23", "waiver 1: must not have expired by 2026-11-24, but got '2026-11-23'", 0),
         ("*", "2027-01-31", "waiver 1: node must be a path; a star is a part of one name between dots", 0),
@@ -75,7 +75,7 @@ def test_a_wrong_waiver_is_a_usage_error(
     node: str,
     expires: str,
     message: str,
-    asked: int,
+    runs: int,
     judged: list[Request],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -88,7 +88,7 @@ def test_a_wrong_waiver_is_a_usage_error(
     (line,) = captured.err.splitlines()
     assert line.startswith(f"deeplab-spec: {tmp_path / 'w.toml'}: waiver 1: ")
     assert message in line
-    assert len(judged) == asked
+    assert len(judged) == runs
 
 
 def test_an_invalid_date_is_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

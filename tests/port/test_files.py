@@ -1,17 +1,22 @@
-"""Files of weights are read as data, and rejected in one line."""
+"""Files as sources, destinations and weights: they are read as data, and bad ones are rejected in one line."""
 
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from deeplab_spec.capture.target import Target, load
 from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.port.equivalent_forms import ROUNDED
+from deeplab_spec.port.service import move
 from deeplab_spec.port.weights import load_weights
+from tests.support.onnx_files import export
+from tests.support.port_networks import SIZE, in_form, small, trained
 
 
 def network() -> nn.Module:
@@ -91,12 +96,12 @@ def test_a_pickle_that_executes_code_is_rejected_without_execution(
     module = network()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
-    with pytest.raises(TargetError) as refused:
+    with pytest.raises(TargetError) as rejected:
         load_weights(module, path)
 
-    assert str(refused.value).startswith(f"{path}: holds more than plain weights, or is damaged; it is not loaded")
-    assert len(str(refused.value).splitlines()) == 1
-    assert "weights_only" not in str(refused.value)
+    assert str(rejected.value).startswith(f"{path}: holds more than plain weights, or is damaged; it is not loaded")
+    assert len(str(rejected.value).splitlines()) == 1
+    assert "weights_only" not in str(rejected.value)
     assert not sign.exists()
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     if not archive:
@@ -125,10 +130,10 @@ def test_weights_that_do_not_fit_are_one_line_and_change_nothing(unfit: str, tmp
     module = network()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
-    with pytest.raises(TargetError, match=message) as refused:
+    with pytest.raises(TargetError, match=message) as rejected:
         load_weights(module, tmp_path / "weights.pt")
 
-    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(rejected.value).splitlines()) == 1
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
@@ -139,11 +144,11 @@ def test_damaged_files_are_one_line(ending: str, content: bytes, tmp_path: Path)
     path = tmp_path / f"weights{ending}"
     path.write_bytes(content)
 
-    with pytest.raises(TargetError) as refused:
+    with pytest.raises(TargetError) as rejected:
         load_weights(network(), path)
 
-    assert str(refused.value).startswith(f"{path}: ")
-    assert len(str(refused.value).splitlines()) == 1
+    assert str(rejected.value).startswith(f"{path}: ")
+    assert len(str(rejected.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
@@ -153,10 +158,10 @@ def test_a_truncated_file_is_one_line(ending: str, tmp_path: Path) -> None:
     torch.save(state(), path) if ending == ".pt" else save_file(state(), path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
-    with pytest.raises(TargetError) as refused:
+    with pytest.raises(TargetError) as rejected:
         load_weights(network(), path)
 
-    assert len(str(refused.value).splitlines()) == 1
+    assert len(str(rejected.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
@@ -170,3 +175,93 @@ def test_another_suffix_is_a_usage_error(tmp_path: Path) -> None:
     """A file of another kind is not opened."""
     with pytest.raises(SpecError, match=r"--weights: must be a file \.safetensors, \.pt or \.pth, but got "):
         load_weights(network(), tmp_path / "weights.pkl")
+
+
+def _program(module: nn.Module, image: Tensor, path: Path) -> Path:
+    torch.export.save(torch.export.export(module, (image,), strict=False), path / "network.pt2")
+    return path / "network.pt2"
+
+
+FILES: dict[str, Callable[[nn.Module, Tensor, Path], Path]] = {
+    "pt2": _program,
+    "onnx": lambda module, image, path: export(module, image, path / "new.onnx", dynamo=True),
+    "onnx of TorchScript": lambda module, image, path: export(module, image, path / "old.onnx", dynamo=False),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_weights_move_out_of_a_file_and_into_it(kind: str, tmp_path: Path) -> None:
+    """A .pt2 file keeps normalisations, so that weights are copied bit-equal; both ONNX exporters fold them."""
+    path = FILES[kind](small(), torch.zeros(1, 3, *SIZE), tmp_path)
+
+    def opened() -> nn.Module:
+        return load(Target(name=str(path)), 16, 4)
+
+    for source, dest in ((opened(), trained(in_form("norm"), 5)), (trained(in_form("norm"), 6), opened())):
+        moved = move(source, dest)
+        assert moved.verdict == "moved", (moved.reason, moved.map.gaps, moved.differences)
+        assert moved.proof
+        assert moved.proof.runs[0].error < 1e-14
+        copies = not any(entry.action in ROUNDED for entry in moved.map.moves.values())
+        assert copies is (kind == "pt2")
+        assert all(run.bit_equal for run in moved.proof.runs) or not copies
+
+
+class Convolved(nn.Module):
+    """A 1x1 convolution between others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3), nn.Conv2d(6, 2, 3)
+        self.middle: nn.Module | None = nn.Conv2d(4, 6, 1)
+
+    def between(self, x: Tensor) -> Tensor:
+        """Run the middle layer."""
+        return cast("Tensor", cast("nn.Module", self.middle)(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the result."""
+        return cast("Tensor", self.last(self.between(self.first(x))))
+
+
+class Linear(Convolved):
+    """The same network with a linear layer on the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle = nn.Linear(4, 6)
+
+    def between(self, x: Tensor) -> Tensor:
+        """Run the middle layer on the last axis."""
+        return super().between(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Product(Convolved):
+    """The same network with a matrix product; the rows of the matrix are the input channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.middle = None
+        self.matrix, self.bias = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(6))
+
+    def between(self, x: Tensor) -> Tensor:
+        """Multiply the last axis."""
+        return (x.permute(0, 2, 3, 1) @ self.matrix + self.bias).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("other", [Linear, Product])
+def test_a_1x1_convolution_becomes_a_matrix_product_and_back(other: type[Convolved]) -> None:
+    """The weight gets the shape and the axis order of each network."""
+    source, dest, back = Convolved(), other(), Convolved()
+
+    for first, second in ((source, dest), (dest, back)):
+        moved = move(first, second, size=SIZE)
+        assert moved.verdict == "moved", (moved.reason, moved.map.gaps, moved.differences)
+        assert moved.proof
+        assert not any(entry.action in ROUNDED for entry in moved.map.moves.values())
+        assert moved.proof.runs[0].error < 1e-14  # six products are summed in another order
+
+    assert all(torch.equal(tensor, back.state_dict()[name]) for name, tensor in source.state_dict().items())
+    if isinstance(dest, Product):
+        weight = cast("nn.Conv2d", source.middle).weight[:, :, 0, 0]
+        assert torch.equal(dest.matrix, weight.T)

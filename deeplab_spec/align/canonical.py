@@ -1,9 +1,9 @@
-"""A normal form under names and in an order that do not depend on how the network was written down.
+"""Names and orders the nodes of a network independently of how the network was written.
 
-Where the network is of the family, a node has the specification's path; what the specification does
-not have is called by its operator, in its block: ``aspp.projection.extra.conv2``. In any other
-network, joints and convolutions are counted: ``part3.unit2.norm`` follows the second convolution
-after the second joint. So a layer more or less changes few other names.
+In a network of the family, a node has the specification's path. A node that the specification does not have is
+named after its operator, in its block: ``aspp.projection.extra.conv2``. In any other network, joints (sums and
+concatenations) and convolutions are counted: ``part3.unit2.norm`` follows the second convolution after the second
+joint. So an added or missing layer changes few other names.
 """
 
 from collections import Counter
@@ -49,11 +49,11 @@ _WORDS: Final = {
 
 
 def canonical(shaped: Shaped, alignment: Alignment | None = None) -> Shaped:
-    """Return a network in its own order, under canonical names, without the places it was found at.
+    """Return a network in canonical order, under canonical names, without the sources of its nodes.
 
     Args:
         shaped: The network, in normal form.
-        alignment: The specification beside it, where it is of the family.
+        alignment: The specification aligned with it, if they are of the same family.
     """
     paths = canonical_paths(shaped.network, alignment)
     nodes = (replace(node, source=None) for node in ordered(shaped.network))
@@ -69,8 +69,8 @@ def canonical_paths(network: Network, alignment: Alignment | None = None) -> dic
     """Return the canonical name of every node by its path, in the order of :func:`ordered`.
 
     Args:
-        network: The graph, every node of which an output needs.
-        alignment: The specification beside it, where it is of the family.
+        network: The graph; an output depends on every node.
+        alignment: The specification aligned with it, if they are of the same family.
     """
     nodes = ordered(network)
     return _counted_names(nodes) if alignment is None else _specified_names(nodes, alignment, network)
@@ -115,7 +115,7 @@ def _counted_names(nodes: tuple[Node, ...]) -> dict[str, str]:
 
 
 def _numbered(name: str, seen: "Counter[str]") -> str:
-    """Return a name, with its number from the second of its kind on."""
+    """Return a name; the second and later nodes of one name get a number."""
     seen[name] += 1
     return name if seen[name] == 1 else f"{name}{seen[name]}"
 
@@ -127,11 +127,14 @@ def _word(node: Node) -> str:
 def specified_paths(alignment: Alignment, network: Network) -> dict[str, str]:
     """Return the path in the specification of every node of a candidate.
 
+    An aligned node has its partner's path. A node without one, and one that the normal form removes, stands in the
+    block of the nearest aligned node, under its own path: ``aspp.atrous1.head.convs.1.dropout``.
+
     Args:
-        alignment: The candidate, in normal form, beside the specification.
+        alignment: The specification aligned with the candidate's normal form.
         network: The candidate as it was captured.
     """
-    partner = {right: left for left, right in alignment.partner.items()}
+    partner = alignment.expected_of
     paths: dict[str, str] = {}
     readers = network.readers()
     for node in network:

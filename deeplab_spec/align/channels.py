@@ -1,7 +1,7 @@
-"""In which order a candidate holds the channels of a value.
+"""The order of the channels of each value of a candidate.
 
-A concatenation in another order is the same function once the weights that read it are permuted
-too. ``order[i]`` is the specification's channel that stands at place ``i`` in the candidate.
+A concatenation in another order is the same function if the weights that read it are permuted too.
+``order[i]`` is the specification's channel at position ``i`` of the candidate's value.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ Order = tuple[int, ...]
 
 
 def channel_orders(alignment: Alignment, candidate: Network) -> Mapping[str, Order]:
-    """Return the order of channels of every value that is not in the specification's order.
+    """Return the order of the channels of every value that is not in the specification's order.
 
     Args:
         alignment: The two networks in normal form.
-        candidate: The candidate as it was captured, with the nodes that its normal form lacks.
+        candidate: The candidate as it was captured, with the nodes that its normal form does not have.
     """
-    expected_of = {right: left for left, right in alignment.partner.items()}
+    expected_of = alignment.expected_of
     orders: dict[str, Order] = {}
     for node in candidate:
         order = _order(node, orders, expected_of, alignment)
@@ -34,14 +34,14 @@ def _order(
 ) -> Order | None:
     match node.op:
         case Concat():
-            return _joined(node, orders, expected_of, alignment)
+            return _concatenated(node, orders, expected_of, alignment)
         case Conv2d() as op if not op.depthwise:
             return None
         case _:
             return orders.get(node.inputs[0]) if node.inputs else None
 
 
-def _joined(
+def _concatenated(
     node: Node, orders: Mapping[str, Order], expected_of: Mapping[str, str], alignment: Alignment
 ) -> Order | None:
     if node.path not in expected_of:
@@ -52,11 +52,11 @@ def _joined(
     for path in expected.network[expected_of[node.path]].inputs:
         starts[path] = start
         start += expected.channels(path)
-    joined: list[int] = []
+    order: list[int] = []
     for path in alignment.candidate.network[node.path].inputs:
         source = expected_of.get(path)
         if source not in starts:
             return None
         width = expected.channels(source)
-        joined += [starts[source] + channel for channel in orders.get(path, range(width))]
-    return tuple(joined) if len(joined) == start else None
+        order += [starts[source] + channel for channel in orders.get(path, range(width))]
+    return tuple(order) if len(order) == start else None

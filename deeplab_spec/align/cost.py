@@ -1,7 +1,7 @@
-"""How unlike two nodes are: the prices with which an alignment is found.
+"""The costs that an alignment minimises: of pairing two nodes, and of leaving a node without a partner.
 
-Two nodes are aligned where that is cheaper than calling one missing and the other extra. Prices
-are whole numbers, so that equal alignments cost exactly the same.
+Two nodes are paired where that costs less than one missing and one extra node. Costs are integers, so that equal
+alignments cost exactly the same.
 """
 
 from typing import Final
@@ -19,7 +19,7 @@ from deeplab_spec.graph.ops import (
 )
 
 Signature = tuple[object, ...]
-"""Everything about a node that its price depends on."""
+"""Everything about a node that its cost depends on."""
 
 IMPOSSIBLE: Final = 10**9
 
@@ -28,17 +28,17 @@ _SMALL: Final = 200
 _OTHER: Final = 300
 
 _READ: Final = 1
-"""Price of reading another operation: it decides only between alignments that are equal else."""
+"""Cost of another input operation: it decides only between alignments that are equal otherwise."""
 
 
 def signature(shaped: Shaped, node: Node) -> Signature:
-    """Return what is compared of a node: its operation, its channels, the size of its map, and what it reads."""
+    """Return the compared facts of a node: its operation, its channels, the size of its map, and its first input."""
     read = tuple(shaped.network[path].op for path in node.inputs[:1])
     return (node.op, shaped.channels(node.path), shaped.map_size(node.path), read)
 
 
 def gap(node: Node) -> int:
-    """Return the price of a node that has no partner."""
+    """Return the cost of a node without a partner."""
     match node.op:
         case Conv2d():
             return _CONV
@@ -49,7 +49,7 @@ def gap(node: Node) -> int:
 
 
 def substitution(left: Signature, right: Signature) -> int:
-    """Return the price of aligning two nodes; 0 if nothing tells them apart."""
+    """Return the cost of pairing two nodes; 0 if they do not differ."""
     if left == right:
         return 0
     mine, yours = left[0], right[0]
@@ -72,7 +72,7 @@ def substitution(left: Signature, right: Signature) -> int:
 def excess(conv: Conv2d) -> Margins:
     """Return the margins beyond those that keep a map's size at stride 1.
 
-    A layer whose rate and padding are wrong together has the right excess, and so one fault.
+    A layer whose rate and padding are wrong together has the right excess, and so only one fault.
 
     >>> excess(Conv2d(channels_in=1, channels_out=1, kernel=(3, 3), rate=(6, 6), padding=(6, 6, 6, 6)))
     (0, 0, 0, 0)
@@ -85,7 +85,7 @@ def excess(conv: Conv2d) -> Margins:
 
 
 def comparable_rates(left: Conv2d, right: Conv2d) -> tuple[tuple[int, int], ...]:
-    """Return the rates, side by side, of every side on which both kernels have a distance between taps.
+    """Return the pairs of rates along the axes where both kernels have more than one tap.
 
     >>> atrous = Conv2d(channels_in=1, channels_out=1, kernel=(3, 3), rate=(6, 6))
     >>> comparable_rates(atrous, Conv2d(channels_in=1, channels_out=1, kernel=(1, 3)))
@@ -96,7 +96,7 @@ def comparable_rates(left: Conv2d, right: Conv2d) -> tuple[tuple[int, int], ...]
 
 
 def _between_rates(left: int, right: int) -> int:
-    """Price a wrong rate by the square of the error, so that branches are paired in the order of their rates."""
+    """Return the cost of a wrong rate: quadratic, so that branches are paired in the order of their rates."""
     return 5 + min((left - right) ** 2 // 8, 150) if left != right else 0
 
 

@@ -1,8 +1,7 @@
 """Parameters and multiply-adds of every block, on both sides of an alignment.
 
-A block whose operations differ, or whose inputs have other shapes, costs something else because of
-that, and that is found where it is. What remains are costs that no operation shows: parameters that
-two nodes share are stored once.
+A block whose operations or input shapes differ has other costs for that reason, and the difference itself is
+reported. What remains are costs that no operation shows: parameters that two nodes share are stored once.
 """
 
 from collections.abc import Collection, Iterator
@@ -25,8 +24,8 @@ class Count:
         path: The specification's node, or block.
         candidate_path: The candidate's node; None for a block.
         attribute: ``parameters`` or ``multiply-adds``.
-        expected: What must be.
-        actual: What is.
+        expected: The specification's count.
+        actual: The candidate's count.
     """
 
     path: str
@@ -38,14 +37,14 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCounts:
-    """What one block costs on both sides.
+    """The counts of one block on both sides.
 
     Attributes:
         path: The specification's block.
-        parameters: Of the whole block.
-        multiply_adds: Of the whole block, for one image of the size that both were read at.
+        parameters: Parameters of the whole block.
+        multiply_adds: Multiply-adds of the whole block, for one image.
         nodes: Counts of the block's aligned nodes.
-        comparable: Whether operations and inputs are as specified, so that the counts must be.
+        comparable: Whether operations and inputs are as specified, so that the counts must be equal.
     """
 
     path: str
@@ -60,11 +59,11 @@ MULTIPLY_ADDS = "multiply-adds"
 
 
 def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[BlockCounts, ...]:
-    """Count every block that the specification, or the candidate, stores or computes something in.
+    """Count every block that stores or computes something in the specification or in the candidate.
 
     Args:
         alignment: Both sides, in normal form.
-        shared: Paths of the candidate's nodes whose parameters a node before them has already.
+        shared: Paths of the candidate's nodes whose parameters are those of an earlier node.
     """
     expected = dict(node_counts(alignment.expected))
     actual = {
@@ -77,24 +76,20 @@ def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[Bl
     for path in expected:
         blocks.setdefault(block_of(path), ([], []))[0].append(path)
     for path in actual:
-        anchor = origins.back.get(path) or origins.anchor(alignment.candidate.network[path])
+        anchor = origins.expected_of.get(path) or origins.anchor(alignment.candidate.network[path])
         blocks.setdefault(block_of(anchor), ([], []))[1].append(path)
     differing = {block_of(aspect.path) for aspect in differences(alignment)}
     found = []
     for block, (mine, yours) in blocks.items():
-        parameters = Count(
-            path=block,
-            candidate_path=None,
-            attribute=PARAMETERS,
-            expected=sum(expected[path][0] for path in mine),
-            actual=sum(actual[path][0] for path in yours),
-        )
-        operations = Count(
-            path=block,
-            candidate_path=None,
-            attribute=MULTIPLY_ADDS,
-            expected=sum(expected[path][1] for path in mine),
-            actual=sum(actual[path][1] for path in yours),
+        parameters, operations = (
+            Count(
+                path=block,
+                candidate_path=None,
+                attribute=attribute,
+                expected=sum(expected[path][number] for path in mine),
+                actual=sum(actual[path][number] for path in yours),
+            )
+            for number, attribute in enumerate((PARAMETERS, MULTIPLY_ADDS))
         )
         if not (parameters.expected or parameters.actual):
             continue
@@ -127,7 +122,7 @@ def _of_node(path: str, candidate: str, mine: tuple[int, int], yours: tuple[int,
 
 
 def _same_inputs(alignment: Alignment, path: str) -> bool:
-    """Tell whether the values that a node reads have the specified shapes."""
+    """Tell whether the inputs of a node have the specified shapes."""
     partner = alignment.partner
     return all(
         value in partner and alignment.expected.shapes[value] == alignment.candidate.shapes[partner[value]]

@@ -1,7 +1,7 @@
-"""What differs between two aligned networks, node by node and attribute by attribute.
+"""The differences of two aligned networks, node by node and attribute by attribute.
 
-Only causes are compared. What follows from another difference (the input channels of a
-convolution that reads another value, the size of a resize towards another map) is none of its own.
+Only causes are reported. A consequence of another difference (the input channels of a convolution with another
+input, the size of a resize to another map) is not a difference of its own.
 """
 
 from collections import Counter
@@ -32,16 +32,16 @@ ABSENT = "absent"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aspect:
-    """One fact of one node, on both sides.
+    """One attribute of one node, on both sides.
 
     Attributes:
-        path: The expected node; for one that is not expected, the node that it follows, or the
-            one that reads it where several read what it follows.
+        path: The expected node. For an extra node, the node that it follows, or its own reader if the node that it
+            follows has several readers.
         candidate_path: The candidate's node; None if it has none.
-        op: The operation that the fact is about.
-        attribute: Which fact: ``node`` (whether it is there), ``inputs``, or a field of the record.
-        expected: What must be.
-        actual: What is.
+        op: The operation.
+        attribute: ``node`` (whether it exists), ``inputs``, or a field of the operation.
+        expected: The expected value.
+        actual: The candidate's value.
         equal: Whether the two agree.
     """
 
@@ -55,17 +55,17 @@ class Aspect:
 
 
 def aspects(alignment: Alignment) -> tuple[Aspect, ...]:
-    """Compare every fact of every node."""
+    """Compare every attribute of every node."""
     return tuple(_compare(alignment))
 
 
 def differences(alignment: Alignment) -> tuple[Aspect, ...]:
-    """Return the facts in which the candidate differs."""
+    """Return the attributes in which the candidate differs."""
     return tuple(aspect for aspect in _compare(alignment, skip_equal=True) if not aspect.equal)
 
 
 def describe(op: Op) -> str:
-    """Word an operation in few words.
+    """Describe an operation in few words.
 
     >>> describe(Conv2d(channels_in=728, channels_out=728, kernel=(3, 3), groups=728, rate=(2, 2)))
     'depthwise 3x3 convolution, 728 channels, rate 2'
@@ -100,7 +100,7 @@ def describe(op: Op) -> str:
 
 
 def fact(value: object) -> Fact:
-    """Return a value as a report shows it: a pair of equal numbers is one number.
+    """Return a value as reports show it: a pair of equal numbers is one number.
 
     >>> fact((6, 6)), fact((1, 2))
     (6, (1, 2))
@@ -197,7 +197,7 @@ def _conv(node: Node, other: Node, mine: Conv2d, yours: Conv2d) -> Iterator[Aspe
 
 
 def _follows(alignment: Alignment, node: Node, resize: Resize) -> bool:
-    """Tell whether a resize of another size goes to the map that it must go to."""
+    """Tell whether a resize takes the size of the expected map, although that map has another size."""
     like = alignment.expected.likes.get(node.path)
     partner = alignment.partner.get(like) if like else None
     return partner is not None and alignment.candidate.map_size(partner) == resize.size
@@ -208,35 +208,35 @@ def _inputs(origin: "Origins", node: Node, other: Node) -> Aspect:
     actual = Counter(path for value in other.inputs for path in origin.of_candidate(value))
     equal = expected == actual
     if not equal and (origin.bridged(node.inputs, other.inputs)):
-        equal = bool(expected & actual)  # what is missing or extra in between is a finding of its own
+        equal = bool(expected & actual)  # the missing or extra node in between is a finding of its own
     shown = (tuple(sorted(expected.elements())), tuple(sorted(actual.elements())))
     return _aspect(node, other, "inputs", shown, equal=equal)
 
 
 class Origins:
-    """Which aligned nodes a value comes from, through nodes that have no partner."""
+    """The aligned nodes that each value comes from, through nodes without a partner."""
 
     def __init__(self, alignment: Alignment) -> None:
         self.partner: Mapping[str, str] = alignment.partner
         self.expected = alignment.expected.network
         self.candidate = alignment.candidate.network
-        self.back = {right: left for left, right in self.partner.items()}
+        self.expected_of = alignment.expected_of
         self.readers = self.candidate.readers()
         self.expected_readers = self.expected.readers()
         self.expected_origins = _traced(self.expected, {path: path for path in self.partner})
-        self.candidate_origins = _traced(self.candidate, self.back)
+        self.candidate_origins = _traced(self.candidate, self.expected_of)
 
     def of_expected(self, path: str) -> tuple[str, ...]:
-        """Return the expected nodes, aligned ones, that an expected value comes from."""
+        """Return the aligned expected nodes that an expected value comes from."""
         return self.expected_origins[path]
 
     def of_candidate(self, path: str) -> tuple[str, ...]:
-        """Return the expected partners of the aligned nodes that a candidate's value comes from."""
+        """Return the partners of the aligned nodes that a candidate's value comes from."""
         return self.candidate_origins[path]
 
     def bridged(self, mine: tuple[str, ...], yours: tuple[str, ...]) -> bool:
-        """Tell whether a node without partner stands directly before one of two aligned nodes."""
-        return any(path not in self.partner for path in mine) or any(path not in self.back for path in yours)
+        """Tell whether an input of either of two aligned nodes has no partner."""
+        return any(path not in self.partner for path in mine) or any(path not in self.expected_of for path in yours)
 
     def anchor(self, extra: Node) -> str:
         """Return the expected node that an extra node belongs to."""
@@ -244,13 +244,13 @@ class Origins:
         if before is not None and len(self.expected_readers[before]) == 1:
             return before
         reader: str | None = extra.path
-        while reader is not None and reader not in self.back:
+        while reader is not None and reader not in self.expected_of:
             reader = next(iter(self.readers[reader]), None)
-        return self.back[reader] if reader is not None else before or self.expected.outputs[0].path
+        return self.expected_of[reader] if reader is not None else before or self.expected.outputs[0].path
 
 
 def _traced(network: Network, aligned: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Return the expected nodes that each value comes from, through nodes that are not aligned."""
+    """Return the expected nodes that each value comes from, through nodes without a partner."""
     origins: dict[str, tuple[str, ...]] = {}
     for node in network:
         before = (origin for path in node.inputs for origin in origins[path])

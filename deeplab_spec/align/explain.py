@@ -1,7 +1,6 @@
-"""Which choices explain what differs, difference by difference.
+"""The choices that explain the differences of an alignment.
 
-A choice explains a difference if it changes, in the specification's own graph, the fact that
-differs.
+A choice explains a difference if it changes the same attribute in the specification's own graph.
 """
 
 from collections.abc import Mapping
@@ -18,22 +17,22 @@ from deeplab_spec.spec.choices import Choices, ChoiceValue, choose
 Key = tuple[str, str | None, str]
 
 Edit = tuple[str, str]
-"""A path, and what is changed there: a field of its record, ``inputs``, ``node`` (it is there on
-one side only), or ``after`` (a node is put in behind it)."""
+"""A path, and the change there: a field of its operation, ``inputs``, ``node`` (the node exists on one
+side only), or ``after`` (a new node follows)."""
 
 
 def key(difference: Aspect) -> Key:
-    """Return what names a difference."""
+    """Return the key of a difference."""
     return (difference.path, difference.candidate_path, difference.attribute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """Choices that make a network the candidate, as far as choices can.
+    """The choices that turn the expected network into the candidate, as far as choices can.
 
     Attributes:
-        overrides: Decisions that differ from the starting choices.
-        choice_of: The choice that explains a difference.
+        overrides: Choices that differ from the starting choices.
+        choice_of: The choice that explains each difference.
         unexplained: Differences that no choice explains.
     """
 
@@ -43,11 +42,11 @@ class Explanation:
 
 
 def explain(choices: Choices, build: Build, alignment: Alignment) -> Explanation:
-    """Search the decisions that explain the differences of an alignment.
+    """Find the choices that explain the differences of an alignment.
 
     Args:
-        choices: The decisions of the expected network.
-        build: Makes the expected network of other decisions.
+        choices: The choices of the expected network.
+        build: Builds the expected network for other choices.
         alignment: The expected network of these choices, aligned with the candidate.
     """
     found = identify([alignment.candidate], [Library(build)], {"": choices})
@@ -63,14 +62,14 @@ def explain(choices: Choices, build: Build, alignment: Alignment) -> Explanation
 def attribute(
     choices: Choices, build: Build, alignment: Alignment, overrides: Mapping[str, ChoiceValue]
 ) -> Mapping[Key, str]:
-    """Name the decision that explains each difference: of several, the one that explains most."""
+    """Return the choice that explains each difference; of several, the one that explains most."""
     found = differences(alignment)
     explained: dict[str, frozenset[Key]] = {}
     for name, value in overrides.items():
         try:
             changed = edits(alignment.expected.network, build(choose(choices, {name: value})).network)
         except (SpecError, GraphError):
-            continue  # this decision is a network only together with others
+            continue  # this value makes a network only together with others
         explained[name] = _explained(found, changed)
     choice_of: dict[Key, str] = {}
     while explained:
@@ -88,14 +87,14 @@ def _explained(found: tuple[Aspect, ...], changed: frozenset[Edit]) -> frozenset
 
 
 def _facts(difference: Aspect) -> tuple[str, ...]:
-    """Return the edits of a node that show as this difference at its path."""
+    """Return the edits of a node that appear as this difference at its path."""
     if difference.expected == ABSENT:
         return ("after", "inputs")
     return (difference.attribute, "node")
 
 
 def edits(before: Network, after: Network) -> frozenset[Edit]:
-    """Return what differs between two graphs whose nodes are the same where their paths are."""
+    """Return the differences of two graphs in which equal paths mean the same node."""
     found: set[Edit] = set()
     for node in before:
         if node.path not in after:

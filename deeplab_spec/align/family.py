@@ -1,4 +1,4 @@
-"""Tells another network altogether from a deviating one, in one sentence with the evidence."""
+"""Decides whether two networks are of the same family, and says why not in one sentence."""
 
 from collections import Counter
 from typing import Final
@@ -8,22 +8,22 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind, Add, Concat, Conv2d, Pool, PoolKind
 
-KIN: Final = 0.5
-"""Share of convolutions that must have a partner of their kind for two networks to be kin."""
+SAME_FAMILY: Final = 0.5
+"""Share of convolutions that must have a partner of their kind in networks of the same family."""
 
 
-def stranger(alignment: Alignment) -> str | None:
-    """Say why the candidate is another network; None if it is not.
+def different_architecture(alignment: Alignment) -> str | None:
+    """Say why the candidate has a different architecture; None if it is of the same family.
 
-    Networks are kin if at least half of the convolutions, counted on the side that has more, have a
-    partner with the same kernel and the same grouping.
+    Two networks are of the same family if at least half of the convolutions, counted on the side that has more,
+    have a partner with the same kernel and the same grouping.
     """
     alike, mine, yours = 0, _convs(alignment.expected.network), _convs(alignment.candidate.network)
     for left, right in alignment.partner.items():
         if left in mine and right in yours:
             first, second = mine[left], yours[right]
             alike += first.kernel == second.kernel and first.depthwise == second.depthwise
-    if alike >= KIN * max(len(mine), len(yours), 1):
+    if alike >= SAME_FAMILY * max(len(mine), len(yours), 1):
         return None
     share = f"{alike} of {len(mine)} specified convolutions have a counterpart among its {len(yours)}"
     return f"this is another network: {'; '.join([*_evidence(alignment), share])}"
@@ -49,17 +49,17 @@ def _evidence(alignment: Alignment) -> list[str]:
         stem = f"{convs[0].kernel[0]}x{convs[0].kernel[1]} stem"
         evidence.append(f"its backbone is a ResNet ({stem}, max pooling, no depthwise convolution)")
     elif not depthwise:
-        evidence.append("its backbone is no Xception (no depthwise convolution)")
+        evidence.append("its backbone is not an Xception (no depthwise convolution)")
     elif kinds and kinds.most_common(1)[0][0] is not ActivationKind.RELU:
         usual = kinds.most_common(1)[0][0].value
         evidence.append(
-            f"its backbone is no Xception (its usual activation is {usual}; {depthwise} depthwise convolutions)"
+            f"its backbone is not an Xception (its usual activation is {usual}; {depthwise} depthwise convolutions)"
         )
     return evidence
 
 
 def _joins_resolutions(shaped: Shaped) -> bool:
-    """Tell whether a concatenation joins values that come from maps of two sizes."""
+    """Tell whether a concatenation has inputs that come from maps of two sizes."""
     origin: dict[str, frozenset[object]] = {}
     for node in shaped.network:
         if isinstance(node.op, Concat):
@@ -72,6 +72,6 @@ def _joins_resolutions(shaped: Shaped) -> bool:
 
 
 def _two_scales(branches: list[frozenset[object]]) -> bool:
-    """Tell whether one branch went through a map, larger than a pixel, that another did not reach."""
+    """Tell whether one branch has a map larger than a pixel, of a size that another branch does not have."""
     seen = [branch - {(1, 1), None} for branch in branches]
     return any(first - second for first in seen for second in seen)

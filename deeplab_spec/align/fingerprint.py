@@ -1,7 +1,7 @@
-"""What tells two networks in normal form apart, without names and without an alignment.
+"""Fingerprints of networks in normal form: they compare two networks without names and without an alignment.
 
-A fingerprint is a bag of small facts and a digest of the whole. Bags are compared in well under a
-millisecond and say how unlike two networks are; equal digests say that nothing tells them apart.
+A fingerprint is a bag of small facts and a digest of the whole. Comparing two bags takes well under a millisecond
+and gives a distance; equal digests mean equal networks.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ Bag = Mapping[int, int]
 
 
 _ATTRIBUTES: Final = frozenset({"stride", "rate", "padding", "bias", "align_corners", "mode"})
-"""What a convolution or a resize of any shape may have."""
+"""Attributes that a convolution or a resize of any shape has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +25,10 @@ class Fingerprint:
     """One network, as facts.
 
     Attributes:
-        facts: Of every node: what it is, each of its attributes, its size, and what it reads. A
-            fact is about one thing, so that decisions about different things change different facts.
-        nodes: Every node whole, together with the nodes that it reads.
-        digest: Every node with its full history; the order of sums and concatenations has no effect.
+        facts: For every node: its operation, each of its attributes, its size, and its inputs. One fact is about
+            one thing, so that different choices change different facts.
+        nodes: Every whole node together with its inputs.
+        digest: Every node with all nodes that it depends on; the order of a sum or a concatenation has no effect.
     """
 
     facts: Bag
@@ -72,14 +72,14 @@ class Fingerprints:
         )
 
     def topics(self, facts: Iterable[int]) -> set[Hashable]:
-        """Return what facts are about: one attribute of any shape, or else the fact itself."""
+        """Return the topics of facts: one attribute for layers of all shapes, or else the fact itself."""
         return {self._topics.get(fact, fact) for fact in facts}
 
     def _number(self, fact: Hashable) -> int:
         return self._numbers.setdefault(fact, len(self._numbers))
 
     def _of_op(self, op: Op, channels: int) -> tuple[int, int, tuple[int, ...]]:
-        """Return an operation, what it is apart from its attributes, and the facts about it, as numbers."""
+        """Return the numbers of an operation, of its kind without the attributes, and of the facts about it."""
         if (op, channels) not in self._of_ops:
             core: Hashable = (kind(op), channels)
             attributes = [(field.name, getattr(op, field.name)) for field in fields(op)]
@@ -88,7 +88,7 @@ class Fingerprints:
                 attributes = [(name, value) for name, value in attributes if name in _ATTRIBUTES]
                 attributes.append(("groups", op.depthwise or op.groups))
             elif isinstance(op, Resize):
-                core = (core, op.size)  # the resizes of a network may be of the same channels
+                core = (core, op.size)  # two resizes of a network may have the same channels
             number = self._number(("kind", core))
             facts = []
             for name, value in attributes:
@@ -104,7 +104,7 @@ def _listed(numbers: Iterable[int], *, ordered: bool) -> tuple[int, ...]:
 
 
 def unlike(left: Bag, right: Bag) -> int:
-    """Return how many entries, with their counts, are in one bag only.
+    """Return how many entries, by their counts, are in one bag only.
 
     >>> unlike({1: 2, 2: 1}, {1: 1, 3: 1})
     3
@@ -113,7 +113,7 @@ def unlike(left: Bag, right: Bag) -> int:
 
 
 def change(before: Bag, after: Bag) -> dict[int, int]:
-    """Return what has to be added to one bag to get the other.
+    """Return the counts that must be added to one bag to get the other.
 
     >>> change({1: 2, 2: 1}, {1: 1, 3: 1})
     {1: -1, 2: -1, 3: 1}

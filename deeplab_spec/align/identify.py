@@ -1,4 +1,4 @@
-"""Which published network, with which choices, a network is."""
+"""Finds the published network and the choices that describe a candidate best."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,10 @@ from typing import Final
 from deeplab_spec.align.differences import Aspect
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import NO_NETWORK, Library, Search
-from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue
-from deeplab_spec.spec.choices import differences as decided_otherwise
+from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, overrides_between
 
 _FAR: Final = 32
-"""A start that leaves so many times more than what is found already is not searched from."""
+"""The search skips a start whose distance is this many times the best distance so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +18,11 @@ class Identity:
     """The nearest network.
 
     Attributes:
-        start: Name of the choices that the decisions are made on top of.
-        choices: Every decision.
-        overrides: The decisions that differ from the start.
-        distance: Nodes, on both sides, without an equal one that reads equal ones; 0 if nothing
-            tells the networks apart.
-        unexplained: What differs all the same, at each place of comparison.
+        start: Name of the set of choices that the overrides are relative to.
+        choices: The full set of choices.
+        overrides: The choices that differ from the start.
+        distance: Nodes, on both sides, without an equal node with equal inputs; 0 for equal networks.
+        unexplained: Remaining differences, for each candidate.
     """
 
     start: str
@@ -40,13 +38,13 @@ def identify(
     """Search the choices that describe a network.
 
     Args:
-        candidates: The network in normal form, once for every place of comparison (an output stride).
-        libraries: The networks of choices at the same places.
-        starts: Full sets of choices, of which the nearest is taken, by name.
+        candidates: The network in normal form, once for every output stride.
+        libraries: The networks that choices describe, at the same output strides.
+        starts: Full sets of choices by name; the search begins at the nearest.
 
     Returns:
-        The network with fewest differences, of these one with fewest decisions, of these the one
-        nearest to its start. None if no start is a network at every place.
+        The network with the fewest differences; of these, one with the fewest overrides; of these, the one nearest
+        to its start. None if no start is a network at every output stride.
     """
     search = Search(candidates, libraries)
     near = sorted(starts, key=lambda name: search.distance(starts[name]))
@@ -56,7 +54,7 @@ def identify(
     found = starts[near[0]]
     for name in near:
         if search.distance(found) * _FAR < search.distance(starts[name]):
-            continue  # so little is left that it is not worth the way from there
+            continue  # too far from the candidate to do better
         found = min(found, search.descend(starts[name]), key=search.distance)
         if search.exact(found):
             break
@@ -67,14 +65,14 @@ def identify(
     for name in near:
         fewer = search.simplified(starts[name], found, fewest)
         if fewer is not None:
-            best, fewest = (name, fewer), len(decided_otherwise(starts[name], fewer))
+            best, fewest = (name, fewer), len(overrides_between(starts[name], fewer))
         if fewest <= 1:
             break
     name, choices = best or (near[0], found)
     return Identity(
         start=name,
         choices=choices,
-        overrides=decided_otherwise(starts[name], choices),
+        overrides=overrides_between(starts[name], choices),
         distance=search.nodes_apart(choices),
         unexplained=search.unexplained(choices),
     )

@@ -1,4 +1,4 @@
-"""Numbers that are read off a candidate: choices that are numbers have no list of values."""
+"""Infers from a candidate the values of choices that are numbers, which have no list of possible values."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def read_width(candidate: Shaped, usual: float = 1.0) -> float:
 
     Args:
         candidate: A network in normal form.
-        usual: The width that is returned unless another explains more.
+        usual: The default, returned unless another width explains more.
     """
     counts = Counter(
         channels
@@ -44,13 +44,13 @@ def _covered(counts: Counter[int], width: float) -> int:
     return sum(counts[channels] for channels in scaled_channels(width).values())
 
 
-def read_off(candidate: Shaped, known: Shaped, choices: Choices) -> Iterator[Decision]:
-    """Return decisions with the candidate's own numbers.
+def infer_choices(candidate: Shaped, known: Shaped, choices: Choices) -> Iterator[Decision]:
+    """Return choices with the candidate's own numbers.
 
     Args:
         candidate: A network in normal form.
-        known: The network of the choices, in normal form.
-        choices: The decisions that the numbers are to replace.
+        known: The network of the current choices, in normal form.
+        choices: The current choices.
     """
     features = _features(candidate)
     yield from _rates(candidate, features)
@@ -64,7 +64,7 @@ def read_off(candidate: Shaped, known: Shaped, choices: Choices) -> Iterator[Dec
 
 
 def _features(candidate: Shaped) -> str | None:
-    """Return the value that the pyramid reads: the one that is averaged over the whole map."""
+    """Return the input of the pyramid: the value that is averaged over the whole map."""
     pooled = [node.inputs[0] for node in candidate.network if isinstance(node.op, GlobalAveragePool)]
     return pooled[-1] if pooled else None
 
@@ -80,7 +80,7 @@ def _rates(candidate: Shaped, features: str | None) -> Iterator[Decision]:
 
 
 def _last_rates(candidate: Shaped, features: str | None) -> Iterator[int]:
-    """Return the rate of the last depthwise convolution in front of the features, or of an output."""
+    """Return the rate of the last depthwise convolution before the features, or before an output."""
     ends = [features] if features else [node.path for node in candidate.network.outputs]
     for end in ends:
         path = end
@@ -100,7 +100,7 @@ def _eps(candidate: Shaped) -> Iterator[Decision]:
 
 
 def _blocks(candidate: Shaped, known: Shaped, blocks: int) -> Iterator[int]:
-    """Return how many middle blocks there may be: each ends in a sum of the same shape."""
+    """Return possible numbers of middle blocks: each block ends in a sum of the same shape."""
     theirs, mine = _sums(candidate), _sums(known)
     yield blocks + max(theirs.values(), default=0) - max(mine.values(), default=0)
     more = theirs.total() - mine.total()

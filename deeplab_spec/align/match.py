@@ -1,8 +1,8 @@
-"""The alignment: which node is which, by structure and never by name.
+"""Aligns two networks: pairs their nodes by structure, never by name.
 
-Both networks are put in an order that follows from their graphs, and the two sequences are
-aligned at the least price. Where many branches join, the candidate's are first put in the order
-of the specification's branches that they are most like.
+Both networks are put in an order that follows from their graphs, and the two sequences are aligned at the lowest
+cost. Where three or more branches join, the candidate's branches are first put in the order of the expected
+branches that they resemble most.
 """
 
 from collections.abc import Sequence
@@ -17,30 +17,30 @@ from deeplab_spec.align.order import Branch, by_length, ordered
 from deeplab_spec.graph.network import Node
 
 Pairs = tuple[tuple[str | None, str | None], ...]
-"""Paths side by side; None where a node has no partner."""
+"""Pairs of paths, expected first; None where a node has no partner."""
 
 _MANY: Final = 3
-"""So many branches cannot be told apart by their lengths."""
+"""From this number on, branches are not identified by their lengths alone."""
 
 _MOST: Final = 6
-"""So many branches are matched by trying every order."""
+"""Up to this number of branches, every order is tried."""
 
 _CONTEXT: Final = 48
-"""Nodes aligned again around a difference: more than the longest block has."""
+"""Nodes on each side of a difference that are aligned again: more than the longest block has."""
 
 _INSIDE_A_BLOCK: Final = 1
-"""Extra price of a gap that opens inside a block, so that whole blocks are missing or extra."""
+"""Extra cost of a gap that opens inside a block, so that whole blocks are missing or extra."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """Two networks in normal form, side by side.
+    """Two networks in normal form whose nodes are paired.
 
     Attributes:
-        expected: What the candidate is compared with.
-        candidate: The network that is judged.
-        pairs: Paths side by side, expected first.
-        price: How unlike the two are; 0 if no node differs.
+        expected: The expected network.
+        candidate: The network under test.
+        pairs: Pairs of paths, expected first.
+        price: Cost of the alignment; 0 if no node differs.
     """
 
     expected: Shaped
@@ -50,17 +50,22 @@ class Alignment:
 
     @property
     def partner(self) -> dict[str, str]:
-        """Path in the candidate by expected path."""
+        """Path in the candidate by expected path, for nodes with a partner."""
         return {left: right for left, right in self.pairs if left is not None and right is not None}
 
     @property
+    def expected_of(self) -> dict[str, str]:
+        """Expected path by path in the candidate, for nodes with a partner."""
+        return {right: left for left, right in self.partner.items()}
+
+    @property
     def missing(self) -> tuple[str, ...]:
-        """Expected paths that the candidate lacks."""
+        """Expected paths without a partner in the candidate."""
         return tuple(left for left, right in self.pairs if left is not None and right is None)
 
     @property
     def extra(self) -> tuple[str, ...]:
-        """Paths of the candidate that are not expected."""
+        """Paths of the candidate without an expected partner."""
         return tuple(right for left, right in self.pairs if left is None and right is not None)
 
 
@@ -68,8 +73,8 @@ def align(expected: Shaped, candidate: Shaped) -> Alignment:
     """Align two networks in normal form.
 
     Args:
-        expected: What the candidate is compared with.
-        candidate: The network that is judged.
+        expected: The expected network.
+        candidate: The network under test.
     """
     joints: list[list[Branch]] = []
 
@@ -94,7 +99,7 @@ def align(expected: Shaped, candidate: Shaped) -> Alignment:
 def _like(
     expected: Shaped, joint: Sequence[Branch], candidate: Shaped, branches: Sequence[Branch]
 ) -> tuple[int, list[Branch]]:
-    """Order branches like those of a joint; return the price and the order."""
+    """Order branches like those of a joint; return the cost and the order."""
     if max(len(joint), len(branches)) > _MOST:
         return IMPOSSIBLE, sorted(branches, key=len, reverse=True)
 
@@ -129,9 +134,9 @@ def _align_sequences(
     start = next((i for i in range(shortest) if mine[i] != yours[i]), shortest)
     if start == len(mine) == len(yours):
         return tuple((a.path, b.path) for a, b in zip(left, right, strict=True)), 0
-    start = _back_to_ablock_of(left, start)
+    start = _back_to_block_start(left, start)
     end = next((i for i in range(shortest - start) if mine[-1 - i] != yours[-1 - i]), shortest - start)
-    end = _back_to_ablock_of(left[::-1], end)
+    end = _back_to_block_start(left[::-1], end)
     middle, price = _search(
         left[start : len(left) - end],
         right[start : len(right) - end],
@@ -142,8 +147,8 @@ def _align_sequences(
     return (*before, *middle, *after), price
 
 
-def _back_to_ablock_of(nodes: Sequence[Node], position: int) -> int:
-    """Step back far enough to see the surroundings, and on to where a block begins."""
+def _back_to_block_start(nodes: Sequence[Node], position: int) -> int:
+    """Return an earlier position that leaves enough context and is the start of a block."""
     position = max(0, position - _CONTEXT)
     while 0 < position < len(nodes) and block_of(nodes[position - 1].path) == block_of(nodes[position].path):
         position -= 1
@@ -151,7 +156,7 @@ def _back_to_ablock_of(nodes: Sequence[Node], position: int) -> int:
 
 
 class _Prices:
-    """The price of aligning two positions."""
+    """The costs of pairing two positions."""
 
     def __init__(self, signatures: Sequence[Signature], left: Sequence[int], right: Sequence[int]) -> None:
         self.signatures = signatures
@@ -160,7 +165,7 @@ class _Prices:
         self.known: dict[int, dict[int, int]] = {}
 
     def row(self, position: int) -> list[int]:
-        """Return the prices of one expected node with every node of the candidate."""
+        """Return the costs of pairing one expected node with every node of the candidate."""
         number = self.left[position]
         row = self.known.setdefault(number, {})
         for other in self.right:
@@ -170,13 +175,13 @@ class _Prices:
 
 
 def block_of(path: str) -> str:
-    """Return the block, or the unit, that a path stands in."""
+    """Return the block of the backbone (the stem is one), or the unit of the head, that a path belongs to."""
     parts = path.split(".")
     return ".".join(parts[:3] if parts[0] == "backbone" else parts[:2])
 
 
 def _search(left: Sequence[Node], right: Sequence[Node], prices: _Prices) -> tuple[Pairs, int]:
-    """Find the alignment of least price; gaps are priced by node, and more where they open in a block."""
+    """Find the alignment of lowest cost; a gap costs more if it opens inside a block."""
     rows, columns = len(left), len(right)
     gaps_left = [gap(node) for node in left]
     gaps_right = [gap(node) for node in right]
@@ -212,7 +217,7 @@ def _search(left: Sequence[Node], right: Sequence[Node], prices: _Prices) -> tup
 
 
 def _traces(best: list[list[int]], opening: int) -> list[tuple[int, int, int]]:
-    """Return the steps of the first row, which can only put nodes in."""
+    """Return the steps of the first row, which can only insert nodes."""
     before = zip(best[0][:-1], best[2][:-1], strict=True)
     return [(0, 0, 0), *((0, 0, 0 if paired + opening <= within else 2) for paired, within in before)]
 

@@ -1,4 +1,4 @@
-"""A network at one input size: what alignment compares."""
+"""A network with the shapes of its values at one input size, and back to a network for any size."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,9 +16,9 @@ class Shaped:
 
     Attributes:
         network: The graph.
-        shapes: Channels, height and width by path; empty for a value that is no batch of maps.
-        likes: The path whose size a resize takes, by the path of the resize; where it states a
-            size instead, it has no entry.
+        shapes: Channels, height and width by path; empty for a value that is not a batch of maps.
+        likes: The path of the node whose size a resize takes, by the path of the resize; a resize with a stated size
+            has no entry.
     """
 
     network: Network
@@ -26,17 +26,17 @@ class Shaped:
     likes: Mapping[str, str] = field(default_factory=dict)
 
     def map_size(self, path: str) -> Pair | None:
-        """Return the height and width of a value; None if it is no batch of maps."""
+        """Return the height and width of a value; None if it is not a batch of maps."""
         shape = self.shapes[path]
         return (shape[1], shape[2]) if len(shape) == 3 else None  # noqa: PLR2004 - channels, height, width
 
     def channels(self, path: str) -> int:
-        """Return the channels of a value; 0 if it is no batch of maps."""
+        """Return the channels of a value; 0 if it is not a batch of maps."""
         shape = self.shapes[path]
         return shape[0] if shape else 0
 
     def with_network(self, network: Network) -> "Shaped":
-        """Return a rewritten network, whose values keep their shapes."""
+        """Return the same shapes with a rewritten network."""
         return replace(self, network=network)
 
 
@@ -50,9 +50,10 @@ def shaped(network: Network, sizes: Pair | Mapping[str, Pair]) -> Shaped:
 
 
 def for_any_size(shaped: Shaped) -> Network:
-    """Return the network whose resizes take the size of the first value before them that has it.
+    """Return the network for any input size: every resize takes its size from the first earlier value of that size.
 
-    A resize to a size that no value before it has keeps its number.
+    A captured network states the size of every resize as a number. Values of one size belong to one stride, so the
+    first value of that size stands for the stride. A resize to a size that no earlier value has keeps its number.
     """
     first: dict[Pair, str] = {}
 

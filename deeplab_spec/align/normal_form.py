@@ -1,7 +1,6 @@
-"""The normal form: what is left of a network when everything without effect is taken out.
+"""The normal form of a network: the network without everything that has no effect in evaluation.
 
-Each pass is one known equivalence. Passes rewrite both sides of a comparison alike, so two
-networks that differ only in such a way have the same normal form.
+Each pass is one known equivalence. Two networks that differ only by these equivalences have the same normal form.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,11 +27,11 @@ from deeplab_spec.graph.ops import (
 )
 
 BROADCAST: Final = Resize(mode=ResizeMode.NEAREST, align_corners=False)
-"""The record of any resize of a single pixel: the size says the rest."""
+"""The record of any resize of a single pixel, but for its size."""
 
 
 def normal_form(shaped: Shaped) -> Shaped:
-    """Return the network without what has no effect at its input size, in evaluation."""
+    """Return the network without everything that has no effect at its input size, in evaluation."""
     for rewrite in PASSES:
         shaped = rewrite(shaped)
     return shaped
@@ -59,12 +58,12 @@ def explicit_sizes(shaped: Shaped) -> Shaped:
 
 
 def without_dropout(shaped: Shaped) -> Shaped:
-    """Take out dropout, which does nothing in evaluation."""
+    """Remove dropout, which does nothing in evaluation."""
     return _bypass(shaped, lambda node: isinstance(node.op, Dropout))
 
 
 def without_momentum(shaped: Shaped) -> Shaped:
-    """Forget the momentum of normalisations, which is a matter of training."""
+    """Remove the momentum of normalisations, which has an effect in training only."""
 
     def forget(node: Node) -> Node:
         return replace(node, op=replace(node.op, momentum=None)) if isinstance(node.op, BatchNorm) else node
@@ -73,7 +72,7 @@ def without_momentum(shaped: Shaped) -> Shaped:
 
 
 def without_useless_strides(shaped: Shaped) -> Shaped:
-    """Give a kernel of a single tap that sees a single pixel the stride 1: it has one position."""
+    """Set the stride of a 1x1 convolution of a single pixel to 1: it has one position."""
 
     def still(node: Node) -> Node:
         if not isinstance(node.op, Conv2d) or not node.op.pointwise or node.op.padding != NO_MARGINS:
@@ -84,7 +83,7 @@ def without_useless_strides(shaped: Shaped) -> Shaped:
 
 
 def without_useless_rates(shaped: Shaped) -> Shaped:
-    """Give every side of a kernel with a single tap the rate 1: there is no distance between taps."""
+    """Set the rate along an axis with a single tap to 1: there is no distance between taps."""
 
     def single(node: Node) -> Node:
         if not isinstance(node.op, Conv2d):
@@ -99,8 +98,8 @@ def without_useless_rates(shaped: Shaped) -> Shaped:
     return shaped.with_network(shaped.network.with_nodes(map(single, shaped.network)))
 
 
-def joined_padding(shaped: Shaped) -> Shaped:
-    """Make one border of two that are added, or cut, one after the other."""
+def merged_pads(shaped: Shaped) -> Shaped:
+    """Merge two pads, or two crops, one after the other, into one."""
     pads = {node.path: node.op for node in shaped.network if isinstance(node.op, Pad)}
     readers = shaped.network.readers()
     inner: set[str] = set()
@@ -122,8 +121,8 @@ def _add_up(first: Pad, second: Pad) -> bool:
     return min(margins) >= 0 and first.mode == second.mode == "constant" and first.value == second.value
 
 
-def joined_concats(shaped: Shaped) -> Shaped:
-    """Let what joins a joined value join its parts."""
+def flat_concats(shaped: Shaped) -> Shaped:
+    """Replace a concatenation of a concatenation by one of all parts."""
     parts: dict[str, tuple[str, ...]] = {}
 
     def join(node: Node) -> Node:
@@ -135,32 +134,32 @@ def joined_concats(shaped: Shaped) -> Shaped:
     return shaped.with_network(shaped.network.with_nodes([join(node) for node in shaped.network]))
 
 
-def merged_padding(shaped: Shaped) -> Shaped:
-    """Move a border of zeros into the convolution that reads it."""
+def padding_into_convolutions(shaped: Shaped) -> Shaped:
+    """Move zero padding into the convolution that follows it."""
     network = shaped.network
-    absorbed: dict[str, Margins] = {
+    merged: dict[str, Margins] = {
         node.path: node.op.margins
         for node in network
         if isinstance(node.op, Pad) and node.op.mode == "constant" and node.op.value == 0 and min(node.op.margins) >= 0
     }
     readers = network.readers()
-    for path in list(absorbed):
+    for path in list(merged):
         if not all(isinstance(network[reader].op, Conv2d) for reader in readers[path]):
-            del absorbed[path]
+            del merged[path]
 
     def merge(node: Node) -> Node:
-        if not isinstance(node.op, Conv2d) or node.op.padding == "same" or node.inputs[0] not in absorbed:
+        if not isinstance(node.op, Conv2d) or node.op.padding == "same" or node.inputs[0] not in merged:
             return node
-        outer, inner = absorbed[node.inputs[0]], node.op.padding
+        outer, inner = merged[node.inputs[0]], node.op.padding
         top, bottom, left, right = (first + second for first, second in zip(outer, inner, strict=True))
         return replace(node, op=replace(node.op, padding=(top, bottom, left, right)))
 
-    merged = shaped.with_network(network.with_nodes(map(merge, network)))
-    return _bypass(merged, lambda node: node.path in absorbed)
+    rewritten = shaped.with_network(network.with_nodes(map(merge, network)))
+    return _bypass(rewritten, lambda node: node.path in merged)
 
 
 def without_useless_activations(shaped: Shaped) -> Shaped:
-    """Take out ReLUs of values that are never negative."""
+    """Remove ReLUs of values that are never negative."""
     positive = never_negative(shaped.network)
     identities = {ActivationKind.RELU, ActivationKind.LEAKY_RELU, ActivationKind.ELU}
 
@@ -171,8 +170,8 @@ def without_useless_activations(shaped: Shaped) -> Shaped:
     return _bypass(shaped, useless)
 
 
-def joined_activations(shaped: Shaped) -> Shaped:
-    """Keep one of equal activations of the same value: the others compute it again."""
+def shared_activations(shaped: Shaped) -> Shaped:
+    """Keep one of several equal activations of the same value."""
     first: dict[tuple[Op, str], str] = {}
     again: dict[str, str] = {}
     readers = shaped.network.readers()
@@ -185,7 +184,7 @@ def joined_activations(shaped: Shaped) -> Shaped:
 
 
 def broadcasts(shaped: Shaped) -> Shaped:
-    """Write every resize of a single pixel alike: whatever the rule, it is a broadcast."""
+    """Give every resize of a single pixel the same record: with any rule, it is a broadcast."""
 
     def rewrite(node: Node) -> Node:
         if isinstance(node.op, Resize) and shaped.map_size(node.inputs[0]) == (1, 1):
@@ -198,17 +197,17 @@ def broadcasts(shaped: Shaped) -> Shaped:
 
 
 def live(shaped: Shaped) -> Shaped:
-    """Take out what no output depends on."""
+    """Remove nodes that no output depends on."""
     return shaped.with_network(shaped.network.live())
 
 
 def _bypass(shaped: Shaped, useless: Callable[[Node], bool]) -> Shaped:
-    """Take out nodes; what read them reads their input."""
+    """Remove nodes; their readers read their input instead."""
     return _instead(shaped, {node.path: node.inputs[0] for node in shaped.network if useless(node)})
 
 
 def _instead(shaped: Shaped, others: Mapping[str, str]) -> Shaped:
-    """Take out nodes; what read them reads another value, which stands before them."""
+    """Remove nodes; their readers read another, earlier value instead."""
     if not others:
         return shaped
     instead: dict[str, str] = {}
@@ -229,11 +228,11 @@ PASSES: Final = (
     without_momentum,
     without_useless_rates,
     without_useless_strides,
-    joined_concats,
-    joined_padding,
-    merged_padding,
+    flat_concats,
+    merged_pads,
+    padding_into_convolutions,
     without_useless_activations,
-    joined_activations,
+    shared_activations,
     broadcasts,
     live,
 )

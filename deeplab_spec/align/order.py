@@ -1,8 +1,8 @@
-"""An order of a network's nodes that does not depend on how it was written down.
+"""Orders the nodes of a network independently of how the network was written.
 
-Nodes are listed backwards from the output. Where paths join, what only one of them needs stands
-together, as a branch; the branches stand in the order of their sizes, the longest first, and
-before them what they share. So a skip follows the main path, whichever was computed first.
+Nodes are listed backwards from the output. Where paths join, the nodes that only one path needs form a branch;
+branches are ordered by size, the longest first, after the nodes that they share. So a skip follows the main path,
+whichever was computed first.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,17 +15,17 @@ Branch = tuple[str, ...]
 """The paths of a branch, in order."""
 
 Arrange = Callable[[Node, list[Branch]], list[Branch]]
-"""Puts the branches of a joining node in order."""
+"""Orders the branches of a node with several inputs."""
 
 
 def by_length(_: Node, branches: list[Branch]) -> list[Branch]:
-    """Put the longest branch first; equals stay as they are."""
+    """Put the longest branch first; branches of equal length keep their order."""
     return sorted(branches, key=len, reverse=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Masks:
-    """Sets of nodes as bits of whole numbers: the n-th bit is the n-th node."""
+    """Sets of nodes as integers: bit n stands for node n."""
 
     ancestors: list[int]
     position: dict[str, int]
@@ -46,8 +46,8 @@ def ordered(network: Network, arrange: Arrange = by_length) -> tuple[Node, ...]:
     """Return the nodes in an order that follows from the graph alone.
 
     Args:
-        network: The graph; every node is needed by an output.
-        arrange: Puts the branches of a joining node in order.
+        network: The graph; an output depends on every node.
+        arrange: Orders the branches of a node with several inputs.
     """
     masks = _masks(network)
     outputs = sorted((node for node in network if isinstance(node.op, Output)), key=_name)
@@ -67,7 +67,7 @@ class _Walker:
     arrange: Arrange
 
     def walk(self, within: int, ends: Sequence[str], joint: Node | None) -> list[str]:
-        """List the nodes of a set, which has the given ends, in order."""
+        """Return the nodes of a set, whose last nodes are the ends, in order."""
         backwards: list[str] = []
         while ends:
             if len(ends) > 1:
@@ -85,7 +85,7 @@ class _Walker:
         return backwards[::-1]
 
     def _branches(self, within: int, ends: Sequence[str]) -> tuple[list[tuple[str, int]], int]:
-        """Split a set into what each end needs alone, and what at least two of them need."""
+        """Split a set into the nodes that each end needs alone, and the nodes that at least two ends need."""
         needs = [self.masks.ancestors[self.masks.position[end]] & within for end in ends]
         branches = []
         shared = within
@@ -99,7 +99,7 @@ class _Walker:
         return branches, shared
 
     def _ends(self, within: int) -> list[str]:
-        """Return the nodes of a set that nothing else in it reads."""
+        """Return the nodes of a set that no other node of the set reads."""
         ends = []
         rest = within
         while rest:

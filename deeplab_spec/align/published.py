@@ -1,9 +1,9 @@
-"""The published networks, as a search of choices looks at them."""
+"""Compares a candidate with the published networks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from deeplab_spec.align.family import stranger
+from deeplab_spec.align.family import different_architecture
 from deeplab_spec.align.identify import Identity, identify
 from deeplab_spec.align.infer_choices import read_width
 from deeplab_spec.align.match import Alignment, align
@@ -20,23 +20,23 @@ from deeplab_spec.spec.variants import VARIANTS, Variant, variant
 
 
 def library(
-    output_stride: int, classes: int, size: Pair, form: Callable[[Shaped], Shaped] = lambda found: found
+    output_stride: int, classes: int, size: Pair, form: Callable[[Shaped], Shaped] = lambda shaped: shaped
 ) -> Library:
     """Return the networks that choices describe, at one output stride and size.
 
     Args:
-        output_stride: Of every network.
+        output_stride: Input pixels per pixel of the backbone's result.
         classes: Channels of the logits.
         size: Height and width of the image.
-        form: Brings them into the form of a candidate.
+        form: Converts a normal form to the candidate's form.
     """
     return Library(lambda choices: form(normal_form(shaped(specification(choices, output_stride, classes), size))))
 
 
 def without_norms(found: Shaped) -> Shaped:
-    """Return a network with folded normalisations, and without biases.
+    """Return a network with folded normalisations and without biases.
 
-    Where normalisations are folded a bias tells nothing, as one of zeros may be left out.
+    Where normalisations are folded, a bias is no evidence: one of zeros may be omitted.
     """
 
     def bare(node: Node) -> Node:
@@ -46,19 +46,19 @@ def without_norms(found: Shaped) -> Shaped:
     return found.with_network(network.with_nodes(map(bare, network)))
 
 
-def known(
+def nearest_published(
     candidates: Sequence[Shaped], output_strides: Sequence[int], classes: int, size: Pair
 ) -> tuple[Identity, str | None]:
-    """Search the published network, and the choices on top of it, that a candidate is.
+    """Find the published network, and the choices on top of it, that describe a candidate best.
 
     Args:
-        candidates: It in normal form, once for every output stride.
-        output_strides: Of the candidates.
+        candidates: The candidate in normal form, once for every output stride.
+        output_strides: The candidates' output strides.
         classes: Channels of the logits.
-        size: Height and width of the image that it was read with.
+        size: Height and width of the image at which the candidate was captured.
 
     Returns:
-        What was found, and why the candidate is another network altogether; None if it is not.
+        The nearest network, and why the candidate has a different architecture; None if it is of the family.
 
     Raises:
         SpecError: If no published network has these output strides.
@@ -69,50 +69,47 @@ def known(
         for entry in VARIANTS
         if set(output_strides) <= set(entry.output_strides)
     }
-    form: Callable[[Shaped], Shaped] = lambda found: found  # noqa: E731 - one of two forms
-    if not any(normalises(found.network) for found in candidates):
+    form: Callable[[Shaped], Shaped] = lambda shaped: shaped  # noqa: E731 - one of two forms
+    if not any(normalises(candidate.network) for candidate in candidates):
         form = without_norms
     libraries = [library(output_stride, classes, size, form) for output_stride in output_strides]
-    forms = [form(found) for found in candidates]
-    found = identify(forms, libraries, starts)
-    if found is None:
+    forms = [form(candidate) for candidate in candidates]
+    identity = identify(forms, libraries, starts)
+    if identity is None:
         raise SpecError("output_stride", "no published network has it", ", ".join(map(str, output_strides)))
-    return found, _stranger(forms[0], libraries[0], found)
+    return identity, _different(forms[0], libraries[0], identity)
 
 
-def like(candidate: Shaped, choices: Choices, output_stride: int, classes: int, size: Pair) -> Shaped:
-    """Return the network of choices in the form of a candidate: folded, if that has no normalisations."""
-    found = normal_form(shaped(specification(choices, output_stride, classes), size))
-    return found if normalises(candidate.network) else found.with_network(folded(found.network))
-
-
-def _stranger(candidate: Shaped, networks: Library, found: Identity) -> str | None:
-    """Say why a network is another one; the evidence is what it lacks of the published network."""
-    if not found.distance or not stranger(align(networks.build(found.choices), candidate)):
+def _different(candidate: Shaped, networks: Library, identity: Identity) -> str | None:
+    """Say why a candidate has a different architecture, by comparison with the published network."""
+    if not identity.distance or not different_architecture(align(networks.build(identity.choices), candidate)):
         return None
-    return stranger(align(networks.build(variant(found.start).choices), candidate))
+    return different_architecture(align(networks.build(variant(identity.start).choices), candidate))
 
 
-def nearest(
+def network_like(candidate: Shaped, choices: Choices, output_stride: int, classes: int, size: Pair) -> Shaped:
+    """Return the network of choices in the form of a candidate: folded if the candidate has no normalisations."""
+    form = normal_form(shaped(specification(choices, output_stride, classes), size))
+    return form if normalises(candidate.network) else form.with_network(folded(form.network))
+
+
+def align_published(
     candidate: Shaped, output_stride: int, classes: int, size: Pair, only: Variant | None = None
 ) -> tuple[Alignment, Variant] | None:
-    """Align with the published network that is most alike; None if it is another network.
+    """Align a candidate with the nearest published network; None for a different architecture.
 
     Args:
         candidate: The candidate, in normal form.
-        output_stride: Of the published networks; one that lacks it is left out.
+        output_stride: Output stride of the published networks; one that does not support it is skipped.
         classes: Channels of the logits.
-        size: Height and width of the image that the candidate was read with.
-        only: The one published network to align with.
+        size: Height and width of the image at which the candidate was captured.
+        only: The only published network to align with; all by default.
     """
     best: tuple[Alignment, Variant] | None = None
     for entry in (only,) if only else VARIANTS:
         if output_stride not in entry.output_strides:
             continue
-        published = specification(entry.choices, output_stride, classes)
-        if not normalises(candidate.network):
-            published = folded(published)
-        alignment = align(normal_form(shaped(published, size)), candidate)
-        if not stranger(alignment) and (best is None or alignment.price < best[0].price):
+        alignment = align(network_like(candidate, entry.choices, output_stride, classes, size), candidate)
+        if not different_architecture(alignment) and (best is None or alignment.price < best[0].price):
             best = (alignment, entry)
     return best

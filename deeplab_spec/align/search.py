@@ -1,8 +1,7 @@
-"""A walk through sets of decisions towards a network.
+"""Searches the choices that describe a network.
 
-Networks are compared by their fingerprints, which is so cheap that every decision can be tried by
-itself; what two decisions change together is nearly the sum of what each changes, so that a whole
-set is found in one step and then verified.
+Networks are compared by their fingerprints, which is cheap enough to try every value of every choice alone. Two
+choices together change nearly the sum of what each changes, so a whole set is found in one step and then verified.
 """
 
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
@@ -10,15 +9,14 @@ from typing import Final
 
 from deeplab_spec.align.differences import Aspect, differences
 from deeplab_spec.align.fingerprint import Bag, Fingerprint, Fingerprints, change, unlike
-from deeplab_spec.align.infer_choices import Decision, read_off
+from deeplab_spec.align.infer_choices import Decision, infer_choices
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError, SpecError
-from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
-from deeplab_spec.spec.choices import differences as decided_otherwise
+from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, overrides_between, seen_values
 
 Build = Callable[[Choices], Shaped]
-"""Makes the network, in normal form, that a set of choices describes."""
+"""Builds the normal form of the network that a set of choices describes."""
 
 INVISIBLE: Final = frozenset(
     {
@@ -34,55 +32,55 @@ INVISIBLE: Final = frozenset(
         "width",
     }
 )
-"""Choices that no normal form shows; the width is read beforehand."""
+"""Choices without an effect on the normal form, and the width, which is inferred before the search."""
 
 _FIXED: Final = tuple((name, value) for name in NAMES if name not in INVISIBLE for value in seen_values(name))
 
 _MOST_STEPS: Final = 12
 _MOST_DETOURS: Final = 6
-"""So many decisions are tried although they do not help by themselves."""
+"""Most decisions that are tried although they do not help alone."""
 
 NO_NETWORK: Final = 10**6
 
 Changes = tuple[dict[int, int], ...]
-"""What a decision changes in the fingerprint, at every place of comparison."""
+"""Changes of the fingerprint by one decision, for every candidate."""
 
 
 class Library:
     """The networks that choices describe, at one output stride and size, with their fingerprints.
 
     Attributes:
-        build: Makes a network, in normal form.
-        fingerprints: Takes fingerprints, of candidates too.
+        build: Builds the normal form of a network.
+        fingerprints: Makes comparable fingerprints, also of candidates.
     """
 
     def __init__(self, build: Build) -> None:
         self.build = build
         self.fingerprints = Fingerprints()
-        self._known: dict[Choices, Fingerprint | None] = {}
+        self._made: dict[Choices, Fingerprint | None] = {}
 
     def of(self, choices: Choices) -> Fingerprint | None:
-        """Return the fingerprint of the network of some choices; None if there is no such network."""
-        if choices not in self._known:
+        """Return the fingerprint of the network of some choices; None if they describe no network."""
+        if choices not in self._made:
             try:
-                self._known[choices] = self.fingerprints.of(self.build(choices))
+                self._made[choices] = self.fingerprints.of(self.build(choices))
             except (SpecError, GraphError):
-                self._known[choices] = None
-        return self._known[choices]
+                self._made[choices] = None
+        return self._made[choices]
 
 
 class Search:
-    """Compares sets of decisions with a candidate."""
+    """Compares the networks of sets of choices with a candidate."""
 
     def __init__(self, candidates: Sequence[Shaped], libraries: Sequence[Library]) -> None:
         self.candidates = candidates
         self.libraries = libraries
         places = zip(candidates, libraries, strict=True)
-        self.wanted = tuple(library.fingerprints.of(candidate) for candidate, library in places)
-        self.touched: dict[tuple[str, ChoiceValue | None], set[Hashable]] = {}
+        self.expected = tuple(library.fingerprints.of(candidate) for candidate, library in places)
+        self.effects: dict[tuple[str, ChoiceValue | None], set[Hashable]] = {}
 
     def prints(self, choices: Choices) -> tuple[Fingerprint, ...] | None:
-        """Return the fingerprints of some choices; None if they are no network somewhere."""
+        """Return the fingerprints of some choices; None if they describe no network at some output stride."""
         found = []
         for library in self.libraries:
             fingerprint = library.of(choices)
@@ -92,38 +90,38 @@ class Search:
         return tuple(found)
 
     def distance(self, choices: Choices) -> int:
-        """Return how many facts tell the network of some choices from the candidate."""
+        """Return in how many facts the network of some choices differs from the candidate."""
         prints = self.prints(choices)
         if prints is None:
             return NO_NETWORK
-        return sum(unlike(mine.facts, theirs.facts) for mine, theirs in zip(prints, self.wanted, strict=True))
+        return sum(unlike(mine.facts, theirs.facts) for mine, theirs in zip(prints, self.expected, strict=True))
 
     def exact(self, choices: Choices) -> bool:
-        """Tell whether nothing tells the network of some choices from the candidate."""
+        """Tell whether the network of some choices equals the candidate."""
         prints = self.prints(choices)
         return prints is not None and all(
-            mine.digest == theirs.digest for mine, theirs in zip(prints, self.wanted, strict=True)
+            mine.digest == theirs.digest for mine, theirs in zip(prints, self.expected, strict=True)
         )
 
     def nodes_apart(self, choices: Choices) -> int:
-        """Return the nodes, on both sides, that have no equal one; 0 only for equal networks."""
+        """Return the number of nodes, on both sides, without an equal one; 0 only for equal networks."""
         if self.exact(choices):
             return 0
         prints = self.prints(choices) or ()
-        return max(1, sum(unlike(mine.nodes, theirs.nodes) for mine, theirs in zip(prints, self.wanted, strict=True)))
+        return max(1, sum(unlike(mine.nodes, theirs.nodes) for mine, theirs in zip(prints, self.expected, strict=True)))
 
     def unexplained(self, choices: Choices) -> tuple[tuple[Aspect, ...], ...]:
-        """Return what tells the network of some choices from the candidate, node by node."""
+        """Return the differences of the network of some choices from each candidate."""
         if self.exact(choices):
             return ((),) * len(self.candidates)
         places = zip(self.candidates, self.libraries, strict=True)
         return tuple(differences(align(library.build(choices), candidate)) for candidate, library in places)
 
     def descend(self, choices: Choices, *, detours: bool = False) -> Choices:
-        """Decide otherwise as long as that leaves fewer facts.
+        """Change choices as long as that reduces the distance.
 
         Args:
-            choices: Where to begin.
+            choices: The choices to begin with.
             detours: Whether to try decisions that help only together with another.
         """
         for _ in range(_MOST_STEPS):
@@ -136,14 +134,14 @@ class Search:
         return choices
 
     def step(self, choices: Choices, *, detours: bool) -> Choices | None:
-        """Return better choices; None if none are found."""
+        """Return choices with a smaller distance; None if none are found."""
         now = self.distance(choices)
         left = self.left(choices)
         known: dict[Decision, Changes] = {}
         for everything in (False, True):
             fresh = dict(self.changes(choices, left, known, everything=everything))
             known |= fresh
-            better = self.pursued(choices, left, known, now) if fresh else None
+            better = self.greedy(choices, left, known, now) if fresh else None
             if better is not None:
                 return better
         for name, value in _harmless(left, known) if detours else ():
@@ -151,19 +149,19 @@ class Search:
             rest = self.left(changed)
             others = {decision: facts for decision, facts in known.items() if decision[0] != name}
             others |= dict(self.changes(changed, rest, {**known, (name, getattr(choices, name)): ()}, everything=False))
-            better = self.pursued(changed, rest, others, now)
+            better = self.greedy(changed, rest, others, now)
             if better is not None:
                 return better
         return None
 
-    def pursued(self, choices: Choices, left: Changes, known: Mapping[Decision, Changes], now: int) -> Choices | None:
-        """Take the decision that explains most of what is left, and so on with the rest.
+    def greedy(self, choices: Choices, left: Changes, known: Mapping[Decision, Changes], now: int) -> Choices | None:
+        """Take the decision that explains most of the remaining changes, then the next; None if the distance stays.
 
         Args:
-            choices: Where to begin.
-            left: What is left there.
-            known: What single decisions change there.
-            now: What must be left less than.
+            choices: The choices to begin with.
+            left: The changes that lead from their network to the candidate.
+            known: The changes by single decisions.
+            now: The distance that the result must be below.
         """
         rest = tuple(dict(facts) for facts in left)
         gains = {decision: _gain(rest, changed) for decision, changed in known.items()}
@@ -181,46 +179,46 @@ class Search:
         return None
 
     def left(self, choices: Choices) -> Changes:
-        """Return what has to change in the network of some choices to make it the candidate."""
-        return self.between(self.prints(choices) or (), self.wanted)
+        """Return the changes that lead from the network of some choices to the candidate."""
+        return self.between(self.prints(choices) or (), self.expected)
 
     @staticmethod
     def between(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Changes:
-        """Return what changes from one network to another."""
+        """Return the changes from one network to another."""
         return tuple(change(mine.facts, theirs.facts) for mine, theirs in zip(before, after, strict=True))
 
     def changes(
         self, choices: Choices, left: Changes, known: Container[Decision], *, everything: bool
     ) -> Iterator[tuple[Decision, Changes]]:
-        """Return what single decisions change.
+        """Return the changes by single decisions.
 
         Args:
-            choices: Where the decisions are made.
-            left: What is left there; a decision that has only changed other things is passed over.
+            choices: The choices to which each decision is applied.
+            left: The remaining changes; decisions known to affect only other topics are skipped.
             known: Decisions that need not be tried.
-            everything: Whether to try new values of a choice that has only changed other things.
+            everything: Whether to try new values of a choice that has affected only other topics so far.
         """
         open_topics = self.topics(left)
         before = self.prints(choices) or ()
         for name, value in self.decisions(choices):
             if (name, value) in known:
                 continue
-            touched = self.touched.get((name, value))
-            if touched is None and not everything:
-                touched = self.touched.get((name, None))
-            if touched and open_topics.isdisjoint(touched):
-                continue  # what this decision, or this choice, changes is as it should be
+            affected = self.effects.get((name, value))
+            if affected is None and not everything:
+                affected = self.effects.get((name, None))
+            if affected and open_topics.isdisjoint(affected):
+                continue  # the topics of this decision, or of this choice, already agree
             after = self.prints(choose(choices, {name: value}))
             if after is None:
                 continue
             changed = self.between(before, after)
             if any(changed):
                 for key in ((name, value), (name, None)):
-                    self.touched.setdefault(key, set()).update(self.topics(changed))
+                    self.effects.setdefault(key, set()).update(self.topics(changed))
                 yield (name, value), changed
 
     def topics(self, changed: Changes) -> set[Hashable]:
-        """Return what changes are about."""
+        """Return the topics of changes."""
         places = zip(self.libraries, changed, strict=True)
         return {
             (number, topic)
@@ -229,19 +227,19 @@ class Search:
         }
 
     def decisions(self, choices: Choices) -> Iterator[Decision]:
-        """Return every decision worth trying: known values, and numbers read off the candidate."""
+        """Return the decisions to try: known values, and numbers inferred from the candidate."""
         trials = list(_FIXED)
         for candidate, library in zip(self.candidates, self.libraries, strict=True):
-            trials += read_off(candidate, library.build(choices), choices)
+            trials += infer_choices(candidate, library.build(choices), choices)
         for name, value in dict.fromkeys(trials):
             if getattr(choices, name) != value:
                 yield name, value
 
     def simplified(self, start: Choices, found: Choices, fewest: int) -> Choices | None:
-        """Take back decisions that are not needed; None if there are not fewer than some number."""
+        """Remove overrides that are not needed; None unless fewer than a number remain."""
         if not self.as_near(start, found) and fewest <= 1:
             return None
-        decided = decided_otherwise(start, found)
+        decided = overrides_between(start, found)
         needed = 0
         for name in decided:
             without = choose(found, {name: getattr(start, name)})
@@ -254,12 +252,12 @@ class Search:
         return found
 
     def as_near(self, choices: Choices, found: Choices) -> bool:
-        """Tell whether some choices leave no more than others."""
+        """Tell whether some choices are as near to the candidate as others."""
         return self.exact(choices) if self.exact(found) else self.distance(choices) <= self.distance(found)
 
 
 def _gain(left: Sequence[Bag], changed: Sequence[Bag]) -> int:
-    """Return how many facts fewer are left after a change."""
+    """Return by how many facts a change reduces the distance."""
     gain = 0
     for facts, now in zip(left, changed, strict=True):
         for fact, count in now.items():
@@ -269,7 +267,7 @@ def _gain(left: Sequence[Bag], changed: Sequence[Bag]) -> int:
 
 
 def _harmless(left: Changes, known: Mapping[Decision, Changes]) -> list[Decision]:
-    """Return the decisions that change something that is left, those that do least harm first."""
+    """Return the decisions that affect a remaining change, those that increase the distance least first."""
     losses = {
         decision: -_gain(left, changed)
         for decision, changed in known.items()

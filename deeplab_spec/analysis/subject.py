@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.spec.choices import Choices, ChoiceValue, differences, written
+from deeplab_spec.spec.choices import Choices, ChoiceValue, overrides_between, written
 from deeplab_spec.spec.network import DEFAULT_CLASSES, check_output_stride, graph, rows
 from deeplab_spec.spec.rows import NetworkRows
 from deeplab_spec.spec.variants import Variant
@@ -54,7 +54,7 @@ class Subject:
     @property
     def overrides(self) -> dict[str, ChoiceValue]:
         """The choices that are decided otherwise than the variant does."""
-        return differences(self.variant.choices, self.choices)
+        return overrides_between(self.variant.choices, self.choices)
 
     @property
     def title(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from deeplab_spec.align.canonical import renamed, specified_paths
-from deeplab_spec.align.published import nearest
+from deeplab_spec.align.published import align_published
 from deeplab_spec.analysis.conventions import TFPROF, Convention
 from deeplab_spec.analysis.costs import Cost, Values, node_costs
 from deeplab_spec.analysis.parameters import Sizes
@@ -127,7 +127,7 @@ def read(
         module = load(target, output_stride, classes).eval()
         captures = {sides: capture_target(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
     own = captures[size]
-    match = nearest(in_normal_form(own), output_stride, classes, size, variant)
+    match = align_published(in_normal_form(own), output_stride, classes, size, variant)
     paths = specified_paths(match[0], own.network) if match else {node.path: node.path for node in own.network}
     readers = {name: path.rpartition(".")[0] for path, name in own.parameters.items()}
     passes = []

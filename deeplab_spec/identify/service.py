@@ -11,7 +11,7 @@ from torch import nn
 from deeplab_spec.align.identify import Identity
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.published import known
+from deeplab_spec.align.published import nearest_published
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.module import capture_target, map_shapes
 from deeplab_spec.capture.target import Target, is_file, load
@@ -25,7 +25,7 @@ from deeplab_spec.judge.finding import Finding, as_json
 from deeplab_spec.judge.outputs import choose as choose_results
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
-from deeplab_spec.spec.choices import differences, plain
+from deeplab_spec.spec.choices import overrides_between, plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.spec.variants import variant
 
@@ -66,7 +66,7 @@ def identify(
         modules = [load(target, output_stride, classes).eval() for output_stride in output_strides]
         size, captures = _captures(modules, sizes, target.name)
     candidates = [_candidate(captured, classes, size) for captured in captures]
-    identity, other = known(candidates, output_strides, classes, size)
+    identity, other = nearest_published(candidates, output_strides, classes, size)
     return IdentifyDocument(
         target=target.name,
         output_strides=output_strides,
@@ -123,7 +123,7 @@ def _candidate(captured: Capture, classes: int, size: Pair) -> Shaped:
 
 
 def _nearest(identity: Identity) -> Nearest:
-    changed = differences(variant(identity.start).choices, identity.choices)
+    changed = overrides_between(variant(identity.start).choices, identity.choices)
     return Nearest(variant=identity.start, choices={name: plain(value) for name, value in changed.items()})
 
 

@@ -13,7 +13,7 @@ from deeplab_spec.align.identify import Identity
 from deeplab_spec.align.lock import Lock, NearestNetwork, Response, Result, canonical_lock
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
-from deeplab_spec.align.published import known, like
+from deeplab_spec.align.published import nearest_published, network_like
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.file_module import FileModule
 from deeplab_spec.capture.fx.module import capture_at, fixed_size, shared_parameters
@@ -26,7 +26,7 @@ from deeplab_spec.judge.plan import SMALL_MULTIPLES, SMALL_SIZES, tap_of
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
-from deeplab_spec.spec.choices import differences as decided_otherwise
+from deeplab_spec.spec.choices import overrides_between
 from deeplab_spec.spec.variants import variant
 
 LOCK: Final = ".lock"
@@ -149,7 +149,7 @@ def read_whole(module: nn.Module) -> tuple[Capture, Pair]:
 def _nearest(identity: Identity) -> NearestNetwork:
     return NearestNetwork(
         variant=identity.start,
-        choices=decided_otherwise(variant(identity.start).choices, identity.choices),
+        choices=overrides_between(variant(identity.start).choices, identity.choices),
         unexplained=sum(map(len, identity.unexplained)),
     )
 
@@ -181,8 +181,8 @@ def locked(module: nn.Module, name: str, output_stride: int | None = None) -> Lo
         if isinstance(node.op, Opaque):
             raise CaptureError(f"it holds an operation that is not known, {node.op.target}, at {node.path}")
     stride, classes = output_stride or output_stride_of(found), classes_of(found)
-    identity, other = known([found], [stride], classes, image)
-    near = None if other else align(like(found, identity.choices, stride, classes, image), found)
+    identity, other = nearest_published([found], [stride], classes, image)
+    near = None if other else align(network_like(found, identity.choices, stride, classes, image), found)
     lock = Lock(
         target=name,
         output_stride=stride,

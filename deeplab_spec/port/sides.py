@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.align.channels import Order, channel_orders
 from deeplab_spec.align.differences import Aspect, differences
-from deeplab_spec.align.family import stranger
+from deeplab_spec.align.family import different_architecture
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
@@ -112,7 +112,7 @@ class SideBySide:
     @property
     def different_architecture(self) -> str | None:
         """Why the destination is a different architecture; None if it is not."""
-        return stranger(self.alignment)
+        return different_architecture(self.alignment)
 
     def differences(self) -> tuple[Aspect, ...]:
         """Return the attributes that differ, in the order of the alignment.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.align.canonical import specified_paths
-from deeplab_spec.align.published import nearest
+from deeplab_spec.align.published import align_published
 from deeplab_spec.analysis.costs import BatchCost, batch_costs
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.fx.module import capture_target
@@ -80,7 +80,7 @@ def _profile(
     module = load(target, request.output_stride, request.classes)
     captured = capture_target(module, request.size, request.target)
     candidate = in_normal_form(captured)
-    match = nearest(candidate, request.output_stride, request.classes, request.size, request.expected)
+    match = align_published(candidate, request.output_stride, request.classes, request.size, request.expected)
     entry = match[1] if match else None
     paths = (
         specified_paths(match[0], captured.network) if match else {node.path: node.path for node in captured.network}

@@ -432,6 +432,6 @@ def read_overrides(arguments: Iterable[str]) -> dict[str, ChoiceValue]:
     return overrides
 
 
-def differences(left: Choices, right: Choices) -> dict[str, ChoiceValue]:
-    """Return what the right side decides otherwise."""
-    return {name: getattr(right, name) for name in NAMES if getattr(left, name) != getattr(right, name)}
+def overrides_between(base: Choices, choices: Choices) -> dict[str, ChoiceValue]:
+    """Return the choices that differ from a base, with their values."""
+    return {name: getattr(choices, name) for name in NAMES if getattr(base, name) != getattr(choices, name)}

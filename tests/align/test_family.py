@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from deeplab_spec.align.family import stranger
+from deeplab_spec.align.family import different_architecture
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.capture.fx.module import capture
@@ -99,7 +99,7 @@ def test_another_network_is_told_so_with_the_evidence(module: type[nn.Module], e
     """Whatever variant it is held against."""
     candidate: Shaped = normal_capture(capture(module(), [torch.zeros(1, 3, 65, 66)]))
     for variant in VARIANTS:
-        text = stranger(align(narrow_normal(variant.choices, 16, (65, 66)), candidate))
+        text = different_architecture(align(narrow_normal(variant.choices, 16, (65, 66)), candidate))
         assert text is not None
         assert text.startswith("this is another network: it has no decoder (nothing joins maps of two resolutions); ")
         assert evidence in text
@@ -109,7 +109,7 @@ def test_another_network_is_told_so_with_the_evidence(module: type[nn.Module], e
 def test_a_network_without_convolutions_is_another() -> None:
     """Nothing can have a counterpart."""
     expected = narrow_normal(TF_RELEASE.choices, 16)
-    text = stranger(align(expected, normal(chain(Activation(), channels=3))))
+    text = different_architecture(align(expected, normal(chain(Activation(), channels=3))))
 
     assert text is not None
     assert "it has no convolution" in text
@@ -127,7 +127,7 @@ def test_a_deviating_network_is_kin(case: tuple[Variant, int], override: tuple[s
         candidate = narrow_normal(choose(variant.choices, dict([override])), output_stride)
     except GraphError:
         return  # maps of two sizes would be added: nobody has this network
-    assert stranger(align(narrow_normal(variant.choices, output_stride), candidate)) is None
+    assert different_architecture(align(narrow_normal(variant.choices, output_stride), candidate)) is None
 
 
 @pytest.mark.deep
@@ -141,22 +141,24 @@ def test_a_single_decision_does_not_make_another_network(variant: Variant, outpu
             candidate = narrow_normal(choose(variant.choices, dict([override])), output_stride)
         except GraphError:
             continue
-        assert stranger(align(expected, candidate)) is None, override
+        assert different_architecture(align(expected, candidate)) is None, override
 
 
 def test_every_variant_is_kin_of_every_other() -> None:
-    """A notebook that is held against the release deviates; it is no stranger."""
+    """A notebook that is held against the release deviates; it is of the same family."""
     for one in VARIANTS:
         for other in VARIANTS:
-            assert stranger(align(narrow_normal(one.choices, 16), narrow_normal(other.choices, 16))) is None
+            assert (
+                different_architecture(align(narrow_normal(one.choices, 16), narrow_normal(other.choices, 16))) is None
+            )
 
 
-def test_kinship_needs_half_of_the_convolutions() -> None:
+def test_the_same_family_needs_half_of_the_convolutions() -> None:
     """Counted on the side that has more."""
     layers = [Conv2d(channels_in=4, channels_out=4, kernel=(3, 3), padding=(1, 1, 1, 1))] * 8
     other = [Conv2d(channels_in=4, channels_out=4, kernel=(5, 5), padding=(2, 2, 2, 2))] * 5
     expected = normal(chain(*layers), (9, 9))
 
-    assert stranger(align(expected, normal(chain(*layers[:4]), (9, 9)))) is None
-    assert stranger(align(expected, normal(chain(*layers[:3]), (9, 9)))) is not None
-    assert stranger(align(expected, normal(chain(*layers[:3], *other), (9, 9)))) is not None
+    assert different_architecture(align(expected, normal(chain(*layers[:4]), (9, 9)))) is None
+    assert different_architecture(align(expected, normal(chain(*layers[:3]), (9, 9)))) is not None
+    assert different_architecture(align(expected, normal(chain(*layers[:3], *other), (9, 9)))) is not None

@@ -112,7 +112,7 @@ def test_differences_are_what_choose_was_told() -> None:
     """A subject's overrides are found again from its choices."""
     overrides = {"decoder": c.Decoder.NONE, "middle_blocks": 8}
 
-    assert c.differences(NOTEBOOK.choices, c.choose(NOTEBOOK.choices, overrides)) == overrides
+    assert c.overrides_between(NOTEBOOK.choices, c.choose(NOTEBOOK.choices, overrides)) == overrides
 
 
 def test_choices_as_json_hold_every_choice_in_plain_data() -> None:

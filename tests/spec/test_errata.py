@@ -6,7 +6,7 @@ import pytest
 
 from deeplab_spec.analysis.errata import Effect, effects
 from deeplab_spec.errors import SpecError
-from deeplab_spec.spec.choices import choose, differences
+from deeplab_spec.spec.choices import choose, overrides_between
 from deeplab_spec.spec.errata import ERRATA, Erratum, erratum
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.sources import document
@@ -53,7 +53,7 @@ def test_every_correction_changes_the_network_somewhere(entry: Erratum) -> None:
     """A correction that changes nothing would be a note; one of the output strides must show it."""
     corrected = choose(NOTEBOOK.choices, dict(entry.corrections))
 
-    assert differences(NOTEBOOK.choices, corrected) == dict(entry.corrections)
+    assert overrides_between(NOTEBOOK.choices, corrected) == dict(entry.corrections)
     assert any(network(corrected, stride) != network(NOTEBOOK.choices, stride) for stride in (8, 16))
 
 

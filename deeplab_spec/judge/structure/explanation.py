@@ -13,8 +13,7 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.finding import Finding, as_json
 from deeplab_spec.judge.plan import SpecifiedPlan, specification
 from deeplab_spec.judge.structure.observe import Reading
-from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, written
-from deeplab_spec.spec.choices import differences as other_decisions
+from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, overrides_between, written
 from deeplab_spec.spec.variants import VARIANTS
 
 
@@ -69,7 +68,7 @@ def explained(plan: SpecifiedPlan, reading: Reading) -> Explained:
     """Explain what differs between a candidate and the specification."""
     judged = plan.request.reference
     if not differences(reading.alignment):
-        overrides = other_decisions(plan.request.published.choices, plan.choices)
+        overrides = overrides_between(plan.request.published.choices, plan.choices)
         return Explained(variant=judged, overrides=overrides)
 
     @lru_cache(maxsize=512)
@@ -91,10 +90,10 @@ def _starts(plan: SpecifiedPlan) -> Iterator[tuple[str, Choices]]:
 
 def _put_together(plan: SpecifiedPlan, reading: Reading, found: Identity, build: Build) -> Explained:
     base = next(variant.choices for variant in VARIANTS if variant.name == found.start)
-    decided = other_decisions(plan.choices, found.choices)
+    decided = overrides_between(plan.choices, found.choices)
     return Explained(
         variant=found.start,
-        overrides=other_decisions(base, found.choices),
+        overrides=overrides_between(base, found.choices),
         choice_of=attribute(plan.choices, build, reading.alignment, decided),
         decided=decided,
         others=tuple(_others(plan)),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
-from deeplab_spec.align.family import stranger
+from deeplab_spec.align.family import different_architecture
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
@@ -101,7 +101,7 @@ def read(module: nn.Module, plan: Plan) -> Reading:
         folded=found.folded,
         norms={norm: conv for conv, norm in foldable(plan.network) if norm in found.norms},
         shared=frozenset(shared_parameters(module, found.capture)),
-        other_architecture=stranger(found.alignment),
+        other_architecture=different_architecture(found.alignment),
     )
 
 

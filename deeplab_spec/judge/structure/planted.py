@@ -11,7 +11,7 @@ from typing import Final
 
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import Aspect, aspects
-from deeplab_spec.align.family import stranger
+from deeplab_spec.align.family import different_architecture
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
@@ -193,7 +193,7 @@ def _of_strangers(expected: Shaped) -> PlantedFault:
         Node(path="output", op=Output(name=""), inputs=(PLANTED,)),
     )
     sizes = {source.path: expected.map_size(source.path) or (1, 1)}
-    reason = stranger(align(expected, normal_form(shaped(Network(nodes=nodes), sizes)))) or ""
+    reason = different_architecture(align(expected, normal_form(shaped(Network(nodes=nodes), sizes)))) or ""
     return PlantedFault(
         clause="SAME-FAMILY",
         fault="a network of a single activation",

@@ -1,9 +1,8 @@
 """Conventions: what counts as one operation, as records.
 
-``mac`` and ``full`` are this specification's own. The others are those of tools, and each is
-reconciled with its tool, node by node, in the tests. ``tfprof`` is a reconstruction of how the
-paper's published figures were counted, not a fact: its three constants were chosen after seeing
-the residuals.
+``mac`` and ``full`` are this specification's own. The others are those of tools; tests reconcile each with its tool,
+node by node. ``tfprof`` is a reconstruction of how the paper's figures were counted, not a fact: its three constants
+were fitted to the residuals.
 """
 
 from collections.abc import Callable
@@ -47,12 +46,11 @@ class Convention:
     Attributes:
         name: Its name on the command line.
         title: What it counts, in a sentence.
-        unit: What one count is, in the plural.
+        unit: The unit of its counts, in the plural.
         formula: The terms of a node.
-        modes: What it can count.
-        divisor: Its counts are in parts of this size of one operation.
-        skipped: What of a node it meets and leaves out with a warning, by the name that its tool
-            gives the operator; empty if it leaves out nothing.
+        modes: The modes that it can count.
+        divisor: Counts per operation; 2 if it counts halves.
+        skipped: The operator of a node that the tool skips with a warning, by the tool's name; empty if none.
         source: Where it is described.
     """
 
@@ -66,7 +64,7 @@ class Convention:
     source: Source
 
     def require(self, mode: Mode) -> None:
-        """Refuse a mode that the convention cannot count.
+        """Check that the convention can count a mode.
 
         Raises:
             SpecError: If it cannot.
@@ -77,7 +75,7 @@ class Convention:
 
 
 def multiply_adds(node: Node, around: Surroundings, mode: Mode) -> Terms:
-    """Return the multiply-adds of convolutions; in training those of both gradients too."""
+    """Return the multiply-adds of convolutions; in training also those of both gradients."""
     if not isinstance(node.op, Conv2d):
         return ()
     passes = 1 if mode is Mode.FORWARD else 2 + (node.inputs[0] in around.learning)
@@ -85,15 +83,15 @@ def multiply_adds(node: Node, around: Surroundings, mode: Mode) -> Terms:
 
 
 def torch_flops(node: Node, around: Surroundings, mode: Mode) -> Terms:
-    """Return what torch's ``FlopCounterMode`` counts: every multiply-add of a convolution is two."""
+    """Return the count of torch's ``FlopCounterMode``: two per multiply-add of a convolution."""
     return tuple(Term(2 * term.count, term.pixels_of) for term in multiply_adds(node, around, mode))
 
 
 def undivided_weight_gradients(node: Node) -> Terms:
-    """Return what ``FlopCounterMode`` counts too many where it does not divide by the groups.
+    """Return the excess of versions of ``FlopCounterMode`` that do not divide by the groups.
 
-    The versions that do so take the weight gradient of a grouped convolution for that of one
-    without groups. ``tests/capture/test_counters.py`` finds out which the installed one is.
+    These versions count the weight gradient of a grouped convolution like that of one without groups.
+    ``tests/capture/test_counters.py`` finds out whether the installed version does.
     """
     if not isinstance(node.op, Conv2d) or node.op.groups == 1:
         return ()
@@ -101,7 +99,7 @@ def undivided_weight_gradients(node: Node) -> Terms:
 
 
 def fvcore_flops(node: Node, around: Surroundings, mode: Mode) -> Terms:
-    """Return what fvcore's ``FlopCountAnalysis`` counts of a module in evaluation."""
+    """Return the count of fvcore's ``FlopCountAnalysis`` for a module in evaluation."""
     del mode
     match node.op:
         case Conv2d() as op:
@@ -119,7 +117,7 @@ def fvcore_flops(node: Node, around: Surroundings, mode: Mode) -> Terms:
 
 
 def fvcore_skips(node: Node) -> str:
-    """Return the operator that fvcore warns about and does not count."""
+    """Return the operator that fvcore skips with a warning; empty if none."""
     match node.op:
         case Add():
             return "aten::add"
@@ -136,11 +134,11 @@ def fvcore_skips(node: Node) -> str:
 
 
 def tfprof_halves(node: Node, around: Surroundings, mode: Mode) -> Terms:
-    """Return what TensorFlow's profiler is thought to have counted, in halves.
+    """Return the reconstructed count of TensorFlow's profiler, in halves.
 
-    An atrous convolution of more than one tap runs on a map that is padded to a multiple of its
-    rate; weights are read once; sums, the pooled map, the biases of the logits and the two
-    operations that scale the image count a half per element.
+    An atrous convolution of more than one tap runs on a map that is padded to a multiple of its rate; weights count
+    once; sums, the pooled map, the biases of the logits and the two operations that scale the image count one half
+    per element.
     """
     del mode
     match node.op:
@@ -162,12 +160,12 @@ def tfprof_halves(node: Node, around: Surroundings, mode: Mode) -> Terms:
 
 
 def opaque(node: Node) -> str:
-    """Return the name of an operation that no formula knows."""
+    """Return the name of an opaque operation; empty for others."""
     return node.op.target if isinstance(node.op, Opaque) else ""
 
 
 def operator(node: Node) -> str:
-    """Name a node's operator as PyTorch and fvcore do.
+    """Return the name of a node's operator in PyTorch and fvcore.
 
     >>> operator(Node(path="decoder.resize", op=Resize()))
     'upsample_bilinear2d'

@@ -1,9 +1,8 @@
-"""What every node and every block of a network costs, at one input size.
+"""Costs of every node and every block of a network, at one input size.
 
-Parameters and the operations of a convention, and beside them, whatever the convention: floating
-point operations (those of the convention ``full``), bytes read and written, bytes kept for the
-backward pass and bytes alive. One image is processed at a time; everything is a whole number, but
-for ``tfprof``, which counts halves.
+Parameters and the operations of a convention, and for every convention: floating-point operations (those of the
+convention ``full``), bytes read and written, bytes kept for the backward pass and bytes alive. One image is
+processed at a time. All counts are integers except those of ``tfprof``, which counts halves.
 """
 
 from collections import defaultdict
@@ -20,26 +19,26 @@ from deeplab_spec.graph.ops import Opaque
 
 Number = int | float
 Values = Mapping[str, tuple[int, ...]]
-"""Channels, height and width of every value by path; empty for a value that is no map."""
+"""Channels, height and width of every value by path; empty for a value that is not a map."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What a node, a block or a network costs for one image.
+    """The cost of a node, a block or a network for one image.
 
     Attributes:
         path: Dotted position.
-        sizes: What it stores.
-        operations: What it computes, under the convention asked for.
-        once: The part of the operations that further images do not add to.
-        flops: What it computes, every operation of every operator.
+        sizes: Parameters and buffers.
+        operations: Operations under the requested convention.
+        once: The part of the operations that counts once, not for every image.
+        flops: All floating-point operations, under the convention ``full``.
         bytes_read: Bytes of values and parameters that it reads.
         bytes_written: Bytes that it writes.
-        bytes_kept: Bytes that wait for the backward pass.
-        bytes_live: Bytes of values and gradients alive while it runs; of a block, the most.
-        output: Shape of its (last) value; empty if that is no map.
-        operators: How many of each operator it has.
-        skipped: How many operators the convention leaves out with a warning, by name.
+        bytes_kept: Bytes kept for the backward pass.
+        bytes_live: Bytes of values and gradients alive while it runs; the maximum of a block.
+        output: Shape of its (last) value; empty if that is not a map.
+        operators: Operations by the name of the operator.
+        skipped: Number of operators that the convention skips with a warning, by name.
     """
 
     path: str
@@ -57,12 +56,12 @@ class Cost:
 
     @property
     def intensity(self) -> float:
-        """Floating point operations per byte read or written; 0 where nothing is moved."""
+        """Floating-point operations per byte read or written; 0 if nothing is moved."""
         moved = self.bytes_read + self.bytes_written
         return self.flops / moved if moved else 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        """Return the cost of both, at the other's output."""
+        """Return the sum, with the output of the other."""
         return replace(
             other,
             path=self.path,
@@ -88,8 +87,7 @@ def node_costs(
 ) -> tuple[Cost, ...]:
     """Count every node.
 
-    An opaque operation, and one whose value or input is no map, counts nothing but what it
-    stores, and is among the skipped.
+    An opaque operation, and one whose value or input is not a map, counts only its parameters and is skipped.
 
     Args:
         network: The graph.
@@ -155,7 +153,7 @@ def evaluate(terms: Terms, shapes: Values) -> int:
 
 
 def exact(count: int, divisor: int) -> Number:
-    """Return a count of parts as a number of operations: an integer where it is one.
+    """Return a count divided by a divisor: an integer if the division is exact.
 
     >>> exact(10, 2), exact(11, 2)
     (5, 5.5)
@@ -168,7 +166,7 @@ def _elements(shape: tuple[int, ...]) -> int:
 
 
 def block_of(path: str) -> str:
-    """Return the block that a node belongs to: a stem unit, a backbone block, a branch, a head unit.
+    """Return the block of a node: a stem unit, a backbone block, a branch of the pyramid or a unit of the head.
 
     >>> block_of("backbone.middle_flow.block7.sepconv1.depthwise.conv")
     'backbone.middle_flow.block7'
@@ -201,12 +199,12 @@ def total_cost(costs: tuple[Cost, ...]) -> Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchCost:
-    """What a block costs for a batch.
+    """The cost of a block for a batch.
 
     Attributes:
         flops: Floating-point operations.
         moved: Bytes read and written.
-        unknown: Operations that no formula describes, and that count nothing.
+        unknown: Number of operations without a formula, which count nothing.
     """
 
     flops: int = 0
@@ -214,7 +212,7 @@ class BatchCost:
     unknown: int = 0
 
     def __add__(self, other: "BatchCost") -> "BatchCost":
-        """Return the cost of both."""
+        """Return the sum."""
         return BatchCost(
             flops=self.flops + other.flops, moved=self.moved + other.moved, unknown=self.unknown + other.unknown
         )
@@ -223,7 +221,10 @@ class BatchCost:
 def batch_costs(
     network: Network, shapes: Values, mode: Mode, images: int, blocks: Mapping[str, str]
 ) -> dict[str, BatchCost]:
-    """Return what every block costs.
+    """Return the cost of every block for a batch.
+
+    A term that is proportional to the pixels of a value counts for every image. One that does not depend on the size
+    (a kernel that is read, running statistics) counts once for the batch.
 
     Args:
         network: The graph.

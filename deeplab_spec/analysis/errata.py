@@ -1,4 +1,4 @@
-"""What the errata of the source document cost, computed from the graphs with and without them."""
+"""The effect of each erratum of the source document on costs, computed from the graphs with and without it."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from deeplab_spec.spec.variants import NOTEBOOK
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What an erratum adds to the corrected network at one output stride.
+    """The cost that an erratum adds to the corrected network at one output stride.
 
     Attributes:
         output_stride: Input pixels per pixel of the backbone's result.
-        parameters: Parameters of the document's network, less those of the corrected one.
-        macs: The same of convolution multiply-adds.
+        parameters: Parameters of the document's network minus those of the corrected one.
+        macs: The same difference of convolution multiply-adds.
     """
 
     output_stride: int
@@ -26,15 +26,15 @@ class Effect:
 
 
 def effects(erratum: Erratum, size: Pair = (513, 513), classes: int = DEFAULT_CLASSES) -> tuple[Effect, ...]:
-    """Return what an erratum adds, at every output stride of the document.
+    """Return the effect of an erratum at every output stride of the document.
 
     Args:
-        erratum: What to correct, alone; the document's other errata stay.
+        erratum: The erratum; the document's other errata stay uncorrected.
         size: Height and width of the input.
         classes: Channels of the logits.
 
     Returns:
-        One effect per output stride; none where the erratum changes no network.
+        One effect per output stride; none if the erratum does not change the network.
 
     >>> from deeplab_spec.spec.errata import erratum
     >>> effects(erratum("ERRATUM-DEAD-BIASES"))[-1]

@@ -4,14 +4,14 @@ Every multiplication, addition, subtraction, division, comparison, root and expo
 plain formula counts as one:
 
 * a convolution costs twice its multiply-adds, and one per output element for a bias;
-* a normalisation in evaluation scales and shifts (2 per element) by what it first makes of its
-  four vectors (5 per channel); in training it sums, takes differences, squares and sums again (6
-  per element) and keeps its running statistics (14 per channel);
+* a normalisation in evaluation scales and shifts (2 per element) by a scale and an offset that it first computes
+  from its four vectors (5 per channel); in training it sums, takes differences, squares and sums again (6
+  per element) and updates its running statistics (14 per channel);
 * a bilinear resize is four products and three sums per output element, a bicubic one sixteen and
   fifteen; a nearest one only moves values, as do concatenation and padding;
-* backward, a convolution costs its multiply-adds twice over again for the gradient of its weights,
-  and again for that of its input, unless no parameter stands before it;
-* where several operations read one value, its gradients are added up.
+* backward, a convolution costs twice its multiply-adds for the gradient of its weights, and again twice for
+  that of its input if a parameter stands before it;
+* if several operations read one value, its gradients are added up.
 """
 
 from collections.abc import Mapping
@@ -59,14 +59,14 @@ RESIZES: Final[Mapping[ResizeMode, tuple[int, int]]] = {
 
 
 def flops(node: Node, around: Surroundings, mode: Mode) -> Terms:
-    """Return what a node computes: one evaluation, or a training step's two passes."""
+    """Return the operations of a node: one evaluation, or both passes of a training step."""
     if mode is Mode.FORWARD:
         return forward(node, around, mode)
     return (*forward(node, around, mode), *backward(node, around))
 
 
 def forward(node: Node, around: Surroundings, mode: Mode) -> Terms:
-    """Return what a node computes in the forward pass of a mode."""
+    """Return the operations of a node in the forward pass of a mode."""
     path = node.path
     match node.op:
         case Conv2d() as op:
@@ -91,7 +91,7 @@ def forward(node: Node, around: Surroundings, mode: Mode) -> Terms:
 
 
 def backward(node: Node, around: Surroundings) -> Terms:
-    """Return what the backward pass computes for a node, and for the sum of its value's gradients."""
+    """Return the operations of the backward pass for a node, and of the sum of its value's gradients."""
     if node.path not in around.learning:
         return ()
     flows = bool(node.inputs) and node.inputs[0] in around.learning

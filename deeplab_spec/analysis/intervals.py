@@ -1,4 +1,4 @@
-"""Interval analysis: which values of a network can never be negative, whatever the weights."""
+"""Interval analysis: the values of a network that cannot be negative, for any weights."""
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
@@ -21,8 +21,8 @@ _RECTIFIERS = frozenset({ActivationKind.RELU, ActivationKind.RELU6, ActivationKi
 def never_negative(network: Network) -> frozenset[str]:
     """Return the paths of the values that are never negative.
 
-    Sums, means and interpolations of values that are never negative are so too; cubic
-    interpolation overshoots, so it proves nothing.
+    Sums, means and interpolations of such values are never negative either, except cubic interpolation, which
+    overshoots.
     """
     positive: set[str] = set()
     for node in network:

@@ -1,14 +1,18 @@
-"""Bytes that every operator reads and writes, and bytes kept for the backward pass.
+"""Bytes that every operator reads and writes, bytes kept for the backward pass, and bytes alive at once.
 
-Numbers are of four bytes, one image is processed at a time, and every operator runs alone: it
-reads each value and parameter it needs from memory once per pass over it, and writes its result.
-What only names a value again moves nothing: an output, a dropout in evaluation, and backward a
-sum, whose gradient is that of each operand, and a concatenation, whose parts are views.
+Numbers have four bytes, one image is processed at a time, and every operator runs alone: it reads each value and
+parameter from memory once per pass, and writes its result. Operators that only rename a value move nothing: an
+output, a dropout in evaluation, and in the backward pass a sum, whose gradient is that of each operand, and a
+concatenation, whose parts are views.
 
-A normalisation passes twice over its input in training (statistics, then result), and twice over
-input and gradient backward. What is kept is what PyTorch's operators save: the input of a
-convolution, a normalisation and a window, the result of a ReLU. A value kept for several is kept
-once, and counts at the node whose value it is.
+A normalisation passes twice over its input in training (statistics, then result), and twice over input and gradient
+in the backward pass. The kept values are those that PyTorch's operators save: the input of a convolution, a
+normalisation and a pooling window, the result of a ReLU. A value that several operators keep is kept once, and
+counts at its own node.
+
+Memory alive is that of a network run operator by operator, each value freed after its last use. In a training step
+kept values stay, and gradients come alive: a sum passes its own on to its operands, and where a value has several
+readers a further gradient is alive until it is added.
 """
 
 from collections import Counter
@@ -35,16 +39,16 @@ from deeplab_spec.graph.ops import (
 )
 
 BYTES: Final = 4
-"""Of one number in float32."""
+"""Bytes of one number in float32."""
 
 INDEX_BYTES: Final = 8
-"""Of where a maximum was."""
+"""Bytes of the position of a maximum."""
 
 _KEEPS_RESULT: Final = frozenset({ActivationKind.RELU, ActivationKind.SIGMOID, ActivationKind.TANH})
 
 
 def moves_nothing(node: Node, mode: Mode) -> bool:
-    """Tell whether a node's value is only another name of its input's."""
+    """Tell whether a node's value is only another name of its input."""
     return isinstance(node.op, Output) or (isinstance(node.op, Dropout) and mode is Mode.FORWARD)
 
 
@@ -69,12 +73,12 @@ def bytes_written(node: Node, around: Surroundings, mode: Mode) -> Terms:
 
 
 def bytes_kept(node: Node, around: Surroundings, keepers: frozenset[str]) -> Terms:
-    """Return the bytes of a node's value, and of what else it needs, that the backward pass waits for.
+    """Return the bytes that a node keeps for the backward pass.
 
     Args:
         node: The node.
         around: Its network.
-        keepers: Paths of the values that some operator keeps, from :func:`kept_values`.
+        keepers: Paths of the kept values, from :func:`kept_values`.
     """
     value = (around.elements(node.path, BYTES),) if node.path in keepers else ()
     statistics = (Term(2 * BYTES * node.op.channels),) if isinstance(node.op, BatchNorm) else ()
@@ -108,7 +112,7 @@ def _stored(node: Node) -> int:
 
 
 def _extra(node: Node, around: Surroundings) -> Terms:
-    """Return what a training step's forward pass writes beside the result."""
+    """Return the bytes that the forward pass of a training step writes in addition to the result."""
     if isinstance(node.op, BatchNorm):
         return (Term(4 * BYTES * node.op.channels),)  # statistics of the batch, and the running ones
     return _mask(node, around)
@@ -140,7 +144,7 @@ def _read_backward(node: Node, around: Surroundings) -> Terms:
         case Add() | Concat():
             return ()
         case Pool():
-            return (gradient, *_mask(node, around))  # of the input, which is kept, only the size is needed
+            return (gradient, *_mask(node, around))  # only the size of the kept input is needed
         case _:
             return (gradient, *(around.elements(path, BYTES) for path in keeps(node)), *_mask(node, around))
 
@@ -153,7 +157,7 @@ def _written_backward(node: Node, around: Surroundings) -> Terms:
 
 
 def _added_up(node: Node, around: Surroundings, values: int) -> Terms:
-    """Return the traffic of adding up the gradients of a value that is read several times."""
+    """Return the traffic of adding up the gradients of a value with several readers."""
     several = around.gradients[node.path] - 1
     if several < 1 or node.path not in around.learning:
         return ()
@@ -162,7 +166,7 @@ def _added_up(node: Node, around: Surroundings, values: int) -> Terms:
 
 @dataclass(slots=True)
 class _Heap:
-    """Buffers with the number of names that each has."""
+    """Buffers with a reference count each."""
 
     sizes: dict[str, int] = field(default_factory=dict)
     names: Counter[str] = field(default_factory=Counter)
@@ -185,14 +189,13 @@ def live_bytes(
 ) -> dict[str, int]:
     """Return the bytes of values and gradients alive while each node runs, by path.
 
-    Parameters and running statistics are not in it, and gradients of parameters are from when
-    they are made.
+    Parameters and running statistics do not count; gradients of parameters count as soon as they exist.
 
     Args:
         network: The graph.
         sizes: Bytes of every value, by path.
-        around: The network, as formulas see it.
-        mode: In training, the larger of a node's two passes.
+        around: Facts about the network that formulas use.
+        mode: In training, the maximum of a node's two passes.
     """
     kept = kept_values(network.nodes, around) if mode is Mode.TRAIN else frozenset()
     heap = _Heap()

@@ -1,13 +1,12 @@
-"""What a network stores: parameters and running statistics, from its operators alone.
+"""Parameters and running statistics of a network, from its operators alone.
 
-* *Parameters* are what a training step changes: weights, biases, scales and offsets of
-  normalisations.
-* *Buffers* are the running mean and variance of a normalisation, two per channel. A
-  framework's counter of batches is none of them.
-* *Folded parameters* are what is left when every normalisation that alone reads a convolution
-  is folded into it: scales and offsets go, and each such convolution has a bias.
-* *Dead biases* are biases of convolutions that only normalisations read: a normalisation
-  subtracts its input's mean, so they change nothing in training.
+* *Parameters* are trained: weights, biases, scales and offsets of normalisations.
+* *Buffers* are the running mean and variance of a normalisation, two per channel. A framework's batch counter does
+  not count.
+* *Folded parameters* remain when every normalisation that is the only reader of a convolution is folded into it:
+  scales and offsets disappear, and each such convolution has a bias.
+* *Dead biases* are biases of convolutions whose only reader is a normalisation: it subtracts its input's mean, so
+  they have no effect in training.
 """
 
 from dataclasses import dataclass
@@ -29,13 +28,13 @@ def conv_weights(op: Conv2d) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What a node, a block or a network stores.
+    """Numbers that a node, a block or a network stores.
 
     Attributes:
         parameters: Trained numbers.
         buffers: Running statistics.
-        folded: Change of the parameters when normalisations are folded into convolutions.
-        dead_biases: Biases that only a normalisation reads.
+        folded: Change of the parameters by folding normalisations into convolutions.
+        dead_biases: Biases of convolutions whose only reader is a normalisation.
     """
 
     parameters: int = 0
@@ -52,12 +51,12 @@ class Sizes:
         )
 
     def times(self, count: int) -> "Sizes":
-        """Return the sizes of so many of these; a negative number takes them away."""
+        """Return a multiple of the sizes; a negative one subtracts them."""
         return Sizes(count * self.parameters, count * self.buffers, count * self.folded, count * self.dead_biases)
 
     @property
     def folded_parameters(self) -> int:
-        """Parameters after every normalisation that can be folded into a convolution was."""
+        """Parameters after folding every normalisation that can be folded."""
         return self.parameters + self.folded
 
 
@@ -65,12 +64,12 @@ NOTHING: Final = Sizes()
 
 
 def stored(op: Op, *, before_norm: bool = False, after_conv: bool = False) -> Sizes:
-    """Count what one operator stores.
+    """Count the numbers that one operator stores.
 
     Args:
         op: The operator.
-        before_norm: Whether normalisations alone read the operator's value.
-        after_conv: Whether it is the only reader of a convolution.
+        before_norm: Whether a normalisation is the only reader of the operator.
+        after_conv: Whether the operator is the only reader of a convolution.
     """
     match op:
         case Conv2d():
@@ -88,7 +87,7 @@ def stored(op: Op, *, before_norm: bool = False, after_conv: bool = False) -> Si
 
 
 def stored_by_node(network: Network) -> dict[str, Sizes]:
-    """Count what every node stores."""
+    """Count the numbers that every node stores."""
     conv_of = {norm: conv for conv, norm in foldable(network)}
     convs = set(conv_of.values())
     return {
@@ -97,7 +96,7 @@ def stored_by_node(network: Network) -> dict[str, Sizes]:
 
 
 def total_stored(network: Network) -> Sizes:
-    """Count what a whole network stores."""
+    """Count the numbers that a network stores."""
     sizes = [entry for entry in stored_by_node(network).values() if entry is not NOTHING]
     return Sizes(
         parameters=sum(entry.parameters for entry in sizes),

@@ -1,8 +1,7 @@
-"""Evaluation at several scales, and of mirrored images: more passes of the same network.
+"""Costs of evaluation at several scales and of mirrored images: several passes of the same network.
 
-Each side ``d`` of the input becomes ``int((d - 1) * s + 1)`` at scale ``s``, so that sizes that
-line up under align_corners still do; a mirrored image doubles every pass. What a convention counts
-once for a network is not counted again.
+Each side ``d`` of the input becomes ``int((d - 1) * s + 1)`` at scale ``s``, so that sizes that fit align_corners
+still do; a mirrored image doubles every pass. Counts that a convention makes once for a network are not repeated.
 """
 
 from collections.abc import Sequence
@@ -29,10 +28,10 @@ class Protocol:
 
     Attributes:
         scales: Factors of the image's size, one pass each.
-        flip: Whether every pass is made of the mirrored image too.
+        flip: Whether every pass is repeated with the mirrored image.
 
     Raises:
-        SpecError: If there is no scale, or one that is not positive.
+        SpecError: If there is no scale, or a scale is not positive.
     """
 
     scales: tuple[Fraction, ...] = (Fraction(1),)
@@ -92,7 +91,7 @@ def over_passes(own: Sequence[Cost], passes: Sequence[Sequence[Cost]], images: i
     """Add up the costs of the same nodes over several passes.
 
     Args:
-        own: The nodes at the image's own size, which is where their outputs are given.
+        own: The nodes at the image's own size, which give the output shapes.
         passes: The nodes at the size of every pass.
         images: Images per pass.
     """
@@ -106,7 +105,7 @@ def over_passes(own: Sequence[Cost], passes: Sequence[Sequence[Cost]], images: i
 
 
 def times(cost: Cost, images: int) -> Cost:
-    """Return the cost of so many images, one after the other."""
+    """Return the cost of several images, one after the other."""
     if images == 1:
         return cost
     return replace(
@@ -121,7 +120,7 @@ def times(cost: Cost, images: int) -> Cost:
 
 
 def _with_pass(total: Cost, further: Cost) -> Cost:
-    """Return the cost of a node with a further pass; what it stores and counts once stays."""
+    """Add a pass to the cost of a node; parameters and counts made once stay."""
     both = total + replace(further, sizes=replace(further.sizes, parameters=0, buffers=0, folded=0, dead_biases=0))
     return replace(
         both,
@@ -135,7 +134,7 @@ def _with_pass(total: Cost, further: Cost) -> Cost:
 def protocol_totals(
     evaluator: Evaluator, size: Pair, protocol: Protocol = SINGLE, classes: int | None = None
 ) -> Totals:
-    """Return the totals over all passes, as fast as the evaluator is."""
+    """Return the totals over all passes, by a compiled evaluator."""
     passes: Sequence[Totals] = [evaluator(*sides, classes) for sides in protocol.sizes(size)]
     once = passes[0].once
     repeated = sum(totals.operations - once for totals in passes)

@@ -1,7 +1,9 @@
-"""Published multiply-adds of the network, and how far the reconstruction is from each.
+"""Published multiply-adds of the network, compared with the reconstruction ``tfprof``.
 
-The paper's table 5 gives multiply-adds of whole networks in billions, with two decimals. Plain
-multiply-adds of convolutions miss them by up to 14 billion; the convention ``tfprof`` gives them.
+The paper's table 5 gives multiply-adds of whole networks in billions, with two decimals. Plain multiply-adds of
+convolutions differ by up to 14 billion; the convention ``tfprof`` matches them. Its three constants were fitted to
+the residuals. Every figure is linear in each constant, so the values at which all figures are matched are an
+interval: a narrow one is evidence, a wide one means that no figure determines the constant.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,24 +25,23 @@ from deeplab_spec.spec.sources import paper
 from deeplab_spec.spec.variants import TF_RELEASE, TF_RELEASE_DENSE, Variant
 
 TOLERANCE: Final = 2e-4
-"""Largest relative residual under the reconstruction; two printed decimals are up to 1e-4 of the smallest figure."""
-
+"""Largest relative residual of the reconstruction; two printed decimals are up to 1e-4 of the smallest figure."""
 
 _TABLE_5: Final = paper("table 5")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """One row of the table: a network and how it is evaluated.
+    """One row of the table: a network and its evaluation protocol.
 
     Attributes:
-        variant: Dense or separable head.
-        overrides: What is decided otherwise: whether there is a decoder.
-        output_stride: Of the evaluation.
+        variant: The variant with a dense or a separable head.
+        overrides: Choices that differ from the variant's.
+        output_stride: Input pixels per pixel of the backbone's result.
         protocol: Scales and mirrored images.
         size: Height and width of the image.
         classes: Channels of the logits.
-        billions: The published multiply-adds, as printed; None where the value here is a prediction.
+        billions: The published multiply-adds, as printed; None for a prediction.
         source: Where it is published.
     """
 
@@ -55,14 +56,14 @@ class Configuration:
 
     @property
     def choices(self) -> Choices:
-        """Every decision of the network."""
+        """The value of every choice."""
         return choose(self.variant.choices, dict(self.overrides))
 
     def subject(self, other: Mapping[str, ChoiceValue] | None = None) -> Subject:
-        """Return the network and its input, with choices decided otherwise on top.
+        """Return the network and its input, with further overrides.
 
         Raises:
-            SpecError: If a choice cannot have its value, or the network does not take the size.
+            SpecError: If a choice cannot have its value, or the network does not accept the size.
         """
         return Subject(
             variant=self.variant,
@@ -76,18 +77,18 @@ class Configuration:
         """Count the configuration under a convention.
 
         Args:
-            convention: What counts as one.
-            other: Choices decided otherwise on top.
+            convention: What counts as one operation.
+            other: Further overrides.
 
         Raises:
-            GraphError: If the choices do not fit together.
-            SpecError: If a choice cannot have its value, or the network does not take the size.
+            GraphError: If the choices contradict each other.
+            SpecError: If a choice cannot have its value, or the network does not accept the size.
         """
         graph = self.subject(other).network()
         return protocol_totals(Evaluator(graph, convention), self.size, self.protocol).operations
 
     def residual(self, operations: Number) -> float | None:
-        """Return how far a count is from the published figure, relative to it; None if none is published."""
+        """Return the relative difference of a count from the published figure; None if none is published."""
         return operations / (float(self.billions) * 1e9) - 1 if self.billions else None
 
 
@@ -112,7 +113,7 @@ _SIZES: Final = (((512, 512), 21), ((769, 769), 19), ((1024, 2048), 19), ((1025,
 
 
 def configurations() -> Iterator[Configuration]:
-    """Return every configuration of the table: dense and separable, with and without decoder, all protocols."""
+    """Yield every configuration of the table: dense and separable, with and without decoder, all protocols."""
     for row in (*PUBLISHED, *_UNPUBLISHED):
         for protocol in _PROTOCOLS:
             billions = row.billions if protocol == SINGLE else None
@@ -120,7 +121,7 @@ def configurations() -> Iterator[Configuration]:
 
 
 def other_sizes() -> Iterator[Configuration]:
-    """Return predictions for other sizes and numbers of classes, by the same rule."""
+    """Yield predictions for other sizes and numbers of classes."""
     for row in (*PUBLISHED, *_UNPUBLISHED):
         for size, classes in _SIZES:
             yield replace(row, size=size, classes=classes, billions=None)
@@ -128,14 +129,13 @@ def other_sizes() -> Iterator[Configuration]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """One choice decided otherwise, and what the published figures say of it.
+    """Another value of one choice, and whether the published figures are compatible with it.
 
     Attributes:
         choice: Name of the choice.
-        value: What it would be.
-        changes: Change of the multiply-adds for every published row; None where the network cannot
-            be built so.
-        residuals: Residual of every published row if the choice were decided so; None as above.
+        value: The other value.
+        changes: Change of the multiply-adds of every published row; None if that network does not exist.
+        residuals: Residual of every published row with the other value; None if that network does not exist.
     """
 
     choice: str
@@ -145,17 +145,17 @@ class Reading:
 
     @property
     def visible(self) -> bool:
-        """Whether it changes a published figure, or cannot be built for one."""
+        """Whether it changes a published figure, or makes one impossible."""
         return any(change != 0 for change in self.changes)
 
     def rules_out(self, row: int) -> bool:
-        """Tell whether the published figure of a row rules the reading out."""
+        """Tell whether the published figure of a row rules the value out."""
         residual = self.residuals[row]
         return residual is not None and abs(residual) > TOLERANCE
 
 
 def readings() -> Iterator[Reading]:
-    """Return every single choice decided as it is seen elsewhere."""
+    """Yield every other value of every choice."""
     plain = [row.operations() for row in PUBLISHED]
     for choice in NAMES:
         for value in seen_values(choice):
@@ -170,7 +170,7 @@ def readings() -> Iterator[Reading]:
 
 
 def _settled(row: Configuration, choice: str, value: ChoiceValue) -> bool:
-    """Return whether the row is of networks with that value, or of those with another."""
+    """Return whether the row has that value, or determines the choice itself."""
     return choice in dict(row.overrides) or bool(getattr(row.choices, choice) == value)
 
 
@@ -184,7 +184,7 @@ def _change(row: Configuration, choice: str, value: ChoiceValue, before: Number)
 
 
 def published(subject: Subject, protocol: Protocol = SINGLE) -> Configuration | None:
-    """Return the published row of a network and how it is evaluated, if there is one."""
+    """Return the published row of a network and a protocol, if there is one."""
     for row in PUBLISHED:
         evaluated = (row.choices, row.output_stride, row.size, row.classes, row.protocol)
         if evaluated == (subject.choices, subject.output_stride, subject.size, subject.classes, protocol):
@@ -197,9 +197,9 @@ class Constant:
     """One constant of the reconstruction.
 
     Attributes:
-        title: What it is multiplied with.
-        value: Multiply-adds for each of them.
-        least: Smallest value at which every published figure is met.
+        title: The quantity that it multiplies.
+        value: Multiply-adds per unit of that quantity.
+        least: Smallest value at which every published figure is matched.
         most: Largest such value.
     """
 
@@ -210,7 +210,7 @@ class Constant:
 
 
 def constants() -> Iterator[Constant]:
-    """Return every constant, with the interval that the published figures leave it."""
+    """Yield every constant, with the interval that the published figures allow."""
     plain = [row.operations() for row in PUBLISHED]
     for title, value, is_counted in _CONSTANTS:
         least, most = float("-inf"), float("inf")

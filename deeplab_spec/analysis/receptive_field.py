@@ -1,13 +1,13 @@
-"""Which input pixels a position of a value depends on.
+"""The receptive field of every value: the input pixels that a position depends on.
 
 Along each axis the field of position ``p`` is the pixels from ``step * p + offset`` to
 ``step * p + offset + extent - 1``, with pixels outside the image where padding is read. Gaps
 between the taps of an atrous convolution belong to the field.
 
-Through convolutions, pools, padding, sums and concatenations this is exact. A resize reads its
-neighbours at distances that change from position to position, and values of different steps may
-be joined; there the field is the smallest one of this form that is certain to hold the exact
-one, and says so. A global average sees the whole image, and so does all that reads it.
+Through convolutions, pools, padding, sums and concatenations this is exact. The neighbours of a resize are at
+distances that change from position to position, and a sum may combine values of different steps; there the field is
+the smallest one of this form that contains the exact one, and is marked as not exact. A global average depends on the
+whole image, and so do all values after it.
 """
 
 from collections.abc import Mapping
@@ -32,8 +32,8 @@ class AxisField:
         extent: Pixels from the first to the last, both included.
         step: Distance between the fields of neighbouring positions.
         offset: First pixel of the field of position 0; negative inside the padding.
-        whole: Whether every position sees the whole image; extent and offset are then its.
-        exact: Whether the field is exact, not only certain to hold the exact one.
+        whole: Whether every position depends on the whole image; extent and offset are then the image's.
+        exact: Whether the field is exact; otherwise it contains the exact one.
     """
 
     extent: Fraction
@@ -69,8 +69,7 @@ def receptive_fields(network: Network, sizes: Pair) -> dict[str, ReceptiveField]
         sizes: Height and width of the input.
 
     Raises:
-        GraphError: If the network has several inputs, whose pixels would be confused, or as
-            :func:`deeplab_spec.analysis.sizes.shapes`.
+        GraphError: If the network has several inputs, or as :func:`deeplab_spec.analysis.sizes.shapes`.
     """
     if len(network.inputs) != 1:
         names = [node.path for node in network.inputs]
@@ -109,11 +108,11 @@ def _field(node: Node, inputs: list[AxisField], sides: list[int], side: int, axi
         case Resize() as op:
             return _resized(op, inputs[0], sides[0], side)
         case _:
-            return _joined(inputs, side)
+            return _combined(inputs, side)
 
 
 def _window(field: AxisField, kernel: int, stride: int, rate: int, margin: int) -> AxisField:
-    """Slide a window over a value."""
+    """Return the field of a window that slides over a value."""
     return AxisField(
         extent=field.extent + rate * (kernel - 1) * field.step,
         step=field.step * stride,
@@ -123,7 +122,7 @@ def _window(field: AxisField, kernel: int, stride: int, rate: int, margin: int) 
 
 
 def _resized(op: Resize, field: AxisField, before: int, after: int) -> AxisField:
-    """Follow a resize: position ``p`` reads around ``ratio * p + shift`` of its input.
+    """Return the field of a resize: position ``p`` reads around ``ratio * p + shift`` of its input.
 
     The coordinate is a multiple of one over its denominator, so the neighbours on both sides
     are less than one pixel away, by at least that fraction.
@@ -148,8 +147,8 @@ def _resized(op: Resize, field: AxisField, before: int, after: int) -> AxisField
     )
 
 
-def _joined(fields: list[AxisField], side: int) -> AxisField:
-    """Return the field of a value that reads several at the same position."""
+def _combined(fields: list[AxisField], side: int) -> AxisField:
+    """Return the field of a value that depends on several inputs at the same position."""
     step = fields[0].step
     last = side - 1
     starts = [min(field.offset, field.offset + (field.step - step) * last) for field in fields]

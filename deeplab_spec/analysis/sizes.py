@@ -26,13 +26,13 @@ Shape = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class SideRule:
-    """How one side of a map follows from the same side of the input.
+    """The rule that gives one side of a map from the same side of the input.
 
     Attributes:
-        excess: Pixels that the margins add, less those that a window takes beyond its first.
+        excess: Pixels that the margins add, minus those of a window beyond its first.
         stride: Step between windows.
-        reach: Where windows may overhang the end, the first pixel too late for a window to
-            start, counted from the end of the input; else None.
+        reach: If windows may overhang the end: the first pixel at which no window may start, counted from the end of
+            the input; otherwise None.
     """
 
     excess: int
@@ -52,7 +52,7 @@ class SideRule:
 
 
 def window_positions(size: int, kernel: int, stride: int, rate: int, margin: int) -> int:
-    """Return how many positions a window has along one side.
+    """Return the number of positions of a window along one side.
 
     Args:
         size: Pixels of the input.
@@ -68,7 +68,7 @@ def window_positions(size: int, kernel: int, stride: int, rate: int, margin: int
 
 
 def explicit_padding(padding: Padding, size: Pair, kernel: Pair, stride: Pair, rate: Pair) -> Margins:
-    """Return the margins that a padding means for one input size.
+    """Return the explicit margins of a padding for one input size.
 
     >>> explicit_padding("same", (4, 5), (3, 3), (2, 2), (1, 1))
     (0, 1, 1, 1)
@@ -85,7 +85,7 @@ def explicit_padding(padding: Padding, size: Pair, kernel: Pair, stride: Pair, r
 
 
 def side_rules(op: Conv2d | Pool | Pad) -> tuple[SideRule, SideRule]:
-    """Return the rules of height and width for an operator that a window slides over."""
+    """Return the rules of height and width for an operator with a sliding window."""
     if isinstance(op, Pad):
         top, bottom, left, right = op.margins
         return SideRule(top + bottom - 1, 1), SideRule(left + right - 1, 1)
@@ -128,7 +128,7 @@ def shapes(network: Network, sizes: Pair | Mapping[str, Pair]) -> dict[str, Shap
 
 
 def channels_of(network: Network) -> dict[str, int]:
-    """Return the channels of every value, which follow from the graph alone.
+    """Return the channels of every value, from the graph alone.
 
     Raises:
         GraphError: If an operation is opaque.
@@ -148,7 +148,7 @@ def channels_of(network: Network) -> dict[str, int]:
 
 
 def shape_of(node: Node, inputs: list[Shape]) -> Shape:
-    """Return the shape of a node's value, which is no input, from the shapes of what it reads.
+    """Return the shape of a node's value from the shapes of its inputs; the node is not an input.
 
     Raises:
         GraphError: If channels or sizes do not fit, or the operation is opaque.
@@ -166,7 +166,7 @@ def shape_of(node: Node, inputs: list[Shape]) -> Shape:
             return inputs[0]
         case Concat():
             if len({shape[1:] for shape in inputs}) > 1:
-                raise GraphError(node.path, "joined maps must have one size", inputs)
+                raise GraphError(node.path, "concatenated maps must have one size", inputs)
             return (sum(shape[0] for shape in inputs), height, width)
         case GlobalAveragePool():
             return (channels, 1, 1)

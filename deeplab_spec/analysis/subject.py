@@ -1,4 +1,4 @@
-"""What an analysis is about: a variant with choices, at an output stride, a size and classes."""
+"""The subject of an analysis: a variant with choices, an output stride, a size and a number of classes."""
 
 from dataclasses import dataclass
 
@@ -16,15 +16,15 @@ class Subject:
     """One network of the specification, at one input size.
 
     Attributes:
-        variant: The published network that it is, but for its overrides.
-        choices: Every decision.
+        variant: The published network.
+        choices: A value for every choice.
         output_stride: Input pixels per pixel of the backbone's result.
         size: Height and width of the input.
         classes: Channels of the logits.
 
     Raises:
-        SpecError: If the variant lacks the output stride, the size is not legal, or there is
-            no class.
+        SpecError: If the variant does not support the output stride, the size is not legal, or the number of classes
+            is below 1.
     """
 
     variant: Variant
@@ -53,7 +53,7 @@ class Subject:
 
     @property
     def overrides(self) -> dict[str, ChoiceValue]:
-        """The choices that are decided otherwise than the variant does."""
+        """The choices that differ from the variant's."""
         return overrides_between(self.variant.choices, self.choices)
 
     @property

@@ -1,7 +1,7 @@
-"""What the formulas of costs are made of: counts per pixel of a value.
+"""Terms of cost formulas: counts per pixel of a value.
 
-A formula says what one node costs, as terms. Costs of a node, of a block and of a network at one
-input size, and totals for any input size, are sums of the same terms.
+A formula gives the cost of one node as terms. Costs of a node, of a block and of a network at one input size, and
+totals for any input size, are sums of the same terms.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ UNTILED: Pair = (1, 1)
 
 
 class Mode(StrEnum):
-    """What is counted: an evaluation, or a training step's forward and backward pass."""
+    """What is counted: an evaluation, or the forward and backward pass of a training step."""
 
     FORWARD = "forward"
     TRAIN = "train"
@@ -30,10 +30,10 @@ class Term:
 
     Attributes:
         count: Operations, or bytes, per pixel.
-        pixels_of: Path of the value whose height times width the count is multiplied with; None
-            for a count that no size changes.
-        tile: Multiples that height and width are first rounded up to.
-        once: Whether the count is made once for a network, and not again for every image.
+        pixels_of: Path of the value whose height times width multiplies the count; None for a count that does not
+            depend on the size.
+        tile: Height and width are first rounded up to multiples of these.
+        once: Whether the count is made once for a network instead of for every image.
     """
 
     count: int
@@ -46,11 +46,11 @@ Terms = tuple[Term, ...]
 
 
 class Surroundings:
-    """What a formula may ask about the place of a node in its network.
+    """Facts about a network that the formula of a node may use.
 
     Args:
         network: The graph.
-        channels: Channels of every value, where they do not follow from the graph alone.
+        channels: Channels of every value, if they do not follow from the graph alone.
     """
 
     def __init__(self, network: Network, channels: Mapping[str, int] | None = None) -> None:
@@ -64,7 +64,7 @@ class Surroundings:
 
     @cached_property
     def learning(self) -> frozenset[str]:
-        """The values that depend on a parameter, to which a gradient therefore flows."""
+        """The values that depend on a parameter, so that a gradient flows to them."""
         found: set[str] = set()
         for node in self._network:
             if _has_parameters(node) or not found.isdisjoint(values_read(node)):
@@ -73,7 +73,7 @@ class Surroundings:
 
     @cached_property
     def gradients(self) -> Mapping[str, int]:
-        """How many gradients arrive at every value: one from each use of it."""
+        """Number of gradients that arrive at every value: one per use."""
         arriving = dict.fromkeys((node.path for node in self._network), 0)
         for node in self._network:
             for path in values_read(node):
@@ -86,7 +86,7 @@ class Surroundings:
 
 
 def merged(terms: Iterable[Term]) -> dict[tuple[str | None, Pair, bool], int]:
-    """Add up the counts of terms that go by the same pixels."""
+    """Add up the counts of terms with the same pixels."""
     sums: dict[tuple[str | None, Pair, bool], int] = {}
     for term in terms:
         key = (term.pixels_of, term.tile, term.once)

@@ -1,9 +1,9 @@
 """Totals of a network for any input size and number of classes, in microseconds.
 
-A network is compiled once: the sides of its values are expressions of the input's sides (a
-handful of distinct ones, however many nodes there are), and the terms of a convention become one
-coefficient per expression. An evaluation then computes the expressions and one short sum. The
-formulas are those of :mod:`deeplab_spec.analysis.costs`, for any convention and mode.
+A network is compiled once: the sides of its values are expressions of the input's sides (a handful of distinct
+ones), and the terms of a convention become one coefficient per expression. An evaluation then computes the
+expressions and one short sum. The formulas are those of :mod:`deeplab_spec.analysis.costs`, for any convention and
+mode.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ _SAME_SIZE = SideRule(-1, 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """What a whole network costs.
+    """The costs of a whole network.
 
     Attributes:
-        sizes: What it stores.
-        operations: What it computes for one image, under the evaluator's convention.
-        once: The part of the operations that further images do not add to.
+        sizes: Parameters and buffers.
+        operations: Operations for one image, under the evaluator's convention.
+        once: The part of the operations that counts once, not for every image.
     """
 
     sizes: Sizes
@@ -65,7 +65,7 @@ class _Axis:
     """The expressions of one side of the values.
 
     Attributes:
-        inputs: How many expressions are inputs' sides; they come first.
+        inputs: Number of expressions that are sides of inputs; they come first.
         steps: The other expressions, each after its operand.
         equal: Pairs of expressions that must have one value, with the path of their reader.
     """
@@ -121,7 +121,7 @@ class Evaluator:
         """Compile a network.
 
         Raises:
-            GraphError: If an operation is opaque, so that sizes after it are not known.
+            GraphError: If an operation is opaque, so that sizes after it are unknown.
             SpecError: If the convention cannot count the mode.
         """
         convention.require(mode)
@@ -138,7 +138,7 @@ class Evaluator:
         self._classes = classifier.channels_out if isinstance(classifier, Conv2d) else 0
 
     def _counted(self, network: Network) -> tuple[dict[Pair, int], int]:
-        """Return the counts by the expressions of their height and width, and what is counted once."""
+        """Return the counts by the expressions of their height and width, and the sum of the counts made once."""
         around = Surroundings(network)
         formula, mode = self._convention.formula, self._mode
         sums: dict[Pair, int] = {}
@@ -164,7 +164,7 @@ class Evaluator:
 
     @cached_property
     def _per_class(self) -> tuple[dict[Pair, int], int, Sizes]:
-        """What one more class adds: every formula is linear in the channels of the logits."""
+        """The cost of one more class: every formula is linear in the channels of the logits."""
         more = with_classes(self._network, self._classes + 1)
         terms, once = self._counted(more)
         added = {place: count - self._terms.get(place, 0) for place, count in terms.items()}
@@ -213,15 +213,15 @@ class Evaluator:
             classes: Channels of the logits; by default the network's own.
 
         Raises:
-            GraphError: If a value would have an empty side, operands do not fit, there is no
-                class, or the network has no classifier of which the classes could change.
+            GraphError: If a value would have an empty side, operands do not fit, the number of classes is below 1, or
+                the network has no classifier whose classes could change.
         """
         if len(self._inputs) != 1:
             raise GraphError("network", "must have one input; use at()", self._inputs)
         return self.at({self._inputs[0]: (height, width)}, classes)
 
     def at(self, sizes: Mapping[str, Pair], classes: int | None = None) -> Totals:
-        """Return the totals for one image per input, of the sizes given by input path."""
+        """Return the totals for one image per input; the sizes are given by input path."""
         pairs = [sizes[path] for path in self._inputs]
         if min(map(min, pairs)) < 1:
             raise GraphError("input", "height and width must be 1 or more", pairs)
@@ -251,7 +251,7 @@ def with_classes(network: Network, classes: int) -> Network:
     """Return the network with another number of classes.
 
     Raises:
-        GraphError: If the classifier is no convolution without groups, so that a class has no cost of its own.
+        GraphError: If the classifier is not a convolution without groups, so that a class has no cost of its own.
     """
     op = network[CLASSIFIER].op
     if not isinstance(op, Conv2d) or op.groups > 1:

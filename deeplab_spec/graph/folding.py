@@ -1,7 +1,7 @@
 """Folds normalisations into the convolutions before them, on the graph alone.
 
-In evaluation a normalisation multiplies and adds a number per channel, which a convolution with a
-bias can do itself. Exporters fold them, and so do people.
+In evaluation a normalisation multiplies by one number per channel and adds another, which a convolution with a bias
+can do itself.
 """
 
 from collections import Counter
@@ -13,9 +13,9 @@ from deeplab_spec.graph.ops import BatchNorm, Conv2d, Resize
 
 
 def foldable(network: Network) -> tuple[tuple[str, str], ...]:
-    """Return the convolutions whose values only a normalisation reads, each with that normalisation.
+    """Return the convolutions whose only reader is a normalisation, each with that normalisation.
 
-    A resize that goes to the size of a convolution's map does not read its values.
+    A resize that takes only its size from a convolution does not count as a reader.
     """
     reads = Counter(path for node in network for path in values_read(node))
     found = []
@@ -33,13 +33,13 @@ def values_read(node: Node) -> tuple[str, ...]:
 
 
 def folded(network: Network, norms: Collection[str] | None = None) -> Network:
-    """Return the network whose convolutions do what the normalisations behind them did.
+    """Return the network with normalisations folded into the convolutions before them.
 
-    Each such convolution has a bias, and what read the normalisation reads it.
+    Each such convolution has a bias, and the readers of the normalisation read it.
 
     Args:
         network: The network with its normalisations.
-        norms: Paths of those that are folded, where they can be; all by default.
+        norms: Paths of the normalisations to fold if possible; all by default.
     """
     conv_of = {norm: conv for conv, norm in foldable(network) if norms is None or norm in norms}
     convs = set(conv_of.values())
@@ -55,6 +55,6 @@ def folded(network: Network, norms: Collection[str] | None = None) -> Network:
 
 
 def normalises(network: Network) -> bool:
-    """Tell whether a normalisation reads a convolution anywhere."""
+    """Tell whether any normalisation directly follows a convolution."""
     norms = (node for node in network if isinstance(node.op, BatchNorm))
     return any(isinstance(network[node.inputs[0]].op, Conv2d) for node in norms)

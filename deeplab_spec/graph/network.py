@@ -35,8 +35,8 @@ class Node:
     Attributes:
         path: Dotted position; unique in the network.
         op: What it computes.
-        inputs: Paths of the nodes whose values it reads, in order.
-        source: Where the node comes from.
+        inputs: Paths of its input nodes, in order.
+        source: Where the node is published or was captured.
     """
 
     path: str
@@ -47,10 +47,10 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Network:
-    """An executable order of nodes, with names for the values that others may ask for.
+    """An executable order of nodes, with public names for some values.
 
     Attributes:
-        nodes: The operations; each reads only nodes before it.
+        nodes: The operations; the inputs of each stand before it.
         taps: Public names of values: pairs of a name and a node's path.
 
     Raises:
@@ -124,23 +124,23 @@ class Network:
         raise GraphError(name, f"must be a tap ({', '.join(tap for tap, _ in self.taps)})", name)
 
     def readers(self) -> dict[str, tuple[str, ...]]:
-        """Return the paths that read each node, in order."""
+        """Return the paths of the nodes that take each node as input, in order."""
         readers: dict[str, list[str]] = {node.path: [] for node in self.nodes}
         for node in self.nodes:
             for path in node.inputs:
                 readers[path].append(node.path)
         return {path: tuple(paths) for path, paths in readers.items()}
 
-    def only(self, wanted: Iterable[str]) -> "Network":
-        """Return the network of the wanted nodes, which must be closed under their inputs."""
-        keep = set(wanted)
+    def only(self, paths: Iterable[str]) -> "Network":
+        """Return the network of some nodes; their inputs must be among them."""
+        keep = set(paths)
         return Network(
             nodes=tuple(node for node in self.nodes if node.path in keep),
             taps=tuple((name, path) for name, path in self.taps if path in keep),
         )
 
     def live(self) -> "Network":
-        """Return the network without the nodes that no output depends on."""
+        """Return the network without nodes that no output depends on."""
         needed = {node.path for node in self.nodes if isinstance(node.op, Input | Output)}
         for node in reversed(self.nodes):
             if node.path in needed:

@@ -43,7 +43,7 @@ class PoolKind(StrEnum):
 
 
 class ResizeMode(StrEnum):
-    """How values between samples are found."""
+    """How values between samples are computed."""
 
     NEAREST = "nearest"
     BILINEAR = "bilinear"
@@ -145,7 +145,7 @@ class Add:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concat:
-    """Tensors joined along the channels."""
+    """The concatenation of tensors along the channels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,15 +155,15 @@ class GlobalAveragePool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """A sliding window reduced to one value.
+    """A pooling window that slides over the map.
 
     Attributes:
         kind: How the window is reduced.
         kernel: Size of the window.
         stride: Step between windows.
-        padding: Margins around the input.
+        padding: Padding around the input.
         ceil_mode: Whether a window may start inside the margin and overhang it.
-        count_margin: Whether an average divides by the margin's pixels too.
+        count_margin: Whether an average also counts the pixels of the padding.
     """
 
     kind: PoolKind
@@ -185,9 +185,9 @@ class Resize:
     The target is the size of the node's second input, unless ``size`` states it.
 
     Attributes:
-        mode: How values between samples are found.
+        mode: How values between samples are computed.
         align_corners: Whether the corner samples of both grids coincide.
-        size: Height and width of the result, for a graph captured at one input size.
+        size: Height and width of the result, in a graph captured at one input size.
     """
 
     mode: ResizeMode = ResizeMode.BILINEAR
@@ -197,12 +197,12 @@ class Resize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pad:
-    """A border added to the map, or cut from it where negative.
+    """Padding added to the map, or cropped from it if negative.
 
     Attributes:
         margins: Pixels on each side.
         mode: ``constant``, ``reflect``, ``replicate`` or ``circular``.
-        value: What a constant border holds.
+        value: The value of constant padding.
     """
 
     margins: Margins
@@ -215,7 +215,7 @@ class Dropout:
     """Values set to zero at random while training; nothing at inference.
 
     Attributes:
-        probability: Chance of a value to be dropped.
+        probability: Probability that a value is dropped.
     """
 
     probability: float
@@ -234,7 +234,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opaque:
-    """An operation that no other record describes, kept as it was found.
+    """An operation that no other record describes, kept as captured.
 
     Attributes:
         target: Name of the operation in the framework it came from.

@@ -1,4 +1,4 @@
-"""The JSON document of ``lock``: what was locked, without its nodes, which are in the file."""
+"""The JSON document of ``lock``: the locked network without its nodes, which are in the lock file."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from deeplab_spec.views.document import Document, Model
 
 
 class LockedBlock(Model):
-    """What one block costs."""
+    """The cost of one block."""
 
     path: str
     parameters: int
@@ -19,25 +19,25 @@ class LockedBlock(Model):
 
 
 class LockedNearest(Model):
-    """The published network that it is nearest to."""
+    """The nearest published network."""
 
     variant: str
     choices: dict[str, Any]
-    unexplained: int = Field(description="Differences that the choices leave.")
+    unexplained: int = Field(description="Differences that the choices do not explain.")
 
 
 class LockDocument(Document):
-    """What was locked."""
+    """The result of ``lock``."""
 
     target: str
     output_stride: int
     classes: int
-    image: tuple[int, int] = Field(description="Height and width of the image that it was read at.")
+    image: tuple[int, int] = Field(description="Height and width of the image at which it was captured.")
     parameters: int
     macs: int = Field(description="Multiply-adds of the convolutions, for one image.")
     nodes: int
     nearest: LockedNearest | None
-    accepted: tuple[tuple[int, int], ...] = Field(description="Small images that it takes.")
+    accepted: tuple[tuple[int, int], ...] = Field(description="Small images that it accepts.")
     refused: tuple[tuple[int, int], ...] = Field(description="Small images that it refuses.")
     blocks: tuple[LockedBlock, ...]
 

@@ -1,4 +1,4 @@
-"""Locks a network: reads it, finds what it is nearest to, and writes down everything that others can be held to."""
+"""Locks a target: captures its network, finds the nearest published network and records both."""
 
 import contextlib
 import sys
@@ -16,12 +16,12 @@ _STAGES = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockRequest:
-    """What is locked.
+    """A request to lock a network.
 
     Attributes:
-        target: What builds it.
-        output_stride: What it is built with; None for the default, or what a file says of itself.
-        classes: Channels of its logits; None as above.
+        target: The target.
+        output_stride: The output stride to build it for; None for the default, or for that of a file.
+        classes: Channels of the logits; None for the default, or for those of a file.
     """
 
     target: Target
@@ -33,7 +33,7 @@ def lock_target(request: LockRequest, progress: Progress = silent) -> Lock:
     """Lock a network.
 
     Raises:
-        TargetError: If it cannot be imported, built or read, or holds operations that are not known.
+        TargetError: If it cannot be imported, built or read, or has unknown operations.
     """
     target = request.target
     stated = is_file(target.name)

@@ -14,10 +14,10 @@ Override = StrEnum | str | bool | int | float | Sequence[int] | Sequence[float]
 
 
 def overridden(choices: Choices, overrides: Mapping[str, Override] | None) -> Choices:
-    """Return the choices with some decided otherwise, each read as on the command line.
+    """Return the choices with some overridden; values may be written as on the command line.
 
     Raises:
-        SpecError: If a name is no choice, or it cannot have its value.
+        SpecError: If a name is not a choice, or a value is out of range.
     """
     return choose(choices, {name: _read(name, value) for name, value in (overrides or {}).items()})
 
@@ -51,11 +51,11 @@ def table(
         variant: Name of the variant.
         output_stride: Input pixels per pixel of the backbone's features.
         num_classes: Channels of the logits.
-        choices: Decisions that differ from the variant's.
+        choices: Choices that differ from the variant's.
 
     Raises:
-        SpecError: A ValueError, if the variant is unknown or has no such output stride, there
-            is no class, or a choice cannot have its value.
+        SpecError: A ValueError, if the variant is unknown or does not support the output stride, the number of
+            classes is below 1, or a choice cannot have its value.
     """
     published = named(variant)
     check_output_stride(published, output_stride)
@@ -75,11 +75,11 @@ def network(
         variant: Name of the variant.
         output_stride: Input pixels per pixel of the backbone's features.
         num_classes: Channels of the logits.
-        choices: Decisions that differ from the variant's.
+        choices: Choices that differ from the variant's.
 
     Raises:
-        SpecError: A ValueError, if the variant is unknown or has no such output stride, there
-            is no class, or a choice cannot have its value.
+        SpecError: A ValueError, if the variant is unknown or does not support the output stride, the number of
+            classes is below 1, or a choice cannot have its value.
 
     >>> network("tf-release", output_stride=8)["aspp.atrous1.depthwise.conv"].op.rate
     (12, 12)

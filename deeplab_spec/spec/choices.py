@@ -1,7 +1,7 @@
-"""The decisions in which implementations of this network really differ.
+"""The choices: decisions in which implementations of this network differ.
 
-A :class:`Choices` is a full set of them; a variant is a named one. The choices decide the
-rows, and the rows decide everything else: no layer knows a variant.
+A :class:`Choices` holds a value for every choice; a variant is such a set with a name. The choices determine the
+rows, and the rows determine everything else: no layer depends on a variant.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from deeplab_spec.errors import SpecError
 
 
 class ActivationPlacement(StrEnum):
-    """Where the ReLUs of a backbone block stand."""
+    """The places of the ReLUs in a backbone block."""
 
     AFTER = "after"
     BEFORE = "before"
@@ -31,7 +31,7 @@ class DepthwiseActivation(StrEnum):
 
 
 class ConvBias(StrEnum):
-    """Which convolutions have a bias although a normalisation follows."""
+    """The convolutions that have a bias although a normalisation follows."""
 
     EVERY = "every"
     HEAD = "head"
@@ -39,7 +39,7 @@ class ConvBias(StrEnum):
 
 
 class SkipUnit(StrEnum):
-    """What follows the convolution of a skip path."""
+    """The layers after the convolution of a skip path."""
 
     NORM_AND_ACTIVATION = "norm_and_activation"
     NORM = "norm"
@@ -47,21 +47,21 @@ class SkipUnit(StrEnum):
 
 
 class SkipReads(StrEnum):
-    """What the skip path of a block reads."""
+    """The input of the skip path of a block."""
 
     INPUT = "input"
     ACTIVATED_INPUT = "activated_input"
 
 
 class Exit2Input(StrEnum):
-    """What the second block of the exit flow reads."""
+    """The input of the second block of the exit flow."""
 
     SUM = "sum"
     ACTIVATED_SUM = "activated_sum"
 
 
 class UnstridedRate(StrEnum):
-    """The rates of a block whose stride the output stride forbids."""
+    """The rates of a block whose stride is removed because the output stride is reached."""
 
     UNCHANGED = "unchanged"
     DOUBLE_LAST = "double_last"
@@ -71,7 +71,7 @@ class UnstridedRate(StrEnum):
 
 
 class SkipRate(StrEnum):
-    """The rate that the 1x1 convolution of a skip path carries (without effect)."""
+    """The rate of the 1x1 convolution of a skip path; it has no effect."""
 
     ONE = "one"
     AS_LAST_LAYER = "as_last_layer"
@@ -85,7 +85,7 @@ class AtrousPadding(StrEnum):
 
 
 class LowLevelTap(StrEnum):
-    """Which value the decoder takes from the entry flow."""
+    """The value of the entry flow that the decoder takes as its low-level features."""
 
     BLOCK1 = "block1"
     BLOCK1_OR_STEM = "block1_or_stem"
@@ -101,7 +101,7 @@ class HeadConvs(StrEnum):
 
 
 class DepthwiseUnit(StrEnum):
-    """What stands between the two convolutions of a separable layer in the head."""
+    """The layers between the two convolutions of a separable layer in the head."""
 
     NORM_AND_ACTIVATION = "norm_and_activation"
     NORM = "norm"
@@ -109,7 +109,7 @@ class DepthwiseUnit(StrEnum):
 
 
 class PoolNorm(StrEnum):
-    """Whether the image-pooling branch is normalised; if not, its convolution has a bias."""
+    """Whether the image-pooling branch is normalised; otherwise its convolution has a bias."""
 
     NORM = "norm"
     BIAS = "bias"
@@ -130,7 +130,7 @@ class DecoderOrder(StrEnum):
 
 
 class Projection(StrEnum):
-    """How the concatenated pyramid becomes 256 channels."""
+    """The layers that reduce the concatenated pyramid to 256 channels."""
 
     K1 = "1x1"
     K3 = "3x3"
@@ -156,7 +156,7 @@ class DecoderConvs(StrEnum):
 
 
 class LogitsConv(StrEnum):
-    """The convolution that gives one channel per class."""
+    """The convolution that computes one channel per class."""
 
     K3_BIAS = "3x3_bias"
     K1_BIAS = "1x1_bias"
@@ -189,7 +189,7 @@ class Initialisation(StrEnum):
 
 
 class SizesAccepted(StrEnum):
-    """Which input sizes are legal."""
+    """The legal input sizes."""
 
     ANY = "any"
     MULTIPLES = "multiples_of_output_stride"
@@ -203,13 +203,13 @@ ChoiceValue = StrEnum | str | bool | int | float | tuple[int, ...] | tuple[float
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a user reads about a choice.
+    """The description of a choice.
 
     Attributes:
-        meaning: What is decided.
-        shown_by: What tells the values apart in an implementation.
-        source: Where the values were seen.
-        seen: Values found in implementations, for choices that are numbers.
+        meaning: What the choice decides.
+        shown_by: How the values can be distinguished in an implementation.
+        source: Where the values occur.
+        seen: Values that occur in implementations, for choices that are numbers.
     """
 
     meaning: str
@@ -230,7 +230,7 @@ _PAPER = "arXiv:1802.02611 section 3.2, the document and the authors' release"
 # fmt: off
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """A decision for every choice.
+    """A value for every choice.
 
     Raises:
         SpecError: If a value is outside its range; the message names the choice.
@@ -301,7 +301,11 @@ _TYPES: Final = get_type_hints(Choices)
 
 
 def about(name: str) -> About:
-    """Return what there is to know about a choice."""
+    """Return the description of a choice.
+
+    Raises:
+        SpecError: If there is no such choice.
+    """
     for field in fields(Choices):
         if field.name == name:
             description: About = field.metadata["about"]
@@ -310,7 +314,7 @@ def about(name: str) -> About:
 
 
 def seen_values(name: str) -> tuple[ChoiceValue, ...]:
-    """Return the values of a choice that implementations are known to have."""
+    """Return the values of a choice that occur in implementations."""
     kind = _TYPES[name]
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return tuple(kind)
@@ -320,7 +324,7 @@ def seen_values(name: str) -> tuple[ChoiceValue, ...]:
 
 
 def parse(name: str, text: str) -> ChoiceValue:
-    """Read the value of a choice as it is written on a command line.
+    """Parse the value of a choice as written on the command line.
 
     Raises:
         SpecError: If there is no such choice, or it cannot have this value.
@@ -354,10 +358,10 @@ def _read(kind: Any, text: str) -> ChoiceValue:  # noqa: ANN401 - a type express
 
 
 def _boolean(text: str) -> bool:
-    truths = {"true": True, "yes": True, "false": False, "no": False}
-    if text.lower() not in truths:
+    values = {"true": True, "yes": True, "false": False, "no": False}
+    if text.lower() not in values:
         raise ValueError(text)
-    return truths[text.lower()]
+    return values[text.lower()]
 
 
 def _read_tuple(kind: Any, text: str) -> tuple[int, ...] | tuple[float, ...]:  # noqa: ANN401 - a type expression
@@ -380,7 +384,7 @@ def _describe(name: str, kind: Any) -> str:  # noqa: ANN401 - a type expression
 
 
 def written(value: ChoiceValue) -> str:
-    """Write a value as a command line takes it.
+    """Return a value as written on the command line.
 
     >>> written((12, 24, 36))
     '12,24,36'
@@ -404,10 +408,10 @@ def plain(value: ChoiceValue) -> str | bool | int | float | list[int] | list[flo
 
 
 def choose(choices: Choices, overrides: Mapping[str, ChoiceValue]) -> Choices:
-    """Return the choices with some decided otherwise.
+    """Return the choices with some overridden.
 
     Raises:
-        SpecError: If a name is no choice or a value is out of range.
+        SpecError: If a name is not a choice or a value is out of range.
     """
     for name in overrides:
         about(name)
@@ -415,7 +419,7 @@ def choose(choices: Choices, overrides: Mapping[str, ChoiceValue]) -> Choices:
 
 
 def read_overrides(arguments: Iterable[str]) -> dict[str, ChoiceValue]:
-    """Read ``NAME=VALUE`` arguments.
+    """Parse ``NAME=VALUE`` arguments.
 
     Raises:
         SpecError: If an argument has no equals sign, or its name or value is unknown.

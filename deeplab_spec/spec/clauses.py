@@ -1,7 +1,7 @@
 """The clauses: sentences that are true or false of an implementation.
 
-A clause has a stable id that says what it is about and never where it stands in this file. The
-check that decides it has the same id in ``deeplab_spec.judge.decisions``.
+A clause has a stable id that names its subject, never its position in this file. The check that decides it has
+the same id in ``deeplab_spec.judge.decisions``.
 """
 
 from dataclasses import dataclass
@@ -28,12 +28,12 @@ class Clause:
 
     Attributes:
         id: Stable mnemonic, used in reports, tests and code.
-        level: The group it is decided with.
+        level: Its level.
         sentence: What is true of a conforming implementation.
-        source: Where that is published.
+        source: Where it is published.
         choices: The choices that it depends on.
-        parts: The parts of the network in which it can be decided; empty for all.
-        on_request: Whether it is decided only where a lower precision is asked for.
+        parts: The parts of the network for which it can be decided; empty for all.
+        on_request: Whether it is decided only if a lower precision is requested.
     """
 
     id: str
@@ -94,19 +94,19 @@ CLAUSES: Final = (
     _interface("DETERMINISM", "The same image gives the same result again."),
     _interface("LAYOUTS-ACCEPTED", "An image gives the same result whatever its memory layout."),
     _interface("BATCH-INDEPENDENCE", "An image gives the same result alone and in a batch."),
-    _interface("INPUT-UNCHANGED", "Evaluation does not change the image it was given."),
+    _interface("INPUT-UNCHANGED", "Evaluation does not change its input image."),
     _interface("STATE-UNCHANGED", "Evaluation changes no parameter and no buffer."),
     _interface("BAD-INPUT-REFUSED", "An image of the wrong rank or with the wrong number of channels is refused with an error."),
 
     _structure("SAME-FAMILY", "The implementation is a network of this family: at least half of its convolutions have a counterpart.", _FIGURE_4, ()),
     _structure("GRAPH-KNOWN", "Every operation is of a kind that the specification knows.", _XCEPTION, ()),
-    _structure("DATAFLOW", "Every operation reads the values that it must read, with nothing in between.", _XCEPTION, ()),
+    _structure("DATAFLOW", "Every operation takes its inputs directly from the specified operations.", _XCEPTION, ()),
     _structure("STEM-CONVS", "The stem is a 3x3 convolution with stride 2 and a 3x3 convolution with stride 1.", _FIGURE_4, _BACKBONE, "stride_padding"),
     _structure("XCEPTION-LAYERS", "The backbone has exactly the specified blocks, and each block its three separable layers.", _FIGURE_4, _BACKBONE, "entry_blocks", "middle_blocks"),
     _structure("XCEPTION-CHANNELS", "The convolutions of the backbone have the specified channels.", _FIGURE_4, _BACKBONE, "width"),
     _structure("SEPCONV-FACTORS", "A separable layer is a depthwise 3x3 convolution, then a pointwise 1x1 convolution.", _SEPARABLE, _BACKBONE),
     _structure("XCEPTION-STRIDES", "A block subsamples in its last layer and its skip, until the output stride is reached.", _FIGURE_4, _BACKBONE, "unstrided_rate"),
-    _structure("XCEPTION-RATES", "The rate of a layer makes up for the strides removed before it.", _XCEPTION, _BACKBONE),
+    _structure("XCEPTION-RATES", "The rate of a layer compensates for the strides removed before it.", _XCEPTION, _BACKBONE),
     _structure("XCEPTION-UNSTRIDED-RATE", "A block that loses its stride has the specified rates.", _XCEPTION, _BACKBONE, "unstrided_rate"),
     _structure("EXIT2-RATES", "The last block has rate 2 at output stride 16 and rate 4 at output stride 8.", _XCEPTION, _BACKBONE, "exit2_rates"),
     _structure("XCEPTION-PADDING", "The padding of a backbone convolution is as specified for its rate and stride.", _XCEPTION, _BACKBONE, "atrous_padding", "stride_padding"),
@@ -114,26 +114,26 @@ CLAUSES: Final = (
     _structure("XCEPTION-ACTIVATIONS", "ReLUs stand in the specified places of the backbone and nowhere else.", paper("section 3.2, change (3)"), _BACKBONE, "activation_placement", "depthwise_activation", "exit2_input"),
     _structure("SKIP-UNIT", "The skip of a block that changes channels or size is a 1x1 convolution followed as specified; no other skip has a layer.", _FIGURE_4, _BACKBONE, "skip_unit"),
     _structure("SKIP-INPUT", "The skip of a block reads the block's input, and the sum adds it to the last layer.", _FIGURE_4, _BACKBONE, "skip_reads"),
-    _structure("BACKBONE-BIAS", "The convolutions of the backbone have a bias just where specified.", _XCEPTION, _BACKBONE, "conv_bias"),
+    _structure("BACKBONE-BIAS", "The convolutions of the backbone have a bias exactly where specified.", _XCEPTION, _BACKBONE, "conv_bias"),
     _structure("BACKBONE-NORM-EPS", "Every normalisation of the backbone has the specified eps.", _XCEPTION, _BACKBONE, "backbone_norm_eps"),
     _structure("LOW-LEVEL-TAP", "The decoder reads the specified value of the entry flow.", _REFINEMENT, ("backbone", "network"), "low_level_tap"),
-    _structure("ASPP-BRANCHES", "The pyramid has a 1x1 branch, three atrous branches and an image-pooling branch, and joins just these.", _PYRAMID, _ASPP, "aspp_convs"),
+    _structure("ASPP-BRANCHES", "The pyramid has a 1x1 branch, three atrous branches and an image-pooling branch, and concatenates exactly these.", _PYRAMID, _ASPP, "aspp_convs"),
     _structure("ASPP-RATES", "The atrous branches have the specified rates, and the padding that keeps the map.", _PYRAMID, _ASPP, "aspp_rates"),
     _structure("ASPP-CONVS", "The convolutions of the pyramid have the specified kernels, groups and channels.", _PYRAMID, _ASPP, "aspp_convs", "width"),
     _structure("ASPP-UNITS", "Normalisations and ReLUs stand in the specified places of the pyramid.", _PYRAMID, _ASPP, "aspp_depthwise"),
     _structure("ASPP-POOL", "The image-pooling branch is the mean of the map, a 1x1 convolution followed as specified, and a broadcast to the map.", _PYRAMID, _ASPP, "pool_norm", "pool_resize"),
-    _structure("ASPP-PROJECTION", "One normalised convolution with a ReLU makes the joined branches 256 channels, and nothing follows it.", _PYRAMID, _ASPP, "projection"),
-    _structure("DECODER-LOW-LEVEL", "A normalised 1x1 convolution with a ReLU makes the low-level features 48 channels.", _REFINEMENT, _DECODER, "decoder"),
-    _structure("DECODER-RESIZE", "The output of the pyramid is resized to the low-level map and joined with it.", _REFINEMENT, _DECODER, "decoder", "decoder_resize"),
-    _structure("DECODER-CONVS", "The specified convolutions refine the joined features.", _REFINEMENT, _DECODER, "decoder_convs"),
+    _structure("ASPP-PROJECTION", "One normalised convolution with a ReLU reduces the concatenated branches to 256 channels, and nothing follows it.", _PYRAMID, _ASPP, "projection"),
+    _structure("DECODER-LOW-LEVEL", "A normalised 1x1 convolution with a ReLU reduces the low-level features to 48 channels.", _REFINEMENT, _DECODER, "decoder"),
+    _structure("DECODER-RESIZE", "The output of the pyramid is resized to the low-level map and concatenated with it.", _REFINEMENT, _DECODER, "decoder", "decoder_resize"),
+    _structure("DECODER-CONVS", "The specified convolutions refine the concatenated features.", _REFINEMENT, _DECODER, "decoder_convs"),
     _structure("DECODER-UNITS", "Normalisations and ReLUs stand in the specified places of the decoder.", _REFINEMENT, _DECODER, "decoder_depthwise"),
     _structure("LOGITS-CONV", "One convolution, neither normalised nor activated, gives one channel per class.", _MODEL, _DECODER, "logits_conv"),
-    _structure("HEAD-BIAS", "The convolutions of pyramid and decoder have a bias just where specified.", _MODEL, _HEAD, "conv_bias", "pool_norm"),
+    _structure("HEAD-BIAS", "The convolutions of pyramid and decoder have a bias exactly where specified.", _MODEL, _HEAD, "conv_bias", "pool_norm"),
     _structure("HEAD-NORM-EPS", "Every normalisation of pyramid and decoder has the specified eps.", _MODEL, _HEAD, "head_norm_eps"),
     _structure("OUTPUT-RESIZE", "The logits are resized to the size of the image.", _MODEL, ("network",), "output_resize"),
     _structure("BLOCK-COUNTS", "A block whose operations and inputs are as specified has the specified parameters and multiply-adds.", _COUNTS, ()),
 
-    _numerics("WEIGHTS-FIT", "Every parameter of the specification has exactly one place in the implementation, of its shape."),
+    _numerics("WEIGHTS-FIT", "Every parameter of the specification has exactly one counterpart in the implementation, of the same shape."),
     _numerics("VALUES-BACKBONE", "Each step of the backbone, run on the specification's values, gives the specification's value.", "backbone"),
     _numerics("VALUES-ASPP", "Each step of the pyramid, run on the specification's values, gives the specification's value.", "aspp"),
     _numerics("VALUES-DECODER", "Each step of decoder and output, run on the specification's values, gives the specification's value.", "decoder"),
@@ -146,11 +146,11 @@ CLAUSES: Final = (
 
     _training("BN-MOMENTUM", "In training, every running mean and variance moves towards the batch's by the specified momentum.", "norm_momentum"),
     _training("RUNNING-STATISTICS", "In training, every normalisation uses the statistics of the batch, and its running ones follow their mean and unbiased variance."),
-    _training("DROPOUT", "In training, values are dropped at random in the specified places, at the specified rate and one by one, and nowhere else.", "aspp_dropout", "decoder_dropout"),
-    _training("INITIALISATION", "New weights are drawn from the specified distributions; a new normalisation changes nothing.", "init"),
-    _training("GRADIENT-REACHES", "Every parameter gets a finite gradient, and one that is not zero where the specification's is not."),
-    _training("TRAIN-STEP", "One step of gradient descent in float64 leads from the same weights to the specification's."),
-    _training("BATCH-OF-ONE", "A batch of one is accepted in training, unless a normalisation has a single value per channel then.", "pool_norm"),
+    _training("DROPOUT", "In training, single values are dropped at random in the specified places, at the specified rate, and nowhere else.", "aspp_dropout", "decoder_dropout"),
+    _training("INITIALISATION", "Initial weights are drawn from the specified distributions; a new normalisation is the identity.", "init"),
+    _training("GRADIENT-REACHES", "Every parameter gets a finite gradient, and a nonzero one where the specification's gradient is nonzero."),
+    _training("TRAIN-STEP", "From the same weights, one step of gradient descent in float64 gives the specification's weights."),
+    _training("BATCH-OF-ONE", "A batch of one is accepted in training, unless a normalisation would have a single value per channel.", "pool_norm"),
 )
 # fmt: on
 
@@ -168,11 +168,11 @@ def clause(name: str) -> Clause:
 
 
 def clauses_of(part: str | None, *, on_request: bool = False) -> tuple[Clause, ...]:
-    """Return the clauses that can be decided of the whole network, or of one part.
+    """Return the clauses that can be decided for the whole network, or for one part.
 
     Args:
         part: ``backbone``, ``aspp`` or ``decoder``; None for the whole network.
-        on_request: Whether a lower precision is asked for, so that its clauses are decided too.
+        on_request: Whether a lower precision is requested, so that its clauses are included.
     """
-    asked = (clause for clause in CLAUSES if on_request or not clause.on_request)
-    return tuple(clause for clause in asked if part is None or not clause.parts or part in clause.parts)
+    requested = (clause for clause in CLAUSES if on_request or not clause.on_request)
+    return tuple(clause for clause in requested if part is None or not clause.parts or part in clause.parts)

@@ -1,6 +1,6 @@
-"""The distributions that initial weights are drawn from, in closed form.
+"""The distributions of initial weights, in closed form, and which convolution has which.
 
-All of them are symmetric about zero, but a constant.
+All but the constants are symmetric about zero.
 """
 
 import math
@@ -13,7 +13,7 @@ from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
 from deeplab_spec.spec.rows import Block, ConvUnit, HeadUnit, Init, InitKind, NetworkRows
 
 CUT: Final = 2.0
-"""Deviations at which the release's truncated normal distribution ends."""
+"""The release's truncated normal distribution ends at this many standard deviations."""
 
 
 class Shape(StrEnum):
@@ -31,8 +31,8 @@ class Distribution:
 
     Attributes:
         shape: Its shape.
-        scale: Deviation of a normal distribution, before it is cut where it is; half the width of a uniform
-            one; the value of a constant.
+        scale: Standard deviation of a normal distribution (before truncation); half the width of a uniform one; the
+            value of a constant.
     """
 
     shape: Shape
@@ -40,7 +40,7 @@ class Distribution:
 
     @property
     def bound(self) -> float:
-        """The largest magnitude that it can give; infinite if there is none."""
+        """The largest possible magnitude; infinite if there is none."""
         return {Shape.NORMAL: math.inf, Shape.TRUNCATED: CUT * self.scale}.get(self.shape, abs(self.scale))
 
     @property
@@ -58,7 +58,7 @@ class Distribution:
         return self.scale**4 * _moments(self.shape)[1]
 
     def beyond(self, magnitude: float) -> float:
-        """Return how likely a value is to have a larger magnitude.
+        """Return the probability that the magnitude of a value is larger than a given one.
 
         >>> Distribution(shape=Shape.UNIFORM, scale=2.0).beyond(1.5)
         0.25
@@ -96,16 +96,16 @@ def _moments(shape: Shape) -> tuple[float, float]:
 
 
 _NEW_NORM: Final = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
-"""A new normalisation: the identity on what has mean 0 and variance 1."""
+"""Initial values of a normalisation: the identity on values with mean 0 and variance 1."""
 
 
 def distribution(op: Op, role: str, init: Init | None) -> Distribution | None:
-    """Return what a new tensor is drawn from; None if nothing says so.
+    """Return the distribution of an initial tensor; None if it is not specified.
 
     Args:
-        op: The operation that owns it.
+        op: The operation that owns the tensor.
         role: ``weight``, ``bias``, ``running_mean`` or ``running_var``.
-        init: How the weight of a convolution is drawn.
+        init: The initialisation of a convolution.
     """
     match op:
         case BatchNorm():
@@ -140,7 +140,7 @@ def _of_bias(conv: Conv2d, init: Init) -> Distribution:
 
 
 def initials(table: NetworkRows) -> Mapping[str, Init]:
-    """Return how the weight of every convolution of a network is drawn.
+    """Return the initialisation of every convolution of a network, by path.
 
     >>> from deeplab_spec.spec.network import rows
     >>> from deeplab_spec.spec.variants import TF_RELEASE

@@ -1,8 +1,8 @@
-"""The errata of the source document: where ``notebook`` is verbatim against its own intent or source.
+"""The errata of the source document: deviations from its own intent or source that ``notebook`` keeps verbatim.
 
-An erratum that changes the network is a choice, with the value that corrects it. One that
-changes none is a note about the document's programming interface. What an erratum costs in
-parameters and multiply-adds is computed in :mod:`deeplab_spec.analysis.errata`.
+An erratum that changes the network is a choice, with the value that corrects it. One that does not is a note
+about the document's programming interface. :mod:`deeplab_spec.analysis.errata` computes the effect of an erratum on
+parameters and multiply-adds.
 """
 
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class Erratum:
 
     Attributes:
         id: Stable mnemonic.
-        sentence: What the document does, and against what.
-        shown_by: What shows it in an implementation.
-        corrections: The choices that correct it; empty where it changes no network.
-        api_note: What a user of the document's classes must know; empty where a choice says it.
-        source: Where in the document it stands.
+        sentence: What the document does, and what it should do instead.
+        shown_by: How to recognise it in an implementation.
+        corrections: The choices that correct it; empty if it does not change the network.
+        api_note: What a user of the document's classes must know; empty if there are corrections.
+        source: Its place in the document.
 
     Raises:
-        SpecError: If it has both corrections and a note, or neither, or corrects what is no choice.
+        SpecError: If it has both corrections and a note, or neither, or corrects an unknown choice.
     """
 
     id: str

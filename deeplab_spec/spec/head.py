@@ -84,7 +84,7 @@ def _pool(choices: Choices, features: int, depth: int) -> ConvUnit:
 
 
 def decoder_rows(choices: Choices, low_level_channels: int, classes: int) -> DecoderRows:
-    """Return the rows of the decoder, for low-level features of some width."""
+    """Return the rows of the decoder, for low-level features with some number of channels."""
     if classes < 1:
         raise SpecError("num_classes", "must be 1 or more", classes)
     channels = scaled_channels(choices.width)

@@ -1,4 +1,4 @@
-"""How the choices shape a single layer: bias, normalisation, padding and initial weights."""
+"""How the choices determine a single layer: channels, bias, normalisation, padding and initial weights."""
 
 from typing import Final
 
@@ -18,10 +18,10 @@ HEAD_DEPTHWISE_STD: Final = 0.33
 HEAD_POINTWISE_STD: Final = 0.06
 
 BASE_CHANNELS: Final = (32, 48, 64, 128, 256, 728, 1024, 1536, 2048)
-"""Every channel count of the network at width 1, ascending; the image and the classes apart."""
+"""Every channel count of the network at width 1, ascending, without image and classes."""
 
 SMALLEST: Final = 4
-"""No count falls below one more than the image's channels."""
+"""The smallest channel count: one more than the image's channels."""
 
 _STEM: Final = "backbone.entry_flow.stem.conv1"
 
@@ -29,9 +29,8 @@ _STEM: Final = "backbone.entry_flow.stem.conv1"
 def scaled_channels(width: float) -> dict[int, int]:
     """Map every channel count to its count at another width.
 
-    The rule: multiply, round half up, and raise where needed so that each count exceeds the one
-    below it. Counts that differ at width 1 so differ at every width, and a fault that mixes two
-    of them stays visible.
+    The rule: multiply, round half up, and increase where needed so that each count exceeds the next smaller one.
+    So counts that differ at width 1 differ at every width, and a fault that confuses two of them stays visible.
 
     Args:
         width: Multiplier of the channel counts.
@@ -83,12 +82,12 @@ def padding(choices: Choices, path: str, kernel: int, stride: int, rate: int) ->
 
 
 def initial(choices: Choices, std: float | None) -> Init:
-    """Return how a weight is drawn.
+    """Return the initialisation of a convolution.
 
     Args:
-        choices: The decisions.
-        std: Deviation that the release publishes for this layer, or None where it leaves the
-            layer to its framework's default.
+        choices: The choices.
+        std: Standard deviation that the release publishes for this layer, or None if the release uses its
+            framework's default.
     """
     match choices.init:
         case Initialisation.TRUNCATED_NORMAL if std is not None:

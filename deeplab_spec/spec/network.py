@@ -1,4 +1,4 @@
-"""From choices to rows, and from rows to the graph."""
+"""Builds rows from choices, and the graph from rows."""
 
 from functools import lru_cache
 
@@ -43,7 +43,7 @@ PARTS = ("backbone", "aspp", "decoder")
 DEFAULT_CLASSES = 21
 DEFAULT_OUTPUT_STRIDE = 16
 CLASSIFIER = "decoder.logits.conv"
-"""The convolution that gives one channel per class."""
+"""Path of the convolution that computes one channel per class."""
 
 
 @lru_cache(maxsize=256)
@@ -51,13 +51,13 @@ def rows(choices: Choices, output_stride: int, classes: int, reported: int | Non
     """Return the rows of a network.
 
     Args:
-        choices: The decisions.
+        choices: The choices.
         output_stride: Input pixels per pixel of the backbone's result.
         classes: Channels of the logits.
-        reported: What the backbone says its output stride is; by default the truth.
+        reported: The output stride that the backbone reports; by default the true one.
 
     Raises:
-        SpecError: If the output stride is not 8, 16 or 32, or there is no class.
+        SpecError: If the output stride is not 8, 16 or 32, or the number of classes is below 1.
     """
     backbone = backbone_rows(choices, output_stride, reported)
     multiples = choices.sizes_accepted is SizesAccepted.MULTIPLES
@@ -71,10 +71,10 @@ def rows(choices: Choices, output_stride: int, classes: int, reported: int | Non
 
 
 def check_output_stride(variant: Variant, output_stride: int) -> None:
-    """Refuse an output stride that a variant does not have.
+    """Check that a variant supports an output stride.
 
     Raises:
-        SpecError: A ValueError that names the allowed ones.
+        SpecError: A ValueError that lists the supported ones, if it does not.
     """
     if output_stride not in variant.output_strides:
         allowed = ", ".join(map(str, variant.output_strides))
@@ -85,18 +85,18 @@ def network(choices: Choices, output_stride: int = 16, classes: int = DEFAULT_CL
     """Return the graph that the choices describe.
 
     Args:
-        choices: The decisions.
+        choices: The choices.
         output_stride: Input pixels per pixel of the backbone's result: 8, 16 or 32.
         classes: Channels of the logits.
 
     Raises:
-        SpecError: If the output stride is not 8, 16 or 32, or there is no class.
+        SpecError: If the output stride is not 8, 16 or 32, or the number of classes is below 1.
     """
     return graph(rows(choices, output_stride, classes))
 
 
 def graph(table: NetworkRows) -> Network:
-    """Return the graph of a whole network's rows."""
+    """Return the graph of a network from its rows."""
     build = _Builder()
     image = build.add("input", Input(channels=table.backbone.channels_in))
     features = build.backbone(table.backbone, image)
@@ -114,7 +114,7 @@ def graph(table: NetworkRows) -> Network:
 def part(table: NetworkRows, name: str) -> Network:
     """Return the graph of one part: ``backbone``, ``aspp`` or ``decoder``.
 
-    Its inputs are named as the taps they come from, its outputs as the taps they are.
+    Its inputs and outputs have the names of the corresponding taps.
 
     Raises:
         SpecError: If there is no such part.
@@ -145,7 +145,7 @@ def part(table: NetworkRows, name: str) -> Network:
 _RELU = Activation()
 
 
-@lru_cache(maxsize=512)  # a network has a dozen distinct ones, a hundred times
+@lru_cache(maxsize=512)  # a network repeats a dozen records a hundred times
 def _conv(channels: Pair, geometry: tuple[int, int, int], padding: Padding, groups: int, bias: bool) -> Conv2d:  # noqa: FBT001 - one fact
     kernel, stride, rate = geometry
     return Conv2d(
@@ -166,7 +166,7 @@ def _batch_norm(channels: int, eps: float, momentum: float) -> BatchNorm:
 
 
 class _Builder:
-    """Nodes in the making; each method adds a layer and returns the path of its value."""
+    """Builds the nodes of a graph; each method adds a layer and returns the path of its value."""
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []

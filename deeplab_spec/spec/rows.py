@@ -1,7 +1,7 @@
 """The rows of the specification: one record per layer, block and part.
 
-Rows are what the reference modules realise and what the graph is made from. A row holds every
-number of its layer; nothing that reads a row adds one.
+The reference modules implement the rows, and the graph is built from them. A row holds every number of its layer;
+code that uses a row adds none.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class InitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Init:
-    """How a convolution's weight is drawn.
+    """The initialisation of a convolution.
 
     Attributes:
-        kind: The distribution.
-        std: Standard deviation, where the kind needs one.
-        zero_bias: Whether biases start at zero; else they are left to the framework.
+        kind: The distribution of the weight.
+        std: Standard deviation, if the kind needs one.
+        zero_bias: Whether biases start at zero; otherwise they have the framework's default.
     """
 
     kind: InitKind = InitKind.FRAMEWORK
@@ -53,7 +53,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvUnit:
-    """A convolution, then normalisation and ReLU where stated.
+    """A convolution, then an optional normalisation and an optional ReLU.
 
     Attributes:
         path: Dotted position in the network; unique.
@@ -67,7 +67,7 @@ class ConvUnit:
         bias: Whether the convolution has a bias.
         norm: The normalisation, or None.
         activation: Whether a ReLU follows.
-        init: How the weight is drawn.
+        init: The initialisation.
         source: Where these numbers are published.
 
     Raises:
@@ -126,7 +126,7 @@ class SeparableUnit:
 
 
 class SkipKind(StrEnum):
-    """How a block's input reaches its end."""
+    """The kind of a block's skip path."""
 
     NONE = "none"
     IDENTITY = "identity"
@@ -135,16 +135,16 @@ class SkipKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Separable units in a row, with a skip from the block's input to a sum at its end.
+    """A sequence of separable units, with a skip path from the block's input to a sum at its end.
 
     Attributes:
         path: Dotted position in the network; unique.
-        norm: A normalisation in front of both paths, or None.
-        activation: Whether a ReLU stands in front of both paths.
+        norm: A normalisation before both paths, or None.
+        activation: Whether a ReLU precedes both paths.
         units: The main path.
-        skip_kind: How the input reaches the sum.
-        skip: The convolution of the skip, if it has one.
-        skip_reads_activation: Whether the skip reads the first unit's ReLU, not the input.
+        skip_kind: The kind of the skip path.
+        skip: The convolution of the skip path, if it has one.
+        skip_reads_activation: Whether the skip path starts at the first unit's ReLU instead of the block's input.
     """
 
     path: str
@@ -157,7 +157,9 @@ class Block:
 
     def __post_init__(self) -> None:
         if (self.skip is not None) != (self.skip_kind is SkipKind.CONV):
-            raise SpecError(self.path, "a skip has a row just where it is a convolution", self.skip_kind)
+            raise SpecError(
+                self.path, "a skip row is required for a convolutional skip, and only for it", self.skip_kind
+            )
 
     @property
     def channels_in(self) -> int:
@@ -176,12 +178,12 @@ class BackboneRows:
 
     Attributes:
         output_stride: Input pixels per pixel of the result.
-        reported_output_stride: What the backbone says its output stride is.
+        reported_output_stride: The output stride that the backbone reports.
         stem: The first convolutions.
         entry_flow: Blocks that subsample.
-        middle_flow: Blocks that keep everything.
-        exit_flow: Blocks that widen.
-        low_level: Path of the value that the decoder reads.
+        middle_flow: Blocks that keep size and channels.
+        exit_flow: Blocks with more channels.
+        low_level: Path of the decoder's low-level features.
         low_level_channels: Channels of that value.
     """
 
@@ -218,14 +220,14 @@ class AsppRows:
     """Atrous spatial pyramid pooling.
 
     Attributes:
-        conv1x1: The branch of one tap.
-        atrous: The branches of 3x3 taps at growing rates.
+        conv1x1: The 1x1 branch.
+        atrous: The 3x3 branches, in the order of their rates.
         pool: The convolution of the image-pooling branch.
-        pool_resize: How the pooled pixel becomes a map again.
-        pool_first: Whether the pooled branch is first in the concatenation, else last.
-        projection: The convolution of the concatenation.
+        pool_resize: Resize of the pooled pixel to the map.
+        pool_first: Whether the image-pooling branch is first in the concatenation; otherwise it is last.
+        projection: The convolution after the concatenation.
         refinement: A separable unit after the projection, or None.
-        dropout: Chance of a value to be dropped at the end; 0 for no dropout.
+        dropout: Probability that a value is dropped at the end; 0 for no dropout.
     """
 
     conv1x1: ConvUnit
@@ -253,13 +255,13 @@ class DecoderRows:
     """From the pyramid's output and the low-level features to the logits.
 
     Attributes:
-        low_level: The projection of the low-level features; None where there is no decoder.
-        resize: How the pyramid's output grows to the low-level map.
+        low_level: The projection of the low-level features; None without a decoder.
+        resize: Resize of the pyramid's output to the low-level map.
         low_first: Whether the low-level features are first in the concatenation.
-        convs: The convolutions of the concatenation.
-        dropouts: Chance of a value to be dropped after each of them; 0 for no dropout.
-        logits: The convolution that gives one channel per class.
-        logits_after_resize: Whether that convolution reads the resized map.
+        convs: The convolutions after the concatenation.
+        dropouts: Probability that a value is dropped after each of them; 0 for no dropout.
+        logits: The convolution that computes one channel per class.
+        logits_after_resize: Whether that convolution follows the output resize.
     """
 
     low_level: ConvUnit | None
@@ -284,8 +286,8 @@ class NetworkRows:
         backbone: The feature extractor.
         aspp: The pyramid.
         decoder: The decoder.
-        output_resize: How the logits grow to the input's size.
-        size_multiple: Height and width must be multiples of this; 1 where any size is legal.
+        output_resize: Resize of the logits to the input's size.
+        size_multiple: Height and width must be multiples of this; 1 if any size is legal.
     """
 
     backbone: BackboneRows

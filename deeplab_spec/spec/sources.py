@@ -1,4 +1,4 @@
-"""The works that the specification is taken from."""
+"""The publications that the specification is taken from."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The published networks: a full set of choices each, with a name and a provenance."""
+"""The published networks: each a full set of choices with a name and a source."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,11 +14,10 @@ class Variant:
     """A published network.
 
     Attributes:
-        name: What the user calls it.
-        choices: Every decision.
+        name: Its name.
+        choices: A value for every choice.
         output_strides: Output strides that the publication supports.
-        reported_output_stride: What the backbone says its output stride is, where that is not
-            the stride it was built with.
+        reported_output_stride: The output stride that the backbone reports, if that is not the one it was built with.
         source: Where it is published.
         title: One line for a list.
     """

@@ -90,8 +90,8 @@ def plain() -> nn.Module:
     ("module", "evidence"),
     [
         (resnet, "its backbone is a ResNet (7x7 stem, max pooling, no depthwise convolution)"),
-        (mobilenet, "its backbone is no Xception (its usual activation is relu6; 16 depthwise convolutions)"),
-        (plain, "its backbone is no Xception (no depthwise convolution)"),
+        (mobilenet, "its backbone is not an Xception (its usual activation is relu6; 16 depthwise convolutions)"),
+        (plain, "its backbone is not an Xception (no depthwise convolution)"),
     ],
     ids=["resnet", "mobilenet", "plain"],
 )

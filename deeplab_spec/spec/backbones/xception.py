@@ -20,7 +20,7 @@ from deeplab_spec.spec.rows import BackboneRows, Block, ConvUnit, SeparableUnit,
 from deeplab_spec.spec.sources import paper
 
 OUTPUT_STRIDES: Final = (8, 16, 32)
-"""Input pixels per pixel of the backbone's result that the rows can be made for."""
+"""Supported output strides: input pixels per pixel of the backbone's result."""
 
 IMAGE_CHANNELS: Final = 3
 BACKBONE_STD: Final = 0.09
@@ -29,13 +29,13 @@ STEM_STRIDE: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockPlan:
-    """A block as the paper's figure prints it.
+    """A block as printed in the paper's figure.
 
     Attributes:
         path: Position below ``backbone``.
         outs: Channels after each of its three layers, at width 1.
-        stride: Step of the last layer where no output stride forbids it.
-        skip: How its input reaches its end.
+        stride: Stride of the last layer, unless the output stride is reached.
+        skip: The kind of its skip path.
     """
 
     path: str
@@ -99,7 +99,7 @@ def _unstrided(rate: int, rule: UnstridedRate) -> _Geometry:
 
 
 def _geometries(choices: Choices, plans: tuple[BlockPlan, ...], output_stride: int) -> tuple[_Geometry, ...]:
-    """Replace the strides that the output stride forbids by rates in the blocks after them."""
+    """Replace strides beyond the output stride by rates in the blocks after them."""
     geometries = []
     reached = STEM_STRIDE
     rate = 1
@@ -120,9 +120,9 @@ def backbone_rows(choices: Choices, output_stride: int, reported: int | None = N
     """Return the rows of the backbone.
 
     Args:
-        choices: The decisions.
+        choices: The choices.
         output_stride: Input pixels per pixel of the result: 8, 16 or 32.
-        reported: What the backbone says its output stride is; by default the truth.
+        reported: The output stride that the backbone reports; by default the true one.
     """
     if output_stride not in OUTPUT_STRIDES:
         raise SpecError("output_stride", "must be 8, 16 or 32", output_stride)
@@ -268,7 +268,7 @@ def _skip(choices: Choices, path: str, channels_in: int, channels_out: int, geom
 
 
 def _low_level(choices: Choices, plans: tuple[BlockPlan, ...], output_stride: int) -> tuple[str, int]:
-    """Return the path of the value that the decoder reads, and its channels at width 1."""
+    """Return the path of the low-level features, and their channels at width 1."""
     strided = [plan for plan in plans if plan.stride > 1]
     first, second = (f"backbone.{plan.path}" for plan in strided[:2])
     match choices.low_level_tap:

@@ -111,8 +111,7 @@ def shapes(network: Network, sizes: Pair | Mapping[str, Pair]) -> dict[str, Shap
         Channels, height and width by path.
 
     Raises:
-        GraphError: If a value would have an empty side, channels do not fit, or an operation
-            is opaque.
+        GraphError: If a value would have an empty side, channels do not fit, or an operation is opaque.
     """
     found: dict[str, Shape] = {}
     for node in network:

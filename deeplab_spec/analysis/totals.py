@@ -1,9 +1,8 @@
 """Totals of a network for any input size and number of classes, in microseconds.
 
-A network is compiled once: the sides of its values are expressions of the input's sides (a handful of distinct
-ones), and the terms of a convention become one coefficient per expression. An evaluation then computes the
-expressions and one short sum. The formulas are those of :mod:`deeplab_spec.analysis.costs`, for any convention and
-mode.
+A network is compiled once: the sides of its values are expressions of the input's sides (a handful of distinct ones),
+and the terms of a convention become one coefficient per expression. An evaluation then computes the expressions and one
+short sum. The formulas are those of :mod:`deeplab_spec.analysis.costs`, for any convention and mode.
 """
 
 from collections.abc import Mapping

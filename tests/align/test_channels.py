@@ -19,7 +19,7 @@ SIZE = (8, 8)
 
 
 def join(widths: list[int], order: list[int], *after: tuple[str, object]) -> Network:
-    """Return convolutions with kernels that tell them apart, joined in an order, and what follows."""
+    """Return convolutions with distinguishable kernels, concatenated in an order, and a convolution after them."""
     nodes = [Node(path="x", op=Input(channels=2))]
     for number, width in enumerate(widths):
         conv = Conv2d(channels_in=2, channels_out=width, kernel=(2 * number + 1, 1), padding=(number, number, 0, 0))

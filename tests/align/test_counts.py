@@ -1,4 +1,4 @@
-"""Costs of every block on both sides: what no operation shows, and nothing that one shows."""
+"""Costs of every block on both sides: differences that no operation shows, and no others."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def counted(expected: Network, candidate: Network, shared: tuple[str, ...] = ())
 
 
 def release(*overrides: str) -> Network:
-    """Return the release's network with choices decided otherwise."""
+    """Return the release's network with some choices overridden."""
     return network(choose(TF_RELEASE.choices, read_overrides(overrides)))
 
 

@@ -1,4 +1,4 @@
-"""Differences are causes: one wrong number is one difference, and what follows from it is none."""
+"""Differences are causes: one wrong number is one difference, and its consequences are none."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,7 +34,7 @@ CONV: Any = {"channels_in": 4, "channels_out": 4}
 
 
 def named(found: tuple[Aspect, ...]) -> list[tuple[str, str, object, object]]:
-    """Return what differs, in short."""
+    """Return the differences in short form."""
     return [(aspect.path, aspect.attribute, aspect.expected, aspect.actual) for aspect in found]
 
 
@@ -58,7 +58,7 @@ def test_one_wrong_number_is_one_difference(path: str, fields: Any, expected: tu
 
 
 def test_other_channels_are_the_difference_of_the_layer_that_makes_them() -> None:
-    """What reads them has other channels too, and is not at fault."""
+    """Their readers have other channels too, but no fault of their own."""
     wide = with_op(GRAPH, "decoder.low_level.conv", channels_out=9)
     wide = with_op(wide, "decoder.low_level.norm", channels=9)
     depthwise = GRAPH["decoder.conv1.depthwise.conv"].op
@@ -72,7 +72,7 @@ def test_other_channels_are_the_difference_of_the_layer_that_makes_them() -> Non
 
 
 def test_another_stride_changes_sizes_that_are_no_differences() -> None:
-    """A resize to a map goes to that map, whatever its size has become."""
+    """A resize to the size of a map is correct for any size of that map."""
     strided = with_op(GRAPH, "decoder.low_level.conv", stride=(2, 2))
 
     assert named(between(GRAPH, strided)) == [("decoder.low_level.conv", "stride", 1, 2)]
@@ -117,7 +117,7 @@ def test_another_source_is_a_difference_of_inputs() -> None:
 
 
 def test_an_aspect_for_every_fact_and_all_are_equal_of_equal_networks() -> None:
-    """What passes is counted, so that nothing passes without a decision."""
+    """Equal attributes are counted too: nothing passes without a decision."""
     alignment = side_by_side(GRAPH, GRAPH)
     found = aspects(alignment)
 
@@ -129,7 +129,7 @@ def test_an_aspect_for_every_fact_and_all_are_equal_of_equal_networks() -> None:
 
 
 def test_differences_are_the_aspects_that_are_not_equal() -> None:
-    """The short way gives what the long way gives."""
+    """Skipping equal nodes gives the same differences."""
     changed = with_op(inserted(GRAPH, "decoder.logits.conv"), "aspp.conv1x1.norm", eps=0.5)
     alignment = side_by_side(GRAPH, changed)
 
@@ -161,7 +161,7 @@ def test_operations_are_worded(op: Op, words: str) -> None:
 
 
 def test_facts_are_plain() -> None:
-    """Enumerations stay text; what has no plain form is written out."""
+    """Enumerations stay text; other values are converted to text."""
     assert fact(PoolKind.MAX) == "max"
     assert fact(None) is None
     assert fact(Add()) == "Add()"
@@ -176,7 +176,7 @@ def test_unknown_operations_are_compared_by_their_arguments() -> None:
 
 
 def test_two_networks_of_one_node_have_no_place_for_another() -> None:
-    """An extra node before the output is named by what it follows."""
+    """An extra node before the output is reported at the node that it follows."""
     x = Node(path="x", op=Input(channels=1))
     empty = Network(nodes=(x, Node(path="y", op=Output(name=""), inputs=("x",))))
 

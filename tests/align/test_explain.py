@@ -1,4 +1,4 @@
-"""A single decision that is made otherwise is found again, and explains every difference."""
+"""A single overridden choice is found, and explains every difference."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from tests.support.graphs import narrow_network, narrow_normal, normal
 
 NOT_HERE = {"width"}
-"""Held narrow in these tests."""
+"""Fixed in these tests: networks are narrow."""
 
 Override = tuple[str, ChoiceValue]
 
@@ -50,7 +50,7 @@ def visible(choices: Choices, output_stride: int) -> list[Override]:
 
 
 def refute(choices: Choices, output_stride: int, override: Override) -> str:
-    """Say what is wrong with the explanation of an override; empty if nothing is."""
+    """Return the error in the explanation of an override; empty if it is right."""
     candidate = narrow_normal(choose(choices, dict([override])), output_stride)
     found = explained(choices, output_stride, candidate)
     if found.unexplained:
@@ -139,7 +139,7 @@ def test_two_decisions_are_both_found() -> None:
 
 
 @pytest.mark.parametrize("override", [("aspp_rates", (5, 11, 17)), ("head_norm_eps", 0.25)], ids=str)
-def test_numbers_that_nobody_has_seen_are_read_off_the_candidate(override: Override) -> None:
+def test_numbers_of_the_candidate_alone_are_inferred(override: Override) -> None:
     """Rates and eps are open numbers."""
     choices = replace(TF_RELEASE.choices, middle_blocks=1)
     found = explained(choices, 16, narrow_normal(choose(choices, dict([override])), 16))
@@ -149,7 +149,7 @@ def test_numbers_that_nobody_has_seen_are_read_off_the_candidate(override: Overr
 
 
 @pytest.mark.parametrize("count", [2, 4, 5])
-def test_any_number_of_middle_blocks_is_read_off_the_candidate(count: int) -> None:
+def test_any_number_of_middle_blocks_is_inferred(count: int) -> None:
     """Blocks that are alike are missing or extra anywhere."""
     choices = replace(TF_RELEASE.choices, middle_blocks=3)
     assert refute(choices, 16, ("middle_blocks", count)) == ""
@@ -171,7 +171,7 @@ def test_a_longer_entry_flow_is_one_decision(variant: Variant, output_stride: in
 
 
 def test_what_no_decision_explains_is_left() -> None:
-    """One kernel, one sigmoid: no choice has them; the decision beside them is found all the same."""
+    """One kernel and one sigmoid that no choice has; the other override is still found."""
     choices = replace(TF_RELEASE.choices, middle_blocks=1)
     graph = narrow_network(choose(choices, {"head_norm_eps": 1e-3}), 16)
     graph = with_op(graph, "decoder.low_level.conv", kernel=(5, 5), padding=(2, 2, 2, 2))
@@ -196,7 +196,7 @@ def test_a_graph_has_no_edits_against_itself() -> None:
 
 
 def test_every_changed_field_is_an_edit() -> None:
-    """And nothing but what changed."""
+    """And no other field."""
     assert edits(BEFORE, with_op(BEFORE, CONV, bias=True)) == {(CONV, "bias")}
     assert edits(BEFORE, with_op(BEFORE, RELU, kind=ActivationKind.ELU, slope=1.0)) == {
         (RELU, "kind"),
@@ -213,18 +213,18 @@ def test_another_operation_is_another_node() -> None:
 
 
 def test_a_node_that_goes_and_a_node_that_comes() -> None:
-    """What reads them reads another value; a new node stands after what it reads."""
+    """Their readers have another input; a new node is an edit of the node that it follows."""
     assert edits(BEFORE, without(BEFORE, [RELU])) == {(RELU, "node"), ("aspp.concat", "inputs")}
     more = inserted(BEFORE, NORM, Activation(), path="more")
     assert edits(BEFORE, more) == {("more", "node"), (NORM, "after"), (RELU, "inputs")}
 
 
 def test_every_visible_choice_edits_the_graph() -> None:
-    """A choice that changes nothing could not be judged: these are not in the graph, or in training only."""
+    """A choice without an effect could not be judged: these are not in the graph, or in training only."""
     silent = set()
     for name in NAMES:
         graphs = [narrow_network(choose(SHORT, {name: value}), 8) for value in seen_values(name)]
         if not any(edits(BEFORE, graph) for graph in graphs):
             silent.add(name)
 
-    assert silent == {"init", "sizes_accepted", "width"}, "width is held narrow here"
+    assert silent == {"init", "sizes_accepted", "width"}, "the width is fixed here"

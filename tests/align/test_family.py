@@ -1,4 +1,4 @@
-"""Another network is told so in one sentence; a deviating one is not called another."""
+"""A different architecture is named in one sentence; a deviating network is of the same family."""
 
 import pytest
 import torch
@@ -95,8 +95,8 @@ def plain() -> nn.Module:
     ],
     ids=["resnet", "mobilenet", "plain"],
 )
-def test_another_network_is_told_so_with_the_evidence(module: type[nn.Module], evidence: str) -> None:
-    """Whatever variant it is held against."""
+def test_a_different_architecture_is_named_with_the_evidence(module: type[nn.Module], evidence: str) -> None:
+    """Against every variant."""
     candidate: Shaped = normal_capture(capture(module(), [torch.zeros(1, 3, 65, 66)]))
     for variant in VARIANTS:
         text = different_architecture(align(narrow_normal(variant.choices, 16, (65, 66)), candidate))
@@ -145,7 +145,7 @@ def test_a_single_decision_does_not_make_another_network(variant: Variant, outpu
 
 
 def test_every_variant_is_kin_of_every_other() -> None:
-    """A notebook that is held against the release deviates; it is of the same family."""
+    """The notebook compared with the release deviates, but is of the same family."""
     for one in VARIANTS:
         for other in VARIANTS:
             assert (

@@ -61,7 +61,7 @@ def overrides(variant: Variant, output_stride: int) -> list[Override]:
 
 
 def refute(variant: Variant, output_stride: int, decided: Sequence[Override]) -> str:
-    """Say what is wrong with the answer for a network of some decisions; empty if nothing is."""
+    """Return the error in the result for a network of some choices; empty if it is right."""
     choices = choose(variant.choices, dict(decided))
     library = LIBRARIES[output_stride]
     wanted = library.of(choices)
@@ -127,7 +127,7 @@ def test_a_thousand_pairs_of_decisions_are_found() -> None:
 
 
 def test_decisions_that_help_only_together_are_found() -> None:
-    """Without a separable convolution nothing shows that it would be bare; a bare one is like a pointwise one."""
+    """Without a separable convolution the choice has no effect; a bare one equals a pointwise convolution."""
     pair = [("decoder_convs", "separable_1"), ("decoder_depthwise", "bare")]
     typed = [option for option in overrides(NOTEBOOK, 8) if option in pair]
 
@@ -183,7 +183,7 @@ def test_a_choice_that_shows_at_one_output_stride_only_is_found_there() -> None:
 
 
 def test_what_no_choice_explains_is_listed_node_by_node() -> None:
-    """One kernel and one function that no choice has, beside a decision that is found all the same."""
+    """One kernel and one function that no choice has; the other override is still found."""
     graph = narrow_network(choose(TF_RELEASE.choices, {"head_norm_eps": 1e-3}), 16)
     graph = with_op(graph, "decoder.low_level.conv", kernel=(5, 5), padding=(2, 2, 2, 2))
     graph = inserted(graph, "decoder.logits.conv", Activation(kind=ActivationKind.SIGMOID))
@@ -208,7 +208,7 @@ def test_a_single_fault_is_no_choice_and_is_left_at_its_node(variant: Variant) -
 
 @BOTH
 def test_every_single_fault_changes_the_digest(variant: Variant) -> None:
-    """Equal digests are what is called equal networks."""
+    """Equal digests mean equal networks."""
     choices = replace(variant.choices, middle_blocks=2)
     prints = Fingerprints()
     right = prints.of(narrow_normal(choices, 16)).digest
@@ -219,7 +219,7 @@ def test_every_single_fault_changes_the_digest(variant: Variant) -> None:
 
 
 @pytest.mark.parametrize("width", [1.0, 0.5, 0.125, 0.03, NARROW, 1.25])
-def test_the_width_is_read_off_the_candidate(width: float) -> None:
+def test_the_width_is_inferred_from_the_candidate(width: float) -> None:
     """As the shortest number with the same channels."""
     choices = replace(TF_RELEASE.choices, middle_blocks=1, width=width)
     found = read_width(normal(network(choices, 16, 21)))

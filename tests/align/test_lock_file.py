@@ -71,7 +71,7 @@ def records(lock: Lock) -> list[dict[str, Any]]:
 
 @given(case=cases(), family=st.booleans())
 def test_a_lock_is_read_as_it_was_written(case: tuple[Variant, int], family: bool) -> None:  # noqa: FBT001 - drawn
-    """Every fact, so that it can be compared and executed again."""
+    """Every fact, so that the network can be compared and executed."""
     form = normal(short(*case))
     found = locked(form, align(form, form) if family else None)
 
@@ -106,7 +106,7 @@ def test_every_operator_is_read_with_every_field(kind: type[Op], data: st.DataOb
 
 
 def test_numbers_that_are_not_finite_are_read_again() -> None:
-    """A network may have them; then it has them in its lock."""
+    """A network with such numbers has a lock with them."""
     form = normal(short(TF_RELEASE))
     odd = BatchNorm(channels=4, eps=math.inf, momentum=math.nan)
     nodes = [replace(node, op=odd) if node.path.endswith("stem.conv1.norm") else node for node in form.network]
@@ -118,7 +118,7 @@ def test_numbers_that_are_not_finite_are_read_again() -> None:
 
 @given(graph=any_networks(), data=st.data())
 def test_any_graph_has_a_lock_with_every_name_once(graph: Network, data: st.DataObject) -> None:
-    """Also one that is of no family, with operations that nobody knows."""
+    """Also a different architecture with unknown operations."""
     graph = graph.live()
     shapes = {node.path: data.draw(st.sampled_from([(), (1, 2, 3)]), label="shape") for node in graph}
     form = canonical(Shaped(network=graph, shapes=shapes))
@@ -134,7 +134,7 @@ def test_names_and_order_of_definition_change_no_line(
     shuffler: random.Random,
     family: bool,  # noqa: FBT001 - drawn
 ) -> None:
-    """Somebody who renames attributes, or nests modules otherwise, gets the same file."""
+    """Other attribute names, or another nesting of modules, give the same file."""
     graph = short(*case)
     numbers = shuffler.sample(range(1000), len(graph))
     names = {node.path: f"m{number}" for node, number in zip(graph, numbers, strict=True)}
@@ -147,7 +147,7 @@ def test_names_and_order_of_definition_change_no_line(
 
 
 def test_nodes_have_the_specifications_paths() -> None:
-    """In a network of the family; what it has beyond them is called by its operator, in its block."""
+    """In a network of the family; additional nodes are named after their operator, in their block."""
     graph = short(TF_RELEASE)
     twice = inserted(inserted(graph, "aspp.projection.activation", path="a"), "decoder.conv1.pointwise.conv", path="b")
     form = normal(renamed(twice, "m.{}".format))
@@ -172,7 +172,7 @@ def test_other_networks_count_joints_and_convolutions() -> None:
 
 
 def test_a_wrong_rate_changes_its_own_line() -> None:
-    """And the facts of the header that follow, and the digest: the diff is what a reviewer must know."""
+    """And the facts that follow from it, and the digest: the diff is what a reviewer must know."""
     graph = narrow_network(TF_RELEASE.choices, 16)
     other = with_op(graph, "aspp.atrous2.depthwise.conv", rate=(13, 13), padding=margins(13))
     form = normal(graph)
@@ -188,7 +188,7 @@ def test_a_wrong_rate_changes_its_own_line() -> None:
 
 
 def test_a_removed_layer_changes_few_lines() -> None:
-    """Its own, and that of what reads it."""
+    """Its own line, and that of its reader."""
     graph = short(TF_RELEASE)
     form = normal(graph)
     other = normal(inserted(graph, "decoder.conv1.pointwise.conv", path="b"))
@@ -237,7 +237,7 @@ def test_parameters_that_nodes_share_are_counted_once() -> None:
 
 
 def test_the_top_of_a_lock_is_for_its_reader() -> None:
-    """What was locked, what it is nearest to and which inputs it takes; choices as the command line takes them."""
+    """The target, the nearest network and the accepted inputs; choices as on the command line."""
     title, network, nearest, *responses, block = text(locked(short(TF_RELEASE))).splitlines()[:6]
 
     assert title == (

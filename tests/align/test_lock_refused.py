@@ -25,7 +25,7 @@ AGAIN = "make it again: deeplab-spec lock TARGET -o FILE"
 
 
 def sealed(content: str) -> str:
-    """Return the text of a lock under a right digest, as somebody may make it on purpose."""
+    """Return the text of a lock with a correct digest, as an editor can make it on purpose."""
     body = content.rpartition('{"type": "digest"')[0]
     digest = hashlib.sha256(body.encode()).hexdigest()
     return body + json.dumps({"type": "digest", "sha256": digest}) + "\n"
@@ -177,7 +177,7 @@ def test_a_file_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_a_lock_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Missing, no file, binary, or so large that it is not even read."""
+    """Missing, not a file, binary, or too large to read."""
     binary, large, pipe = tmp_path / "binary.lock", tmp_path / "large.lock", tmp_path / "pipe.lock"
     binary.write_bytes(bytes(range(256)))
     with large.open("wb") as file:

@@ -141,7 +141,7 @@ def test_an_equal_rewrite_has_no_difference(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "number"), [(name, n) for name in REWRITES for n in range(len(REWRITES[name].wrong))])
 def test_a_wrong_rewrite_differs(name: str, number: int) -> None:
-    """What looks like a known equivalence and is none."""
+    """Networks that look like a known equivalence but differ."""
     rewrite = REWRITES[name]
     wrong = chain(*rewrite.wrong[number])
 
@@ -172,7 +172,7 @@ def test_a_border_that_something_else_reads_stays() -> None:
 
 
 def test_an_activation_that_is_computed_again_is_the_first() -> None:
-    """Whoever reads it; another activation of the same value is another value."""
+    """For every reader; another activation of the same value is another value."""
 
     def read_twice(second: Op, *inputs: str) -> Network:
         nodes = (
@@ -210,7 +210,7 @@ def test_the_normal_form_of_a_normal_form_is_itself(variant: Variant) -> None:
 
 @pytest.mark.parametrize("rewrite", PASSES, ids=lambda rewrite: rewrite.__name__)
 def test_passes_keep_the_shapes_of_values(rewrite: Any) -> None:
-    """A pass may take nodes out, never change what a value is."""
+    """A pass may remove nodes, but never change a value."""
     before = shaped(narrow_network(VARIANTS[1].choices, 16), (65, 66))
     after: Shaped = rewrite(before)
 
@@ -227,7 +227,7 @@ def test_excess_is_what_padding_adds_beyond_keeping_the_map() -> None:
 
 
 def joined(*, apart: bool, swapped: bool = False) -> Network:
-    """Return three values joined at once, or the first two before the third."""
+    """Return three values concatenated at once, or the first two before the third."""
     nodes = [Node(path="x", op=Input(channels=4))]
     nodes += [Node(path=name, op=replace(ATROUS, bias=name == "b"), inputs=("x",)) for name in "abc"]
     first = ("b", "a") if swapped else ("a", "b")

@@ -1,4 +1,4 @@
-"""How a network was written down, and what its nodes are called, changes neither order nor alignment."""
+"""The order of definition and the names of nodes change neither canonical order nor alignment."""
 
 import random
 from dataclasses import replace
@@ -49,7 +49,7 @@ def test_order_follows_from_the_graph_alone(case: tuple[Variant, int], shuffler:
 
 @given(case=cases(), shuffler=shufflers)
 def test_an_order_can_be_executed(case: tuple[Variant, int], shuffler: random.Random) -> None:
-    """Every node once, after everything that it reads, but for the size of a resize."""
+    """Every node once, after its inputs, except the size of a resize."""
     graph = reordered(normal(short(*case)).network, shuffler)
     nodes = ordered(graph)
 
@@ -78,7 +78,7 @@ def test_the_order_of_a_concatenation_is_no_difference(
     order: list[int],
     swap: bool,  # noqa: FBT001 - drawn
 ) -> None:
-    """Branches are paired by what they are; the weights that read them are permuted with them."""
+    """Branches are paired by their structure; the weights that read them are permuted with them."""
     graph = short(*case)
     branches, joined = graph["aspp.concat"].inputs, graph["decoder.concat"].inputs
     candidate = with_inputs(graph, "aspp.concat", *(branches[place] for place in order))
@@ -129,7 +129,7 @@ def branches(graph: Network) -> dict[str, list[Branch]]:
 
 
 def test_branches_are_what_one_input_needs_alone() -> None:
-    """A skip of one convolution beside a main path of two, on a shared entry."""
+    """A skip of one convolution and a main path of two, from a shared input."""
     conv = Conv2d(channels_in=1, channels_out=1)
     names = {"x": (), "entry": ("x",), "main1": ("entry",), "main2": ("main1",), "skip": ("entry",)}
     nodes = [Node(path=path, op=conv if inputs else Input(channels=1), inputs=inputs) for path, inputs in names.items()]

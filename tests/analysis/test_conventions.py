@@ -1,4 +1,4 @@
-"""The conventions as records: names, modes, units and operators; what each counts, by hand."""
+"""The conventions as records: names, modes, units and operators; their counts, computed by hand."""
 
 import pytest
 
@@ -58,7 +58,7 @@ BY_HAND: list[tuple[Convention, Op, int]] = [
 
 @pytest.mark.parametrize(("counts", "op", "expected"), BY_HAND)
 def test_what_a_convention_counts_of_one_operator_by_hand(counts: Convention, op: Op, expected: int) -> None:
-    """Each figure is a product of what its comment, and the title of the convention, name."""
+    """Each figure is the product that its comment and the title of the convention name."""
     assert operations(costs_of(chain(op), SIDES, counts))["n1"] == expected
 
 
@@ -112,7 +112,7 @@ def test_a_convention_that_counts_no_backward_pass_says_which_do() -> None:
 
 
 def test_a_convention_is_found_by_its_name_and_an_unknown_name_lists_them() -> None:
-    """Names are what the command line takes."""
+    """Names are as on the command line."""
     assert [convention(entry.name) for entry in CONVENTIONS] == list(CONVENTIONS)
     assert len({entry.name for entry in CONVENTIONS}) == len(CONVENTIONS)
     with pytest.raises(SpecError, match="must be one of mac, full, fvcore, torch, tfprof, but got 'macs'"):

@@ -58,7 +58,7 @@ def counted(variant: Variant, output_stride: int = 16, size: int = 513, classes:
 
 
 def total(costs: tuple[Cost, ...]) -> Sizes:
-    """Return what they store together."""
+    """Return the sum of their sizes."""
     return sum((cost.sizes for cost in costs), Sizes())
 
 
@@ -76,7 +76,7 @@ def test_macs_are_the_published_ones(variant: Variant, output_stride: int, size:
 
 @pytest.mark.parametrize(("variant", "expected"), BACKBONES)
 def test_backbone_parameters_are_the_published_ones(variant: Variant, expected: int) -> None:
-    """The backbone alone is a part with its own graph; its nodes cost what they cost in the whole."""
+    """The backbone alone has its own graph; its nodes cost the same as in the whole network."""
     backbone = part(rows(variant.choices, 16, 21), "backbone")
     of_part = node_costs(backbone, shapes(backbone, (513, 513)))
     of_whole = tuple(cost for cost in counted(variant) if cost.path.startswith("backbone."))
@@ -124,7 +124,7 @@ def test_blocks_add_up_to_the_network(variant: Variant) -> None:
 
 
 def test_blocks_are_the_paths_of_the_design() -> None:
-    """The blocks are what reports, and readers of the figure, speak of."""
+    """The blocks are those of reports and of the paper's figure."""
     paths = [block.path for block in block_costs(counted(TF_RELEASE))]
     middle = [f"backbone.middle_flow.block{number}" for number in range(1, 17)]
     entry = ["stem.conv1", "stem.conv2", "block1", "block2", "block3"]
@@ -142,7 +142,7 @@ def test_block_of_a_path_outside_the_design_is_its_first_two_steps() -> None:
 
 
 def test_block_output_is_that_of_its_last_node() -> None:
-    """A block's shape is what the next block reads."""
+    """A block's output shape is the next block's input shape."""
     outputs = {block.path: block.output for block in block_costs(counted(NOTEBOOK))}
 
     assert outputs["backbone.exit_flow.block2"] == (2048, 33, 33)
@@ -151,7 +151,7 @@ def test_block_output_is_that_of_its_last_node() -> None:
 
 
 def test_normalisation_that_shares_its_convolution_is_not_folded() -> None:
-    """Folding would change what the other reader sees."""
+    """Folding would change the input of the other reader."""
     conv = Conv2d(channels_in=3, channels_out=4, kernel=(1, 1))
     norm = BatchNorm(channels=4, eps=1e-3, momentum=0.1)
     nodes = (
@@ -168,7 +168,7 @@ def test_normalisation_that_shares_its_convolution_is_not_folded() -> None:
 
 
 def test_normalisation_without_scale_has_no_parameters() -> None:
-    """Only what is learned is a parameter."""
+    """Only trained numbers are parameters."""
     assert stored(BatchNorm(channels=7, eps=1e-3, momentum=0.1, affine=False)) == Sizes(parameters=0, buffers=14)
 
 

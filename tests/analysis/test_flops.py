@@ -1,4 +1,4 @@
-"""Floating-point operations: each operator's plain formula, run on numbers that count what is done to them."""
+"""Floating-point operations: each operator's plain formula, run on numbers that count their operations."""
 
 import math
 from collections.abc import Callable
@@ -191,7 +191,7 @@ def test_a_resize_costs_a_product_for_each_sample_and_their_sums(mode: ResizeMod
 
 
 def counts(op: Op) -> tuple[int, int, int]:
-    """Return what an operator on 4 channels of 4x5 costs: in evaluation, in a training step's two passes.
+    """Return the cost of an operator on 4 channels of 4x5: in evaluation, and in both passes of a training step.
 
     The second figure is the step's where no gradient flows to the input, the third where one does.
     """

@@ -1,4 +1,4 @@
-"""What is proven never to be negative never is, whatever the weights; and the proof is no weaker than it must be."""
+"""Values proven never to be negative are never negative, for any weights; and the proof is as strong as possible."""
 
 import pytest
 import torch

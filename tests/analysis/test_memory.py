@@ -47,7 +47,7 @@ def storages(tensors: Iterable[Tensor | None]) -> int:
 def test_live_bytes_are_those_of_the_interpreters_tensors(
     variant: str, output_stride: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever was computed and still exists after a node ran; the image is given away first."""
+    """All computed values that still exist after a node ran; the image is released first."""
     graph = network(variant, output_stride, 5, SMALL)
     weights = {f"{node.path}.{role}": torch.ones(shape) for node in graph for role, shape in roles(node.op).items()}
     inputs = {"input": torch.zeros(1, 3, *SIZE)}

@@ -25,7 +25,7 @@ SIDES = (257, 385, 513, 641, 769, 897)
 
 
 def halves_once(graph: Network) -> int:
-    """Return what ``tfprof`` counts once for a network, in halves: 5 a dense weight, 2 a depthwise one."""
+    """Return the count that ``tfprof`` makes once for a network, in halves: 5 per dense weight, 2 per depthwise one."""
     total = 0
     for node in graph:
         if isinstance(node.op, Conv2d):
@@ -50,7 +50,7 @@ def test_sides_at_the_scales_of_the_paper() -> None:
 
 @given(st.integers(1, 5000), st.integers(1, 16))
 def test_side_at_a_scale_is_cut_to_whole_pixels(side: int, quarters: int) -> None:
-    """``int((d - 1) * s + 1)`` in whole numbers: quarters are divided last, and what is left is dropped."""
+    """``int((d - 1) * s + 1)`` in integers: quarters are divided last, and the remainder is dropped."""
     assert scaled(side, Fraction(quarters, 4)) == ((side - 1) * quarters + 4) // 4
 
 
@@ -92,7 +92,7 @@ def test_nodes_add_up_to_the_totals_of_the_evaluator(
 
 
 def test_a_mirrored_image_doubles_what_is_computed_and_moved() -> None:
-    """What is stored, and what is alive at once, stays: images go one after the other."""
+    """Parameters and memory alive stay the same: images are processed one after the other."""
     single = total_cost(protocol_costs(SMALL, (65, 97), SINGLE, FULL, Mode.TRAIN))
     both = total_cost(protocol_costs(SMALL, (65, 97), Protocol(flip=True), FULL, Mode.TRAIN))
 

@@ -42,7 +42,7 @@ ROWS = pytest.mark.parametrize(
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What the reconstruction multiplies with its constants, counted here from the graph."""
+    """The quantities that the constants multiply, counted here from the graph."""
 
     padded: int
     plain: int

@@ -31,7 +31,7 @@ from deeplab_spec.spec.network import network, part, rows
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE
 
 Reads = list[frozenset[int]]
-"""For every position of a value, the image pixels that it reads along the height."""
+"""For every position of a value, the image pixels that it depends on along the height."""
 
 
 def pixels_read(graph: Network, side: int) -> dict[str, Reads]:
@@ -92,7 +92,7 @@ def clipped(field: AxisField, position: int, side: int) -> tuple[Fraction, Fract
 
 
 def disagreement(graph: Network, side: int, wrong: dict[str, ReceptiveField] | None = None) -> str:
-    """Return the first value whose field is not what its positions read; empty where all agree."""
+    """Return the first value whose field differs from the pixels of its positions; empty if all agree."""
     fields = receptive_fields(graph, (side, side)) | (wrong or {})
     for path, reads in pixels_read(graph, side).items():
         field = fields[path].vertical

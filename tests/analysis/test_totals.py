@@ -143,7 +143,7 @@ def test_several_inputs_are_evaluated_by_path() -> None:
 
 
 def test_what_cannot_be_evaluated_is_refused() -> None:
-    """Each refusal says where, which rule and what arrived."""
+    """Each message names the place, the rule and the value."""
     evaluator = EVALUATORS["notebook", 16]
 
     with pytest.raises(GraphError, match=r"input: height and width must be 1 or more, but got \[\(0, 5\)\]"):

@@ -1,4 +1,4 @@
-"""Bytes read, written and kept: against what PyTorch really moves and saves, and by hand."""
+"""Bytes read, written and kept: compared with those that PyTorch moves and saves, and computed by hand."""
 
 from collections.abc import Iterable
 from itertools import chain as joined
@@ -50,7 +50,7 @@ FIRST = Conv2d(channels_in=3, channels_out=4, bias=True)
 
 
 class Moved(TorchDispatchMode):
-    """Adds up the bytes of the tensors that every operator gets, and of those that it returns."""
+    """Adds up the bytes of the input and output tensors of every operator."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def test_bytes_kept_are_those_that_autograd_saves(variant: str, output_stride: i
 
 @BY_CASE
 def test_bytes_moved_in_evaluation_are_those_of_every_operator_that_runs(variant: str, output_stride: int) -> None:
-    """The interpreter runs one operator per node; what each gets and returns is added up."""
+    """The interpreter runs one operator per node; inputs and outputs of each are added up."""
     graph = network(variant, output_stride, 5, SMALL)
     weights = {f"{node.path}.{role}": torch.zeros(shape) for node in graph for role, shape in roles(node.op).items()}
     image = torch.zeros(1, 3, *SIZE)
@@ -159,7 +159,7 @@ BY_HAND: list[tuple[str, Op, tuple[int, int], tuple[int, int]]] = [
 
 @pytest.mark.parametrize(("op", "forward", "train"), [case[1:] for case in BY_HAND], ids=[case[0] for case in BY_HAND])
 def test_bytes_of_one_operator_by_hand(op: Op, forward: tuple[int, int], train: tuple[int, int]) -> None:
-    """Values of 320 bytes; a pass backward reads gradients, what it needs of the forward pass, and weights."""
+    """Values of 320 bytes; a backward pass reads gradients, kept values and weights."""
     graph = chain(FIRST, op, channels=3)
 
     assert _moved(costs_of(graph, SIDES, MAC), "n2") == forward

@@ -1,4 +1,4 @@
-"""What every reader of a network may rely on: closed selections, live nodes, names of values."""
+"""The guarantees of a network: closed selections, live nodes, names of values."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def graphs(draw: st.DrawFn) -> Network:
 
 
 def ancestors(graph: Network, path: str) -> set[str]:
-    """Return what a value depends on, found from the value backwards."""
+    """Return the nodes that a value depends on, found backwards."""
     return {path}.union(*(ancestors(graph, value) for value in graph[path].inputs))
 
 
@@ -54,7 +54,7 @@ def test_readers_are_the_inputs_turned_around(graph: Network) -> None:
 
 @given(graph=graphs(), data=st.data())
 def test_only_keeps_a_closed_selection_and_refuses_another(graph: Network, data: st.DataObject) -> None:
-    """A network without something that it reads would be none."""
+    """A selection without an input of one of its nodes is refused."""
     path = data.draw(st.sampled_from([node.path for node in graph if node.path != "n0"]), label="left out")
     wanted = {node.path for node in graph} - {path}
     readers = graph.readers()[path]

@@ -38,7 +38,7 @@ def test_groups_divide_both_channel_counts_or_are_refused(count: int, per_group:
     ],
 )
 def test_a_size_below_one_is_refused(fields: dict[str, Any], rule: str) -> None:
-    """Each field is refused alone, with the rule that it breaks."""
+    """Each field is refused alone, with its rule."""
     with pytest.raises(GraphError, match=rule):
         Conv2d(**{"channels_in": 1, "channels_out": 1, **fields})
 

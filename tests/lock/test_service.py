@@ -1,4 +1,4 @@
-"""A library's own network, locked: what is still that network conforms, and what is not is refused at its node."""
+"""The lock of a library's network: equal networks conform, and a fault is reported at its node."""
 
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def _normal(network: Network) -> Shaped:
 
 
 def test_a_lock_says_what_the_library_does_otherwise(lock: Lock) -> None:
-    """Nothing is unexplained, and the sizes that it refuses are written down."""
+    """Choices explain everything, and the lock records the sizes that it refuses."""
     assert lock.parameters == 41_042_005
     assert lock.nearest is not None
     assert lock.nearest.variant == "tf-release"

@@ -1,4 +1,4 @@
-"""Choices: what a command line may say, and what every choice does to the network."""
+"""Choices: their values on the command line, and the effect of each on the network."""
 
 import itertools
 
@@ -20,12 +20,12 @@ SHRINKS = ("atrous_padding", c.AtrousPadding.ONE)
 
 @pytest.mark.parametrize(("name", "value"), SEEN)
 def test_every_seen_value_is_read_as_it_is_written(name: str, value: c.ChoiceValue) -> None:
-    """What a report prints can be given back as an option."""
+    """A printed value is accepted as an option."""
     assert c.parse(name, c.written(value)) == value
 
 
 def test_every_choice_has_a_value_that_was_seen() -> None:
-    """A choice that nobody decides otherwise is no choice; initialisation and sizes included."""
+    """A choice without an alternative in practice is no choice."""
     for name in c.NAMES:
         assert c.seen_values(name), name
         assert c.about(name).meaning
@@ -43,13 +43,13 @@ def test_every_choice_has_a_value_that_was_seen() -> None:
     ],
 )
 def test_a_value_that_cannot_be_read_is_refused_with_its_rule(name: str, text: str, message: str) -> None:
-    """The message names the choice, the rule and what arrived."""
+    """The message names the choice, the rule and the value."""
     with pytest.raises(SpecError, match=message):
         c.parse(name, text)
 
 
 def test_an_unknown_choice_is_refused_with_the_names() -> None:
-    """The user sees what there is to choose from."""
+    """The message lists the possible values."""
     with pytest.raises(SpecError, match=r"choice: must be one of activation_placement, .*, but got 'colour'"):
         c.parse("colour", "red")
     with pytest.raises(SpecError, match="--choose: must be NAME=VALUE, but got 'decoder'"):
@@ -125,7 +125,7 @@ def test_choices_as_json_hold_every_choice_in_plain_data() -> None:
 
 
 def test_an_unknown_variant_is_refused_with_the_names() -> None:
-    """The user sees what there is."""
+    """The message lists the names."""
     with pytest.raises(SpecError, match="variant: must be one of notebook, tf-release, tf-release-dense, but got 'x'"):
         variant("x")
 

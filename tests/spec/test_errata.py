@@ -1,4 +1,4 @@
-"""The errata of the source document, and what each costs."""
+"""The errata of the source document, and the cost of each."""
 
 import re
 

@@ -123,7 +123,7 @@ def test_a_graph_that_is_none_is_refused(
 
 
 def test_dead_nodes_are_removed_and_the_rest_kept() -> None:
-    """A value that no output depends on is not part of what the network computes."""
+    """Every value contributes to an output."""
     dead = Node(path="dead", op=Activation(), inputs=("x",))
     graph = Network(nodes=(X, dead, Y), taps=(("t", "dead"),))
 

@@ -63,7 +63,7 @@ def test_only_last_layers_and_skips_have_strides_and_both_the_same(variant: Vari
 
 @pytest.mark.parametrize(("variant", "output_stride"), [entry[:2] for entry in TABLE])
 def test_padding_of_a_3x3_convolution_is_its_rate(variant: Variant, output_stride: int) -> None:
-    """That keeps the map at stride 1, whatever the rate."""
+    """It keeps the size of the map at stride 1, for every rate."""
     for block in rows(variant.choices, output_stride, 21).backbone.blocks:
         for unit in block.units:
             assert unit.depthwise.padding == (unit.depthwise.rate,) * 4

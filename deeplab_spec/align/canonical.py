@@ -16,36 +16,9 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.order import ordered
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import (
-    Activation,
-    Add,
-    BatchNorm,
-    Concat,
-    Conv2d,
-    GlobalAveragePool,
-    Input,
-    Opaque,
-    Output,
-    Pad,
-    Pool,
-    Resize,
-    kind,
-)
+from deeplab_spec.graph.ops import Add, Concat, Conv2d, Input, Output, kind
 
-_WORDS: Final = {
-    Conv2d: "conv",
-    BatchNorm: "norm",
-    Activation: "activation",
-    Add: "add",
-    Concat: "concat",
-    GlobalAveragePool: "mean",
-    Pool: "pool",
-    Resize: "resize",
-    Pad: "pad",
-    Input: "input",
-    Output: "output",
-    Opaque: "opaque",
-}
+_WORDS: Final = {"Conv2d": "conv", "BatchNorm": "norm", "GlobalAveragePool": "mean"}
 
 
 def canonical(shaped: Shaped, alignment: Alignment | None = None) -> Shaped:
@@ -121,7 +94,7 @@ def _numbered(name: str, seen: "Counter[str]") -> str:
 
 
 def _word(node: Node) -> str:
-    return _WORDS.get(type(node.op), kind(node.op).lower())
+    return _WORDS.get(kind(node.op), kind(node.op).lower())
 
 
 def specified_paths(alignment: Alignment, network: Network) -> dict[str, str]:

@@ -118,35 +118,31 @@ def _compare(alignment: Alignment, *, skip_equal: bool = False) -> Iterator[Aspe
     partner = alignment.partner
     for node in expected:
         if node.path not in partner:
-            yield Aspect(
-                path=node.path,
-                candidate_path=None,
-                op=node.op,
-                attribute="node",
-                expected=describe(node.op),
-                actual=ABSENT,
-                equal=False,
-            )
+            yield _existence(node.path, None, node.op, describe(node.op), ABSENT)
             continue
         other = candidate[partner[node.path]]
         if skip_equal and node.op == other.op and tuple(map(partner.get, node.inputs)) == other.inputs:
             continue
-        shown = describe(node.op)
-        yield _aspect(node, other, "node", (shown, shown))
+        yield _existence(node.path, other.path, node.op, describe(node.op), describe(node.op))
         yield from _attributes(alignment, node, other)
         if node.inputs:
             yield _inputs(origin, node, other)
     for path in alignment.extra:
         node = candidate[path]
-        yield Aspect(
-            path=origin.anchor(node),
-            candidate_path=path,
-            op=node.op,
-            attribute="node",
-            expected=ABSENT,
-            actual=describe(node.op),
-            equal=False,
-        )
+        yield _existence(origin.anchor(node), path, node.op, ABSENT, describe(node.op))
+
+
+def _existence(path: str, candidate_path: str | None, op: Op, expected: str, actual: str) -> Aspect:
+    """Return whether a node exists on both sides."""
+    return Aspect(
+        path=path,
+        candidate_path=candidate_path,
+        op=op,
+        attribute="node",
+        expected=expected,
+        actual=actual,
+        equal=expected == actual,
+    )
 
 
 def _aspect(node: Node, other: Node, attribute: str, values: tuple[Fact, Fact], *, equal: bool | None = None) -> Aspect:

@@ -65,37 +65,35 @@ def without_dropout(shaped: Shaped) -> Shaped:
 def without_momentum(shaped: Shaped) -> Shaped:
     """Remove the momentum of normalisations, which has an effect in training only."""
 
-    def forget(node: Node) -> Node:
-        return replace(node, op=replace(node.op, momentum=None)) if isinstance(node.op, BatchNorm) else node
+    def forget(node: Node) -> Op:
+        return replace(node.op, momentum=None) if isinstance(node.op, BatchNorm) else node.op
 
-    return shaped.with_network(shaped.network.with_nodes(map(forget, shaped.network)))
+    return _with_ops(shaped, forget)
 
 
 def without_useless_strides(shaped: Shaped) -> Shaped:
     """Set the stride of a 1x1 convolution of a single pixel to 1: it has one position."""
 
-    def still(node: Node) -> Node:
+    def unstrided(node: Node) -> Op:
         if not isinstance(node.op, Conv2d) or not node.op.pointwise or node.op.padding != NO_MARGINS:
-            return node
-        return replace(node, op=replace(node.op, stride=(1, 1))) if shaped.map_size(node.inputs[0]) == (1, 1) else node
+            return node.op
+        return replace(node.op, stride=(1, 1)) if shaped.map_size(node.inputs[0]) == (1, 1) else node.op
 
-    return shaped.with_network(shaped.network.with_nodes(map(still, shaped.network)))
+    return _with_ops(shaped, unstrided)
 
 
 def without_useless_rates(shaped: Shaped) -> Shaped:
     """Set the rate along an axis with a single tap to 1: there is no distance between taps."""
 
-    def single(node: Node) -> Node:
+    def single(node: Node) -> Op:
         if not isinstance(node.op, Conv2d):
-            return node
+            return node.op
         vertical, horizontal = (
             1 if taps == 1 else rate for taps, rate in zip(node.op.kernel, node.op.rate, strict=True)
         )
-        if (vertical, horizontal) == node.op.rate:
-            return node
-        return replace(node, op=replace(node.op, rate=(vertical, horizontal)))
+        return node.op if (vertical, horizontal) == node.op.rate else replace(node.op, rate=(vertical, horizontal))
 
-    return shaped.with_network(shaped.network.with_nodes(map(single, shaped.network)))
+    return _with_ops(shaped, single)
 
 
 def merged_pads(shaped: Shaped) -> Shaped:
@@ -186,19 +184,26 @@ def shared_activations(shaped: Shaped) -> Shaped:
 def broadcasts(shaped: Shaped) -> Shaped:
     """Give every resize of a single pixel the same record: with any rule, it is a broadcast."""
 
-    def rewrite(node: Node) -> Node:
+    def rewrite(node: Node) -> Op:
         if isinstance(node.op, Resize) and shaped.map_size(node.inputs[0]) == (1, 1):
-            return replace(node, op=replace(BROADCAST, size=node.op.size))
+            return replace(BROADCAST, size=node.op.size)
         if isinstance(node.op, Resize) and node.op.mode is ResizeMode.NEAREST:
-            return replace(node, op=replace(node.op, align_corners=False))
-        return node
+            return replace(node.op, align_corners=False)
+        return node.op
 
-    return shaped.with_network(shaped.network.with_nodes(map(rewrite, shaped.network)))
+    return _with_ops(shaped, rewrite)
 
 
 def live(shaped: Shaped) -> Shaped:
     """Remove nodes that no output depends on."""
     return shaped.with_network(shaped.network.live())
+
+
+def _with_ops(shaped: Shaped, change: Callable[[Node], Op]) -> Shaped:
+    """Return a network with changed operations; unchanged nodes are kept as they are."""
+    ops = [(node, change(node)) for node in shaped.network]
+    nodes = (node if op is node.op else replace(node, op=op) for node, op in ops)
+    return shaped.with_network(shaped.network.with_nodes(nodes))
 
 
 def _bypass(shaped: Shaped, useless: Callable[[Node], bool]) -> Shaped:

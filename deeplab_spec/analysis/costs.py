@@ -8,6 +8,7 @@ processed at a time. All counts are integers except those of ``tfprof``, which c
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from deeplab_spec.analysis.conventions import MAC, Convention, operator
 from deeplab_spec.analysis.flops import flops
@@ -64,18 +65,15 @@ class Cost:
         """Return the sum, with the output of the other."""
         return replace(
             other,
+            **{name: getattr(self, name) + getattr(other, name) for name in _ADDED},
             path=self.path,
-            sizes=self.sizes + other.sizes,
-            operations=self.operations + other.operations,
-            once=self.once + other.once,
-            flops=self.flops + other.flops,
-            bytes_read=self.bytes_read + other.bytes_read,
-            bytes_written=self.bytes_written + other.bytes_written,
-            bytes_kept=self.bytes_kept + other.bytes_kept,
             bytes_live=max(self.bytes_live, other.bytes_live),
             operators=_sum(self.operators, other.operators),
             skipped={path: int(count) for path, count in _sum(self.skipped, other.skipped).items()},
         )
+
+
+_ADDED: Final = ("sizes", "operations", "once", "flops", "bytes_read", "bytes_written", "bytes_kept")
 
 
 def _sum(mine: Mapping[str, Number], yours: Mapping[str, Number]) -> dict[str, Number]:

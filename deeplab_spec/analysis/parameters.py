@@ -97,10 +97,4 @@ def stored_by_node(network: Network) -> dict[str, Sizes]:
 
 def total_stored(network: Network) -> Sizes:
     """Count the numbers that a network stores."""
-    sizes = [entry for entry in stored_by_node(network).values() if entry is not NOTHING]
-    return Sizes(
-        parameters=sum(entry.parameters for entry in sizes),
-        buffers=sum(entry.buffers for entry in sizes),
-        folded=sum(entry.folded for entry in sizes),
-        dead_biases=sum(entry.dead_biases for entry in sizes),
-    )
+    return sum((sizes for sizes in stored_by_node(network).values() if sizes is not NOTHING), NOTHING)

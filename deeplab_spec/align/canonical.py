@@ -51,14 +51,14 @@ def canonical_paths(network: Network, alignment: Alignment | None = None) -> dic
 
 def _specified_names(nodes: tuple[Node, ...], alignment: Alignment, network: Network) -> dict[str, str]:
     aligned = set(alignment.partner.values())
-    found = specified_paths(alignment, network)
+    specified = specified_paths(alignment, network)
     seen: Counter[str] = Counter()
     paths: dict[str, str] = {}
     for node in nodes:
         if node.path in aligned:
-            paths[node.path] = found[node.path]
+            paths[node.path] = specified[node.path]
         else:
-            block = found[node.path].removesuffix(f".{node.path}")
+            block = specified[node.path].removesuffix(f".{node.path}")
             paths[node.path] = _numbered(f"{block}.extra.{_word(node)}", seen)
     return paths
 

@@ -52,21 +52,21 @@ def substitution(left: Signature, right: Signature) -> int:
     """Return the cost of pairing two nodes; 0 if they do not differ."""
     if left == right:
         return 0
-    mine, yours = left[0], right[0]
-    if type(mine) is not type(yours):
+    expected, actual = left[0], right[0]
+    if type(expected) is not type(actual):
         return IMPOSSIBLE
     context = 30 * (left[2] != right[2]) + _READ * (left[3] != right[3])
-    match mine, yours:
+    match expected, actual:
         case Conv2d(), Conv2d():
-            return context + _between_convs(mine, yours)
+            return context + _between_convs(expected, actual)
         case Opaque(), Opaque():
-            return context + (50 if mine.target == yours.target else IMPOSSIBLE)
+            return context + (50 if expected.target == actual.target else IMPOSSIBLE)
         case Output(), Output():
-            return context if mine.name == yours.name else IMPOSSIBLE
+            return context if expected.name == actual.name else IMPOSSIBLE
         case Concat(), Concat():
             return context
         case _:
-            return context + 50 * (left[1] != right[1]) + 50 * (mine != yours)
+            return context + 50 * (left[1] != right[1]) + 50 * (expected != actual)
 
 
 def excess(conv: Conv2d) -> Margins:
@@ -92,7 +92,7 @@ def comparable_rates(left: Conv2d, right: Conv2d) -> tuple[tuple[int, int], ...]
     ((6, 1),)
     """
     sides = zip(left.kernel, right.kernel, left.rate, right.rate, strict=True)
-    return tuple((mine, yours) for taps, others, mine, yours in sides if min(taps, others) > 1)
+    return tuple((first, second) for taps, others, first, second in sides if min(taps, others) > 1)
 
 
 def _between_rates(left: int, right: int) -> int:
@@ -109,7 +109,7 @@ def _between_convs(left: Conv2d, right: Conv2d) -> int:
         + 200 * (not kinds and grouping)
         + 200 * (left.channels_out != right.channels_out)
         + 100 * (left.stride != right.stride)
-        + sum(_between_rates(mine, yours) for mine, yours in comparable_rates(left, right))
+        + sum(_between_rates(first, second) for first, second in comparable_rates(left, right))
         + 100 * (excess(left) != excess(right))
         + 50 * (left.bias != right.bias)
         + 25 * (left.channels_in != right.channels_in)

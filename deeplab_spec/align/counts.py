@@ -79,15 +79,15 @@ def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[Bl
         anchor = origins.expected_of.get(path) or origins.anchor(alignment.candidate.network[path])
         blocks.setdefault(block_of(anchor), ([], []))[1].append(path)
     differing = {block_of(aspect.path) for aspect in differences(alignment)}
-    found = []
-    for block, (mine, yours) in blocks.items():
+    counts = []
+    for block, (expected_paths, actual_paths) in blocks.items():
         parameters, operations = (
             Count(
                 path=block,
                 candidate_path=None,
                 attribute=attribute,
-                expected=sum(expected[path][number] for path in mine),
-                actual=sum(actual[path][number] for path in yours),
+                expected=sum(expected[path][number] for path in expected_paths),
+                actual=sum(actual[path][number] for path in actual_paths),
             )
             for number, attribute in enumerate((PARAMETERS, MULTIPLY_ADDS))
         )
@@ -95,15 +95,15 @@ def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[Bl
             continue
         nodes = tuple(
             count
-            for path in mine
+            for path in expected_paths
             if path in partner and partner[path] in actual
             for count in _of_node(path, partner[path], expected[path], actual[partner[path]])
         )
-        comparable = block not in differing and all(_same_inputs(alignment, path) for path in mine)
-        found.append(
+        comparable = block not in differing and all(_same_inputs(alignment, path) for path in expected_paths)
+        counts.append(
             BlockCounts(path=block, parameters=parameters, multiply_adds=operations, nodes=nodes, comparable=comparable)
         )
-    return tuple(found)
+    return tuple(counts)
 
 
 def node_counts(shaped: Shaped) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -115,8 +115,8 @@ def node_counts(shaped: Shaped) -> Iterator[tuple[str, tuple[int, int]]]:
         yield node.path, (stored(node.op).parameters, operations)
 
 
-def _of_node(path: str, candidate: str, mine: tuple[int, int], yours: tuple[int, int]) -> Iterator[Count]:
-    for attribute, expected, actual in zip((PARAMETERS, MULTIPLY_ADDS), mine, yours, strict=True):
+def _of_node(path: str, candidate: str, left: tuple[int, int], right: tuple[int, int]) -> Iterator[Count]:
+    for attribute, expected, actual in zip((PARAMETERS, MULTIPLY_ADDS), left, right, strict=True):
         if expected or actual:
             yield Count(path=path, candidate_path=candidate, attribute=attribute, expected=expected, actual=actual)
 

@@ -159,37 +159,39 @@ def _aspect(node: Node, other: Node, attribute: str, values: tuple[Fact, Fact], 
 
 def _attributes(alignment: Alignment, node: Node, other: Node) -> Iterator[Aspect]:
     match node.op, other.op:
-        case Conv2d() as mine, Conv2d() as yours:
-            yield from _conv(node, other, mine, yours)
-        case BatchNorm() as mine, BatchNorm() as yours:
-            yield _aspect(node, other, "eps", (mine.eps, yours.eps))
-            yield _aspect(node, other, "affine", (mine.affine, yours.affine))
-        case Resize() as mine, Resize() as yours:
-            yield _aspect(node, other, "mode", (mine.mode.value, yours.mode.value))
-            yield _aspect(node, other, "align_corners", (mine.align_corners, yours.align_corners))
-            equal = mine.size == yours.size or _follows(alignment, node, yours)
-            yield _aspect(node, other, "size", (mine.size, yours.size), equal=equal)
+        case Conv2d() as expected, Conv2d() as actual:
+            yield from _conv(node, other, expected, actual)
+        case BatchNorm() as expected, BatchNorm() as actual:
+            yield _aspect(node, other, "eps", (expected.eps, actual.eps))
+            yield _aspect(node, other, "affine", (expected.affine, actual.affine))
+        case Resize() as expected, Resize() as actual:
+            yield _aspect(node, other, "mode", (expected.mode.value, actual.mode.value))
+            yield _aspect(node, other, "align_corners", (expected.align_corners, actual.align_corners))
+            equal = expected.size == actual.size or _follows(alignment, node, actual)
+            yield _aspect(node, other, "size", (expected.size, actual.size), equal=equal)
         case Output(), Output():
             return
-        case mine, yours:
-            for field in fields(mine):
-                values = (fact(getattr(mine, field.name)), fact(getattr(yours, field.name)))
+        case expected, actual:
+            for field in fields(expected):
+                values = (fact(getattr(expected, field.name)), fact(getattr(actual, field.name)))
                 yield _aspect(node, other, field.name, values)
 
 
-def _conv(node: Node, other: Node, mine: Conv2d, yours: Conv2d) -> Iterator[Aspect]:
+def _conv(node: Node, other: Node, expected: Conv2d, actual: Conv2d) -> Iterator[Aspect]:
     for name in ("kernel", "stride"):
-        yield _aspect(node, other, name, (fact(getattr(mine, name)), fact(getattr(yours, name))))
-    equal = all(left == right for left, right in comparable_rates(mine, yours))
-    yield _aspect(node, other, "rate", (fact(mine.rate), fact(yours.rate)), equal=equal)
-    padding = (fact(mine.padding), fact(yours.padding))
-    yield _aspect(node, other, "padding", padding, equal=excess(mine) == excess(yours) or padding[0] == padding[1])
-    both = mine.depthwise and yours.depthwise
-    yield _aspect(node, other, "groups", (mine.groups, yours.groups), equal=both or mine.groups == yours.groups)
-    multiplier = mine.channels_out * yours.channels_in == yours.channels_out * mine.channels_in
-    equal = multiplier if both else mine.channels_out == yours.channels_out
-    yield _aspect(node, other, "channels_out", (mine.channels_out, yours.channels_out), equal=equal)
-    yield _aspect(node, other, "bias", (mine.bias, yours.bias))
+        yield _aspect(node, other, name, (fact(getattr(expected, name)), fact(getattr(actual, name))))
+    equal = all(left == right for left, right in comparable_rates(expected, actual))
+    yield _aspect(node, other, "rate", (fact(expected.rate), fact(actual.rate)), equal=equal)
+    padding = (fact(expected.padding), fact(actual.padding))
+    yield _aspect(node, other, "padding", padding, equal=excess(expected) == excess(actual) or padding[0] == padding[1])
+    both = expected.depthwise and actual.depthwise
+    yield _aspect(
+        node, other, "groups", (expected.groups, actual.groups), equal=both or expected.groups == actual.groups
+    )
+    multiplier = expected.channels_out * actual.channels_in == actual.channels_out * expected.channels_in
+    equal = multiplier if both else expected.channels_out == actual.channels_out
+    yield _aspect(node, other, "channels_out", (expected.channels_out, actual.channels_out), equal=equal)
+    yield _aspect(node, other, "bias", (expected.bias, actual.bias))
 
 
 def _follows(alignment: Alignment, node: Node, resize: Resize) -> bool:
@@ -230,9 +232,11 @@ class Origins:
         """Return the partners of the aligned nodes that a candidate's value comes from."""
         return self.candidate_origins[path]
 
-    def bridged(self, mine: tuple[str, ...], yours: tuple[str, ...]) -> bool:
+    def bridged(self, expected: tuple[str, ...], actual: tuple[str, ...]) -> bool:
         """Tell whether an input of either of two aligned nodes has no partner."""
-        return any(path not in self.partner for path in mine) or any(path not in self.expected_of for path in yours)
+        return any(path not in self.partner for path in expected) or any(
+            path not in self.expected_of for path in actual
+        )
 
     def anchor(self, extra: Node) -> str:
         """Return the expected node that an extra node belongs to."""

@@ -49,13 +49,13 @@ def explain(choices: Choices, build: Build, alignment: Alignment) -> Explanation
         build: Builds the expected network for other choices.
         alignment: The expected network of these choices, aligned with the candidate.
     """
-    found = identify([alignment.candidate], [Library(build)], {"": choices})
-    if found is None or not found.overrides:
+    identity = identify([alignment.candidate], [Library(build)], {"": choices})
+    if identity is None or not identity.overrides:
         return Explanation(overrides={}, choice_of={}, unexplained=differences(alignment))
     return Explanation(
-        overrides=found.overrides,
-        choice_of=attribute(choices, build, alignment, found.overrides),
-        unexplained=found.unexplained[0],
+        overrides=identity.overrides,
+        choice_of=attribute(choices, build, alignment, identity.overrides),
+        unexplained=identity.unexplained[0],
     )
 
 
@@ -63,14 +63,14 @@ def attribute(
     choices: Choices, build: Build, alignment: Alignment, overrides: Mapping[str, ChoiceValue]
 ) -> Mapping[Key, str]:
     """Return the choice that explains each difference; of several, the one that explains most."""
-    found = differences(alignment)
+    aspects = differences(alignment)
     explained: dict[str, frozenset[Key]] = {}
     for name, value in overrides.items():
         try:
             changed = edits(alignment.expected.network, build(choose(choices, {name: value})).network)
         except (SpecError, GraphError):
             continue  # this value makes a network only together with others
-        explained[name] = _explained(found, changed)
+        explained[name] = _explained(aspects, changed)
     choice_of: dict[Key, str] = {}
     while explained:
         name = max(explained, key=lambda name: len(explained[name] - set(choice_of)))
@@ -78,10 +78,10 @@ def attribute(
     return choice_of
 
 
-def _explained(found: tuple[Aspect, ...], changed: frozenset[Edit]) -> frozenset[Key]:
+def _explained(aspects: tuple[Aspect, ...], changed: frozenset[Edit]) -> frozenset[Key]:
     return frozenset(
         key(difference)
-        for difference in found
+        for difference in aspects
         if not changed.isdisjoint((difference.path, fact) for fact in _facts(difference))
     )
 
@@ -95,20 +95,20 @@ def _facts(difference: Aspect) -> tuple[str, ...]:
 
 def edits(before: Network, after: Network) -> frozenset[Edit]:
     """Return the differences of two graphs in which equal paths mean the same node."""
-    found: set[Edit] = set()
+    changes: set[Edit] = set()
     for node in before:
         if node.path not in after:
-            found.add((node.path, "node"))
+            changes.add((node.path, "node"))
             continue
         other = after[node.path]
         if node.inputs != other.inputs:
-            found.add((node.path, "inputs"))
+            changes.add((node.path, "inputs"))
         if type(node.op) is not type(other.op):
-            found.add((node.path, "node"))
+            changes.add((node.path, "node"))
         elif node.op != other.op:
             changed = (field.name for field in fields(node.op))
-            found |= {(node.path, name) for name in changed if getattr(node.op, name) != getattr(other.op, name)}
+            changes |= {(node.path, name) for name in changed if getattr(node.op, name) != getattr(other.op, name)}
     for node in after:
         if node.path not in before:
-            found |= {(path, "after") for path in node.inputs} | {(node.path, "node")}
-    return frozenset(found)
+            changes |= {(path, "after") for path in node.inputs} | {(node.path, "node")}
+    return frozenset(changes)

@@ -18,14 +18,14 @@ def different_architecture(alignment: Alignment) -> str | None:
     Two networks are of the same family if at least half of the convolutions, counted on the side that has more,
     have a partner with the same kernel and the same grouping.
     """
-    alike, mine, yours = 0, _convs(alignment.expected.network), _convs(alignment.candidate.network)
+    alike, expected, actual = 0, _convs(alignment.expected.network), _convs(alignment.candidate.network)
     for left, right in alignment.partner.items():
-        if left in mine and right in yours:
-            first, second = mine[left], yours[right]
+        if left in expected and right in actual:
+            first, second = expected[left], actual[right]
             alike += first.kernel == second.kernel and first.depthwise == second.depthwise
-    if alike >= SAME_FAMILY * max(len(mine), len(yours), 1):
+    if alike >= SAME_FAMILY * max(len(expected), len(actual), 1):
         return None
-    share = f"{alike} of {len(mine)} specified convolutions have a counterpart among its {len(yours)}"
+    share = f"{alike} of {len(expected)} specified convolutions have a counterpart among its {len(actual)}"
     return f"this is another network: {'; '.join([*_evidence(alignment), share])}"
 
 
@@ -66,8 +66,8 @@ def _joins_resolutions(shaped: Shaped) -> bool:
             branches = [origin[path] for path in node.inputs]
             if len(set(branches)) > 1 and any(len(branch) > 1 for branch in branches) and _two_scales(branches):
                 return True
-        found = frozenset[object]().union(*(origin[path] for path in node.inputs))
-        origin[node.path] = found | {shaped.map_size(node.path)}
+        origins = frozenset[object]().union(*(origin[path] for path in node.inputs))
+        origin[node.path] = origins | {shaped.map_size(node.path)}
     return False
 
 

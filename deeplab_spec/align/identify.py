@@ -51,24 +51,24 @@ def identify(
     near = [name for name in near if search.distance(starts[name]) < NO_NETWORK]
     if not near:
         return None
-    found = starts[near[0]]
+    nearest = starts[near[0]]
     for name in near:
-        if search.distance(found) * _FAR < search.distance(starts[name]):
+        if search.distance(nearest) * _FAR < search.distance(starts[name]):
             continue  # too far from the candidate to do better
-        found = min(found, search.descend(starts[name]), key=search.distance)
-        if search.exact(found):
+        nearest = min(nearest, search.descend(starts[name]), key=search.distance)
+        if search.exact(nearest):
             break
     else:
-        found = search.descend(found, detours=True)
+        nearest = search.descend(nearest, detours=True)
     best: tuple[str, Choices] | None = None
     fewest = len(NAMES) + 1
     for name in near:
-        fewer = search.simplified(starts[name], found, fewest)
+        fewer = search.simplified(starts[name], nearest, fewest)
         if fewer is not None:
             best, fewest = (name, fewer), len(overrides_between(starts[name], fewer))
         if fewest <= 1:
             break
-    name, choices = best or (near[0], found)
+    name, choices = best or (near[0], nearest)
     return Identity(
         start=name,
         choices=choices,

@@ -93,17 +93,17 @@ def _last_rates(candidate: Shaped, features: str | None) -> Iterator[int]:
 
 
 def _eps(candidate: Shaped) -> Iterator[Decision]:
-    found = Counter(node.op.eps for node in candidate.network if isinstance(node.op, BatchNorm))
-    for eps, _ in found.most_common(_MOST_EPS):
+    counts = Counter(node.op.eps for node in candidate.network if isinstance(node.op, BatchNorm))
+    for eps, _ in counts.most_common(_MOST_EPS):
         yield "backbone_norm_eps", eps
         yield "head_norm_eps", eps
 
 
 def _blocks(candidate: Shaped, known: Shaped, blocks: int) -> Iterator[int]:
     """Return possible numbers of middle blocks: each block ends in a sum of the same shape."""
-    theirs, mine = _sums(candidate), _sums(known)
-    yield blocks + max(theirs.values(), default=0) - max(mine.values(), default=0)
-    more = theirs.total() - mine.total()
+    candidate_sums, known_sums = _sums(candidate), _sums(known)
+    yield blocks + max(candidate_sums.values(), default=0) - max(known_sums.values(), default=0)
+    more = candidate_sums.total() - known_sums.total()
     yield from (blocks + more + step for step in (0, -2, 2))
 
 

@@ -128,19 +128,19 @@ def _align_sequences(
 ) -> tuple[Pairs, int]:
     """Align two sequences; only the surroundings of differences are searched."""
     numbers: dict[Signature, int] = {}
-    mine = [numbers.setdefault(signature(expected, node), len(numbers)) for node in left]
-    yours = [numbers.setdefault(signature(candidate, node), len(numbers)) for node in right]
-    shortest = min(len(mine), len(yours))
-    start = next((i for i in range(shortest) if mine[i] != yours[i]), shortest)
-    if start == len(mine) == len(yours):
+    lefts = [numbers.setdefault(signature(expected, node), len(numbers)) for node in left]
+    rights = [numbers.setdefault(signature(candidate, node), len(numbers)) for node in right]
+    shortest = min(len(lefts), len(rights))
+    start = next((i for i in range(shortest) if lefts[i] != rights[i]), shortest)
+    if start == len(lefts) == len(rights):
         return tuple((a.path, b.path) for a, b in zip(left, right, strict=True)), 0
     start = _back_to_block_start(left, start)
-    end = next((i for i in range(shortest - start) if mine[-1 - i] != yours[-1 - i]), shortest - start)
+    end = next((i for i in range(shortest - start) if lefts[-1 - i] != rights[-1 - i]), shortest - start)
     end = _back_to_block_start(left[::-1], end)
     middle, price = _search(
         left[start : len(left) - end],
         right[start : len(right) - end],
-        _Prices(tuple(numbers), mine[start : len(mine) - end], yours[start : len(yours) - end]),
+        _Prices(tuple(numbers), lefts[start : len(lefts) - end], rights[start : len(rights) - end]),
     )
     before = ((a.path, b.path) for a, b in zip(left[:start], right[:start], strict=True))
     after = ((a.path, b.path) for a, b in zip(left[len(left) - end :], right[len(right) - end :], strict=True))

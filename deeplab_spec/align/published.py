@@ -33,7 +33,7 @@ def library(
     return Library(lambda choices: form(normal_form(shaped(specification(choices, output_stride, classes), size))))
 
 
-def without_norms(found: Shaped) -> Shaped:
+def without_norms(form: Shaped) -> Shaped:
     """Return a network with folded normalisations and without biases.
 
     Where normalisations are folded, a bias is no evidence: one of zeros may be omitted.
@@ -42,8 +42,8 @@ def without_norms(found: Shaped) -> Shaped:
     def bare(node: Node) -> Node:
         return replace(node, op=replace(node.op, bias=False)) if isinstance(node.op, Conv2d) else node
 
-    network = folded(found.network)
-    return found.with_network(network.with_nodes(map(bare, network)))
+    network = folded(form.network)
+    return form.with_network(network.with_nodes(map(bare, network)))
 
 
 def nearest_published(

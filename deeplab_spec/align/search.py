@@ -81,26 +81,26 @@ class Search:
 
     def prints(self, choices: Choices) -> tuple[Fingerprint, ...] | None:
         """Return the fingerprints of some choices; None if they describe no network at some output stride."""
-        found = []
+        prints = []
         for library in self.libraries:
             fingerprint = library.of(choices)
             if fingerprint is None:
                 return None
-            found.append(fingerprint)
-        return tuple(found)
+            prints.append(fingerprint)
+        return tuple(prints)
 
     def distance(self, choices: Choices) -> int:
         """Return in how many facts the network of some choices differs from the candidate."""
         prints = self.prints(choices)
         if prints is None:
             return NO_NETWORK
-        return sum(unlike(mine.facts, theirs.facts) for mine, theirs in zip(prints, self.expected, strict=True))
+        return sum(unlike(left.facts, right.facts) for left, right in zip(prints, self.expected, strict=True))
 
     def exact(self, choices: Choices) -> bool:
         """Tell whether the network of some choices equals the candidate."""
         prints = self.prints(choices)
         return prints is not None and all(
-            mine.digest == theirs.digest for mine, theirs in zip(prints, self.expected, strict=True)
+            left.digest == right.digest for left, right in zip(prints, self.expected, strict=True)
         )
 
     def nodes_apart(self, choices: Choices) -> int:
@@ -108,7 +108,7 @@ class Search:
         if self.exact(choices):
             return 0
         prints = self.prints(choices) or ()
-        return max(1, sum(unlike(mine.nodes, theirs.nodes) for mine, theirs in zip(prints, self.expected, strict=True)))
+        return max(1, sum(unlike(left.nodes, right.nodes) for left, right in zip(prints, self.expected, strict=True)))
 
     def unexplained(self, choices: Choices) -> tuple[tuple[Aspect, ...], ...]:
         """Return the differences of the network of some choices from each candidate."""
@@ -185,7 +185,7 @@ class Search:
     @staticmethod
     def between(before: Sequence[Fingerprint], after: Sequence[Fingerprint]) -> Changes:
         """Return the changes from one network to another."""
-        return tuple(change(mine.facts, theirs.facts) for mine, theirs in zip(before, after, strict=True))
+        return tuple(change(left.facts, right.facts) for left, right in zip(before, after, strict=True))
 
     def changes(
         self, choices: Choices, left: Changes, known: Container[Decision], *, everything: bool
@@ -235,25 +235,25 @@ class Search:
             if getattr(choices, name) != value:
                 yield name, value
 
-    def simplified(self, start: Choices, found: Choices, fewest: int) -> Choices | None:
+    def simplified(self, start: Choices, choices: Choices, fewest: int) -> Choices | None:
         """Remove overrides that are not needed; None unless fewer than a number remain."""
-        if not self.as_near(start, found) and fewest <= 1:
+        if not self.as_near(start, choices) and fewest <= 1:
             return None
-        decided = overrides_between(start, found)
+        decided = overrides_between(start, choices)
         needed = 0
         for name in decided:
-            without = choose(found, {name: getattr(start, name)})
-            if self.as_near(without, found):
-                found = without
+            without = choose(choices, {name: getattr(start, name)})
+            if self.as_near(without, choices):
+                choices = without
             else:
                 needed += 1
             if needed >= fewest:
                 return None
-        return found
+        return choices
 
-    def as_near(self, choices: Choices, found: Choices) -> bool:
+    def as_near(self, choices: Choices, others: Choices) -> bool:
         """Tell whether some choices are as near to the candidate as others."""
-        return self.exact(choices) if self.exact(found) else self.distance(choices) <= self.distance(found)
+        return self.exact(choices) if self.exact(others) else self.distance(choices) <= self.distance(others)
 
 
 def _gain(left: Sequence[Bag], changed: Sequence[Bag]) -> int:

@@ -76,8 +76,8 @@ class Cost:
 _ADDED: Final = ("sizes", "operations", "once", "flops", "bytes_read", "bytes_written", "bytes_kept")
 
 
-def _sum(mine: Mapping[str, Number], yours: Mapping[str, Number]) -> dict[str, Number]:
-    return {name: mine.get(name, 0) + yours.get(name, 0) for name in dict.fromkeys([*mine, *yours])}
+def _sum(left: Mapping[str, Number], right: Mapping[str, Number]) -> dict[str, Number]:
+    return {name: left.get(name, 0) + right.get(name, 0) for name in dict.fromkeys([*left, *right])}
 
 
 def node_costs(

@@ -43,11 +43,11 @@ def effects(erratum: Erratum, size: Pair = (513, 513), classes: int = DEFAULT_CL
     if not erratum.corrections:
         return ()
     corrected = choose(NOTEBOOK.choices, dict(erratum.corrections))
-    found = []
+    effects_by_stride = []
     for stride in NOTEBOOK.output_strides:
-        ours = Evaluator(network(NOTEBOOK.choices, stride, classes))(*size)
-        theirs = Evaluator(network(corrected, stride, classes))(*size)
-        parameters = ours.sizes.parameters - theirs.sizes.parameters
-        macs = int(ours.operations - theirs.operations)
-        found.append(Effect(output_stride=stride, parameters=parameters, macs=macs))
-    return tuple(found)
+        verbatim = Evaluator(network(NOTEBOOK.choices, stride, classes))(*size)
+        fixed = Evaluator(network(corrected, stride, classes))(*size)
+        parameters = verbatim.sizes.parameters - fixed.sizes.parameters
+        macs = int(verbatim.operations - fixed.operations)
+        effects_by_stride.append(Effect(output_stride=stride, parameters=parameters, macs=macs))
+    return tuple(effects_by_stride)

@@ -95,13 +95,13 @@ def over_passes(own: Sequence[Cost], passes: Sequence[Sequence[Cost]], images: i
         passes: The nodes at the size of every pass.
         images: Images per pass.
     """
-    found = []
+    totals = []
     for node, *costs in zip(own, *passes, strict=True):
         total = times(costs[0], images)
         for cost in costs[1:]:
             total = _with_pass(total, times(cost, images))
-        found.append(replace(total, output=node.output))
-    return tuple(found)
+        totals.append(replace(total, output=node.output))
+    return tuple(totals)
 
 
 def times(cost: Cost, images: int) -> Cost:

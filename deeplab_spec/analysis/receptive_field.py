@@ -80,10 +80,10 @@ def receptive_fields(network: Network, sizes: Pair) -> dict[str, ReceptiveField]
 
 
 def _axis_fields(network: Network, known: Mapping[str, Shape], axis: int, image: int) -> dict[str, AxisField]:
-    found: dict[str, AxisField] = {}
+    fields: dict[str, AxisField] = {}
     whole = AxisField(extent=Fraction(image), step=_ZERO, offset=_ZERO, whole=True)
     for node in network:
-        inputs = [found[path] for path in node.inputs]
+        inputs = [fields[path] for path in node.inputs]
         if isinstance(node.op, Input):
             field = AxisField(extent=_ONE, step=_ONE, offset=_ZERO)
         elif isinstance(node.op, GlobalAveragePool) or any(field.whole for field in inputs[: len(values_read(node))]):
@@ -91,8 +91,8 @@ def _axis_fields(network: Network, known: Mapping[str, Shape], axis: int, image:
         else:
             sides = [known[path][1 + axis] for path in node.inputs]
             field = _field(node, inputs, sides, known[node.path][1 + axis], axis)
-        found[node.path] = field
-    return found
+        fields[node.path] = field
+    return fields
 
 
 def _field(node: Node, inputs: list[AxisField], sides: list[int], side: int, axis: int) -> AxisField:

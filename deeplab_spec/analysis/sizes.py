@@ -113,17 +113,17 @@ def shapes(network: Network, sizes: Pair | Mapping[str, Pair]) -> dict[str, Shap
     Raises:
         GraphError: If a value would have an empty side, channels do not fit, or an operation is opaque.
     """
-    found: dict[str, Shape] = {}
+    shapes_by_path: dict[str, Shape] = {}
     for node in network:
         if isinstance(node.op, Input):
             height, width = sizes[node.path] if isinstance(sizes, Mapping) else sizes
             shape = (node.op.channels, height, width)
         else:
-            shape = shape_of(node, [found[path] for path in node.inputs])
+            shape = shape_of(node, [shapes_by_path[path] for path in node.inputs])
         if min(shape) < 1:
             raise GraphError(node.path, "no side of a value may be empty", shape)
-        found[node.path] = shape
-    return found
+        shapes_by_path[node.path] = shape
+    return shapes_by_path
 
 
 def channels_of(network: Network) -> dict[str, int]:
@@ -132,18 +132,18 @@ def channels_of(network: Network) -> dict[str, int]:
     Raises:
         GraphError: If an operation is opaque.
     """
-    found: dict[str, int] = {}
+    channels_by_path: dict[str, int] = {}
     for node in network:
         match node.op:
             case Input(channels=channels) | Conv2d(channels_out=channels):
-                found[node.path] = channels
+                channels_by_path[node.path] = channels
             case Concat():
-                found[node.path] = sum(found[path] for path in node.inputs)
+                channels_by_path[node.path] = sum(channels_by_path[path] for path in node.inputs)
             case Opaque(target=target):
                 raise GraphError(node.path, "the size of an opaque operation is not known", target)
             case _:
-                found[node.path] = found[node.inputs[0]]
-    return found
+                channels_by_path[node.path] = channels_by_path[node.inputs[0]]
+    return channels_by_path
 
 
 def shape_of(node: Node, inputs: list[Shape]) -> Shape:

@@ -65,11 +65,11 @@ class Surroundings:
     @cached_property
     def learning(self) -> frozenset[str]:
         """The values that depend on a parameter, so that a gradient flows to them."""
-        found: set[str] = set()
+        paths: set[str] = set()
         for node in self._network:
-            if _has_parameters(node) or not found.isdisjoint(values_read(node)):
-                found.add(node.path)
-        return frozenset(found)
+            if _has_parameters(node) or not paths.isdisjoint(values_read(node)):
+                paths.add(node.path)
+        return frozenset(paths)
 
     @cached_property
     def gradients(self) -> Mapping[str, int]:

@@ -18,13 +18,13 @@ def foldable(network: Network) -> tuple[tuple[str, str], ...]:
     A resize that takes only its size from a convolution does not count as a reader.
     """
     reads = Counter(path for node in network for path in values_read(node))
-    found = []
+    pairs = []
     for node in network:
         if isinstance(node.op, BatchNorm):
             before = network[node.inputs[0]]
             if isinstance(before.op, Conv2d) and reads[before.path] == 1:
-                found.append((before.path, node.path))
-    return tuple(found)
+                pairs.append((before.path, node.path))
+    return tuple(pairs)
 
 
 def values_read(node: Node) -> tuple[str, ...]:

@@ -43,8 +43,8 @@ def lock_target(request: LockRequest, progress: Progress = silent) -> Lock:
         module = load(target, output_stride or DEFAULT_OUTPUT_STRIDE, request.classes or DEFAULT_CLASSES).eval()
         progress("reading the graph", 1, _STAGES)
         try:
-            found = locked(module, target.name, output_stride)
+            lock = locked(module, target.name, output_stride)
         except CaptureError as error:
             raise TargetError(target.name, f"cannot be locked: {error}") from error
     progress("done", _STAGES, _STAGES)
-    return found
+    return lock

@@ -1,6 +1,6 @@
 """Runs a program in a child process: requests go to it line by line, and it answers with JSON documents, one a line.
 
-``certify``, ``bench`` and ``mutants`` share this protocol. The answers have a pipe of their own, whose file
+``certify``, ``bench``, ``gate`` and ``mutants`` share this protocol. The answers have a pipe of their own, whose file
 descriptor is the last argument of the command, so that nothing that the child prints can be taken for an answer:
 its stdout and stderr both go to this process's stderr.
 """
@@ -55,16 +55,20 @@ class ChildProcess:
     Args:
         command: The program and its arguments; the descriptor of the pipe for the answers is added.
         environment: Its whole environment; by default this process's and ``PASSIVE``.
+        quiet: Whether what it prints is discarded.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str] | None = None, *, quiet: bool = False
+    ) -> None:
         self._reading, writing = os.pipe()
         self._buffer = bytearray()
         try:
             self._process = subprocess.Popen(
                 [*command, str(writing)],
                 stdin=subprocess.PIPE,
-                stdout=_STDERR,
+                stdout=subprocess.DEVNULL if quiet else _STDERR,
+                stderr=subprocess.DEVNULL if quiet else None,
                 pass_fds=[writing],
                 env={**PASSIVE, **os.environ} if environment is None else environment,
                 start_new_session=True,
@@ -85,6 +89,11 @@ class ChildProcess:
     def ended(self) -> bool:
         """Whether the process has ended."""
         return self._process.poll() is not None
+
+    @property
+    def pid(self) -> int:
+        """The number of the process."""
+        return self._process.pid
 
     def fileno(self) -> int:
         """Return the descriptor of the pipe that the answers come from."""

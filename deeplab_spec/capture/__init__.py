@@ -1,1 +1,1 @@
-"""Foreign implementations as networks: builds them, reads their graphs, and runs what was read."""
+"""Captures foreign implementations: builds them, reads their graphs, and runs the graphs."""

@@ -138,10 +138,10 @@ def test_fvcore_counts_every_node_as_the_closed_form(variant: str, output_stride
     costs = costs_of(graph, SIZE, FVCORE)
     total = total_cost(costs)
     assert by_node(counted, graph) == operations(costs)
-    for found in (counted, assembled):
-        assert found.total == total.operations == Evaluator(graph, FVCORE)(*SIZE).operations
-        assert found.by_operator == dict(total.operators)
-        assert found.skipped == dict(total.skipped) == {"aten::add": 20}
+    for result in (counted, assembled):
+        assert result.total == total.operations == Evaluator(graph, FVCORE)(*SIZE).operations
+        assert result.by_operator == dict(total.operators)
+        assert result.skipped == dict(total.skipped) == {"aten::add": 20}
     modules = {path: count for path, count in operations(costs).items() if path in assembled.by_module}
     assert len(modules) > 200
     assert modules == {path: assembled.by_module[path] for path in modules}

@@ -20,9 +20,9 @@ from torch import nn
 
 
 class Model(nn.Module):
-    def __init__(self, **given):
+    def __init__(self, **arguments):
         super().__init__()
-        self.given = given
+        self.arguments = arguments
 
 
 class Zoo:
@@ -33,8 +33,8 @@ def build(output_stride, num_classes):
     return Model(output_stride=output_stride, num_classes=num_classes)
 
 
-def anything(**given):
-    return Model(**given)
+def anything(**arguments):
+    return Model(**arguments)
 
 
 def plain():
@@ -73,12 +73,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 def built(name: str, arguments: dict[str, str] | None = None) -> dict[str, object]:
     """Load a target; return the arguments of its builder."""
     module = load(Target(name=name, arguments=arguments or {}), 8, 19)
-    given: dict[str, object] = module.given  # type: ignore[assignment]
-    return given
+    passed: dict[str, object] = module.arguments  # type: ignore[assignment]
+    return passed
 
 
 @pytest.mark.parametrize(
-    ("attribute", "arguments", "given"),
+    ("attribute", "arguments", "passed"),
     [
         ("build", {}, {"output_stride": 8, "num_classes": 19}),
         ("build", {"num_classes": "2"}, {"output_stride": 8, "num_classes": 2}),
@@ -96,10 +96,10 @@ def built(name: str, arguments: dict[str, str] | None = None) -> dict[str, objec
     ],
 )
 def test_builders_get_the_arguments_of_their_signature(
-    here: str, attribute: str, arguments: dict[str, str], given: dict[str, object]
+    here: str, attribute: str, arguments: dict[str, str], passed: dict[str, object]
 ) -> None:
     """Output stride and classes if the signature names them; arguments as Python literals, else as text."""
-    assert built(f"{here}:{attribute}", arguments) == given
+    assert built(f"{here}:{attribute}", arguments) == passed
 
 
 @pytest.mark.parametrize(

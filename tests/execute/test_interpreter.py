@@ -268,9 +268,9 @@ def test_an_input_without_a_value_is_refused() -> None:
 
 def test_an_unknown_operation_may_have_no_input() -> None:
     """A constant inside a network has no input."""
-    made = Node(path="made", op=Opaque(target="aten.ones"))
+    constant = Node(path="constant", op=Opaque(target="aten.ones"))
     x = Node(path="x", op=Input(channels=1))
-    graph = Network(nodes=(x, made, Node(path="y", op=Output(name=""), inputs=("made",))))
+    graph = Network(nodes=(x, constant, Node(path="y", op=Output(name=""), inputs=("constant",))))
 
     values = run(graph, {}, {"x": torch.zeros(1, 1, 1, 1)}, opaque=lambda *_: torch.ones(1, 1, 2, 2))
 

@@ -68,11 +68,11 @@ def test_in_training_it_is_pytorchs_layers() -> None:
         results[-1].square().sum().backward()
 
     assert_same(results[0], results[1], "result")
-    theirs = {**layers.state_dict(), **{f"{name}.grad": value.grad for name, value in layers.named_parameters()}}
-    mine = {**module.state_dict(), **{f"{name}.grad": value.grad for name, value in module.named_parameters()}}
+    expected = {**layers.state_dict(), **{f"{name}.grad": value.grad for name, value in layers.named_parameters()}}
+    actual = {**module.state_dict(), **{f"{name}.grad": value.grad for name, value in module.named_parameters()}}
     for path, name in {**named, "n2.running_mean": "1.running_mean", "n2.running_var": "1.running_var"}.items():
-        assert_same(mine[path], theirs[name], path)
-        assert mine.get(f"{path}.grad") is None or torch.equal(mine[f"{path}.grad"], theirs[f"{name}.grad"])
+        assert_same(actual[path], expected[name], path)
+        assert actual.get(f"{path}.grad") is None or torch.equal(actual[f"{path}.grad"], expected[f"{name}.grad"])
 
 
 def test_a_network_of_several_outputs_gives_them_by_name() -> None:

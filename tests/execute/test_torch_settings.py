@@ -58,7 +58,7 @@ SETTINGS = {
 }
 
 
-def seen() -> dict[str, object]:
+def readable_switches() -> dict[str, object]:
     """Return the readable values of the switches; an error as text."""
 
     def said(read: Callable[[], object]) -> object:
@@ -96,15 +96,15 @@ def test_products_have_the_precision_and_switches_are_restored(setting: Callable
     Inside, old and new ones agree: a compiler that reads an old one there gets an answer.
     """
     setting()
-    before = seen()
+    before = readable_switches()
     with float32_products(tf32=tf32):
-        inside = seen()
+        inside = readable_switches()
         NEW["convolutions"].fp32_precision = "ieee" if tf32 else "tf32"  # a candidate may set one while it runs
 
     assert inside["old convolutions"] is inside["old matrices"] is tf32
     assert (inside["convolutions"] == "tf32") is (inside["matrices"] == "tf32") is tf32
     assert inside["matrices of the processor"] != "bf16"
-    assert seen() == before
+    assert readable_switches() == before
 
 
 def test_a_switch_that_follows_another_still_does_so_afterwards() -> None:
@@ -122,7 +122,7 @@ def test_a_candidate_that_sets_switches_is_judged(name: str) -> None:
     """It may set them at import or when it is built; the run continues, and nothing stays set."""
     setting = SETTINGS[name]
     setting()
-    before = seen()
+    before = readable_switches()
 
     def build(**_: object) -> nn.Module:
         setting()
@@ -133,4 +133,4 @@ def test_a_candidate_that_sets_switches_is_judged(name: str) -> None:
     )
 
     assert certificate.verdict is RunVerdict.CONFORMS
-    assert seen() == before
+    assert readable_switches() == before

@@ -73,20 +73,20 @@ def test_a_depthwise_convolution_and_its_gradients_are_pytorchs(rate: tuple[int,
     )
     graph = chain(op, channels=3)
     x, weight, bias = whole_numbers(2, 3, 11, 10), whole_numbers(3, 1, 3, 3, seed=1), whole_numbers(3, seed=2)
-    held = {"n1.weight": weight, "n1.bias": bias}
+    weights = {"n1.weight": weight, "n1.bias": bias}
     leaf, kernel = x.clone().requires_grad_(), weight.clone().requires_grad_()
     expected = functional.conv2d(leaf, kernel, bias, stride, (2, 1), rate, 3)
     cotangent = whole_numbers(*expected.shape, seed=3)
     expected.backward(cotangent)  # type: ignore[no-untyped-call]
 
-    batch, found = gradients(graph, held, {"x": x}, {"y": cotangent})
+    batch, grads = gradients(graph, weights, {"x": x}, {"y": cotangent})
 
     assert torch.equal(batch.values["y"], expected.detach())
     assert kernel.grad is not None
-    assert torch.equal(found["n1.weight"], kernel.grad)
-    assert torch.equal(found["n1.bias"], cotangent.sum(dim=(0, 2, 3)))
+    assert torch.equal(grads["n1.weight"], kernel.grad)
+    assert torch.equal(grads["n1.bias"], cotangent.sum(dim=(0, 2, 3)))
     x.requires_grad_()
-    train(graph, held, {"x": x}).values["y"].backward(cotangent)
+    train(graph, weights, {"x": x}).values["y"].backward(cotangent)
     assert x.grad is not None
     assert leaf.grad is not None
     assert torch.equal(x.grad, leaf.grad)
@@ -109,15 +109,15 @@ def test_a_network_trains_as_its_module_does(name: str) -> None:
     module = NetworkModule(graph).double().train()
     module.load_state_dict(weights)
 
-    batch, found = gradients(graph, weights, {"input": image}, {"output": cotangent})
+    batch, grads = gradients(graph, weights, {"input": image}, {"output": cotangent})
     result = module(image)
     (result * cotangent).sum().backward()
 
     torch.testing.assert_close(batch.values["output"], result.detach(), rtol=1e-10, atol=1e-10)
-    largest = max(float(gradient.norm()) for gradient in found.values())
+    largest = max(float(gradient.norm()) for gradient in grads.values())
     for path, parameter in module.named_parameters():
         assert parameter.grad is not None
-        assert torch.dist(found[path], parameter.grad) <= 1e-10 * max(float(found[path].norm()), 1e-4 * largest), path
+        assert torch.dist(grads[path], parameter.grad) <= 1e-10 * max(float(grads[path].norm()), 1e-4 * largest), path
     norms = [node.path for node in graph if isinstance(node.op, BatchNorm)]
     momenta = dict.fromkeys(batch.statistics, 3e-4)
     after = updated_running(weights, batch.statistics, momenta)
@@ -137,19 +137,19 @@ def test_a_gradient_is_the_slope_of_the_loss() -> None:
     weights, x = starting_weights(graph, 0), whole_numbers(2, 4, 5, 6)
     cotangent = whole_numbers(2, 2, 5, 6, seed=1)
 
-    def descended(held: dict[str, Tensor]) -> float:
-        return float((train(graph, held, {"x": x}).values["y"] * cotangent).sum())
+    def loss(weights: dict[str, Tensor]) -> float:
+        return float((train(graph, weights, {"x": x}).values["y"] * cotangent).sum())
 
-    _, found = gradients(graph, weights, {"x": x}, {"y": cotangent})
+    _, grads = gradients(graph, weights, {"x": x}, {"y": cotangent})
 
     for name in parameter_names(graph):
         slope = []
         for step in (1e-4, -1e-4):
             moved = weights[name].clone()
             moved.view(-1)[0] += step
-            slope.append(descended({**weights, name: moved}))
+            slope.append(loss({**weights, name: moved}))
         estimate = (slope[0] - slope[1]) / 2e-4
-        assert estimate == pytest.approx(float(found[name].view(-1)[0]), rel=1e-5, abs=1e-5), name
+        assert estimate == pytest.approx(float(grads[name].view(-1)[0]), rel=1e-5, abs=1e-5), name
 
 
 def test_dropout_is_inactive_without_a_generator() -> None:

@@ -90,12 +90,12 @@ def features_at(variant: Variant, output_strides: tuple[int, ...], seed: int, **
     return results
 
 
-def assert_consistent(found: list[Tensor], output_strides: tuple[int, ...]) -> None:
+def assert_consistent(maps: list[Tensor], output_strides: tuple[int, ...]) -> None:
     """Subsample each to the coarsest, where all must agree."""
     coarsest = max(output_strides)
-    for features, output_stride in zip(found, output_strides, strict=True):
+    for features, output_stride in zip(maps, output_strides, strict=True):
         step = coarsest // output_stride
-        assert_same(features[..., ::step, ::step], found[-1], f"features at output stride {output_stride}")
+        assert_same(features[..., ::step, ::step], maps[-1], f"features at output stride {output_stride}")
 
 
 @FEW
@@ -127,9 +127,9 @@ def test_the_documents_features_differ_between_its_output_strides() -> None:
 @torch.no_grad()
 def test_every_other_rule_for_a_removed_stride_is_seen(rule: UnstridedRate) -> None:
     """The rule makes the difference, not the variant."""
-    found = features_at(TF_RELEASE, (8, 16, 32), 1, unstrided_rate=rule)
+    features = features_at(TF_RELEASE, (8, 16, 32), 1, unstrided_rate=rule)
     with pytest.raises(AssertionError, match=r"values differ|shape is"):
-        assert_consistent(found, (8, 16, 32))
+        assert_consistent(features, (8, 16, 32))
 
 
 @pytest.mark.parametrize(("variant", "consistent"), [(TF_RELEASE, True), (NOTEBOOK, False)])

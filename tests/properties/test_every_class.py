@@ -15,10 +15,10 @@ from tests.support.property_coverage import COVERED, covers
 
 def public_classes() -> set[type]:
     """Return every class that the reference defines under a public name, nested ones too."""
-    found: set[type] = set()
+    classes: set[type] = set()
     for module in pkgutil.iter_modules(reference.__path__, f"{reference.__name__}."):
-        found |= set(_defined_in(importlib.import_module(module.name), module.name))
-    return found
+        classes |= set(_defined_in(importlib.import_module(module.name), module.name))
+    return classes
 
 
 def _defined_in(place: object, module: str) -> Iterator[type]:

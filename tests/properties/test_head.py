@@ -135,17 +135,17 @@ def test_dropout_follows_the_projection_while_training_only() -> None:
     pyramid = Aspp(aspp_rows(choices, 16))
     torch.manual_seed(0)
     x = torch.rand(4, 512, 17, 17)
-    seen: dict[bool, Tensor] = {}
+    results: dict[bool, Tensor] = {}
     for training in (False, True):
         pyramid.eval()
         assert pyramid.dropout is not None
         pyramid.dropout.train(training)
-        seen[training] = pyramid(x)
-    live = seen[False] > 0
-    dropped = (seen[True][live] == 0).double().mean().item()
+        results[training] = pyramid(x)
+    live = results[False] > 0
+    dropped = (results[True][live] == 0).double().mean().item()
     assert abs(dropped - 0.1) < 0.01
-    kept = seen[True] != 0
-    assert torch.allclose(seen[True][kept], seen[False][kept] / 0.9)
+    kept = results[True] != 0
+    assert torch.allclose(results[True][kept], results[False][kept] / 0.9)
 
 
 def coordinates(rule: Interpolation, before: int, after: int) -> Tensor:

@@ -52,8 +52,8 @@ class ProgramCall:
 
         def value(argument: fx.Node) -> Any:  # noqa: ANN401 - an operator's argument
             if argument in self.reads:
-                given = inputs[self.reads[argument]]
-                return self.layouts[argument].place(given) if argument in self.layouts else given
+                value_read = inputs[self.reads[argument]]
+                return self.layouts[argument].place(value_read) if argument in self.layouts else value_read
             return tensors[self.state[argument]] if argument in self.state else computed(argument)
 
         def computed(node: fx.Node) -> Any:  # noqa: ANN401 - an operator's result

@@ -101,8 +101,8 @@ def _require_plain(model: ModelProto) -> None:
         raise RefusedFileError(f"must have at most {_MOST_NODES} nodes, but has {len(graph.node)}")
     versions = {int(opset.version) for opset in model.opset_import if opset.domain in _DOMAINS}
     if len(versions) != 1 or not versions <= set(_OPSETS):
-        found = ", ".join(map(str, sorted(versions))) or "none"
-        raise RefusedFileError(f"must use one opset from {_OPSETS[0]} to {_OPSETS[-1]}, but states {found}")
+        stated = ", ".join(map(str, sorted(versions))) or "none"
+        raise RefusedFileError(f"must use one opset from {_OPSETS[0]} to {_OPSETS[-1]}, but states {stated}")
     if model.functions:
         raise RefusedFileError(f"holds a function, {printable(model.functions[0].name)!r}, which is not read")
     if graph.sparse_initializer or model.training_info:

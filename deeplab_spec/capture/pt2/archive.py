@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from deeplab_spec.capture.pt2.program_json import CPU, harmless
-from deeplab_spec.capture.pt2.zip_archive import ArchiveError, read_stored
+from deeplab_spec.capture.pt2.program_json import CPU, sanitised
+from deeplab_spec.capture.pt2.zip_archive import ArchiveError, read_members
 from deeplab_spec.errors import TargetError
 
 PLAIN: Final = frozenset(
@@ -41,7 +41,7 @@ _UNNAMED: Final = frozenset({"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "
 """Opcodes that call something without naming it in their argument; no writer of tensors uses the last six."""
 
 
-def foreign_call(payload: bytes) -> str | None:
+def first_foreign_call(payload: bytes) -> str | None:
     """Return the first function beyond plain tensors that a payload would call; None if there is none.
 
     Args:
@@ -55,7 +55,7 @@ def foreign_call(payload: bytes) -> str | None:
         if call is None:
             raise ArchiveError("is not an archive of torch.save")
         return call
-    members = read_stored(io.BytesIO(payload), len(payload))
+    members = read_members(io.BytesIO(payload), len(payload))
     if [member for member in members if member.endswith(".pkl")] != ["data.pkl"]:
         raise ArchiveError("is not an archive of torch.save")
     return next(_foreign_calls(members["data.pkl"]), None)
@@ -130,7 +130,7 @@ def check_pt2(path: Path, name: str) -> Archive:
     """
     try:
         with path.open("rb") as file:
-            members = read_stored(file, path.stat().st_size)
+            members = read_members(file, path.stat().st_size)
         return _checked(members)
     except OSError as error:
         raise TargetError(name, f"cannot be read: {error.strerror or type(error).__name__}") from error
@@ -147,7 +147,7 @@ def _checked(members: Mapping[str, bytes]) -> Archive:
     for member in _PICKLED:
         if members.get(member):
             _check_pickle(member, members[member])
-    texts = {PROGRAM: _named(PROGRAM, harmless, text)}
+    texts = {PROGRAM: _named(PROGRAM, sanitised, text)}
     for table, folder, old in ((WEIGHTS, "data/weights", _OLD_WEIGHTS), (CONSTANTS, "data/constants", _OLD_CONSTANTS)):
         if old not in members:
             texts[table] = _table(members, table, folder)
@@ -221,7 +221,7 @@ def _other_layout(version: str) -> ArchiveError:
 
 
 def _check_pickle(member: str, payload: bytes) -> None:
-    target = _named(member, foreign_call, payload)
+    target = _named(member, first_foreign_call, payload)
     if target is not None:
         shown = ascii(target[:200])[1:-1]
         raise ArchiveError(f"{member} holds a pickle that would call {shown}; files that execute code are refused")

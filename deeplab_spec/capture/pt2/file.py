@@ -78,13 +78,13 @@ class ExportedFile(FileModule):
         check_symbols(self.program, inputs)
 
     def _arguments(self, inputs: Sequence[Tensor]) -> Iterator[Any]:
-        given = dict(zip(tensor_inputs(self.program), inputs, strict=True))
+        arguments = dict(zip(tensor_inputs(self.program), inputs, strict=True))
         placed = [node for node in self.program.graph.nodes if node.op == "placeholder"]
         for node, spec in zip(placed, self.program.graph_signature.input_specs, strict=True):
             if spec.kind in _STATE:
                 yield self.tensors[spec.target or node.name]
             else:
-                yield given[node] if node in given else node.meta.get("val")
+                yield arguments[node] if node in arguments else node.meta.get("val")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002, ARG002 - the framework's signature
         """Convert the weights; one tensor under two names stays one."""

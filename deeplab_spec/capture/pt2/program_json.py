@@ -57,7 +57,7 @@ _MAX_POWER: Final = 4
 _MAX_NUMBER: Final = 1 << 63
 
 
-def harmless(program: object) -> dict[str, Any]:
+def sanitised(program: object) -> dict[str, Any]:
     """Return a program without the parts that its graph does not need.
 
     Every device becomes the CPU. The metadata of a call keeps only the stack of modules. The exporter's

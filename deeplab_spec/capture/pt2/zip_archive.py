@@ -23,7 +23,7 @@ class ArchiveError(Exception):
     """An archive or one of its members is not accepted; the reason is one line."""
 
 
-def read_stored(file: IO[bytes], size: int) -> Mapping[str, bytes]:
+def read_members(file: IO[bytes], size: int) -> Mapping[str, bytes]:
     """Return the content of every member of an archive by its name, without the folder that all share.
 
     Args:

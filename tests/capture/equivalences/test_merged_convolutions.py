@@ -192,11 +192,11 @@ def test_operations_on_concatenated_values_are_split(name: str) -> None:
     forward, layers, expected = PARTED[name]
     module = Parts(forward, *layers)
     captured = split_by_channels(read(module))
-    found = operations(captured)
+    ops = operations(captured)
 
     assert {
-        "convolutions": sum(isinstance(op, Conv2d) for op in found),
-        "normalisations": sum(isinstance(op, BatchNorm) for op in found),
+        "convolutions": sum(isinstance(op, Conv2d) for op in ops),
+        "normalisations": sum(isinstance(op, BatchNorm) for op in ops),
     } == expected
     check_runs(module, captured)
 
@@ -240,11 +240,11 @@ def test_a_crop_after_a_normalisation_belongs_to_the_convolution() -> None:
     """The convolution has smaller margins, and the operations after it smaller maps."""
     module = Parts(_after, conv(6, 5), NORM)
     captured = read(module)
-    (found,) = (node for node in captured.network if isinstance(node.op, Conv2d))
+    (node,) = (node for node in captured.network if isinstance(node.op, Conv2d))
 
-    assert found.op.padding == (1, 0, 1, -1)
+    assert node.op.padding == (1, 0, 1, -1)
     assert [node.op.margins for node in captured.network if isinstance(node.op, Pad)] == [(0, 1, 0, 2)]
-    assert captured.shapes[found.path] == (2, 5, 9, 12)
+    assert captured.shapes[node.path] == (2, 5, 9, 12)
     check_runs(module, captured)
 
 
@@ -277,8 +277,8 @@ def test_a_crop_with_another_number_is_another_convolution() -> None:
     """One more column is cropped, and the margins show it."""
     module = Parts(lambda x, mixed, norm: norm(mixed(x))[:, :, :, :11], conv(6, 5), NORM)
     captured = read(module)
-    (found,) = (node for node in captured.network if isinstance(node.op, Conv2d))
+    (node,) = (node for node in captured.network if isinstance(node.op, Conv2d))
 
-    assert found.op.padding == (1, 1, 1, 0)
+    assert node.op.padding == (1, 1, 1, 0)
     check_runs(module, captured)
-    assert torch.equal(torch.tensor(captured.shapes[found.path]), torch.tensor((2, 5, 9, 11)))
+    assert torch.equal(torch.tensor(captured.shapes[node.path]), torch.tensor((2, 5, 9, 11)))

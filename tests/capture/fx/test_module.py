@@ -116,7 +116,7 @@ def test_capture_reads_evaluation() -> None:
     assert not any(isinstance(node.op, Opaque) for node in captured.network)
 
 
-def seen(module: nn.Module, image: Tensor) -> tuple[Capture, Tensor]:
+def capture_and_run(module: nn.Module, image: Tensor) -> tuple[Capture, Tensor]:
     """Capture a module, and run the captured graph on an image; the image is not changed."""
     captured = capture(module, [image.clone()])
     values = captured.run({"input": image.clone()}, state_of(module))
@@ -135,7 +135,7 @@ def test_a_skip_that_a_relu_overwrites_reads_the_relu() -> None:
     results = {}
     for in_place in (False, True):
         module = make_whole(Residual(in_place=in_place), 1)
-        captured, value = seen(module, image)
+        captured, value = capture_and_run(module, image)
         skip = captured.network[next(node.inputs[1] for node in captured.network if isinstance(node.op, Add))]
         assert isinstance(skip.op, Activation) is in_place
         with torch.no_grad():
@@ -149,7 +149,7 @@ def test_dropout_gives_back_its_argument_in_evaluation() -> None:
     image = whole((1, CHANNELS, 5, 6), 0)
     module = make_whole(DroppedThenOverwritten(), 1)
 
-    captured, value = seen(module, image)
+    captured, value = capture_and_run(module, image)
 
     assert inputs_of(captured, Add) == [[Activation, Activation]]
     with torch.no_grad():
@@ -168,7 +168,7 @@ def test_readers_before_an_overwrite_keep_what_they_read() -> None:
     image = whole((1, CHANNELS, 5, 6), 0)
     module = make_whole(Wrapped(forward, entry=nn.Conv2d(CHANNELS, CHANNELS, 1)), 1)
 
-    captured, value = seen(module, image)
+    captured, value = capture_and_run(module, image)
 
     assert [reads.count(Activation) for reads in inputs_of(captured, Add)] == [0, 1]
     with torch.no_grad():
@@ -180,7 +180,7 @@ def test_an_overwritten_input_is_seen() -> None:
     image = whole((1, CHANNELS, 5, 6), 0)
     module = Wrapped(lambda _, x: functional.relu_(x) + x)
 
-    captured, value = seen(module, image)
+    captured, value = capture_and_run(module, image)
 
     assert inputs_of(captured, Add) == [[Activation, Activation]]
     assert_same(value, image.relu() * 2, "twice the positive part")
@@ -198,7 +198,7 @@ def test_an_overwrite_through_a_view_is_resolved() -> None:
     layers = {"entry": nn.Conv2d(CHANNELS, CHANNELS, 1), "last": nn.Conv2d(CHANNELS, CHANNELS, 1)}
     module = make_whole(Wrapped(forward, **layers), 1)
 
-    _, value = seen(module, image)
+    _, value = capture_and_run(module, image)
 
     with torch.no_grad():
         assert_same(value, module(image), "overwritten in part")
@@ -216,7 +216,7 @@ def test_an_overwrite_of_a_whole_through_a_view_is_resolved() -> None:
     image = whole((1, CHANNELS, 5, 6), 0)
     module = make_whole(Wrapped(forward, entry=nn.Conv2d(CHANNELS, CHANNELS, 1)), 1)
 
-    _, value = seen(module, image)
+    _, value = capture_and_run(module, image)
 
     with torch.no_grad():
         assert_same(value, module(image), "the view sees the overwrite")

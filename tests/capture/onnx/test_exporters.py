@@ -93,12 +93,12 @@ def _differences(captured: Capture, case: Case) -> tuple[Aspect, ...]:
 def test_an_exported_file_is_the_network_but_for_the_folded_normalisations(exported: Exported) -> None:
     """Every operator is known; every normalisation is folded, and nothing else differs."""
     captured = exported.file.read([exported.image])
-    found = _differences(captured, exported.case)
+    differences = _differences(captured, exported.case)
 
     assert not [node.path for node in captured.network if isinstance(node.op, Opaque)]
-    assert [aspect for aspect in found if not _folded_away(aspect)] == []
+    assert [aspect for aspect in differences if not _folded_away(aspect)] == []
     norms = sum(isinstance(node.op, BatchNorm) for node in network(exported.case.variant, 16, 5, CHOICES))
-    assert sum(isinstance(aspect.op, BatchNorm) for aspect in found) == norms
+    assert sum(isinstance(aspect.op, BatchNorm) for aspect in differences) == norms
     assert set(captured.parameters.values()) == set(exported.file.tensors), "every weight has a place"
 
 
@@ -160,11 +160,11 @@ def test_an_edited_attribute_is_found_at_its_node(exported: Exported, edit: Any,
     """One attribute of one node differs, and the node is named as in the file."""
     file = read_onnx(edited(exported.path, edit), "edited.onnx")
     captured = file.read([exported.image])
-    found = [aspect for aspect in _differences(captured, exported.case) if not _folded_away(aspect)]
+    differences = [aspect for aspect in _differences(captured, exported.case) if not _folded_away(aspect)]
 
-    assert [aspect.attribute for aspect in found if aspect.attribute == attribute]
-    assert len({aspect.candidate_path for aspect in found}) == 1
-    assert captured.network[found[0].candidate_path or ""].source.place == operator  # type: ignore[union-attr]  # every node has one
+    assert [aspect.attribute for aspect in differences if aspect.attribute == attribute]
+    assert len({aspect.candidate_path for aspect in differences}) == 1
+    assert captured.network[differences[0].candidate_path or ""].source.place == operator  # type: ignore[union-attr]  # every node has one
 
 
 class Pyramid(nn.Module):

@@ -197,18 +197,18 @@ def test_an_operator_is_translated_to_an_equal_operation(
 ) -> None:
     """Known operations and opaque operators both compute what the runtime does."""
     captured = read(graph([operator], constants, opset=opset), tmp_path)
-    found = op_of(captured)
+    op = op_of(captured)
 
     assert captured.network["here"].source == Source(work="ONNX", place=operator.op_type)
     if expected is None:
-        assert isinstance(found, Opaque)
-        assert found.target == f"onnx.{operator.op_type}"
+        assert isinstance(op, Opaque)
+        assert op.target == f"onnx.{operator.op_type}"
     else:
-        assert found == expected
+        assert op == expected
     assert [where.partition(".")[2] for where in captured.parameters] == {
         Conv2d: ["weight", "bias"][: len(operator.input) - 1],
         BatchNorm: ["weight", "bias", "running_mean", "running_var"],
-    }.get(type(found), [])
+    }.get(type(op), [])
 
 
 @pytest.mark.parametrize("operator", [node("Identity"), node("Cast", to=1), node("Sum"), node("Concat", axis=1)])

@@ -64,7 +64,7 @@ def shaped(captured: Capture) -> Shaped:
     return normal_form(Shaped(network=captured.network.live(), shapes=maps))
 
 
-def found(expected: Capture, actual: Capture) -> tuple[Aspect, ...]:
+def changes(expected: Capture, actual: Capture) -> tuple[Aspect, ...]:
     """Return the differences of two captured networks."""
     return differences(align(shaped(expected), shaped(actual)))
 
@@ -128,7 +128,7 @@ def test_a_program_is_the_network(
     """Its graph, the names of its weights, and its results, in float64 and float32."""
     expected, actual = case[2], capture(file, [image()])
 
-    assert found(expected, actual) == ()
+    assert changes(expected, actual) == ()
     assert dict(actual.parameters) == dict(expected.parameters)
     with torch.no_grad():
         assert_same(file(image()), network(image()), "float64")
@@ -161,7 +161,7 @@ def test_free_sizes_are_free(file: FileModule, network: nn.Module) -> None:
         return
     assert file.shapes == ((None, 3, None, None),)
 
-    assert found(capture(network, [batch]), capture(file, [batch])) == ()
+    assert changes(capture(network, [batch]), capture(file, [batch])) == ()
     with torch.no_grad():
         assert_same(file(batch), network(batch), "two images of another size")
     with pytest.raises(CaptureError, match=r"^the program was exported for a side of image of \d+ or more, but got 2$"):
@@ -181,11 +181,11 @@ def test_an_edited_program_differs_at_the_edited_node(programs: Mapping[str, Exp
     finally:
         node.args = before
 
-    (difference,) = found(expected, capture(file, [image()]))
+    (change,) = changes(expected, capture(file, [image()]))
 
-    assert difference.attribute == "rate"
-    assert (difference.expected, difference.actual) == (rate[0], rate[0] + 1)
-    assert f"p_{difference.path}_weight".replace(".", "_") == node.args[1].name
+    assert change.attribute == "rate"
+    assert (change.expected, change.actual) == (rate[0], rate[0] + 1)
+    assert f"p_{change.path}_weight".replace(".", "_") == node.args[1].name
 
 
 def test_wrong_stated_sizes_are_ignored(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def small() -> Tensor:
     return whole((1, CHANNELS, *SMALL), 0)
 
 
-def seen(file: FileModule) -> Tensor:
+def run_graph(file: FileModule) -> Tensor:
     """Run the graph of a file."""
     captured = capture(file, [small()])
     values = captured.run({"input": small()}, state_of(file))
@@ -242,11 +242,11 @@ def test_a_file_computes_what_its_module_computes(name: str, tmp_path: Path) -> 
     module = make_whole(MODULES[name](), 1)
     file = file_of(module, tmp_path, small())
 
-    assert found(capture(module, [small()]), capture(file, [small()])) == ()
+    assert changes(capture(module, [small()]), capture(file, [small()])) == ()
     with torch.no_grad():
         expected = module(small())
     assert_same(file(small()), expected, "run")
-    assert_same(seen(file), expected, "the graph, executed")
+    assert_same(run_graph(file), expected, "the graph, executed")
 
 
 def test_a_corrupted_skip_is_visible(tmp_path: Path) -> None:

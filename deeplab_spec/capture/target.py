@@ -12,7 +12,7 @@ from typing import Final
 
 from torch import nn
 
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import FileModule
 from deeplab_spec.errors import TargetError, one_line
 from deeplab_spec.reference.network import build as build_reference
 from deeplab_spec.spec.choices import ChoiceValue, read_overrides

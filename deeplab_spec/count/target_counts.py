@@ -16,8 +16,7 @@ from deeplab_spec.analysis.parameters import Sizes
 from deeplab_spec.analysis.protocol import Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import Capture, FileModule
 from deeplab_spec.capture.fx.module import capture_target, map_shapes, shared_parameters
 from deeplab_spec.capture.target import Target, load
 from deeplab_spec.count.document import CountDocument, cost_fields, counting, torch_counter_note

@@ -14,8 +14,7 @@ from deeplab_spec.align.lock import Lock, NearestNetwork, Response, Result, cano
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.published import nearest_published, network_like
-from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import Capture, FileModule
 from deeplab_spec.capture.fx.module import capture_at, fixed_size, shared_parameters
 from deeplab_spec.capture.target import REFERENCE, Target, is_file, load, parse_target
 from deeplab_spec.errors import CaptureError, SpecError, TargetError

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deeplab_spec.align.channels import Order
 from deeplab_spec.align.differences import describe
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import FileModule
 from deeplab_spec.capture.fx.calls import ProgramCall
 from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.capture.fx.module import state_of

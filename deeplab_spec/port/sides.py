@@ -16,8 +16,7 @@ from deeplab_spec.align.family import different_architecture
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import Capture, FileModule
 from deeplab_spec.capture.fx.module import map_shapes, state_of, uncompiled
 from deeplab_spec.errors import TargetError
 from deeplab_spec.graph.folding import foldable

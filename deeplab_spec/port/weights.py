@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import FileModule
 from deeplab_spec.capture.fx.module import uncompiled
 from deeplab_spec.errors import SpecError, TargetError, one_line
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import Capture, FileModule
 from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Op, Output

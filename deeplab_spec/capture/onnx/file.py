@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import torch
 from torch import Tensor
 
-from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import FileModule, Shape
+from deeplab_spec.capture.capture import Capture, FileModule, Shape
 from deeplab_spec.errors import CaptureError, GraphError, MissingExtraError, TargetError, one_line
 
 if TYPE_CHECKING:

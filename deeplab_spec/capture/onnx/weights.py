@@ -7,7 +7,7 @@ import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 from torch import Tensor
 
-from deeplab_spec.capture.file_module import Shape
+from deeplab_spec.capture.capture import Shape
 from deeplab_spec.capture.onnx.graph import constants_of, inputs_of, weights_of
 from deeplab_spec.capture.onnx.model import printable
 from deeplab_spec.capture.onnx.values import Values

@@ -1,4 +1,8 @@
-"""Loads exported programs, ``.pt2`` files: checks them, runs them and reads their graphs."""
+"""Loads exported programs, ``.pt2`` files: checks them, runs them and reads their graphs.
+
+To read a graph, it is run once on fake tensors of the requested size: arithmetic on sizes becomes numbers,
+and every value gets its actual shape, whatever the file states.
+"""
 
 import io
 import json
@@ -12,19 +16,19 @@ from typing import Any, Final, Self
 
 import torch
 from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 from torch.export.pt2_archive._package import load_pt2
 from torch.utils import _pytree as pytree
+from torch.utils._sympy.numbers import int_oo
 
-from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import Capture, FileModule, Shape
 from deeplab_spec.capture.fx.calls import on_device
 from deeplab_spec.capture.fx.module import read_program
 from deeplab_spec.capture.fx.program import checks_only
-from deeplab_spec.capture.fx.sizes import at_sizes, check_symbols, stated_shape, tensor_inputs
 from deeplab_spec.capture.pt2.archive import FORMAT, SAMPLE_INPUTS, Archive, check_pt2
-from deeplab_spec.errors import TargetError, one_line
+from deeplab_spec.errors import CaptureError, TargetError, one_line
 
 _ONLY_TENSORS: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _STATE: Final = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
@@ -42,7 +46,7 @@ class ExportedFile(FileModule):
     def __init__(self, name: str, program: ExportedProgram) -> None:
         state = {**program.constants, **program.state_dict}
         tensors = {name: tensor.detach() for name, tensor in state.items() if isinstance(tensor, Tensor)}
-        super().__init__(name, [stated_shape(node) for node in tensor_inputs(program)], tensors)
+        super().__init__(name, [_stated_shape(node) for node in _tensor_inputs(program)], tensors)
         self._apply(Tensor.clone)
         self.program = program
 
@@ -53,7 +57,7 @@ class ExportedFile(FileModule):
             CaptureError: If the program was exported for other sizes, or its graph cannot be read.
         """
         self.check_inputs(inputs)
-        return read_program(at_sizes(self.program, inputs))
+        return read_program(_at_sizes(self.program, inputs))
 
     def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - what the network returns
         """Run the program with the current weights.
@@ -75,10 +79,10 @@ class ExportedFile(FileModule):
             CaptureError: If an input does not fit.
         """
         super().check_inputs(inputs)
-        check_symbols(self.program, inputs)
+        _check_symbols(self.program, inputs)
 
     def _arguments(self, inputs: Sequence[Tensor]) -> Iterator[Any]:
-        arguments = dict(zip(tensor_inputs(self.program), inputs, strict=True))
+        arguments = dict(zip(_tensor_inputs(self.program), inputs, strict=True))
         placed = [node for node in self.program.graph.nodes if node.op == "placeholder"]
         for node, spec in zip(placed, self.program.graph_signature.input_specs, strict=True):
             if spec.kind in _STATE:
@@ -143,7 +147,7 @@ def read_pt2(path: Path, name: str) -> FileModule:
 
 
 def _check_inputs(program: ExportedProgram, name: str) -> None:
-    if not tensor_inputs(program):
+    if not _tensor_inputs(program):
         raise TargetError(name, "the program takes no tensor")
     for spec in program.graph_signature.input_specs:
         if spec.kind not in (*_STATE, InputKind.USER_INPUT):
@@ -181,3 +185,100 @@ def _only_tensors() -> Iterator[None]:
             del os.environ[_ONLY_TENSORS]
         else:
             os.environ[_ONLY_TENSORS] = before
+
+
+_FROM_ONE: Final = 2
+"""The lowest bound that an exporter states; as in the framework, it allows any size."""
+
+
+def _tensor_inputs(program: ExportedProgram) -> tuple[fx.Node, ...]:
+    """Return the placeholders of the caller's tensors, in order."""
+    names = set(program.graph_signature.user_inputs)
+    placed = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    return tuple(node for node in placed if isinstance(node.meta.get("val"), Tensor))
+
+
+def _stated_shape(node: fx.Node) -> Shape:
+    """Return the shape of a value; None for a symbolic side."""
+    return tuple(side if isinstance(side, int) else None for side in node.meta["val"].shape)
+
+
+def _check_symbols(program: ExportedProgram, inputs: Sequence[Tensor]) -> None:
+    """Reject inputs whose symbolic sides do not fit the program.
+
+    Raises:
+        CaptureError: If sides that the program relates to each other disagree, or a side lies outside
+            the range that the exporter found.
+    """
+    values: dict[Any, int] = {}
+    for name, expression, size in sorted(_symbolic(program, inputs), key=lambda item: not item[1].is_symbol):
+        if expression.is_symbol:
+            expected = values.setdefault(expression, size)
+            allowed = program.range_constraints.get(expression)
+            least = allowed.lower if allowed is not None and allowed.lower > _FROM_ONE else 0
+            if allowed is not None and not least <= size <= allowed.upper:
+                text = f"of {least} or more" if allowed.upper == int_oo else f"from {least} to {allowed.upper}"
+                raise CaptureError(f"the program was exported for a side of {name} {text}, but got {size}")
+        else:
+            expected = int(expression.subs(values))
+        if expected != size:
+            raise CaptureError(f"the program was exported for a side of {name} of {expected} here, but got {size}")
+
+
+def _symbolic(program: ExportedProgram, inputs: Sequence[Tensor]) -> Iterator[tuple[str, Any, int]]:
+    """Yield the input's name, the expression and the actual size of every symbolic side."""
+    for node, tensor in zip(_tensor_inputs(program), inputs, strict=True):
+        for side, size in zip(node.meta["val"].shape, tensor.shape, strict=True):
+            if isinstance(side, torch.SymInt):
+                yield node.name, side.node.expr, int(size)
+
+
+def _at_sizes(program: ExportedProgram, inputs: Sequence[Tensor]) -> ExportedProgram:
+    """Return a program specialised to the size of inputs that fit it.
+
+    Raises:
+        CaptureError: If the graph cannot be run at that size.
+    """
+    sizes = dict(zip(_tensor_inputs(program), (tuple(tensor.shape) for tensor in inputs), strict=True))
+    try:
+        graph = _fixed(program.graph, sizes)
+        return ExportedProgram(
+            root=program.graph_module,
+            graph=graph,
+            graph_signature=program.graph_signature,
+            state_dict=program.state_dict,
+            range_constraints={},
+            module_call_graph=program.module_call_graph,
+            constants=program.constants,
+            verifiers=program.verifiers,
+        )
+    except Exception as error:
+        raise CaptureError(f"the program cannot be read at this size: {type(error).__name__}") from error
+
+
+def _fixed(graph: fx.Graph, sizes: dict[fx.Node, tuple[int, ...]]) -> fx.Graph:
+    result = fx.Graph()
+    values: dict[fx.Node, Any] = {}
+    copies: dict[fx.Node, Any] = {}
+    with FakeTensorMode(), torch.no_grad():
+        for node in graph.nodes:
+            if node.op == "placeholder":
+                values[node] = _placeholder_value(node, sizes)
+            elif node.op == "call_function":
+                values[node] = node.target(*fx.map_arg(node.args, values.get), **fx.map_arg(node.kwargs, values.get))
+            elif node.op == "output":
+                values[node] = fx.map_arg(node.args[0], values.get)
+            if isinstance(values[node], int | float | bool) and node.op != "placeholder":
+                copies[node] = values[node]
+            elif values[node] is not None or node.op == "placeholder":
+                copies[node] = result.node_copy(node, copies.__getitem__)
+                copies[node].meta["val"] = values[node]
+    return result
+
+
+def _placeholder_value(node: fx.Node, sizes: dict[fx.Node, tuple[int, ...]]) -> Any:  # noqa: ANN401 - a tensor, or a constant
+    stated = node.meta.get("val")
+    if not isinstance(stated, Tensor):
+        return stated
+    shape = sizes.get(node, tuple(stated.shape))
+    return torch.empty(shape, dtype=stated.dtype, device=stated.device)

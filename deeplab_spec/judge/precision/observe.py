@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import FileModule
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.tensor_error import error_of

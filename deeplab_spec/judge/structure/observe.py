@@ -13,8 +13,7 @@ from deeplab_spec.align.family import different_architecture
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import Capture, FileModule
 from deeplab_spec.capture.fx.module import capture, shared_parameters, state_of
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.tensor_error import relative_error

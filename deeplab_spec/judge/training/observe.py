@@ -10,7 +10,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import FileModule
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import run

@@ -16,8 +16,7 @@ from deeplab_spec.align.differences import Aspect, differences
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.file_module import FileModule
+from deeplab_spec.capture.capture import Capture, FileModule
 from deeplab_spec.capture.fx.module import capture, read_program, shared_parameters, state_of
 from deeplab_spec.capture.pt2 import file as exported_module
 from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2

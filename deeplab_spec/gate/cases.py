@@ -20,6 +20,8 @@ FOLDED: Final = "folded"
 MODES: Final = (EAGER, CHANNELS_LAST, FOLDED, "compiled", TF32.name, AUTOCAST_BFLOAT16.name, AUTOCAST_FLOAT16.name)
 """The parts that a mode consists of, joined by ``+``."""
 
+_MODES_RULE: Final = f"must be one or more of {', '.join(MODES)}, joined by +"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -64,7 +66,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if set(self.mode.split("+")) - set(MODES):
-            raise SpecError("mode", f"must be of {', '.join(MODES)}, joined by +", self.mode)
+            raise SpecError("mode", _MODES_RULE, self.mode)
         for name, value, known in (("direction", self.direction, PASSES), ("device", self.device, DEVICES)):
             if value not in known:
                 raise SpecError(name, f"must be one of {', '.join(known)}", value)
@@ -223,5 +225,5 @@ def read_mode(text: str, where: str = "--mode") -> str:
     """
     parts = [renamed(part, OLD_PARTS) for part in text.split("+")]
     if set(parts) - set(MODES):
-        raise SpecError(where, f"must be of {', '.join(MODES)}, joined by +", text)
+        raise SpecError(where, _MODES_RULE, text)
     return "+".join(parts)

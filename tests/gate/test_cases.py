@@ -79,7 +79,7 @@ def test_an_old_name_of_a_mode_is_accepted_with_a_warning(old: str, new: str) ->
 def test_an_unknown_mode_is_refused() -> None:
     """The error names the option."""
     assert read_mode("folded+compiled") == "folded+compiled"
-    with pytest.raises(SpecError, match=r"--plant: must be of eager, channels_last, .* but got 'quick'"):
+    with pytest.raises(SpecError, match=r"--plant: must be one or more of eager, channels_last, .* but got 'quick'"):
         read_mode("quick", "--plant")
 
 

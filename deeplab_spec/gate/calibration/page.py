@@ -103,14 +103,7 @@ def headline_of_rates(document: CalibrationDocument) -> str:
 
 def _recorded(entry: OutcomeModel) -> tuple[str, ...]:
     planted = "-" if entry.slowdown is None else percent(entry.slowdown)
-    return (
-        entry.name,
-        str(entry.recorded),
-        str(entry.dropped),
-        planted,
-        signed(entry.measured),
-        percent(entry.spread),
-    )
+    return (entry.name, str(entry.recorded), str(entry.dropped), planted, signed(entry.measured), percent(entry.spread))
 
 
 def _consecutive(entry: OutcomeModel) -> str:

@@ -12,6 +12,15 @@ from typing import Final
 
 from deeplab_spec.errors import RenamedWarning, SpecError
 
+_ARITHMETIC: Final = {
+    "float64": (8, 52, 1.7976931348623157e308),
+    "float32": (4, 23, 3.4028234663852886e38),
+    "tf32": (4, 10, 3.4028234663852886e38),
+    "bfloat16": (2, 7, 3.3895313892515355e38),
+    "float16": (2, 10, 65504.0),
+}
+"""Bytes in memory, bits of the mantissa without the leading one, and the largest finite number."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precision:
@@ -20,23 +29,39 @@ class Precision:
     Attributes:
         name: Its name on the command line, in modes, documents and reports.
         does: A description in a few words.
-        storage: Name of the dtype of the network's weights.
-        arithmetic: Name of the dtype of the factors of convolutions and matrix products; no tensor is ``tf32``.
-        bits: Bits of a factor's mantissa, without the leading one.
-        largest: The largest finite number of the results.
     """
 
     name: str
     does: str
-    storage: str
-    arithmetic: str
-    bits: int
-    largest: float
 
     @property
     def autocast(self) -> bool:
         """Whether it is automatic mixed precision."""
         return self.name.startswith("autocast-")
+
+    @property
+    def storage(self) -> str:
+        """Name of the dtype of the network's weights.
+
+        >>> BFLOAT16.storage, AUTOCAST_BFLOAT16.storage, TF32.storage
+        ('bfloat16', 'float32', 'float32')
+        """
+        return "float32" if self.autocast or self.name == "tf32" else self.name
+
+    @property
+    def arithmetic(self) -> str:
+        """Name of the dtype of the factors of convolutions and matrix products; no tensor is ``tf32``."""
+        return self.name.removeprefix("autocast-")
+
+    @property
+    def bits(self) -> int:
+        """Bits of a factor's mantissa, without the leading one."""
+        return _ARITHMETIC[self.arithmetic][1]
+
+    @property
+    def largest(self) -> float:
+        """The largest finite number of the results."""
+        return _ARITHMETIC[self.arithmetic][2]
 
     @property
     def eps(self) -> float:
@@ -50,69 +75,16 @@ class Precision:
     @property
     def bytes(self) -> int:
         """Bytes of a number in memory."""
-        return {"float64": 8, "float32": 4, "tf32": 4}.get(self.arithmetic, 2)
+        return _ARITHMETIC[self.arithmetic][0]
 
 
-_FLOAT32_LARGEST: Final = 3.4028234663852886e38
-_BFLOAT16_LARGEST: Final = 3.3895313892515355e38
-_FLOAT16_LARGEST: Final = 65504.0
-
-FLOAT64: Final = Precision(
-    name="float64",
-    does="every operation in float64",
-    storage="float64",
-    arithmetic="float64",
-    bits=52,
-    largest=1.7976931348623157e308,
-)
-FLOAT32: Final = Precision(
-    name="float32",
-    does="every operation in IEEE float32",
-    storage="float32",
-    arithmetic="float32",
-    bits=23,
-    largest=_FLOAT32_LARGEST,
-)
-TF32: Final = Precision(
-    name="tf32",
-    does="factors of products rounded to TF32",
-    storage="float32",
-    arithmetic="tf32",
-    bits=10,
-    largest=_FLOAT32_LARGEST,
-)
-BFLOAT16: Final = Precision(
-    name="bfloat16",
-    does="weights and input cast to bfloat16",
-    storage="bfloat16",
-    arithmetic="bfloat16",
-    bits=7,
-    largest=_BFLOAT16_LARGEST,
-)
-FLOAT16: Final = Precision(
-    name="float16",
-    does="weights and input cast to float16",
-    storage="float16",
-    arithmetic="float16",
-    bits=10,
-    largest=_FLOAT16_LARGEST,
-)
-AUTOCAST_BFLOAT16: Final = Precision(
-    name="autocast-bfloat16",
-    does="automatic mixed precision with bfloat16",
-    storage="float32",
-    arithmetic="bfloat16",
-    bits=7,
-    largest=_BFLOAT16_LARGEST,
-)
-AUTOCAST_FLOAT16: Final = Precision(
-    name="autocast-float16",
-    does="automatic mixed precision with float16",
-    storage="float32",
-    arithmetic="float16",
-    bits=10,
-    largest=_FLOAT16_LARGEST,
-)
+FLOAT64: Final = Precision(name="float64", does="every operation in float64")
+FLOAT32: Final = Precision(name="float32", does="every operation in IEEE float32")
+TF32: Final = Precision(name="tf32", does="factors of products rounded to TF32")
+BFLOAT16: Final = Precision(name="bfloat16", does="weights and input cast to bfloat16")
+FLOAT16: Final = Precision(name="float16", does="weights and input cast to float16")
+AUTOCAST_BFLOAT16: Final = Precision(name="autocast-bfloat16", does="automatic mixed precision with bfloat16")
+AUTOCAST_FLOAT16: Final = Precision(name="autocast-float16", does="automatic mixed precision with float16")
 
 PRECISIONS: Final = (FLOAT64, FLOAT32, TF32, BFLOAT16, FLOAT16, AUTOCAST_BFLOAT16, AUTOCAST_FLOAT16)
 NAMES: Final = tuple(each.name for each in PRECISIONS)

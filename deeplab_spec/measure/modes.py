@@ -11,7 +11,6 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.measure.engines import OnnxRuntime, OpenVino
 from deeplab_spec.measure.parts import EAGER, Kind, Part, name_of, read_parts
 from deeplab_spec.measure.rewrites import folded, shifted
 from deeplab_spec.measure.wrappers import (
@@ -20,6 +19,8 @@ from deeplab_spec.measure.wrappers import (
     ChannelsLast,
     Compiled,
     Frozen,
+    OnnxRuntime,
+    OpenVino,
     Replayed,
     Running,
     Switches,

@@ -26,7 +26,6 @@ from deeplab_spec.measure.document import CeilingsModel
 from deeplab_spec.measure.modes import Mode as ExecutionMode
 from deeplab_spec.measure.parts import EAGER
 from deeplab_spec.measure.statistics import mean_interval
-from deeplab_spec.profile.blocks import call_order, in_mode, profile_mode, ranged_modules
 from deeplab_spec.profile.document import (
     TENSORBOARD,
     TRACE,
@@ -37,7 +36,7 @@ from deeplab_spec.profile.document import (
     TimeModel,
 )
 from deeplab_spec.profile.request import REFERENCE, ProfileRequest
-from deeplab_spec.profile.run import Work, record
+from deeplab_spec.profile.run import Work, call_order, in_mode, profile_mode, ranged_modules, record
 from deeplab_spec.profile.trace import for_tensorboard, read
 from deeplab_spec.profile.trace_blocks import UNATTRIBUTED, Call, Slice, Step, Uses, attribute
 from deeplab_spec.spec.choices import plain

@@ -1,6 +1,8 @@
-"""Profiles of real runs: rows have the specification's names, and a planted slowdown is found where it is."""
+"""Profiles of real runs: rows have the specification's names, and extra work is attributed to its block."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,33 @@ from deeplab_spec.cli.app import app
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.measure.modes import read_mode
 from deeplab_spec.profile.compare import compare
-from deeplab_spec.profile.document import BlockModel, ProfileDocument, read_profile
+from deeplab_spec.profile.document import BlockModel, CompareDocument, ProfileDocument, read_profile
 from deeplab_spec.profile.request import ProfileRequest
 from deeplab_spec.profile.service import profile
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK
-from tests.support.profiled import CHOOSE, NARROW, SLOW_BLOCK, SMALL, command, profiled
+from tests.support.networks import NARROW, SLOW_BLOCK
 
-SPECIFIED = network(choose(NOTEBOOK.choices, SMALL), 16, 21)
+CHOOSE = tuple(word for name, value in NARROW.items() for word in ("--choose", f"{name}={value}"))
+VARIANT = ("--variant", "notebook")
+SPECIFIED = network(choose(NOTEBOOK.choices, NARROW), 16, 21)
 BLOCKS = {block_of(node.path) for node in SPECIFIED} - {"input", "output"}
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does."""
+    line = [sys.executable, "-m", "deeplab_spec", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+
+
+def profiled(name: str, directory: Path, *arguments: str) -> Path:
+    """Profile one of these networks; return the directory."""
+    target = f"tests.support.networks:{name}" if ":" not in name else name
+    sizes = ("--size", "65", "--steps", "4", "--warmup", "1", "--no-ceilings")
+    done = command("profile", target, "-o", directory, *sizes, *arguments)
+    assert done.returncode == 0, done.stderr
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +63,12 @@ def calls(row: BlockModel) -> dict[str, float]:
 
 def foreign(directory: Path, **other: Any) -> ProfileDocument:
     """Profile another network altogether, in this process."""
-    asked = {"size": (33, 33), "steps": 2, "warmup": 0, "ceilings": False} | other
-    return profile(ProfileRequest(target="tests.support.profiled:Foreign", **asked), directory)
+    settings = {"size": (33, 33), "steps": 2, "warmup": 0, "ceilings": False} | other
+    return profile(ProfileRequest(target="tests.support.networks:Foreign", **settings), directory)
 
 
 def test_a_reference_has_a_row_for_every_block_of_the_specification(right: Path) -> None:
-    """With time and work in each, in the order of the network; parts add up to the whole."""
+    """With time and work in each; the rows add up to the total."""
     document = read_profile(right)
 
     assert blocks(document) == BLOCKS
@@ -64,7 +83,7 @@ def test_a_reference_has_a_row_for_every_block_of_the_specification(right: Path)
 
 
 def test_the_traces_hold_a_range_for_every_block(right: Path) -> None:
-    """Each is opened by a module, and the page stands beside them."""
+    """A module opens each range; the page is in the same directory."""
     for name in ("trace.json", "tensorboard/deeplab-spec.pt.trace.json"):
         records = json.loads((right / name).read_text())["traceEvents"]
         ranges = {record["name"] for record in records if record.get("cat") == "user_annotation"}
@@ -74,8 +93,8 @@ def test_the_traces_hold_a_range_for_every_block(right: Path) -> None:
 
 @pytest.mark.deep
 def test_a_shuffled_network_has_the_specifications_names(tmp_path: Path) -> None:
-    """Its modules are called ``bag.7``; the alignment knows them by structure."""
-    document = read_profile(profiled("renamed", tmp_path, *NARROW))
+    """Its modules are called ``bag.7``; the alignment identifies them by structure."""
+    document = read_profile(profiled("renamed", tmp_path, *VARIANT, *CHOOSE))
 
     assert blocks(document) == BLOCKS
     assert document.notes == ()
@@ -83,13 +102,20 @@ def test_a_shuffled_network_has_the_specifications_names(tmp_path: Path) -> None
     assert {call.name: call.calls for call in stems.operators}["aten::conv2d"] == 1
 
 
-def test_a_planted_slowdown_is_the_first_row_and_the_changes_add_up(right: Path, tmp_path: Path) -> None:
-    """The block multiplies matrices for tens of milliseconds, which its captured graph does not show."""
-    document = compare(read_profile(right), read_profile(profiled("slowed", tmp_path, *NARROW)))
+def assert_extra_work_is_in_its_block(document: CompareDocument) -> None:
+    """Six products appeared in the slow block and nowhere else, and its time contains theirs."""
+    products = [(row, call) for row in document.rows for call in row.calls if call.name == "aten::mm"]
+    assert [(row.path, call.change, call.calls) for row, call in products] == [(SLOW_BLOCK, "appeared", 6)]
+    row, call = products[0]
+    assert row.after is not None
+    assert row.after >= call.time > 0
 
-    first = document.rows[0]
-    assert first.path == SLOW_BLOCK
-    assert ("aten::mm", "appeared") in {(call.name, call.change) for call in first.calls}
+
+def test_extra_work_in_a_block_is_attributed_to_it_and_the_changes_add_up(right: Path, tmp_path: Path) -> None:
+    """The block multiplies matrices, which its captured graph does not show: only its range can contain them."""
+    document = compare(read_profile(right), read_profile(profiled("slowed", tmp_path, *VARIANT, *CHOOSE)))
+
+    assert_extra_work_is_in_its_block(document)
     assert document.total.delta.mean == pytest.approx(sum(row.delta.mean for row in document.rows), abs=1e-3)
 
 
@@ -103,7 +129,7 @@ def test_another_network_keeps_its_own_names(tmp_path: Path) -> None:
 
 
 def test_a_training_step_counts_the_backward_pass_to_the_blocks(tmp_path: Path) -> None:
-    """A backward function is its forward operator's; work is that of both passes."""
+    """A backward function belongs to the block of its forward operator; the work is that of both passes."""
     document = foreign(tmp_path, direction=Mode.TRAIN, batch=2)
     rows = {row.path: {call.name for call in row.operators} for row in document.blocks}
 
@@ -116,7 +142,7 @@ def test_a_training_step_counts_the_backward_pass_to_the_blocks(tmp_path: Path) 
 
 
 def test_the_roofline_is_the_least_time_by_the_measured_ceilings(tmp_path: Path) -> None:
-    """Both ceilings are measured where they are wanted."""
+    """Ceilings are measured only on request."""
     document = foreign(tmp_path, ceilings=True)
     row = document.blocks[0]
 
@@ -129,7 +155,7 @@ def test_the_roofline_is_the_least_time_by_the_measured_ceilings(tmp_path: Path)
 
 
 def test_a_batch_reads_its_weights_once() -> None:
-    """Everything else goes by the image."""
+    """All other transfers grow with the number of images."""
     known = shapes(SPECIFIED, (65, 65))
     names = {
         node.path: block_of(node.path) for node in SPECIFIED if node.op.__class__.__name__ not in ("Input", "Output")
@@ -150,9 +176,9 @@ def test_a_batch_reads_its_weights_once() -> None:
 def in_mode(name: str, mode: str, directory: Path) -> ProfileDocument:
     """Profile one of the narrow networks in a mode, in this process."""
     request = ProfileRequest(
-        target=f"tests.support.profiled:{name}",
+        target=f"tests.support.networks:{name}",
         variant="notebook",
-        overrides=SMALL,
+        overrides=NARROW,
         size=(65, 65),
         steps=2,
         warmup=1,
@@ -163,7 +189,7 @@ def in_mode(name: str, mode: str, directory: Path) -> ProfileDocument:
 
 @pytest.mark.parametrize("mode", ["channels_last", "folded+shifted+channels_last+autocast-bfloat16"])
 def test_a_mode_runs_every_operator_in_the_block_that_it_has_in_eager(right: Path, tmp_path: Path, mode: str) -> None:
-    """Ranges on another copy than the one that runs would leave a block's operators unattributed."""
+    """With ranges on another copy than the one that runs, operators would be unattributed."""
     document = in_mode("right", mode, tmp_path)
     eager = {row.path: calls(row) for row in read_profile(right).rows}
     plain = mode == "channels_last"
@@ -173,20 +199,18 @@ def test_a_mode_runs_every_operator_in_the_block_that_it_has_in_eager(right: Pat
     assert document.execution_mode == read_mode(mode).name
     assert blocks(document) == BLOCKS
     for row in document.rows:
-        found, before = calls(row), eager[row.path]
-        assert kept & found.keys() - {"aten::add"} == kept & before.keys() - {"aten::add"} - gone
-        assert not plain or {name: found.get(name) for name in kept} == {name: before.get(name) for name in kept}
+        actual, before = calls(row), eager[row.path]
+        assert kept & actual.keys() - {"aten::add"} == kept & before.keys() - {"aten::add"} - gone
+        assert not plain or {name: actual.get(name) for name in kept} == {name: before.get(name) for name in kept}
     assert document.ceilings is None
     assert document.notes[-1] == "the graph, work and bytes are those of eager; another mode has no roofline"
 
 
-def test_a_planted_slowdown_is_found_in_a_mode(tmp_path: Path) -> None:
-    """What the slow block multiplies is no operator of the captured graph: only the range of its copy can hold it."""
-    sides = [in_mode(name, "channels_last", tmp_path / name) for name in ("right", "slowed")]
-    document = compare(*sides)
-
-    assert document.rows[0].path == SLOW_BLOCK
-    assert ("aten::mm", "appeared") in {(call.name, call.change) for call in document.rows[0].calls}
+def test_extra_work_in_a_block_is_attributed_to_it_in_a_mode(tmp_path: Path) -> None:
+    """The ranges are opened in the copy that runs."""
+    assert_extra_work_is_in_its_block(
+        compare(*(in_mode(name, "channels_last", tmp_path / name) for name in ("right", "slowed")))
+    )
 
 
 @pytest.mark.parametrize(
@@ -207,18 +231,18 @@ def test_a_planted_slowdown_is_found_in_a_mode(tmp_path: Path) -> None:
             "--direction: must be forward in another mode than eager, but got 'train'",
         ),
         (
-            ("tests.support.profiled:Single", "--mode", "channels_last", "--size", "9", "--no-ceilings"),
+            ("tests.support.networks:Single", "--mode", "channels_last", "--size", "9", "--no-ceilings"),
             "cannot run in the mode channels_last: TypeError: there is only one",
         ),
         (("no.such:thing",), "no.such:thing: cannot import"),
         (
-            ("tests.support.profiled:broken_when_run", "--direction", "train", "--size", "9", "--no-ceilings"),
+            ("tests.support.networks:broken_when_run", "--direction", "train", "--size", "9", "--no-ceilings"),
             "cannot be run: ValueError: Expected more than 1 value per channel",
         ),
     ],
 )
-def test_what_cannot_be_profiled_is_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    """No report is left."""
+def test_a_refused_profile_is_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    """And writes nothing."""
     found = CliRunner().invoke(app, ["profile", *arguments, "-o", str(tmp_path)])
 
     assert isinstance(found.exception, SpecError | TargetError)
@@ -226,8 +250,8 @@ def test_what_cannot_be_profiled_is_one_line(tmp_path: Path, arguments: tuple[st
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_profile_needs_a_place() -> None:
-    """It is more than one file."""
+def test_a_profile_needs_a_directory() -> None:
+    """It consists of several files."""
     done = command("profile", "reference:notebook")
 
     assert done.returncode == 2
@@ -235,5 +259,5 @@ def test_a_profile_needs_a_place() -> None:
 
 
 def test_the_schema_is_published() -> None:
-    """Other programs read the document by it."""
+    """Other programs can validate the document with it."""
     assert json.loads(command("profile", "--json-schema").stdout)["title"] == "ProfileDocument"

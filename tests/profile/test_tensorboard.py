@@ -85,7 +85,7 @@ class Server:
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Profile a small network."""
     place = tmp_path_factory.mktemp("logs")
-    request = ProfileRequest(target="tests.support.profiled:Foreign", size=(33, 33), steps=2, ceilings=False)
+    request = ProfileRequest(target="tests.support.networks:Foreign", size=(33, 33), steps=2, ceilings=False)
     profile(request, place)
     return place
 

@@ -1,6 +1,8 @@
-"""Reading a network that was handed on, and aligning it with the specification."""
+"""How long it takes to read and align a network of full size, and to certify one."""
 
 import logging
+import subprocess
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -29,6 +31,11 @@ from deeplab_spec.spec.variants import TF_RELEASE
 
 SIZE = (513, 513)
 SECONDS = 10
+"""To read and align a file, on two cores."""
+
+EVALUATION = ("interface", "structure", "numerics")
+CERTIFY_SECONDS = {(16, EVALUATION): 45, (8, EVALUATION): 150, (16, ()): 60, (8, ()): 180}
+"""Target by output stride and levels, on two cores; no level named is every level."""
 
 Write = Callable[[nn.Module, Tensor, Path], Path]
 
@@ -106,3 +113,20 @@ def test_aligning_costs_as_much_per_node_in_a_deeper_network(wrong: int, benchma
     deep = benchmark.pedantic(lambda: seconds(128), rounds=1)
 
     assert deep <= 6 * seconds(32)
+
+
+@pytest.mark.parametrize(("output_stride", "levels"), CERTIFY_SECONDS, ids=lambda value: str(value or "every level"))
+@pytest.mark.parametrize("variant", ["notebook", "tf-release"])
+def test_certificate_of_the_reference(
+    variant: str, output_stride: int, levels: tuple[str, ...], benchmark: BenchmarkFixture
+) -> None:
+    """Building, reading the graph, aligning, two draws of weights, float64 and float32; then training."""
+    command = [sys.executable, "-m", "deeplab_spec", "certify", f"reference:{variant}"]
+    options = [word for level in levels for word in ("--level", level)]
+
+    def certify() -> int:
+        line = [*command, "--output-stride", str(output_stride), *options]
+        return subprocess.run(line, check=False).returncode
+
+    assert benchmark.pedantic(certify, rounds=1) == 0
+    assert benchmark.stats["max"] <= CERTIFY_SECONDS[output_stride, levels]

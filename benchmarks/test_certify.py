@@ -35,7 +35,7 @@ SECONDS = 10
 
 EVALUATION = ("interface", "structure", "numerics")
 CERTIFY_SECONDS = {(16, EVALUATION): 45, (8, EVALUATION): 150, (16, ()): 60, (8, ()): 180}
-"""Target by output stride and levels, on two cores; no level named is every level."""
+"""Target by output stride and levels, on two cores; an empty tuple is every level."""
 
 Write = Callable[[nn.Module, Tensor, Path], Path]
 
@@ -83,7 +83,7 @@ def test_a_file_of_full_size_is_read_and_aligned(kind: str, tmp_path: Path, benc
 
 @pytest.mark.parametrize("kind", ["module", "folded"])
 def test_a_module_of_full_size_is_read_and_aligned(kind: str, benchmark: BenchmarkFixture) -> None:
-    """The export is part of it: a module comes without a graph."""
+    """Including the export, because a module has no graph."""
     module = build("tf-release", 16, 21).eval()
     if kind == "folded":
         module = folded(module, torch.zeros(1, 3, 65, 65))

@@ -1,4 +1,4 @@
-"""How fast the closed-form evaluator answers, under every convention, and beside the tools."""
+"""How fast the closed-form evaluator is, under every convention, and compared with the tools."""
 
 import itertools
 import time
@@ -42,7 +42,7 @@ def test_evaluations_of_a_built_network(variant: Variant, convention: Convention
 @BY_CONVENTION
 @BY_VARIANT
 def test_evaluations_with_new_choices(variant: Variant, convention: Convention, benchmark: BenchmarkFixture) -> None:
-    """Another width every time, so that rows, graph and evaluator are made afresh; the worst case of a choice."""
+    """Another width every time, so that rows, graph and evaluator are made again: the most expensive choice."""
     widths = (1 + number / 10_000 for number in itertools.count())
 
     benchmark(lambda: Evaluator(network(replace(variant.choices, width=next(widths))), convention)(*SIZE))
@@ -53,10 +53,10 @@ def test_evaluations_with_new_choices(variant: Variant, convention: Convention, 
 @pytest.mark.parametrize("output_stride", [16, 8])
 @BY_VARIANT
 def test_totals_beside_the_tools(variant: Variant, output_stride: int, benchmark: BenchmarkFixture) -> None:
-    """One network's totals at 513x513, three ways, in one run and with one answer.
+    """The totals of a network at 513x513 by three ways: they are equal, and timed in the same run.
 
-    The closed form is timed with the graph made afresh and with the graph at hand; the tools get
-    a built module, which costs them nothing here.
+    The closed form is timed with a new evaluator and with an existing one; the tools get a built
+    module, which is not timed.
     """
     graph = network(variant.choices, output_stride)
     with torch.device("meta"):
@@ -86,7 +86,7 @@ def test_totals_beside_the_tools(variant: Variant, output_stride: int, benchmark
 
 
 def _timed(count: Callable[[], float]) -> tuple[float, float]:
-    """Return a result and the median of the seconds that some runs took, after one to warm up."""
+    """Return a result and the median time of some runs, in seconds, after a warm-up run."""
     result, taken = count(), []
     for _ in range(RUNS_OF_A_TOOL):
         start = time.perf_counter()

@@ -1,9 +1,9 @@
-"""How fast the reference runs: the whole network, and each distinct block, forward and in a training step.
+"""How fast the reference runs: the whole network and each distinct block, forward and in a training step.
 
-The network has a quarter of the width and sees 257x257, so that all of it takes minutes; the full
-size is ``deeplab-spec bench``'s. Every mode is certified equal before it is timed. Each record carries
-operations, bytes, peak memory, the clock and versions; that of an evaluation the fraction of the roofline,
-which is the time of the least work at the ceilings of the mode's own precision.
+The network has a quarter of the width and an input of 257x257, so that the whole run takes minutes; use
+``deeplab-spec bench`` for the full size. Every mode is certified equal before it is timed. Each record has
+operations, bytes, peak memory, the clock and versions; that of a forward pass has the fraction of the roofline,
+which is the time of the least work at the ceilings of the mode's precision.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ BLOCKS = (
     "aspp",
     "decoder",
 )
-"""Every block that is not like another: of the middle flow's sixteen, one."""
+"""Every distinct block; one for the sixteen of the middle flow."""
 
 DEVICES = (
     "cpu",
@@ -106,13 +106,13 @@ def nodes_of(variant: str, path: str) -> dict[str, str]:
 
 
 def cost(variant: str, path: str, mode: Mode) -> BatchCost:
-    """Return what a block costs, every operator alone, from the specification alone."""
+    """Return the work of a block from the specification, with every operator run alone."""
     graph = network(variant, choices=CHOICES)
     return batch_costs(graph, shapes(graph, SIZE), mode, BATCH[mode], nodes_of(variant, path))[path]
 
 
 def least(variant: str, path: str, images: Tensor, result: Tensor) -> LeastWork:
-    """Return the least work of a block's evaluation: its convolutions, what goes in and what comes out."""
+    """Return the least work of a block's forward pass: its convolutions, its input and its output."""
     graph = network(variant, choices=CHOICES)
     inside = [node for node in graph if node.path in nodes_of(variant, path)]
     work = least_work(inside, shapes(graph, SIZE), BATCH[Mode.FORWARD])
@@ -129,7 +129,7 @@ def ceilings_of(device: str, precision: Precision) -> CeilingsModel:
 def measure(
     benchmark: BenchmarkFixture, work: Callable[[], object], device: str, costs: BatchCost, batch: int
 ) -> float:
-    """Time some work, and put beside the times what they are to be read with; return the seconds."""
+    """Time some work, and record its circumstances; return the seconds."""
     place = torch.device(device)
     reset_peak(place)
     work()
@@ -158,7 +158,7 @@ def measure(
 
 
 def step(module: nn.Module, images: Tensor) -> None:
-    """Compute the gradient of the mean square of the result, in float32 as IEEE says."""
+    """Compute the gradient of the mean square of the result, in IEEE float32."""
     with float32_products(tf32=False):
         module.zero_grad(set_to_none=True)
         module(images).square().mean().backward()
@@ -168,7 +168,7 @@ def step(module: nn.Module, images: Tensor) -> None:
 @pytest.mark.parametrize("kind", ["eager", "best"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_whole_network_forward(variant: str, kind: str, device: str, benchmark: BenchmarkFixture) -> None:
-    """Images per second of an evaluation."""
+    """Images per second of a forward pass."""
     _forward(variant, WHOLE, kind, device, benchmark)
 
 
@@ -176,7 +176,7 @@ def test_whole_network_forward(variant: str, kind: str, device: str, benchmark: 
 @pytest.mark.parametrize("kind", ["eager", "best"])
 @pytest.mark.parametrize("path", BLOCKS)
 def test_block_forward(path: str, kind: str, device: str, benchmark: BenchmarkFixture) -> None:
-    """Where the time of an evaluation goes."""
+    """The time of every block in a forward pass."""
     _forward("tf-release", path, kind, device, benchmark)
 
 
@@ -204,7 +204,7 @@ def test_whole_network_training_step(variant: str, layout: str, device: str, ben
 @pytest.mark.parametrize("layout", ["eager", "channels_last"])
 @pytest.mark.parametrize("path", BLOCKS)
 def test_block_training_step(path: str, layout: str, device: str, benchmark: BenchmarkFixture) -> None:
-    """Where the time of a training step goes."""
+    """The time of every block in a training step."""
     _train("tf-release", path, layout, device, benchmark)
 
 

@@ -1,4 +1,4 @@
-"""``bench``: what is timed and what is not, its document, its table and its errors."""
+"""``bench``: its processes, its document, its table, and the modes that are not timed."""
 
 import json
 import subprocess
@@ -48,8 +48,8 @@ def document() -> BenchDocument:
     return bench(plan(SMALL))
 
 
-def test_modes_are_timed_and_held_against_the_module(document: BenchDocument) -> None:
-    """The baseline is always there; every record carries what it was measured with."""
+def test_modes_are_timed_and_compared_with_the_module(document: BenchDocument) -> None:
+    """The baseline is always included, and every timed mode has all its measurements."""
     (case,) = document.cases
     eager, folded, _ = case.modes
 
@@ -75,7 +75,7 @@ def test_modes_are_timed_and_held_against_the_module(document: BenchDocument) ->
 
 
 def test_modes_of_a_gpu_are_not_run_without_one_and_never_passed(document: BenchDocument) -> None:
-    """They are in the document and in the notes, with the reason and without a number."""
+    """The document and the notes have the reason instead of a number."""
     if torch.cuda.is_available():
         pytest.skip("not run: there is a CUDA device")
     (case,) = document.cases
@@ -88,7 +88,7 @@ def test_modes_of_a_gpu_are_not_run_without_one_and_never_passed(document: Bench
 
 
 def test_document_fits_its_schema(document: BenchDocument) -> None:
-    """What is written can be read again, and unknown fields are refused."""
+    """It can be read again, and has exactly the fields of the schema."""
     written = document.model_dump_json()
 
     assert BenchDocument.model_validate_json(written) == document
@@ -96,8 +96,8 @@ def test_document_fits_its_schema(document: BenchDocument) -> None:
     assert set(BenchDocument.model_json_schema()["properties"]) == set(json.loads(written))
 
 
-def test_page_has_every_mode_and_how_to_make_it_again(document: BenchDocument) -> None:
-    """A table per case."""
+def test_page_has_every_mode_and_its_command(document: BenchDocument) -> None:
+    """With one table per case."""
     page = bench_page(document, "deeplab-spec bench x")
 
     assert "deeplab-spec bench x" in page
@@ -106,14 +106,14 @@ def test_page_has_every_mode_and_how_to_make_it_again(document: BenchDocument) -
 
 
 class Answering(ModeProcess):
-    """A process that answers as it is told, for the turns alone."""
+    """A fake process with fixed answers."""
 
     order: list[tuple[str, str]] = []  # noqa: RUF012 - one list of all of them
     seconds = {"eager": 2.0, "folded": 1.0, "channels_last": 0.1}  # noqa: RUF012 - as above
 
 
 def answered(processes: Sequence[ModeProcess], command: str, **_: object) -> dict[ModeProcess, dict[str, Any]]:
-    """Answer a command at once; channels_last is not equal."""
+    """Return fixed answers to a command; channels_last is not equal."""
     error = {"mean": 1e-7, "most": 1e-7}
     answers: dict[ModeProcess, dict[str, Any]] = {}
     for process in processes:
@@ -140,7 +140,7 @@ def answered(processes: Sequence[ModeProcess], command: str, **_: object) -> dic
 
 @pytest.fixture
 def answering(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process is started."""
+    """Use fake processes."""
     monkeypatch.setattr(service, "ModeProcess", Answering)
     monkeypatch.setattr(service, "ask", answered)
     monkeypatch.setattr(bench_plan, "measured_speed", lambda _request: SPEED)
@@ -149,7 +149,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("answering")
 def test_runs_alternate_and_a_refused_mode_has_no_time() -> None:
-    """Every other turn is in reverse; the fastest is of those that are equal."""
+    """Every other turn is in reverse order; the fastest mode is one of the equal ones."""
     request = replace(TINY, modes=("folded", "channels_last"), runs=4)
 
     (case,) = bench(plan(request)).cases
@@ -166,7 +166,7 @@ def test_runs_alternate_and_a_refused_mode_has_no_time() -> None:
 
 @pytest.mark.usefixtures("answering")
 def test_batches_share_their_processes_and_every_case_is_saved_when_it_ends() -> None:
-    """What was found survives whatever comes later."""
+    """Earlier cases are kept if a later one fails."""
     request = replace(TINY, cases=cases(((65, 97),), (1, 8), (16, 8), ("notebook", "tf-release")))
     saved: list[BenchDocument] = []
 
@@ -186,7 +186,7 @@ def test_batches_share_their_processes_and_every_case_is_saved_when_it_ends() ->
 
 @pytest.mark.usefixtures("answering")
 def test_ceilings_are_the_highest_that_were_measured_in_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other programs only lower them; a case that was measured in a bad moment would seem to exceed what can be."""
+    """Other programs can only lower them; with low ceilings a mode would seem to exceed the roofline."""
     monkeypatch.setattr(
         bench_plan, "measured_speed", lambda _request: SPEED.model_copy(update={"flops_per_second": 3e11})
     )
@@ -198,8 +198,8 @@ def test_ceilings_are_the_highest_that_were_measured_in_the_run(monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("answering")
-def test_a_case_without_room_in_the_time_budget_is_left_out_and_said() -> None:
-    """Never a time that was made in a hurry, and never silence."""
+def test_a_case_that_does_not_fit_into_the_time_budget_is_listed_as_left_out() -> None:
+    """It is not timed with fewer runs instead."""
     request = replace(TINY, cases=cases(((65, 97),), (1, 8), (16,)), time_budget=0.5)
 
     document = bench(plan(request))
@@ -214,7 +214,7 @@ def test_a_case_without_room_in_the_time_budget_is_left_out_and_said() -> None:
 
 @pytest.mark.usefixtures("answering")
 def test_a_time_budget_ends_the_turns_after_three(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of fewer pairs there would be no interval."""
+    """Fewer pairs have no interval."""
     clock = iter(range(10_000))
     monkeypatch.setattr(service, "monotonic", lambda: 5.0 * next(clock))
     request = replace(TINY, modes=("folded",), runs=50, time_budget=200.0)
@@ -225,37 +225,37 @@ def test_a_time_budget_ends_the_turns_after_three(monkeypatch: pytest.MonkeyPatc
 
 
 def small_job(mode: str = "eager", target: str = "tests.support.networks:Small") -> Job:
-    """Return a job that is ready soon."""
+    """Return a job that is prepared quickly."""
     request = BenchRequest(target=target, cases=(Case(size=(17, 23)),))
     return job(request, request.cases[0], mode)
 
 
 def test_a_mode_that_is_not_ready_in_time_is_ended_and_the_others_go_on() -> None:
-    """One that hangs loses nothing but itself; somebody is told every second that all is well."""
+    """Progress is reported every second meanwhile."""
     beats: list[str] = []
     with (
         ModeProcess(small_job(), 100) as good,
         ModeProcess(small_job(target="tests.support.networks:Hangs"), 15) as hanging,
     ):
-        found = ask([good, hanging], "prepare 1", at_once=2, beat=lambda modes, _done: beats.append(modes))
+        answers = ask([good, hanging], "prepare 1", at_once=2, beat=lambda modes, _done: beats.append(modes))
 
         assert (good.status, hanging.status) == ("timed", "failed")
         assert hanging.reason == "no answer to 'prepare 1' within 15 s"
-        assert found[good]["prepare_seconds"] > 0
+        assert answers[good]["prepare_seconds"] > 0
         assert hanging.ended
         assert ask([good], "run")[good]["seconds"] > 0
     assert len(beats) >= 10
 
 
-def test_a_process_that_dies_says_how() -> None:
-    """A crash is an answer like any other."""
+def test_the_end_of_a_process_is_the_reason_of_its_failure() -> None:
+    """A crash does not end the run."""
     with ModeProcess(small_job(target="tests.support.networks:Dies"), 100) as process:
         assert ask([process], "prepare 1") == {process: {}}
         assert (process.status, process.reason) == ("failed", "the process ended with exit status 7")
 
 
-def test_nothing_of_the_certification_is_held_while_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oracle and the copies that it took would count as the mode's own memory."""
+def test_memory_of_the_certification_is_freed_before_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference and its copies would count as the mode's own memory."""
     alive: list[int] = []
     references: list[weakref.ref[Reference]] = []
 
@@ -308,7 +308,7 @@ def command(*arguments: str) -> SimpleNamespace:
 
 @pytest.mark.deep
 def test_mode_that_is_not_equal_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
-    """A network that computes something else once its normalisations are folded: no time, and exit status 1."""
+    """A network whose output changes when its normalisations are folded: no time, and exit status 1."""
     arguments = ("--mode", "folded", "--size", "17", "--runs", "1", "--json", "--save", str(tmp_path / "new"))
     result = command("tests.support.networks:Particular", *arguments)
 
@@ -321,7 +321,7 @@ def test_mode_that_is_not_equal_is_refused_and_the_others_go_on(tmp_path: Path) 
 
 
 def test_command_times_nothing_without_the_device_and_says_so() -> None:
-    """Every mode is not run; there is no number, and no process."""
+    """No mode is run, and no process is started."""
     if torch.cuda.is_available():
         pytest.skip("not run: there is a CUDA device")
 
@@ -335,7 +335,7 @@ def test_command_times_nothing_without_the_device_and_says_so() -> None:
 
 
 def test_command_asks_before_the_wide_table() -> None:
-    """Its size and time are said first; without a terminal it takes --yes."""
+    """It prints its size and time first; without a terminal it needs --yes."""
     result = command("--wide", "--mode", "eager", "--choose", "width=0.125")
 
     assert result.code == 2
@@ -344,5 +344,5 @@ def test_command_asks_before_the_wide_table() -> None:
 
 
 def test_schema_is_printed() -> None:
-    """Without torch, and without anything being timed."""
+    """Without a run."""
     assert json.loads(command("--json-schema").out)["title"] == "BenchDocument"

@@ -1,4 +1,4 @@
-"""The prepared run on a GPU, rehearsed without one: every step is done, and what was found survives its end."""
+"""The prepared run on a GPU, rehearsed on the CPU: every step is done, and results survive a kill."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def wait_for(folder: Path, done: int, seconds: float = 240) -> None:
 
 
 def read_everything(folder: Path) -> list[str]:
-    """Read every document of a folder; one that is cut off is an error."""
+    """Read every document of a folder; a truncated one is an error."""
     documents = sorted(folder.rglob("*.json"))
     for document in documents:
         if document.name != "trace.json":
@@ -44,8 +44,8 @@ def read_everything(folder: Path) -> list[str]:
     return [str(document.relative_to(folder)) for document in documents]
 
 
-def test_what_was_found_is_there_and_readable_when_the_run_is_killed(tmp_path: Path) -> None:
-    """A machine that is lent for minutes may be taken back at any moment."""
+def test_results_are_complete_and_readable_when_the_run_is_killed(tmp_path: Path) -> None:
+    """A borrowed machine can be taken back at any moment."""
     folder, archive = tmp_path / "results", tmp_path / "results.tgz"
     run = started(folder, "--archive", str(archive))
     wait_for(folder, 1)
@@ -59,8 +59,8 @@ def test_what_was_found_is_there_and_readable_when_the_run_is_killed(tmp_path: P
         assert "results/summary.json" in tar.getnames()
 
 
-def test_a_run_without_time_says_what_was_not_run(tmp_path: Path) -> None:
-    """Nothing is left out in silence, and the exit status says that something is missing."""
+def test_a_run_without_time_lists_the_steps_that_were_not_run(tmp_path: Path) -> None:
+    """The exit status shows that steps are missing."""
     run = started(tmp_path, "--budget", "1")
 
     assert run.wait(120) == 1
@@ -88,7 +88,7 @@ def test_rehearsal_does_every_step(tmp_path: Path) -> None:
 @pytest.mark.deep
 @pytest.mark.parametrize("seconds", [20, 60, 100])
 def test_a_rehearsal_that_is_killed_later_leaves_whole_documents(seconds: int, tmp_path: Path) -> None:
-    """Whatever step it is in."""
+    """In any step."""
     run = started(tmp_path, "--budget", "1500")
     time.sleep(seconds)
     os.killpg(run.pid, signal.SIGKILL)

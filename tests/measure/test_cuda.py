@@ -1,4 +1,4 @@
-"""What only a CUDA device shows: its clock, its memory, its graphs, its TF32, and files that run on it."""
+"""Tests that need a CUDA device: its clock, memory, graphs and TF32, and files that run on it."""
 
 from functools import partial
 from pathlib import Path
@@ -21,19 +21,19 @@ pytestmark = [
 
 
 def test_tf32_rounds_the_factors_of_products_and_ieee_does_not() -> None:
-    """4097 has eleven bits behind its leading one: ten make 4096 of it."""
+    """4097 needs twelve bits after its leading one; with ten it becomes 4096."""
     factor = torch.full((64, 64), 4097.0, device="cuda")
     image, kernel = factor.view(1, 64, 8, 8).contiguous(), factor.view(64, 64, 1, 1)
 
     for tf32, expected in ((False, 4097.0), (True, 4096.0)):
         with float32_products(tf32=tf32):
-            found = factor @ factor, torch.nn.functional.conv2d(image, kernel)
-        for result in found:
+            results = factor @ factor, torch.nn.functional.conv2d(image, kernel)
+        for result in results:
             assert set((result / 64).sqrt().round().unique().tolist()) == {expected}
 
 
 def test_a_recorded_graph_replays_new_images_and_refuses_another_size() -> None:
-    """A result that was returned is not overwritten by the next."""
+    """A later call does not overwrite an earlier output."""
     module = Small().cuda().eval()
     x, y = images().cuda(), images().neg().cuda()
     running = read_mode("cuda_graph").apply(module, x)
@@ -47,7 +47,7 @@ def test_a_recorded_graph_replays_new_images_and_refuses_another_size() -> None:
 
 
 def test_the_pool_of_a_graph_counts_as_its_memory() -> None:
-    """A graph needs at least what the network needs without it."""
+    """A graph needs at least as much memory as the network alone."""
     module = nn.Sequential(*(nn.Conv2d(3 if number == 0 else 64, 64, 3, padding=1) for number in range(4))).cuda()
     x, device = torch.randn(4, 3, 256, 256, device="cuda"), torch.device("cuda")
     peaks = {}
@@ -62,7 +62,7 @@ def test_the_pool_of_a_graph_counts_as_its_memory() -> None:
 
 
 def test_a_call_is_timed_by_the_devices_events_and_its_clock_is_read() -> None:
-    """Ten times the work takes longer, by whatever the device does beside."""
+    """Ten times the work takes longer."""
     factor = torch.randn(2048, 2048, device="cuda")
 
     def work(times: int) -> None:
@@ -78,7 +78,7 @@ def test_a_call_is_timed_by_the_devices_events_and_its_clock_is_read() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # what exporting warns of is the framework's own
 def test_an_exported_file_is_judged_on_the_device(tmp_path: Path) -> None:
-    """It has no parameters of a module by which its place could be found."""
+    """It has no module parameters from which its device could be found."""
     choices = {"width": 0.125, "middle_blocks": 1}
     module = deeplab_spec.build("notebook", choices=choices).eval()
     file = tmp_path / "network.pt2"

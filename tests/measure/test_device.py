@@ -77,7 +77,7 @@ def test_peak_memory_grows_with_allocated_tensors_and_is_reset() -> None:
 
 
 def test_device_is_named_and_its_clock_read_where_there_is_one() -> None:
-    """Neither is ever empty or negative."""
+    """The name is not empty and the clock not negative."""
     assert device_name(CPU)
     clock = megahertz(CPU)
     assert clock is None or clock > 0

@@ -27,15 +27,15 @@ REWRITES = (
 
 
 def test_mode_parts_may_be_named_in_any_order() -> None:
-    """The order in which they are applied is that of the table."""
+    """They are applied in the order of the table."""
     assert read_mode("channels_last+folded") == read_mode("folded+channels_last")
     assert read_mode("channels_last+folded").name == "folded+channels_last"
     assert read_mode(EAGER) == Mode()
 
 
 @pytest.mark.parametrize("text", ["fast", "", "folded+", "folded+folded", "eager+folded"])
-def test_unknown_mode_is_refused_with_those_that_exist(text: str) -> None:
-    """As is a part that is named twice."""
+def test_unknown_mode_is_refused_with_a_list_of_the_parts(text: str) -> None:
+    """A part that occurs twice is refused too."""
     with pytest.raises(SpecError, match=r"mode: must be eager, or some of folded, .*cuda_graph, each once"):
         read_mode(text)
 
@@ -49,15 +49,15 @@ def test_parts_that_exclude_each_other_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize("device", DEFAULTS)
 def test_default_modes_are_modes_with_eager_first(device: str) -> None:
-    """Every other is timed against the first."""
+    """Every other mode is compared with the first."""
     modes = modes_for(device)
 
     assert modes[0] == Mode()
     assert len(modes) == len(DEFAULTS[device])
 
 
-def test_modes_of_a_gpu_say_so_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot run is not run; it has not passed."""
+def test_modes_of_a_gpu_are_missing_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mode that cannot run is not run, and has not passed."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
     assert read_mode("cuda_graph").missing("cpu") == "no CUDA device"
@@ -69,7 +69,7 @@ def test_modes_of_a_gpu_say_so_where_there_is_none(monkeypatch: pytest.MonkeyPat
 
 
 def test_lower_precision_has_a_float32_form_of_its_rewrites() -> None:
-    """It is certified first, since a low precision hides faults."""
+    """It is certified first, because a low precision hides faults."""
     mode = read_mode("folded+channels_last+autocast-float16+cuda_graph")
 
     assert mode.precision is AUTOCAST_FLOAT16
@@ -79,7 +79,7 @@ def test_lower_precision_has_a_float32_form_of_its_rewrites() -> None:
 @pytest.mark.parametrize("name", REWRITES)
 @pytest.mark.parametrize("kind", [Small, Shared, Named])
 def test_rewrites_compute_what_the_module_computes_in_float64(name: str, kind: type[nn.Module]) -> None:
-    """In float64 rounding is far below any fault of a rewrite; and the module stays as it was."""
+    """In float64 rounding is far below any fault of a rewrite. The module is not changed."""
     module = kind().double()
     before = copy.deepcopy(module.state_dict())
     x = images().double()
@@ -97,22 +97,22 @@ def _tensor(result: Tensor | dict[str, Tensor]) -> Tensor:
 
 
 def test_every_rewrite_is_tested() -> None:
-    """A part that is added to the table is to be added here too."""
+    """A new rewrite in the table must be added here."""
     tested = {part for name in REWRITES for part in name.split("+")}
 
     assert tested >= {part.name for part in PARTS if part.kind is Kind.REWRITE}
 
 
 class Rectified(nn.BatchNorm2d):
-    """A normalisation that does more."""
+    """A normalisation that also activates."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise and rectify."""
         return super().forward(x).relu()
 
 
-def test_folding_leaves_what_it_may_not_fold() -> None:
-    """A normalisation goes only where it alone reads a convolution that is called once."""
+def test_folding_keeps_normalisations_that_cannot_be_folded() -> None:
+    """A normalisation is folded only if it is the only user of a convolution that is called once."""
     assert norms(folded(Small(), images())) == 1
     assert norms(folded(Shared(), images())) == 3  # late, pointwise, and the one that is not called
     rectified = Small()
@@ -124,7 +124,7 @@ def test_folding_leaves_what_it_may_not_fold() -> None:
 
 
 def test_shifting_replaces_atrous_depthwise_convolutions_only() -> None:
-    """The others are fast as they are."""
+    """The others are fast already."""
     changed = shifted(Small())
 
     assert [name for name, layer in changed.named_modules() if isinstance(layer, ShiftedDepthwise)] == ["depthwise"]
@@ -140,7 +140,7 @@ def test_shifted_maps_are_the_convolution(options: dict[str, object]) -> None:
 
 
 def test_reference_refuses_a_fold_with_the_wrong_eps() -> None:
-    """The float32 rule sees it: the module's own error is 1e-7, the fault's 1e-3."""
+    """In float32 the module's own error is 1e-7, the fault's 1e-3."""
     module = Small()
     reference = Reference(module, images())
     wrong = copy.deepcopy(module)
@@ -151,7 +151,7 @@ def test_reference_refuses_a_fold_with_the_wrong_eps() -> None:
 
 
 def test_lower_precision_does_not_hide_a_wrong_rewrite(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In bfloat16 the fault is below the error that is allowed; the float32 form shows it."""
+    """In bfloat16 the fault is below the allowed error; the float32 form shows it."""
     module = Small()
     reference = Reference(module, images())
 
@@ -169,8 +169,8 @@ def test_lower_precision_does_not_hide_a_wrong_rewrite(monkeypatch: pytest.Monke
     assert not agreement(reference, running, mode).equal
 
 
-def test_reference_refuses_a_result_of_another_shape_and_one_that_is_no_number() -> None:
-    """Both differ by infinitely much."""
+def test_reference_refuses_an_output_of_another_shape_and_nan() -> None:
+    """Both have an infinite error."""
     reference = Reference(Small(), images())
 
     for wrong in (lambda x: x, lambda x: reference.module(x)[:, :1], lambda x: reference.module(x) * float("nan")):
@@ -178,7 +178,7 @@ def test_reference_refuses_a_result_of_another_shape_and_one_that_is_no_number()
 
 
 def test_reference_refuses_a_module_without_finite_values() -> None:
-    """Nothing could be compared with them."""
+    """They cannot be compared."""
     module = Small()
     nn.init.constant_(module.stem.weight, float("inf"))
 
@@ -187,7 +187,7 @@ def test_reference_refuses_a_module_without_finite_values() -> None:
 
 
 def test_first_and_last_image_of_a_large_batch_are_compared() -> None:
-    """An error in either is seen."""
+    """An error in either is detected."""
     batch = images(4)
     module = Small()
     reference = Reference(module, batch)
@@ -205,33 +205,33 @@ def test_first_and_last_image_of_a_large_batch_are_compared() -> None:
 
 
 @pytest.mark.parametrize(("old", "new"), OLD_PARTS.items())
-def test_an_old_part_is_accepted_and_the_new_one_said(old: str, new: str) -> None:
-    """Scripts of earlier releases go on, and learn the name that reports print."""
+def test_an_old_part_is_accepted_and_warns_with_the_new_name(old: str, new: str) -> None:
+    """Scripts for earlier releases still work."""
     with pytest.warns(RenamedWarning, match=f"^'{old}' is now called '{new}'$"):
         assert read_mode(old).name == new
 
 
 def test_an_engine_takes_a_graph_of_float32_only() -> None:
-    """It has no layout and no autocast of torch's; folding changes the graph that it gets."""
+    """It does not use torch's layout and autocast; folding changes the graph itself."""
     assert read_mode("folded+openvino").name == "folded+openvino"
     with pytest.raises(SpecError, match="mode: can combine onnxruntime with folded only"):
         read_mode("channels_last+onnxruntime")
 
 
-def test_every_part_can_be_applied_and_every_usual_mode_read() -> None:
-    """The table of names needs no framework; the table of what they do is another one."""
+def test_every_part_can_be_applied_and_every_default_mode_read() -> None:
+    """The names and the functions are two tables, because the names need no framework."""
     assert set(APPLY) == {part.name for part in PARTS}
     for names in (*DEFAULTS.values(), *AUTOMATIC.values()):
         assert [read_mode(name).name for name in names] == list(names)
 
 
 def test_every_lower_precision_is_a_mode() -> None:
-    """``optimize`` and ``bench`` speak of precisions as ``certify`` does."""
+    """``optimize`` and ``bench`` use the same names as ``certify``."""
     assert [reference_mode(precision).name for precision in LOWER] == [precision.name for precision in LOWER]
 
 
 def test_cast_network_answers_in_the_dtype_of_its_input() -> None:
-    """It is called like the original, and computes in the other dtype: its values are representable there."""
+    """Its values are representable in the dtype that it computes in."""
     result = read_mode("bfloat16").apply(Small(), images())(images())
 
     assert result.dtype is torch.float32
@@ -239,7 +239,7 @@ def test_cast_network_answers_in_the_dtype_of_its_input() -> None:
 
 
 class Overflows(nn.Module):
-    """A network of which float64 and float32 know every value, and float16 does not."""
+    """A network whose values are finite in float32 and overflow in float16."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class Overflows(nn.Module):
 
 @pytest.mark.parametrize("name", ["float16", "autocast-float16"])
 def test_nothing_is_certified_where_the_modules_own_values_are_not_finite(name: str) -> None:
-    """An infinite own error would allow every error; the layer that overflows is named."""
+    """An infinite own error would allow every error. The message names the layer that overflows."""
     reference = Reference(Overflows(), images())
     mode = read_mode(name)
 
@@ -266,16 +266,16 @@ def test_nothing_is_certified_where_the_modules_own_values_are_not_finite(name: 
 
 
 @pytest.mark.parametrize("number", [float("inf"), float("nan")])
-def test_an_error_that_is_not_finite_is_within_nothing_and_allows_nothing(number: float) -> None:
-    """Infinity is at most infinity: the comparison alone would pass."""
+def test_an_error_that_is_not_finite_is_never_within_the_allowed_one(number: float) -> None:
+    """The comparison alone would accept infinity, which is at most infinity."""
     finite, infinite = Error(mean=1e-7, most=1e-7), Error(mean=number, most=number)
 
     assert finite.within(finite)
     assert not any((infinite.within(infinite), finite.within(infinite), infinite.within(finite)))
 
 
-def test_own_error_is_of_the_batch_that_the_mode_runs() -> None:
-    """Another batch size may choose another algorithm, whose rounding is not a fault of the mode."""
+def test_own_error_is_measured_with_the_batch_of_the_mode() -> None:
+    """Libraries choose algorithms, which round differently, by the batch size."""
     seen: list[int] = []
 
     class Watched(Small):
@@ -290,8 +290,8 @@ def test_own_error_is_of_the_batch_that_the_mode_runs() -> None:
     assert set(seen) == {5}
 
 
-def test_a_switch_is_on_while_a_mode_runs_and_put_back() -> None:
-    """CuDNN's search of algorithms is a setting of the process."""
+def test_a_switch_is_set_while_a_mode_runs_and_restored() -> None:
+    """CuDNN's search for algorithms is a setting of the process."""
     seen: list[bool] = []
 
     class Watched(Small):
@@ -309,8 +309,8 @@ def test_a_switch_is_on_while_a_mode_runs_and_put_back() -> None:
     torch.backends.cudnn.benchmark = before
 
 
-def test_own_error_is_the_largest_of_examples_that_are_one_rounding_apart() -> None:
-    """A network that amplifies rounding may err little on one input by luck; a right rewrite then looks wrong."""
+def test_own_error_is_the_largest_over_examples_that_are_one_rounding_apart() -> None:
+    """A small error on one input, by luck, would make a correct rewrite look wrong."""
 
     class Lucky(Small):
         def forward(self, x: Tensor) -> Tensor:

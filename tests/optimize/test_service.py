@@ -21,13 +21,13 @@ REWRITES = ("eager", "channels_last", "folded", "shifted", "folded+shifted+chann
 
 
 def change(monkeypatch: pytest.MonkeyPatch, name: str, apply: Apply) -> None:
-    """Apply a part otherwise."""
+    """Replace the function of a part."""
     monkeypatch.setattr(modes, "APPLY", {**APPLY, name: apply})
 
 
 @pytest.mark.parametrize("mode", REWRITES)
-def test_optimized_module_computes_the_same_and_says_its_mode(mode: str) -> None:
-    """Certified on the example, and equal on another image of another size too."""
+def test_optimized_module_computes_the_same_in_its_mode(mode: str) -> None:
+    """It is equal on the example, and on an image of another size."""
     module = Small()
 
     result = optimize(module, mode, example=images())
@@ -40,7 +40,7 @@ def test_optimized_module_computes_the_same_and_says_its_mode(mode: str) -> None
 
 
 def test_argument_is_not_changed() -> None:
-    """Not its weights, not its layers, not its layout, not its mode, not its gradients' switch."""
+    """Its weights, layers, layout, training mode and gradient flags stay."""
     module = Small().train()
     before = {name: (tensor.clone(), tensor.stride()) for name, tensor in module.state_dict().items()}
 
@@ -57,8 +57,8 @@ def test_argument_is_not_changed() -> None:
     assert norms(result) == 1
 
 
-def test_dictionaries_come_back_as_they_are() -> None:
-    """The form of the result is the module's."""
+def test_a_dictionary_stays_a_dictionary() -> None:
+    """The output has the structure of the module's output."""
     result = optimize(Named(), "folded", example=images())
 
     assert list(result(images())) == ["out"]
@@ -66,7 +66,7 @@ def test_dictionaries_come_back_as_they_are() -> None:
 
 @pytest.mark.filterwarnings("ignore")  # what the compiler warns of is its own code
 def test_compiled_module_computes_the_same() -> None:
-    """With the weights as constants, after both rewrites; the switch of the process stays as it was."""
+    """With the weights as constants, after both rewrites. The setting of the process is restored."""
     import torch._inductor.config as inductor
 
     module = Small()
@@ -79,7 +79,7 @@ def test_compiled_module_computes_the_same() -> None:
 
 
 def test_mode_that_is_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rewrite that loses a thousandth is seen, and the error says how far it is off."""
+    """An error of a thousandth is detected, and the message has its size."""
 
     def wrong(module: nn.Module, _example: Tensor) -> nn.Module:
         return nn.Sequential(module, Scale(1.001))
@@ -102,8 +102,8 @@ class Scale(nn.Module):
         return self.factor * x
 
 
-def test_mode_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a compiler throws."""
+def test_mode_that_cannot_be_prepared_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For any exception of a compiler."""
 
     def broken(_module: nn.Module, _example: Tensor) -> nn.Module:
         raise RuntimeError("no compiler\nat line 7")
@@ -115,7 +115,7 @@ def test_mode_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_auto_takes_the_fastest_of_those_that_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong mode would win here, since it does nothing; it is refused, and named."""
+    """The mode that does nothing is the fastest, but wrong: it is refused and listed."""
 
     def nothing(_module: nn.Module, _example: Tensor) -> nn.Module:
         return nn.Identity()
@@ -140,15 +140,15 @@ def _mode_of(module: nn.Module) -> str:
 
 
 def test_auto_without_an_equal_mode_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is returned that was not certified."""
+    """Only certified modes are returned."""
     change(monkeypatch, "shifted", lambda _module, _example: nn.Identity())
 
     with pytest.raises(TargetError, match="shifted: does not compute"):
         optimize(Small(), example=images(), candidates=("shifted",))
 
 
-def test_modes_and_examples_that_cannot_be_are_refused() -> None:
-    """One line says where, which rule, and what arrived."""
+def test_impossible_modes_and_examples_are_refused() -> None:
+    """One line has the argument, the rule and the value."""
     with pytest.raises(SpecError, match="mode: must be eager, or some of"):
         optimize(Small(), "quick", example=images())
     with pytest.raises(SpecError, match="runs: must be 1 or more, but got 0"):
@@ -161,7 +161,7 @@ def test_modes_and_examples_that_cannot_be_are_refused() -> None:
 
 
 def test_example_has_the_channels_of_the_first_kernel() -> None:
-    """And is the same every time."""
+    """The same example is drawn every time."""
     module = nn.Conv2d(5, 2, 3)
 
     assert random_images(module, (7, 9), 2).shape == (2, 5, 7, 9)
@@ -169,8 +169,8 @@ def test_example_has_the_channels_of_the_first_kernel() -> None:
 
 
 @pytest.mark.parametrize("variant", [pytest.param("notebook", marks=pytest.mark.deep), "tf-release"])
-def test_every_normalisation_of_the_reference_that_may_is_folded(variant: str) -> None:
-    """All of them: each alone reads a convolution."""
+def test_every_normalisation_of_the_reference_is_folded(variant: str) -> None:
+    """Each is the only user of a convolution."""
     module = draw(deeplab_spec.build(variant, choices={"width": 0.125}))
 
     result = optimize(module, "folded+channels_last", example=torch.randn(1, 3, 33, 49))
@@ -181,9 +181,9 @@ def test_every_normalisation_of_the_reference_that_may_is_folded(variant: str) -
 
 @pytest.mark.deep
 def test_reference_with_its_channels_last_is_certified_by_the_judge() -> None:
-    """The whole judgement of structure and numerics, beside the comparison of outputs.
+    """By all clauses of structure and numerics.
 
-    With these weights the release amplifies no rounding; the source document's network does, by luck more or less.
+    The released network does not amplify rounding with these weights; that of the source document does.
     """
     choices = {"width": 0.125}
     module = draw(deeplab_spec.build("tf-release", choices=choices))
@@ -207,7 +207,7 @@ def test_modes_of_a_gpu_compute_the_same(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["onnxruntime", "openvino", "folded+openvino"])
 @pytest.mark.parametrize("kind", [Small, Named])
 def test_engine_is_called_like_the_original(mode: str, kind: type[nn.Module]) -> None:
-    """With the same form of result, at another size and batch too; an earlier result stays as it was."""
+    """Also at another size and batch. A later call does not overwrite an earlier output."""
     module = kind()
     result = optimize(module, mode, example=images(), runs=1)
 
@@ -221,8 +221,8 @@ def test_engine_is_called_like_the_original(mode: str, kind: type[nn.Module]) ->
     assert torch.equal(first, before)
 
 
-def test_engine_refuses_what_it_was_not_exported_for() -> None:
-    """In float64 its results would be float32's."""
+def test_engine_refuses_another_dtype() -> None:
+    """It computes in float32 only."""
     result = optimize(Small(), "onnxruntime", example=images(), runs=1)
 
     with pytest.raises(SpecError, match="OnnxRuntime: takes a batch of float32 images on the CPU, but got 'float64"):
@@ -233,8 +233,8 @@ def _tensor(result: Tensor | dict[str, Tensor]) -> Tensor:
     return result["out"] if isinstance(result, dict) else result
 
 
-def test_auto_considers_the_engines_that_are_installed_and_names_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is not there is no failure, and its extra is said."""
+def test_auto_tries_the_installed_engines_and_lists_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing engine is not a failure; its extra is listed."""
     monkeypatch.setattr(parts, "find_spec", lambda name: None if name == "openvino" else object())
     monkeypatch.setattr(service, "AUTOMATIC", {"cpu": ("eager", "onnxruntime", "openvino")})
 
@@ -246,7 +246,7 @@ def test_auto_considers_the_engines_that_are_installed_and_names_the_others(monk
 
 
 def test_repr_shows_mode_error_and_time_against_eager() -> None:
-    """What a user wants to know of it at a prompt; a mode that was named is timed too."""
+    """Also for a single named mode."""
     result = optimize(Small(), "folded", example=images(), runs=1)
 
     assert set(result.seconds) == {"eager", "folded"}
@@ -256,28 +256,28 @@ def test_repr_shows_mode_error_and_time_against_eager() -> None:
 
 
 def test_long_preparation_shows_progress() -> None:
-    """Every mode is named before it is made, with about how long it takes."""
-    told: list[tuple[str, int, int]] = []
+    """Every mode is named before its preparation, with its expected time."""
+    stages: list[tuple[str, int, int]] = []
 
     optimize(
         Small(),
         example=images(),
         candidates=("eager", "folded"),
         runs=1,
-        progress=lambda *stage: told.append(stage),
+        progress=lambda *stage: stages.append(stage),
     )
 
-    assert [stage for stage, _, _ in told] == [
+    assert [stage for stage, _, _ in stages] == [
         "float64 reference",
         "preparing eager, about 0 s",
         "preparing folded, about 8 s",
         "timing",
     ]
-    assert all(done < total == 3 for _, done, total in told)
+    assert all(done < total == 3 for _, done, total in stages)
 
 
-def test_near_modes_are_run_again_before_one_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A first run that was disturbed does not decide between two that take the same time."""
+def test_modes_near_the_fastest_are_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disturbed first run does not decide between two modes that take the same time."""
     clock = {"eager": [9.0, 9.0], "channels_last": [1.0, 2.0, 2.0], "folded": [1.1, 1.0, 1.0]}
     monkeypatch.setattr(service, "timed_warm", lambda work, _device: clock[_mode_of(work.func)].pop(0))
 
@@ -289,7 +289,7 @@ def test_near_modes_are_run_again_before_one_is_chosen(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("mode", ["float16", "autocast-float16"])
 def test_a_module_whose_float16_overflows_is_refused(mode: str) -> None:
-    """Nothing can be compared with infinity."""
+    """Infinite values cannot be compared."""
     module = Small()
     with torch.no_grad():
         module.pointwise.weight.mul_(1e6)
@@ -299,7 +299,7 @@ def test_a_module_whose_float16_overflows_is_refused(mode: str) -> None:
 
 
 def test_openvino_is_run_without_its_telemetry(tmp_path: Path) -> None:
-    """By itself it reports every import to its makers, and keeps an identity for that in the home directory."""
+    """With telemetry every import is reported to Intel, with an identity in the home directory."""
     code = (
         "import deeplab_spec; from tests.support.networks import Small, images; "
         "print(deeplab_spec.optimize(Small(), 'openvino', example=images(), runs=1))"

@@ -1,4 +1,4 @@
-"""Comparisons: what changed comes first, the changes add up, and what cannot be compared is refused."""
+"""Comparisons: the largest change comes first, the changes add up, and different settings are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def run(*arguments: Any) -> Any:
 def test_the_changes_of_the_rows_add_up_to_the_totals(
     before: dict[str, tuple[int, ...]], after: dict[str, tuple[int, ...]]
 ) -> None:
-    """Means are linear, and a block that one side lacks takes no time there."""
+    """Means are linear, and a block that one side does not have takes no time there."""
     document = compare(profile(before), profile(after))
     rows = document.rows
 
@@ -50,7 +50,7 @@ def test_the_changes_of_the_rows_add_up_to_the_totals(
 def test_an_interval_contains_its_mean_and_turns_with_the_sides(
     before: tuple[int, ...], after: tuple[int, ...]
 ) -> None:
-    """The other way round it is the same change with the other sign."""
+    """With the sides exchanged it is the same change with the other sign."""
     there, back = difference(before, after), difference(after, before)
 
     assert there.low <= there.mean <= there.high
@@ -61,7 +61,7 @@ def test_an_interval_contains_its_mean_and_turns_with_the_sides(
 
 
 def test_welchs_interval_is_a_textbooks() -> None:
-    """Welch's two samples with equal means and unequal variances, by the formula with printed quantiles."""
+    """Two samples with equal means and unequal variances, by the formula with printed quantiles."""
     before, after = (9.0, 11.0, 10.0, 10.0, 10.0), (10.0, 14.0, 6.0, 10.0, 10.0)
     found = difference(before, after)
 
@@ -75,7 +75,7 @@ def test_welchs_interval_is_a_textbooks() -> None:
     [(0.06, 0.2, "over"), (-0.1, 0.05, "within"), (0.04, 0.06, "undecided")],
 )
 def test_a_limit_inside_the_interval_is_undecided(low: float, high: float, expected: Verdict) -> None:
-    """Above it all, over; below it all, within."""
+    """A limit below the interval is exceeded, one above it is not."""
     assert verdict(IntervalModel(mean=(low + high) / 2, low=low, high=high), 0.05) == expected
 
 
@@ -91,7 +91,7 @@ def test_the_block_that_became_slower_is_the_first_row() -> None:
 
 
 def test_blocks_and_operators_that_only_one_side_has_are_named() -> None:
-    """They appeared in, or vanished from, the second profile."""
+    """They appeared in the second profile, or vanished from it."""
     other = profile(
         {"backbone.entry_flow.block1": (5, 6, 7, 8), "decoder.conv1": (1, 2, 3, 4), "unattributed": (0,) * 4}
     )
@@ -112,7 +112,7 @@ def test_blocks_and_operators_that_only_one_side_has_are_named() -> None:
 
 
 def test_the_devices_time_is_compared_where_there_is_one() -> None:
-    """The host's on request."""
+    """The host's time is compared on request."""
     sides = usual(device=True), usual(slow=30, device=True)
 
     assert compare(*sides).total.delta.mean == 15 * MILLISECOND
@@ -131,15 +131,15 @@ def test_the_devices_time_is_compared_where_there_is_one() -> None:
         ({"mode": Mode.TRAIN}, "mode"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(other: dict[str, Any], where: str) -> None:
-    """The error names what differs, and both values."""
+def test_profiles_with_different_settings_are_refused(other: dict[str, Any], where: str) -> None:
+    """The error names the field and both values."""
     with pytest.raises(SpecError, match=rf"^{where}: must be equal in both profiles, but got '.* and .*'"):
         compare(usual(), usual(**other))
 
 
 @pytest.mark.parametrize(("percent", "status"), [("20", 1), ("60.5", 0), ("39", 4)])
 def test_exit_status_of_a_limit(tmp_path: Path, percent: str, status: int) -> None:
-    """The second side is 39 % slower, give or take a few."""
+    """The second side is about 39 % slower."""
     sides = written(usual(), tmp_path / "a.json"), written(usual(slow=30), tmp_path / "b.json")
 
     assert run(*sides, "--fail-over", percent).exit_code == status
@@ -147,7 +147,7 @@ def test_exit_status_of_a_limit(tmp_path: Path, percent: str, status: int) -> No
 
 
 def test_the_document_counts_the_changes_that_exceed_the_noise() -> None:
-    """By the intervals that it has: a document whose count is another is no comparison, and one without is."""
+    """A document with another count is invalid; one without a count is valid."""
     document = compare(usual(), usual(slow=30))
     text = document.model_dump(mode="json")
 
@@ -165,12 +165,12 @@ def test_the_document_counts_the_changes_that_exceed_the_noise() -> None:
     [(-1, 1, True), (0, 1, True), (-1, 0, True), (0, 0, True), (1, 2, False), (-2, -1, False)],
 )
 def test_an_interval_that_ends_at_zero_contains_it(low: float, high: float, *, expected: bool) -> None:
-    """No change at all is not excluded then."""
+    """Zero is then one of the possible changes."""
     assert IntervalModel(mean=(low + high) / 2, low=low, high=high).contains_zero is expected
 
 
 def test_profiles_of_two_modes_can_be_compared() -> None:
-    """That is what a mode is profiled for; a profile that names none is of the eager network."""
+    """A profile without a mode is one of the eager network."""
     old = usual().model_dump(mode="json")
     del old["execution_mode"]
     document = compare(ProfileDocument.model_validate(old), usual(execution_mode="channels_last"))
@@ -179,8 +179,8 @@ def test_profiles_of_two_modes_can_be_compared() -> None:
 
 
 @pytest.mark.parametrize("form", ["table", "markdown"])
-def test_the_first_line_of_a_form_says_how_many_changes_exceed_the_noise(tmp_path: Path, form: str) -> None:
-    """On stdout and in a file; the modes follow where they are two."""
+def test_the_first_line_of_a_format_has_the_number_of_changes_that_exceed_the_noise(tmp_path: Path, form: str) -> None:
+    """On stdout and in a file. Two different modes follow."""
     sides = written(usual(), tmp_path / "a.json"), written(usual(slow=30, execution_mode="x"), tmp_path / "b.json")
 
     printed = run(*sides, "--format", form).stdout
@@ -192,7 +192,7 @@ def test_the_first_line_of_a_form_says_how_many_changes_exceed_the_noise(tmp_pat
 
 @pytest.mark.parametrize("form", ["table", "markdown", "json", "html", "csv"])
 def test_every_form_names_the_block_and_goes_to_a_file(tmp_path: Path, form: str) -> None:
-    """A directory stands for the document in it."""
+    """A directory is read as the document in it."""
     (tmp_path / "a").mkdir()
     written(usual(), tmp_path / "a" / "profile.json")
     after, file = written(usual(slow=30), tmp_path / "b.json"), tmp_path / "out"
@@ -204,8 +204,8 @@ def test_every_form_names_the_block_and_goes_to_a_file(tmp_path: Path, form: str
         assert CompareDocument.model_validate_json(text).rows[0].path == "backbone.middle_flow.block7"
 
 
-def test_a_document_whose_rows_do_not_add_up_is_no_profile(tmp_path: Path) -> None:
-    """Somebody edited it, or it is something else."""
+def test_a_document_whose_rows_do_not_add_up_is_not_a_profile(tmp_path: Path) -> None:
+    """It was edited, or is another document."""
     bad = usual().model_dump(mode="json")
     bad["blocks"] = bad["blocks"][1:]
     with pytest.raises(ValueError, match="the host times of the rows must add up to the total"):
@@ -220,5 +220,5 @@ def test_a_document_whose_rows_do_not_add_up_is_no_profile(tmp_path: Path) -> No
 
 
 def test_the_schema_is_published() -> None:
-    """Other programs read the document by it."""
+    """Other programs can validate the document with it."""
     assert '"CompareDocument"' in run("--json-schema").stdout

@@ -1,4 +1,4 @@
-"""Profiles and comparisons as text: every row, units, and nothing that a name could break."""
+"""Profiles and comparisons as text: every row, units, and names that are escaped."""
 
 import csv
 import io
@@ -53,7 +53,7 @@ class Cells(HTMLParser):
 
 
 def changed(*milliseconds: int) -> CompareDocument:
-    """Compare profiles of as many blocks, which become slower by so many milliseconds each."""
+    """Compare profiles of blocks that become slower by these milliseconds."""
 
     def side(*more: int) -> ProfileDocument:
         steps = [tuple(MILLISECOND * (9 + step + extra) for step in (0, 1, 2, 1)) for extra in more]
@@ -77,7 +77,7 @@ def cells(html: str) -> list[str]:
 
 @pytest.mark.parametrize("device", [False, True])
 def test_a_profile_has_a_line_for_every_row_and_the_total_last(*, device: bool) -> None:
-    """Device and kernels are columns only where there is a device."""
+    """Only the profile of a device has columns for it and its kernels."""
     grid = profile_grid(usual(device=device))
 
     assert [line[0] for line in grid.rows] == [*(found.path for found in usual().rows), "total"]
@@ -88,8 +88,8 @@ def test_a_profile_has_a_line_for_every_row_and_the_total_last(*, device: bool) 
     assert "25.0" in grid.rows[0]
 
 
-def test_the_summary_says_where_and_how() -> None:
-    """Images per second are under the profiler, and say so."""
+def test_the_summary_has_the_target_the_mode_and_the_device() -> None:
+    """It says that the images per second are under the profiler."""
     text = profile_summary(usual(batch=2, notes=("something is odd",)))
 
     assert "some:network, output stride 16, 2 x 65x65, float32, forward, eager, on a device (cpu, 1 thread)" in text
@@ -111,14 +111,14 @@ def test_a_profiles_page_has_every_row_operator_and_kernel(*, device: bool) -> N
     assert found.count("between operators (Python, waits)") == 4
 
 
-def test_what_no_operator_accounts_for_is_in_between() -> None:
+def test_the_time_outside_of_operators_is_the_rest() -> None:
     """The operators of such a row take three quarters of it."""
     assert between(row("stem", (4 * MILLISECOND,) * 2)) == MILLISECOND
 
 
 @pytest.mark.parametrize("form", [profile_html, lambda found: compare_html(compare(found, found))])
 def test_names_are_escaped_in_pages(form: object) -> None:
-    """A target's own modules and kernels may be called anything."""
+    """A target's modules and kernels can have any name."""
     document = usual(target=HOSTILE, notes=(HOSTILE,), call=HOSTILE)
     html = form(document)  # type: ignore[operator]  # a function of a document
 
@@ -127,8 +127,8 @@ def test_names_are_escaped_in_pages(form: object) -> None:
     cells(html)
 
 
-def test_a_comparison_in_markdown_has_the_rows_and_what_only_one_side_has() -> None:
-    """For a pull request: tables whose cells a name cannot break."""
+def test_a_comparison_in_markdown_has_the_rows_and_the_calls_of_one_side_only() -> None:
+    """Names in cells are escaped."""
     text = compare_markdown(compare(usual(), usual(slow=30, call="a|b"), percent=5))
     lines = text.splitlines()
 
@@ -140,7 +140,7 @@ def test_a_comparison_in_markdown_has_the_rows_and_what_only_one_side_has() -> N
 
 
 def test_a_comparison_as_a_table_ends_with_the_total() -> None:
-    """Signs say the direction."""
+    """A sign is the direction of a change."""
     document = compare(usual(slow=30), usual())
     grid = compare_grid(document)
 
@@ -153,7 +153,7 @@ def test_a_comparison_as_a_table_ends_with_the_total() -> None:
     ("percent", "words"),
     [(20.0, "slower than the allowed 20 %"), (60.5, "within the allowed slowdown of 60.5 %"), (39.0, "undecided: ")],
 )
-def test_a_verdict_is_worded(percent: float, words: str) -> None:
+def test_a_verdict_is_written_in_words(percent: float, words: str) -> None:
     """In the summary and on the page."""
     document = compare(usual(), usual(slow=30), percent=percent)
 
@@ -161,8 +161,8 @@ def test_a_verdict_is_worded(percent: float, words: str) -> None:
     assert words in compare_html(document)
 
 
-def test_a_comparisons_page_says_that_both_sides_are_alike() -> None:
-    """Nothing appeared, and nothing vanished."""
+def test_a_comparisons_page_says_that_both_sides_run_the_same_operators() -> None:
+    """No call appeared or vanished."""
     found = cells(compare_html(compare(usual(), usual())))
 
     assert found.count("Both sides run the same operators.") == 4
@@ -179,8 +179,10 @@ def test_a_comparisons_page_says_that_both_sides_are_alike() -> None:
         ((0,), "The only change does not exceed the noise"),
     ],
 )
-def test_the_first_line_says_how_many_changes_exceed_the_noise(milliseconds: tuple[int, ...], words: str) -> None:
-    """Steps vary by 2 ms: a change of 8 ms exceeds that and none does not. The total is no change of its own."""
+def test_the_first_line_has_the_number_of_changes_that_exceed_the_noise(
+    milliseconds: tuple[int, ...], words: str
+) -> None:
+    """Steps vary by 2 ms: a change of 8 ms exceeds that. The total does not count."""
     document = changed(*milliseconds)
 
     assert compare_heading(document) == words
@@ -189,7 +191,7 @@ def test_the_first_line_says_how_many_changes_exceed_the_noise(milliseconds: tup
     assert document.exceeding == sum(delta != 0 for delta in milliseconds)
 
 
-def test_what_is_within_the_noise_is_recognised_in_every_form() -> None:
+def test_rows_within_the_noise_are_marked_in_every_format() -> None:
     """Grey on the page, dimmed on a terminal, and a word in a column of all three."""
     document = changed(0, 9, 0)
     grid = compare_grid(document)
@@ -218,7 +220,7 @@ def test_what_is_within_the_noise_is_recognised_in_every_form() -> None:
 
 @pytest.mark.parametrize("milliseconds", [(0, 9), (0, 0)])
 def test_a_terminal_dims_the_rows_within_the_noise(milliseconds: tuple[int, ...]) -> None:
-    """The escape sequence of dimmed text stands in those lines, the total's among them, and in no other."""
+    """Exactly those lines, which may include the total, have the escape sequence of dimmed text."""
     document = changed(*milliseconds)
     stream = io.StringIO()
     Console(file=stream, force_terminal=True, width=200, color_system="standard").print(drawn(compare_grid(document)))
@@ -229,7 +231,7 @@ def test_a_terminal_dims_the_rows_within_the_noise(milliseconds: tuple[int, ...]
     assert dimmed == {row.path for row in (*document.rows, document.total) if not row.exceeds_noise}
 
 
-def test_how_many_would_exceed_the_noise_by_chance_is_said_where_it_is_one_or_more() -> None:
+def test_the_changes_expected_by_chance_are_given_if_one_or_more() -> None:
     """An interval of 95 % misses one time in twenty."""
     many, few = changed(*(0 for _ in range(40))), changed(0, 0)
 
@@ -241,7 +243,7 @@ def test_how_many_would_exceed_the_noise_by_chance_is_said_where_it_is_one_or_mo
 
 
 def test_modes_that_differ_are_named_in_every_form() -> None:
-    """Two modes can be compared, and the heading says that they are two; one mode needs no line of its own."""
+    """The heading has a line for two different modes, and none for one mode."""
     alike = compare(usual(execution_mode="channels_last"), usual(execution_mode="channels_last"))
     apart = compare(usual(), usual(execution_mode="channels_last"))
     words = "eager (A) and channels_last (B)"
@@ -256,7 +258,7 @@ def test_modes_that_differ_are_named_in_every_form() -> None:
 
 @pytest.mark.parametrize("device", [False, True])
 def test_a_profiles_csv_has_the_documents_numbers_unrounded(*, device: bool) -> None:
-    """Units are in the headers, the total is the last row, and what is unknown is empty."""
+    """Units are in the headers, the total is the last row, and unknown values are empty."""
     unknown = usual(device=device)
     unknown = unknown.model_copy(
         update={"unattributed": unknown.unattributed.model_copy(update={"flops": None, "roofline": None})}
@@ -276,7 +278,7 @@ def test_a_profiles_csv_has_the_documents_numbers_unrounded(*, device: bool) -> 
 
 
 def test_a_comparisons_csv_has_the_documents_numbers_unrounded() -> None:
-    """In the order of the table; a side that lacks a block has an empty cell, not a zero."""
+    """In the order of the table. A side without the block has an empty cell, not a zero."""
     document = compare(usual(), profile({"aspp.atrous1": (1, 2, 3, 4), 'odd,"name"': (5, 6, 7, 9)}, call="other"))
     rows = read_csv(compare_csv(document))
 
@@ -296,7 +298,7 @@ def test_a_comparisons_csv_has_the_documents_numbers_unrounded() -> None:
 
 @pytest.mark.parametrize("kind", ["profile", "compare"])
 def test_a_page_holds_its_own_csv(kind: str) -> None:
-    """The link holds the file itself: it needs no network and no script."""
+    """The link contains the file: it needs no network and no script."""
     document = compare(usual(), usual(slow=30))
     html = profile_html(usual()) if kind == "profile" else compare_html(document)
     text = profile_csv(usual()) if kind == "profile" else compare_csv(document)
@@ -307,7 +309,7 @@ def test_a_page_holds_its_own_csv(kind: str) -> None:
 
 
 def test_a_profiles_page_says_how_to_open_its_traces() -> None:
-    """The links name the files beside the page; nothing is loaded from elsewhere."""
+    """The links name the files beside the page, and the page loads nothing."""
     html = profile_html(usual())
 
     assert f'<a href="{TRACE}">' in html

@@ -31,7 +31,7 @@ PATIENCE = 120
 
 
 class Server:
-    """A TensorBoard of its own."""
+    """A TensorBoard server."""
 
     def __init__(self, logs: Path) -> None:
         line = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logs), "--port", "0", "--host", "127.0.0.1"]
@@ -138,7 +138,7 @@ def gpu_trace() -> dict[str, Any]:
 def test_the_plugin_finds_the_devices_time_of_an_operator_in_the_copy_only(
     tmp_path: Path, *, renamed: bool, device_time: int
 ) -> None:
-    """Its parser takes launches by the category of its day; the copy has that one."""
+    """Its parser recognises launches by an older category, which the copy has."""
     source, copy = tmp_path / "source.json", tmp_path / TENSORBOARD.name
     source.write_text(json.dumps(gpu_trace()))
     if renamed:

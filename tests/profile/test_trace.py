@@ -43,7 +43,7 @@ def attributed(*records: dict[str, Any]) -> Step:
 
 
 def test_a_range_is_its_blocks_with_everything_in_between_and_other_operators_are_found_by_order() -> None:
-    """The time between operators of a range is the block's; a sum between ranges is known by its place."""
+    """The time between operators of a range belongs to the block; its position identifies a sum between ranges."""
     found = attributed(
         step(0, 100),
         block("stem", 1, 20),
@@ -67,8 +67,8 @@ def test_a_range_is_its_blocks_with_everything_in_between_and_other_operators_ar
     assert found.unmatched == 0
 
 
-def test_an_operator_that_the_graph_does_not_show_is_the_ranges_or_nobodys() -> None:
-    """It moves no other operator to a wrong block."""
+def test_an_operator_that_the_graph_does_not_show_belongs_to_its_range_or_to_no_block() -> None:
+    """It does not move other operators to a wrong block."""
     found = attributed(
         step(0, 100),
         block("stem", 1, 20),
@@ -87,12 +87,12 @@ def test_an_operator_that_the_graph_does_not_show_is_the_ranges_or_nobodys() -> 
     assert found.slices["resize"].host == 20_000
 
 
-def test_what_the_run_lacks_is_counted() -> None:
-    """A step that took another way through the network says so."""
+def test_captured_calls_that_the_run_does_not_make_are_counted() -> None:
+    """The count shows that a step took another path through the network."""
     assert attributed(step(0, 100), block("stem", 1, 20), event("aten::conv2d", 2, 10)).unmatched == 3
 
 
-def test_a_backward_function_is_its_forward_operators_and_gradients_are_the_functions_before_them() -> None:
+def test_a_backward_function_belongs_to_its_forward_operator_and_a_gradient_to_the_function_before_it() -> None:
     """The two share a sequence number; an accumulation follows its function at once."""
     backward = "autograd::engine::evaluate_function: "
     found = attributed(
@@ -113,7 +113,7 @@ def test_a_backward_function_is_its_forward_operators_and_gradients_are_the_func
     assert sum(part.host for part in found.slices.values()) == found.host == 100_000
 
 
-def test_a_kernel_is_the_block_that_launched_it() -> None:
+def test_a_kernel_belongs_to_the_block_that_launched_it() -> None:
     """It runs later, also after the step's end on the host."""
     found = attributed(
         step(0, 100),
@@ -131,8 +131,8 @@ def test_a_kernel_is_the_block_that_launched_it() -> None:
     assert found.device == 40_000
 
 
-def test_peak_memory_is_what_was_allocated_beyond_the_steps_beginning() -> None:
-    """What the weights take is no block's."""
+def test_peak_memory_counts_from_the_beginning_of_the_step() -> None:
+    """The memory of the weights belongs to no block."""
 
     def memory(time: float, change: int, total: int) -> dict[str, Any]:
         args = {"Device Type": 0, "Device Id": -1, "Bytes": change, "Total Allocated": total}
@@ -174,8 +174,8 @@ def traces(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @given(traces())
-def test_the_rows_of_a_step_add_up_to_it_whatever_it_did(records: list[dict[str, Any]]) -> None:
-    """Whole nanoseconds: nothing is lost to rounding, and no time is counted twice."""
+def test_the_rows_of_a_step_always_add_up_to_it(records: list[dict[str, Any]]) -> None:
+    """In whole nanoseconds no time is lost to rounding, and none is counted twice."""
     found = attributed(*records)
 
     assert sum(part.host for part in found.slices.values()) == found.host
@@ -184,8 +184,8 @@ def test_the_rows_of_a_step_add_up_to_it_whatever_it_did(records: list[dict[str,
         assert min([part.host, *(uses.time for uses in part.operators.values())]) >= 0
 
 
-def test_names_of_one_operator_are_one() -> None:
-    """A captured graph and a run may spell it differently."""
+def test_names_of_one_operator_are_unified() -> None:
+    """A captured graph and a run may use different names."""
     assert [plain_name(name) for name in ("aten::relu_", "relu", "aten::convolution", "concat")] == [
         "relu",
         "relu",
@@ -195,7 +195,7 @@ def test_names_of_one_operator_are_one() -> None:
 
 
 def test_the_copy_for_tensorboard_has_the_categories_of_its_plugin(tmp_path: Path) -> None:
-    """The original keeps its own."""
+    """The original keeps its categories."""
     source, copy = tmp_path / "trace.json", tmp_path / "copy.json"
     records = [event("cudaLaunchKernel", 1, 2, "cuda_runtime"), event("cuLaunch", 1, 2, "cuda_driver"), step(0, 3)]
     source.write_text(json.dumps({"traceEvents": records, "schemaVersion": 1}))
@@ -212,8 +212,8 @@ def test_the_copy_for_tensorboard_has_the_categories_of_its_plugin(tmp_path: Pat
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"events": []}', '{"traceEvents": [{"ph": "X", "cat": "kernel"}]}'])
-def test_what_is_no_trace_is_refused(tmp_path: Path, text: str) -> None:
-    """One line says which file."""
+def test_a_file_that_is_not_a_trace_is_refused(tmp_path: Path, text: str) -> None:
+    """The message names the file."""
     file = tmp_path / "trace.json"
     file.write_text(text)
 
@@ -222,6 +222,6 @@ def test_what_is_no_trace_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_trace_without_a_step_is_refused() -> None:
-    """There would be nothing to divide by."""
+    """It has no time."""
     with pytest.raises(TargetError, match="has no step"):
         attributed(event("aten::conv2d", 2, 10))

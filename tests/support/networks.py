@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 import torch
-from deeplab_spec.reference.resize import resize
 from torch import Tensor, nn
 
 from deeplab_spec.reference.network import build
+from deeplab_spec.reference.shape import resize
 from deeplab_spec.reference.values import Values
 from deeplab_spec.spec.choices import ChoiceValue
 

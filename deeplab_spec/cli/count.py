@@ -47,7 +47,7 @@ def count(
     target: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TARGET]",
+            metavar="TARGET",
             help="The network: MODULE:CALLABLE that builds it, or a file (.pt2, .onnx). [the published network]",
             show_default=False,
         ),

@@ -12,7 +12,6 @@ from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.count.document import CountDocument, count_document, counting
 from deeplab_spec.count.side_by_side import (
     Counter,
-    Row,
     SideBySideDocument,
     difference,
     operations_explained,
@@ -93,8 +92,7 @@ class CountRequest:
         title, counter = self._side(first, second)
         other_title, other_counter = self._side(second, first)
         left, right = counter(self.convention), other_counter(self.convention)
-        pairs = side_by_side(left, right) if self.by_node else side_by_side(block_costs(left), block_costs(right))
-        rows = tuple(map(difference, pairs))
+        rows = side_by_side(left, right) if self.by_node else side_by_side(block_costs(left), block_costs(right))
         totals = total_cost(left), total_cost(right)
         return SideBySideDocument(
             first=title,
@@ -104,7 +102,7 @@ class CountRequest:
             classes=self.classes,
             **counting(self.convention, self.mode, self.protocol),
             equal=all(row.equal for row in rows),
-            total=difference(Row(path="total", first=totals[0], second=totals[1])),
+            total=difference("total", *totals),
             rows=rows,
             operations_explained=operations_explained(counter, other_counter, self.convention, self.mode),
             parameters_explained=parameters_explained(*totals),

@@ -6,7 +6,6 @@ The requested convention is tried first.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from itertools import chain, combinations
 from typing import Final
 
@@ -24,32 +23,6 @@ _MOST_EXCLUDED: Final = 2
 """An explanation excludes at most this many kinds of operator."""
 _ALWAYS_COUNTED: Final = "conv"
 """Never excluded: without convolutions any two networks are equal."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One block or node of both networks; a side is None if that network does not have it.
-
-    Attributes:
-        path: Dotted position in the specification.
-        first: Its cost in the first network.
-        second: Its cost in the second.
-    """
-
-    path: str
-    first: Cost | None
-    second: Cost | None
-
-    def parameters(self) -> tuple[int, int]:
-        """Return the parameters of both sides."""
-        return (
-            self.first.sizes.parameters if self.first else 0,
-            self.second.sizes.parameters if self.second else 0,
-        )
-
-    def operations(self) -> tuple[Number, Number]:
-        """Return the operations of both sides."""
-        return (self.first.operations if self.first else 0, self.second.operations if self.second else 0)
 
 
 class DifferenceModel(Model):
@@ -112,17 +85,21 @@ class SideBySideDocument(Result, Document):
         )
 
 
-def difference(row: Row) -> DifferenceModel:
-    """Return a row as a part of the document."""
-    return DifferenceModel(path=row.path, parameters=row.parameters(), macs=row.operations())
-
-
-def side_by_side(first: tuple[Cost, ...], second: tuple[Cost, ...]) -> tuple[Row, ...]:
+def side_by_side(first: tuple[Cost, ...], second: tuple[Cost, ...]) -> tuple[DifferenceModel, ...]:
     """Pair costs by path; the largest difference of operations comes first, then of parameters."""
     left = {cost.path: cost for cost in first}
     right = {cost.path: cost for cost in second}
-    rows = [Row(path=path, first=left.get(path), second=right.get(path)) for path in dict.fromkeys([*left, *right])]
-    return tuple(sorted(rows, key=lambda row: (-_distance(row.operations()), -_distance(row.parameters()))))
+    rows = [difference(path, left.get(path), right.get(path)) for path in dict.fromkeys([*left, *right])]
+    return tuple(sorted(rows, key=lambda row: (-_distance(row.macs), -_distance(row.parameters))))
+
+
+def difference(path: str, first: Cost | None, second: Cost | None) -> DifferenceModel:
+    """Return the row of two costs; None, for a path that a network does not have, counts as zero."""
+    return DifferenceModel(
+        path=path,
+        parameters=(first.sizes.parameters if first else 0, second.sizes.parameters if second else 0),
+        macs=(first.operations if first else 0, second.operations if second else 0),
+    )
 
 
 def _distance(values: tuple[Number, Number]) -> Number:

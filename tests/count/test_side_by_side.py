@@ -130,13 +130,12 @@ def test_rows_start_with_the_largest_difference_and_are_complete() -> None:
 
     rows = side_by_side(first, second)
 
-    distances = [abs(row.operations()[0] - row.operations()[1]) for row in rows]
+    distances = [abs(row.macs[0] - row.macs[1]) for row in rows]
     assert distances == sorted(distances, reverse=True)
     assert {row.path for row in rows} == {cost.path for cost in (*first, *second)}
-    assert rows[0].second is None
-    assert rows[0].operations()[1] == 0
-    assert sum(row.operations()[0] for row in rows) == total(first)
-    assert sum(row.operations()[1] for row in rows) == total(second)
+    assert rows[0].macs[1] == 0
+    assert sum(row.macs[0] for row in rows) == total(first)
+    assert sum(row.macs[1] for row in rows) == total(second)
 
 
 def total(costs: tuple[Cost, ...]) -> float:

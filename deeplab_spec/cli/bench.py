@@ -29,6 +29,7 @@ from deeplab_spec.cli.options import (
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.measure.parts import PARTS
+from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.views.document import to_json, to_schema
 from deeplab_spec.views.files import write_whole
@@ -126,7 +127,7 @@ def bench_command(
         target=target,
         variant=next(iter(variants)),
         overrides=tuple(choose or ()),
-        arguments=options.read_arguments(arg),
+        arguments=read_arguments(arg),
         classes=classes,
         cases=cases(sizes, batches, WIDE_STRIDES if wide else output_stride or (16,), names),
         modes=tuple(mode or ()),

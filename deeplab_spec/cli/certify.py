@@ -17,13 +17,13 @@ from deeplab_spec.cli.options import (
     TodayOption,
     WaiversOption,
     complete_variant,
-    read_arguments,
 )
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
 from deeplab_spec.judge.text import text
 from deeplab_spec.judge.waivers import apply_waivers, load_waivers
 from deeplab_spec.precision import NAMES
+from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.views.progress import progress
@@ -103,7 +103,7 @@ def certify(
         against=against,
         overrides=choose or (),
         arguments=read_arguments(arg),
-        against_arguments=read_arguments(against_arg),
+        against_arguments=read_arguments(against_arg, "--against-arg"),
         part=part,
         output_strides=output_stride or (),
         classes=classes,

@@ -20,6 +20,7 @@ from deeplab_spec.cli.options import (
     SchemaOption,
     SizeOption,
 )
+from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.views.progress import progress
 from deeplab_spec.views.table import Grid
@@ -120,7 +121,7 @@ def count(
     request = CountRequest(
         variant=variant,
         overrides=tuple(choose or ()),
-        arguments=options.read_arguments(arg),
+        arguments=read_arguments(arg),
         output_stride=output_stride,
         size=options.read_size(size),
         classes=classes,

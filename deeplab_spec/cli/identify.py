@@ -11,9 +11,9 @@ from deeplab_spec.cli.options import (
     TargetArgument,
     TargetClassesOption,
     TargetStridesOption,
-    read_arguments,
 )
 from deeplab_spec.errors import require_torch
+from deeplab_spec.spec.api import read_arguments
 
 
 def identify(

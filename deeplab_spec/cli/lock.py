@@ -12,8 +12,8 @@ from deeplab_spec.cli.options import (
     SchemaOption,
     TargetArgument,
     TargetClassesOption,
-    read_arguments,
 )
+from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.views.progress import progress
 
 _ENDING = ".lock"

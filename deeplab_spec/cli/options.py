@@ -148,21 +148,6 @@ def read_subject(name: str, choose: list[str] | None, output_stride: int, size: 
     )
 
 
-def read_arguments(arguments: list[str] | None) -> dict[str, str]:
-    """Parse keyword arguments.
-
-    >>> read_arguments(["encoder=xception"])
-    {'encoder': 'xception'}
-    """
-    parsed = {}
-    for argument in arguments or ():
-        name, equals, value = argument.partition("=")
-        if not equals or not name.isidentifier():
-            raise typer.BadParameter(f"must be NAME=VALUE, but got {argument!r}", param_hint="--arg")
-        parsed[name] = value
-    return parsed
-
-
 def read_scales(text: str) -> tuple[Fraction, ...]:
     """Parse scales that are separated by commas.
 

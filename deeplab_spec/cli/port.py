@@ -12,8 +12,8 @@ from deeplab_spec.cli.options import (
     JsonOption,
     OutputStrideOption,
     SchemaOption,
-    read_arguments,
 )
+from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.views.progress import progress
@@ -96,16 +96,18 @@ def port(
     from deeplab_spec.port.service import PortRequest
     from deeplab_spec.port.service import port as move
 
-    def target(name: str, own_choices: list[str] | None, arguments: list[str] | None) -> Target:
+    def target(side: str, name: str, own_choices: list[str] | None, arguments: list[str] | None) -> Target:
         is_reference = name.partition(":")[0] == REFERENCE
         if own_choices and not is_reference:
-            raise typer.BadParameter(f"applies to a reference, not to {name}", param_hint="--choose")
+            raise typer.BadParameter(f"applies to a reference, not to {name}", param_hint=f"--{side}-choose")
         overrides = read_overrides((*(choose or ()), *(own_choices or ())))
-        return Target(name=name, arguments=read_arguments(arguments), choices=overrides if is_reference else {})
+        return Target(
+            name=name, arguments=read_arguments(arguments, f"--{side}-arg"), choices=overrides if is_reference else {}
+        )
 
     request = PortRequest(
-        source=target(source, source_choose, source_arg),
-        dest=target(dest, dest_choose, dest_arg),
+        source=target("source", source, source_choose, source_arg),
+        dest=target("dest", dest, dest_choose, dest_arg),
         output=file,
         weights=weights,
         output_stride=output_stride,

@@ -16,6 +16,7 @@ from deeplab_spec.cli.options import (
     SchemaOption,
     SizeOption,
 )
+from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
@@ -93,7 +94,7 @@ def profile(
         target=target,
         variant=variant,
         overrides=read_overrides(choose or ()),
-        arguments=options.read_arguments(arg),
+        arguments=read_arguments(arg),
         output_stride=output_stride,
         classes=classes,
         size=options.read_size(size),

@@ -5,13 +5,16 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Final, Protocol
 
 import pytest
 
-from deeplab_spec.errors import DeepLabSpecError
+from deeplab_spec.errors import DeepLabSpecError, SpecError
 from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.request import Request, request_from
+from deeplab_spec.judge.waivers import Waivers, load_waivers
 from deeplab_spec.pytest_plugin.clause_tests import (
     DECIDED,
     VERDICT,
@@ -20,12 +23,15 @@ from deeplab_spec.pytest_plugin.clause_tests import (
     Judgements,
     Waived,
 )
-from deeplab_spec.pytest_plugin.request import request_of, strides_of, waivers_of
+from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.views.files import write_whole
 from deeplab_spec.views.progress import silent
 
 FOLDER: Final = "deeplab_spec_folder"
 """Key of the worker input of pytest-xdist: the folder that holds shared certificates."""
+
+_STATES_ITS_OWN: Final = {".pt2", ".onnx", ".lock"}
+"""Suffixes of files that have an output stride of their own."""
 
 
 class Worker(Protocol):
@@ -160,3 +166,50 @@ def _shared(folder: Path, name: str, make: Callable[[], Certificate]) -> Certifi
         certificate = make()
         write_whole(file, certificate.model_dump_json())
         return certificate
+
+
+def request_of(config: pytest.Config) -> Request:
+    """Return the request that the options describe.
+
+    Raises:
+        SpecError: If an option has a value that it cannot have.
+    """
+    return request_from(
+        config.getoption("deeplab_target"),
+        variant=config.getoption("deeplab_variant"),
+        against=config.getoption("deeplab_against"),
+        overrides=config.getoption("deeplab_choose") or (),
+        arguments=read_arguments(config.getoption("deeplab_arg"), "--deeplab-arg"),
+        part=config.getoption("deeplab_part"),
+        output_strides=config.getoption("deeplab_output_stride") or (),
+        classes=config.getoption("deeplab_classes"),
+        levels=config.getoption("deeplab_level") or None,
+        dtypes=config.getoption("deeplab_dtype") or None,
+        device=config.getoption("deeplab_device"),
+        seed=config.getoption("deeplab_seed"),
+        prefix="--deeplab-",
+    )
+
+
+def waivers_of(config: pytest.Config) -> Waivers | None:
+    """Return the waivers, if there are any.
+
+    Raises:
+        SpecError: If the file is wrong, or a waiver has expired.
+    """
+    file, today = config.getoption("deeplab_waivers"), config.getoption("deeplab_today")
+    return load_waivers(Path(file), _day(today)) if file else None
+
+
+def strides_of(request: Request) -> tuple[int | None, ...]:
+    """Return the output strides of the tests; None for a file, which has its own."""
+    named = (request.target, request.against or "")
+    states = any(Path(name).suffix.lower() in _STATES_ITS_OWN for name in named)
+    return (None,) if states and not request.output_strides else request.strides
+
+
+def _day(text: str | None) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise SpecError("--deeplab-today", "must be a date such as 2027-01-31", text) from error

@@ -1,8 +1,9 @@
 """Networks by name: what the package's public functions start from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
+from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, parse, written
 from deeplab_spec.spec.network import DEFAULT_CLASSES, check_output_stride, graph, rows
@@ -37,6 +38,24 @@ def written_overrides(overrides: Mapping[str, Override] | None) -> tuple[str, ..
 
 def _written(value: Override) -> str:
     return written(value) if isinstance(value, str | bool | int | float) else ",".join(map(str, value))
+
+
+def read_arguments(arguments: Iterable[str] | None, option: str = "--arg") -> dict[str, str]:
+    """Parse the keyword arguments of a builder, written as ``NAME=VALUE``.
+
+    Raises:
+        SpecError: If an argument has no equals sign, or its name is not an identifier.
+
+    >>> read_arguments(["encoder=xception"])
+    {'encoder': 'xception'}
+    """
+    parsed = {}
+    for argument in arguments or ():
+        name, equals, value = argument.partition("=")
+        if not equals or not name.isidentifier():
+            raise SpecError(option, "must be NAME=VALUE", argument)
+        parsed[name] = value
+    return parsed
 
 
 def table(

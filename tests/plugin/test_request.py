@@ -14,7 +14,7 @@ from deeplab_spec.errors import RenamedWarning, SpecError
 from deeplab_spec.judge.certificate import ClauseRecord
 from deeplab_spec.judge.request import Request
 from deeplab_spec.pytest_plugin import pytest_addoption
-from deeplab_spec.pytest_plugin.request import request_of, strides_of, waivers_of
+from deeplab_spec.pytest_plugin.session import request_of, strides_of, waivers_of
 from deeplab_spec.spec.clauses import Level
 from tests.support.pytest_runs import run
 

@@ -84,7 +84,7 @@ def test_every_form_of_a_normalisation_becomes_every_other(source_form: str, des
     assert [run.rounded for run in runs] == ([True] * 3 if copies else [False, *[True] * 3])
     assert [run.bit_equal for run in runs] == [run.largest == 0 for run in runs]
     assert all(run.bit_equal for run in runs) or source_form != dest_form
-    assert all(run.allowed == port_proof.END for run in runs if copies or not run.rounded)
+    assert all(run.allowed == port_proof.END_TO_END_LIMIT for run in runs if copies or not run.rounded)
     assert runs[0].error < 1e-14
     assert set(moved.map.moves) == set(dest.state_dict())
 
@@ -209,7 +209,7 @@ def test_another_order_of_concatenation_permutes_the_weights_after_it(after: str
     assert_moved(moved, source, dest)
     assert any(entry.permuted for entry in moved.map.moves.values())
     assert moved.proof
-    assert all(run.allowed == port_proof.END for run in moved.proof.runs)
+    assert all(run.allowed == port_proof.END_TO_END_LIMIT for run in moved.proof.runs)
 
     assert_moved(move(dest, back, size=SIZE), dest, back)
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in source.state_dict().items())

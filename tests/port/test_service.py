@@ -36,7 +36,7 @@ from tests.support.port_networks import (
     small,
     trained,
 )
-from tests.support.weights import make_trained
+from tests.support.weights import randomise_weights
 
 WIDE = (97, 65)
 
@@ -203,7 +203,7 @@ def test_another_order_of_concatenation_permutes_the_weights_after_it(after: str
     """Moved there and back, every weight has its original value."""
     source = trained(branches("abc", AFTER[after]), 1)
     dest, back = trained(branches("cab", AFTER[after]), 2), trained(branches("abc", AFTER[after]), 1)
-    make_trained(back, 3)
+    randomise_weights(back, 3)
 
     moved = move(source, dest, size=SIZE)
     assert_moved(moved, source, dest)
@@ -419,7 +419,7 @@ def test_names_and_order_of_definition_do_not_matter(tmp_path: Path) -> None:
 
 def _rewritten() -> nn.Module:
     overrides = {**NARROW, "aspp_order": "pool_first", "decoder_order": "low_first", "conv_bias": "none"}
-    return make_trained(build("notebook", 16, 5, overrides), 4)
+    return randomise_weights(build("notebook", 16, 5, overrides), 4)
 
 
 def test_a_rewritten_reference_gets_its_own_weights_back(tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ def test_a_rewritten_reference_gets_its_weights_back_when_folded() -> None:
     """The normalisations are folded into the convolutions."""
     source = _rewritten()
     plain = folded(copy.deepcopy(source), torch.zeros(1, 3, *WIDE))
-    make_trained(plain, 5)
+    randomise_weights(plain, 5)
     moved = move(source, plain, size=WIDE)
     assert moved.verdict == "moved"
     assert moved.proof
@@ -466,14 +466,14 @@ def test_a_wrong_rate_is_rejected_at_its_node_and_nothing_is_written(tmp_path: P
 @pytest.mark.deep
 def test_the_source_documents_network_moves_to_the_reference_and_back() -> None:
     """At full width every tensor is copied, and both engines are bit-equal."""
-    original = make_trained(source_document.build(16, 21), 1)
+    original = randomise_weights(source_document.build(16, 21), 1)
     reference = build("notebook", 16, 21)
     there = move(original, reference, size=WIDE)
     assert there.verdict == "moved"
     assert len(there.map.moves) == len(reference.state_dict()) == 970
 
     before = {name: tensor.clone() for name, tensor in original.state_dict().items()}
-    back = move(reference, make_trained(original, 2), size=WIDE)
+    back = move(reference, randomise_weights(original, 2), size=WIDE)
     assert back.verdict == "moved"
     assert bit_equal(there) == bit_equal(back) == (True, True, True)
     assert all(torch.equal(tensor, before[name]) for name, tensor in original.state_dict().items())

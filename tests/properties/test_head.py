@@ -19,7 +19,7 @@ from deeplab_spec.spec.variants import TF_RELEASE, Variant
 from tests.support.assertions import assert_near, assert_same
 from tests.support.property_coverage import covers
 from tests.support.strategies import cases, channels, narrow, seeds, sides, sizes, variants
-from tests.support.weights import make_lively, make_positive, make_whole, whole
+from tests.support.weights import make_positive, make_whole, randomise_norms, whole
 
 PUBLISHED = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 """Rates by output stride, of arXiv:1706.05587 section 3.3 and the authors' release."""
@@ -59,7 +59,7 @@ def test_the_documents_pyramid_alone_follows_the_output_stride_and_keeps_the_map
 ) -> None:
     """Rates 6, 12, 18 or twice that; 256 channels from any number; no negative results."""
     pyramid = DeepLab.ASPP(width, output_stride)
-    make_lively(pyramid, seed)
+    randomise_norms(pyramid, seed)
     result = pyramid(whole((1, width, *size), seed))
     assert result.shape == (1, 256, *size)
     assert result.min() >= 0
@@ -118,7 +118,7 @@ def test_the_pyramid_concatenates_its_branches_in_order(
     )
     table = aspp_rows(choices, 16)
     pyramid = Aspp(table)
-    make_lively(pyramid, seed)
+    randomise_norms(pyramid, seed)
     x = whole((2, table.channels_in, *size), seed)
     local = [pyramid.conv1x1(x), *(pyramid.get_submodule(f"atrous{number}")(x) for number in (1, 2, 3))]
     pooled = pyramid.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *size)
@@ -209,7 +209,7 @@ def test_the_decoder_is_its_parts_in_a_row(
         variant, decoder=decoder, decoder_order=order, decoder_convs=convs, logits_conv=logits, decoder_resize=rule
     )
     module = Decoder(decoder_rows(choices, 5, 3))
-    make_lively(module, seed)
+    randomise_norms(module, seed)
     x, low_level = whole((2, 8, *map_sizes[0]), seed), whole((2, 5, *map_sizes[1]), seed + 1)
 
     actual = module(x, low_level)
@@ -237,7 +237,7 @@ def test_the_documents_decoder_gives_logits_on_the_low_level_map(
 ) -> None:
     """48 channels from any number, concatenated after 256, and one 3x3 convolution with a bias."""
     module = DeepLab.Decoder(width, classes)
-    make_lively(module, seed)
+    randomise_norms(module, seed)
     assert module.logits.conv.weight.shape == (classes, 304, 3, 3)
     assert module.logits.conv.bias is not None
     x, low_level = whole((1, 256, *map_sizes[0]), seed), whole((1, width, *map_sizes[1]), seed)

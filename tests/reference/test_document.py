@@ -24,7 +24,7 @@ from deeplab_spec.reference.document import (
 from tests.support import source_document as document
 from tests.support.assertions import assert_near, assert_same, terms_of
 from tests.support.source_document import build, cells, copy_weights, namespace
-from tests.support.weights import make_lively, make_whole, whole
+from tests.support.weights import make_whole, randomise_norms, whole
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_layer_computes_what_the_documents_computes(
 def test_a_training_step_is_the_documents(layer: str, theirs: dict[str, Any]) -> None:
     """Gradients of every weight, and the running statistics after one batch."""
     reference, module = both(LAYERS[layer], theirs)
-    make_lively(module, 1)
+    randomise_norms(module, 1)
     copy_weights(module, reference.double())
     image = whole((2, 4, 9, 8), 2)
     for side in (module, reference):
@@ -96,7 +96,7 @@ def test_a_training_step_is_the_documents(layer: str, theirs: dict[str, Any]) ->
 def test_a_pyramid_alone_is_the_documents(output_stride: int, theirs: dict[str, Any]) -> None:
     """With the rates of its output stride."""
     reference, module = both(lambda n: n.DeepLab.ASPP(4, output_stride), theirs)
-    make_lively(module, 1)
+    randomise_norms(module, 1)
     copy_weights(module, reference.double().eval())
     image = whole((2, 4, 41, 38), 2)
     assert_same(module(image), reference(image.clone()), "pyramid")
@@ -106,7 +106,7 @@ def test_a_pyramid_alone_is_the_documents(output_stride: int, theirs: dict[str, 
 def test_a_decoder_alone_is_the_documents(theirs: dict[str, Any]) -> None:
     """From any low-level channels to any classes."""
     reference, module = both(lambda n: n.DeepLab.Decoder(4, 5), theirs)
-    make_lively(module, 1)
+    randomise_norms(module, 1)
     copy_weights(module, reference.double().eval())
     features, low_level = whole((2, 256, 5, 6), 2), whole((2, 4, 9, 13), 3)
     assert_same(module(features.clone(), low_level), reference(features.clone(), low_level.clone()), "decoder")
@@ -118,7 +118,7 @@ def test_the_network_is_the_documents(output_stride: int) -> None:
     """The same weights give the same logits, to the order of sums, at every size."""
     reference = build(output_stride, 3)
     module = deeplab_spec.build("notebook", output_stride, 3)
-    make_lively(module, 1)
+    randomise_norms(module, 1)
     copy_weights(module, reference.double().eval())
     for size in ((33, 33), (48, 35)):
         image = whole((1, 3, *size), 2) / 3

@@ -9,7 +9,7 @@ from torch import nn
 from deeplab_spec.reference.network import build
 from tests.support.assertions import assert_near, terms_of
 from tests.support.peers import smp_deeplab, timm_backbone, torchvision_deeplab
-from tests.support.weights import make_lively
+from tests.support.weights import randomise_norms
 
 RENAMED = (
     (r"^entry_flow\.stem\.conv(\d)\.conv", lambda m: f"stem_{int(m[1]) - 1}.conv"),
@@ -48,7 +48,7 @@ def test_the_releases_backbone_computes_what_timms_computes(output_stride: int) 
     """Same weights, same features to the order of sums; timm's stride-4 feature is taken after the ReLU."""
     theirs = timm_backbone(output_stride).double().eval()
     ours = build("tf-release", output_stride)
-    make_lively(ours, 1)
+    randomise_norms(ours, 1)
     weights = {name_in_timm(name): value for name, value in ours.backbone.state_dict().items()}
     theirs.load_state_dict(weights)
     image = torch.rand(1, 3, 64, 49, dtype=torch.float64)

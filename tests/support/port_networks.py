@@ -16,7 +16,7 @@ from deeplab_spec.spec.choices import ChoiceValue, choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK
 from tests.support.graphs import chain
-from tests.support.weights import make_trained
+from tests.support.weights import randomise_weights
 
 SIZE = (17, 14)
 NARROW: dict[str, ChoiceValue] = {"width": 0.03, "middle_blocks": 8}
@@ -45,7 +45,7 @@ def in_form(form: str, eps: float = 1e-3) -> Network:
 def trained(graph: Network, seed: int = 1) -> Shuffled:
     """Return a graph as a module with random weights under random names."""
     module = Shuffled(graph, seed)
-    make_trained(module, seed)
+    randomise_weights(module, seed)
     return module
 
 
@@ -86,7 +86,7 @@ class File(FileModule):
 
 def narrow(output_stride: int = 16, num_classes: int = 5) -> nn.Module:
     """Build a narrow reference with random weights."""
-    return make_trained(build("notebook", output_stride, num_classes, NARROW), 1)
+    return randomise_weights(build("notebook", output_stride, num_classes, NARROW), 1)
 
 
 def narrow_shuffled(output_stride: int = 16, num_classes: int = 5) -> nn.Module:

@@ -77,7 +77,7 @@ def make_positive(module: nn.Module) -> nn.Module:
     return module
 
 
-def make_lively(module: nn.Module, seed: int) -> nn.Module:
+def randomise_norms(module: nn.Module, seed: int) -> nn.Module:
     """Give a module statistics and offsets that differ by channel, for evaluation, in place."""
     module.double().eval()
     generator = torch.Generator().manual_seed(seed)
@@ -108,7 +108,7 @@ def _set(tensor: Tensor | None, value: Tensor) -> None:
     tensor.data.copy_(value)
 
 
-def make_trained(module: nn.Module, seed: int) -> nn.Module:
+def randomise_weights(module: nn.Module, seed: int) -> nn.Module:
     """Give a module random weights, biases and statistics that differ by channel, in place, in float32."""
     generator = torch.Generator().manual_seed(seed)
 

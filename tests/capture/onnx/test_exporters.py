@@ -20,7 +20,7 @@ from deeplab_spec.spec.api import network
 from tests.support.graphs import normal, normal_capture
 from tests.support.onnx_files import edited, export
 from tests.support.strategies import NARROW
-from tests.support.weights import make_lively, whole
+from tests.support.weights import randomise_norms, whole
 
 SIZE = (97, 70)
 CHOICES = {"width": NARROW, "middle_blocks": 2}
@@ -73,7 +73,7 @@ class Exported:
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Return a file of an exporter."""
     case: Case = request.param
-    module = make_lively(build(case.variant, case.output_stride, 5, CHOICES), 0).float()
+    module = randomise_norms(build(case.variant, case.output_stride, 5, CHOICES), 0).float()
     shape = (2, 3, 64, 80) if case.free else (1, 3, *SIZE)
     path = tmp_path_factory.mktemp("exported") / "network.onnx"
     export(module, torch.zeros(shape), path, dynamo=case.dynamo, free=case.free, opset_version=case.opset)
@@ -207,7 +207,7 @@ def test_a_file_of_free_sizes_is_read_at_any(tmp_path: Path, dynamo: bool) -> No
 def test_normalisations_that_an_exporter_keeps_are_read(tmp_path: Path) -> None:
     """With their eps and momentum; then nothing differs at all."""
     case = Case("tf-release", 16, dynamo=False, opset=17)
-    module = make_lively(build("tf-release", 16, 5, CHOICES), 0).float()
+    module = randomise_norms(build("tf-release", 16, 5, CHOICES), 0).float()
     kept = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
     path = export(module, torch.zeros(1, 3, *SIZE), tmp_path / "kept.onnx", dynamo=False, opset_version=17, **kept)
     file = read_onnx(path, "kept.onnx")

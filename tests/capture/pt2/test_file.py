@@ -28,7 +28,7 @@ from deeplab_spec.reference.network import build
 from tests.support.archives import changed, members_of, torch_saved
 from tests.support.assertions import assert_same
 from tests.support.modules import CHANNELS, Buffered, DroppedThenOverwritten, Residual, Wrapped
-from tests.support.weights import make_lively, make_whole, whole
+from tests.support.weights import make_whole, randomise_norms, whole
 
 NARROW: Mapping[str, float] = {"width": 0.03, "middle_blocks": 1}
 SIZE = (33, 35)
@@ -72,7 +72,7 @@ def changes(expected: Capture, actual: Capture) -> tuple[Aspect, ...]:
 def networks() -> Mapping[str, nn.Module]:
     """Return narrow networks, in float32."""
     names = ("notebook", "tf-release")
-    return {name: make_lively(build(name, 16, 4, NARROW), 1).float().eval() for name in names}
+    return {name: randomise_norms(build(name, 16, 4, NARROW), 1).float().eval() for name in names}
 
 
 @pytest.fixture(scope="module")

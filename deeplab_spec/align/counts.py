@@ -7,29 +7,26 @@ reported. What remains are costs that no operation shows: parameters that two no
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from deeplab_spec.align.differences import Origins, differences
+from deeplab_spec.align.differences import Aspect, Origins, compare, differences
 from deeplab_spec.align.match import Alignment
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.conventions import multiply_adds
 from deeplab_spec.analysis.costs import block_of, evaluate
 from deeplab_spec.analysis.parameters import stored
 from deeplab_spec.analysis.terms import Mode, Surroundings
+from deeplab_spec.graph.network import Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """A count of a node or a block on both sides.
+    """A count of a block on both sides.
 
     Attributes:
-        path: The specification's node, or block.
-        candidate_path: The candidate's node; None for a block.
         attribute: ``parameters`` or ``multiply-adds``.
         expected: The specification's count.
         actual: The candidate's count.
     """
 
-    path: str
-    candidate_path: str | None
     attribute: str
     expected: int
     actual: int
@@ -50,7 +47,7 @@ class BlockCounts:
     path: str
     parameters: Count
     multiply_adds: Count
-    nodes: tuple[Count, ...]
+    nodes: tuple[Aspect, ...]
     comparable: bool
 
 
@@ -70,7 +67,7 @@ def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[Bl
         path: (0 if path in shared else parameters, operations)
         for path, (parameters, operations) in node_counts(alignment.candidate)
     }
-    partner = alignment.partner
+    partner, network = alignment.partner, alignment.expected.network
     origins = Origins(alignment)
     blocks: dict[str, tuple[list[str], list[str]]] = {}
     for path in expected:
@@ -83,8 +80,6 @@ def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[Bl
     for block, (expected_paths, actual_paths) in blocks.items():
         parameters, operations = (
             Count(
-                path=block,
-                candidate_path=None,
                 attribute=attribute,
                 expected=sum(expected[path][number] for path in expected_paths),
                 actual=sum(actual[path][number] for path in actual_paths),
@@ -94,10 +89,10 @@ def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[Bl
         if not (parameters.expected or parameters.actual):
             continue
         nodes = tuple(
-            count
+            aspect
             for path in expected_paths
             if path in partner and partner[path] in actual
-            for count in _of_node(path, partner[path], expected[path], actual[partner[path]])
+            for aspect in _of_node(network[path], partner[path], expected[path], actual[partner[path]])
         )
         comparable = block not in differing and all(_same_inputs(alignment, path) for path in expected_paths)
         counts.append(
@@ -115,10 +110,10 @@ def node_counts(shaped: Shaped) -> Iterator[tuple[str, tuple[int, int]]]:
         yield node.path, (stored(node.op).parameters, operations)
 
 
-def _of_node(path: str, candidate: str, left: tuple[int, int], right: tuple[int, int]) -> Iterator[Count]:
-    for attribute, expected, actual in zip((PARAMETERS, MULTIPLY_ADDS), left, right, strict=True):
-        if expected or actual:
-            yield Count(path=path, candidate_path=candidate, attribute=attribute, expected=expected, actual=actual)
+def _of_node(node: Node, candidate: str, expected: tuple[int, int], actual: tuple[int, int]) -> Iterator[Aspect]:
+    for attribute, left, right in zip((PARAMETERS, MULTIPLY_ADDS), expected, actual, strict=True):
+        if left or right:
+            yield compare(node, candidate, attribute, (left, right))
 
 
 def _same_inputs(alignment: Alignment, path: str) -> bool:

@@ -145,10 +145,19 @@ def _existence(path: str, candidate_path: str | None, op: Op, expected: str, act
     )
 
 
-def _aspect(node: Node, other: Node, attribute: str, values: tuple[Fact, Fact], *, equal: bool | None = None) -> Aspect:
+def compare(node: Node, other: str, attribute: str, values: tuple[Fact, Fact], *, equal: bool | None = None) -> Aspect:
+    """Compare an attribute of an expected node and its partner.
+
+    Args:
+        node: The expected node.
+        other: Path of the candidate's node.
+        attribute: Name of the attribute.
+        values: The expected and the candidate's value.
+        equal: Whether they agree; by default whether the values are equal.
+    """
     return Aspect(
         path=node.path,
-        candidate_path=other.path,
+        candidate_path=other,
         op=node.op,
         attribute=attribute,
         expected=values[0],
@@ -162,36 +171,38 @@ def _attributes(alignment: Alignment, node: Node, other: Node) -> Iterator[Aspec
         case Conv2d() as expected, Conv2d() as actual:
             yield from _conv(node, other, expected, actual)
         case BatchNorm() as expected, BatchNorm() as actual:
-            yield _aspect(node, other, "eps", (expected.eps, actual.eps))
-            yield _aspect(node, other, "affine", (expected.affine, actual.affine))
+            yield compare(node, other.path, "eps", (expected.eps, actual.eps))
+            yield compare(node, other.path, "affine", (expected.affine, actual.affine))
         case Resize() as expected, Resize() as actual:
-            yield _aspect(node, other, "mode", (expected.mode.value, actual.mode.value))
-            yield _aspect(node, other, "align_corners", (expected.align_corners, actual.align_corners))
+            yield compare(node, other.path, "mode", (expected.mode.value, actual.mode.value))
+            yield compare(node, other.path, "align_corners", (expected.align_corners, actual.align_corners))
             equal = expected.size == actual.size or _follows(alignment, node, actual)
-            yield _aspect(node, other, "size", (expected.size, actual.size), equal=equal)
+            yield compare(node, other.path, "size", (expected.size, actual.size), equal=equal)
         case Output(), Output():
             return
         case expected, actual:
             for field in fields(expected):
                 values = (fact(getattr(expected, field.name)), fact(getattr(actual, field.name)))
-                yield _aspect(node, other, field.name, values)
+                yield compare(node, other.path, field.name, values)
 
 
 def _conv(node: Node, other: Node, expected: Conv2d, actual: Conv2d) -> Iterator[Aspect]:
     for name in ("kernel", "stride"):
-        yield _aspect(node, other, name, (fact(getattr(expected, name)), fact(getattr(actual, name))))
+        yield compare(node, other.path, name, (fact(getattr(expected, name)), fact(getattr(actual, name))))
     equal = all(left == right for left, right in comparable_rates(expected, actual))
-    yield _aspect(node, other, "rate", (fact(expected.rate), fact(actual.rate)), equal=equal)
+    yield compare(node, other.path, "rate", (fact(expected.rate), fact(actual.rate)), equal=equal)
     padding = (fact(expected.padding), fact(actual.padding))
-    yield _aspect(node, other, "padding", padding, equal=excess(expected) == excess(actual) or padding[0] == padding[1])
+    yield compare(
+        node, other.path, "padding", padding, equal=excess(expected) == excess(actual) or padding[0] == padding[1]
+    )
     both = expected.depthwise and actual.depthwise
-    yield _aspect(
-        node, other, "groups", (expected.groups, actual.groups), equal=both or expected.groups == actual.groups
+    yield compare(
+        node, other.path, "groups", (expected.groups, actual.groups), equal=both or expected.groups == actual.groups
     )
     multiplier = expected.channels_out * actual.channels_in == actual.channels_out * expected.channels_in
     equal = multiplier if both else expected.channels_out == actual.channels_out
-    yield _aspect(node, other, "channels_out", (expected.channels_out, actual.channels_out), equal=equal)
-    yield _aspect(node, other, "bias", (expected.bias, actual.bias))
+    yield compare(node, other.path, "channels_out", (expected.channels_out, actual.channels_out), equal=equal)
+    yield compare(node, other.path, "bias", (expected.bias, actual.bias))
 
 
 def _follows(alignment: Alignment, node: Node, resize: Resize) -> bool:
@@ -208,7 +219,7 @@ def _inputs(origin: "Origins", node: Node, other: Node) -> Aspect:
     if not equal and (origin.bridged(node.inputs, other.inputs)):
         equal = bool(expected & actual)  # the missing or extra node in between is a finding of its own
     shown = (tuple(sorted(expected.elements())), tuple(sorted(actual.elements())))
-    return _aspect(node, other, "inputs", shown, equal=equal)
+    return compare(node, other.path, "inputs", shown, equal=equal)
 
 
 class Origins:

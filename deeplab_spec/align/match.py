@@ -150,7 +150,7 @@ def _align_sequences(
 def _back_to_block_start(nodes: Sequence[Node], position: int) -> int:
     """Return an earlier position that leaves enough context and is the start of a block."""
     position = max(0, position - _CONTEXT)
-    while 0 < position < len(nodes) and block_of(nodes[position - 1].path) == block_of(nodes[position].path):
+    while 0 < position < len(nodes) and block_or_stem(nodes[position - 1].path) == block_or_stem(nodes[position].path):
         position -= 1
     return position
 
@@ -174,8 +174,8 @@ class _Prices:
         return [row[other] for other in self.right]
 
 
-def block_of(path: str) -> str:
-    """Return the block of the backbone (the stem is one), or the unit of the head, that a path belongs to."""
+def block_or_stem(path: str) -> str:
+    """Return the block of a path; the whole stem is one block here."""
     parts = path.split(".")
     return ".".join(parts[:3] if parts[0] == "backbone" else parts[:2])
 
@@ -185,7 +185,7 @@ def _search(left: Sequence[Node], right: Sequence[Node], prices: _Prices) -> tup
     rows, columns = len(left), len(right)
     gaps_left = [gap(node) for node in left]
     gaps_right = [gap(node) for node in right]
-    blocks = [block_of(node.path) for node in left]
+    blocks = [block_or_stem(node.path) for node in left]
     opening = [_INSIDE_A_BLOCK * (0 < i < rows and blocks[i - 1] == blocks[i]) for i in range(rows + 1)]
     # Three states: the last step paired two nodes (0), left one out (1), or put one in (2).
     far = IMPOSSIBLE

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from deeplab_spec.align.match import block_of
+from deeplab_spec.align.match import block_or_stem
 from deeplab_spec.port.document import PortDocument, RunModel
 from deeplab_spec.views.table import Grid, integer
 
@@ -90,7 +90,7 @@ def _gaps(document: PortDocument) -> Iterator[str]:
     """Group gaps by side, block and reason."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for gap in document.gaps:
-        groups.setdefault((gap.side, block_of(gap.path or gap.names[0]), gap.reason), []).extend(gap.names)
+        groups.setdefault((gap.side, block_or_stem(gap.path or gap.names[0]), gap.reason), []).extend(gap.names)
     if groups:
         yield "  without a partner"
     for (side, block, reason), names in groups.items():

@@ -4,8 +4,9 @@ from dataclasses import replace
 from typing import Any
 
 from deeplab_spec.align.counts import BlockCounts, Count
-from deeplab_spec.align.differences import Aspect
-from deeplab_spec.graph.ops import Activation
+from deeplab_spec.align.differences import Aspect, compare
+from deeplab_spec.graph.network import Node
+from deeplab_spec.graph.ops import Activation, Conv2d
 from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Call, Comparison, Evidence, Tensor, UnmatchedParameter
 
@@ -72,12 +73,12 @@ def aspect(*, equal: bool) -> Aspect:
 
 def block(*, actual: int = 7, comparable: bool = True) -> BlockCounts:
     """Return a block with one node that stores seven parameters, or another number."""
-    path = "aspp.pool.conv"
-    node = Count(path=path, candidate_path="m.conv", attribute="parameters", expected=7, actual=actual)
-    total = replace(node, path="aspp.pool", candidate_path=None)
-    operations = replace(total, attribute="multiply-adds", expected=9, actual=9)
+    node = Node(path="aspp.pool.conv", op=Conv2d(channels_in=7, channels_out=1))
+    aspect = compare(node, "m.conv", "parameters", (7, actual))
+    total = Count(attribute="parameters", expected=7, actual=actual)
+    operations = Count(attribute="multiply-adds", expected=9, actual=9)
     return BlockCounts(
-        path="aspp.pool", parameters=total, multiply_adds=operations, nodes=(node,), comparable=comparable
+        path="aspp.pool", parameters=total, multiply_adds=operations, nodes=(aspect,), comparable=comparable
     )
 
 

@@ -149,13 +149,14 @@ def _all_folded(evidence: Evidence, facts: Iterable[Aspect]) -> bool:
     return all(aspect.path in evidence.folded_convs for aspect in facts)
 
 
-def _finding(evidence: Evidence, aspect: Aspect) -> Finding:
+def _finding(evidence: Evidence, aspect: Aspect, hint: str = "") -> Finding:
     return Finding(
         path=aspect.path,
         candidate_path=aspect.candidate_path,
         attribute=aspect.attribute,
         expected=as_json(aspect.expected),
         actual=as_json(aspect.actual),
+        hint=hint,
         output_stride=evidence.output_stride,
     )
 
@@ -166,19 +167,11 @@ def block_counts(evidence: Evidence) -> Decision:
         return Decision(undecided=evidence.graph_reason)
     comparable = [block for block in evidence.counts if block.comparable]
     findings = tuple(
-        Finding(
-            path=node.path,
-            candidate_path=node.candidate_path,
-            attribute=node.attribute,
-            expected=node.expected,
-            actual=node.actual,
-            hint=f"of {block.path}: {total.actual:,} {total.attribute}, must be {total.expected:,}",
-            output_stride=evidence.output_stride,
-        )
+        _finding(evidence, node, f"of {block.path}: {total.actual:,} {total.attribute}, must be {total.expected:,}")
         for block in comparable
         for total in (block.parameters, block.multiply_adds)
         for node in block.nodes
-        if node.attribute == total.attribute and node.expected != node.actual
+        if node.attribute == total.attribute and not node.equal
     )
     reason = "" if comparable else "the operations of every block differ"
     return Decision(findings=findings, decisions=2 * len(comparable), undecided=reason)

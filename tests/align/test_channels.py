@@ -1,4 +1,4 @@
-"""The order of channels in a candidate is followed from where it arises to where it ends."""
+"""The order of a candidate's channels is tracked from concatenations to the convolutions that read them."""
 
 import random
 from dataclasses import replace
@@ -31,14 +31,14 @@ def join(widths: list[int], order: list[int], *after: tuple[str, object]) -> Net
 
 
 def orders(expected: Network, candidate: Network) -> tuple[Alignment, dict[str, tuple[int, ...]]]:
-    """Align two networks; return the candidate's orders too."""
+    """Align two networks; return the alignment and the candidate's channel orders."""
     alignment = side_by_side(expected, candidate, SIZE)
     return alignment, dict(channel_orders(alignment, candidate))
 
 
 @given(widths=st.lists(st.integers(1, 4), min_size=3, max_size=4), shuffler=st.integers(0, 999).map(random.Random))
 def test_an_order_says_which_channel_stands_where(widths: list[int], shuffler: random.Random) -> None:
-    """Labelling every channel with its place in the specification, and joining, gives the order."""
+    """Concatenating labels of the specification's channels gives the order."""
     total = sum(widths)
     tail = (
         ("norm", BatchNorm(channels=total, eps=1e-3, momentum=0.1)),
@@ -74,14 +74,14 @@ def test_the_branches_of_the_pyramid_are_followed_into_the_projection() -> None:
 
 
 def test_equal_orders_are_not_listed() -> None:
-    """A weight is permuted only where it must be."""
+    """A weight is permuted only if the order differs."""
     graph = narrow_network(NOTEBOOK.choices, 16)
 
     assert channel_orders(side_by_side(graph, graph), graph) == {}
 
 
 def test_a_concatenation_of_something_else_has_no_order() -> None:
-    """Where a branch has no partner, nothing is known of the channels."""
+    """A branch without a partner has channels of unknown order."""
     straight, other = join([2, 3], [0, 1]), join([2, 3], [0, 0])
     _, found = orders(straight, other)
 

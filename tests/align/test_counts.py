@@ -46,7 +46,7 @@ def test_a_network_costs_what_it_costs(variant: Variant) -> None:
 
 
 def test_shared_parameters_are_missed_where_they_are_used_again() -> None:
-    """No operation shows that two layers have one set of weights; only the count does."""
+    """Two layers with shared weights have the specified operations; only the count differs."""
     path = "backbone.middle_flow.block7.sepconv2.pointwise.conv"
     graph = release()
     blocks = counted(graph, graph, shared=(path,))
@@ -84,7 +84,7 @@ def moved() -> Network:
 
 
 def test_cost_moved_between_blocks_is_seen_though_the_totals_are_equal() -> None:
-    """Two wrong blocks cancel in every total; the differences name their nodes, the counts their cost."""
+    """Two wrong blocks cancel in every total; differences name their nodes, counts their costs."""
     graph = release()
     candidate = moved()
     left, right = (normal_form(shaped(network, SIZE)) for network in (graph, candidate))
@@ -110,7 +110,7 @@ def test_cost_moved_between_blocks_is_seen_though_the_totals_are_equal() -> None
     ],
 )
 def test_what_an_operation_explains_is_not_found_again(override: str) -> None:
-    """Every block that costs something else is one whose operations, or inputs, are found to differ."""
+    """Every block with other costs has different operations or inputs."""
     blocks = counted(release(), release(override))
 
     assert any(block.parameters.expected != block.parameters.actual for block in blocks)

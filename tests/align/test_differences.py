@@ -53,7 +53,7 @@ def named(found: tuple[Aspect, ...]) -> list[tuple[str, str, object, object]]:
     ],
 )
 def test_one_wrong_number_is_one_difference(path: str, fields: Any, expected: tuple[str, object, object]) -> None:
-    """With its values on both sides, a pair of equal numbers as one."""
+    """Both values are given; a pair of equal numbers is one number."""
     assert named(between(GRAPH, with_op(GRAPH, path, **fields))) == [(path, *expected)]
 
 
@@ -79,7 +79,7 @@ def test_another_stride_changes_sizes_that_are_no_differences() -> None:
 
 
 def test_a_resize_to_a_size_that_nothing_has_is_a_difference() -> None:
-    """Its target is a number of its own."""
+    """Its target is a stated size."""
     other = with_op(GRAPH, "output.resize", size=(7, 8))
 
     assert named(between(GRAPH, other)) == [("output.resize", "size", TELLING, (7, 8))]
@@ -94,7 +94,7 @@ def test_a_missing_node_is_described_and_an_extra_one_stands_where_it_was_put() 
 
 
 def test_an_extra_node_on_one_of_two_ways_belongs_to_its_reader() -> None:
-    """A value that two nodes read is right; the way to one of them is not."""
+    """The value itself is right; the path to one of its two readers is not."""
     value, reader = "backbone.entry_flow.block3.add", "backbone.middle_flow.block1.add"
     main = GRAPH[reader].inputs[0]
     extra = Node(path="extra", op=Activation(kind=ActivationKind.ELU), inputs=(value,))
@@ -156,7 +156,7 @@ def test_differences_are_the_aspects_that_are_not_equal() -> None:
     ],
 )
 def test_operations_are_worded(op: Op, words: str) -> None:
-    """As a report shows them."""
+    """Values are shown as in reports."""
     assert describe(op) == words
 
 

@@ -67,7 +67,7 @@ EQUIVALENT = {
     ("tf-release", 8): {("exit2_rates", (2, 2))},
     ("tf-release", 16): {("low_level_tap", "block1_or_stem")},
 }
-"""Overrides that are the same network as another one at this output stride: either explains it."""
+"""Overrides that give the same network as another override at this output stride: either explains it."""
 
 
 @st.composite
@@ -93,7 +93,7 @@ OVERRIDES: list[Override] = [
 @settings(max_examples=max(10, settings().max_examples // 3))
 @given(case=overrides())
 def test_a_single_decision_explains_all_that_it_changes(case: tuple[Variant, int, Override]) -> None:
-    """By one decision: itself, or another that is the same network at this output stride."""
+    """By one override: itself, or another that gives the same network at this output stride."""
     variant, output_stride, override = case
     candidate = narrow_normal(choose(variant.choices, dict([override])), output_stride)
     if differences(align(narrow_normal(variant.choices, output_stride), candidate)):
@@ -104,7 +104,7 @@ def test_a_single_decision_explains_all_that_it_changes(case: tuple[Variant, int
 @pytest.mark.parametrize("output_stride", [8, 16])
 @pytest.mark.parametrize("variant", [NOTEBOOK, TF_RELEASE], ids=lambda variant: variant.name)
 def test_every_single_decision_explains_all_that_it_changes(variant: Variant, output_stride: int) -> None:
-    """Every value that was seen, of every choice that a graph shows, at full depth."""
+    """Every known value of every choice that changes the graph, at full depth."""
     found = [override for override in visible(variant.choices, output_stride) if override[0] != "entry_blocks"]
     refuted = [refute(variant.choices, output_stride, override) for override in found]
 
@@ -128,7 +128,7 @@ def test_equivalent_decisions_are_the_same_network(case: tuple[str, int], pairs:
 
 
 def test_two_decisions_are_both_found() -> None:
-    """Differences of both are explained, each by its own."""
+    """Differences of both are explained, each by its own choice."""
     choices = replace(TF_RELEASE.choices, middle_blocks=1)
     decided: dict[str, ChoiceValue] = {"backbone_norm_eps": 1e-5, "aspp_rates": (12, 24, 36)}
     found = explained(choices, 16, narrow_normal(choose(choices, decided), 16))
@@ -150,7 +150,7 @@ def test_numbers_of_the_candidate_alone_are_inferred(override: Override) -> None
 
 @pytest.mark.parametrize("count", [2, 4, 5])
 def test_any_number_of_middle_blocks_is_inferred(count: int) -> None:
-    """Blocks that are alike are missing or extra anywhere."""
+    """Equal blocks may be missing or extra anywhere."""
     choices = replace(TF_RELEASE.choices, middle_blocks=3)
     assert refute(choices, 16, ("middle_blocks", count)) == ""
 
@@ -166,7 +166,7 @@ def test_any_number_of_middle_blocks_is_inferred(count: int) -> None:
     ids=["notebook-8", "notebook-16", "tf-release-8", "tf-release-16"],
 )
 def test_a_longer_entry_flow_is_one_decision(variant: Variant, output_stride: int) -> None:
-    """Two blocks more, after which the others have other numbers."""
+    """Two extra blocks, after which the numbers of the others change."""
     assert refute(replace(variant.choices, middle_blocks=3), output_stride, ("entry_blocks", 5)) == ""
 
 
@@ -183,7 +183,7 @@ def test_what_no_decision_explains_is_left() -> None:
 
 
 def test_nothing_needs_no_explanation() -> None:
-    """Equal networks differ in no decision."""
+    """Equal networks have no overrides."""
     choices = replace(NOTEBOOK.choices, middle_blocks=1)
     found = explained(choices, 8, narrow_normal(choices, 8))
 
@@ -191,7 +191,7 @@ def test_nothing_needs_no_explanation() -> None:
 
 
 def test_a_graph_has_no_edits_against_itself() -> None:
-    """Nothing is changed."""
+    """Nothing changes."""
     assert edits(BEFORE, BEFORE) == frozenset()
 
 

@@ -121,7 +121,7 @@ OVERRIDES = [(name, value) for name in NAMES if name != "width" for value in see
 @given(case=cases(), override=st.sampled_from(OVERRIDES))
 @example(case=(TF_RELEASE, 16), override=("middle_blocks", 8))
 def test_a_deviating_network_is_kin(case: tuple[Variant, int], override: tuple[str, ChoiceValue]) -> None:
-    """However many nodes a single decision changes: half as many blocks, no decoder, a bias everywhere."""
+    """Even if one choice changes many nodes: half as many blocks, no decoder, a bias everywhere."""
     variant, output_stride = case
     try:
         candidate = narrow_normal(choose(variant.choices, dict([override])), output_stride)
@@ -134,7 +134,7 @@ def test_a_deviating_network_is_kin(case: tuple[Variant, int], override: tuple[s
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_a_single_decision_does_not_make_another_network(variant: Variant, output_stride: int) -> None:
-    """Every value that was seen, of every choice."""
+    """Every known value of every choice."""
     expected = narrow_normal(variant.choices, output_stride)
     for override in OVERRIDES:
         try:

@@ -56,7 +56,7 @@ def test_every_single_fault_is_found_and_named_first(variant: Variant) -> None:
 @BOTH
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_every_single_fault_of_the_whole_depth_is_found_and_named_first(variant: Variant, output_stride: int) -> None:
-    """All sixteen middle blocks: blocks that are alike are not mistaken for each other."""
+    """All sixteen middle blocks: equal blocks are not confused."""
     survivors, strays, total = survivors_and_strays(variant, output_stride, middle_blocks=16)
 
     assert survivors == []
@@ -66,7 +66,7 @@ def test_every_single_fault_of_the_whole_depth_is_found_and_named_first(variant:
 
 @BOTH
 def test_a_missing_block_is_one_block(variant: Variant) -> None:
-    """Not a layer here and a layer there: the gap stands at the bounds of a block."""
+    """The gap is at the bounds of a block, not spread over layers."""
     expected = narrow_normal(replace(variant.choices, middle_blocks=4), 16)
     fewer = narrow_normal(replace(variant.choices, middle_blocks=3), 16)
 

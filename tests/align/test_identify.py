@@ -1,4 +1,4 @@
-"""A network is recognised by its graph: which published network, with which choices."""
+"""A network is identified by its graph: the published network and the choices."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -93,7 +93,7 @@ def drawn_pairs(count: int) -> list[tuple[Variant, int, tuple[Override, Override
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_a_published_network_is_itself(variant: Variant, output_stride: int) -> None:
-    """With no choice on top of it."""
+    """Without overrides."""
     found = identified(narrow_normal(variant.choices, output_stride), output_stride)
 
     assert (found.start, dict(found.overrides), found.distance) == (variant.name, {}, 0)
@@ -103,7 +103,7 @@ def test_a_published_network_is_itself(variant: Variant, output_stride: int) -> 
 @AT
 @BOTH
 def test_every_single_decision_is_found(variant: Variant, output_stride: int) -> None:
-    """By one decision at most: it may be another published network, or none may see it."""
+    """By one override at most: it may be another published network, or the override may have no effect."""
     found = overrides(variant, output_stride)
     refuted = [refute(variant, output_stride, [override]) for override in found]
 
@@ -112,7 +112,7 @@ def test_every_single_decision_is_found(variant: Variant, output_stride: int) ->
 
 
 def test_pairs_of_decisions_are_found() -> None:
-    """By two decisions at most."""
+    """By two overrides at most."""
     refuted = [refute(*case) for case in drawn_pairs(100)]
 
     assert [text for text in refuted if text] == []
@@ -120,7 +120,7 @@ def test_pairs_of_decisions_are_found() -> None:
 
 @pytest.mark.deep
 def test_a_thousand_pairs_of_decisions_are_found() -> None:
-    """More than a seventh of all pairs that there are."""
+    """More than a seventh of all pairs."""
     refuted = [refute(*case) for case in drawn_pairs(1200)]
 
     assert [text for text in refuted if text] == []
@@ -136,7 +136,7 @@ def test_decisions_that_help_only_together_are_found() -> None:
 
 
 def test_many_decisions_are_found_at_once() -> None:
-    """As many as a port of its own kind makes."""
+    """As many overrides as a typical port has."""
     decided: dict[str, ChoiceValue] = {
         name: next(value for value in seen_values(name) if value == text)
         for name, text in {
@@ -168,7 +168,7 @@ def test_names_and_order_of_definition_have_no_effect() -> None:
 
 
 def test_a_choice_that_shows_at_one_output_stride_only_is_found_there() -> None:
-    """At output stride 8 the rates 12, 24 and 36 follow it; at 16 they do not. Only both together tell."""
+    """At output stride 8 the rates 12, 24 and 36 follow it; at 16 they do not. Only both together distinguish them."""
     together = starts(8, 16)
     for rates in ("follow_output_stride", (12, 24, 36), (6, 12, 18)):
         choices = choose(TF_RELEASE.choices, {"aspp_rates": rates, "exit2_rates": (1, 3)})
@@ -197,7 +197,7 @@ def test_what_no_choice_explains_is_listed_node_by_node() -> None:
 
 @BOTH
 def test_a_single_fault_is_no_choice_and_is_left_at_its_node(variant: Variant) -> None:
-    """Rates and margins of one layer are not those of a whole flow."""
+    """Rates and margins of one layer do not count for a whole flow."""
     graph = narrow_network(variant.choices, 16)
     path = "backbone.middle_flow.block7.sepconv2.depthwise.conv"
     found = identified(normal(with_op(graph, path, rate=(3, 3), padding=(3, 3, 3, 3))), 16)

@@ -160,7 +160,7 @@ def test_nodes_have_the_specifications_paths() -> None:
 
 
 def test_other_networks_count_joints_and_convolutions() -> None:
-    """A layer more renames nothing after the next joint."""
+    """An extra layer renames nothing after the next joint."""
     graph = short(NOTEBOOK)
     longer = inserted(graph, "backbone.middle_flow.block1.sepconv1.pointwise.conv")
     paths = [node.path for node in locked(graph).normal.network]
@@ -225,7 +225,7 @@ def test_the_lock_of_a_published_network_is_small_and_says_what_it_costs(variant
 
 
 def test_parameters_that_nodes_share_are_counted_once() -> None:
-    """The node that has them from another says so."""
+    """The node that shares them is marked."""
     form = narrow_normal(replace(TF_RELEASE.choices, middle_blocks=2), 16)
     path = "aspp.atrous3.pointwise.conv"
     found = locked(form, align(form, form), shared=(path, "gone"))

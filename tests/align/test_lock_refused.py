@@ -65,7 +65,7 @@ def test_an_edited_lock_is_refused(edit: Callable[[str], str]) -> None:
 
 @pytest.mark.parametrize("content", ["", "\n", "# a text\n", "{}", '{"type": "digest"}', "PK\x03\x04"])
 def test_other_files_are_refused(content: str) -> None:
-    """A file is a lock by its first line."""
+    """The first line identifies a lock."""
     assert refusal(content) == "is not a lock"
 
 
@@ -121,7 +121,7 @@ def test_a_lock_that_was_sealed_again_must_still_be_one(old: str, new: str, reas
 
 
 def test_a_lock_must_say_what_was_locked() -> None:
-    """Its second line does."""
+    """The second line is required."""
     edited = re.sub(r'{"type": "network".*\n', "", CONTENT)
 
     assert refusal(sealed(edited)) == "network: must be described by one line, but got 'none'"
@@ -144,7 +144,7 @@ def test_a_lock_must_say_what_was_locked() -> None:
     ],
 )
 def test_only_what_this_program_writes_is_accepted(pattern: str, new: str, line: str) -> None:
-    """Costs must be those of the nodes, and every line must be written in the one way."""
+    """Costs must follow from the nodes, and every line has one valid form."""
     edited = re.sub(pattern, new, CONTENT, count=1)
     assert edited != CONTENT
 
@@ -155,7 +155,7 @@ def test_only_what_this_program_writes_is_accepted(pattern: str, new: str, line:
 
 @given(line=st.text(alphabet=st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])))
 def test_any_other_line_is_refused(line: str) -> None:
-    """Never by another error."""
+    """Always by a TargetError."""
     title, _, rest = CONTENT.partition("\n")
 
     refusal(sealed(f"{title}\n{line}\n{rest}"))

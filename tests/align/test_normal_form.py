@@ -1,4 +1,4 @@
-"""Each known equivalence leaves no difference, and hides none: the same rewrite with one number wrong differs."""
+"""Each known equivalence leaves no difference; the same rewrite with one wrong number leaves one."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -131,7 +131,7 @@ REWRITES = {
 
 @pytest.mark.parametrize("name", REWRITES)
 def test_an_equal_rewrite_has_no_difference(name: str) -> None:
-    """Whichever of the two is the expected one."""
+    """With either of the two as the expected network."""
     rewrite = REWRITES[name]
     plain, equal = chain(*rewrite.plain), chain(*rewrite.equal)
 
@@ -150,7 +150,7 @@ def test_a_wrong_rewrite_differs(name: str, number: int) -> None:
 
 
 def test_what_no_output_needs_is_no_difference() -> None:
-    """A head that is trained and then not returned."""
+    """A head that is trained but not returned."""
     plain = chain(NORM, RELU)
     dead = Network(nodes=(*plain.nodes[:-1], Node(path="dead", op=NORM, inputs=("n1",)), plain.nodes[-1]))
 
@@ -159,7 +159,7 @@ def test_what_no_output_needs_is_no_difference() -> None:
 
 
 def test_a_border_that_something_else_reads_stays() -> None:
-    """Only the convolution can take it in; the other reader still sees the border."""
+    """Only the convolution can include the padding; the other reader still sees it."""
     nodes = (
         Node(path="x", op=Input(channels=4)),
         Node(path="pad", op=BORDER, inputs=("x",)),
@@ -202,7 +202,7 @@ def test_a_tap_on_a_node_without_effect_moves_to_what_it_is() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_the_normal_form_of_a_normal_form_is_itself(variant: Variant) -> None:
-    """Nothing is left to take out."""
+    """Nothing more is removed."""
     once = narrow_normal(variant.choices, 16)
 
     assert normal_form(once).network == once.network
@@ -220,7 +220,7 @@ def test_passes_keep_the_shapes_of_values(rewrite: Any) -> None:
 
 
 def test_excess_is_what_padding_adds_beyond_keeping_the_map() -> None:
-    """So a wrong rate with the padding that belongs to it is one fault."""
+    """So a wrong rate with its matching padding is one fault."""
     assert excess(ATROUS) == excess(replace(ATROUS, rate=(3, 3), padding=(3, 3, 3, 3))) == (0, 0, 0, 0)
     assert excess(replace(ATROUS, padding=(1, 2, 3, 4))) == (-1, 0, 1, 2)
     assert excess(STRIDED) == (0, 0, 0, 0)
@@ -242,7 +242,7 @@ def joined(*, apart: bool, swapped: bool = False) -> Network:
 
 
 def test_values_joined_in_two_steps_are_joined_values() -> None:
-    """In the order in which they stand in the result, and no other."""
+    """In the order of the result, and no other."""
     right = normal(joined(apart=False), SIZE)
 
     assert normal(joined(apart=True), SIZE).network == right.network

@@ -59,7 +59,7 @@ def test_an_order_can_be_executed(case: tuple[Variant, int], shuffler: random.Ra
 
 @given(case=cases(), shuffler=shufflers)
 def test_names_and_writing_order_are_no_difference(case: tuple[Variant, int], shuffler: random.Random) -> None:
-    """Nodes are aligned by structure: every node with itself, at no price."""
+    """Nodes are aligned by structure: every node with itself, at cost 0."""
     graph = short(*case)
     numbers = shuffler.sample(range(1000), len(graph))
     names = {node.path: f"m{number}" for node, number in zip(graph, numbers, strict=True)}
@@ -152,7 +152,7 @@ def test_the_pyramid_is_the_only_joint_of_five() -> None:
 
 @given(case=cases())
 def test_a_network_is_aligned_with_itself(case: tuple[Variant, int]) -> None:
-    """Node by node, at no price, at full depth."""
+    """Node by node, at cost 0, at full depth."""
     variant, output_stride = case
     expected = narrow_normal(variant.choices, output_stride)
     alignment = align(expected, normal_form(Shaped(network=expected.network, shapes=expected.shapes)))

@@ -63,7 +63,7 @@ def test_what_a_convention_counts_of_one_operator_by_hand(counts: Convention, op
 
 
 def test_tfprof_counts_halves_of_the_image_of_sums_and_of_the_logits_biases() -> None:
-    """A whole per element of the image, a half per element of a sum and of a bias of the logits."""
+    """One per element of the image, one half per element of a sum and of a bias of the logits."""
     nodes = (
         Node(path="x", op=Input(channels=3)),
         Node(path="sum", op=Add(), inputs=("x", "x")),
@@ -120,7 +120,7 @@ def test_a_convention_is_found_by_its_name_and_an_unknown_name_lists_them() -> N
 
 
 def test_what_no_formula_knows_is_skipped_and_named_by_every_convention() -> None:
-    """An opaque operation of a captured network counts nothing, aloud; a pad is known, though not to fvcore."""
+    """An opaque operation counts nothing and is reported as skipped; fvcore does not know a pad."""
     graph = chain(Opaque(target="aten.fft"), Pad(margins=(0, 0, 0, 0)))
     known = dict.fromkeys(("x", "n1", "n2", "y"), (4, *SIDES))
     for counts in (MAC, FULL, FVCORE, TORCH, TFPROF):

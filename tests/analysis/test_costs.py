@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds, against every published or executed figure."""
+"""Parameters and multiply-adds, compared with every published or measured figure."""
 
 from dataclasses import replace
 
@@ -137,7 +137,7 @@ def test_blocks_are_the_paths_of_the_design() -> None:
 
 
 def test_block_of_a_path_outside_the_design_is_its_first_two_steps() -> None:
-    """A captured network has paths of its own; they are grouped all the same."""
+    """A captured network has its own paths; they are grouped too."""
     assert block_of("features.denseblock1.layer2.conv") == "features.denseblock1"
 
 

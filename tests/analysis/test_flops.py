@@ -33,7 +33,7 @@ SIDES = (4, 5)
 
 
 class Ledger:
-    """How many operations were done."""
+    """The number of operations so far."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -44,7 +44,7 @@ class Ledger:
 
 
 class Counted:
-    """A number that enters every operation on it."""
+    """A number that counts every operation on it."""
 
     def __init__(self, value: float, ledger: Ledger) -> None:
         self.value = value
@@ -165,7 +165,7 @@ BACKWARD: dict[ActivationKind, Callable[[Number, Number], Number]] = {
 
 @pytest.mark.parametrize("kind", ActivationKind)
 def test_an_activation_costs_what_its_plain_formula_does(kind: ActivationKind) -> None:
-    """Per element, in both directions; where a function has branches, on the one that does most."""
+    """Per element, in both directions; of several branches of a function, the most expensive one."""
     forward, backward = Ledger(), Ledger()
     FORWARD[kind](*forward.numbers(1))
     BACKWARD[kind](*backward.numbers(2))
@@ -223,7 +223,7 @@ def invert(variance: Number) -> Number:
 
 
 def normalise(values: list[Number], mean: Number, inverse: Number, *, affine: bool) -> None:
-    """Scale and shift, or without a scale and an offset of its own take the mean away and scale."""
+    """Scale and shift; without affine parameters, subtract the mean and scale."""
     if affine:
         scale = inverse * 1.5
         shift = 0.5 - mean * scale

@@ -80,13 +80,13 @@ def test_a_value_that_is_proven_not_negative_is_not(graph: Network, seed: int) -
     ],
 )
 def test_what_follows_a_relu_stays_positive_just_where_it_must(op: Op, keeps: bool) -> None:  # noqa: FBT001 - the claim
-    """Cubic interpolation overshoots; a convolution may have any weights; nothing is known of the unknown."""
+    """Cubic interpolation overshoots, a convolution may have any weights, and opaque operations are unknown."""
     assert ("n2" in never_negative(chain(Activation(), op))) is keeps
     assert "n1" not in never_negative(chain(op))
 
 
 def test_a_sum_is_positive_if_both_sides_are() -> None:
-    """And a concatenation if every part is."""
+    """A concatenation is if every part is."""
     x = Node(path="x", op=Input(channels=1))
     relu = Node(path="relu", op=Activation(), inputs=("x",))
     for op in (Add(), Concat()):

@@ -1,4 +1,4 @@
-"""Memory alive at once: against the interpreter's tensors, a count that follows no order, and by hand."""
+"""Memory alive at once: compared with the interpreter's tensors and a brute-force count, and computed by hand."""
 
 import weakref
 from collections.abc import Iterable
@@ -71,7 +71,7 @@ def test_live_bytes_are_those_of_the_interpreters_tensors(
 
 @BY_CASE
 def test_live_bytes_are_those_of_all_values_with_a_reader_to_come(variant: str, output_stride: int) -> None:
-    """Brute force: at every node, look at all values anew."""
+    """Brute force: inspect all values at every node."""
     graph = network(variant, output_stride, 5, SMALL)
     known = shapes(graph, SIZE)
     place = {node.path: number for number, node in enumerate(graph)}
@@ -137,7 +137,7 @@ def test_a_relu_keeps_its_result_in_place_of_its_input_by_hand() -> None:
 
 
 def test_gradients_of_a_value_that_several_read_by_hand() -> None:
-    """Kept are the image and the ReLU's result; the result of the network is two values wide."""
+    """The image and the ReLU's result are kept; the network's result has the size of two values."""
     base = IMAGE + VALUE + 2 * VALUE
     assert alive(branched(), SIDES) == {
         "x": IMAGE,

@@ -1,4 +1,4 @@
-"""Several scales and mirrored images, against a calculation of this file's own."""
+"""Several scales and mirrored images, compared with an independent calculation."""
 
 from fractions import Fraction
 
@@ -57,7 +57,7 @@ def test_side_at_a_scale_is_cut_to_whole_pixels(side: int, quarters: int) -> Non
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 @pytest.mark.parametrize("flip", [False, True])
 def test_weights_are_counted_once_and_all_else_for_every_image_at_every_scale(variant: Variant, flip: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """Multi-scale and flip, put together from single images of every scale."""
+    """Multi-scale and flip equal the sum over single images of every scale."""
     graph = network(variant.choices)
     once = halves_once(graph)
     images = 2 if flip else 1
@@ -116,6 +116,6 @@ def test_two_scales_are_the_sum_of_both_alone() -> None:
 
 @pytest.mark.parametrize("scales", [(), (Fraction(0),), (Fraction(1), Fraction(-1, 2))])
 def test_a_scale_must_be_positive(scales: tuple[Fraction, ...]) -> None:
-    """An image of no pixels is none."""
+    """An image needs pixels."""
     with pytest.raises(SpecError, match="scales: must be positive, and at least one"):
         Protocol(scales=scales)

@@ -1,4 +1,4 @@
-"""The paper's figures against the reconstruction, and the reconstruction against a calculation of this file's own."""
+"""The paper's figures against the reconstruction, and the reconstruction against an independent calculation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -51,7 +51,7 @@ class Parts:
     elements: int
 
     def total(self, *, dense: float = 2.5, depthwise: float = 1.0, elements: float = 0.5, padded: bool = True) -> float:
-        """Put them together again."""
+        """Return the sum of the parts."""
         computed = self.padded if padded else self.plain
         return computed + dense * self.dense + depthwise * self.depthwise + elements * self.elements
 
@@ -134,7 +134,7 @@ def test_another_constant_or_no_padding_misses_a_figure(other: Mapping[str, floa
 
 
 def test_depthwise_weights_are_too_few_for_the_figures_to_decide_their_constant() -> None:
-    """Said plainly: any count from none to forty multiply-adds a weight meets every figure."""
+    """Any value from 0 to 40 multiply-adds per weight matches every figure."""
     for depthwise in (0.0, 2.5, 40.0):
         assert all(abs(row.residual(parts(row).total(depthwise=depthwise)) or 0) <= TOLERANCE for row in PUBLISHED)
 
@@ -171,14 +171,14 @@ def test_what_is_not_published_is_a_prediction() -> None:
 
 
 def test_predictions_at_other_sizes_follow_the_same_rule() -> None:
-    """The rule of this file, at sizes and numbers of classes that no figure has seen."""
+    """The independent calculation, at sizes and numbers of classes without a figure."""
     for row in other_sizes():
         assert row.operations() == parts(row).total(), (row.variant.name, row.size)
 
 
 @ROWS
 def test_a_row_is_found_by_its_network_and_evaluation(row: Configuration) -> None:
-    """Any other size, class count, evaluation or network is none of the table."""
+    """Other sizes, numbers of classes, protocols and networks are not in the table."""
     subject = row.subject()
 
     assert published(subject) is row
@@ -223,7 +223,7 @@ def test_reading_of_the_head_turns_one_published_row_into_another(known: dict[tu
 
 
 def test_readings_that_no_figure_sees_leave_every_count_as_it_is(known: dict[tuple[str, object], Reading]) -> None:
-    """Computed from the network built so: activations, eps, resizes and the like are no convolutions."""
+    """Activations, eps, resizes and the like are not convolutions."""
     unseen = {choice for (choice, _), reading in known.items() if not reading.visible}
     seen = {choice for (choice, _), reading in known.items() if reading.visible}
 
@@ -238,7 +238,7 @@ def test_readings_that_no_figure_sees_leave_every_count_as_it_is(known: dict[tup
 def test_reading_that_cannot_be_built_is_told_from_one_that_changes_nothing(
     known: dict[tuple[str, object], Reading],
 ) -> None:
-    """A network for multiples of the output stride refuses 513; it has no count, not the same one."""
+    """A network for multiples of the output stride refuses 513 and has no count."""
     (multiples,) = [reading for (choice, _), reading in known.items() if choice == "sizes_accepted"]
 
     assert multiples.changes == multiples.residuals == (None,) * 6

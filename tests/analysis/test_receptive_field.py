@@ -1,4 +1,4 @@
-"""Receptive fields, against the sets of pixels that each position really reads."""
+"""Receptive fields, compared with the sets of pixels that each position depends on."""
 
 import math
 from dataclasses import replace
@@ -120,7 +120,7 @@ def chain(*ops: Op) -> Network:
 
 @st.composite
 def window_operators(draw: st.DrawFn) -> Op:
-    """Draw an operator that a window slides over."""
+    """Draw an operator with a sliding window."""
     kernel = draw(st.integers(1, 4), label="kernel")
     stride = draw(st.integers(1, min(kernel, 3)), label="stride")
     margin = (draw(st.integers(0, kernel // 2), label="before"), draw(st.integers(0, kernel // 2), label="after"))
@@ -168,7 +168,7 @@ RESIZES = [
 
 @given(st.sampled_from(RESIZES), st.lists(window_operators(), max_size=2), st.integers(1, 60), st.integers(40, 70))
 def test_field_through_a_resize_holds_the_pixels_read(resize: Resize, ops: list[Op], target: int, side: int) -> None:
-    """Neighbours stand at distances that change; the bound must hold at every position."""
+    """Distances between neighbours vary; the bound must hold at every position."""
     graph = chain(*ops, Resize(mode=resize.mode, align_corners=resize.align_corners, size=(target, target)), resize)
     if min(map(min, _sizes(graph, side))) < 1:
         return
@@ -223,7 +223,7 @@ def test_image_pooling_sees_the_whole_image_and_so_does_all_after_it() -> None:
 
 
 def test_sum_of_values_with_other_steps_has_a_bound() -> None:
-    """Positions drift apart; the field grows to hold both and is not called exact."""
+    """Positions drift apart; the field grows to contain both and is not exact."""
     one = Conv2d(channels_in=3, channels_out=3, kernel=(1, 1), stride=(4, 4))
     nodes = (
         Node(path="x", op=Input(channels=3)),

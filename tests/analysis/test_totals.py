@@ -108,7 +108,7 @@ CHAINS = {
 
 @given(st.sampled_from(sorted(CHAINS)), st.integers(20, 60), st.integers(20, 60))
 def test_totals_follow_every_operator_that_changes_sizes(name: str, height: int, width: int) -> None:
-    """Captured networks have operators that the specification's do not."""
+    """Captured networks have operators that the specification does not have."""
     graph = CHAINS[name]
     costs = node_costs(graph, shapes(graph, (height, width)))
 

@@ -109,14 +109,14 @@ def test_atrous_padding_of_one_cannot_be_where_a_skip_keeps_its_map() -> None:
 
 
 def test_differences_are_what_choose_was_told() -> None:
-    """A subject's overrides are found again from its choices."""
+    """Overrides follow from a subject's choices."""
     overrides = {"decoder": c.Decoder.NONE, "middle_blocks": 8}
 
     assert c.overrides_between(NOTEBOOK.choices, c.choose(NOTEBOOK.choices, overrides)) == overrides
 
 
 def test_choices_as_json_hold_every_choice_in_plain_data() -> None:
-    """A document is read by programs that know no enum."""
+    """JSON documents hold plain values instead of enums."""
     data = c.as_json(NOTEBOOK.choices)
 
     assert list(data) == list(c.NAMES)

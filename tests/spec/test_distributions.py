@@ -1,4 +1,4 @@
-"""The distributions of initial weights, against sums over their densities."""
+"""The distributions of initial weights, compared with sums over their densities."""
 
 import math
 
@@ -40,7 +40,7 @@ def test_moments_and_tails_are_those_of_the_density(shape: Shape) -> None:
 
 
 def test_nothing_lies_beyond_the_bound() -> None:
-    """A normal distribution has none."""
+    """A normal distribution has no bound."""
     assert Distribution(shape=Shape.TRUNCATED, scale=0.1).bound == 0.2
     assert Distribution(shape=Shape.TRUNCATED, scale=0.1).beyond(0.2) == 0
     assert Distribution(shape=Shape.UNIFORM, scale=0.1).beyond(0.2) == 0
@@ -67,7 +67,7 @@ def test_a_weight_has_the_distribution_of_its_row(init: Init, shape: Shape, devi
 
 
 def test_biases_and_normalisations_start_as_specified() -> None:
-    """At zero where the release says so, else as the framework has it."""
+    """At zero in the release, otherwise at the framework's default."""
     zero, drawn = (distribution(CONV, "bias", Init(zero_bias=zero)) for zero in (True, False))
 
     assert zero == Distribution(shape=Shape.CONSTANT, scale=0.0)
@@ -85,7 +85,7 @@ def test_biases_and_normalisations_start_as_specified() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_every_convolution_of_a_variant_is_drawn_somehow(variant: object) -> None:
-    """And nothing else is."""
+    """Other tensors have no distribution."""
     choices = variant.choices  # type: ignore[attr-defined]  # a variant
     convs = {node.path for node in network(choices, 16, 21) if isinstance(node.op, Conv2d)}
 

@@ -75,7 +75,7 @@ def test_effects_are_those_of_the_published_figures() -> None:
 
 
 def test_an_erratum_without_correction_and_note_is_refused() -> None:
-    """It would say nothing; and an unknown id is answered with the known ones."""
+    """It would say nothing; the message for an unknown id lists the known ones."""
     with pytest.raises(SpecError, match="E: an erratum must have corrections, or else a note"):
         Erratum(id="E", sentence="S.", shown_by="s", source=document("x"))
     with pytest.raises(SpecError, match="choice: must be one of"):

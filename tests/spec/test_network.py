@@ -37,7 +37,7 @@ RESIZES = {"aspp.pool.resize", "decoder.resize", "output.resize"}
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_paths_of_the_contract_exist_and_no_other_convolution_does(variant: Variant) -> None:
-    """Paths are the address in every message and in other programs' files."""
+    """Messages and other programs' files address nodes by path."""
     graph = network(variant.choices)
     convs = {node.path for node in graph if isinstance(node.op, Conv2d)}
     head = {path for path in convs if path.startswith(("aspp.atrous", "decoder.conv"))}
@@ -52,7 +52,7 @@ def test_paths_of_the_contract_exist_and_no_other_convolution_does(variant: Vari
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_taps_have_their_public_names(variant: Variant) -> None:
-    """Other programs ask for values by these names."""
+    """Other programs refer to values by these names."""
     graph = network(variant.choices)
 
     assert [name for name, _ in graph.taps] == ["low_level", "backbone", "aspp", "decoder", "logits"]
@@ -117,7 +117,7 @@ Y = Node(path="y", op=Output(name="y"), inputs=("x",))
 def test_a_graph_that_is_none_is_refused(
     nodes: tuple[Node, ...], taps: tuple[tuple[str, str], ...], message: str
 ) -> None:
-    """Everything that reads a network may rely on its order and its names."""
+    """Users of a network may rely on its order and its names."""
     with pytest.raises(GraphError, match=message):
         Network(nodes=nodes, taps=taps)
 

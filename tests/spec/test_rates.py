@@ -34,7 +34,7 @@ def test_strides_and_rates_are_those_of_the_tables(
     expected: tuple[tuple[int, ...], ...],
     pyramid: tuple[int, ...],
 ) -> None:
-    """The tables were read in the document and in the authors' release."""
+    """The tables come from the document and the authors' release."""
     table = rows(variant.choices, output_stride, 21)
     strided = (*table.backbone.entry_flow, table.backbone.exit_flow[0])
     blocks = (table.backbone.entry_flow[2], table.backbone.middle_flow[0], *table.backbone.exit_flow)
@@ -78,7 +78,7 @@ def test_reported_output_stride_of_the_document_is_16_at_8() -> None:
 
 
 def test_output_strides_that_do_not_exist_are_refused() -> None:
-    """The message names the allowed ones."""
+    """The message lists the allowed ones."""
     with pytest.raises(SpecError, match="output_stride: notebook has output strides 8, 16, but got 32"):
         check_output_stride(NOTEBOOK, 32)
     with pytest.raises(SpecError, match="output_stride: must be 8, 16 or 32, but got 12"):

@@ -10,8 +10,8 @@ import pytest
 from deeplab_spec.child_process import ChildProcess, wait
 from deeplab_spec.errors import ChildError
 from deeplab_spec.mutate.mutant import Shows
-from deeplab_spec.strength.document import Judged, Lower
-from deeplab_spec.strength.work_units import ENTRIES
+from deeplab_spec.strength.document import JudgedMutant, Lower
+from deeplab_spec.strength.processes import ENTRIES
 
 _CHILD = """
 import os, subprocess, sys, time
@@ -84,7 +84,7 @@ def test_an_answer_that_is_late_is_a_timeout_and_others_are_read_meanwhile() -> 
 
 def test_entries_of_mutants_survive_the_pipe() -> None:
     """Also an error that is infinite."""
-    entry = Judged(
+    entry = JudgedMutant(
         subject="notebook@16",
         width=0.1,
         kind="k",

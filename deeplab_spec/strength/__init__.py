@@ -1,1 +1,1 @@
-"""How strong the judge is: what it says of thousands of wrong networks and hundreds of equal ones."""
+"""How strong the judge is: its verdicts on thousands of mutants and hundreds of rewrites."""

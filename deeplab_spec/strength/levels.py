@@ -1,13 +1,17 @@
-"""Judges the mutants of one network, on each level alone."""
+"""Judges the mutants of one network, each level without the others.
+
+The structure is decided on the graph, with nothing run. Numerics and training know the names of the tensors, but not
+the graph.
+"""
 
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.execute.module import initial_tensor
@@ -15,21 +19,31 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.weights import Draw, roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.judge.numerics import numerics_only as blind
+from deeplab_spec.judge.finding import Verdict
+from deeplab_spec.judge.load_weights import own_places
+from deeplab_spec.judge.numerics import numerics_only
 from deeplab_spec.judge.plan import SpecifiedPlan, plan, telling_sizes
 from deeplab_spec.judge.precision.run import cast
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.observe import decide_graph
+from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING
+from deeplab_spec.judge.training.evidence import Trained
+from deeplab_spec.judge.training.initial_weights import sample_weights, specified_inits
+from deeplab_spec.judge.training.observe import observe
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
+from deeplab_spec.mutate.faults.training_faults import MutantModule, with_initial_fault
 from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.precision import FLOAT32
-from deeplab_spec.strength.document import Judged, Lower
-from deeplab_spec.strength.training_only import by_training
+from deeplab_spec.reference.network import assemble
+from deeplab_spec.spec.choices import Choices
+from deeplab_spec.spec.clauses import CLAUSES, Level
+from deeplab_spec.spec.network import rows
+from deeplab_spec.strength.document import JudgedMutant, Lower
 
 SMALL: Final[tuple[Pair, ...]] = ((33, 50), (64, 96))
-"""Cheap images, odd and even: most faults show in them, and what does not is judged on larger ones."""
+"""Small images of odd and even sides: most faults show in them; the others are judged on larger images."""
 
-_WRONG = (RuntimeError, IndexError, ValueError, KeyError)
+_RUN_ERRORS = (RuntimeError, IndexError, ValueError, KeyError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +51,10 @@ class Subject:
     """A network whose mutants are judged.
 
     Attributes:
-        variant: The published network.
-        output_stride: Its output stride.
-        width: Its width.
-        classes: Channels of the logits.
+        variant: Name of the published network.
+        output_stride: Input pixels per pixel of the backbone's features.
+        width: Factor on the number of channels.
+        classes: Number of classes: channels of the logits.
         seed: Seed of images and weights.
         overrides: Choices that differ from the variant's, as ``NAME=VALUE``.
     """
@@ -51,48 +65,48 @@ class Subject:
     classes: int = 5
     seed: int = 0
     overrides: tuple[str, ...] = ()
-    _drawn: dict[int, blind.Trial] = field(default_factory=dict, repr=False, compare=False)
+    _trials: dict[int, numerics_only.Trial] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
-        """How reports name it."""
+        """Name of the network in reports."""
         return f"{self.variant}@{self.output_stride}"
 
     @cached_property
-    def planned(self) -> SpecifiedPlan:
-        """What every mutant is held against."""
-        return self.planned_at(self.width)
+    def plan(self) -> SpecifiedPlan:
+        """The plan that every mutant is judged by."""
+        return self.plan_at(self.width)
 
-    def planned_at(self, width: float) -> SpecifiedPlan:
-        """Return the same at another width: of few weights no statistics show how they were drawn."""
+    def plan_at(self, width: float) -> SpecifiedPlan:
+        """Return the plan at another width; statistics of initial weights need many weights."""
         overrides = (f"width={width!r}", *self.overrides)
-        asked = Request(target=self.name, variant=self.variant, overrides=overrides, classes=self.classes)
-        return plan(asked, self.output_stride)
+        request = Request(target=self.name, variant=self.variant, overrides=overrides, classes=self.classes)
+        return plan(request, self.output_stride)
 
     @cached_property
     def image(self) -> Pair:
-        """The smallest image that can tell every clause from its neighbours."""
-        return telling_sizes(self.planned.network, self.output_stride)[0]
+        """Height and width, in pixels, of the smallest image in which every fault shows."""
+        return telling_sizes(self.plan.network, self.output_stride)[0]
 
     @cached_property
     def mutants(self) -> Catalogue:
-        """Every mutant."""
-        return catalogue(self.planned.network, self.image)
+        """All mutants."""
+        return catalogue(self.plan.network, self.image)
 
     @cached_property
     def by_name(self) -> dict[str, Mutant]:
-        """Every mutant by its name."""
+        """All mutants by name."""
         return {mutant.name: mutant for mutant in self.mutants.mutants}
 
-    def judge(self, name: str, *, lower: bool) -> Judged:
-        """Judge one mutant on every level alone.
+    def judge(self, name: str, *, lower: bool) -> JudgedMutant:
+        """Judge one mutant, each level without the others.
 
         Args:
-            name: Its name.
-            lower: Whether to judge it in dtypes below float32 too.
+            name: Name of the mutant.
+            lower: Whether to judge it in precisions below float32 too.
         """
         mutant = self.by_name[name]
-        record = Judged(
+        record = JudgedMutant(
             subject=self.name,
             width=self.width,
             kind=mutant.kind,
@@ -102,9 +116,9 @@ class Subject:
             proof=mutant.proof,
         )
         if mutant.shows is Shows.TRAINING:
-            planned = self.planned_at(1.0) if mutant.has_initial_fault else self.planned
+            planned = self.plan_at(1.0) if mutant.has_initial_fault else self.plan
             return record.model_copy(update={"training": by_training(planned, mutant, self.seed)})
-        found = decide_graph(self.planned, mutant.network, self.image)
+        found = decide_graph(self.plan, mutant.network, self.image)
         first = found.first.path if found.first else None
         record = record.model_copy(
             update={"structure": found.failed, "first": first, "exact": first in mutant.paths if first else None}
@@ -114,18 +128,18 @@ class Subject:
         return record.model_copy(update=self._values(mutant, lower=lower))
 
     def _values(self, mutant: Mutant, *, lower: bool) -> dict[str, object]:
-        """Judge what a mutant computes, with its graph hidden."""
-        lost = blind.unmatched_tensors(mutant.network, self.trial(0).weights)
+        """Judge the values of a mutant, with its graph hidden."""
+        lost = numerics_only.unmatched_tensors(mutant.network, self.trial(0).weights)
         if lost:
             return {"numerics": ("WEIGHTS-FIT",), "unfit": lost[0]}
         worst, failed = 0.0, False
         for trial in self.trials():
             worst = max(worst, self._error(mutant, trial, torch.float64))
-            failed = blind.refused(worst)
+            failed = numerics_only.refused(worst)
             if failed:
                 break
-        names = blind.CAST if lower else (FLOAT32.name,)
-        tried = {name: self._lower(mutant, blind.CAST[name]) for name in names}
+        names = numerics_only.CAST if lower else (FLOAT32.name,)
+        tried = {name: self._lower(mutant, numerics_only.CAST[name]) for name in names}
         return {
             "numerics": ("VALUES-END-TO-END",) if failed else (),
             "error": worst,
@@ -133,10 +147,10 @@ class Subject:
         }
 
     def _lower(self, mutant: Mutant, dtype: torch.dtype) -> Lower | None:
-        """Hold a mutant to the error that the specification has itself in a dtype.
+        """Compare a mutant's error in a dtype with the specification's own.
 
         Returns:
-            None where the specification is not finite in any trial: then the dtype says nothing of the mutant.
+            None if the specification is not finite in any trial: then the dtype decides nothing.
         """
         ratios: list[float] = []
         for trial in self.trials():
@@ -144,34 +158,34 @@ class Subject:
             if own is None:
                 continue
             ratios.append(self._error(mutant, trial, dtype) / own)
-            if blind.refused_in(ratios[-1], 1.0):
+            if numerics_only.refused_in(ratios[-1], 1.0):
                 return Lower(ratio=max(ratios), killed=True)
         return Lower(ratio=max(ratios), killed=False) if ratios else None
 
-    def trials(self) -> Iterator[blind.Trial]:
-        """Draw what mutants are judged with, the cheapest first."""
+    def trials(self) -> Iterator[numerics_only.Trial]:
+        """Return the trials that mutants are judged with: images and weights, the cheapest first."""
         for number in range(2 * (len(SMALL) + 1)):
             yield self.trial(number)
 
-    def trial(self, number: int) -> blind.Trial:
-        """Return one of them."""
-        if number not in self._drawn:
+    def trial(self, number: int) -> numerics_only.Trial:
+        """Return one trial."""
+        if number not in self._trials:
             image, draw = (*SMALL, self.image)[number // 2], tuple(Draw)[number % 2]
-            self._drawn[number] = blind.trial(self.planned.network, image, draw, self.seed + number)
-        return self._drawn[number]
+            self._trials[number] = numerics_only.trial(self.plan.network, image, draw, self.seed + number)
+        return self._trials[number]
 
-    def _error(self, mutant: Mutant, trial: blind.Trial, dtype: torch.dtype) -> float:
+    def _error(self, mutant: Mutant, trial: numerics_only.Trial, dtype: torch.dtype) -> float:
         try:
             with torch.no_grad():
                 result = _run(mutant.network, trial, dtype)
-        except _WRONG:
+        except _RUN_ERRORS:
             return float("inf")  # it does not run at this size
-        found = relative_error(result, trial.oracle)
-        return found if found == found else float("inf")  # noqa: PLR0124 - not a number
+        error = relative_error(result, trial.oracle)
+        return error if error == error else float("inf")  # noqa: PLR0124 - not a number
 
 
-def _run(network: Network, trial: blind.Trial, dtype: torch.dtype) -> Tensor:
-    """Run a mutant; what stands before its fault has the specification's values, and is not computed again."""
+def _run(network: Network, trial: numerics_only.Trial, dtype: torch.dtype) -> Tensor:
+    """Run a mutant; nodes before its fault have the specification's values, which are not computed again."""
     known, same = trial.values_in(dtype), set(trial.inputs)
     weights = {**cast(trial.weights, dtype), **cast(_extra(network, trial), dtype)}
     values: Values = cast(trial.inputs, dtype)
@@ -186,11 +200,53 @@ def _run(network: Network, trial: blind.Trial, dtype: torch.dtype) -> Tensor:
     return values[network.outputs[0].path]
 
 
-def _extra(network: Network, trial: blind.Trial) -> dict[str, Tensor]:
-    """Return new tensors for what only the mutant has: nobody sets them."""
+def _extra(network: Network, trial: numerics_only.Trial) -> dict[str, Tensor]:
+    """Return initial tensors for the parameters that only the mutant has."""
     return {
         name: initial_tensor(node, role, shape, torch.Generator().manual_seed(zlib.crc32(name.encode()))).double()
         for node in network
         for role, shape in roles(node.op).items()
         if (name := f"{node.path}.{role}") not in trial.weights
     }
+
+
+def by_training(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> tuple[str, ...]:
+    """Return the clauses of training that refuse a mutant.
+
+    Args:
+        planned: The plan that the mutant is judged by.
+        mutant: The mutant.
+        seed: Seed of weights and images.
+    """
+    trained = _initialise(planned, mutant, seed) if mutant.has_initial_fault else _train(planned, mutant, seed)
+    decided = {name: check(trained) for name, check in CHECKS_OF_TRAINING.items()}
+    ordered = [clause.id for clause in CLAUSES if clause.level is Level.TRAINING]
+    return tuple(name for name in ordered if decided[name].verdict is Verdict.FAILED)
+
+
+def _train(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> Trained:
+    network = planned.network
+    torch.manual_seed(seed)
+    return observe(MutantModule(mutant).double(), network, own_places(network), seed=seed)
+
+
+def _initialise(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> Trained:
+    """Observe the initial weights of the mutated node only; all others are as specified."""
+    name = f"{mutant.path}.weight"
+    specified = [weight_of(planned.request, planned.output_stride, seed + number, name) for number in (0, 1)]
+    first, second = (with_initial_fault(weight, mutant, seed + number) for number, weight in enumerate(specified))
+    places = [place for place in own_places(planned.network) if place.name == name]
+    initial = sample_weights(planned.network, specified_inits(planned), places, {name: first}, {name: second})
+    return replace(Trained(), initial=initial)
+
+
+def weight_of(request: Request, output_stride: int, seed: int, name: str) -> Tensor:
+    """Return one weight of a network with initial weights."""
+    module = _new(request.choices, output_stride, request.class_count, seed)
+    return module.get_parameter(name).detach().clone()
+
+
+@lru_cache(maxsize=2)
+def _new(choices: Choices, output_stride: int, classes: int, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return assemble(rows(choices, output_stride, classes))

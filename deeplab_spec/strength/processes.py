@@ -1,39 +1,139 @@
-"""Works on every core, and goes on where an earlier run stopped."""
+"""Judges mutants and rewrites in several processes, and resumes an interrupted run from its journal.
+
+As a program, this module is one of the processes: it reads units of work from stdin and answers with their entries.
+"""
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from deeplab_spec.child_process import ChildProcess, python_module, wait
+from deeplab_spec.child_process import ChildProcess, answers, python_module, wait
 from deeplab_spec.errors import ChildError, TargetError
-from deeplab_spec.strength.work_units import ENTRIES, ENTRY, PIECE, Entry, Piece
+from deeplab_spec.strength.document import JudgedMutant, JudgedRewrite, key_of
+from deeplab_spec.strength.levels import Subject
+from deeplab_spec.strength.rewrites import judged
 from deeplab_spec.views.progress import Progress
 
+MUTANTS_PER_UNIT: Final = 16
 
-def work(pieces: Sequence[Piece], processes: int, journal: Path | None, progress: Progress) -> list[Entry]:
-    """Do pieces of work.
+Key = tuple[str, int, float, int, tuple[str, ...]]
+"""Variant, output stride, width, seed, and choices that differ from the variant's."""
+
+
+@lru_cache(maxsize=1)
+def subject_of(variant: str, output_stride: int, width: float, seed: int, overrides: tuple[str, ...] = ()) -> Subject:
+    """Return a subject; only the last one is kept, because its values are large."""
+    return Subject(variant=variant, output_stride=output_stride, width=width, seed=seed, overrides=overrides)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MutantsUnit:
+    """Mutants of one subject, judged in one process.
+
+    Attributes:
+        subject: The subject.
+        names: Names of the mutants, each with whether to judge it in precisions below float32 too.
+    """
+
+    subject: Key
+    names: tuple[tuple[str, bool], ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the entries."""
+        return tuple(self._key(name) for name, _ in self.names)
+
+    def remaining(self, known: Container[str]) -> "MutantsUnit | None":
+        """Return the unit without known entries; None if all are known."""
+        names = tuple(entry for entry in self.names if self._key(entry[0]) not in known)
+        return replace(self, names=names) if names else None
+
+    def run(self) -> list[JudgedMutant]:
+        """Judge the mutants."""
+        subject = subject_of(*self.subject)
+        return [subject.judge(name, lower=lower) for name, lower in self.names]
+
+    def _key(self, name: str) -> str:
+        variant, output_stride, width, *_ = self.subject
+        return key_of(f"{variant}@{output_stride}", width, name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteUnit:
+    """One rewrite, judged in one process.
+
+    Attributes:
+        name: Id of the rewrite.
+    """
+
+    name: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the entries."""
+        return (f"rewrite {self.name}",)
+
+    def remaining(self, known: Container[str]) -> "RewriteUnit | None":
+        """Return the unit; None if its entry is known."""
+        return None if self.keys[0] in known else self
+
+    def run(self) -> list[JudgedRewrite]:
+        """Judge the rewrite."""
+        return [judged(self.name)]
+
+
+Unit = MutantsUnit | RewriteUnit
+Entry = JudgedMutant | JudgedRewrite
+
+UNIT: Final[TypeAdapter[Unit]] = TypeAdapter(Unit)
+ENTRY: Final[TypeAdapter[Entry]] = TypeAdapter(Entry)
+ENTRIES: Final[TypeAdapter[list[Entry]]] = TypeAdapter(list[Entry])
+
+
+def units_of(subject: Key, names: Sequence[str], lower_every: int | None) -> Iterable[MutantsUnit]:
+    """Split the mutants of a subject into units.
 
     Args:
-        pieces: The pieces; those that share something large in a row.
-        processes: How many work at the same time.
-        journal: Keeps what was done, a line for each entry; None to keep nothing.
-        progress: Told how far the work is.
+        subject: The subject.
+        names: Names of the mutants.
+        lower_every: One mutant in so many is judged in precisions below float32 too; None for none.
+    """
+    numbered = [(name, lower_every is not None and number % lower_every == 0) for number, name in enumerate(names)]
+    for start in range(0, len(numbered), MUTANTS_PER_UNIT):
+        yield MutantsUnit(subject=subject, names=tuple(numbered[start : start + MUTANTS_PER_UNIT]))
+
+
+def judge_all(units: Sequence[Unit], processes: int, journal: Path | None, progress: Progress) -> list[Entry]:
+    """Judge the networks of all units.
+
+    Args:
+        units: The units; units of one subject follow each other.
+        processes: Number of processes that work at the same time.
+        journal: File with the entries of earlier runs, one a line, to which new ones are added; None for no file.
+        progress: Called with the progress of the work.
 
     Returns:
-        The entries, in the order of the pieces.
+        The entries in the order of the units.
+
+    Raises:
+        TargetError: If a process ends before its work is done.
     """
     known = {entry.key: entry for entry in _read(journal)}
-    keys = [key for piece in pieces for key in piece.keys]
-    left = [found for piece in pieces if (found := piece.left(known)) is not None]
+    keys = [key for unit in units for key in unit.keys]
+    left = [remaining for unit in units if (remaining := unit.remaining(known)) is not None]
     done = sum(key in known for key in keys)
     with _writer(journal) as write:
-        for entries in _done(left, processes):
+        for entries in _judged(left, processes):
             for entry in entries:
                 known[entry.key] = entry
                 write(entry.model_dump_json())
@@ -42,24 +142,20 @@ def work(pieces: Sequence[Piece], processes: int, journal: Path | None, progress
     return [known[key] for key in keys]
 
 
-def _done(pieces: Sequence[Piece], processes: int) -> Iterator[Sequence[Entry]]:
-    """Run pieces side by side, and yield the entries of each when it is done.
-
-    Raises:
-        TargetError: If a process ends before it is done.
-    """
+def _judged(units: Sequence[Unit], processes: int) -> Iterator[Sequence[Entry]]:
+    """Run units side by side, and yield the entries of each when it is done."""
     if processes == 1:
-        yield from (piece.run() for piece in pieces)
+        yield from (unit.run() for unit in units)
         return
-    waiting = list(reversed(pieces))
+    waiting = list(reversed(units))
     with ExitStack() as stack:
-        command = python_module("deeplab_spec.strength.work_units")
-        idle = [stack.enter_context(ChildProcess(command)) for _ in pieces[:processes]]
+        command = python_module("deeplab_spec.strength.processes")
+        idle = [stack.enter_context(ChildProcess(command)) for _ in units[:processes]]
         busy: list[ChildProcess] = []
         while waiting or busy:
             while waiting and idle:
                 busy.append(idle.pop())
-                busy[-1].send(PIECE.dump_json(waiting.pop()).decode())
+                busy[-1].send(UNIT.dump_json(waiting.pop()).decode())
             wait(busy)
             for child in list(busy):
                 try:
@@ -73,7 +169,7 @@ def _done(pieces: Sequence[Piece], processes: int) -> Iterator[Sequence[Entry]]:
 
 
 class _writer:  # noqa: N801 - a context manager that reads as a function
-    """Appends lines to a journal, each at once; without one, nothing."""
+    """Appends lines to a journal and flushes each; does nothing without a journal."""
 
     def __init__(self, journal: Path | None) -> None:
         self.file = journal.open("a", encoding="utf-8") if journal else None
@@ -92,7 +188,7 @@ class _writer:  # noqa: N801 - a context manager that reads as a function
 
 
 def _read(journal: Path | None) -> Iterator[Entry]:
-    """Return what a journal holds; its last line may be half written."""
+    """Return the entries of a journal; its last line may be incomplete."""
     if journal is None or not journal.exists():
         return
     for line in journal.read_text(encoding="utf-8").splitlines():
@@ -103,7 +199,7 @@ def _read(journal: Path | None) -> Iterator[Entry]:
 
 
 def journal_for(settings: Sequence[object]) -> Path:
-    """Return the journal of a run: another one for every change of the code that judges, and of its settings."""
+    """Return the path of a run's journal; it depends on the settings and on the code of the judge."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deeplab-spec"
     cache.mkdir(parents=True, exist_ok=True)
     package = Path(__file__).parents[1]
@@ -112,3 +208,16 @@ def journal_for(settings: Sequence[object]) -> Path:
         if path.relative_to(package).parts[0] not in {"bench", "cli", "gate", "measure", "profile", "views"}:
             digest.update(path.read_bytes())
     return cache / f"mutants-{digest.hexdigest()[:16]}.jsonl"
+
+
+def main() -> None:
+    """Run the units on stdin one at a time, with one thread, and answer each with its entries."""
+    torch.set_num_threads(1)
+    with answers() as send:
+        for line in sys.stdin:
+            entries = UNIT.validate_json(line).run()
+            send({"entries": [entry.model_dump(mode="json") for entry in entries]})
+
+
+if __name__ == "__main__":
+    main()

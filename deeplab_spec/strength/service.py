@@ -1,4 +1,4 @@
-"""How strong the judge is: what becomes of thousands of wrong networks, on each level alone."""
+"""Measures how strong the judge is: judges thousands of mutants and sums up the verdicts of each level."""
 
 import random
 from collections import Counter
@@ -22,18 +22,16 @@ from deeplab_spec.strength.document import (
     AtDtype,
     AtLevel,
     Equal,
-    Judged,
+    JudgedMutant,
+    JudgedRewrite,
     Localised,
     Margins,
     MutantsDocument,
     Rewrites,
-    Rewritten,
     Sampled,
     Survivor,
 )
-from deeplab_spec.strength.processes import work
-from deeplab_spec.strength.work_units import Entry, Piece, in_pieces, subject_of
-from deeplab_spec.strength.work_units import Rewrites as RewritesPiece
+from deeplab_spec.strength.processes import Entry, RewriteUnit, Unit, judge_all, subject_of, units_of
 from deeplab_spec.views.progress import Progress
 
 MAIN: Final = ("notebook", "tf-release")
@@ -44,20 +42,23 @@ FULL: Final = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MutantsRequest:
-    """What is asked for.
+    """The mutants and rewrites to judge.
 
     Attributes:
-        variants: The networks whose mutants are judged.
-        output_strides: At these output strides; what shows in training only is judged at the last: its nodes are
-            the same at every one.
-        sample: So many drawn mutants of each network; None for all.
-        full_width: So many drawn ones at full width, over all networks.
-        lower_every: One mutant in so many is judged in dtypes below float32 too.
-        processes: How many work at the same time.
-        journal: Keeps what was judged, so that a run can go on; None to keep nothing.
+        variants: The published networks whose mutants are judged.
+        output_strides: Their output strides; a mutant that shows in training only is judged at the last one, because
+            its node is the same at all.
+        sample: Number of mutants in a random sample of each network; None for all.
+        full_width: Number of mutants in a random sample at full width, over all networks.
+        lower_every: One mutant in so many is judged in precisions below float32 too.
+        processes: Number of processes that work at the same time.
+        journal: File from which an interrupted run resumes; None for no file.
         seed: Seed of images, weights and samples.
         overrides: Choices that differ from the variants', as ``NAME=VALUE``.
-        rewrites: Whether equal networks are judged too.
+        rewrites: Whether rewrites are judged too.
+
+    Raises:
+        SpecError: If a variant is unknown, has no such output stride, or a number is too small.
     """
 
     variants: tuple[str, ...] = MAIN
@@ -91,13 +92,13 @@ class MutantsRequest:
 
 
 def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
-    """Judge the wrong networks of a request on each level alone.
+    """Judge the mutants and rewrites of a request.
 
     Args:
-        request: What is asked for.
-        progress: Told how far the work is.
+        request: The request.
+        progress: Called with the progress of the work.
     """
-    pieces: list[Piece] = []
+    units: list[Unit] = []
     unfit = 0
     for number, (name, output_stride) in enumerate(request.subjects):
         progress(f"making the mutants of {name}@{output_stride}", number, len(request.subjects))
@@ -105,20 +106,20 @@ def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
         unfit += len(catalogue.unfit)
         last = output_stride == request.output_strides[-1]
         names = [mutant.name for mutant in catalogue.mutants if last or mutant.shows is not Shows.TRAINING]
-        drawn = random.Random(f"{request.seed} {name} {output_stride}")  # noqa: S311 - a sample
-        chosen = names if request.sample is None else sorted(drawn.sample(names, min(request.sample, len(names))))
-        pieces += in_pieces((name, output_stride, WIDTH, request.seed, request.overrides), chosen, request.lower_every)
+        generator = random.Random(f"{request.seed} {name} {output_stride}")  # noqa: S311 - a sample
+        chosen = names if request.sample is None else sorted(generator.sample(names, min(request.sample, len(names))))
+        units += units_of((name, output_stride, WIDTH, request.seed, request.overrides), chosen, request.lower_every)
         wide = [mutant.name for mutant in catalogue.mutants if mutant.shows is Shows.EVALUATION]
         share = min(-(-request.full_width // len(request.subjects)), len(wide))
         full = (name, output_stride, FULL, request.seed, request.overrides)
-        pieces += in_pieces(full, drawn.sample(wide, share), None)
-    pieces += [RewritesPiece(name=name) for name in _rewrites(request)]
-    found = work(pieces, request.processes, request.journal, progress)
-    return strength(found, request, unfit)
+        units += units_of(full, generator.sample(wide, share), None)
+    units += [RewriteUnit(name=name) for name in _rewrites(request)]
+    entries = judge_all(units, request.processes, request.journal, progress)
+    return strength(entries, request, unfit)
 
 
 def _rewrites(request: MutantsRequest) -> list[str]:
-    """Return the equal networks of a request; with a sample, as many of all."""
+    """Return the ids of a request's rewrites; with a sample, a sample of that size."""
     if not request.rewrites:
         return []
     names = [one.id for one in rewrites() if (one.variant, one.output_stride) in request.subjects]
@@ -128,14 +129,14 @@ def _rewrites(request: MutantsRequest) -> list[str]:
 
 
 def strength(entries: Sequence[Entry], request: MutantsRequest, unfit: int) -> MutantsDocument:
-    """Add up what became of every network.
+    """Sum up the verdicts on every network.
 
     Args:
-        entries: What became of each.
-        request: What was asked for.
-        unfit: How many edits are no networks.
+        entries: The verdicts.
+        request: The request.
+        unfit: Number of faulty graphs that cannot run.
     """
-    found = [entry for entry in entries if isinstance(entry, Judged)]
+    found = [entry for entry in entries if isinstance(entry, JudgedMutant)]
     wrong = [entry for entry in found if entry.shows is not Shows.NOWHERE]
     survivors = [survivor for entry in wrong for survivor in _survivors(entry)]
     named = [entry for entry in wrong if entry.exact is not None]
@@ -155,7 +156,7 @@ def strength(entries: Sequence[Entry], request: MutantsRequest, unfit: int) -> M
         first=_first(wrong),
         by_level=_by_level(wrong),
         by_dtype=_by_dtype(wrong),
-        rewrites=_accepted([entry for entry in entries if isinstance(entry, Rewritten)]),
+        rewrites=_accepted([entry for entry in entries if isinstance(entry, JudgedRewrite)]),
         localised=Localised(
             total=len(named),
             exact=sum(bool(entry.exact) for entry in named),
@@ -166,16 +167,16 @@ def strength(entries: Sequence[Entry], request: MutantsRequest, unfit: int) -> M
     )
 
 
-def _must(entry: Judged) -> tuple[str, ...]:
-    """Return the levels that must refuse a mutant, each alone."""
+def _must(entry: JudgedMutant) -> tuple[str, ...]:
+    """Return the levels each of which must refuse a mutant."""
     return ("structure", "numerics") if entry.shows is Shows.EVALUATION else ("training",)
 
 
-def _killed(entry: Judged, level: str) -> bool:
+def _killed(entry: JudgedMutant, level: str) -> bool:
     return bool(getattr(entry, level))
 
 
-def _survivors(entry: Judged) -> list[Survivor]:
+def _survivors(entry: JudgedMutant) -> list[Survivor]:
     return [
         Survivor(name=entry.name, subject=entry.subject, width=entry.width, level=level, error=entry.error)
         for level in _must(entry)
@@ -183,9 +184,9 @@ def _survivors(entry: Judged) -> list[Survivor]:
     ]
 
 
-def _equal(found: Iterable[Judged]) -> tuple[Equal, ...]:
-    """Group the mutants that are proven equal; one that the structure refuses all the same is named."""
-    groups: dict[tuple[str, str], list[Judged]] = {}
+def _equal(found: Iterable[JudgedMutant]) -> tuple[Equal, ...]:
+    """Group the mutants that are proven equal, and name those that the structure refuses nevertheless."""
+    groups: dict[tuple[str, str], list[JudgedMutant]] = {}
     for entry in found:
         if entry.shows is Shows.NOWHERE:
             groups.setdefault((entry.kind, entry.proof), []).append(entry)
@@ -200,11 +201,11 @@ def _equal(found: Iterable[Judged]) -> tuple[Equal, ...]:
     )
 
 
-def _refusing(entry: Judged) -> tuple[str, ...]:
+def _refusing(entry: JudgedMutant) -> tuple[str, ...]:
     return (*entry.structure, *entry.numerics, *(entry.training or ()))
 
 
-def _by_clause(wrong: Iterable[Judged]) -> dict[str, dict[str, int]]:
+def _by_clause(wrong: Iterable[JudgedMutant]) -> dict[str, dict[str, int]]:
     """Count, for every clause, the mutants of each kind that it refuses."""
     counts = {clause.id: Counter[str]() for clause in CLAUSES}
     for entry in wrong:
@@ -213,8 +214,8 @@ def _by_clause(wrong: Iterable[Judged]) -> dict[str, dict[str, int]]:
     return {clause: dict(sorted(found.items())) for clause, found in counts.items() if found}
 
 
-def _first(wrong: Iterable[Judged]) -> dict[str, str]:
-    """Name, for every clause, a mutant that it refuses and no other clause of its level refuses before it."""
+def _first(wrong: Iterable[JudgedMutant]) -> dict[str, str]:
+    """Name, for every clause, a mutant that no earlier clause of its level refuses."""
     found: dict[str, str] = {}
     for entry in wrong:
         for refusing in (entry.structure, entry.numerics, entry.training or ()):
@@ -223,7 +224,7 @@ def _first(wrong: Iterable[Judged]) -> dict[str, str]:
     return {clause.id: found[clause.id] for clause in CLAUSES if clause.id in found}
 
 
-def _by_level(wrong: Sequence[Judged]) -> dict[str, AtLevel]:
+def _by_level(wrong: Sequence[JudgedMutant]) -> dict[str, AtLevel]:
     return {
         level: AtLevel(shown=len(shown), killed=sum(_killed(entry, level) for entry in shown))
         for level in ("structure", "numerics", "training")
@@ -231,7 +232,7 @@ def _by_level(wrong: Sequence[Judged]) -> dict[str, AtLevel]:
     }
 
 
-def _by_dtype(wrong: Sequence[Judged]) -> dict[str, AtDtype]:
+def _by_dtype(wrong: Sequence[JudgedMutant]) -> dict[str, AtDtype]:
     ran = [entry for entry in wrong if entry.error is not None]
     found = {
         FLOAT64.name: AtDtype(tried=len(ran), killed=sum(bool(entry.numerics) for entry in ran), limit=END_TO_END_LIMIT)
@@ -243,7 +244,7 @@ def _by_dtype(wrong: Sequence[Judged]) -> dict[str, AtDtype]:
     return found
 
 
-def _accepted(found: Sequence[Rewritten]) -> Rewrites | None:
+def _accepted(found: Sequence[JudgedRewrite]) -> Rewrites | None:
     if not found:
         return None
     accepted = [entry for entry in found if not entry.refused]
@@ -257,14 +258,14 @@ def _accepted(found: Sequence[Rewritten]) -> Rewrites | None:
     )
 
 
-def _sampled(wrong: Iterable[Judged]) -> Sampled | None:
+def _sampled(wrong: Iterable[JudgedMutant]) -> Sampled | None:
     wide = [entry for entry in wrong if entry.width == FULL]
     if not wide:
         return None
     return Sampled(total=len(wide), killed=sum(not _survivors(entry) for entry in wide))
 
 
-def _margins(wrong: Iterable[Judged]) -> Margins | None:
+def _margins(wrong: Iterable[JudgedMutant]) -> Margins | None:
     ran = [entry for entry in wrong if entry.error is not None and FLOAT32.name in entry.lower]
     if not ran:
         return None

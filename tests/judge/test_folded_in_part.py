@@ -10,7 +10,7 @@ from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.mutate.rewrites.catalogue import rewrite
 from deeplab_spec.mutate.rewrites.graphs import folding, norms_below
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.strength.rewrites import SMALL, judge, prepared
+from deeplab_spec.strength.rewrites import SMALL, judge, original_of
 
 HEAD = rewrite("notebook/16/folded normalisations/head")
 NORM = "backbone.entry_flow.block2.sepconv1.depthwise.norm"
@@ -18,10 +18,10 @@ NORM = "backbone.entry_flow.block2.sepconv1.depthwise.norm"
 
 def judged_with(tmp_path: Path, changed: Mapping[str, Op]) -> Certificate:
     """Judge the structure of the source document's network with a folded head, and some operations changed."""
-    subject = prepared(HEAD, tmp_path)
-    nodes = (replace(node, op=changed.get(node.path, node.op)) for node in subject.network)
-    subject = subject.with_network(subject.network.with_nodes(nodes))
-    return judge(folding(subject, norms_below(subject, "aspp.", "decoder.")), HEAD, SMALL, (Level.STRUCTURE,))
+    original = original_of(HEAD, tmp_path)
+    nodes = (replace(node, op=changed.get(node.path, node.op)) for node in original.network)
+    original = original.with_network(original.network.with_nodes(nodes))
+    return judge(folding(original, norms_below(original, "aspp.", "decoder.")), HEAD, SMALL, (Level.STRUCTURE,))
 
 
 def test_only_clauses_about_nothing_but_folded_normalisations_are_not_applicable(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_eps_of_a_normalisation_that_is_left_is_decided(tmp_path: Path) -> N
 def test_a_folded_convolution_is_decided_otherwise_too(tmp_path: Path) -> None:
     """The rate of a convolution that holds its normalisation."""
     path = "aspp.atrous2.conv"
-    op = prepared(HEAD, tmp_path).network[path].op
+    op = original_of(HEAD, tmp_path).network[path].op
     assert isinstance(op, Conv2d)
     certificate = judged_with(tmp_path, {path: replace(op, rate=(11, 11), padding=(11, 11, 11, 11))})
 
@@ -57,8 +57,8 @@ def test_a_folded_convolution_is_decided_otherwise_too(tmp_path: Path) -> None:
 
 def test_a_single_normalisation_that_is_missing_is_missed(tmp_path: Path) -> None:
     """Its convolution has a bias anyway, so nothing shows that it was folded."""
-    subject = prepared(HEAD, tmp_path)
-    certificate = judge(folding(subject, (NORM,)), HEAD, SMALL, (Level.STRUCTURE,))
+    original = original_of(HEAD, tmp_path)
+    certificate = judge(folding(original, (NORM,)), HEAD, SMALL, (Level.STRUCTURE,))
 
     assert certificate.verdict is RunVerdict.DEVIATES
     assert {(f.path, f.attribute) for clause in certificate.clauses for f in clause.findings} == {(NORM, "node")}
@@ -67,12 +67,12 @@ def test_a_single_normalisation_that_is_missing_is_missed(tmp_path: Path) -> Non
 def test_a_normalisation_that_a_bias_stands_for_is_folded(tmp_path: Path) -> None:
     """The convolutions of the authors' release have no bias of their own."""
     one = rewrite("tf-release/16/folded normalisations/every other")
-    certificate = judge(folding(prepared(one, tmp_path), (NORM,)), one, SMALL, (Level.STRUCTURE,))
+    certificate = judge(folding(original_of(one, tmp_path), (NORM,)), one, SMALL, (Level.STRUCTURE,))
 
     assert certificate.verdict is RunVerdict.CONFORMS
 
 
 def _channels(tmp_path: Path) -> int:
-    op = prepared(HEAD, tmp_path).network[NORM].op
+    op = original_of(HEAD, tmp_path).network[NORM].op
     assert isinstance(op, BatchNorm)
     return op.channels

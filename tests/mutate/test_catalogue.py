@@ -145,4 +145,4 @@ def test_what_shows_in_training_only_is_refused_by_training_alone(kind: str) -> 
     entry = subject.judge(mutant.name, lower=False)
 
     assert entry.training
-    assert decide_graph(subject.planned, mutant.network, subject.image).failed == ()
+    assert decide_graph(subject.plan, mutant.network, subject.image).failed == ()

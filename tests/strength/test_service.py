@@ -8,9 +8,9 @@ import pytest
 
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.numerics import numerics_only as blind
+from deeplab_spec.judge.numerics import numerics_only
 from deeplab_spec.strength import service as services
-from deeplab_spec.strength.document import Judged, MutantsDocument
+from deeplab_spec.strength.document import JudgedMutant, MutantsDocument
 from deeplab_spec.strength.levels import Subject
 from deeplab_spec.strength.service import MutantsRequest, mutants
 from deeplab_spec.strength.text import MEASURED, headline, page, text
@@ -66,7 +66,7 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     judged: list[str] = []
     judge = Subject.judge
 
-    def noted(subject: Subject, name: str, *, lower: bool) -> Judged:
+    def noted(subject: Subject, name: str, *, lower: bool) -> JudgedMutant:
         judged.append(name)
         return judge(subject, name, lower=lower)
 
@@ -78,7 +78,7 @@ def test_a_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_judge_that_is_blind_has_survivors(monkeypatch: pytest.MonkeyPatch) -> None:
     """If every result is accepted, values refuse nothing, and the command ends with 1."""
-    monkeypatch.setattr(blind, "END", float("inf"))
+    monkeypatch.setattr(numerics_only, "END_TO_END_LIMIT", float("inf"))
 
     found = mutants(replace(FEW, rewrites=False), silent)
 

@@ -1,1 +1,1 @@
-"""Equal networks: published networks written in other ways, which the judge must accept."""
+"""Rewrites: published networks written differently, which are the same function and must be accepted."""

@@ -1,4 +1,4 @@
-"""Other graphs of one function, with the weights that go with them."""
+"""Rewrites of the graph: other graphs of the same function, with the weights that belong to them."""
 
 import random
 from collections.abc import Collection, Iterator
@@ -22,93 +22,94 @@ from deeplab_spec.graph.ops import (
     Input,
     Op,
 )
-from deeplab_spec.mutate.rewrites.subject import Rewritten, Subject, Tensors
+from deeplab_spec.mutate.faults.graph_edits import inserted, without
+from deeplab_spec.mutate.rewrites.original import Original, RewrittenNetwork, Tensors
 
 
-def folding(subject: Subject, norms: Collection[str] | None = None) -> nn.Module:
+def folding(original: Original, norms: Collection[str] | None = None) -> nn.Module:
     """Fold normalisations into the convolutions before them: all, or some."""
-    weights = folded_weights(subject.network, subject.weights, norms)
-    return Rewritten(subject.with_network(folded(subject.network, norms), weights))
+    weights = folded_weights(original.network, original.weights, norms)
+    return RewrittenNetwork(original.with_network(folded(original.network, norms), weights))
 
 
-def norms_below(subject: Subject, *prefixes: str) -> tuple[str, ...]:
+def norms_below(original: Original, *prefixes: str) -> tuple[str, ...]:
     """Return the normalisations of parts of the network that can be folded."""
-    return tuple(norm for _, norm in foldable(subject.network) if norm.startswith(prefixes))
+    return tuple(norm for _, norm in foldable(original.network) if norm.startswith(prefixes))
 
 
-def every_other_norm(subject: Subject) -> tuple[str, ...]:
+def every_other_norm(original: Original) -> tuple[str, ...]:
     """Return every second normalisation that can be folded."""
-    return tuple(norm for _, norm in foldable(subject.network))[::2]
+    return tuple(norm for _, norm in foldable(original.network))[::2]
 
 
-def reordered(subject: Subject, path: str, order: tuple[int, ...]) -> nn.Module:
-    """Join values in another order, with the weights that read them in that order.
+def reordered(original: Original, path: str, order: tuple[int, ...]) -> nn.Module:
+    """Concatenate values in another order, with the weights of their readers in that order too.
 
     Args:
-        subject: The network.
+        original: The network.
         path: The concatenation.
-        order: Which of its inputs stands at each place.
+        order: Index of its input at each position.
     """
-    concat = subject.network[path]
-    widths = [channels(subject.network, source) for source in concat.inputs]
+    concat = original.network[path]
+    widths = [channels(original.network, source) for source in concat.inputs]
     starts = [sum(widths[:number]) for number in range(len(widths))]
     channel = [starts[number] + offset for number in order for offset in range(widths[number])]
     inputs = tuple(concat.inputs[number] for number in order)
-    network = _edited(subject.network, {path: replace(concat, inputs=inputs)})
-    return Rewritten(subject.with_network(network, permuted(subject, {path: channel})))
+    network = _edited(original.network, {path: replace(concat, inputs=inputs)})
+    return RewrittenNetwork(original.with_network(network, permuted(original, {path: channel})))
 
 
-def permuted(subject: Subject, orders: dict[str, list[int]]) -> Tensors:
-    """Return the weights of the network whose values have their channels in other orders.
+def permuted(original: Original, orders: dict[str, list[int]]) -> Tensors:
+    """Return the weights of a network with the channels of some values in other orders.
 
     Args:
-        subject: The network.
-        orders: Which channel stands at each place, by the path of the value; what treats channels alike keeps it,
-            up to the next convolution that reads all of them.
+        original: The network.
+        orders: Index of the channel at each position, by path of the value. Channel-wise nodes keep an order, up to
+            the next convolution that combines all channels.
     """
-    found = dict(subject.weights)
+    weights = dict(original.weights)
     carried: dict[str, Tensor] = {}
-    for node in subject.network:
+    for node in original.network:
         before = carried.get(node.inputs[0]) if node.inputs else None
         mixes = isinstance(node.op, Conv2d) and not node.op.depthwise
         for role in roles(node.op) if before is not None else ():
             if not mixes:
-                found[f"{node.path}.{role}"] = found[f"{node.path}.{role}"][before]
+                weights[f"{node.path}.{role}"] = weights[f"{node.path}.{role}"][before]
             elif role == "weight":
-                found[f"{node.path}.{role}"] = found[f"{node.path}.{role}"][:, before]
+                weights[f"{node.path}.{role}"] = weights[f"{node.path}.{role}"][:, before]
         if node.path in orders:
             carried[node.path] = torch.tensor(orders[node.path])
             for role in roles(node.op):
-                found[f"{node.path}.{role}"] = found[f"{node.path}.{role}"][carried[node.path]]
+                weights[f"{node.path}.{role}"] = weights[f"{node.path}.{role}"][carried[node.path]]
         elif before is not None and not mixes:
             carried[node.path] = before
-    return found
+    return weights
 
 
-def channels_permuted(subject: Subject, path: str) -> nn.Module:
-    """Compute the channels of one convolution in another order, up to the convolution that reads all of them."""
-    count = channels(subject.network, path)
+def channels_permuted(original: Original, path: str) -> nn.Module:
+    """Permute the channels of one convolution, up to the next convolution that combines all channels."""
+    count = channels(original.network, path)
     order = list(range(count))
     random.Random(0).shuffle(order)  # noqa: S311 - no secret
-    return Rewritten(subject.with_network(subject.network, permuted(subject, {path: order})))
+    return RewrittenNetwork(original.with_network(original.network, permuted(original, {path: order})))
 
 
-def rates_of_single_taps(subject: Subject) -> nn.Module:
-    """Give every 1x1 convolution a rate, which has no effect."""
+def rates_of_single_taps(original: Original) -> nn.Module:
+    """Give every 1x1 convolution a rate, which has no effect on a single tap."""
     changed = {
         node.path: replace(node, op=replace(node.op, rate=(4, 7)))
-        for node in subject.network
+        for node in original.network
         if isinstance(node.op, Conv2d) and node.op.pointwise
     }
-    return Rewritten(subject.with_network(_edited(subject.network, changed)))
+    return RewrittenNetwork(original.with_network(_edited(original.network, changed)))
 
 
-def with_activations(subject: Subject, op: Activation) -> nn.Module:
-    """Activate every value that is read by a convolution and never negative once more."""
-    positive = never_negative(subject.network)
+def with_activations(original: Original, op: Activation) -> nn.Module:
+    """Activate again every input of a convolution that is never negative."""
+    positive = never_negative(original.network)
     instead: dict[str, str] = {}
     nodes: list[Node] = []
-    for node in subject.network:
+    for node in original.network:
         if isinstance(node.op, Conv2d) and node.inputs[0] in positive:
             source = node.inputs[0]
             if source not in instead:
@@ -116,44 +117,35 @@ def with_activations(subject: Subject, op: Activation) -> nn.Module:
                 nodes.append(Node(path=instead[source], op=op, inputs=(source,)))
             node = replace(node, inputs=(instead[source],))  # noqa: PLW2901 - the node with another input
         nodes.append(node)
-    return Rewritten(subject.with_network(subject.network.with_nodes(nodes)))
+    return RewrittenNetwork(original.with_network(original.network.with_nodes(nodes)))
 
 
 LEAKY = Activation(kind=ActivationKind.LEAKY_RELU, slope=0.3)
 
 
-def without_dropout(subject: Subject) -> nn.Module:
-    """Leave dropout out, which does nothing in evaluation."""
-    instead = {node.path: node.inputs[0] for node in subject.network if isinstance(node.op, Dropout)}
-    nodes = (
-        replace(node, inputs=tuple(instead.get(path, path) for path in node.inputs))
-        for node in subject.network
-        if node.path not in instead
-    )
-    taps = tuple((name, instead.get(path, path)) for name, path in subject.network.taps)
-    return Rewritten(subject.with_network(Network(nodes=tuple(nodes), taps=taps)))
+def without_dropout(original: Original) -> nn.Module:
+    """Remove dropout, which does nothing in evaluation."""
+    dropouts = [node.path for node in original.network if isinstance(node.op, Dropout)]
+    return RewrittenNetwork(original.with_network(without(original.network, dropouts)))
 
 
-def with_dropout(subject: Subject, op: Op) -> nn.Module:
-    """Put dropout behind every concatenation and before the logits; it does nothing in evaluation."""
-    nodes: list[Node] = []
-    instead: dict[str, str] = {}
-    for node in subject.network:
-        nodes.append(replace(node, inputs=tuple(instead.get(path, path) for path in node.inputs)))
+def with_dropout(original: Original, op: Op) -> nn.Module:
+    """Insert dropout after every concatenation; it does nothing in evaluation."""
+    network = original.network
+    for node in original.network:
         if isinstance(node.op, Concat):
-            instead[node.path] = f"{node.path}.dropout"
-            nodes.append(Node(path=instead[node.path], op=op, inputs=(node.path,)))
-    return Rewritten(subject.with_network(subject.network.with_nodes(nodes)))
+            network = inserted(network, node.path, op, f"{node.path}.dropout")
+    return RewrittenNetwork(original.with_network(network))
 
 
 class Shuffled(nn.Module):
-    """Runs a graph with layers of the framework under drawn names, in drawn containers and orders.
+    """Runs a graph with PyTorch's layers under random names, in random containers and a random order.
 
     Args:
-        network: The graph, of one input and one output.
-        seed: Seed of the names, of the order of definition and of that of execution.
-        weights: Its tensors by path and role; those that the framework draws by default.
-        flat: Whether all layers stand in one list instead.
+        network: The graph, with one input and one output.
+        seed: Seed of the names, of the order of definition and of the order of execution.
+        weights: The graph's tensors by path and role; by default, PyTorch's initial weights.
+        flat: Whether all layers are in one list instead.
     """
 
     def __init__(self, network: Network, seed: int, weights: Tensors | None = None, *, flat: bool = False) -> None:
@@ -208,7 +200,7 @@ def _layer(node: Node, weights: Tensors | None) -> nn.Module:
 
 
 def _another_order(network: Network, draw: random.Random) -> Iterator[Node]:
-    """Return another order in which the graph can be executed."""
+    """Return a random order in which the graph can be executed."""
     waiting, done = list(network), set[str]()
     while waiting:
         ready = [node for node in waiting if all(path in done for path in node.inputs)]
@@ -219,7 +211,7 @@ def _another_order(network: Network, draw: random.Random) -> Iterator[Node]:
 
 
 def channels(network: Network, path: str) -> int:
-    """Return the channels of a value: those of the last operation that makes channels."""
+    """Return the number of channels of a value."""
     node = network[path]
     while not isinstance(node.op, Conv2d | BatchNorm):
         if isinstance(node.op, Concat):

@@ -1,4 +1,4 @@
-"""Other ways to compute what is no convolution: norms, activations, poolings, resizes, sums, concatenations."""
+"""Replacements of normalisations, activations, poolings, resizes, sums and concatenations."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -11,14 +11,14 @@ from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Resize, kind
 from deeplab_spec.mutate.rewrites.convolutions import convolved
-from deeplab_spec.mutate.rewrites.subject import Form, Subject, Tensors
+from deeplab_spec.mutate.rewrites.original import Original, Replacement, Tensors
 
 Unary = Callable[[Tensor], Tensor]
 
 
-def unary(node: Node, function: Unary) -> Form:
-    """Compute a node of one value, and no tensors, by a function."""
-    return Form(paths=(node.path,), run=lambda values, _: function(values[node.inputs[0]]))
+def unary(node: Node, function: Unary) -> Replacement:
+    """Compute a node of one input and no parameters by a function."""
+    return Replacement(paths=(node.path,), run=lambda values, _: function(values[node.inputs[0]]))
 
 
 def _in_place(x: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ POOLINGS: Final[Mapping[str, Unary]] = {
 }
 
 Scaling = Callable[[Tensor, int, int], Tensor]
-"""Brings a map to a height and a width."""
+"""Resizes a map to a height and a width."""
 
 FROM_A_PIXEL: Final[Mapping[str, Scaling]] = {
     "expand": lambda x, height, width: x.expand(-1, -1, height, width),
@@ -78,18 +78,18 @@ RESIZES: Final[Mapping[str, Scaling]] = {
 }
 
 
-def resized(node: Node, function: Scaling) -> Form:
+def resized(node: Node, function: Scaling) -> Replacement:
     """Compute a resize by a function of the size."""
 
     def run(values: Tensors, _: Tensors) -> Tensor:
         size = node.op.size if isinstance(node.op, Resize) and node.op.size else values[node.inputs[1]].shape[2:]
         return function(values[node.inputs[0]], size[0], size[1])
 
-    return Form(paths=(node.path,), run=run)
+    return Replacement(paths=(node.path,), run=run)
 
 
 Normal = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, float], Tensor]
-"""A normalisation of a value by mean, variance, scale, offset and eps."""
+"""Normalises a value with mean, variance, scale, offset and eps."""
 
 
 def _per_channel(function: Normal) -> Normal:
@@ -122,16 +122,16 @@ NORMALS: Final[Mapping[str, Normal]] = {
 }
 
 
-def normalised(node: Node, function: Normal) -> Form:
+def normalised(node: Node, function: Normal) -> Replacement:
     """Compute a normalisation by a function of its statistics and parameters."""
     eps = node.op.eps if isinstance(node.op, BatchNorm) else 0.0
     roles = ("running_mean", "running_var", "weight", "bias")
 
-    def run(values: Tensors, held: Tensors) -> Tensor:
-        mean, variance, scale, offset = (held[f"{node.path}.{role}"] for role in roles)
+    def run(values: Tensors, tensors: Tensors) -> Tensor:
+        mean, variance, scale, offset = (tensors[f"{node.path}.{role}"] for role in roles)
         return function(values[node.inputs[0]], mean, variance, scale, offset, eps)
 
-    return Form(paths=(node.path,), run=run)
+    return Replacement(paths=(node.path,), run=run)
 
 
 Sum = Callable[[Tensor, Tensor], Tensor]
@@ -143,13 +143,13 @@ SUMS: Final[Mapping[str, Sum]] = {
 }
 
 
-def summed(node: Node, function: Sum) -> Form:
+def summed(node: Node, function: Sum) -> Replacement:
     """Compute a sum by a function of its operands."""
-    return Form(paths=(node.path,), run=lambda values, _: function(*(values[path] for path in node.inputs)))
+    return Replacement(paths=(node.path,), run=lambda values, _: function(*(values[path] for path in node.inputs)))
 
 
-def nested(node: Node) -> Form:
-    """Join the first values first, and the others to them."""
+def nested(node: Node) -> Replacement:
+    """Concatenate the inputs one by one."""
 
     def run(values: Tensors, _: Tensors) -> Tensor:
         first, *rest = (values[path] for path in node.inputs)
@@ -157,21 +157,21 @@ def nested(node: Node) -> Form:
             first = torch.cat([first, value], dim=-3)
         return first
 
-    return Form(paths=(node.path,), run=run)
+    return Replacement(paths=(node.path,), run=run)
 
 
-def joined_first(subject: Subject, concat: Node, branches: Mapping[str, tuple[Node, ...]]) -> Form:
-    """Compute the ends of neighbouring branches of a concatenation together, after what they read is joined.
+def joined_first(original: Original, concat: Node, branches: Mapping[str, tuple[Node, ...]]) -> Replacement:
+    """Compute the last nodes of neighbouring branches of a concatenation together, on their concatenated inputs.
 
     Args:
-        subject: The network.
+        original: The network.
         concat: The concatenation.
-        branches: The end of every branch, by the path that the concatenation reads: an activation, before it a
-            normalisation, before that a convolution; all of one shape.
+        branches: The last nodes of every branch by the path of the concatenation's input: at most a convolution, a
+            normalisation and an activation, alike in all branches.
     """
     ends = list(branches.values())
-    held = {
-        f"{concat.path}.{kind}.{role}": torch.cat([subject.weights[f"{node.path}.{role}"] for node in nodes])
+    parameters = {
+        f"{concat.path}.{kind}.{role}": torch.cat([original.weights[f"{node.path}.{role}"] for node in nodes])
         for kind, nodes in _owners(ends)
         for role in roles(nodes[0].op)
     }
@@ -185,23 +185,25 @@ def joined_first(subject: Subject, concat: Node, branches: Mapping[str, tuple[No
         before = [values[path] for path in concat.inputs[:first]]
         return torch.cat([*before, x, *(values[path] for path in concat.inputs[first + sum(places) :])], dim=1)
 
-    return Form(paths=(*(node.path for end in ends for node in end), concat.path), run=run, held=held)
+    return Replacement(
+        paths=(*(node.path for end in ends for node in end), concat.path), run=run, parameters=parameters
+    )
 
 
 def _owners(ends: list[tuple[Node, ...]]) -> Iterator[tuple[str, tuple[Node, ...]]]:
-    """Return the nodes with tensors, position by position, with their kind."""
+    """Return the nodes with parameters, position by position, with their kind."""
     for nodes in zip(*ends, strict=True):
         if roles(nodes[0].op):
             yield kind(nodes[0].op), nodes
 
 
-def _together(path: str, node: Node, count: int, x: Tensor, held: Tensors) -> Tensor:
+def _together(path: str, node: Node, count: int, x: Tensor, tensors: Tensors) -> Tensor:
     match node.op:
         case Conv2d() as op:
-            return convolved(op, x, held[f"{path}.weight"], held.get(f"{path}.bias"), groups=count)
+            return convolved(op, x, tensors[f"{path}.weight"], tensors.get(f"{path}.bias"), groups=count)
         case BatchNorm() as op:
-            mean, variance = held[f"{path}.running_mean"], held[f"{path}.running_var"]
-            scale, offset = held[f"{path}.weight"], held[f"{path}.bias"]
+            mean, variance = tensors[f"{path}.running_mean"], tensors[f"{path}.running_var"]
+            scale, offset = tensors[f"{path}.weight"], tensors[f"{path}.bias"]
             return functional.batch_norm(x, mean, variance, scale, offset, eps=op.eps)
         case _:
             return x.relu()
@@ -217,6 +219,6 @@ NEUTRAL: Final[Mapping[str, Unary]] = {
 }
 
 
-def followed(node: Node, function: Unary) -> Form:
-    """Activate as usual, and do something without effect to the result."""
+def followed(node: Node, function: Unary) -> Replacement:
+    """Apply the ReLU, then a function that changes nothing."""
     return unary(node, lambda x: function(x.relu()))

@@ -1,4 +1,4 @@
-"""Where in a network a rewrite applies: the nodes of a kind, and what stands around them."""
+"""Where in a network a rewrite applies: the nodes of a kind, with the nodes around them."""
 
 from collections.abc import Callable, Iterator
 
@@ -7,115 +7,122 @@ from torch import nn
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Op
 from deeplab_spec.mutate.rewrites.convolutions import split_sources
+from deeplab_spec.mutate.rewrites.original import Original, Replacement, RewrittenNetwork
 from deeplab_spec.mutate.rewrites.other_operators import joined_first
-from deeplab_spec.mutate.rewrites.subject import Form, Rewritten, Subject
 
-Make = Callable[[Subject], nn.Module]
-Wanted = Callable[[Conv2d], bool]
-OfConv = Callable[[Subject, Node, Conv2d], Form]
+Apply = Callable[[Original], nn.Module]
+Condition = Callable[[Conv2d], bool]
+ReplaceNode = Callable[[Node], Replacement]
+ReplaceConv = Callable[[Original, Node, Conv2d], Replacement]
+ReplaceNodes = Callable[[Original, list[Node], Conv2d], Replacement]
 
 
 def dense(op: Conv2d) -> bool:
-    """Tell whether a convolution mixes channels and space."""
+    """Whether a convolution combines channels and pixels."""
     return op.groups == 1 and not op.pointwise
 
 
 def mixing(op: Conv2d) -> bool:
-    """Tell whether a convolution mixes channels alone, and reads every pixel."""
+    """Whether a convolution combines channels only, at every pixel."""
     return op.groups == 1 and op.pointwise and op.stride == (1, 1)
 
 
 def spatial(op: Conv2d) -> bool:
-    """Tell whether a kernel has more than one tap."""
+    """Whether a kernel has more than one tap."""
     return not op.pointwise
 
 
 def keeping(op: Conv2d) -> bool:
-    """Tell whether a kernel has more than one tap and reads every pixel."""
+    """Whether a kernel has more than one tap, and stride 1."""
     return not op.pointwise and op.stride == (1, 1)
 
 
 def atrous(op: Conv2d) -> bool:
-    """Tell whether a kernel has a distance between its taps."""
+    """Whether a convolution has a rate above 1, and stride 1."""
     return keeping(op) and min(op.rate) > 1
 
 
-def at_convs(wanted: Wanted, form: OfConv, every: int = 1) -> Make:
-    """Return what rewrites the convolutions of a kind: each, or every so many."""
-
-    def make(subject: Subject) -> nn.Module:
-        found = list(subject.convs(wanted))[::every]
-        return Rewritten(subject, *(form(subject, node, op) for node, op in found))
-
-    return make
-
-
-def at_nodes(kind: type[Op], form: Callable[[Node], Form]) -> Make:
-    """Return what rewrites the nodes of one operation."""
-    return lambda subject: Rewritten(subject, *(form(node) for node in subject.network if isinstance(node.op, kind)))
-
-
-def at_paths(form: Callable[[Node], Form], *paths: str) -> Make:
-    """Return what rewrites nodes at paths, of those that the network has."""
-    return lambda subject: Rewritten(
-        subject, *(form(subject.network[path]) for path in paths if path in subject.network)
+def at_convs(condition: Condition, replace_conv: ReplaceConv) -> Apply:
+    """Return the rewrite that replaces every convolution for which a condition holds."""
+    return lambda original: RewrittenNetwork(
+        original, *(replace_conv(original, node, op) for node, op in original.convs(condition))
     )
 
 
-def with_rest(wanted: Wanted, form: Callable[[Subject, list[Node], Conv2d], Form], rest: int) -> Make:
-    """Return what rewrites convolutions together with as many nodes after each, where they normalise and activate."""
+def at_nodes(kind: type[Op], replace_node: ReplaceNode) -> Apply:
+    """Return the rewrite that replaces every node of one operator."""
+    return lambda original: RewrittenNetwork(
+        original, *(replace_node(node) for node in original.network if isinstance(node.op, kind))
+    )
 
-    def make(subject: Subject) -> nn.Module:
-        readers = subject.network.readers()
-        forms = []
-        for node, op in subject.convs(wanted):
+
+def at_paths(replace_node: ReplaceNode, *paths: str) -> Apply:
+    """Return the rewrite that replaces the nodes at some paths, where the network has them."""
+    return lambda original: RewrittenNetwork(
+        original, *(replace_node(original.network[path]) for path in paths if path in original.network)
+    )
+
+
+def with_rest(condition: Condition, replace_nodes: ReplaceNodes, rest: int) -> Apply:
+    """Return the rewrite that replaces convolutions, each with the normalisation and activation after it.
+
+    Args:
+        condition: Which convolutions.
+        replace_nodes: Returns the replacement of a convolution and the nodes after it.
+        rest: Number of nodes after the convolution; where there are fewer, nothing is replaced.
+    """
+
+    def apply(original: Original) -> nn.Module:
+        readers = original.network.readers()
+        replacements = []
+        for node, op in original.convs(condition):
             run = [node]
             while len(run) <= rest and len(readers[run[-1].path]) == 1:
-                after = subject.network[readers[run[-1].path][0]]
+                after = original.network[readers[run[-1].path][0]]
                 if not isinstance(after.op, BatchNorm | Activation):
                     break
                 run.append(after)
             if len(run) > rest:
-                forms.append(form(subject, run, op))
-        return Rewritten(subject, *forms)
+                replacements.append(replace_nodes(original, run, op))
+        return RewrittenNetwork(original, *replacements)
 
-    return make
+    return apply
 
 
-def at_sources(subject: Subject) -> nn.Module:
-    """Convolve what a concatenation joins before it is joined, where only a dense convolution reads it."""
-    readers = subject.network.readers()
-    forms = []
-    for node, op in subject.convs(lambda op: op.groups == 1):
-        concat = subject.network[node.inputs[0]]
+def at_sources(original: Original) -> nn.Module:
+    """Convolve the inputs of a concatenation one by one, where a dense convolution is its only reader."""
+    readers = original.network.readers()
+    replacements = []
+    for node, op in original.convs(lambda op: op.groups == 1):
+        concat = original.network[node.inputs[0]]
         if isinstance(concat.op, Concat) and readers[concat.path] == (node.path,):
-            forms.append(split_sources(subject, concat, node, op))
-    return Rewritten(subject, *forms)
+            replacements.append(split_sources(original, concat, node, op))
+    return RewrittenNetwork(original, *replacements)
 
 
-def ends_together(*kinds: type[Op]) -> Make:
-    """Return what computes the ends of the pyramid's branches together, of those that end alike.
+def ends_together(*kinds: type[Op]) -> Apply:
+    """Return the rewrite that computes the last nodes of the pyramid's branches together, where these are alike.
 
     Args:
-        kinds: The operations of an end, the last last.
+        kinds: The operators of the last nodes, in order.
     """
 
-    def make(subject: Subject) -> nn.Module:
-        concat = subject.network["aspp.concat"]
-        ends = {path: tuple(_ending(subject, path, len(kinds))) for path in concat.inputs}
+    def apply(original: Original) -> nn.Module:
+        concat = original.network["aspp.concat"]
+        ends = {path: tuple(_ending(original, path, len(kinds))) for path in concat.inputs}
         alike = {
             path: end
             for path, end in ends.items()
             if [type(node.op) for node in end] == list(kinds) and (Conv2d not in kinds or "pointwise" in end[0].path)
         }
-        return Rewritten(subject, joined_first(subject, concat, alike))
+        return RewrittenNetwork(original, joined_first(original, concat, alike))
 
-    return make
+    return apply
 
 
-def _ending(subject: Subject, path: str, count: int) -> Iterator[Node]:
-    """Return the last nodes that lead to a value, in order."""
-    run = [subject.network[path]]
+def _ending(original: Original, path: str, count: int) -> Iterator[Node]:
+    """Return the last nodes on the path to a value, in order."""
+    run = [original.network[path]]
     while len(run) < count and run[-1].inputs:
-        run.append(subject.network[run[-1].inputs[0]])
+        run.append(original.network[run[-1].inputs[0]])
     return reversed(run)

@@ -1,4 +1,4 @@
-"""A whole network handed on in another way: wrapped, traced, exported, compiled, on threads or image by image."""
+"""Rewrites of a whole network: wrapped, traced, exported, compiled, run on other threads or image by image."""
 
 import copy
 import warnings
@@ -12,29 +12,29 @@ from torch import Tensor, fx, nn
 from torch.utils.checkpoint import checkpoint
 
 from deeplab_spec.graph.ops import Resize
+from deeplab_spec.mutate.rewrites.original import Original, RewrittenNetwork
 from deeplab_spec.mutate.rewrites.other_operators import RESIZES, resized
-from deeplab_spec.mutate.rewrites.subject import Rewritten, Subject
 
-Running = Callable[[nn.Module, Tensor], Any]
+Call = Callable[[nn.Module, Tensor], Any]
 """Runs a network on a batch of images."""
 
 
 class Wrapped(nn.Module):
-    """A network behind a call that runs it in its own way.
+    """A module that runs a network through a call of its own.
 
     Args:
         network: The network.
-        running: Runs it.
+        call: Runs the network on a batch of images.
     """
 
-    def __init__(self, network: nn.Module, running: Running) -> None:
+    def __init__(self, network: nn.Module, call: Call) -> None:
         super().__init__()
         self.network = network
-        self.running = running
+        self.call = call
 
     def forward(self, image: Tensor) -> Any:  # noqa: ANN401 - what a network may return
         """Run the network."""
-        return self.running(self.network, image)
+        return self.call(self.network, image)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _on_threads(count: int) -> Running:
+def _on_threads(count: int) -> Call:
     def run(network: nn.Module, image: Tensor) -> Any:  # noqa: ANN401 - what a network may return
         with _threads(count):
             return network(image)
@@ -68,7 +68,7 @@ def _last_channels(network: nn.Module, image: Tensor) -> Any:  # noqa: ANN401 - 
     return network(image.contiguous(memory_format=torch.channels_last))
 
 
-RUNNING: Final[Mapping[str, Running]] = {
+CALLS: Final[Mapping[str, Call]] = {
     "behind a call": lambda network, image: network(image),
     "on one thread": _on_threads(1),
     "on two threads": _on_threads(2),
@@ -78,67 +78,67 @@ RUNNING: Final[Mapping[str, Running]] = {
 }
 
 
-def wrapped(subject: Subject, way: str) -> nn.Module:
-    """Return the reference behind a call that runs it in its own way."""
-    return Wrapped(subject.reference(), RUNNING[way]).eval()
+def wrapped(original: Original, call: str) -> nn.Module:
+    """Return the reference behind one of the calls."""
+    return Wrapped(original.reference(), CALLS[call]).eval()
 
 
-def channels_last(subject: Subject) -> nn.Module:
+def channels_last(original: Original) -> nn.Module:
     """Return the reference with its kernels in channels_last."""
-    return subject.reference().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return original.reference().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def in_a_sequence(subject: Subject) -> nn.Module:
+def in_a_sequence(original: Original) -> nn.Module:
     """Return the reference as the only member of sequences in sequences."""
-    return nn.Sequential(nn.Identity(), nn.Sequential(subject.reference())).eval()
+    return nn.Sequential(nn.Identity(), nn.Sequential(original.reference())).eval()
 
 
-def through_double(subject: Subject) -> nn.Module:
-    """Return the reference turned to float64 and back."""
-    return subject.reference().double().float()
+def through_double(original: Original) -> nn.Module:
+    """Return the reference converted to float64 and back."""
+    return original.reference().double().float()
 
 
-def reloaded(subject: Subject) -> nn.Module:
-    """Return a deep copy, with the weights of its own state dict assigned."""
-    module = subject.reference()
+def reloaded(original: Original) -> nn.Module:
+    """Return a deep copy of the reference, to which its own state dict is assigned."""
+    module = original.reference()
     other = copy.deepcopy(module)
     other.load_state_dict({name: tensor.clone() for name, tensor in module.state_dict().items()}, assign=True)
     return other
 
 
-def saved(subject: Subject, *, batches: bool) -> Path:
-    """Write a ``.pt2`` file of one size: for one image, or for any number of images."""
-    path = subject.directory / "network.pt2"
+def saved(original: Original, *, batches: bool) -> Path:
+    """Write a ``.pt2`` file for one image size, with one image or any number of images."""
+    path = original.directory / "network.pt2"
     sides = ({0: torch.export.Dim("images", max=64)},) if batches else None
-    images = subject.example.repeat(2, 1, 1, 1) if batches else subject.example
+    images = original.example.repeat(2, 1, 1, 1) if batches else original.example
     with torch.no_grad():
-        torch.export.save(torch.export.export(subject.reference(), (images,), dynamic_shapes=sides), path)
+        torch.export.save(torch.export.export(original.reference(), (images,), dynamic_shapes=sides), path)
     return path
 
 
-def onnx(subject: Subject, *, dynamo: bool) -> Path:
-    """Write an ONNX file by the current exporter, or by that of TorchScript."""
-    path = subject.directory / "network.onnx"
+def onnx(original: Original, *, dynamo: bool) -> Path:
+    """Write an ONNX file with the current exporter, or with that of TorchScript."""
+    path = original.directory / "network.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # exporters deprecate themselves
-        torch.onnx.export(subject.reference(), (subject.example,), str(path), dynamo=dynamo, verbose=False)
+        torch.onnx.export(original.reference(), (original.example,), str(path), dynamo=dynamo, verbose=False)
     return path
 
 
-def compiled(subject: Subject, backend: str) -> nn.Module:
+def compiled(original: Original, backend: str) -> nn.Module:
     """Return the compiled reference; it is compiled when it first runs."""
-    return torch.compile(subject.reference(), backend=backend)  # type: ignore[return-value]
+    return torch.compile(original.reference(), backend=backend)  # type: ignore[return-value]
 
 
-def traced(subject: Subject) -> fx.GraphModule:
+def traced(original: Original) -> fx.GraphModule:
     """Return the graph of ``torch.fx``."""
-    resizes = (resized(node, RESIZES["a function"]) for node in subject.network if isinstance(node.op, Resize))
-    return fx.symbolic_trace(Wrapped(Rewritten(subject, *resizes), RUNNING["behind a call"])).eval()
+    resizes = (resized(node, RESIZES["a function"]) for node in original.network if isinstance(node.op, Resize))
+    return fx.symbolic_trace(Wrapped(RewrittenNetwork(original, *resizes), CALLS["behind a call"])).eval()
 
 
-def traced_and_rewritten(subject: Subject) -> nn.Module:
-    """Return the graph of ``torch.fx`` with another rectifier in the place of every activation."""
-    module = traced(subject)
+def traced_and_rewritten(original: Original) -> nn.Module:
+    """Return the graph of ``torch.fx`` with ``clamp_min`` in place of every ReLU."""
+    module = traced(original)
     for node in module.graph.nodes:
         if node.op == "call_method" and node.target == "relu":
             with module.graph.inserting_after(node):

@@ -21,7 +21,7 @@ from deeplab_spec.judge.precision.blocks import deviation_of
 from deeplab_spec.judge.precision.run import OnDevice
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.precision import FLOAT16
-from deeplab_spec.strength.document import Judged, Lower
+from deeplab_spec.strength.document import JudgedMutant, Lower
 from deeplab_spec.strength.levels import Subject
 from tests.judge.precision.test_precision import CPU, clause, judged, right
 
@@ -198,7 +198,7 @@ def test_an_error_that_is_not_finite_is_no_measure(own: float) -> None:
 
 def test_an_infinite_error_is_read_from_a_journal_as_it_was_written() -> None:
     """JSON has no infinity; as null it would say that the mutant was not run."""
-    entry = Judged(
+    entry = JudgedMutant(
         subject="notebook@16",
         width=1.0,
         kind="rate",
@@ -210,4 +210,4 @@ def test_an_infinite_error_is_read_from_a_journal_as_it_was_written() -> None:
         lower={"float32": Lower(ratio=torch.inf, killed=True)},
     )
 
-    assert Judged.model_validate_json(entry.model_dump_json()) == entry
+    assert JudgedMutant.model_validate_json(entry.model_dump_json()) == entry

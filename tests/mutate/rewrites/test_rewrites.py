@@ -1,4 +1,4 @@
-"""Every equal network is the network that it equals, and is accepted; with one number changed it is refused."""
+"""Every rewrite computes what its network computes, and is accepted; with one number changed it is refused."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,13 +16,12 @@ from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
 from deeplab_spec.mutate.rewrites import convolutions as convs
 from deeplab_spec.mutate.rewrites import other_operators as values
 from deeplab_spec.mutate.rewrites import sites as at
-from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite, rewrites
-from deeplab_spec.mutate.rewrites.kinds import KINDS
-from deeplab_spec.mutate.rewrites.subject import Subject
+from deeplab_spec.mutate.rewrites.catalogue import KINDS, Rewrite, rewrite, rewrites
+from deeplab_spec.mutate.rewrites.original import Original, Replacement
 from deeplab_spec.precision import RATIO_LIMIT
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.strength.rewrites import SMALL, judge, judged, margins, prepared
+from deeplab_spec.strength.rewrites import SMALL, judge, judged, original_of
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
 """A compiler traces the checks of shapes too, with tensors that have none."""
@@ -56,19 +55,19 @@ USUAL = {
 """One of every kind but those that other tests judge in the usual run: files, ONNX and compiled networks."""
 
 NUMERIC = {"tf-release/16/folded normalisations/every other", "tf-release/16/merged/convolutions of the pyramid"}
-"""Those that are run in the usual run too, not only read: weights are folded in part, and held in parts."""
+"""Rewrites whose values the usual run compares too: weights are folded in part, and stored in parts."""
 
 
-def listed(usual: set[str], found: Sequence[Rewrite] | None = None) -> list[object]:
-    """Return every rewrite, or those found, with those that are not in the usual run marked."""
-    names = dict.fromkeys([*sorted(usual), *(one.id for one in found or rewrites())])
+def listed(usual: set[str], some: Sequence[Rewrite] | None = None) -> list[object]:
+    """Return every rewrite, or some, with those that are not in the usual run marked."""
+    names = dict.fromkeys([*sorted(usual), *(one.id for one in some or rewrites())])
     return [name if name in usual else pytest.param(name, marks=pytest.mark.deep) for name in names]
 
 
-def one_of_each_way() -> list[Rewrite]:
-    """Return every way once, for this or that network: what it does with weights is the same for all."""
-    ways = {(one.kind, one.name): one for one in rewrites()[::3]}
-    return list({**{(one.kind, one.name): one for one in rewrites()}, **ways}.values())
+def one_of_each_method() -> list[Rewrite]:
+    """Return every method once, for varying networks: a method treats the weights of all networks alike."""
+    varying = {(one.kind, one.name): one for one in rewrites()[::3]}
+    return list({**{(one.kind, one.name): one for one in rewrites()}, **varying}.values())
 
 
 def computed(module: nn.Module, image: Tensor) -> Tensor:
@@ -93,16 +92,16 @@ def test_the_catalogue_is_of_many_kinds_for_every_network() -> None:
         rewrite("notebook/16/border/none")
 
 
-@pytest.mark.parametrize("name", listed(NUMERIC, one_of_each_way()))
+@pytest.mark.parametrize("name", listed(NUMERIC, one_of_each_method()))
 def test_a_rewrite_computes_what_the_network_computes(name: str, tmp_path: Path) -> None:
     """In float64, with its own weights, and without the judge."""
     one = rewrite(name)
-    subject = prepared(one, tmp_path)
-    made = one.way.make(subject)
+    original = original_of(one, tmp_path)
+    made = one.method.apply(original)
     image = torch.randn(2, 3, 65, 70, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     if isinstance(made, Path) or one.kind == "compiled":
         return  # what others make of the reference itself: the judge runs it
-    expected = computed(subject.module(), image)
+    expected = computed(original.module(), image)
 
     error = torch.dist(computed(made, image), expected) / torch.linalg.vector_norm(expected)
 
@@ -112,32 +111,30 @@ def test_a_rewrite_computes_what_the_network_computes(name: str, tmp_path: Path)
 @pytest.mark.parametrize("name", listed(USUAL))
 def test_a_rewrite_is_accepted(name: str, request: pytest.FixtureRequest) -> None:
     """Every clause is passed, but those that folding or a file of one size leaves nothing to decide about."""
-    if rewrite(name).way.needs:
-        pytest.importorskip(rewrite(name).way.needs)
+    if rewrite(name).method.package:
+        pytest.importorskip(rewrite(name).method.package)
     deep = bool(request.config.getoption("--deep"))
     levels = tuple(Level) if deep or name in NUMERIC else GRAPH
-    found = judged(name, levels=levels)
+    result = judged(name, levels=levels)
 
-    assert found.refused == ""
-    assert found.accepted
+    assert result.refused == ""
     if Level.NUMERICS in levels:
-        assert found.float32_ratio is not None
-        assert found.float64_error is not None
-        widest = margins([found])
-        assert widest.float32_ratio < RATIO_LIMIT
-        assert widest.float64_error < END_TO_END_LIMIT
+        assert result.float32_ratio is not None
+        assert result.float64_error is not None
+        assert result.float32_ratio < RATIO_LIMIT
+        assert result.float64_error < END_TO_END_LIMIT
 
 
 REFUSED = {"notebook/16/names and order/drawn", "tf-release/8/results split/in three"}
 
 
-@pytest.mark.parametrize("name", listed(REFUSED, one_of_each_way()))
+@pytest.mark.parametrize("name", listed(REFUSED, one_of_each_method()))
 def test_a_rewrite_of_a_network_with_one_number_changed_is_refused(name: str, tmp_path: Path) -> None:
     """One rate of the pyramid is 17: the same rewrite of that network is not the published one."""
     one = rewrite(name)
-    if one.way.needs:
-        pytest.importorskip(one.way.needs)
-    made = one.way.make(prepared(one, tmp_path, WRONG_RATE))
+    if one.method.package:
+        pytest.importorskip(one.method.package)
+    made = one.method.apply(original_of(one, tmp_path, WRONG_RATE))
     certificate = judge(made, one, SMALL, GRAPH)
 
     assert certificate.verdict is RunVerdict.DEVIATES
@@ -156,17 +153,17 @@ def _shifted(op: Conv2d) -> Conv2d:
     return replace(op, padding=(top + 1, bottom - 1, left, right))
 
 
-def _dealt_wider(subject: Subject, nodes: list[object], op: Conv2d) -> values.Form:
+def _dealt_wider(original: Original, nodes: list[object], op: Conv2d) -> Replacement:
     rate = op.rate[0] + 1
-    return convs.space_to_batch(subject, nodes, replace(op, rate=(rate, rate), padding=(rate,) * 4))  # type: ignore[arg-type]
+    return convs.space_to_batch(original, nodes, replace(op, rate=(rate, rate), padding=(rate,) * 4))  # type: ignore[arg-type]
 
 
-def _scaled(subject: Subject, node: object, op: Conv2d) -> values.Form:
-    form = convs.product(subject, node, op, "linear")  # type: ignore[arg-type]
-    return replace(form, run=lambda found, held: form.run(found, held) * 1.0001)
+def _scaled(original: Original, node: object, op: Conv2d) -> Replacement:
+    replacement = convs.product(original, node, op, convs.PRODUCTS["linear"])  # type: ignore[arg-type]
+    return replace(replacement, run=lambda values, tensors: replacement.run(values, tensors) * 1.0001)
 
 
-def _of(kind: type, function: Callable[[Tensor], Tensor]) -> Callable[[Subject], nn.Module]:
+def _of(kind: type, function: Callable[[Tensor], Tensor]) -> Callable[[Original], nn.Module]:
     return at.at_nodes(kind, partial(values.unary, function=function))
 
 
@@ -178,7 +175,7 @@ def _half_pixels(x: Tensor, height: int, width: int) -> Tensor:
     return values.FROM_A_PIXEL["half pixels"](x, height, width)
 
 
-NEAR: dict[str, tuple[Callable[[Subject], nn.Module], str]] = {
+NEAR: dict[str, tuple[Callable[[Original], nn.Module], str]] = {
     "border": (at.at_convs(at.keeping, lambda s, n, op: convs.border_apart(s, n, _shifted(op))), "padding"),
     "1x1 as a product": (at.at_convs(at.mixing, _scaled), "node"),
     "space to batch": (at.with_rest(at.atrous, _dealt_wider, 1), "rate"),
@@ -190,7 +187,7 @@ NEAR: dict[str, tuple[Callable[[Subject], nn.Module], str]] = {
     "without effect": (_of(Activation, lambda x: x.relu() * 1.0001), "node"),
     "activation of what is never negative": (_of(Activation, lambda x: nn.functional.leaky_relu(x, 0.3)), "slope"),
 }
-"""Forms with one number wrong that no number of the network shows, and what of the graph shows it."""
+"""Rewrites with one wrong number, and the attribute that shows it."""
 
 
 USUAL_NEAR = {"space to batch", "normalisation"}
@@ -199,11 +196,11 @@ USUAL_NEAR = {"space to batch", "normalisation"}
 @pytest.mark.parametrize(
     "kind", [kind if kind in USUAL_NEAR else pytest.param(kind, marks=pytest.mark.deep) for kind in NEAR]
 )
-def test_a_form_with_one_number_wrong_is_refused(kind: str, tmp_path: Path) -> None:
-    """What looks like an equal way, and is none."""
+def test_a_rewrite_with_one_wrong_number_is_refused(kind: str, tmp_path: Path) -> None:
+    """It looks like an equal network, and is not one."""
     one: Rewrite = next(one for one in rewrites() if one.kind == kind and one.output_stride == 8)
     make, attribute = NEAR[kind]
-    certificate = judge(make(prepared(one, tmp_path)), one, SMALL, GRAPH)
+    certificate = judge(make(original_of(one, tmp_path)), one, SMALL, GRAPH)
 
     assert certificate.verdict is RunVerdict.DEVIATES
     assert attribute in {f.attribute for clause in certificate.clauses for f in clause.findings}

@@ -1,4 +1,4 @@
-"""A published network with weights, as what is rewritten, and the module that computes parts of it in other ways."""
+"""The published network that a rewrite starts from, and the module in which some of its nodes are replaced."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -23,18 +23,18 @@ Tensors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """A network with weights.
+class Original:
+    """A published network with weights.
 
     Attributes:
-        variant: The published network.
+        variant: Name of the published network.
         output_stride: Input pixels per pixel of the backbone's features.
-        classes: Channels of the logits.
-        choices: Decisions that differ from the variant's.
-        image: Height and width of the images that a file of one size takes.
-        directory: Where files are written.
+        classes: Number of classes: channels of the logits.
+        choices: Choices that differ from the variant's.
+        image: Height and width of the input of exported files, in pixels.
+        directory: Folder for files.
         network: The graph.
-        weights: Its tensors, in float32.
+        weights: The graph's tensors in float32.
     """
 
     variant: str
@@ -48,12 +48,12 @@ class Subject:
 
     @property
     def example(self) -> Tensor:
-        """An image of the size of files."""
+        """A random image for export: shape (1, 3, height, width)."""
         return torch.randn(1, 3, *self.image, generator=torch.Generator().manual_seed(1))
 
     def module(self) -> nn.Module:
         """Return the graph as a module, with the weights."""
-        return Rewritten(self)
+        return RewrittenNetwork(self)
 
     def reference(self) -> nn.Module:
         """Return the reference module, with the weights."""
@@ -62,17 +62,17 @@ class Subject:
         return module.eval()
 
     def with_network(self, network: Network, weights: Tensors | None = None) -> Self:
-        """Return another graph, and weights of it, in the place of this."""
+        """Return the original with another graph, and other weights if given."""
         return replace(self, network=network, weights=self.weights if weights is None else weights)
 
-    def convs(self, wanted: Callable[[Conv2d], bool]) -> Iterator[tuple[Node, Conv2d]]:
-        """Return the convolutions of some kind, in order."""
+    def convs(self, condition: Callable[[Conv2d], bool]) -> Iterator[tuple[Node, Conv2d]]:
+        """Return the convolutions for which a condition holds, in order."""
         for node in self.network:
-            if isinstance(node.op, Conv2d) and wanted(node.op):
+            if isinstance(node.op, Conv2d) and condition(node.op):
                 yield node, node.op
 
 
-def subject(
+def published(
     variant: str,
     output_stride: int,
     classes: int,
@@ -80,10 +80,10 @@ def subject(
     image: Pair,
     directory: Path,
     seed: int = 0,
-) -> Subject:
-    """Return a published network with drawn weights, biases and statistics that differ by channel."""
+) -> Original:
+    """Return a published network with random weights; biases and statistics differ between channels."""
     network = specified(variant, output_stride, classes, choices)
-    return Subject(
+    return Original(
         variant=variant,
         output_stride=output_stride,
         classes=classes,
@@ -91,21 +91,21 @@ def subject(
         image=image,
         directory=directory,
         network=network,
-        weights=drawn(network, seed),
+        weights=random_weights(network, seed),
     )
 
 
-def drawn(network: Network, seed: int) -> dict[str, Tensor]:
-    """Return weights of a network as training might leave them."""
+def random_weights(network: Network, seed: int) -> dict[str, Tensor]:
+    """Return random weights of a network, of the size that training might leave."""
     generator = torch.Generator().manual_seed(seed)
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for node in network:
         for role, shape in roles(node.op).items():
-            found[f"{node.path}.{role}"] = _drawn(node.op, role, shape, generator)
-    return found
+            weights[f"{node.path}.{role}"] = _random(node.op, role, shape, generator)
+    return weights
 
 
-def _drawn(op: Op, role: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _random(op: Op, role: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     if isinstance(op, Conv2d) and role == "weight":
         return torch.randn(shape, generator=generator) * math.sqrt(2 / math.prod(shape[1:]))
     spread = torch.rand(shape, generator=generator)
@@ -114,59 +114,59 @@ def _drawn(op: Op, role: str, shape: tuple[int, ...], generator: torch.Generator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
-    """Another way to compute some nodes.
+class Replacement:
+    """Another computation of the value of a node, in place of this node and of nodes before it.
 
     Attributes:
-        paths: The nodes; the last is what others read.
-        run: Returns its value, of the values by path and of the tensors by path and role.
-        held: The tensors that are held in the place of the nodes' own, by path and role; None for those.
+        paths: The replaced nodes; the last is the one whose value is computed.
+        run: Computes the value from the values by path and the module's tensors by path and role.
+        parameters: Tensors that the module stores instead of the replaced nodes', by path and role; None to keep them.
     """
 
     paths: tuple[str, ...]
     run: Callable[[Tensors, Tensors], Tensor]
-    held: Tensors | None = None
+    parameters: Tensors | None = None
 
 
-class Rewritten(NetworkModule):
-    """A network of which some nodes are computed in other ways.
+class RewrittenNetwork(NetworkModule):
+    """A network in which some nodes are replaced.
 
     Args:
-        subject: The network, with its weights.
-        forms: The other ways; each node in at most one.
+        original: The network with its weights.
+        replacements: The replacements; no node is in two of them.
     """
 
-    def __init__(self, subject: Subject, *forms: Form) -> None:
-        super().__init__(subject.network)
-        self.load_state_dict(dict(subject.weights), strict=True)
-        self.forms = {form.paths[-1]: form for form in forms}
-        self.inner = {path for form in forms for path in form.paths[:-1]}
-        for form in forms:
-            if form.held is not None:
-                self._hold_instead(form.paths, form.held)
+    def __init__(self, original: Original, *replacements: Replacement) -> None:
+        super().__init__(original.network)
+        self.load_state_dict(dict(original.weights), strict=True)
+        self.replacements = {each.paths[-1]: each for each in replacements}
+        self.inner = {path for each in replacements for path in each.paths[:-1]}
+        for each in replacements:
+            if each.parameters is not None:
+                self._store_instead(each.paths, each.parameters)
         self.eval()
 
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
-        """Run the network, as :class:`NetworkModule` does."""
-        held = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        arriving = iter(inputs)
+        """Run the network as :class:`NetworkModule` does."""
+        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
+        images = iter(inputs)
         values: Values = {}
         for node in self.network:
             if node.path in self.inner:
                 continue
-            if node.path in self.forms:
-                values[node.path] = self.forms[node.path].run(values, held)
+            if node.path in self.replacements:
+                values[node.path] = self.replacements[node.path].run(values, tensors)
             elif isinstance(node.op, Input):
-                values[node.path] = next(arriving)
+                values[node.path] = next(images)
             else:
-                values[node.path] = self._step(node, [values[path] for path in node.inputs], held)
+                values[node.path] = self._step(node, [values[path] for path in node.inputs], tensors)
         results = {node.op.name: values[node.path] for node in self.network.outputs if isinstance(node.op, Output)}
         return results if len(results) > 1 else next(iter(results.values()))
 
-    def _hold_instead(self, paths: tuple[str, ...], held: Tensors) -> None:
+    def _store_instead(self, paths: tuple[str, ...], parameters: Tensors) -> None:
         for path in paths:
             for role in roles(self.network[path].op):
                 delattr(self.get_submodule(path), role)
-        for where, tensor in held.items():
-            path, _, role = where.rpartition(".")
+        for name, tensor in parameters.items():
+            path, _, role = name.rpartition(".")
             self._register(Node(path=path, op=self.network[paths[-1]].op), role, tensor.clone())

@@ -66,8 +66,8 @@ def _aligned(module: nn.Module) -> Alignment:
     captured = capture_at(module, SIZE)
     outputs = {node.path: replace(node, op=Output(name="logits")) for node in captured.network.outputs}
     network = captured.network.with_nodes(outputs.get(node.path, node) for node in captured.network)
-    found = in_normal_form(replace(captured, network=network))
-    return align(like(found, TF_RELEASE.choices, 16, 21, SIZE), found)
+    candidate = in_normal_form(replace(captured, network=network))
+    return align(like(candidate, TF_RELEASE.choices, 16, 21, SIZE), candidate)
 
 
 @pytest.mark.parametrize("kind", FILES)
@@ -105,9 +105,9 @@ def test_aligning_costs_as_much_per_node_in_a_deeper_network(wrong: int, benchma
         best = float("inf")
         for _ in range(5):
             started = time.perf_counter()
-            found = align(expected, candidate)
+            alignment = align(expected, candidate)
             best = min(best, time.perf_counter() - started)
-        assert bool(differences(found)) is bool(wrong)
+        assert bool(differences(alignment)) is bool(wrong)
         return best
 
     deep = benchmark.pedantic(lambda: seconds(128), rounds=1)

@@ -182,12 +182,12 @@ def test_block_forward(path: str, kind: str, device: str, benchmark: BenchmarkFi
 
 def _forward(variant: str, path: str, kind: str, device: str, benchmark: BenchmarkFixture) -> None:
     module, images = subject(variant, path, device, Mode.FORWARD)
-    found = optimize(module, BEST[device] if kind == "best" else "eager", example=images, runs=1)
-    benchmark.extra_info.update(mode=found.mode, error=found.agreement.error.mean)
+    running = optimize(module, BEST[device] if kind == "best" else "eager", example=images, runs=1)
+    benchmark.extra_info.update(mode=running.mode, error=running.agreement.error.mean)
     batch = BATCH[Mode.FORWARD]
-    seconds = measure(benchmark, partial(found, images), device, cost(variant, path, Mode.FORWARD), batch)
-    precision = read_mode(found.mode).precision
-    work = least(variant, path, images, found(images))
+    seconds = measure(benchmark, partial(running, images), device, cost(variant, path, Mode.FORWARD), batch)
+    precision = read_mode(running.mode).precision
+    work = least(variant, path, images, running(images))
     shortest = ceilings_of(device, precision).least_seconds(work.flops, work.numbers * precision.bytes)
     benchmark.extra_info.update(precision=precision.name, roofline_fraction=shortest / seconds)
 

@@ -28,7 +28,7 @@ PASSIVE: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 _STDERR: Final = 2
 _CHUNK: Final = 2**16
 _BEAT: Final = 1.0
-"""Seconds after which a wait looks whether the child still runs: a process that it started can hold its pipe open."""
+"""Seconds between checks that the child still runs: a process that it started can keep its pipe open."""
 
 _GRACE: Final = 10.0
 """Seconds in which a child that has closed its pipe must end."""
@@ -43,7 +43,7 @@ def python_code(code: str, *arguments: str) -> tuple[str, ...]:
     """Return the command that runs code, for which ``sys`` is imported, in this interpreter.
 
     The current folder is not searched, so that no file in it can stand in for a module of this package or of
-    another; this package is found where it was found here.
+    another; this package is imported from the same folder as here.
     """
     start = f"import sys; sys.path.append(sys.argv.pop(1)); {code}"
     return (sys.executable, "-P", "-W", "ignore", "-c", start, str(Path(__file__).parents[1]), *arguments)

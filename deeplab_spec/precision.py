@@ -113,7 +113,7 @@ def read_precision(text: str, where: str = "precision") -> Precision:
 
     Args:
         text: The name.
-        where: The argument or option that holds it, for the error.
+        where: The argument or option, for the error.
 
     Raises:
         SpecError: If there is no such precision.

@@ -69,13 +69,13 @@ def test_an_end_is_noticed_although_another_process_holds_the_pipe_open(tmp_path
 
 
 def test_an_answer_that_is_late_is_a_timeout_and_others_are_read_meanwhile() -> None:
-    """One that hangs holds up nothing but itself."""
+    """A process that hangs does not delay the others."""
     with child("time.sleep(600)") as hanging, child("send({'line': line})") as ready:
         for process in (hanging, ready):
             process.send("go")
-        while ready not in (found := wait([hanging, ready], 60)):
+        while ready not in (readable := wait([hanging, ready], 60)):
             pass
-        assert hanging not in found
+        assert hanging not in readable
         assert ready.poll() == {"line": "go\n"}
         with pytest.raises(TimeoutError, match=r"no answer within 0\.1 s"):
             hanging.receive(0.1)

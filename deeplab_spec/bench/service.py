@@ -35,7 +35,7 @@ _PREPARING: Final = 0.7
 """The share of a case's time budget in which its modes must be ready."""
 
 _LEAST_RUNS: Final = 3
-"""The least runs of each mode, whatever the time budget: fewer pairs have no interval."""
+"""The least runs of each mode, in any time budget: fewer pairs have no interval."""
 
 
 def bench(

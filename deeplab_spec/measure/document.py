@@ -1,4 +1,4 @@
-"""The measured values that the JSON documents of several features hold."""
+"""The measured values in the JSON documents of several features."""
 
 from deeplab_spec.views.document import Model
 

@@ -65,7 +65,7 @@ class Part:
 
     @property
     def missing(self) -> str:
-        """Why the part cannot run whatever the device; empty if its packages are installed."""
+        """Why the part cannot run on any device; empty if its packages are installed."""
         if all(find_spec(package) for package in self.packages):
             return ""
         return f"it needs the extra '{self.extra}': pip install 'deeplab-spec[{self.extra}]'"
@@ -133,7 +133,7 @@ def read_parts(text: str, where: str = "mode") -> tuple[Part, ...]:
 
     Args:
         text: Names of parts joined by ``+`` in any order, or ``eager``.
-        where: The argument or option that holds it, for the error.
+        where: The argument or option, for the error.
 
     Raises:
         SpecError: If a part is unknown, occurs twice, or two exclude each other.

@@ -56,7 +56,7 @@ def slowdown(before: Sequence[float], after: Sequence[float]) -> IntervalModel:
 
 
 def _welch(squares: Sequence[float], counts: Sequence[int]) -> float:
-    """Return half the interval of a difference, from the squared standard errors of both sides."""
+    """Return half the width of the interval of a difference, from the squared standard errors of both sides."""
     total = sum(squares)
     if total == 0:
         return 0.0

@@ -275,7 +275,7 @@ def test_memory_of_the_certification_is_freed_before_memory_is_measured(monkeypa
 
 
 def test_statistics_are_those_of_the_data() -> None:
-    """Every normalisation gives values of its own offset and scale: nothing grows from layer to layer."""
+    """Every normalisation produces its own offset and scale, so that values do not grow from layer to layer."""
     module = deeplab_spec.build("notebook", choices={"width": 0.125}).eval()
     momenta = {norm.momentum for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)}
     x = torch.randn(2, 3, 65, 65, generator=torch.Generator().manual_seed(0))

@@ -78,11 +78,11 @@ def test_rehearsal_does_every_step(tmp_path: Path) -> None:
     steps = summary(tmp_path)
     assert {step["name"]: step["status"] for step in steps if step["status"] != "done"} == {}
     assert code == 0
-    found = read_everything(tmp_path)
+    names = read_everything(tmp_path)
     for name in ("certificate-notebook.json", "benchmarks.json", "profile-os8/profile.json"):
-        assert name in found
-    assert sum("reports/speed/" in name for name in found) == 2
-    assert sum("reports/gate/" in name for name in found) == 3
+        assert name in names
+    assert sum("reports/speed/" in name for name in names) == 2
+    assert sum("reports/gate/" in name for name in names) == 3
 
 
 @pytest.mark.deep

@@ -28,9 +28,9 @@ def test_ceilings_are_measured_on_this_machine(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(measured, "_SIDE", {"cpu": 128})
     monkeypatch.setattr(measured, "_COPIED", {"cpu": 2**20})
 
-    found = ceilings(CPU)
-    assert found.flops_per_second > 0
-    assert found.bytes_per_second > 0
+    limits = ceilings(CPU)
+    assert limits.flops_per_second > 0
+    assert limits.bytes_per_second > 0
 
     monkeypatch.setattr(measured, "timed", lambda work, _device: work() is None or 2.0)
     slow = ceilings(CPU)
@@ -40,10 +40,10 @@ def test_ceilings_are_measured_on_this_machine(monkeypatch: pytest.MonkeyPatch) 
 
 def test_roofline_is_the_slower_of_arithmetic_and_memory() -> None:
     """Computation and transfers overlap."""
-    found = CeilingsModel(flops_per_second=100, bytes_per_second=10)
+    limits = CeilingsModel(flops_per_second=100, bytes_per_second=10)
 
-    assert found.least_seconds(1000, 10) == 10
-    assert found.least_seconds(100, 1000) == 100
+    assert limits.least_seconds(1000, 10) == 10
+    assert limits.least_seconds(100, 1000) == 100
 
 
 def test_a_wait_is_timed() -> None:

@@ -63,10 +63,10 @@ def test_an_interval_contains_its_mean_and_turns_with_the_sides(
 def test_welchs_interval_is_a_textbooks() -> None:
     """Two samples with equal means and unequal variances, by the formula with printed quantiles."""
     before, after = (9.0, 11.0, 10.0, 10.0, 10.0), (10.0, 14.0, 6.0, 10.0, 10.0)
-    found = difference(before, after)
+    result = difference(before, after)
 
     # Squared standard errors 0.1 and 1.6; freedom 1.7**2 / (0.01 / 4 + 2.56 / 4) = 4.498.
-    assert (found.low, found.high) == (pytest.approx(-3.4673, abs=1e-4), pytest.approx(3.4673, abs=1e-4))
+    assert (result.low, result.high) == (pytest.approx(-3.4673, abs=1e-4), pytest.approx(3.4673, abs=1e-4))
     assert mean_interval(before).high - 10 == pytest.approx(2.7764 * 0.1**0.5, abs=1e-4)
 
 
@@ -213,9 +213,9 @@ def test_a_document_whose_rows_do_not_add_up_is_not_a_profile(tmp_path: Path) ->
     file = tmp_path / "b.json"
     file.write_text("{}")
 
-    found = run(written(usual(), tmp_path / "a.json"), file)
+    result = run(written(usual(), tmp_path / "a.json"), file)
 
-    assert str(found.exception).startswith(f"{file}: is not a profile: ")
+    assert str(result.exception).startswith(f"{file}: is not a profile: ")
     assert "none.json: cannot be read: No such file" in str(run(tmp_path / "none.json", file).exception)
 
 

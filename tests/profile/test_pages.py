@@ -57,7 +57,7 @@ def changed(*milliseconds: int) -> CompareDocument:
 
     def side(*more: int) -> ProfileDocument:
         steps = [tuple(MILLISECOND * (9 + step + extra) for step in (0, 1, 2, 1)) for extra in more]
-        return profile({f"block{number}": found for number, found in enumerate(steps)})
+        return profile({f"block{number}": times for number, times in enumerate(steps)})
 
     return compare(side(*(0 for _ in milliseconds)), side(*milliseconds))
 
@@ -80,7 +80,7 @@ def test_a_profile_has_a_line_for_every_row_and_the_total_last(*, device: bool) 
     """Only the profile of a device has columns for it and its kernels."""
     grid = profile_grid(usual(device=device))
 
-    assert [line[0] for line in grid.rows] == [*(found.path for found in usual().rows), "total"]
+    assert [line[0] for line in grid.rows] == [*(line.path for line in usual().rows), "total"]
     assert ("device ms" in grid.headers) is device
     assert ("kernels" in grid.headers) is device
     assert "31.000" in plain(grid).splitlines()[2]
@@ -101,14 +101,14 @@ def test_the_summary_has_the_target_the_mode_and_the_device() -> None:
 @pytest.mark.parametrize("device", [False, True])
 def test_a_profiles_page_has_every_row_operator_and_kernel(*, device: bool) -> None:
     """All elements are closed."""
-    found = cells(profile_html(usual(device=device)))
+    texts = cells(profile_html(usual(device=device)))
 
-    assert [cell for cell in found if cell in {line.path for line in usual().rows}] == [
+    assert [cell for cell in texts if cell in {line.path for line in usual().rows}] == [
         line.path for line in usual().rows
     ]
-    assert found.count("aten::conv2d") == 4
-    assert found.count("aten::conv2d_kernel") == (4 if device else 0)
-    assert found.count("between operators (Python, waits)") == 4
+    assert texts.count("aten::conv2d") == 4
+    assert texts.count("aten::conv2d_kernel") == (4 if device else 0)
+    assert texts.count("between operators (Python, waits)") == 4
 
 
 def test_the_time_outside_of_operators_is_the_rest() -> None:
@@ -116,7 +116,7 @@ def test_the_time_outside_of_operators_is_the_rest() -> None:
     assert between(row("stem", (4 * MILLISECOND,) * 2)) == MILLISECOND
 
 
-@pytest.mark.parametrize("form", [profile_html, lambda found: compare_html(compare(found, found))])
+@pytest.mark.parametrize("form", [profile_html, lambda profile: compare_html(compare(profile, profile))])
 def test_names_are_escaped_in_pages(form: object) -> None:
     """A target's modules and kernels can have any name."""
     document = usual(target=HOSTILE, notes=(HOSTILE,), call=HOSTILE)
@@ -163,9 +163,9 @@ def test_a_verdict_is_written_in_words(percent: float, words: str) -> None:
 
 def test_a_comparisons_page_says_that_both_sides_run_the_same_operators() -> None:
     """No call appeared or vanished."""
-    found = cells(compare_html(compare(usual(), usual())))
+    texts = cells(compare_html(compare(usual(), usual())))
 
-    assert found.count("Both sides run the same operators.") == 4
+    assert texts.count("Both sides run the same operators.") == 4
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_a_profiles_csv_has_the_documents_numbers_unrounded(*, device: bool) -> 
     )
     rows = read_csv(profile_csv(unknown))
 
-    assert [found["block"] for found in rows] == [*(found.path for found in unknown.rows), "total"]
+    assert [line["block"] for line in rows] == [*(line.path for line in unknown.rows), "total"]
     first, second = rows[0], unknown.rows[0]
     assert (float(first["host (ns)"]), float(first["host low (ns)"])) == (second.host.mean, second.host.low)
     assert (first["work (FLOP)"], first["moved (bytes)"], first["peak (bytes)"]) == ("2000000000", "1000000", "3000000")
@@ -282,16 +282,16 @@ def test_a_comparisons_csv_has_the_documents_numbers_unrounded() -> None:
     document = compare(usual(), profile({"aspp.atrous1": (1, 2, 3, 4), 'odd,"name"': (5, 6, 7, 9)}, call="other"))
     rows = read_csv(compare_csv(document))
 
-    assert [found["block"] for found in rows] == [*(found.path for found in document.rows), "total"]
-    for found, expected in zip(rows, (*document.rows, document.total), strict=True):
-        assert found["A (ns)"] == ("" if expected.before is None else str(expected.before))
-        assert found["B (ns)"] == ("" if expected.after is None else str(expected.after))
-        assert float(found["change (ns)"]) == expected.delta.mean
-        assert float(found["change low (ns)"]) == expected.delta.low
-        assert float(found["change high (ns)"]) == expected.delta.high
-        assert (found["slowdown (ratio)"] == "") is (expected.slowdown is None)
-        assert found["exceeds noise (0 or 1)"] == str(int(expected.exceeds_noise))
-    named = {found["block"]: found for found in rows}
+    assert [line["block"] for line in rows] == [*(line.path for line in document.rows), "total"]
+    for line, expected in zip(rows, (*document.rows, document.total), strict=True):
+        assert line["A (ns)"] == ("" if expected.before is None else str(expected.before))
+        assert line["B (ns)"] == ("" if expected.after is None else str(expected.after))
+        assert float(line["change (ns)"]) == expected.delta.mean
+        assert float(line["change low (ns)"]) == expected.delta.low
+        assert float(line["change high (ns)"]) == expected.delta.high
+        assert (line["slowdown (ratio)"] == "") is (expected.slowdown is None)
+        assert line["exceeds noise (0 or 1)"] == str(int(expected.exceeds_noise))
+    named = {line["block"]: line for line in rows}
     assert named["aspp.atrous1"]["new (operators and kernels)"] == "1"
     assert named["backbone.entry_flow.block1"]["gone (operators and kernels)"] == "2"
 
@@ -303,9 +303,9 @@ def test_a_page_holds_its_own_csv(kind: str) -> None:
     html = profile_html(usual()) if kind == "profile" else compare_html(document)
     text = profile_csv(usual()) if kind == "profile" else compare_csv(document)
 
-    found = re.search(r'href="data:text/csv;charset=utf-8,([^"]*)" download="(\w+)\.csv"', html)
-    assert found
-    assert (unquote(found[1]), found[2]) == (f"{text}\n", kind)
+    link = re.search(r'href="data:text/csv;charset=utf-8,([^"]*)" download="(\w+)\.csv"', html)
+    assert link
+    assert (unquote(link[1]), link[2]) == (f"{text}\n", kind)
 
 
 def test_a_profiles_page_says_how_to_open_its_traces() -> None:

@@ -168,7 +168,7 @@ def test_a_batch_reads_its_weights_once() -> None:
     for cost in costs:
         if block_of(cost.path) in stored:
             stored[block_of(cost.path)] += 2 * 4 * (cost.sizes.parameters + cost.sizes.buffers)
-    assert sum(found.moved for found in one.values()) == total_cost(costs).bytes_read + total_cost(costs).bytes_written
+    assert sum(cost.moved for cost in one.values()) == total_cost(costs).bytes_read + total_cost(costs).bytes_written
     assert {block: left >= 0 for block, left in weights.items()} == dict.fromkeys(one, True)
     assert weights["backbone.entry_flow.stem.conv1"] == stored["backbone.entry_flow.stem.conv1"]
 
@@ -243,10 +243,10 @@ def test_extra_work_in_a_block_is_attributed_to_it_in_a_mode(tmp_path: Path) -> 
 )
 def test_a_refused_profile_is_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     """And writes nothing."""
-    found = CliRunner().invoke(app, ["profile", *arguments, "-o", str(tmp_path)])
+    result = CliRunner().invoke(app, ["profile", *arguments, "-o", str(tmp_path)])
 
-    assert isinstance(found.exception, SpecError | TargetError)
-    assert message in str(found.exception)
+    assert isinstance(result.exception, SpecError | TargetError)
+    assert message in str(result.exception)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -43,8 +43,8 @@ class Server:
         said = ""
         for text in self.process.stderr:  # it names the free port that it took
             said += text
-            if found := re.search(r"http://127\.0\.0\.1:\d+/", text):
-                self.address = found[0]
+            if match := re.search(r"http://127\.0\.0\.1:\d+/", text):
+                self.address = match[0]
                 return
         pytest.fail(f"TensorBoard did not start: {said}")
 
@@ -65,11 +65,11 @@ class Server:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             try:
-                found = self.get("runs")
+                answer = self.get("runs")
             except (urllib.error.URLError, ConnectionError):
-                found = {"runs": [], "loading": True}
-            if found["runs"] and not found["loading"]:
-                return list(found["runs"])
+                answer = {"runs": [], "loading": True}
+            if answer["runs"] and not answer["loading"]:
+                return list(answer["runs"])
             time.sleep(0.5)
         return []
 

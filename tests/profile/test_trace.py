@@ -23,8 +23,8 @@ ORDER = (
 
 def event(name: str, start: float, end: float, category: str = "cpu_op", tid: int = 1, **more: Any) -> dict[str, Any]:
     """Return a record of a trace, in microseconds."""
-    found = {"ph": "X", "name": name, "cat": category, "ts": start, "dur": end - start}
-    return found | {"pid": 1, "tid": tid, "args": more}
+    result = {"ph": "X", "name": name, "cat": category, "ts": start, "dur": end - start}
+    return result | {"pid": 1, "tid": tid, "args": more}
 
 
 def step(start: float, end: float) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def attributed(*records: dict[str, Any]) -> Step:
 
 def test_a_range_is_its_blocks_with_everything_in_between_and_other_operators_are_found_by_order() -> None:
     """The time between operators of a range belongs to the block; its position identifies a sum between ranges."""
-    found = attributed(
+    result = attributed(
         step(0, 100),
         block("stem", 1, 20),
         event("aten::conv2d", 2, 10),
@@ -55,21 +55,21 @@ def test_a_range_is_its_blocks_with_everything_in_between_and_other_operators_ar
         event("aten::upsample_bilinear2d", 70, 90),
     )
 
-    assert {name: part.host for name, part in found.slices.items()} == {
+    assert {name: part.host for name, part in result.slices.items()} == {
         "stem": 19_000,
         "joint": 5_000,
         "block1": 20_000,
         "resize": 20_000,
         UNATTRIBUTED: 36_000,
     }
-    operators = found.slices["stem"].operators
+    operators = result.slices["stem"].operators
     assert {name: uses.time for name, uses in operators.items()} == {"aten::conv2d": 2_000, "aten::convolution": 6_000}
-    assert found.unmatched == 0
+    assert result.unmatched == 0
 
 
 def test_an_operator_that_the_graph_does_not_show_belongs_to_its_range_or_to_no_block() -> None:
     """It does not move other operators to a wrong block."""
-    found = attributed(
+    result = attributed(
         step(0, 100),
         block("stem", 1, 20),
         event("aten::mm", 2, 5),
@@ -81,10 +81,10 @@ def test_an_operator_that_the_graph_does_not_show_belongs_to_its_range_or_to_no_
         event("aten::upsample_bilinear2d", 70, 90),
     )
 
-    assert found.slices["stem"].operators["aten::mm"].time == 3_000
-    assert found.slices[UNATTRIBUTED].operators["aten::mm"].time == 3_000
-    assert found.slices["joint"].host == 5_000
-    assert found.slices["resize"].host == 20_000
+    assert result.slices["stem"].operators["aten::mm"].time == 3_000
+    assert result.slices[UNATTRIBUTED].operators["aten::mm"].time == 3_000
+    assert result.slices["joint"].host == 5_000
+    assert result.slices["resize"].host == 20_000
 
 
 def test_captured_calls_that_the_run_does_not_make_are_counted() -> None:
@@ -95,7 +95,7 @@ def test_captured_calls_that_the_run_does_not_make_are_counted() -> None:
 def test_a_backward_function_belongs_to_its_forward_operator_and_a_gradient_to_the_function_before_it() -> None:
     """The two share a sequence number; an accumulation follows its function at once."""
     backward = "autograd::engine::evaluate_function: "
-    found = attributed(
+    result = attributed(
         step(0, 100),
         block("stem", 1, 20),
         event("aten::conv2d", 2, 10, **{"Sequence number": 7}),
@@ -107,15 +107,15 @@ def test_a_backward_function_belongs_to_its_forward_operator_and_a_gradient_to_t
         event(f"{backward}torch::autograd::AccumulateGrad", 71, 73, tid=2),
     )
 
-    assert found.slices["stem"].host == 19_000 + 20_000 + 2_000
-    assert found.slices["joint"].host == 5_000 + 5_000
-    assert found.slices["stem"].operators["ConvolutionBackward0"].time == 20_000
-    assert sum(part.host for part in found.slices.values()) == found.host == 100_000
+    assert result.slices["stem"].host == 19_000 + 20_000 + 2_000
+    assert result.slices["joint"].host == 5_000 + 5_000
+    assert result.slices["stem"].operators["ConvolutionBackward0"].time == 20_000
+    assert sum(part.host for part in result.slices.values()) == result.host == 100_000
 
 
 def test_a_kernel_belongs_to_the_block_that_launched_it() -> None:
     """It runs later, also after the step's end on the host."""
-    found = attributed(
+    result = attributed(
         step(0, 100),
         block("stem", 1, 20),
         event("aten::conv2d", 2, 10),
@@ -125,10 +125,10 @@ def test_a_kernel_belongs_to_the_block_that_launched_it() -> None:
         event("copy", 120, 130, "gpu_memcpy", tid=7, correlation=6),
     )
 
-    assert found.slices["stem"].device == 30_000
-    assert found.slices["stem"].kernels["gemm"].calls == 1
-    assert found.slices[UNATTRIBUTED].device == 10_000
-    assert found.device == 40_000
+    assert result.slices["stem"].device == 30_000
+    assert result.slices["stem"].kernels["gemm"].calls == 1
+    assert result.slices[UNATTRIBUTED].device == 10_000
+    assert result.device == 40_000
 
 
 def test_peak_memory_counts_from_the_beginning_of_the_step() -> None:
@@ -138,7 +138,7 @@ def test_peak_memory_counts_from_the_beginning_of_the_step() -> None:
         args = {"Device Type": 0, "Device Id": -1, "Bytes": change, "Total Allocated": total}
         return {"ph": "i", "name": "[memory]", "ts": time, "pid": 1, "tid": 1, "args": args}
 
-    found = attributed(
+    result = attributed(
         step(0, 100),
         block("stem", 1, 20),
         memory(2, 300, 1300),
@@ -148,7 +148,7 @@ def test_peak_memory_counts_from_the_beginning_of_the_step() -> None:
         memory(41, 50, 1250),
     )
 
-    assert found.peak == {"stem": 500, "block1": 250}
+    assert result.peak == {"stem": 500, "block1": 250}
 
 
 @st.composite
@@ -176,10 +176,10 @@ def traces(draw: st.DrawFn) -> list[dict[str, Any]]:
 @given(traces())
 def test_the_rows_of_a_step_always_add_up_to_it(records: list[dict[str, Any]]) -> None:
     """In whole nanoseconds no time is lost to rounding, and none is counted twice."""
-    found = attributed(*records)
+    result = attributed(*records)
 
-    assert sum(part.host for part in found.slices.values()) == found.host
-    for name, part in found.slices.items():
+    assert sum(part.host for part in result.slices.values()) == result.host
+    for name, part in result.slices.items():
         assert part.host >= sum(uses.time for uses in part.operators.values()) or name == UNATTRIBUTED
         assert min([part.host, *(uses.time for uses in part.operators.values())]) >= 0
 

@@ -104,7 +104,7 @@ def gate(
 ) -> None:
     """Decide whether HEAD is slower than BASE, by time and by counts.
 
-    A case says what is timed; options change it. Its variant, choices and output stride are passed to a builder that
+    A case is what is timed; options change it. Its variant, choices and output stride are passed to a builder that
     has such arguments. The report shows the call that built each side.
 
     A pair is two fresh processes that are sampled in turn. Time in which another process had the core does not count.

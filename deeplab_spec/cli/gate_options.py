@@ -39,7 +39,9 @@ VariantOption = Annotated[
 ]
 OutputStrideOption = Annotated[
     int | None,
-    typer.Option("--output-stride", metavar="N", help=f"For a builder with this argument. {_OF_CASE}"),
+    typer.Option(
+        "--output-stride", metavar="N", help=f"The output stride, for a builder with this argument. {_OF_CASE}"
+    ),
 ]
 SizeOption = Annotated[
     str | None, typer.Option("--size", metavar="HxW", help=f"Height and width of the images. {_OF_CASE}")

@@ -1,4 +1,4 @@
-"""A planted fault, and whether a check refuses it."""
+"""A fault that the judge plants in its own evidence: if a check does not refuse it, the clause decides nothing."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ class PlantedFault:
     Attributes:
         clause: Id of the clause that must refuse it.
         fault: What is wrong, in words.
-        plant: Puts what was observed of it in the place of what was observed of the candidate.
-        path: The node at which it must be found; empty for anywhere.
-        needs: What would show it, where this run cannot; empty if nobody knows.
+        plant: Replaces the evidence about the candidate by evidence with the fault.
+        path: The node that a finding must name; empty for any.
+        needs: What would show the fault if this run does not; empty if unknown.
     """
 
     clause: str
@@ -27,17 +27,17 @@ class PlantedFault:
 
     @property
     def unseen(self) -> str:
-        """Say that a run is blind to the fault."""
+        """Why a clause is undecided if its check does not refuse the fault."""
         reason = f"this run could not have seen {self.fault}: a planted one passed"
         return f"needs {self.needs}: {reason}" if self.needs else reason
 
     def killed(self, check: Check, evidence: Evidence) -> bool:
-        """Tell whether a check refuses the fault, where it was planted.
+        """Whether a check refuses the fault, at the node where it was planted.
 
         Args:
-            check: The check of the clause, which passes the candidate.
-            evidence: What was observed of the candidate.
+            check: The check of the clause; it passes the candidate.
+            evidence: The evidence about the candidate.
         """
         decision = check(self.plant(evidence))
-        found = any(self.path in {"", finding.path} for finding in decision.findings)
-        return decision.verdict is Verdict.FAILED and found
+        named = any(self.path in {"", finding.path} for finding in decision.findings)
+        return decision.verdict is Verdict.FAILED and named

@@ -1,4 +1,4 @@
-"""The strength of the judge, as text and as a page."""
+"""The strength of the judge as text for a terminal and as a Markdown page."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,16 +9,15 @@ from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.strength.document import MutantsDocument
 from deeplab_spec.views.table import Grid, markdown, plain
 
-SHOWN = 20
-"""So many survivors are listed in the text."""
-
+SHOWN: Final = 20
+"""Number of survivors that the text lists."""
 
 MEASURED: Final = f"in {BFLOAT16.name} and {FLOAT16.name}, weights and images are cast; mixed precision is not tried"
-"""How lower precisions are measured, in one line."""
+"""How lower precisions are measured."""
 
 
 def text(document: MutantsDocument) -> str:
-    """Return the report for a terminal: rates, and every survivor."""
+    """Return the report for a terminal: rates and survivors."""
     parts = [plain(levels(document)), f"{plain(dtypes(document))}\n{MEASURED}", *_lines(document)]
     parts += [f"survives {entry.level}: {entry.name} ({entry.subject})" for entry in document.survivors[:SHOWN]]
     parts += [f"refused although equal: {name}" for name in (document.rewrites.rejected if document.rewrites else ())]
@@ -35,7 +34,7 @@ def headline(document: MutantsDocument) -> str:
 
 
 def levels(document: MutantsDocument) -> Grid:
-    """Return what each level refuses alone."""
+    """Return the table of what each level refuses without the others."""
     rows = [
         (level, f"{entry.shown:,}", f"{entry.killed:,}", _percent(entry.killed, entry.shown))
         for level, entry in document.by_level.items()
@@ -44,7 +43,7 @@ def levels(document: MutantsDocument) -> Grid:
 
 
 def dtypes(document: MutantsDocument) -> Grid:
-    """Return what the values show in each dtype, the graph hidden."""
+    """Return the table of what the values show in each precision, with the graph hidden."""
     rows = [
         (dtype, f"{entry.tried:,}", f"{entry.killed:,}", _percent(entry.killed, entry.tried))
         for dtype, entry in document.by_dtype.items()
@@ -59,38 +58,39 @@ def _percent(part: int, whole: int) -> str:
 
 def _lines(document: MutantsDocument) -> Iterator[str]:
     named = document.localised
-    yield f"first difference named exactly: {named.exact:,} of {named.total:,}, {_percent(named.exact, named.total)}"
+    rate = _percent(named.exact, named.total)
+    yield f"first finding at the node with the fault: {named.exact:,} of {named.total:,}, {rate}"
     if document.full_width:
-        yield f"at full width: {document.full_width.killed:,} of {document.full_width.total:,} drawn ones refused"
+        yield f"at full width: {document.full_width.killed:,} of a sample of {document.full_width.total:,} refused"
     equal = sum(entry.total for entry in document.equal)
     refused = sum(len(entry.refused) for entry in document.equal)
-    yield f"proven to be the same function: {equal:,}, of which the structure refuses {refused:,}"
-    yield f"no networks, as their shapes do not fit: {document.unfit:,}"
+    yield f"proven to be the same function: {equal:,}, {refused:,} of them refused by the structure"
+    yield f"not executable, because shapes do not fit: {document.unfit:,}"
     if document.rewrites:
         rewrites = document.rewrites
         yield (
             f"equal networks accepted: {rewrites.accepted:,} of {rewrites.total:,}, of {len(rewrites.kinds)} kinds; "
-            f"the largest error is {rewrites.float64_error:.2g} in float64, and {rewrites.float32_ratio:.3g} times "
-            "that of the specification in float32"
+            f"largest error: {rewrites.float64_error:.2g} in float64, {rewrites.float32_ratio:.3g} times the "
+            "specification's own in float32"
         )
     if document.margins:
-        found = document.margins
+        margins = document.margins
         yield (
-            f"closest in float64: relative error {found.float64:.2g}, limit {found.float64_limit:g}: "
-            f"{found.float64_mutant}"
+            f"smallest error in float64: {margins.float64:.2g}, limit {margins.float64_limit:g}: "
+            f"{margins.float64_mutant}"
         )
         yield (
-            f"closest in float32: {found.float32:.3g} times the error of the specification, limit "
-            f"{found.float32_limit:g}: {found.float32_mutant}"
+            f"smallest error in float32: {margins.float32:.3g} times the specification's own, limit "
+            f"{margins.float32_limit:g}: {margins.float32_mutant}"
         )
 
 
 def page(document: MutantsDocument, command: str) -> str:
-    """Return the page of a report.
+    """Return the Markdown page of a report.
 
     Args:
         document: The report.
-        command: The command line that makes it again.
+        command: The command line that makes the page.
     """
     return "\n\n".join(
         (
@@ -107,10 +107,10 @@ def page(document: MutantsDocument, command: str) -> str:
             "\n".join(f"- {name}" for name in _equal_ones(document)) or "None were judged.",
             "## Proven to be the same function",
             markdown(_equal(document)),
-            "## Named elsewhere",
+            "## First finding at another node",
             "\n".join(f"- {line}" for line in document.localised.elsewhere) or "None.",
-            "## Which clause refuses what",
-            "The numbers are mutants of a kind that the clause refuses; several clauses may refuse the same.",
+            "## What each clause refuses",
+            "Each number counts the mutants of a kind that the clause refuses; several clauses may refuse one mutant.",
             markdown(_matrix(document)),
         )
     )
@@ -118,13 +118,13 @@ def page(document: MutantsDocument, command: str) -> str:
 
 def _introduction(document: MutantsDocument) -> str:
     strides = " and ".join(map(str, document.output_strides))
-    sample = "all of them" if document.sample is None else f"{document.sample} drawn of each network"
+    sample = "all mutants" if document.sample is None else f"a sample of {document.sample} mutants of each network"
     return (
-        f"{headline(document)}. Output strides {strides}; {sample}; every level is asked alone: the structure with "
-        "nothing run, the values with the graph hidden and the names of the tensors known, the training likewise. A "
-        "mutant counts as refused if every level refuses it on which it must show. What shows in training only is "
-        f"judged at output stride {document.output_strides[-1]}: its nodes are the same at every one. "
-        f"Width {document.width:g} where nothing else is said, seed {document.seed}, "
+        f"{headline(document)}. Output strides {strides}; {sample}. Each level judges without the others: the "
+        "structure runs nothing; numerics and training know the names of the tensors, but not the graph. A mutant "
+        "counts as refused if it is refused by every level on which it must show. A mutant that shows in training "
+        f"only is judged at output stride {document.output_strides[-1]}, because its node is the same at all. Width "
+        f"{document.width:g} unless stated otherwise, seed {document.seed}, "
         f"torch {document.versions.get('torch', '')}."
     )
 

@@ -23,9 +23,8 @@ from deeplab_spec.mutate.faults.graph_edits import inserted, renamed, with_op
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from tests.align.test_order import reordered, shufflers
-from tests.support.drawn import any_networks, operator
 from tests.support.graphs import TELLING, narrow_network, narrow_normal, normal
-from tests.support.strategies import cases
+from tests.support.strategies import any_networks, cases, operator
 
 RESPONSES = (
     Response(

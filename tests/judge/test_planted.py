@@ -18,7 +18,7 @@ from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Decision, Verdict
 from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.interface.planted import StandIn, of_calls, of_comparisons, shapes_of
-from deeplab_spec.judge.numerics.planted_end_to_end import tails
+from deeplab_spec.judge.numerics.planted_end_to_end import faulty_ends
 from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
 from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.request import Request
@@ -201,4 +201,4 @@ def test_every_result_has_a_fault_near_its_end(part: str | None) -> None:
     """Of a part with several results, every one."""
     network = planned("tf-release", part=part).network
 
-    assert {tail.tap for tail in tails(network)} == {node.op.name for node in network.outputs}  # type: ignore[union-attr]
+    assert {end.tap for end in faulty_ends(network)} == {node.op.name for node in network.outputs}  # type: ignore[union-attr]

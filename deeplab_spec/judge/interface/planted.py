@@ -1,7 +1,7 @@
-"""Plants faults at the interface: stand-ins for a candidate, each wrong in one way.
+"""Plants faults at the interface: stand-in modules, each with one fault.
 
-A stand-in computes nothing but answers as it must: it takes the inputs of the plan, refuses what must be
-refused, and returns results of the right shapes. It is called by what calls the candidate.
+A stand-in has no layers, but behaves as a candidate must: it accepts the inputs of the plan, rejects bad inputs, and
+returns results of the expected shapes. It is called like the candidate.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,20 +19,20 @@ from deeplab_spec.judge.plan import Plan, Taps
 from deeplab_spec.judge.planted import PlantedFault
 
 OFF: Final = 1e-6
-"""Relative difference of a result that must be exactly the same."""
+"""Relative difference planted in a result that must be bit for bit the same."""
 
 FAR: Final = 0.1
-"""Relative difference of a result that may be off by rounding."""
+"""Relative difference planted in a result that may differ by rounding."""
 
 Results = dict[str, Tensor]
 
 
 class StandIn(nn.Module):
-    """Answers as a candidate must.
+    """Behaves at its interface as a candidate must.
 
     Args:
-        plan: What is asked of a candidate.
-        shapes: The shapes of its results, by the sizes of its inputs.
+        plan: The plan of the candidate's calls.
+        shapes: Shapes of the results by the sizes of the inputs.
     """
 
     calls: Tensor
@@ -46,20 +46,20 @@ class StandIn(nn.Module):
         self.called = 0
 
     def forward(self, *inputs: Tensor) -> object:
-        """Return one tensor of every expected shape: of several, by their names."""
+        """Return one tensor of the expected shape; several by their names."""
         self.called += 1
         self.refuse(*inputs)
         results = self.results(*inputs)
         return results if len(results) > 1 else next(iter(results.values()))
 
     def refuse(self, *inputs: Tensor) -> None:
-        """Refuse inputs of the wrong rank, or with the wrong channels."""
+        """Reject inputs of a wrong rank or with a wrong number of channels."""
         for value, channels in zip(inputs, self.channels, strict=True):
             if value.ndim != 4 or value.shape[1] != channels:  # noqa: PLR2004 - images, channels, height, width
                 raise ShapeError("input", ("n", channels, "h", "w"), tuple(value.shape))
 
     def results(self, *inputs: Tensor) -> Results:
-        """Return the results by tap: of every image its mean, everywhere."""
+        """Return the results by tap: the mean of every image, at every pixel."""
         level = 1 + inputs[0].mean(dim=(1, 2, 3), keepdim=True)
         return {tap: level.expand(-1, *shape[1:]).clone() for tap, shape in self.taps(*inputs)}
 
@@ -69,7 +69,7 @@ class StandIn(nn.Module):
 
 
 class _WrappedResult(StandIn):
-    """Returns something else than its results: one of them in a dictionary."""
+    """Returns one result in a dictionary."""
 
     def forward(self, *inputs: Tensor) -> object:
         """Return the last result only."""
@@ -80,7 +80,7 @@ class _WrappedResult(StandIn):
 
 class _WrongShape(StandIn):
     def results(self, *inputs: Tensor) -> Results:
-        """Return maps that lack a row."""
+        """Return maps with one row less."""
         return {tap: value[..., : max(1, value.shape[-2] - 1), :] for tap, value in super().results(*inputs).items()}
 
 
@@ -93,7 +93,7 @@ class _WrongDtype(StandIn):
 
 class _NotFinite(StandIn):
     def results(self, *inputs: Tensor) -> Results:
-        """Return results whose last element is no number."""
+        """Return results whose last element is nan."""
         results = super().results(*inputs)
         for value in results.values():
             value.view(-1)[-1] = torch.nan
@@ -102,7 +102,7 @@ class _NotFinite(StandIn):
 
 class _SizeRefused(StandIn):
     def refuse(self, *inputs: Tensor) -> None:
-        """Refuse the last size too."""
+        """Reject the last size too."""
         super().refuse(*inputs)
         last = [self.plan.small[-1][node.path] for node in self.plan.network.inputs]
         if [tuple(value.shape[-2:]) for value in inputs] == last:
@@ -111,7 +111,7 @@ class _SizeRefused(StandIn):
 
 class _BatchRefused(StandIn):
     def refuse(self, *inputs: Tensor) -> None:
-        """Refuse the largest batch too."""
+        """Reject the largest batch too."""
         super().refuse(*inputs)
         if len(inputs[0]) == (self.plan.limits.batch or interface.BATCHES[-1]):
             raise ValueError("planted: this batch is refused")
@@ -119,27 +119,27 @@ class _BatchRefused(StandIn):
 
 class _AnythingTaken(StandIn):
     def refuse(self, *inputs: Tensor) -> None:
-        """Refuse nothing but a wrong rank."""
+        """Reject a wrong rank only."""
         if inputs[0].ndim != 4:  # noqa: PLR2004 - images, channels, height, width
             super().refuse(*inputs)
 
 
 class _OtherLayout(StandIn):
     def results(self, *inputs: Tensor) -> Results:
-        """Return something else where the channels are stored last."""
+        """Return another result for inputs in channels-last layout."""
         factor = 1.0 if inputs[0].is_contiguous() else 1.0 + FAR
         return {tap: value * factor for tap, value in super().results(*inputs).items()}
 
 
 class _Unsteady(StandIn):
     def results(self, *inputs: Tensor) -> Results:
-        """Return something else every time."""
+        """Return another result in every call."""
         return {tap: value * (1 + OFF * self.called) for tap, value in super().results(*inputs).items()}
 
 
 class _BatchMixed(StandIn):
     def results(self, *inputs: Tensor) -> Results:
-        """Return something else for every batch."""
+        """Return another result for every batch size."""
         return {tap: value * (1 + FAR * len(inputs[0])) for tap, value in super().results(*inputs).items()}
 
 
@@ -167,7 +167,7 @@ CALLED: Final = {
     "BATCHES-ACCEPTED": (_BatchRefused, "one batch that is refused"),
     "BAD-INPUT-REFUSED": (_AnythingTaken, "another number of channels that is taken"),
 }
-"""Stand-ins that are told by their answers, by the clause that must refuse them."""
+"""Stand-ins that a call shows, with what is wrong, by the clause that must refuse them."""
 
 COMPARED: Final = {
     "LAYOUTS-ACCEPTED": (_OtherLayout, "a result that depends on the layout"),
@@ -176,16 +176,16 @@ COMPARED: Final = {
     "INPUT-UNCHANGED": (_InputChanged, "one element of the image that is overwritten"),
     "STATE-UNCHANGED": (_StateChanged, "a buffer that is overwritten"),
 }
-"""Stand-ins that are told by two evaluations that differ."""
+"""Stand-ins that the difference of two calls shows, by the clause that must refuse them."""
 
 
 def shapes_of(plan: Plan) -> dict[tuple[Pair, ...], Taps]:
-    """Return the shapes of the results for one image of every small size, by the sizes of the inputs."""
+    """Return the shapes of the results of one image by the sizes of the inputs, for every small size."""
     return {tuple(sizes[node.path] for node in plan.network.inputs): plan.taps(sizes, 1) for sizes in plan.small}
 
 
 def of_calls(plan: Plan) -> Iterator[PlantedFault]:
-    """Plant faults that answers show."""
+    """Plant faults that a call shows."""
     shapes = shapes_of(plan)
     for clause, (stand_in, fault) in CALLED.items():
         seen = interface.calls(stand_in(plan, shapes), plan, _quiet)
@@ -193,10 +193,10 @@ def of_calls(plan: Plan) -> Iterator[PlantedFault]:
 
 
 def of_comparisons(plan: Plan, dtype: torch.dtype) -> Iterator[PlantedFault]:
-    """Plant faults that two evaluations show.
+    """Plant faults that the difference of two calls shows.
 
     Args:
-        plan: What is asked of a candidate.
+        plan: The plan of the candidate's calls.
         dtype: The dtype in which the candidate is compared.
     """
     shapes = shapes_of(plan)
@@ -206,7 +206,7 @@ def of_comparisons(plan: Plan, dtype: torch.dtype) -> Iterator[PlantedFault]:
 
 
 def _quiet(_what: str) -> None:
-    """Say nothing: these calls take no time."""
+    """Report no progress: these calls take no time."""
 
 
 def _with_calls(seen: tuple[Call, ...]) -> Callable[[Evidence], Evidence]:

@@ -12,7 +12,7 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Output
 from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Evidence
-from deeplab_spec.judge.numerics.planted_end_to_end import Compare, Plant, Tail, of_ends
+from deeplab_spec.judge.numerics.planted_end_to_end import Compare, FaultyEnd, Plant, of_ends
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.numerics.tensor_compare import Overflow, overflow_of
 from deeplab_spec.judge.outputs import Answer, call_candidate
@@ -42,7 +42,7 @@ class Conditioned:
     inputs: Sequence[Tensor]
     weights: Mapping[str, Tensor]
     oracle: Values
-    faulty: tuple[Tail, ...]
+    faulty: tuple[FaultyEnd, ...]
 
     @property
     def taps(self) -> Taps:

@@ -28,7 +28,7 @@ from deeplab_spec.judge.load_weights import places
 from deeplab_spec.judge.numerics.end_to_end import Conditioned, compare_float32, compare_float64
 from deeplab_spec.judge.numerics.minimize import minimize
 from deeplab_spec.judge.numerics.planted import of_parameters, of_steps
-from deeplab_spec.judge.numerics.planted_end_to_end import needed, tails
+from deeplab_spec.judge.numerics.planted_end_to_end import faulty_ends, needed
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.judge.numerics.tensor_compare import executed
 from deeplab_spec.judge.plan import Plan
@@ -192,7 +192,7 @@ def _conditioned(
     """Draw the weights of whole runs, and load them."""
     tick("drawing weights that do not amplify rounding")
     named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
-    faulty = () if loaded.unmatched else tails(loaded.expected)
+    faulty = () if loaded.unmatched else faulty_ends(loaded.expected)
     results = {node.path for node in loaded.expected.outputs}
     results |= needed(plan.network, faulty, fold=loaded.reading.folded)
     drawn, values = challenge(

@@ -1,6 +1,6 @@
-"""Plants faults in results: near the end of the network, so that only what follows runs again.
+"""Plants faults in results: near the end of the network, so that only the last nodes run again.
 
-A stand-in returns the results with the fault; it is asked, and its results are compared, as a candidate's.
+A stand-in module returns the faulty results. It is called, and its results are compared, like a candidate.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -19,31 +19,31 @@ from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.mutate.faults.operators import planted_node
 
 FAULTS: Final = ((Resize, "align_corners"), (BatchNorm, "eps"), (Activation, "slope"))
-"""What is wrong near the end, of which operation."""
+"""Operators and attributes with a planted fault near the end."""
 
 LARGE: Final = 2**15
-"""So many weights of a convolution are too many to run it again."""
+"""A convolution with more weights than this does not run again."""
 
 SCALE: Final = 1.0001
-"""Factor on a result: the smallest fault that was seen in a network that somebody published."""
+"""Factor on a result: the smallest fault found in a published network."""
 
 EXACT: Final = "VALUES-END-TO-END"
-"""The clause that sees a result that is off by no more than that."""
+"""The clause that must refuse a result with this factor."""
 
 Compare = Callable[[nn.Module], tuple[Deviation, ...]]
-"""Asks a stand-in, and compares its results."""
+"""Calls a stand-in, and compares its results."""
 
 Plant = Callable[[Evidence, tuple[Deviation, ...]], Evidence]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tail:
-    """The end of a network, its first node wrong.
+class FaultyEnd:
+    """The last nodes of a network, the first of them faulty.
 
     Attributes:
         words: What is wrong.
-        tap: The result that shows it.
-        nodes: The nodes that run again, in order: the wrong one first, the output last.
+        tap: Name of the result that shows it.
+        nodes: The nodes in order: the faulty one first, the output last.
     """
 
     words: str
@@ -52,20 +52,20 @@ class Tail:
 
     @property
     def needs(self) -> frozenset[str]:
-        """Paths of the values that it starts from."""
-        mine = {node.path for node in self.nodes}
-        return frozenset(path for node in self.nodes for path in node.inputs) - mine
+        """Paths of the values from outside that the nodes take."""
+        inside = {node.path for node in self.nodes}
+        return frozenset(path for node in self.nodes for path in node.inputs) - inside
 
     def result(self, values: Values, weights: Mapping[str, Tensor]) -> Tensor:
-        """Run it on values of the right network."""
-        found = {path: values[path] for path in self.needs}
+        """Run the nodes on values of the specified network."""
+        results = {path: values[path] for path in self.needs}
         for node in self.nodes:
-            found[node.path] = step(node, [found[path] for path in node.inputs], weights)
-        return found[self.nodes[-1].path]
+            results[node.path] = step(node, [results[path] for path in node.inputs], weights)
+        return results[self.nodes[-1].path]
 
 
-class Held(nn.Module):
-    """Returns given results, whatever it is asked.
+class FixedResults(nn.Module):
+    """Returns the same results for every input.
 
     Args:
         results: Tensors by tap.
@@ -80,13 +80,13 @@ class Held(nn.Module):
         return self.results
 
 
-def tails(network: Network) -> tuple[Tail, ...]:
-    """Return the ends of a network with a fault, of every output."""
-    return tuple(tail for node in network.outputs for tail in _tails(network, node))
+def faulty_ends(network: Network) -> tuple[FaultyEnd, ...]:
+    """Return the ends of a network with a fault, for every output."""
+    return tuple(end for node in network.outputs for end in _faulty_ends(network, node))
 
 
-def _tails(network: Network, output: Node) -> Iterator[Tail]:
-    """Walk back from an output as far as one value is all that a node reads, and little is computed again."""
+def _faulty_ends(network: Network, output: Node) -> Iterator[FaultyEnd]:
+    """Walk back from an output while each node has one input and little computation repeats."""
     after: tuple[Node, ...] = ()
     node = output
     left = list(FAULTS)
@@ -96,7 +96,7 @@ def _tails(network: Network, output: Node) -> Iterator[Tail]:
             if fault and isinstance(output.op, Output):
                 left.remove((kind, attribute))
                 words, faulty = fault
-                yield Tail(words=words, tap=output.op.name, nodes=(faulty, *after))
+                yield FaultyEnd(words=words, tap=output.op.name, nodes=(faulty, *after))
                 break
         after = (node, *after)
         if not node.inputs or (len(node.inputs) > 1 and not isinstance(node.op, Resize)) or _large(node):
@@ -111,46 +111,45 @@ def _large(node: Node) -> bool:
     return op.channels_out * op.channels_in // op.groups * op.kernel[0] * op.kernel[1] > LARGE
 
 
-def needed(network: Network, planted: Collection[Tail], *, fold: bool) -> frozenset[str]:
-    """Return the values of a network that ends with a fault start from.
+def needed(network: Network, planted: Collection[FaultyEnd], *, fold: bool) -> frozenset[str]:
+    """Return the paths of the values from which faulty ends start.
 
     Args:
-        network: The network as it is drawn for.
-        planted: The ends, of the network as it is compared.
-        fold: Whether it is compared with its normalisations folded: then the value of a convolution is that
-            of the normalisation that it had.
+        network: The network, with its normalisations.
+        planted: The ends, of the network in the form in which it is compared.
+        fold: Whether normalisations are folded there: a convolution then has the value of its normalisation.
     """
-    wanted = frozenset(path for tail in planted for path in tail.needs)
-    norms = (norm for conv, norm in foldable(network) if conv in wanted) if fold else ()
-    return wanted | frozenset(norms)
+    paths = frozenset(path for end in planted for path in end.needs)
+    norms = (norm for conv, norm in foldable(network) if conv in paths) if fold else ()
+    return paths | frozenset(norms)
 
 
 def of_ends(
     clause: str,
-    planted: Collection[Tail],
-    right: Mapping[str, Tensor],
+    planted: Collection[FaultyEnd],
+    expected: Mapping[str, Tensor],
     values: Values,
     weights: Mapping[str, Tensor],
     compare: Compare,
     plant: Plant,
 ) -> Iterator[PlantedFault]:
-    """Plant faults in the results of a run; where there is no end to plant one in, a factor.
+    """Plant faults in the results of a run; without a faulty end, multiply the results.
 
     Args:
         clause: The clause that must refuse them.
-        planted: Ends of the network with a fault.
-        right: The right results by tap.
-        values: Values of the right network.
-        weights: Its weights.
-        compare: Asks a stand-in as the candidate is asked, and compares its results.
-        plant: Puts what was found in the place of what was found of the candidate.
+        planted: Faulty ends of the network.
+        expected: The specified results by tap.
+        values: Values of the specified network.
+        weights: Weights of the specified network.
+        compare: Calls a stand-in like the candidate, and compares its results.
+        plant: Replaces the deviations of the candidate by those of the stand-in.
     """
-    wrong = [(tail.words, tail.tap, tail.result(values, weights)) for tail in planted]
+    faulty = [(end.words, end.tap, end.result(values, weights)) for end in planted]
     if clause == EXACT or not planted:
-        wrong += [(f"{tap} times {SCALE}", tap, value * SCALE) for tap, value in right.items()]
-    for words, tap, value in wrong:
-        seen = compare(Held({**right, tap: value}))
-        yield PlantedFault(clause=clause, fault=words, plant=_planted(plant, seen))
+        faulty += [(f"{tap} times {SCALE}", tap, value * SCALE) for tap, value in expected.items()]
+    for words, tap, value in faulty:
+        deviations = compare(FixedResults({**expected, tap: value}))
+        yield PlantedFault(clause=clause, fault=words, plant=_planted(plant, deviations))
 
 
 def _planted(plant: Plant, seen: tuple[Deviation, ...]) -> Callable[[Evidence], Evidence]:

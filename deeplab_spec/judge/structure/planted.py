@@ -1,8 +1,8 @@
-"""Plants faults in graphs: the expected graph with one attribute wrong for every clause of the structure.
+"""Plants faults in graphs: the expected graph with one attribute wrong, for every clause of the structure.
 
-The wrong graphs are put in normal form, aligned and compared as a candidate's is. Faults that stand near each
-other are planted in one graph, far ones in graphs of their own: an alignment searches what lies between the
-first difference and the last.
+A faulty graph is brought to normal form, aligned and compared like a candidate's. Faults near each other are planted
+in one graph and distant ones in separate graphs, because an alignment searches everything between the first and the
+last difference.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,13 +27,13 @@ from deeplab_spec.mutate.faults.graph_edits import inserted
 from deeplab_spec.mutate.faults.nodes import planted_fault
 
 APART: Final = 60
-"""Faults so many nodes apart are planted in graphs of their own."""
+"""Faults at least this many nodes apart are planted in separate graphs."""
 
 PREFERRED: Final = ("eps", "kind", "align_corners", "affine", "bias", "rate", "kernel", "padding", "stride")
-"""Attributes in which a fault is planted, the first first; others after them."""
+"""Attributes in which a fault is planted, in order of preference; other attributes come last."""
 
 PLANTED: Final = "planted"
-"""Path of an operation that is put in."""
+"""Path of an inserted operation."""
 
 UNKNOWN: Final = Opaque(target="planted.unknown")
 
@@ -46,9 +46,9 @@ class _Fault:
 
     Attributes:
         clause: The clause that must refuse it.
-        path: Where.
-        position: Where in the order of the graph.
-        edit: Plants it: what is wrong, in words, and the wrong graph.
+        path: The node with the fault.
+        position: Index of the node in the graph.
+        edit: Returns what is wrong, in words, and the faulty graph.
     """
 
     clause: str
@@ -57,18 +57,18 @@ class _Fault:
     edit: Edit
 
 
-def of_graphs(expected: Shaped, reading: Reading, found: Facts, unstrided: frozenset[str]) -> Iterator[PlantedFault]:
+def of_graphs(expected: Shaped, reading: Reading, facts: Facts, unstrided: frozenset[str]) -> Iterator[PlantedFault]:
     """Plant a fault for every clause of the structure.
 
     Args:
-        expected: What the candidate is held against, in the form in which it is compared.
-        reading: The candidate beside it.
-        found: The expected facts by clause.
+        expected: The expected network, in the form in which it is compared.
+        reading: The candidate, aligned with it.
+        facts: The expected facts by clause.
         unstrided: Paths of the blocks that lose their stride.
     """
-    yield _of_strangers(expected)
+    yield _of_other_network(expected)
     yield from _of_counts(reading.alignment, reading.shared)
-    left = dict(found)
+    left = dict(facts)
     while left:
         faults = list(_faults(expected.network, left))
         planted = {fault.clause for fault in faults}
@@ -94,19 +94,19 @@ def _with_aspects(mine: dict[str, tuple[Aspect, ...]]) -> Callable[[Evidence], E
 
 
 def _aligned(expected: Shaped, network: Network) -> Alignment:
-    """Align a wrong graph as a candidate's; its values are said to have the shapes of the right ones."""
+    """Align a faulty graph like a candidate's; its values are given the shapes of the expected ones."""
     shapes = dict(expected.shapes)
     if PLANTED in network:
         shapes[PLANTED] = shapes[network[PLANTED].inputs[0]]
     return align(expected, normal_form(Shaped(network=network.live(), shapes=shapes)))
 
 
-def _faults(network: Network, found: Facts) -> Iterator[_Fault]:
-    """Choose faults that one graph has room for, as late as can be. Clauses with little choice choose first."""
+def _faults(network: Network, facts: Facts) -> Iterator[_Fault]:
+    """Choose faults that fit into one graph, as late as possible; clauses with little choice come first."""
     readers = network.readers()
     positions = {node.path: number for number, node in enumerate(network)}
     taken: set[str] = set()
-    for clause, mine in sorted(found.items(), key=lambda item: _room(item[1])):
+    for clause, mine in sorted(facts.items(), key=lambda item: _room(item[1])):
         for fact in sorted(mine, key=lambda fact: (_rank(fact.attribute), -positions[fact.node.path])):
             node, attribute = fact.node, fact.attribute
             around = {node.path, *node.inputs, *readers[node.path]}
@@ -120,14 +120,14 @@ def _faults(network: Network, found: Facts) -> Iterator[_Fault]:
 
 
 def _like_another(network: Network, node: Node) -> bool:
-    """Tell whether a node cannot be told from another one by what it reads: an input, or the start of a block."""
+    """Whether another node has the same input: at an input of the network, or at the start of a block."""
     read = node.inputs[0]
     joined = any(isinstance(network[path].op, Add) or ".skip." in path for path in network.readers()[read])
     return joined or isinstance(network[read].op, Add | Input)
 
 
 def _room(mine: tuple[Fact, ...]) -> tuple[bool, int]:
-    """Return how much choice there is: little without an attribute that can simply be another."""
+    """Return a sort key by how much choice there is: little without a preferred attribute."""
     return any(fact.attribute in PREFERRED for fact in mine), len(mine)
 
 
@@ -140,7 +140,7 @@ def _edit(path: str, attribute: str) -> Edit:
 
 
 def _unknown(network: Network, taken: Collection[str]) -> Iterator[_Fault]:
-    """Put an operation that nobody knows behind the last convolution that one node reads, where there is room."""
+    """Insert an unknown operation after the last convolution with one reader and no fault near it."""
     readers = network.readers()
     for position, node in reversed(list(enumerate(network))):
         around = {node.path, *node.inputs, *readers[node.path]}
@@ -155,7 +155,7 @@ def _insert(path: str) -> Edit:
 
 
 def _groups(faults: Iterable[_Fault]) -> list[list[_Fault]]:
-    """Put together what stands near each other."""
+    """Group faults that are near each other."""
     groups: list[list[_Fault]] = []
     for fault in sorted(faults, key=lambda fault: fault.position):
         if not groups or fault.position - groups[-1][-1].position > APART:
@@ -165,11 +165,11 @@ def _groups(faults: Iterable[_Fault]) -> list[list[_Fault]]:
 
 
 def _of_counts(alignment: Alignment, shared: frozenset[str]) -> Iterator[PlantedFault]:
-    """Plant a block that stores nothing of its own: the candidate, one node of which shares its parameters.
+    """Plant a node that shares its parameters with another node.
 
     Args:
-        alignment: The candidate beside what it is held against.
-        shared: Its nodes whose parameters another one has already.
+        alignment: The candidate, aligned with the expected network.
+        shared: The candidate's nodes that share their parameters with an earlier node.
     """
     partner = alignment.partner
     stores = [node.path for node in alignment.expected.network if "weight" in roles(node.op) and node.path in partner]
@@ -184,8 +184,8 @@ def _of_counts(alignment: Alignment, shared: frozenset[str]) -> Iterator[Planted
         )
 
 
-def _of_strangers(expected: Shaped) -> PlantedFault:
-    """Plant another network: a single activation."""
+def _of_other_network(expected: Shaped) -> PlantedFault:
+    """Plant a network that consists of one activation."""
     source = expected.network.inputs[0]
     nodes = (
         source,

@@ -1,4 +1,4 @@
-"""Plants faults in what was observed in training, one for every clause: each check must see its own."""
+"""Plants faults in the evidence of training: one for every clause, which its check must refuse."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,18 +9,18 @@ from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.training.evidence import BatchOfOne, Trained
 from deeplab_spec.spec.distributions import Shape
 
-_ELSE: Final = 2.0
-"""Factor on the chance of a dropout, the deviation of a weight, the momentum of a statistic."""
+_OTHER: Final = 2.0
+"""Factor on the probability of a dropout, the deviation of a weight and the momentum of a statistic."""
 
 _FAR: Final = 100.0
-"""Factor on the largest error that is no finding."""
+"""Factor on the largest accepted error."""
 
 
 def of_training(trained: Trained) -> Iterator[PlantedFault]:
-    """Plant a fault for every clause about which something was observed.
+    """Plant a fault for every clause with evidence.
 
     Args:
-        trained: What was observed.
+        trained: The evidence of training.
     """
     yield from _of_statistics(trained)
     yield from _of_gradients(trained)
@@ -29,7 +29,7 @@ def of_training(trained: Trained) -> Iterator[PlantedFault]:
     if trained.batch_of_one and not trained.batch_of_one.not_applicable:
         refused = BatchOfOne(error="a planted fault")
         yield _planted_fault(
-            "BATCH-OF-ONE", "a batch of one that is refused", "", lambda found: replace(found, batch_of_one=refused)
+            "BATCH-OF-ONE", "a batch of one that is refused", "", lambda trained: replace(trained, batch_of_one=refused)
         )
 
 
@@ -37,32 +37,34 @@ def _of_statistics(trained: Trained) -> Iterator[PlantedFault]:
     stated = [movement for movement in trained.movements if movement.expected]
     if stated:
         last = stated[-1]
-        momentum = _ELSE * (last.expected or 0.0)
+        momentum = _OTHER * (last.expected or 0.0)
         moved = replace(last, mean=momentum, variance=momentum)
         movements = tuple(moved if movement is last else movement for movement in trained.movements)
         words = f"momentum {momentum:g} of {last.path}"
-        yield _planted_fault("BN-MOMENTUM", words, last.path, lambda found: replace(found, movements=movements))
+        yield _planted_fault("BN-MOMENTUM", words, last.path, lambda trained: replace(trained, movements=movements))
     if trained.statistics:
         worst = replace(trained.statistics[-1], error=_FAR * trained.statistics[-1].allowed)
         statistics = (*trained.statistics[:-1], worst)
         words = f"a wrong {worst.role.replace('_', ' ')} of {worst.path}"
         yield _planted_fault(
-            "RUNNING-STATISTICS", words, worst.origin, lambda found: replace(found, statistics=statistics)
+            "RUNNING-STATISTICS", words, worst.origin, lambda trained: replace(trained, statistics=statistics)
         )
 
 
 def _of_gradients(trained: Trained) -> Iterator[PlantedFault]:
-    wanted = [gradient for gradient in trained.gradients if gradient.wanted]
-    if wanted:
-        lost = replace(wanted[-1], actual=0.0, origin=wanted[-1].path)
-        gradients = tuple(lost if gradient is wanted[-1] else gradient for gradient in trained.gradients)
+    expected = [gradient for gradient in trained.gradients if gradient.wanted]
+    if expected:
+        lost = replace(expected[-1], actual=0.0, origin=expected[-1].path)
+        gradients = tuple(lost if gradient is expected[-1] else gradient for gradient in trained.gradients)
         words = f"a {lost.role} of {lost.path} without a gradient"
-        yield _planted_fault("GRADIENT-REACHES", words, lost.path, lambda found: replace(found, gradients=gradients))
+        yield _planted_fault(
+            "GRADIENT-REACHES", words, lost.path, lambda trained: replace(trained, gradients=gradients)
+        )
     if trained.step:
         worst = replace(trained.step[-1], error=_FAR * trained.step[-1].allowed)
         step = (*trained.step[:-1], worst)
         words = f"another step of the {worst.role} of {worst.path}"
-        yield _planted_fault("TRAIN-STEP", words, worst.origin, lambda found: replace(found, step=step))
+        yield _planted_fault("TRAIN-STEP", words, worst.origin, lambda trained: replace(trained, step=step))
 
 
 def _of_dropout(trained: Trained) -> Iterator[PlantedFault]:
@@ -70,22 +72,24 @@ def _of_dropout(trained: Trained) -> Iterator[PlantedFault]:
     if effect is None or not effect.stated:
         return
     if effect.expected:
-        sites = tuple(replace(site, probability=min(_ELSE * site.probability, 0.9)) for site in effect.expected)
-        words, wrong = f"a dropout of {sites[0].probability:g} at {sites[0].path}", replace(effect, actual=sites)
+        sites = tuple(replace(site, probability=min(_OTHER * site.probability, 0.9)) for site in effect.expected)
+        words, faulty = f"a dropout of {sites[0].probability:g} at {sites[0].path}", replace(effect, actual=sites)
     else:
-        loud = tuple(1.0 for _ in effect.candidate.get("spread", ()))
-        words, wrong = "results that differ from call to call", replace(effect, candidate={"spread": loud})
-    yield _planted_fault("DROPOUT", words, "", lambda found: replace(found, dropout_effect=wrong))
+        varying = tuple(1.0 for _ in effect.candidate.get("spread", ()))
+        words, faulty = "results that differ from call to call", replace(effect, candidate={"spread": varying})
+    yield _planted_fault("DROPOUT", words, "", lambda trained: replace(trained, dropout_effect=faulty))
 
 
 def _of_weights(trained: Trained) -> Iterator[PlantedFault]:
     samples = trained.initial.samples if trained.initial else ()
-    drawn = [sample for sample in samples if sample.tensors == 1 and sample.fits[0][1].shape is not Shape.CONSTANT]
-    if trained.initial and drawn:
-        wide = replace(drawn[-1], square=_ELSE**2 * drawn[-1].square, greatest=_ELSE * drawn[-1].greatest)
-        initial = replace(trained.initial, samples=tuple(wide if sample is drawn[-1] else sample for sample in samples))
+    random = [sample for sample in samples if sample.tensors == 1 and sample.fits[0][1].shape is not Shape.CONSTANT]
+    if trained.initial and random:
+        wide = replace(random[-1], square=_OTHER**2 * random[-1].square, greatest=_OTHER * random[-1].greatest)
+        initial = replace(
+            trained.initial, samples=tuple(wide if sample is random[-1] else sample for sample in samples)
+        )
         words = f"weights of {wide.path} of twice the deviation"
-        yield _planted_fault("INITIALISATION", words, wide.path, lambda found: replace(found, initial=initial))
+        yield _planted_fault("INITIALISATION", words, wide.path, lambda trained: replace(trained, initial=initial))
 
 
 def _planted_fault(clause: str, words: str, path: str, change: Callable[[Trained], Trained]) -> PlantedFault:

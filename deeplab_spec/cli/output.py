@@ -33,9 +33,9 @@ def table(grid: Grid, output: Path | None = None, heading: str = "") -> None:
     write(above)
     from rich.console import Console
 
-    from deeplab_spec.views.table import drawn
+    from deeplab_spec.views.table import rich_table
 
-    Console().print(drawn(grid))
+    Console().print(rich_table(grid))
 
 
 def write(text: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from deeplab_spec.count.network_report import CostReport
-from deeplab_spec.views.template import filled
+from deeplab_spec.views.template import render
 
 ROW, BAR = 24, 15
 """Height of a row and of the bar in it, in pixels."""
@@ -88,7 +88,7 @@ class _Column:
 
 def cost_chart(report: CostReport) -> str:
     """Return the chart of a network's costs as a self-contained SVG file."""
-    return filled("costs.svg.j2", lay_out_costs(report))
+    return render("costs.svg.j2", lay_out_costs(report))
 
 
 def lay_out_costs(report: CostReport) -> Chart:

@@ -13,7 +13,7 @@ from deeplab_spec.show.rows import Row, network_rows
 from deeplab_spec.show.shapes import Box, Drawing, Note, Panel, Point, Wire
 from deeplab_spec.spec.choices import ActivationPlacement, Interpolation, written
 from deeplab_spec.views.table import shape
-from deeplab_spec.views.template import filled
+from deeplab_spec.views.template import render
 
 LINE, MARGIN = 15, 13
 BACKBONE, CHANNEL, HEAD = (20, 420), 184, 720
@@ -39,7 +39,7 @@ def drawing(subject: Subject) -> str:
     Raises:
         GraphError: If the choices do not fit together at the subject's size.
     """
-    return filled("network.svg.j2", lay_out(subject))
+    return render("network.svg.j2", lay_out(subject))
 
 
 def lay_out(subject: Subject) -> Drawing:

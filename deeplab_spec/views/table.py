@@ -57,7 +57,7 @@ def _line(cells: Sequence[str], widths: Sequence[int], right: frozenset[int]) ->
     return GAP.join(aligned).rstrip()
 
 
-def drawn(grid: Grid) -> "Table":
+def rich_table(grid: Grid) -> "Table":
     """Return a table for a rich console."""
     from rich import box
     from rich.table import Table

@@ -27,6 +27,6 @@ def environment() -> Environment:
     return made
 
 
-def filled(template: str, drawn: object) -> str:
+def render(template: str, drawing: object) -> str:
     """Return a template filled with a drawing, which it knows as ``d``."""
-    return environment().get_template(template).render(d=drawn).rstrip("\n")
+    return environment().get_template(template).render(d=drawing).rstrip("\n")

@@ -21,7 +21,7 @@ from deeplab_spec.profile.compare_text import (
 )
 from deeplab_spec.profile.document import TENSORBOARD, TRACE, CompareDocument, ProfileDocument
 from deeplab_spec.profile.text import between, profile_csv, profile_grid, profile_html, profile_summary
-from deeplab_spec.views.table import drawn, plain
+from deeplab_spec.views.table import plain, rich_table
 from tests.support.profile_samples import MILLISECOND, profile, row, usual
 
 HOSTILE = "<script>alert('x')</script>|`"
@@ -223,7 +223,9 @@ def test_a_terminal_dims_the_rows_within_the_noise(milliseconds: tuple[int, ...]
     """Exactly those lines, which may include the total, have the escape sequence of dimmed text."""
     document = changed(*milliseconds)
     stream = io.StringIO()
-    Console(file=stream, force_terminal=True, width=200, color_system="standard").print(drawn(compare_grid(document)))
+    Console(file=stream, force_terminal=True, width=200, color_system="standard").print(
+        rich_table(compare_grid(document))
+    )
 
     lines = {name: line for line in stream.getvalue().splitlines() for name in re.findall(r"block\d|total", line)}
     dimmed = {name for name, line in lines.items() if re.search(r"\x1b\[(\d;)*2m", line)}

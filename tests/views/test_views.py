@@ -15,7 +15,7 @@ from deeplab_spec.spec.variants import NOTEBOOK
 from deeplab_spec.views import files
 from deeplab_spec.views import progress as module
 from deeplab_spec.views.progress import progress
-from deeplab_spec.views.table import Grid, drawn, markdown, plain
+from deeplab_spec.views.table import Grid, markdown, plain, rich_table
 
 
 def test_lines_are_written_at_most_every_few_seconds(
@@ -65,7 +65,7 @@ def test_a_drawn_table_has_the_cells_of_the_plain_one() -> None:
     """Terminal and pipe show the same numbers."""
     grid = counts.count_grid(count_document(Subject(variant=NOTEBOOK, choices=NOTEBOOK.choices)))
     stream = io.StringIO()
-    Console(file=stream, width=100).print(drawn(grid))
+    Console(file=stream, width=100).print(rich_table(grid))
     cells = [line.split() for line in stream.getvalue().splitlines() if line.strip(" \u2500")]
 
     assert cells == [line.split() for line in plain(grid).splitlines() if line.strip(" -")]

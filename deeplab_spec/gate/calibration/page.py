@@ -3,7 +3,7 @@
 from deeplab_spec.gate.document import CalibrationDocument, OutcomeModel
 from deeplab_spec.gate.text import LAYOUT, percent, signed
 from deeplab_spec.views.table import Grid, markdown
-from deeplab_spec.views.template import filled
+from deeplab_spec.views.template import render
 
 _RECORDED = ("condition", "recordings", "dropped", "planted", "measured", "spread")
 _RESAMPLED = (
@@ -159,4 +159,4 @@ def curve(document: CalibrationDocument) -> str:
             if entry.slowdown is not None
         ],
     }
-    return filled("gate_curve.svg.j2", drawn)
+    return render("gate_curve.svg.j2", drawn)

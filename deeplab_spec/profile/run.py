@@ -22,8 +22,7 @@ from torch.utils import _pytree as pytree
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.fx.calls import ProgramCall
-from deeplab_spec.capture.fx.operators import operator_name
+from deeplab_spec.capture.fx.calls import ProgramCall, operator_name
 from deeplab_spec.errors import SpecError
 from deeplab_spec.measure import wrappers
 from deeplab_spec.measure.modes import Mode as ExecutionMode

@@ -16,9 +16,8 @@ from torch import Tensor, fx
 
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.equivalences.graph_builder import CompositeStep, GraphBuilder
-from deeplab_spec.capture.fx.calls import ProgramCall
+from deeplab_spec.capture.fx.calls import ProgramCall, operator_name
 from deeplab_spec.capture.fx.layout import MAP_RANK, Layout, identity_layout
-from deeplab_spec.capture.fx.operators import operator_name
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Add, BatchNorm, Opaque
 

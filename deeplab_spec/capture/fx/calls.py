@@ -1,7 +1,7 @@
-"""Calls of a captured program: repeats them on given values, and tells what they alias."""
+"""Calls of a captured program: their arguments, what they alias, and how to repeat them on given values."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
 from deeplab_spec.capture.fx.layout import Layout
-from deeplab_spec.capture.fx.operators import operator_name
+from deeplab_spec.graph.ops import Op, Opaque
 
 FIRST_RESULT_ONLY: Final = frozenset({"_native_batch_norm_legit_no_training", "max_pool2d_with_indices"})
 """Operators whose further results are needed in training only."""
@@ -25,6 +25,87 @@ _SAME_VALUE: Final = frozenset({"clone", "contiguous", "alias", "detach", "lift_
 
 _NEUTRAL: Final = {"add": 0, "sub": 0, "mul": 1, "div": 1}
 """The second operand that changes nothing, by operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an operator in a captured graph.
+
+    Attributes:
+        node: The call.
+        arguments: Its arguments by name, with defaults.
+    """
+
+    node: fx.Node
+    arguments: dict[str, Any]
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - an operator's argument
+        return self.arguments[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor argument."""
+        return shape_of(self[name])
+
+    @property
+    def result(self) -> tuple[int, ...]:
+        """The shape of the result."""
+        return shape_of(self.node)
+
+
+@dataclass(frozen=True, slots=True)
+class Translation:
+    """A call as an operation of the graph.
+
+    Attributes:
+        op: The operation.
+        inputs: The values that it reads.
+        roles: Its own tensors, by role.
+        result: Layout of the call's result relative to the operation's; None if they are the same.
+        views: Layout of a role's tensor relative to the stored tensor, by role.
+    """
+
+    op: Op
+    inputs: tuple[fx.Node, ...]
+    roles: tuple[tuple[str, fx.Node], ...] = ()
+    result: Layout | None = None
+    views: Mapping[str, Layout] = field(default_factory=dict)
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """Return the shape of a node's (first) value; empty if it is not a tensor."""
+    value = node.meta.get("val")
+    if isinstance(value, tuple | list) and value:
+        value = value[0]
+    return tuple(int(side) for side in value.shape) if isinstance(value, Tensor) else ()
+
+
+def read_call(node: fx.Node) -> Call:
+    """Return a call with its arguments named by the operator's schema."""
+    if not isinstance(node.target, OpOverload):
+        raise TypeError(node.target)
+    schema = node.target._schema  # noqa: SLF001 - the operator's only description
+    arguments = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
+    arguments |= {argument.name: value for argument, value in zip(schema.arguments, node.args, strict=False)}
+    return Call(node, arguments | dict(node.kwargs))
+
+
+def operator_name(node: fx.Node) -> str:
+    """Return the short name of a call's operator, e.g. ``conv2d`` or ``relu_``."""
+    target = node.target
+    if isinstance(target, OpOverload):
+        return target._schema.name.removeprefix("aten::")  # noqa: SLF001 - the operator's only description
+    return str(getattr(target, "__name__", target))
+
+
+def is_call_of(value: object, names: Collection[str]) -> bool:
+    """Tell whether a value is the result of one of the named operators."""
+    return isinstance(value, fx.Node) and isinstance(value.target, OpOverload) and operator_name(value) in names
+
+
+def opaque(node: fx.Node) -> Opaque:
+    """Keep a call as it is."""
+    described = ", ".join(map(str, node.args))
+    return Opaque(target=str(node.target), detail=described)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 from torch import fx
 
+from deeplab_spec.capture.fx.calls import Call, is_call_of, operator_name, read_call, shape_of
 from deeplab_spec.capture.fx.layout import CHANNELS, MAP_RANK, Layout
-from deeplab_spec.capture.fx.operators import Call, calls, operator_name, read_call, shape_of
 from deeplab_spec.graph.ops import Op, Opaque
 
 _RESHAPES: Final = frozenset(
@@ -101,7 +101,7 @@ def _range(node: fx.Node) -> tuple[fx.Node, int, int] | None:
     """Return the source of a range, its axis and its first index."""
     if operator_name(node) == "getitem":
         return _element_of_split(node)
-    if not calls(node, {"slice", "narrow"}):
+    if not is_call_of(node, {"slice", "narrow"}):
         return None
     call = read_call(node)
     if call.arguments.get("step", 1) != 1 or not isinstance(call["start"] or 0, int):
@@ -111,7 +111,7 @@ def _range(node: fx.Node) -> tuple[fx.Node, int, int] | None:
 
 def _element_of_split(node: fx.Node) -> tuple[fx.Node, int, int] | None:
     split, number = node.args[:2]
-    if not isinstance(split, fx.Node) or not calls(split, _SPLITS) or not isinstance(number, int):
+    if not isinstance(split, fx.Node) or not is_call_of(split, _SPLITS) or not isinstance(number, int):
         return None
     call = read_call(split)
     axis = call.arguments.get("dim", 0)

@@ -12,16 +12,9 @@ from typing import Final
 from torch import fx
 from torch._ops import OpOverload
 
+from deeplab_spec.capture.fx.calls import Call, Translation, is_call_of, operator_name, read_call, shape_of
 from deeplab_spec.capture.fx.layout import CHANNELS, Arguments, Layout, full_axis, identity_layout, with_channels
-from deeplab_spec.capture.fx.operators import (
-    Call,
-    Translation,
-    calls,
-    cropped_margins,
-    operator_name,
-    read_call,
-    shape_of,
-)
+from deeplab_spec.capture.fx.operators import cropped_margins
 from deeplab_spec.graph.ops import Conv2d
 
 _LETTERS: Final = "abdefghijkl"
@@ -249,7 +242,7 @@ def _mul(call: Call) -> fx.Node | None:
     """Parse ``x * (x > 0)``, in either order, with the condition converted to numbers or not."""
     for one, other in ((call["self"], call["other"]), (call["other"], call["self"])):
         condition = other
-        if isinstance(other, fx.Node) and calls(other, _CONVERSIONS):
+        if isinstance(other, fx.Node) and is_call_of(other, _CONVERSIONS):
             condition = other.args[0]
         if _compares(condition, one, {"gt", "ge"}):
             return _node(one)
@@ -262,7 +255,7 @@ def _threshold(call: Call) -> fx.Node | None:
 
 def _compares(condition: object, value: object, names: set[str]) -> bool:
     """Tell whether a condition compares a value with zero."""
-    if not isinstance(condition, fx.Node) or not calls(condition, names):
+    if not isinstance(condition, fx.Node) or not is_call_of(condition, names):
         return False
     call = read_call(condition)
     return call["self"] is value and _is_zero(call["other"])
@@ -271,11 +264,11 @@ def _compares(condition: object, value: object, names: set[str]) -> bool:
 def _is_zero(value: object) -> bool:
     if not isinstance(value, fx.Node):
         return isinstance(value, int | float) and value == 0
-    if calls(value, {"full", "full_like", "new_full"}):
+    if is_call_of(value, {"full", "full_like", "new_full"}):
         return bool(read_call(value)["fill_value"] == 0)
-    if calls(value, {"scalar_tensor"}):
+    if is_call_of(value, {"scalar_tensor"}):
         return bool(value.args[0] == 0)
-    return calls(value, {"zeros", "zeros_like", "new_zeros"})
+    return is_call_of(value, {"zeros", "zeros_like", "new_zeros"})
 
 
 def _node(value: object) -> fx.Node | None:

@@ -14,17 +14,10 @@ from typing import Final
 from torch import fx
 from torch._ops import OpOverload
 
+from deeplab_spec.capture.fx.calls import Call, Translation, is_call_of, operator_name, read_call
 from deeplab_spec.capture.fx.equivalent_calls import relu_argument, translate_product
 from deeplab_spec.capture.fx.layout import CHANNELS, MAP_RANK, Arguments, Atom, Layout, full_axis, with_channels
-from deeplab_spec.capture.fx.operators import (
-    ELEMENT_WISE,
-    Call,
-    Translation,
-    calls,
-    operator_name,
-    read_call,
-    rule_of,
-)
+from deeplab_spec.capture.fx.operators import ELEMENT_WISE, rule_of
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, GlobalAveragePool, Pair
 
 _HEIGHT, _WIDTH = 2, 3
@@ -77,7 +70,7 @@ def _concat(call: Call, arguments: Arguments) -> Translation | None:
 def _mean(call: Call, arguments: Arguments) -> Translation | None:
     """Translate a mean over all pixels, also one side after the other."""
     means = [call]
-    while calls(means[-1]["self"], {"mean"}):
+    while is_call_of(means[-1]["self"], {"mean"}):
         means.append(read_call(means[-1]["self"]))
     source = means[-1]["self"]
     layout = arguments.map(source)
@@ -100,7 +93,7 @@ def _mean(call: Call, arguments: Arguments) -> Translation | None:
 def _sum_divided(call: Call, arguments: Arguments) -> Translation | None:
     """Translate a sum over all pixels that is divided by their number."""
     total, count = call["self"], call["other"]
-    if not calls(total, {"sum"}) or not isinstance(count, int | float):
+    if not is_call_of(total, {"sum"}) or not isinstance(count, int | float):
         return None
     summed = read_call(total).arguments
     source, axes = summed["self"], {axis % MAP_RANK for axis in summed.get("dim") or ()}

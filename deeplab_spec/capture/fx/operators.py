@@ -4,14 +4,13 @@ One small function per operator. A call that no rule knows becomes an ``Opaque``
 nothing is dropped.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from torch import Tensor, fx
+from torch import fx
 from torch._ops import OpOverload
 
-from deeplab_spec.capture.fx.layout import Layout
+from deeplab_spec.capture.fx.calls import Call, Translation, operator_name, read_call, shape_of
 from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
@@ -22,8 +21,6 @@ from deeplab_spec.graph.ops import (
     Dropout,
     GlobalAveragePool,
     Margins,
-    Op,
-    Opaque,
     Pad,
     Pair,
     Pool,
@@ -35,81 +32,6 @@ from deeplab_spec.graph.ops import (
 
 _SIDES: Final = (2, 3)
 """The row and column axes of a batch of maps."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call of an operator in a captured graph.
-
-    Attributes:
-        node: The call.
-        arguments: Its arguments by name, with defaults.
-    """
-
-    node: fx.Node
-    arguments: dict[str, Any]
-
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - an operator's argument
-        return self.arguments[name]
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor argument."""
-        return shape_of(self[name])
-
-    @property
-    def result(self) -> tuple[int, ...]:
-        """The shape of the result."""
-        return shape_of(self.node)
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """A call as an operation of the graph.
-
-    Attributes:
-        op: The operation.
-        inputs: The values that it reads.
-        roles: Its own tensors, by role.
-        result: Layout of the call's result relative to the operation's; None if they are the same.
-        views: Layout of a role's tensor relative to the stored tensor, by role.
-    """
-
-    op: Op
-    inputs: tuple[fx.Node, ...]
-    roles: tuple[tuple[str, fx.Node], ...] = ()
-    result: Layout | None = None
-    views: Mapping[str, Layout] = field(default_factory=dict)
-
-
-def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """Return the shape of a node's (first) value; empty if it is not a tensor."""
-    value = node.meta.get("val")
-    if isinstance(value, tuple | list) and value:
-        value = value[0]
-    return tuple(int(side) for side in value.shape) if isinstance(value, Tensor) else ()
-
-
-def read_call(node: fx.Node) -> Call:
-    """Return a call with its arguments named by the operator's schema."""
-    if not isinstance(node.target, OpOverload):
-        raise TypeError(node.target)
-    schema = node.target._schema  # noqa: SLF001 - the operator's only description
-    arguments = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
-    arguments |= {argument.name: value for argument, value in zip(schema.arguments, node.args, strict=False)}
-    return Call(node, arguments | dict(node.kwargs))
-
-
-def operator_name(node: fx.Node) -> str:
-    """Return the short name of a call's operator, e.g. ``conv2d`` or ``relu_``."""
-    target = node.target
-    if isinstance(target, OpOverload):
-        return target._schema.name.removeprefix("aten::")  # noqa: SLF001 - the operator's only description
-    return str(getattr(target, "__name__", target))
-
-
-def calls(value: object, names: Collection[str]) -> bool:
-    """Tell whether a value is the result of one of the named operators."""
-    return isinstance(value, fx.Node) and isinstance(value.target, OpOverload) and operator_name(value) in names
 
 
 def translate(node: fx.Node) -> Translation | None:
@@ -125,12 +47,6 @@ def translate(node: fx.Node) -> Translation | None:
 def rule_of(node: fx.Node) -> "Rule | None":
     """Return the rule that translates a call on batches of maps."""
     return _TABLE.get(operator_name(node).removesuffix("_"))
-
-
-def opaque(node: fx.Node) -> Opaque:
-    """Keep a call as it is."""
-    described = ", ".join(map(str, node.args))
-    return Opaque(target=str(node.target), detail=described)
 
 
 Rule = Callable[[Call], Translation | None]

@@ -20,16 +20,20 @@ from deeplab_spec.capture.fx.calls import (
     WHOLE_ALIAS,
     Placement,
     ProgramCall,
+    Translation,
     is_view,
     keeps_value,
     only_first_used,
+    opaque,
+    operator_name,
     overwrites,
+    shape_of,
 )
 from deeplab_spec.capture.fx.data_movement import move, part_of_channels
 from deeplab_spec.capture.fx.equivalent_calls import fuse_into_convolution
 from deeplab_spec.capture.fx.layout import Arguments, Layout, identity_layout
 from deeplab_spec.capture.fx.layout_change import translate_with_layouts
-from deeplab_spec.capture.fx.operators import Translation, opaque, operator_name, shape_of, translate
+from deeplab_spec.capture.fx.operators import translate
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.network import Network, Node, Source
 from deeplab_spec.graph.ops import Conv2d, Input, Op, Opaque, Output

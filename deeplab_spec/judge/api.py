@@ -41,39 +41,39 @@ def certify(
     """Decide every clause of the specification for one implementation.
 
     Args:
-        target: A module, what builds one, ``module:callable``, ``reference:VARIANT`` or the path of
+        target: A module, a callable that builds one, ``module:callable``, ``reference:VARIANT`` or the path of
             a file. A module is copied, and judged at one output stride.
-        variant: The published network that it shall be; a reference is by default itself.
-        against: Another target that it shall equal instead: as ``target``, or a file of ``lock``.
-        choices: Decisions in which it shall differ from the variant.
-        output_strides: The output strides to build it for; by default 16, or what a file says of itself.
-        num_classes: Channels of the logits; by default 21, or what a file says of itself.
-        part: ``backbone``, ``aspp`` or ``decoder``, where it implements only that.
-        arguments: Keyword arguments of what builds it; text may hold ``{output_stride}`` and
+        variant: The published network to judge it against; the default for a reference is its own variant.
+        against: Another target to judge it against instead, as ``target``, or a file written by ``lock``.
+        choices: Choices that differ from the variant's.
+        output_strides: The output strides to build it for; by default 16, or a file's own.
+        num_classes: Channels of the logits; by default 21, or a file's own.
+        part: ``backbone``, ``aspp`` or ``decoder``, if it implements only that.
+        arguments: Keyword arguments of the callable; text may contain ``{output_stride}`` and
             ``{classes}``.
         levels: The levels to decide.
         dtypes: The precisions of the numerics: ``float64``, ``float32``, ``tf32``; ``bfloat16`` and ``float16``, with
             weights and images cast; ``autocast-bfloat16`` and ``autocast-float16``, with weights in float32 and
             automatic mixed precision.
-        device: Where the target itself runs: ``cpu`` or ``cuda``.
-        seed: Seed of weights and images, and of what the candidate draws while it is built.
+        device: Where the target runs: ``cpu`` or ``cuda``.
+        seed: Seed of weights and images, and of the random numbers drawn while the candidate is built.
         waivers: A TOML file of findings that are accepted, each with a reason and an expiry.
-        accept_waivers: Whether a run in which something is waived shall count as accepted.
-        today: The day on which waivers are held against their expiry; by default the present one, in UTC.
-        progress: Told the stage, how many are done, and how many there are.
+        accept_waivers: Whether a run with waivers counts as accepted.
+        today: The day on which the expiry of waivers is checked; by default today, in UTC.
+        progress: Called with the stage, the number of stages done, and their total.
 
     Returns:
         The certificate.
 
     Raises:
-        SpecError: A ValueError, if an argument has a value that it cannot have, or a waiver has expired
-            or covers nothing.
-        TargetError: If the target cannot be imported or built, or the device is not there.
+        SpecError: A ValueError; if the value of an argument is not allowed, or a waiver has expired or covers
+            nothing.
+        TargetError: If the target cannot be imported or built, or the device is not available.
     """
     held = None if waivers is None else load_waivers(Path(waivers), today)
     name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
     if variant is None and against is None and not isinstance(target, str):
-        raise SpecError("variant", f"say which network {name} shall be", None)
+        raise SpecError("variant", f"say which network {name} is", None)
     request = request_from(
         name,
         variant=variant,

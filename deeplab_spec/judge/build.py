@@ -1,4 +1,4 @@
-"""What is judged, and what it is held against, built as a request names them."""
+"""Builds the candidate and the other network that a request names, and locks networks."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,19 +29,19 @@ from deeplab_spec.spec.choices import overrides_between
 from deeplab_spec.spec.variants import variant
 
 LOCK: Final = ".lock"
-"""Ending of the name of a lock."""
+"""Suffix of a lock file."""
 
 Built = Callable[[int], nn.Module]
 ReferenceReader = Callable[[int], Lock]
 
 
 def is_lock(name: str) -> bool:
-    """Tell whether what a user named is a lock."""
+    """Tell whether a target is a lock file."""
     return Path(name).suffix == LOCK
 
 
 def target_of(request: Request) -> Target:
-    """Return what a request wants built."""
+    """Return the target of a request."""
     name = request.target
     reference = name.partition(":")[0] == REFERENCE
     if reference and ":" not in name and request.variant:
@@ -55,7 +55,7 @@ def target_of(request: Request) -> Target:
 
 
 def settled(request: Request, module: nn.Module) -> Request:
-    """Fill in what a file says of itself: its output stride, and its classes.
+    """Fill in the output stride and the classes of a file, read from its graph.
 
     Raises:
         TargetError: If its graph cannot be read.
@@ -76,7 +76,7 @@ def settled(request: Request, module: nn.Module) -> Request:
 
 
 def candidate(request: Request) -> tuple[Request, Built]:
-    """Return the request, with what a file says of itself, and what builds the candidate.
+    """Return the request, with a file's own output stride and classes, and a function that builds the candidate.
 
     Raises:
         TargetError: If a file cannot be read.
@@ -93,7 +93,7 @@ def candidate(request: Request) -> tuple[Request, Built]:
 
 
 def reference_reader(request: Request) -> tuple[Request, ReferenceReader | None]:
-    """Return the request, with what the other network says of itself, and what reads it; None without one.
+    """Return the request, with the other network's own output stride and classes, and its reader; None without one.
 
     Raises:
         TargetError: If it cannot be built or read.
@@ -110,7 +110,7 @@ def reference_reader(request: Request) -> tuple[Request, ReferenceReader | None]
         try:
             return locked(module, target.name, None if stated else output_stride)
         except CaptureError as error:
-            raise TargetError(target.name, f"nothing can be held against it: {error}") from error
+            raise TargetError(target.name, f"cannot be judged against: {error}") from error
 
     return _with(request, read(request.strides[0])) if stated else (request, read)
 
@@ -119,21 +119,21 @@ def _with(request: Request, lock: Lock) -> tuple[Request, ReferenceReader]:
     """Return a request at the output stride and with the classes of a lock."""
     stated = request.output_strides
     if stated and stated != (lock.output_stride,):
-        rule = f"must be {lock.output_stride}, that of {request.against}"
+        rule = f"must be {lock.output_stride}, the output stride of {request.against}"
         raise SpecError("output_stride", rule, ", ".join(map(str, stated)))
     return replace(request, output_strides=(lock.output_stride,), classes=lock.classes), lambda _stride: lock
 
 
 READING: Final = ((289, 303), (320, 352))
-"""Images with which a network is read: every stride has a map of its own size; the second for those that
-refuse what is no multiple."""
+"""Image sizes at which a network is captured: every stride has a map of a different size; the second is for networks
+that accept multiples only."""
 
 
 def read_whole(module: nn.Module) -> tuple[Capture, Pair]:
-    """Read the graph of a network of images at a size that tells its strides apart.
+    """Capture a network at an image size that shows its strides.
 
     Raises:
-        CaptureError: If it takes no such size, or cannot be read.
+        CaptureError: If it accepts no such size, or its graph cannot be read.
     """
     size = fixed_size(module)
     refused: CaptureError | None = None
@@ -142,7 +142,7 @@ def read_whole(module: nn.Module) -> tuple[Capture, Pair]:
             return _with_logits(capture_at(module, image)), image
         except CaptureError as error:
             refused = refused or error
-    raise refused or CaptureError("it takes no image")
+    raise refused or CaptureError("it accepts no image")
 
 
 def _nearest(identity: Identity) -> NearestNetwork:
@@ -154,7 +154,7 @@ def _nearest(identity: Identity) -> NearestNetwork:
 
 
 def _with_logits(captured: Capture) -> Capture:
-    """Call the only result of a network what the specification calls it."""
+    """Name the only output of a network as in the specification."""
     if len(captured.network.outputs) != 1:
         return captured
     nodes = (
@@ -164,21 +164,21 @@ def _with_logits(captured: Capture) -> Capture:
 
 
 def locked(module: nn.Module, name: str, output_stride: int | None = None) -> Lock:
-    """Lock a network: everything that others can be held to.
+    """Lock a network: record everything that others can be judged against.
 
     Args:
         module: The network, in evaluation.
-        name: What the user named.
-        output_stride: What it was built with; None for what its maps show.
+        name: The target, as the user named it.
+        output_stride: The output stride that it was built with; None to read it from its maps.
 
     Raises:
-        CaptureError: If it cannot be read, returns no tensor, or holds operations that cannot be executed elsewhere.
+        CaptureError: If it cannot be read, returns no tensor, or contains operations that cannot be executed elsewhere.
     """
     captured, image = read_whole(module)
     found = in_normal_form(captured)
     for node in found.network:
         if isinstance(node.op, Opaque):
-            raise CaptureError(f"it holds an operation that is not known, {node.op.target}, at {node.path}")
+            raise CaptureError(f"it contains an unknown operation, {node.op.target}, at {node.path}")
     stride, classes = output_stride or output_stride_of(found), classes_of(found)
     identity, other = nearest_published([found], [stride], classes, image)
     near = None if other else align(network_like(found, identity.choices, stride, classes, image), found)
@@ -195,7 +195,7 @@ def locked(module: nn.Module, name: str, output_stride: int | None = None) -> Lo
 
 
 def _with_momenta(found: Shaped, captured: Capture) -> Shaped:
-    """Give the normalisations of a normal form the momentum that they have in training."""
+    """Return a normal form whose normalisations have the captured momentum."""
 
     def stated(node: Node) -> Node:
         mine = captured.network[node.path].op if node.path in captured.network else None
@@ -215,13 +215,13 @@ def output_stride_of(found: Shaped) -> int:
     image = found.map_size(found.network.inputs[0].path)
     sizes = [size for node in found.network if (size := found.map_size(node.path)) is not None and size != (1, 1)]
     if image is None or not sizes:
-        raise CaptureError("it takes no image")
+        raise CaptureError("it accepts no image")
     ratio = image[0] / min(height for height, _ in sizes)
     return min(OUTPUT_STRIDES, key=lambda stride: max(stride / ratio, ratio / stride))
 
 
 def classes_of(found: Shaped) -> int:
-    """Return the channels of a network's first result."""
+    """Return the channels of a network's first output."""
     return found.channels(found.network.outputs[0].path) if found.network.outputs else 0
 
 

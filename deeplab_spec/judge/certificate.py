@@ -1,4 +1,4 @@
-"""The certificate: what was decided, as a document. Every view is made from it."""
+"""The certificate: the result of a judgement as a JSON document. Text, HTML and exit code are made from it."""
 
 from collections import Counter
 from datetime import date
@@ -22,24 +22,26 @@ _EXIT_CODES: Final = {
 class WaiverRecord(Model):
     """A waiver that covers findings of a clause."""
 
-    node: str = Field(description="Path of the findings that it may cover; a star is a part of one name.")
+    node: str = Field(description="Path of the findings that it may cover; a star stands for part of one name.")
     reason: str
-    expires: date = Field(description="The last day on which it holds.")
+    expires: date = Field(description="The last day on which it is valid.")
     covers: tuple[str, ...] = Field(description="Paths of the findings that it covers.")
 
 
 class ClauseRecord(Model):
-    """What was decided about one clause."""
+    """The decision about one clause."""
 
     id: str
     level: str
     verdict: Verdict
     decisions: int = Field(description="Single decisions that were made.")
-    required: int = Field(default=0, description="Single decisions that there were to make; fewer are no pass.")
+    required: int = Field(
+        default=0, description="Expected number of single decisions; with fewer, the clause does not pass."
+    )
     reason: str = Field(description="Why the clause is undecided or not applicable; else empty.")
     findings: tuple[Finding, ...]
     waivers: tuple[WaiverRecord, ...] = Field(
-        default=(), description="Waivers that cover findings of it; waived is what they cover entirely."
+        default=(), description="Waivers that cover findings of the clause; it is waived if they cover all of them."
     )
 
 
@@ -53,14 +55,14 @@ class Case(Model):
 
 
 class Nearest(Model):
-    """The published network, and the choices on top of it, that is nearest."""
+    """The nearest published network, and the choices that differ from it."""
 
     variant: str
     choices: dict[str, Json]
 
 
 class Values(Model):
-    """A value in few numbers."""
+    """Statistics of a tensor."""
 
     shape: tuple[int, ...]
     mean: float
@@ -86,23 +88,23 @@ class FirstDivergence(Model):
     path: str
     candidate_path: str | None
     output_stride: int
-    attribute: str = Field(description="What of it differs first.")
+    attribute: str = Field(description="The attribute that differs first.")
     expected: Json
     actual: Json
     smallest_input: SmallestInput | None = Field(
-        default=None, description="Where its values differ on the specification's own values; null where they do not."
+        default=None, description="The smallest input on which its values differ; null if the step itself agrees."
     )
 
 
 class PlantedTotals(Model):
-    """Faults that the run planted for the clauses that would pass, to see whether it refuses them."""
+    """Faults that the run planted for the clauses that would pass, to check that it refuses them."""
 
     planted: int
     killed: int = Field(description="How many were refused; a clause is undecided where one was not.")
 
 
 class Conditioning(Model):
-    """How well the drawn weights can tell faults from rounding."""
+    """How well the drawn weights separate faults from rounding."""
 
     output_stride: int
     float32_error: float = Field(description="Relative error of the specification itself in float32.")
@@ -117,7 +119,7 @@ class Conditioning(Model):
 
 
 class BlockCounts(Model):
-    """What one block costs: specified, then found."""
+    """The costs of one block: expected, then actual."""
 
     path: str
     parameters: tuple[int, int]
@@ -125,21 +127,21 @@ class BlockCounts(Model):
 
 
 class Counts(Model):
-    """What the network costs at one output stride: specified, then found."""
+    """The costs of the network at one output stride: expected, then actual."""
 
     output_stride: int
     size: tuple[int, int] = Field(description="Height and width of the image of the multiply-adds.")
     parameters: tuple[int, int]
     macs: tuple[int, int]
-    differing: tuple[BlockCounts, ...] = Field(description="The blocks that do not cost what is specified.")
+    differing: tuple[BlockCounts, ...] = Field(description="The blocks whose costs differ from the expected ones.")
 
 
 class Certificate(Result, Document):
-    """What was decided about a candidate."""
+    """The decisions about a candidate."""
 
     target: str
-    variant: str | None = Field(description="The published network that it was held against.")
-    against: str | None = Field(default=None, description="The other target that it was held against.")
+    variant: str | None = Field(description="The published network that it was judged against.")
+    against: str | None = Field(default=None, description="The other target that it was judged against.")
     choices: dict[str, Json] = Field(description="Choices of the specification that differ from the variant's.")
     part: str | None
     classes: int
@@ -151,25 +153,25 @@ class Certificate(Result, Document):
     nearest: Nearest | None
     first_divergence: FirstDivergence | None
     first_divergence_reason: str = Field(
-        default="", description="Why no node is named although something differs; else empty."
+        default="", description="Why no node is named although whole runs differ; else empty."
     )
     canaries: PlantedTotals = PlantedTotals(planted=0, killed=0)
     conditioning: tuple[Conditioning, ...] = ()
     counts: tuple[Counts, ...] = ()
     another_network: str | None = Field(default=None, description="Why this is another network altogether.")
-    today: date | None = Field(default=None, description="The day on which waivers were held against their expiry.")
-    waivers_accepted: bool = Field(default=False, description="Whether a run with waivers was good enough.")
+    today: date | None = Field(default=None, description="The day on which the expiry of waivers was checked.")
+    waivers_accepted: bool = Field(default=False, description="Whether a run with waivers counts as accepted.")
     versions: dict[str, str]
     seconds: float
 
     @property
     def reference(self) -> str:
-        """What the candidate was held against, as the user named it."""
+        """Name of the network that the candidate was judged against."""
         return self.variant or self.against or ""
 
     @property
     def accepted(self) -> bool:
-        """Whether it conforms: with waivers, only where those were accepted."""
+        """Whether it conforms; with waivers, only if those were accepted."""
         waived = self.verdict is RunVerdict.CONFORMS_WITH_WAIVERS and self.waivers_accepted
         return waived or self.verdict is RunVerdict.CONFORMS
 

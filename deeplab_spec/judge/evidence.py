@@ -1,4 +1,4 @@
-"""What was observed of a candidate: the only thing that checks look at."""
+"""The evidence about a candidate: everything that checks decide from."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from deeplab_spec.judge.training.evidence import Trained
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """What is recorded of a tensor.
+    """The recorded facts about a tensor.
 
     Attributes:
         shape: Its shape.
@@ -30,13 +30,13 @@ class Call:
     """One evaluation of the candidate.
 
     Attributes:
-        purpose: What it was made for: ``size``, ``batch``, ``layout``, ``rank``, ``channels``.
-        legal: Whether the input is one that the variant accepts.
+        purpose: What it tests: ``size``, ``batch``, ``layout``, ``rank``, ``channels``.
+        legal: Whether the variant accepts the input.
         inputs: Shapes of the arguments.
         dtype: Dtype of the arguments.
-        expected: Shapes that the results must have, by tap.
-        results: The tensors that came back, by tap; empty if none did.
-        returned: The type that came back, e.g. ``Tensor`` or ``dict``; empty after an error.
+        expected: The expected shapes of the results, by tap.
+        results: The returned tensors, by tap.
+        returned: The returned type, e.g. ``Tensor`` or ``dict``; empty after an error.
         error: The error, in one line; empty if there was none.
     """
 
@@ -57,9 +57,9 @@ class Comparison:
     Attributes:
         purpose: ``repeat``, ``batch``, ``layout``, ``input`` or ``state``.
         subject: What was compared, e.g. a shape or the name of a buffer.
-        difference: Largest difference, relative to the largest value; None if it could not be made.
-        allowed: Largest difference that is no finding.
-        reason: Why it could not be made.
+        difference: Largest difference, relative to the largest value; None if nothing could be compared.
+        allowed: Largest difference that is not a finding.
+        reason: Why nothing could be compared.
     """
 
     purpose: str
@@ -71,14 +71,14 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnmatchedParameter:
-    """A parameter that has no place, or not its shape, on the other side.
+    """A parameter or buffer that the other side does not have, or has in another shape.
 
     Attributes:
         path: The specification's node.
         candidate_path: The candidate's node.
         role: ``weight``, ``bias``, ``running_mean`` or ``running_var``.
-        expected: Shape in the specification; None if it has no such parameter.
-        actual: Shape in the candidate; None if it has none.
+        expected: Shape in the specification; None if it is missing there.
+        actual: Shape in the candidate; None if it is missing there.
     """
 
     path: str
@@ -90,30 +90,29 @@ class UnmatchedParameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Everything that was observed at one output stride.
+    """The evidence at one output stride.
 
     Attributes:
         output_stride: The output stride that the candidate was built with.
         part: The part that is judged; None for the whole network.
-        fixed_size: Whether the candidate, a file, states the size of its input.
-        fixed_batch: Whether it states how many images there are.
+        fixed_size: Whether the candidate is a file that fixes the size of its input.
+        fixed_batch: Whether it fixes the number of images.
         folded: Whether all normalisations are folded into convolutions.
-        folded_convs: Paths of the convolutions that one is folded into.
+        folded_convs: Paths of the convolutions that a normalisation is folded into.
         calls: Evaluations at the interface.
         comparisons: Evaluations that must agree.
-        aspects: Every fact of the aligned graphs by the clause that decides it; None if the graph
-            could not be read.
-        counts: What every block costs on both sides; None if the graph could not be read.
+        aspects: Every fact of the aligned graphs by the clause that decides it; None without a graph.
+        counts: The costs of every block on both sides; None without a graph.
         graph_reason: Why the graph could not be read.
-        stranger: Why the candidate is another network; empty if it is not.
-        parameters: How many parameters were placed; None if numerics did not run.
-        unmatched: Parameters without a place.
+        other_architecture: Why the candidate has another architecture; empty if it does not.
+        parameters: The number of matched parameters and buffers; None if numerics did not run.
+        unmatched: Unmatched parameters.
         steps: Local comparisons in float64.
         end_to_end: End-to-end comparisons in float64.
         end_to_end_float32: End-to-end comparisons in float32.
         lower: Comparisons in lower precisions, by the clause that decides them.
         numerics_reason: Why numerics did not run.
-        trained: What was observed in training; None if the candidate was not trained.
+        trained: The evidence from training; None if the candidate was not trained.
     """
 
     output_stride: int

@@ -1,7 +1,7 @@
-"""How many decisions every clause takes, counted from what the candidate is held against.
+"""The expected number of decisions of every clause, counted from the plan and the expected graph alone.
 
-A check counts what it decided; this counts what there is to decide, from the plan and the expected
-graph alone. Where the two differ, something was skipped, and the clause is not passed.
+A check counts the decisions that it made. If it made fewer than expected, it skipped some, and the clause does not
+pass.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from deeplab_spec.judge.plan import Plan
 from deeplab_spec.judge.structure.check import clause_of
 
 BATCHES: Final = 3
-"""So many batches a candidate that takes any is called with."""
+"""The number of batch sizes that a candidate is called with if it accepts any."""
 
 ILLEGAL: Final = 2
-"""So many inputs a candidate must refuse: of a wrong rank, and with wrong channels."""
+"""The number of inputs that a candidate must reject: one of a wrong rank, one with wrong channels."""
 
 _ATTRIBUTES: Final[Mapping[type, tuple[str, ...]]] = {
     Conv2d: ("kernel", "stride", "rate", "padding", "groups", "channels_out", "bias"),
@@ -29,7 +29,7 @@ _ATTRIBUTES: Final[Mapping[type, tuple[str, ...]]] = {
     Opaque: (),
     Output: (),
 }
-"""What is compared of an operation; of one that is not named, every field of its record."""
+"""The compared attributes of an operation; for operations not named here, every field of the record."""
 
 _PART_OF: Final = {
     "backbone": "BACKBONE",
@@ -40,7 +40,7 @@ _PART_OF: Final = {
     "decoder": "DECODER",
     "output": "DECODER",
 }
-"""The clause of the values of a node, by the longest beginning of its path that is named here."""
+"""The part of a node, by its path or the first name of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +48,8 @@ class Fact:
     """One fact of the expected graph that a candidate must share.
 
     Attributes:
-        node: Where.
-        attribute: Which fact: ``node``, ``inputs``, or a field of the record.
+        node: The node.
+        attribute: The attribute: ``node``, ``inputs``, or a field of the record.
     """
 
     node: Node
@@ -57,7 +57,7 @@ class Fact:
 
 
 Facts = Mapping[str, tuple[Fact, ...]]
-"""The facts that each clause of the structure decides."""
+"""The facts by the clause of the structure that decides them."""
 
 
 def facts(network: Network, unstrided: frozenset[str]) -> Facts:
@@ -65,7 +65,7 @@ def facts(network: Network, unstrided: frozenset[str]) -> Facts:
 
     Args:
         network: The graph, in normal form.
-        unstrided: Paths of the blocks that lose their stride.
+        unstrided: Paths of the blocks that lose their stride at this output stride.
     """
     found: dict[str, list[Fact]] = {}
     for node in network:
@@ -92,45 +92,45 @@ def _aspect(node: Node, attribute: str) -> Aspect:
 
 
 def of_structure(network: Network, found: Facts) -> dict[str, int]:
-    """Return how many decisions the clauses of the structure take.
+    """Return the expected decisions of the clauses of the structure.
 
-    One more than there are facts: that nothing else stands there. Of every block that stores something,
-    parameters and multiply-adds are decided.
+    Each clause has one decision for every fact, and one more: that there is no extra node. Parameters and multiply-adds
+    are decided for every block that has weights.
 
     Args:
         network: The expected graph, in the form in which it is compared.
-        found: Its facts.
+        found: Its facts by clause.
     """
     blocks = {block_of(node.path) for node in network if "weight" in roles(node.op)}
-    wanted = {clause: len(mine) + 1 for clause, mine in found.items()}
-    return {"GRAPH-KNOWN": 1, "SAME-FAMILY": 1, **wanted, "BLOCK-COUNTS": 2 * len(blocks)}
+    counts = {clause: len(mine) + 1 for clause, mine in found.items()}
+    return {"GRAPH-KNOWN": 1, "SAME-FAMILY": 1, **counts, "BLOCK-COUNTS": 2 * len(blocks)}
 
 
 def of_numerics(network: Network, parameters: Network) -> dict[str, int]:
-    """Return how many decisions the clauses of the numerics take.
+    """Return the expected decisions of the clauses of the numerics.
 
     Args:
         network: The expected graph, in the form in which it is compared.
         parameters: The expected graph as it is executed.
     """
-    ends = len(network.outputs)
-    wanted = {
+    outputs = len(network.outputs)
+    counts = {
         "WEIGHTS-FIT": sum(len(roles(node.op)) for node in parameters),
-        "VALUES-END-TO-END": ends,
-        "VALUES-FLOAT32": ends,
+        "VALUES-END-TO-END": outputs,
+        "VALUES-FLOAT32": outputs,
     }
     for node in network:
         if node.inputs and (part := part_of(node.path)):
-            wanted[f"VALUES-{part}"] = wanted.get(f"VALUES-{part}", 0) + 1
-    return wanted
+            counts[f"VALUES-{part}"] = counts.get(f"VALUES-{part}", 0) + 1
+    return counts
 
 
 def of_lower(network: Network, precisions: int) -> dict[str, int]:
-    """Return how many decisions the clauses about lower precisions take.
+    """Return the expected decisions of the clauses about lower precisions.
 
     Args:
         network: The expected graph, in the form in which it is compared.
-        precisions: How many are asked for.
+        precisions: The number of requested lower precisions.
     """
     readers = network.readers()
     leaving = [
@@ -149,7 +149,7 @@ def of_lower(network: Network, precisions: int) -> dict[str, int]:
 
 
 def of_training(network: Network) -> dict[str, int]:
-    """Return how many decisions the clauses of training take, at least.
+    """Return the least number of decisions of the clauses of training.
 
     Args:
         network: The expected graph as it is executed.
@@ -169,7 +169,7 @@ def of_training(network: Network) -> dict[str, int]:
 
 
 def part_of(path: str) -> str | None:
-    """Return which part's values a node belongs to; None for a node of no part.
+    """Return the part that a node belongs to; None for a node of no part.
 
     >>> part_of("aspp.pool.conv"), part_of("output.low_level"), part_of("output.resize"), part_of("input")
     ('ASPP', 'BACKBONE', 'DECODER', None)
@@ -178,7 +178,7 @@ def part_of(path: str) -> str | None:
 
 
 def of_interface(plan: Plan) -> dict[str, int]:
-    """Return how many decisions the clauses of the interface take."""
+    """Return the expected decisions of the clauses of the interface."""
     batches = 1 if plan.limits.batch else BATCHES
     legal = len(plan.small) + batches
     return {

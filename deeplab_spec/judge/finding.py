@@ -1,4 +1,4 @@
-"""Findings, verdicts, and how verdicts add up."""
+"""Findings, verdicts, and how verdicts combine."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Json = str | int | float | bool | list[int] | list[float] | list[str] | None
 
 
 class Verdict(StrEnum):
-    """What is decided about a clause, or about a level."""
+    """The verdict of a clause or of a level."""
 
     PASSED = "passed"
     FAILED = "failed"
@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
 
 class RunVerdict(StrEnum):
-    """What is decided about a candidate."""
+    """The verdict of a run."""
 
     CONFORMS = "conforms"
     CONFORMS_WITH_WAIVERS = "conforms with waivers"
@@ -59,11 +59,11 @@ class Finding(Model):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a check found out.
+    """The result of a check.
 
     Attributes:
         findings: Where the clause is false.
-        decisions: How many single decisions were made.
+        decisions: The number of single decisions that were made.
         undecided: Why the clause could not be decided; empty if it could.
         not_applicable: Why there is nothing to decide; empty if there is.
     """
@@ -75,7 +75,7 @@ class Decision:
 
     @property
     def verdict(self) -> Verdict:
-        """What follows: nothing passes that was not decided."""
+        """The verdict that follows; a clause without a decision never passes."""
         if self.findings:
             return Verdict.FAILED
         if self.not_applicable:
@@ -86,7 +86,7 @@ class Decision:
 
 
 def combined(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the verdict of a group: failed if one failed, undecided if one is, waived if one is.
+    """Return the verdict of a group: failed if one failed, else undecided if one is, else waived if one is.
 
     >>> combined([Verdict.PASSED, Verdict.NOT_APPLICABLE]).value
     'passed'

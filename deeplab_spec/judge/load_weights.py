@@ -1,4 +1,4 @@
-"""Puts the specification's weights into a candidate, through the alignment."""
+"""Loads the specification's weights into a candidate, through the alignment."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,17 +19,21 @@ from deeplab_spec.judge.evidence import UnmatchedParameter
 _ROLES: Final = ("weight", "bias", "running_mean", "running_var")
 
 
+UNMATCHED: Final = "not every weight of the specification has a place, so the two cannot be run with the same weights"
+"""Why values are not compared if parameters are unmatched."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where one tensor of the specification goes.
+    """Where one tensor of the specification is stored in a candidate.
 
     Attributes:
         source: Its path and role in the specification.
-        name: Its name in the candidate's state.
+        name: Name in the candidate's state.
         order: Order of the channels along ``axis``; None for the specification's.
         axis: The axis that is permuted.
-        view: How the tensor in the state is read; None for as it is.
-        part: The stretch of it that goes there; None for all of it.
+        view: Layout of the stored tensor; None for the specification's.
+        part: The slice that is stored there; None for all of it.
     """
 
     source: str
@@ -39,18 +43,18 @@ class Place:
     view: Layout | None = None
     part: TensorSlice | None = None
 
-    def held(self, state: Mapping[str, Tensor]) -> Tensor:
-        """Return where the tensor goes in the candidate's state."""
+    def stored(self, state: Mapping[str, Tensor]) -> Tensor:
+        """Return the stored tensor, a view of the candidate's state."""
         return self.read(state[self.name])
 
     def read(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of the candidate as the specification has it, but for the order of channels."""
+        """Return a tensor of the candidate in the specification's layout, with the candidate's order of channels."""
         if self.part is not None:
             return self.part.view_of(tensor)
         return self.view.place(tensor) if self.view else tensor
 
     def arranged(self, tensor: Tensor) -> Tensor:
-        """Return what of a tensor of the specification the candidate holds here."""
+        """Return the values of a tensor of the specification that the candidate stores here."""
         tensor = self.ordered(tensor)
         return tensor if self.part is None else tensor.narrow(self.part.axis, self.part.at, self.part.size)
 
@@ -62,7 +66,7 @@ class Place:
 
 
 def own_places(network: Network) -> tuple[Place, ...]:
-    """Return the places in a module that names its tensors by path and role itself."""
+    """Return the places in a module whose tensors are named by path and role."""
     names = (f"{node.path}.{role}" for node in network for role in roles(node.op))
     return tuple(Place(source=name, name=name, order=None, axis=0) for name in names)
 
@@ -74,7 +78,7 @@ def places(
     state: Mapping[str, Tensor],
     orders: Mapping[str, Order],
 ) -> tuple[tuple[Place, ...], tuple[UnmatchedParameter, ...]]:
-    """Find the place of every tensor of the specification, and those that have none.
+    """Find the place of every tensor of the specification, and the unmatched parameters.
 
     Args:
         expected: The specification.
@@ -108,7 +112,7 @@ def places(
 
 
 def _places(captured: Capture, where: str, source: str, order: Order | None, axis: int) -> Iterator[Place]:
-    """Return the place of a tensor, or those of its parts."""
+    """Return the place of a tensor, or the places of its parts."""
     if where not in captured.parts:
         name, view = captured.parameters[where], captured.views.get(where)
         yield Place(source=source, name=name, order=order, axis=axis, view=view)
@@ -123,7 +127,7 @@ def _unmatched(
 
 
 def _shared(found: list[Place], expected: Network) -> Iterator[UnmatchedParameter]:
-    """Report tensors of the candidate in which two of the specification would have to live."""
+    """Report tensors of the candidate that would have to store two of the specification."""
     uses = Counter(map(_stretch, found))
     for place in found:
         if uses[_stretch(place)] > 1:
@@ -142,4 +146,4 @@ def copy_weights(weights: Mapping[str, Tensor], places: tuple[Place, ...], state
     """Copy the specification's weights into a candidate's state, in place."""
     with torch.no_grad():
         for place in places:
-            place.held(state).copy_(place.arranged(weights[place.source]))
+            place.stored(state).copy_(place.arranged(weights[place.source]))

@@ -1,7 +1,8 @@
-"""Observes a candidate at one output stride: its interface, its graph, its values, its training."""
+"""Observes a candidate at one output stride, level by level: interface, structure, numerics, training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,12 +15,13 @@ from deeplab_spec.capture.fx.module import uncompiled
 from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge import certificate as documents
-from deeplab_spec.judge import expected as required
+from deeplab_spec.judge import expected
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.interface.planted import of_calls, of_comparisons
 from deeplab_spec.judge.numerics import observe as numerics
-from deeplab_spec.judge.plan import Plan, SpecifiedPlan, against, plan
+from deeplab_spec.judge.numerics.steps import Loaded
+from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan, against, plan
 from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.run import moved
 from deeplab_spec.judge.request import Request
@@ -29,6 +31,7 @@ from deeplab_spec.judge.structure.explanation import Explained, explained
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.structure.planted import of_graphs
 from deeplab_spec.judge.training import observe as training
+from deeplab_spec.judge.training.evidence import Initial
 from deeplab_spec.judge.training.planted import of_training
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.views.progress import Progress
@@ -39,10 +42,25 @@ Builder = Callable[[int], nn.Module]
 ReferenceReader = Callable[[int], Lock]
 """Reads the other network for an output stride."""
 
+Tick = Callable[[str], None]
+"""Called with the name of the next stage."""
+
 
 @dataclass(slots=True, kw_only=True)
 class AtStride:
-    """What was found at one output stride."""
+    """What was observed at one output stride.
+
+    Attributes:
+        plan: The network that the candidate is judged against, and the sizes to judge it with.
+        evidence: What the checks decide from.
+        image: Height and width of the image at which the graph was captured.
+        reading: The captured graph, aligned with the expected one; None if there is none.
+        smallest: The first node that differs, and the smallest input on which it does.
+        conditioning: How well the drawn weights separate faults from rounding.
+        explained: What explains the differences.
+        required: The expected number of decisions by clause.
+        planted_faults: The faults that the checks must refuse.
+    """
 
     plan: Plan
     evidence: Evidence
@@ -54,9 +72,17 @@ class AtStride:
     required: dict[str, int] = field(default_factory=dict)
     planted_faults: list[PlantedFault] = field(default_factory=list)
 
+    def add(self, **evidence: Any) -> None:  # noqa: ANN401 - fields of the evidence
+        """Add evidence."""
+        self.evidence = replace(self.evidence, **evidence)
+
+    def judges(self, level: Level) -> bool:
+        """Tell whether a level is requested."""
+        return level in self.plan.request.levels
+
 
 class Stages:
-    """Counts the stages of a run."""
+    """Reports the stages of a run as progress."""
 
     PER_STRIDE = 17
 
@@ -65,101 +91,119 @@ class Stages:
         self.total = self.PER_STRIDE * strides
         self.count = 0
 
-    def tick(self, prefix: str) -> Callable[[str], None]:
-        """Return what is told the next stage of one kind."""
+    def tick(self, prefix: str) -> Tick:
+        """Return a function that reports the next stage, with a prefix."""
 
-        def told(what: str) -> None:
-            self.progress(f"{prefix}: {what}", min(self.count, self.total), self.total)
+        def report(stage: str) -> None:
+            self.progress(f"{prefix}: {stage}", min(self.count, self.total), self.total)
             self.count += 1
 
-        return told
+        return report
 
     def done(self) -> None:
-        """Say that all stages are done."""
+        """Report that all stages are done."""
         self.progress("done", self.total, self.total)
 
 
 def observe(
-    request: Request, output_stride: int, build: Builder, reference_reader: ReferenceReader | None, stages: Stages
+    request: Request, output_stride: int, build: Builder, references: ReferenceReader | None, stages: Stages
 ) -> AtStride:
     """Observe a candidate at one output stride.
 
     Args:
-        request: What is asked.
-        output_stride: What it is built with.
-        build: Builds it; its errors are not caught here.
-        reference_reader: Reads the network that it is held against, where that is not the specification.
-        stages: Told how far the judgement is.
+        request: What is judged, against what, and how.
+        output_stride: The output stride to build the candidate with.
+        build: Builds the candidate; its errors are not caught here.
+        references: Reads the other network; None to judge against the specification.
+        stages: Reports progress.
+
+    Raises:
+        TargetError: If a file is to run on a device that its runtime does not support.
     """
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
     running = build_with_seed(build, output_stride, request.seed).eval()
     module = uncompiled(running)
     if request.device != "cpu" and isinstance(module, FileModule) and module.float32_only:
-        raise TargetError(f"--device {request.device}", "the runtime of a file is run on the processor only")
-    limits = structure.limits_of(module)
-    planned = (
-        against(request, reference_reader(output_stride), limits)
-        if reference_reader
-        else plan(request, output_stride, limits)
-    )
-    found = AtStride(
-        plan=planned,
-        evidence=Evidence(
-            output_stride=output_stride,
-            part=request.part,
-            fixed_size=bool(limits.sides),
-            fixed_batch=limits.batch is not None,
-        ),
-    )
+        raise TargetError(f"--device {request.device}", "the runtime of a file runs on the CPU only")
+    observed = _planned(request, output_stride, structure.limits_of(module), references)
     if set(request.levels) - {Level.INTERFACE}:
         tick("reading the graph")
-        _read(found, module)
-        if found.evidence.other_architecture:
-            return found
+        _observe_structure(observed, module)
+        if observed.evidence.other_architecture:
+            return observed
     if Level.INTERFACE in request.levels:
-        tick_call = stages.tick(f"output stride {output_stride}, interface")
-        with moved(module, planned.device):
-            found.evidence = replace(found.evidence, calls=interface.calls(module, planned, tick_call, planned.device))
-        found.required |= required.of_interface(planned)
-        found.planted_faults += of_calls(planned)
-    if found.reading:
-        _run(found, found.reading, module, running, request, build, tick)
-    elif Level.INTERFACE in request.levels:
-        _compare(found, module, tick)
-    return found
+        _observe_calls(observed, module, stages.tick(f"output stride {output_stride}, interface"))
+    if observed.reading is None:
+        if Level.INTERFACE in request.levels:
+            _observe_comparisons(observed, module, tick)
+        return observed
+    loaded = numerics.prepare(module, running, observed.reading)
+    initial = _initial_weights(observed, loaded, build, tick)
+    if Level.NUMERICS in request.levels:
+        _observe_numerics(observed, loaded, tick)
+    if Level.INTERFACE in request.levels:
+        _observe_comparisons(observed, module, tick)
+    if Level.TRAINING in request.levels and observed.reading:
+        _observe_training(observed, loaded, initial, tick)
+    if observed.reading and isinstance(observed.plan, SpecifiedPlan):
+        tick("explaining what differs")
+        observed.explained = explained(observed.plan, observed.reading)
+    return observed
 
 
 def build_with_seed(build: Builder, output_stride: int, seed: int) -> nn.Module:
-    """Build a candidate with a seed: whatever it draws, it draws again in another run.
+    """Build a candidate with a seed, so that its random initial weights are the same in another run.
 
-    A precision of products that its code sets for the whole process is put back: the judgement sets its own.
+    The precision of float32 products is restored if the candidate's code sets it for the whole process.
     """
     with torch.random.fork_rng(devices=[]), float32_products(tf32=False):
         torch.manual_seed(seed)
         return build(output_stride)
 
 
-def _compare(found: AtStride, module: nn.Module, tick: Callable[[str], None]) -> None:
-    """Compare evaluations that must agree, in the dtype that tells most of those that the candidate runs in."""
+def _planned(request: Request, output_stride: int, limits: Limits, references: ReferenceReader | None) -> AtStride:
+    if references:
+        planned: Plan = against(request, references(output_stride), limits)
+    else:
+        planned = plan(request, output_stride, limits)
+    evidence = Evidence(
+        output_stride=output_stride,
+        part=request.part,
+        fixed_size=bool(limits.sides),
+        fixed_batch=limits.batch is not None,
+    )
+    return AtStride(plan=planned, evidence=evidence)
+
+
+def _observe_calls(observed: AtStride, module: nn.Module, tick: Tick) -> None:
+    """Call the candidate with legal and illegal inputs."""
+    with moved(module, observed.plan.device):
+        observed.add(calls=interface.calls(module, observed.plan, tick, observed.plan.device))
+    observed.required |= expected.of_interface(observed.plan)
+    observed.planted_faults += of_calls(observed.plan)
+
+
+def _observe_comparisons(observed: AtStride, module: nn.Module, tick: Tick) -> None:
+    """Compare evaluations that must agree, in float64 unless the candidate has float32 only."""
     single = isinstance(module, FileModule) and module.float32_only
     dtype = torch.float32 if single else torch.float64
-    with moved(module, found.plan.device):
-        comparisons = interface.comparisons(module.to(dtype), found.plan, dtype, tick, found.plan.device)
-    found.evidence = replace(found.evidence, comparisons=comparisons)
-    found.planted_faults += of_comparisons(found.plan, dtype)
+    with moved(module, observed.plan.device):
+        comparisons = interface.comparisons(module.to(dtype), observed.plan, dtype, tick, observed.plan.device)
+    observed.add(comparisons=comparisons)
+    observed.planted_faults += of_comparisons(observed.plan, dtype)
 
 
-def _read(found: AtStride, module: nn.Module) -> None:
+def _observe_structure(observed: AtStride, module: nn.Module) -> None:
+    """Capture the candidate's graph, and compare it with the expected one."""
     try:
-        reading = structure.read(module, found.plan)
+        reading = structure.read(module, observed.plan)
     except CaptureError as error:
-        found.evidence = replace(found.evidence, graph_reason=str(error), numerics_reason=str(error))
+        observed.add(graph_reason=str(error), numerics_reason=str(error))
         return
-    found.reading, found.image = reading, reading.image
-    unstrided = structure.unstrided_blocks(found.plan.network)
-    found.evidence = replace(
-        found.evidence,
+    observed.reading, observed.image = reading, reading.image
+    unstrided = structure.unstrided_blocks(observed.plan.network)
+    observed.add(
         aspects=by_clause(aspects(reading.alignment), unstrided),
         counts=block_counts(reading.alignment, reading.shared),
         folded=reading.folded,
@@ -168,72 +212,60 @@ def _read(found: AtStride, module: nn.Module) -> None:
     )
     if reading.other_architecture:
         return
-    expected = reading.compared(found.plan.expected(reading.image))
-    if Level.STRUCTURE in found.plan.request.levels:
-        facts = required.facts(expected.network, unstrided)
-        found.required |= required.of_structure(expected.network, facts)
-        found.planted_faults += of_graphs(expected, reading, facts, unstrided)
-    if Level.NUMERICS in found.plan.request.levels:
-        found.required |= required.of_numerics(expected.network, reading.expected)
-        found.required |= required.of_lower(expected.network, len(found.plan.request.lower))
+    compared = reading.compared(observed.plan.expected(reading.image))
+    if observed.judges(Level.STRUCTURE):
+        facts = expected.facts(compared.network, unstrided)
+        observed.required |= expected.of_structure(compared.network, facts)
+        observed.planted_faults += of_graphs(compared, reading, facts, unstrided)
+    if observed.judges(Level.NUMERICS):
+        observed.required |= expected.of_numerics(compared.network, reading.expected)
+        observed.required |= expected.of_lower(compared.network, len(observed.plan.request.lower))
 
 
-def _run(
-    found: AtStride,
-    reading: Reading,
-    module: nn.Module,
-    running: nn.Module,
-    request: Request,
-    build: Builder,
-    tick: Callable[[str], None],
-) -> None:
-    """Run the candidate with drawn weights: for the numerics, for comparisons at the interface, and in training."""
-    loaded = numerics.prepare(module, running, reading)
-    learns = Level.TRAINING in request.levels
-    initial = None
-    if learns and isinstance(found.plan, SpecifiedPlan) and not training.untrainable(loaded):
-        tick("building it again")
-        initial = training.initial(
-            loaded, found.plan, build_with_seed(build, found.plan.output_stride, request.seed + 1)
-        )
-    if Level.NUMERICS in request.levels:
-        try:
-            observed = numerics.observe(loaded, found.plan, request.dtypes, tick)
-        except CaptureError as error:
-            found.evidence = replace(
-                found.evidence, aspects=None, counts=None, graph_reason=str(error), numerics_reason=str(error)
-            )
-            found.reading = None
-        else:
-            found.evidence = replace(
-                found.evidence,
-                parameters=observed.parameters,
-                unmatched=observed.unmatched,
-                steps=observed.steps,
-                end_to_end=observed.end_to_end,
-                end_to_end_float32=observed.end_to_end_float32,
-                lower=observed.lower,
-                numerics_reason="this dtype was not asked for",
-            )
-            found.planted_faults += observed.planted_faults
-            if observed.first and observed.smallest:
-                found.smallest = (observed.first.origin, observed.smallest)
-            found.conditioning = documents.Conditioning(
-                output_stride=found.plan.output_stride,
-                float32_error=observed.float32_error or 0.0,
-                float32_ratio=observed.float32_ratio,
-                float64_error=observed.float64_error,
-                covered=observed.covered,
-                operations=observed.operations,
-            )
-    if Level.INTERFACE in request.levels:
-        _compare(found, module, tick)
-    if learns and found.reading:
-        tick("training")
-        trained = training.trained(loaded, found.plan, initial)
-        found.evidence = replace(found.evidence, trained=trained)
-        found.required |= required.of_training(loaded.expected)
-        found.planted_faults += of_training(trained)
-    if found.reading and isinstance(found.plan, SpecifiedPlan):
-        tick("explaining what differs")
-        found.explained = explained(found.plan, reading)
+def _initial_weights(observed: AtStride, loaded: Loaded, build: Builder, tick: Tick) -> Initial | None:
+    """Sample the weights that the candidate was built with, before others are loaded."""
+    plan = observed.plan
+    if not observed.judges(Level.TRAINING) or not isinstance(plan, SpecifiedPlan) or training.untrainable(loaded):
+        return None
+    tick("building it again")
+    again = build_with_seed(build, plan.output_stride, plan.request.seed + 1)
+    return training.initial_weights(loaded, plan, again)
+
+
+def _observe_numerics(observed: AtStride, loaded: Loaded, tick: Tick) -> None:
+    """Compare the candidate's values with the oracle's."""
+    try:
+        found = numerics.observe(loaded, observed.plan, observed.plan.request.dtypes, tick)
+    except CaptureError as error:
+        observed.add(aspects=None, counts=None, graph_reason=str(error), numerics_reason=str(error))
+        observed.reading = None
+        return
+    observed.add(
+        parameters=found.parameters,
+        unmatched=found.unmatched,
+        steps=found.steps,
+        end_to_end=found.end_to_end,
+        end_to_end_float32=found.end_to_end_float32,
+        lower=found.lower,
+        numerics_reason="this dtype was not asked for",
+    )
+    observed.planted_faults += found.planted_faults
+    if found.first and found.smallest:
+        observed.smallest = (found.first.origin, found.smallest)
+    observed.conditioning = documents.Conditioning(
+        output_stride=observed.plan.output_stride,
+        float32_error=found.float32_error or 0.0,
+        float32_ratio=found.float32_ratio,
+        float64_error=found.float64_error,
+        covered=found.covered,
+        operations=found.operations,
+    )
+
+
+def _observe_training(observed: AtStride, loaded: Loaded, initial: Initial | None, tick: Tick) -> None:
+    """Train the candidate for two steps; its weights are overwritten."""
+    tick("training")
+    trained = training.train_candidate(loaded, observed.plan, initial)
+    observed.add(trained=trained)
+    observed.required |= expected.of_training(loaded.expected)
+    observed.planted_faults += of_training(trained)

@@ -1,4 +1,4 @@
-"""Which of a candidate's results is which tap."""
+"""Calls a candidate, and assigns its results to taps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ Shapes = Sequence[tuple[str, tuple[int, ...]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a call of the candidate gave.
+    """The outcome of a call of the candidate.
 
     Attributes:
         results: The tensors by tap.
-        returned: The type that came back; empty after an error.
-        error: The error, in one line.
+        returned: The returned type; empty after an error.
+        error: The error, in one line; empty if there was none.
     """
 
     results: dict[str, Tensor]
@@ -38,17 +38,17 @@ def call_candidate(
     device: torch.device | None = None,
     differentiable: bool = False,
 ) -> Answer:
-    """Call a candidate where it is; whatever it raises is recorded, not raised.
+    """Call a candidate on its device; errors are recorded, not raised.
 
     Args:
-        module: The candidate, in evaluation or in training.
-        inputs: Its arguments; where it is on another device, they are copied there.
+        module: The candidate, in evaluation or training mode.
+        inputs: Its arguments; they are copied to its device.
         expected: Shapes of the taps, by name.
-        device: Where it was put; None for where its weights are.
-        differentiable: Whether the results shall have gradients.
+        device: Its device; None for that of its weights.
+        differentiable: Whether gradients of the results are needed.
 
     Returns:
-        The results, where the arguments are.
+        The results, on the device of the inputs.
     """
     home = inputs[0].device
     place = device or next((tensor.device for tensor in state_of(module).values()), home)
@@ -68,14 +68,14 @@ def call_candidate(
 
 
 def choose(results: Shapes, expected: Shapes) -> dict[str, str]:
-    """Find the result that is each tap: by name, else by shape, else by map size, else by order.
+    """Find the result of each tap: by name, else by shape, else by map size, else by order.
 
     Args:
-        results: Shapes of the results, by where they stand in what came back.
+        results: Shapes of the results, by their position in the returned value.
         expected: Shapes of the taps, by name.
 
     Returns:
-        Where each tap stands; taps that nothing can be are left out.
+        The position of each tap; taps without a result are left out.
 
     >>> choose([("[0]", (1, 64, 8, 8)), ("[1]", (1, 9, 2, 2))], [("backbone", (1, 9, 2, 2))])
     {'backbone': '[1]'}

@@ -1,4 +1,4 @@
-"""Which inputs a judgement uses: sizes that are legal, and sizes that can tell faults apart."""
+"""Plans a judgement: the network to judge against, and the sizes of the inputs that show faults."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -24,20 +24,20 @@ Taps = tuple[tuple[str, tuple[int, ...]], ...]
 """Shapes of results by their public names."""
 
 SMALL_SIZES: Final = ((64, 96), (97, 65), (33, 50), (1, 1))
-"""Images at the interface: a multiple of every output stride, odd, not a multiple, a single pixel."""
+"""Image sizes at the interface: a multiple of every output stride, odd sides, no multiple, a single pixel."""
 
 SMALL_MULTIPLES: Final = ((64, 96), (96, 32))
 LEAST_MAP: Final = 9
-"""A map at least so wide, so that every difference of resizes and paddings shows."""
+"""The smallest side of a map on which every difference of resizes and paddings shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a file fixes that a module leaves open.
+    """The sizes that a file fixes; a module accepts any.
 
     Attributes:
-        sides: Height and width of every input; empty if they are free.
-        batch: Images of a call; None if that is free.
+        sides: Height and width of every input; empty if they are not fixed.
+        batch: The number of images; None if it is not fixed.
     """
 
     sides: tuple[Pair, ...] = ()
@@ -46,13 +46,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(ABC):
-    """What a candidate is held against at one output stride, and the sizes to judge it with.
+    """The network to judge a candidate against at one output stride, and the sizes to judge it with.
 
     Attributes:
-        request: What was asked for.
+        request: The request.
         output_stride: The output stride.
-        network: The graph that the candidate is held against.
-        limits: What the candidate fixes.
+        network: The graph to judge the candidate against.
+        limits: The sizes that the candidate fixes.
     """
 
     request: Request
@@ -61,34 +61,34 @@ class Plan(ABC):
     limits: Limits = field(default_factory=Limits)
 
     def inputs_at(self, image: Pair) -> Sizes:
-        """Return the sizes of the candidate's inputs when the whole network sees an image."""
+        """Return the sizes of the candidate's inputs for an image at the input of the whole network."""
         if self.limits.sides:
             return dict(zip((node.path for node in self.network.inputs), self.limits.sides, strict=False))
         return self._free_inputs_at(image)
 
     @property
     def device(self) -> torch.device:
-        """Where the candidate itself runs."""
+        """The device on which the candidate runs."""
         return torch.device(self.request.device)
 
     @property
     def batch(self) -> int:
-        """Images of a call, where nothing asks for more."""
+        """The number of images of most calls."""
         return self.limits.batch or 1
 
     @property
     def small(self) -> tuple[Sizes, ...]:
-        """Inputs that must be accepted, small enough to run many."""
+        """Sizes that must be accepted, small enough for many calls."""
         if self.limits.sides:
             return (self.inputs_at(self.limits.sides[0]),)
         return tuple(self.inputs_at(image) for image in self._small_images())
 
     @property
     def telling(self) -> tuple[Pair, ...]:
-        """Images that can tell every clause from its neighbours, the best first.
+        """Image sizes at which every clause can fail, the best first.
 
-        A rate is visible only on a map wider than the rate. The first image has an odd and an even
-        side, neither a multiple of the output stride; the second is for candidates that refuse it.
+        A rate shows only on a map wider than the rate. The first size has an odd and an even side, neither a multiple
+        of the output stride; the second is for candidates that accept multiples only.
         """
         return self.limits.sides[:1] or self._telling_images()
 
@@ -99,7 +99,7 @@ class Plan(ABC):
 
     @abstractmethod
     def expected(self, image: Pair) -> Shaped:
-        """Return what the candidate is held against, in normal form at an image's size."""
+        """Return the network to judge against, in normal form at an image's size."""
 
     def _free_inputs_at(self, image: Pair) -> Sizes:
         return {node.path: image for node in self.network.inputs}
@@ -113,18 +113,18 @@ class Plan(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecifiedPlan(Plan):
-    """A candidate is held against the specification.
+    """A plan against the specification.
 
     Attributes:
-        choices: Every decision.
-        whole: The graph of the whole network, of which ``network`` may be a part.
+        choices: The choices of the specification.
+        whole: The graph of the whole network; ``network`` may be a part of it.
     """
 
     choices: Choices
     whole: Network
 
     def expected(self, image: Pair, choices: Choices | None = None) -> Shaped:
-        """Return the specification, or one of other choices, in normal form at an image's size."""
+        """Return the specification, or that of other choices, in normal form at an image's size."""
         network = self.network if choices is None else specification(self.request, choices, self.output_stride)[1]
         return normal_form(shaped(network, self.inputs_at(image)))
 
@@ -150,7 +150,7 @@ class SpecifiedPlan(Plan):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgainstPlan(Plan):
-    """A candidate is held against another network, as it was locked.
+    """A plan against another network, given by its lock.
 
     Attributes:
         lock: The other network.
@@ -176,7 +176,7 @@ def tap_of(node: Node) -> str:
 
 
 def telling_sizes(network: Network, output_stride: int) -> tuple[Pair, Pair]:
-    """Return the least images on whose maps every rate and margin is visible: one of any size, one of multiples."""
+    """Return the smallest image sizes on whose maps every rate and padding shows: one of any size, one of multiples."""
     convs = (node.op for node in network if isinstance(node.op, Conv2d) and node.op.kernel != (1, 1))
     widest = max(LEAST_MAP, *(max(conv.rate) for conv in convs))
     least = output_stride * widest + 1
@@ -186,10 +186,10 @@ def telling_sizes(network: Network, output_stride: int) -> tuple[Pair, Pair]:
 
 
 def _uneven(least: int, output_stride: int) -> Pair:
-    """Return the least sides, one odd and one even, of which every strided convolution sees an even one.
+    """Return the smallest sides, one odd and one even, such that every strided convolution gets one even side.
 
-    On maps of odd sides the rule SAME gives symmetric margins: only an even side tells them apart. Neither
-    side is a multiple of the output stride.
+    On a map with odd sides, the padding of TensorFlow's SAME is symmetric; only an even side shows the difference.
+    Neither side is a multiple of the output stride.
     """
     sides = range(least, least + 4 * output_stride)
     halvings = set(range(output_stride.bit_length() - 1))
@@ -204,7 +204,7 @@ def _uneven(least: int, output_stride: int) -> Pair:
 
 
 def _evens(side: int, output_stride: int) -> set[int]:
-    """Return how often a side was halved, upwards, where a convolution that halves it again sees an even one."""
+    """Return the numbers of halvings, rounded up, after which a side is even and is halved again."""
     found = set()
     for halvings in range(output_stride.bit_length() - 1):
         if side % 2 == 0:
@@ -218,7 +218,7 @@ def _size(shape: tuple[int, int, int]) -> Pair:
 
 
 def specification(request: Request, choices: Choices, output_stride: int) -> tuple[Network, Network]:
-    """Return the graph of the whole network, and of the part that is judged."""
+    """Return the graphs of the whole network and of the judged part."""
     table = rows(choices, output_stride, request.class_count)
     whole = graph(table)
     return whole, part(table, request.part) if request.part else whole

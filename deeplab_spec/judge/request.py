@@ -1,4 +1,4 @@
-"""What a judgement is asked for."""
+"""The request for a judgement: what is judged, against what, and how."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE, PA
 from deeplab_spec.spec.variants import VARIANTS, Variant, variant
 
 DTYPES: Final = (FLOAT64.name, FLOAT32.name)
-"""The precisions of a judgement by default: in the first a fault stands out, in the second networks run."""
+"""The default precisions: faults stand out in float64, and networks run in float32."""
 
 HOW: Final = (
     f"{BFLOAT16.name}: weights and images cast; {AUTOCAST_BFLOAT16.name}: weights in float32, automatic mixed precision"
@@ -37,23 +37,26 @@ REFERENCE: Final = "reference"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """Everything that decides what a judgement does.
+    """Everything that determines a judgement.
 
     Attributes:
-        target: What the user named.
-        variant: Name of the published network it is held against; None where another target is.
-        against: The other target that it is held against, if one is.
-        overrides: Choices decided otherwise, as ``NAME=VALUE``.
-        arguments: Keyword arguments of the target, as text; of a reference: its own choices.
-        against_arguments: Those of the other target.
-        shared_choices: Whether the overrides hold for a reference target too.
+        target: The target, as the user named it.
+        variant: Name of the published network to judge it against; None if ``against`` is given.
+        against: The other target to judge it against; None if ``variant`` is given.
+        overrides: Choices that differ from the variant's, as ``NAME=VALUE``.
+        arguments: Keyword arguments of the target, as text; for a reference, its choices.
+        against_arguments: Keyword arguments of the other target.
+        shared_choices: Whether the overrides apply to a reference target too.
         part: The part that the target implements; None for the whole network.
-        output_strides: The output strides to build and judge; empty for what a file says of itself.
-        classes: Channels of the logits; None for what a file says of itself, or the default.
+        output_strides: The output strides to build and judge; empty for the default, or a file's own.
+        classes: Channels of the logits; None for the default, or a file's own.
         levels: The levels to decide.
         dtypes: Names of the precisions of the numerics.
-        device: Where the target itself runs; its graph and the oracle stay on the processor.
-        seed: Seed of weights and images, and of what the candidate draws while it is built.
+        device: Where the target runs; its captured graph and the oracle run on the CPU.
+        seed: Seed of weights and images, and of the random numbers drawn while the candidate is built.
+
+    Raises:
+        SpecError: If a value is not allowed, or not exactly one of ``variant`` and ``against`` is given.
     """
 
     target: str
@@ -73,9 +76,9 @@ class Request:
 
     def __post_init__(self) -> None:
         if (self.variant is None) == (self.against is None):
-            raise SpecError("against", "name either a published network or another target", self.against)
+            raise SpecError("against", "must name either a published network or another target", self.against)
         if self.against is not None and (self.part or self.overrides):
-            raise SpecError("against", "parts and choices are those of a published network", self.against)
+            raise SpecError("against", "must not be combined with a part or with choices", self.against)
         if self.part is not None and self.part not in PARTS:
             raise SpecError("part", f"must be one of {', '.join(PARTS)}", self.part)
         if self.classes is not None and self.classes < 1:
@@ -105,12 +108,12 @@ class Request:
 
     @property
     def lower(self) -> tuple[Precision, ...]:
-        """The lower precisions that are asked for."""
+        """The requested lower precisions."""
         return tuple(each for name in self.dtypes for each in LOWER if each.name == name)
 
     @property
     def clauses(self) -> tuple[Clause, ...]:
-        """The clauses to decide; those about lower precisions where one is asked for."""
+        """The clauses to decide; those about lower precisions only if one is requested."""
         found = clauses_of(self.part, on_request=asks_for_lower(self.dtypes))
         return tuple(clause for clause in found if clause.level in self.levels)
 
@@ -121,28 +124,28 @@ class Request:
 
     @property
     def reference(self) -> str:
-        """What the target is held against, as the user named it."""
+        """Name of the network that the target is judged against."""
         return self.variant or self.against or ""
 
     @property
     def published(self) -> Variant:
-        """The published network; SpecError where another target takes its place."""
+        """The published network; raises SpecError if the target is judged against another target."""
         return variant(self.variant or "")
 
     @property
     def overridden(self) -> dict[str, ChoiceValue]:
-        """The choices decided otherwise than the variant's."""
+        """The choices that differ from the variant's."""
         return read_overrides(self.overrides)
 
     @property
     def target_choices(self) -> dict[str, ChoiceValue]:
-        """The decisions of a reference that is the target."""
+        """The choices of a reference target."""
         own = read_overrides(f"{name}={value}" for name, value in self.arguments.items())
         return {**(self.overridden if self.shared_choices else {}), **own}
 
     @property
     def choices(self) -> Choices:
-        """Every decision of the specification that the target is held against."""
+        """Every choice of the specification that the target is judged against."""
         return choose(self.published.choices, self.overridden)
 
 
@@ -212,11 +215,11 @@ def _level(name: str, where: str) -> Level:
 
 
 def read_dtypes(names: Iterable[str], where: str) -> tuple[str, ...]:
-    """Return the names of precisions, each once; an old name is accepted, with a warning that says the new one.
+    """Return the names of precisions, each once; an old name is accepted with a warning that names the new one.
 
     Args:
-        names: The names that were given.
-        where: The argument or option that they were given to.
+        names: The names.
+        where: The argument or option, for the message.
 
     Raises:
         SpecError: If there is no such precision.
@@ -228,7 +231,7 @@ def read_dtypes(names: Iterable[str], where: str) -> tuple[str, ...]:
 
 
 def asks_for_lower(names: Iterable[str]) -> bool:
-    """Tell whether a lower precision is among names.
+    """Tell whether names include a lower precision.
 
     >>> asks_for_lower(["float64", "tf32"])
     True
@@ -240,13 +243,13 @@ def default_variant(target: str) -> str:
     """Return the variant of a reference.
 
     Raises:
-        SpecError: If the target is no reference: then the user must say.
+        SpecError: If the target is not a reference, so that the user must name a variant.
     """
     kind, _, name = target.partition(":")
     if kind == REFERENCE:
         return name or VARIANTS[0].name
     names = ", ".join(entry.name for entry in VARIANTS)
-    rule = f"say which network {target} shall be: --variant with one of {names}"
+    rule = f"say which network {target} is: --variant with one of {names}"
     raise SpecError("variant", rule, "none")
 
 

@@ -1,4 +1,4 @@
-"""A certificate as text: what a person reads first."""
+"""The text of a certificate, of one clause and of one finding."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,10 @@ from deeplab_spec.spec.variants import variant
 
 WIDTH: Final = 100
 MOST_FINDINGS: Final = 4
-"""So many findings of one choice are shown; the JSON document has them all."""
+"""The number of findings shown for one choice; the JSON document contains all."""
 
 MOST_OF_CLAUSE: Final = 20
-"""So many findings are shown of a clause that is shown alone."""
+"""The number of findings shown for a clause that is reported alone."""
 
 _WORDS: Final = {
     Verdict.PASSED: "passed",
@@ -67,13 +67,13 @@ def _body(certificate: Certificate) -> Iterator[str]:
 
 
 def _precisions(certificate: Certificate) -> Iterator[str]:
-    """Say how lower precisions were measured."""
+    """Describe how lower precisions are measured."""
     named = {case.dtype for case in certificate.cases}
     yield from (f"  {each.name}: {each.does}" for each in LOWER if each.name in named)
 
 
 def _divergence(certificate: Certificate) -> Iterator[str]:
-    """Say where the candidate differs first, and the smallest input that shows it."""
+    """Describe the first difference, and the smallest input that shows it."""
     first = certificate.first_divergence
     if certificate.first_divergence_reason:
         yield f"  no node differs: {certificate.first_divergence_reason}"
@@ -101,7 +101,7 @@ def _first(certificate: Certificate, level: str, verdict: Verdict) -> str:
 
 
 def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: set[str]) -> Iterator[str]:
-    """Word findings by choice; of a choice that an earlier level has shown, only how many there are."""
+    """Describe findings by choice; for a choice that an earlier level has shown, only count them."""
     groups: dict[str, list[Finding]] = {}
     for clause in clauses:
         for finding in clause.findings:
@@ -115,10 +115,10 @@ def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: s
         yield f"    {_group(certificate, name)} ({len(findings)} finding{'s' * (len(findings) > 1)})"
         shown = findings[:MOST_FINDINGS]
         several = len({case.output_stride for case in certificate.cases}) > 1
-        places = [place(finding, several=several) for finding in shown]
+        places = [location(finding, several=several) for finding in shown]
         width = min(max(map(len, places)), WIDTH // 2)
         for at, finding in zip(places, shown, strict=True):
-            yield f"      {at:<{width}}  {wrong(finding)}"
+            yield f"      {at:<{width}}  {problem(finding)}"
         if len(findings) > len(shown):
             yield f"      and {len(findings) - len(shown)} more"
         hints = (finding.hint for finding in findings if finding.hint and f"{name}=" not in finding.hint)
@@ -140,7 +140,7 @@ def _group(certificate: Certificate, name: str) -> str:
 
 
 def _counts(certificate: Certificate) -> Iterator[str]:
-    """Say where the parameters and multiply-adds go, of a network that has others than specified."""
+    """Describe the parameters and multiply-adds that differ from the expected ones, by block."""
     for counts in certificate.counts:
         if not counts.differing:
             continue
@@ -209,7 +209,7 @@ def _in_choices(certificate: Certificate) -> str:
 
 
 def worded(value: Json) -> str:
-    """Write the value of a finding or of a choice.
+    """Return the value of a finding or of a choice as text.
 
     >>> worded([12, 24, 36]), worded(True)
     ('12,24,36', 'true')
@@ -221,28 +221,28 @@ def worded(value: Json) -> str:
     return str(value)
 
 
-def place(finding: Finding, *, several: bool) -> str:
-    """Say where a finding is.
+def location(finding: Finding, *, several: bool) -> str:
+    """Return the location of a finding.
 
     Args:
         finding: The finding.
-        several: Whether there are several output strides to tell apart.
+        several: Whether the certificate covers several output strides.
     """
     at = f"[{finding.output_stride}] " if several else ""
     other = f"  {finding.candidate_path}" if finding.candidate_path not in {None, finding.path} else ""
     return f"{at}{finding.path}{other}"
 
 
-def wrong(finding: Finding) -> str:
-    """Say what is wrong there."""
+def problem(finding: Finding) -> str:
+    """Describe what is wrong at a finding."""
     expected, actual = worded(finding.expected), worded(finding.actual)
     match finding.attribute:
         case "node" if actual == "absent":
-            return f"lacks: {expected}"
+            return f"missing: {expected}"
         case "node":
             return f"followed by: {actual}"
         case "inputs":
-            return f"reads {actual}, must read {expected}"
+            return f"inputs are {actual}, must be {expected}"
         case attribute if attribute.endswith("value"):
             return f"{attribute} off by {actual}, {expected}"
         case attribute:
@@ -250,7 +250,7 @@ def wrong(finding: Finding) -> str:
 
 
 def waiver_lines(clauses: Sequence[ClauseRecord]) -> Iterator[str]:
-    """List what waivers cover, with reason and expiry, and what they would cover if they covered all."""
+    """List waivers with what they cover, their reason and expiry, and the findings that no waiver covers."""
     for record in clauses:
         covered = {path for waiver in record.waivers for path in waiver.covers}
         if record.verdict is Verdict.WAIVED:
@@ -264,11 +264,11 @@ def waiver_lines(clauses: Sequence[ClauseRecord]) -> Iterator[str]:
             yield f"      until {waiver.expires}: {waiver.reason}"
             for finding in record.findings:
                 if finding.path in waiver.covers and record.verdict is Verdict.WAIVED:
-                    yield f"        {place(finding, several=False)}  {wrong(finding)}"
+                    yield f"        {location(finding, several=False)}  {problem(finding)}"
 
 
 def clause_text(certificate: Certificate, record: ClauseRecord) -> str:
-    """Return the report of one clause alone: its sentence, its findings, its source."""
+    """Return the report of one clause: its sentence, its findings and its source."""
     clause = named(record.id)
     sentence = textwrap.wrap(clause.sentence, WIDTH, initial_indent="  ", subsequent_indent="  ")
     judged = f"  judged: {certificate.target} against {certificate.reference}"
@@ -286,7 +286,7 @@ def _clause_body(record: ClauseRecord) -> Iterator[str]:
     several = len({finding.output_stride for finding in record.findings}) > 1
     for finding in record.findings[:MOST_OF_CLAUSE]:
         choice = f"  ({finding.choice})" if finding.choice else ""
-        yield f"    {place(finding, several=several)}  {wrong(finding)}{choice}"
+        yield f"    {location(finding, several=several)}  {problem(finding)}{choice}"
     if len(record.findings) > MOST_OF_CLAUSE:
         yield f"    and {len(record.findings) - MOST_OF_CLAUSE} more"
     hints = dict.fromkeys(finding.hint for finding in record.findings if finding.hint)

@@ -1,8 +1,8 @@
-"""Waivers: findings that somebody accepts, with a reason and a day on which that ends.
+"""Waivers: findings that are accepted, each with a reason and an expiry.
 
-A waiver names one clause and one node. A clause is waived only if waivers cover every finding of it:
-one finding more, and it fails as before. A waiver that covers nothing is an error, as is one that has
-expired: an exception that nobody needs any more hides the next fault.
+A waiver names one clause and one node. A clause is waived only if waivers cover all of its findings; otherwise it
+fails. A waiver that covers nothing, or has expired, is an error: a waiver that is no longer needed could hide a new
+fault.
 """
 
 import re
@@ -19,7 +19,7 @@ from deeplab_spec.judge.finding import Verdict, combined, run_verdict
 from deeplab_spec.spec.clauses import CLAUSES
 
 UNWAIVABLE = "SAME-FAMILY"
-"""Of another network nothing else is decided, so there is nothing that a waiver could leave standing."""
+"""A candidate that fails this clause has no other decided clause, so waiving it would leave nothing."""
 
 _SHOWN = 4
 _TABLE: Final = "waiver"
@@ -31,13 +31,13 @@ class Waiver:
     """One clause that may be false at one node, or at nodes of one pattern.
 
     Attributes:
-        where: Where it is written down: the address in messages.
+        where: File and number of the waiver, for messages.
         clause: Id of the clause.
         node: Path of the findings that it covers. A star stands for characters of one name between
-            dots, and only beside others (``aspp.atrous*.depthwise.conv``): never for a dot, for a whole
-            name, or in the first name.
+            dots (``aspp.atrous*.depthwise.conv``); it may not stand for a dot or a whole name, nor in the first
+            name.
         reason: Why the findings are accepted.
-        expires: The last day on which they are.
+        expires: The last day on which the waiver is valid.
 
     Raises:
         SpecError: If the clause is unknown or cannot be waived, the node covers too much, or there is no reason.
@@ -53,16 +53,17 @@ class Waiver:
         if self.clause not in {clause.id for clause in CLAUSES}:
             raise SpecError(self.where, "clause must be the id of a clause", self.clause)
         if self.clause == UNWAIVABLE:
-            raise SpecError(self.where, "clause must be one that can be waived: this is another network", self.clause)
+            rule = "clause must be one that can be waived; this one says that it is another network"
+            raise SpecError(self.where, rule, self.clause)
         first, *others = self.node.split(".")
         if not first or "*" in first or any(not name.strip("*") for name in others):
-            rule = "node must be a path; a star is a part of one name between dots, never all of it or of the first"
+            rule = "node must be a path; a star may be part of one name between dots, not all of it, nor in the first"
             raise SpecError(self.where, rule, self.node)
         if not self.reason.strip():
-            raise SpecError(self.where, "reason must say why", self.reason)
+            raise SpecError(self.where, "reason must not be empty", self.reason)
 
     def covers(self, path: str) -> bool:
-        """Tell whether a finding's path is one that this waiver names."""
+        """Tell whether this waiver covers the path of a finding."""
         return re.fullmatch("[^.]*".join(map(re.escape, self.node.split("*"))), path) is not None
 
 
@@ -72,7 +73,7 @@ class Waivers:
 
     Attributes:
         entries: The waivers.
-        today: The day on which they are held against their expiry.
+        today: The day on which their expiry is checked.
 
     Raises:
         SpecError: If one of them has expired.
@@ -87,8 +88,8 @@ class Waivers:
                 raise SpecError(waiver.where, f"must not have expired by {self.today}", waiver.expires.isoformat())
 
     def applied(self, certificate: Certificate) -> Certificate:
-        """Return the certificate in which the clauses that are covered entirely are waived."""
-        clauses = tuple(self._held(clause) for clause in certificate.clauses)
+        """Return the certificate with the clauses waived whose findings are all covered."""
+        clauses = tuple(self._applied(clause) for clause in certificate.clauses)
         levels = {
             level: combined(clause.verdict for clause in clauses if clause.level == level)
             for level in certificate.levels
@@ -99,13 +100,12 @@ class Waivers:
         )
 
     def check_used(self, certificates: Sequence[Certificate]) -> None:
-        """Refuse waivers that no finding needs.
+        """Check that every waiver covers a finding.
 
-        A waiver of a clause that was not asked for (another level, another part) is left alone: whether
-        it is needed was not looked at.
+        A waiver of a clause that was not judged (another level, another part) is not checked.
 
         Args:
-            certificates: What was decided at each output stride.
+            certificates: The certificates; one for each output stride, or one for all.
 
         Raises:
             SpecError: If a waiver covers nothing.
@@ -117,8 +117,8 @@ class Waivers:
                 found = f"is false at {_listed(paths)}" if paths else f"is {_verdict(records)}"
                 raise SpecError(waiver.where, f"must cover a finding of {waiver.clause}, which {found}", waiver.node)
 
-    def _held(self, clause: ClauseRecord) -> ClauseRecord:
-        """Hold one clause against the waivers: all of its findings are covered, or it fails as before."""
+    def _applied(self, clause: ClauseRecord) -> ClauseRecord:
+        """Return a clause with the waivers that cover its findings; it is waived if they cover all."""
         paths = list(dict.fromkeys(finding.path for finding in clause.findings))
         records = tuple(
             WaiverRecord(node=waiver.node, reason=waiver.reason, expires=waiver.expires, covers=covered)
@@ -132,12 +132,12 @@ class Waivers:
 
 
 def apply_waivers(certificate: Certificate, waivers: Waivers | None, *, accepted: bool = False) -> Certificate:
-    """Return a certificate as waivers leave it.
+    """Return a certificate with waivers applied.
 
     Args:
-        certificate: What was decided.
-        waivers: What may be false; None for nothing.
-        accepted: Whether a run with waivers is good enough.
+        certificate: The certificate.
+        waivers: The waivers; None for none.
+        accepted: Whether a run with waivers counts as accepted.
 
     Raises:
         SpecError: If a waiver covers nothing.
@@ -154,40 +154,40 @@ def _listed(paths: Sequence[str]) -> str:
 
 
 def _verdict(records: Iterable[ClauseRecord]) -> str:
-    """Word what was decided of a clause without findings."""
+    """Return the verdict of a clause without findings, with its reason."""
     verdict = combined(record.verdict for record in records)
     reason = next((record.reason for record in records if record.verdict is verdict and record.reason), "")
     return f"{verdict}: {reason}" if reason else str(verdict)
 
 
 def load_waivers(path: Path, today: date | None = None) -> Waivers:
-    """Read a file of waivers.
+    """Read a TOML file of waivers.
 
     Args:
         path: The file.
-        today: The day on which they are held against their expiry; by default the present one, in UTC.
+        today: The day on which their expiry is checked; by default today, in UTC.
 
     Raises:
-        SpecError: If it cannot be read, holds anything else, or one of them has expired.
+        SpecError: If the file cannot be read, contains anything else, or a waiver has expired.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise SpecError(str(path), "must be a file of waivers that can be read", error.strerror) from error
+        raise SpecError(str(path), "must be a readable file of waivers", error.strerror) from error
     except UnicodeDecodeError as error:
         raise SpecError(str(path), "must be UTF-8", one_line(error)) from error
     return Waivers(entries=read_waivers(text, str(path)), today=today or datetime.now(tz=UTC).date())
 
 
 def read_waivers(text: str, name: str) -> tuple[Waiver, ...]:
-    """Read the text of such a file.
+    """Read the text of a file of waivers.
 
     Args:
         text: Tables ``[[waiver]]``, each with clause, node, reason and expires.
         name: Name of the file, for messages.
 
     Raises:
-        SpecError: If it is no TOML, or holds anything else.
+        SpecError: If it is not TOML, or contains anything else.
     """
     try:
         document = tomllib.loads(text)
@@ -195,9 +195,9 @@ def read_waivers(text: str, name: str) -> tuple[Waiver, ...]:
         raise SpecError(name, "must be TOML", one_line(error)) from error
     tables = document.pop(_TABLE, [])
     if document or not isinstance(tables, list):
-        raise SpecError(name, f"must hold tables [[{_TABLE}]] only", ", ".join(document) or _TABLE)
+        raise SpecError(name, f"must contain only tables [[{_TABLE}]]", ", ".join(document) or _TABLE)
     if not tables:
-        raise SpecError(name, f"must hold a table [[{_TABLE}]]", "none")
+        raise SpecError(name, f"must contain a table [[{_TABLE}]]", "none")
     return tuple(_waiver(table, f"{name}: waiver {number}") for number, table in enumerate(tables, 1))
 
 
@@ -207,7 +207,7 @@ def _waiver(table: object, where: str) -> Waiver:
     if table.keys() != _KEYS.keys():
         raise SpecError(where, f"must have the keys {', '.join(_KEYS)}", ", ".join(map(str, table)))
     for key, kind in _KEYS.items():
-        if type(table[key]) is not kind:  # a time of day is a date to Python, and no day
-            wanted = "a day, as 2027-01-31" if kind is date else "text"
-            raise SpecError(where, f"{key} must be {wanted}", table[key])
+        if type(table[key]) is not kind:  # a datetime is a date to Python
+            rule = "a day, as 2027-01-31" if kind is date else "text"
+            raise SpecError(where, f"{key} must be {rule}", table[key])
     return Waiver(where=where, **table)

@@ -116,7 +116,7 @@ def test_a_device_that_is_not_there_is_one_line_and_3(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["some:thing"], "variant: say which network some:thing shall be: --variant with one of notebook"),
+        (["some:thing"], "variant: say which network some:thing is: --variant with one of notebook"),
         (["reference:nothing"], "variant: must be one of notebook, tf-release, tf-release-dense, but got 'nothing'"),
         (["reference:notebook", "--output-stride", "32"], "output_stride: notebook has output strides 8, 16"),
         (["reference:notebook", "--part", "tail"], "part: must be one of backbone, aspp, decoder, but got 'tail'"),

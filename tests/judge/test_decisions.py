@@ -166,9 +166,9 @@ FAILING: dict[str, list[Evidence]] = {
 }
 
 UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
-    "SIZES-ACCEPTED": [(with_calls(call("batch")), "nothing that could be judged")],
-    "BATCHES-ACCEPTED": [(with_calls(call("size")), "nothing that could be judged")],
-    "OUTPUT-SHAPE": [(with_calls(refused()), "nothing that could be judged")],
+    "SIZES-ACCEPTED": [(with_calls(call("batch")), "no result to judge")],
+    "BATCHES-ACCEPTED": [(with_calls(call("size")), "no result to judge")],
+    "OUTPUT-SHAPE": [(with_calls(refused()), "no result to judge")],
     "BAD-INPUT-REFUSED": [(with_calls(call()), "")],
     **{
         name: [(with_comparisons(comparison(purpose, None, "the candidate failed")), "the candidate failed")]

@@ -235,7 +235,7 @@ def test_a_wrong_option_is_one_line_and_4(tmp_path: Path) -> None:
     done = run(tmp_path, "--deeplab-target", "a:b")
 
     assert done.returncode == 4
-    assert "ERROR: variant: say which network a:b shall be: --variant with one of notebook" in done.stderr
+    assert "ERROR: variant: say which network a:b is: --variant with one of notebook" in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
 

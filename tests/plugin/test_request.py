@@ -108,7 +108,7 @@ def test_a_file_has_its_own_output_stride(arguments: tuple[str, ...], strides: t
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (TARGET[:2], "variant: say which network my_model:build shall be: --variant with one of notebook"),
+        (TARGET[:2], "variant: say which network my_model:build is: --variant with one of notebook"),
         ((*TARGET, "--deeplab-output-stride", "7"), "output_stride: notebook has output strides 8, 16, but got 7"),
         ((*TARGET, "--deeplab-level", "speed"), "--deeplab-level: must be one of interface, structure, "),
         ((*TARGET, "--deeplab-dtype", "int8"), "--deeplab-dtype: must be one of float64, float32"),
@@ -137,7 +137,7 @@ def test_waivers_are_read_with_a_date(tmp_path: Path) -> None:
     assert waivers() is None
     with pytest.raises(SpecError, match="--deeplab-today: must be a date such as 2027-01-31, but got 'soon'"):
         waivers("--deeplab-waivers", str(path), "--deeplab-today", "soon")
-    with pytest.raises(SpecError, match=r"none.toml: must be a file of waivers that can be read"):
+    with pytest.raises(SpecError, match=r"none.toml: must be a readable file of waivers"):
         waivers("--deeplab-waivers", "none.toml")
 
 

@@ -1,4 +1,4 @@
-"""Decides the clauses of the interface from recorded evaluations."""
+"""Decides the clauses of the interface from recorded calls and comparisons."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,7 +25,7 @@ def _finding(evidence: Evidence, call: Call, attribute: str, expected: str, actu
 
 
 def _decide(calls: list[Call], judge: Callable[[Call], Iterator[Finding]]) -> Decision:
-    """Judge calls; findings that say the same of several inputs are one finding."""
+    """Judge calls; the same finding for several inputs is reported once."""
     grouped: dict[tuple[object, ...], list[tuple[Finding, Call]]] = {}
     for call in calls:
         for finding in judge(call):
@@ -37,7 +37,7 @@ def _decide(calls: list[Call], judge: Callable[[Call], Iterator[Finding]]) -> De
             others = ", ".join(_shown(call) for _, call in cases[1:])
             first = first.model_copy(update={"actual": f"{first.actual}; likewise {others}"})
         findings.append(first)
-    undecided = "" if calls else "the candidate returned nothing that could be judged"
+    undecided = "" if calls else "the candidate returned no result to judge"
     return Decision(findings=tuple(findings), decisions=len(calls), undecided=undecided)
 
 
@@ -54,10 +54,10 @@ def output_tensor(evidence: Evidence) -> Decision:
 
     def judge(call: Call) -> Iterator[Finding]:
         missing = [tap for tap, _ in call.expected if tap not in dict(call.results)]
-        alone = evidence.part in {None, "aspp", "decoder"}
-        wanted = "a tensor" if alone else f"one tensor for each of {', '.join(tap for tap, _ in call.expected)}"
-        if missing or (alone and call.returned != "Tensor"):
-            yield _finding(evidence, call, "type", wanted, call.returned)
+        single = evidence.part in {None, "aspp", "decoder"}
+        expected = "a tensor" if single else f"one tensor for each of {', '.join(tap for tap, _ in call.expected)}"
+        if missing or (single and call.returned != "Tensor"):
+            yield _finding(evidence, call, "type", expected, call.returned)
 
     return _decide(_answered(evidence), judge)
 
@@ -99,7 +99,7 @@ def output_finite(evidence: Evidence) -> Decision:
 
 
 def accepted(purpose: str, attribute: str, rule: str, evidence: Evidence) -> Decision:
-    """Decide SIZES-ACCEPTED and BATCHES-ACCEPTED: legal inputs of a purpose are answered."""
+    """Decide SIZES-ACCEPTED and BATCHES-ACCEPTED: legal inputs give a result."""
 
     def judge(call: Call) -> Iterator[Finding]:
         if call.error:
@@ -110,10 +110,10 @@ def accepted(purpose: str, attribute: str, rule: str, evidence: Evidence) -> Dec
 
 
 def sizes_accepted(evidence: Evidence) -> Decision:
-    """Decide SIZES-ACCEPTED; refusing just what is no multiple of the output stride is a known choice."""
-    decision = accepted("size", "size", "a result, whatever the height and width", evidence)
+    """Decide SIZES-ACCEPTED; rejecting only sizes that are not multiples of the output stride is a choice."""
+    decision = accepted("size", "size", "a result for every height and width", evidence)
     if evidence.fixed_size and not decision.findings:
-        return Decision(not_applicable="the file states the size of its input")
+        return Decision(not_applicable="the file fixes the size of its input")
     images = evidence.part in {None, "backbone"}
     calls = [call for call in evidence.calls if call.legal and call.purpose == "size"]
     multiple = [all(side % evidence.output_stride == 0 for side in call.inputs[0][-2:]) for call in calls]
@@ -126,9 +126,9 @@ def sizes_accepted(evidence: Evidence) -> Decision:
 
 
 def batches(decide: Check, evidence: Evidence) -> Decision:
-    """Decide a clause about batches of several sizes, unless a file states how many images there are."""
+    """Decide a clause about batches of several sizes, unless a file fixes the number of images."""
     if evidence.fixed_batch:
-        return Decision(not_applicable="the file states how many images it takes")
+        return Decision(not_applicable="the file fixes the number of images")
     return decide(evidence)
 
 
@@ -143,7 +143,7 @@ def refused(evidence: Evidence) -> Decision:
 
 
 def agree(purpose: str, attribute: str, rule: str, evidence: Evidence) -> Decision:
-    """Decide the clauses that say that two evaluations agree."""
+    """Decide the clauses that require two evaluations to agree."""
     comparisons = [comparison for comparison in evidence.comparisons if comparison.purpose == purpose]
     made = [comparison for comparison in comparisons if comparison.difference is not None]
     findings = tuple(
@@ -162,7 +162,7 @@ def agree(purpose: str, attribute: str, rule: str, evidence: Evidence) -> Decisi
     return Decision(
         findings=findings,
         decisions=len(made),
-        undecided="" if made else next(iter(reasons), "the candidate gave no result to compare"),
+        undecided="" if made else next(iter(reasons), "the candidate returned no result to compare"),
     )
 
 
@@ -172,11 +172,11 @@ CHECKS: Final[dict[str, Check]] = {
     "OUTPUT-DTYPE": output_dtype,
     "OUTPUT-FINITE": output_finite,
     "SIZES-ACCEPTED": sizes_accepted,
-    "BATCHES-ACCEPTED": partial(batches, partial(accepted, "batch", "batch", "a result, whatever the batch")),
+    "BATCHES-ACCEPTED": partial(batches, partial(accepted, "batch", "batch", "a result for every batch size")),
     "LAYOUTS-ACCEPTED": partial(agree, "layout", "layout", "the same result in another memory layout"),
     "DETERMINISM": partial(agree, "repeat", "repetition", "the same result again"),
     "BATCH-INDEPENDENCE": partial(batches, partial(agree, "batch", "batch", "the same result alone and in a batch")),
-    "INPUT-UNCHANGED": partial(agree, "input", "values", "the image as it was given"),
-    "STATE-UNCHANGED": partial(agree, "state", "state", "parameters and buffers as they were"),
+    "INPUT-UNCHANGED": partial(agree, "input", "values", "an unchanged image"),
+    "STATE-UNCHANGED": partial(agree, "state", "state", "unchanged parameters and buffers"),
     "BAD-INPUT-REFUSED": refused,
 }

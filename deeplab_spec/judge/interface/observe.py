@@ -1,4 +1,4 @@
-"""Observes a candidate at its interface: which inputs it answers, and with what."""
+"""Observes a candidate at its interface: which inputs it accepts, and what it returns."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,21 +15,25 @@ from deeplab_spec.judge.plan import Plan, Sizes
 
 SAME = 0.0
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-2}
-"""Relative difference that another order of summation can make over the depth of the network."""
+"""Largest relative difference that another order of summation can cause over the depth of the network."""
 
 BATCHES = (1, 2, 3)
-"""Batches of a candidate that takes any."""
+"""The batch sizes to try if a candidate accepts any."""
 
 _PROCESSOR = torch.device("cpu")
 
 Tick = Callable[[str], None]
-"""Told what happens next."""
+"""Called with the name of the next stage."""
 
 
 def images(
     plan: Plan, sizes: Sizes, batch: int, dtype: torch.dtype, seed: int, device: torch.device = _PROCESSOR
 ) -> list[Tensor]:
-    """Return random inputs of a candidate: the same on every device."""
+    """Return random inputs of a candidate, equal on every device.
+
+    Shape:
+        One tensor ``(batch, channels, height, width)`` for each input of the plan.
+    """
     generator = torch.Generator().manual_seed(seed)
     drawn = []
     for node in plan.network.inputs:
@@ -40,7 +44,7 @@ def images(
 
 
 def calls(module: nn.Module, plan: Plan, tick: Tick, device: torch.device = _PROCESSOR) -> tuple[Call, ...]:
-    """Evaluate a candidate on legal and illegal inputs in float32, on the device where it is."""
+    """Call a candidate with legal and illegal inputs in float32, on its device."""
     return tuple(_calls(module, plan, tick, device))
 
 
@@ -96,33 +100,33 @@ def _record(
 def comparisons(
     module: nn.Module, plan: Plan, dtype: torch.dtype, tick: Tick, device: torch.device = _PROCESSOR
 ) -> tuple[Comparison, ...]:
-    """Compare evaluations that must agree, with the weights that the candidate has now.
+    """Compare evaluations that must agree, with the candidate's present weights.
 
     Args:
-        module: The candidate, in the given dtype.
-        plan: The specification.
-        dtype: Dtype of inputs and weights; float64 tells most.
-        tick: Told what happens next.
-        device: Where the candidate is.
+        module: The candidate, in ``dtype``.
+        plan: The sizes of the inputs.
+        dtype: Dtype of inputs and weights; float64 shows the smallest faults.
+        tick: Called with the name of the next stage.
+        device: The device of the candidate.
     """
     sizes = plan.small[0]
     expected = plan.taps(sizes, plan.batch)
     inputs = images(plan, sizes, plan.limits.batch or 2, dtype, plan.request.seed + 1, device)
-    alone = [value[: plan.batch].clone() for value in inputs]
-    given = [value.clone() for value in alone]
+    one = [value[: plan.batch].clone() for value in inputs]
+    passed = [value.clone() for value in one]
     before = {name: tensor.clone() for name, tensor in state_of(module).items()}
     tick("repetition, batch and layout")
-    first = call_candidate(module, given, expected)
-    again = call_candidate(module, [value.clone() for value in alone], expected)
+    first = call_candidate(module, passed, expected)
+    again = call_candidate(module, [value.clone() for value in one], expected)
     changed = [_changed("state", name, before[name], tensor) for name, tensor in state_of(module).items()]
     both = call_candidate(module, inputs, plan.taps(sizes, len(inputs[0])))
     halves = Answer(results={tap: tensor[: plan.batch] for tap, tensor in both.results.items()}, error=both.error)
-    other = call_candidate(module, [value.to(memory_format=torch.channels_last) for value in alone], expected)
+    other = call_candidate(module, [value.to(memory_format=torch.channels_last) for value in one], expected)
     return (
         _compare("repeat", first, again, SAME),
         _compare("batch", first, halves, ROUNDING[dtype]),
         _compare("layout", first, other, ROUNDING[dtype]),
-        *(_changed("input", "image", old, new) for old, new in zip(alone, given, strict=True)),
+        *(_changed("input", "image", old, new) for old, new in zip(one, passed, strict=True)),
         max(changed, key=lambda comparison: comparison.difference or 0.0, default=_nothing("state")),
     )
 
@@ -138,7 +142,7 @@ def _changed(purpose: str, subject: str, before: Tensor, after: Tensor) -> Compa
 
 
 def _compare(purpose: str, left: Answer, right: Answer, allowed: float) -> Comparison:
-    """Compare two answers; the largest difference over the taps counts."""
+    """Compare the results of two calls; the largest difference of any tap counts."""
     error = left.error or right.error
     taps = left.results.keys() & right.results.keys()
     if error or not taps:

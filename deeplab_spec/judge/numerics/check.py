@@ -1,4 +1,4 @@
-"""Decides the clauses of the numerics from recorded deviations."""
+"""Decides the clauses of the numerics from the deviations of values."""
 
 import re
 from functools import partial
@@ -14,14 +14,11 @@ _PARTS: Final = {
     "aspp": r"aspp\.|output\.aspp$",
     "decoder": r"decoder\.|output$|output\.(decoder|resize)$",
 }
-"""Patterns of the paths of each part, its results among them."""
+"""Patterns of the paths of each part, including its outputs."""
 
 
 def weights_fit(evidence: Evidence) -> Decision:
-    """Decide WEIGHTS-FIT.
-
-    A parameter of a node that the other side lacks is not counted again: the structure says so.
-    """
+    """Decide WEIGHTS-FIT; a missing node counts once, the structure reports it."""
     if evidence.parameters is None:
         return Decision(undecided=evidence.numerics_reason)
     findings = tuple(
@@ -39,7 +36,7 @@ def weights_fit(evidence: Evidence) -> Decision:
 
 
 def values(part: str, evidence: Evidence) -> Decision:
-    """Decide the clauses that compare one part step by step."""
+    """Decide a clause that compares one part node by node."""
     steps = [step for step in evidence.steps if re.match(_PARTS[part], step.path)]
     return _decide(evidence, steps, "value")
 
@@ -70,9 +67,9 @@ def _decide(evidence: Evidence, deviations: list[Deviation], attribute: str) -> 
                     output_stride=evidence.output_stride,
                 ),
             )
-    blind = [f"{deviation.path}: {deviation.reason}" for deviation in made if not deviation.covered]
+    uncovered = [f"{deviation.path}: {deviation.reason}" for deviation in made if not deviation.covered]
     skipped = [deviation.reason for deviation in deviations if deviation.error is None]
-    reasons = [*blind, *skipped]
+    reasons = [*uncovered, *skipped]
     if not made:
         reasons = [next(iter(skipped), evidence.numerics_reason or "nothing could be compared")]
     return Decision(findings=tuple(findings.values()), decisions=len(made), undecided=next(iter(reasons), ""))

@@ -1,4 +1,4 @@
-"""Compares the results of whole runs with the oracle's, in float64 and in float32."""
+"""Compares the outputs of whole runs with the oracle's, in float64 and in float32."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Output
 from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.load_weights import UNMATCHED
 from deeplab_spec.judge.numerics.planted_end_to_end import Compare, FaultyEnd, Plant, of_ends
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.numerics.tensor_compare import Overflow, overflow_of
@@ -22,20 +23,20 @@ from deeplab_spec.judge.precision.run import moved, stored
 from deeplab_spec.precision import FLOAT32, FLOAT64, RATIO_LIMIT
 
 END_TO_END_LIMIT: Final = 1e-9
-"""Relative error end to end in float64: rounding amplified over 140 layers stays below 1e-12;
-the smallest fault seen, a result scaled by 1.0001, is at 1e-4."""
+"""Largest relative error end to end in float64. Rounding, amplified over 140 layers, stays below 1e-12; the smallest
+known fault, a result scaled by 1.0001, is at 1e-4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditioned:
-    """What whole runs are compared with: the draw that does not amplify rounding.
+    """What whole runs are compared with: weights that do not amplify rounding.
 
     Attributes:
         plan: The plan.
         inputs: The inputs, in float64.
         weights: The weights, in float64.
-        oracle: The oracle's results, and the values that the faulty ends start from, by path.
-        faulty: Ends of the network with a fault.
+        oracle: The oracle's outputs, and the values at which the faulty ends start, by path.
+        faulty: Ends of the network, each with a fault.
     """
 
     plan: Plan
@@ -46,7 +47,7 @@ class Conditioned:
 
     @property
     def taps(self) -> Taps:
-        """The shapes of the results by tap."""
+        """The shapes of the outputs by tap."""
         sizes = [(int(value.shape[-2]), int(value.shape[-1])) for value in self.inputs]
         paths = (node.path for node in self.plan.network.inputs)
         return self.plan.taps(dict(zip(paths, sizes, strict=True)), self.plan.batch)
@@ -54,7 +55,7 @@ class Conditioned:
     def planted_faults(
         self, clause: str, values: Values, weights: Mapping[str, Tensor], compare: Compare, plant: Plant
     ) -> Iterator[PlantedFault]:
-        """Plant faults in the results of a run with these values and weights."""
+        """Plant faults in the outputs of a run with these values and weights."""
         outputs = self.plan.network.outputs
         right = {node.op.name: values[node.path] for node in outputs if isinstance(node.op, Output)}
         return of_ends(clause, self.faulty, right, values, weights, compare, plant)
@@ -63,15 +64,15 @@ class Conditioned:
 def compare_float64(
     loaded: Loaded, conditioned: Conditioned, first: Deviation | None
 ) -> tuple[Answer, tuple[Deviation, ...], list[PlantedFault]]:
-    """Compare the results in float64.
+    """Compare the outputs in float64.
 
     Args:
         loaded: The candidate.
         conditioned: What it is compared with; its weights are loaded.
-        first: The first step that differs, which is blamed for a difference.
+        first: The first step that differs; it is the origin of every difference.
 
     Returns:
-        What the candidate returned, the comparisons, and the faults that were planted.
+        The call of the candidate, the comparisons, and the planted faults.
     """
     inputs, oracle = conditioned.inputs, conditioned.oracle
     allowed = dict.fromkeys((tap for tap, _ in conditioned.taps), END_TO_END_LIMIT)
@@ -91,16 +92,16 @@ def compare_float64(
 def compare_float32(
     loaded: Loaded, conditioned: Conditioned, first: Deviation | None
 ) -> tuple[tuple[Deviation, ...], float | None, list[PlantedFault]]:
-    """Compare the results in float32, with the error that the specification has there.
+    """Compare the outputs in float32; the limit is a multiple of the specification's own error in float32.
 
     Args:
-        loaded: The candidate; afterwards it is in float64 again.
+        loaded: The candidate; it is in float64 again afterwards.
         conditioned: What it is compared with; its weights are loaded.
-        first: The first step that differs, which is blamed for a difference.
+        first: The first step that differs; it is the origin of every difference.
 
     Returns:
-        The comparisons, the specification's own error, and the faults that were planted; no error and no faults
-        where the specification itself is not finite.
+        The comparisons, the specification's own error, and the planted faults; no error and no faults if the
+        specification is not finite in float32.
     """
     oracle = conditioned.oracle
     weights = {name: tensor.float() for name, tensor in conditioned.weights.items()}
@@ -135,13 +136,13 @@ def compare_float32(
 def compare_outputs(
     loaded: Loaded, answer: Answer, oracle: Values, allowed: Mapping[str, float], first: Deviation | None
 ) -> tuple[Deviation, ...]:
-    """Compare the results of a run by tap.
+    """Compare the outputs of a run by tap.
 
     Args:
         loaded: The candidate.
-        answer: What it returned.
-        oracle: What it must return, by the path of the output.
-        allowed: The relative error that is no finding, by tap.
+        answer: The call of the candidate.
+        oracle: The expected values, by the path of the output.
+        allowed: The largest relative error that is not a finding, by tap.
         first: The first step that differs, which is blamed for a difference.
     """
     deviations = []
@@ -150,7 +151,7 @@ def compare_outputs(
         overflow = overflow_of(node.path, oracle[node.path], FLOAT64.name)
         reason = overflow or answer.error
         if loaded.unmatched:
-            reason = "not every weight of the specification has a place, so the two cannot be run with the same weights"
+            reason = UNMATCHED
         elif not reason and tap not in answer.results:
             reason = f"the candidate does not return {tap}"
         deviations.append(

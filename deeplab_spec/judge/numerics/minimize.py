@@ -1,7 +1,7 @@
-"""Shrinks what shows a difference: the smallest image found on which one node's values still differ.
+"""Finds the smallest input on which the values of one node still differ.
 
-Size, number of images and content are shrunk together: a smaller size is tried with the content as it
-is, a simpler content at the size that is left, and then the size again, until nothing gets smaller.
+Image size, number of images and content are minimized in turn: a smaller size with the same content, then a simpler
+content at that size, then the size again, until nothing changes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +22,10 @@ from deeplab_spec.judge.plan import Plan
 MOST_TRIALS: Final = 80
 
 SIDES: Final = (1, 2, 3, 4, 6, 8, 12, 16, 17, 24, 32, 33, 48, 64, 96, 128, 192, 256)
-"""Sides of images that are tried; no image is tried twice."""
+"""Sides of the images to try; no image is tried twice."""
 
 Content = Callable[[tuple[int, ...], int], Tensor]
-"""Fills an input of a shape; the second argument is a seed."""
+"""Returns an input of a shape; the second argument is a seed."""
 
 
 def _impulse(shape: tuple[int, ...], _seed: int) -> Tensor:
@@ -44,7 +44,7 @@ CONTENTS: Final[Mapping[str, Content]] = {
     "an impulse in the middle": _impulse,
     "normal random numbers": _random,
 }
-"""What an image may hold, the simplest first."""
+"""The contents of an image, the simplest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,12 @@ class _Trial:
 
 
 def minimize(steps: Steps, plan: Plan, weights: Mapping[str, Tensor], path: str, image: Pair) -> SmallestInput:
-    """Return the smallest input found on which a step still differs, with both values there.
+    """Return the smallest input found on which a step still differs, with both values.
 
     Args:
         steps: The candidate's steps.
-        plan: What it is held against, and the sizes that it takes.
-        weights: The weights that both have now.
+        plan: The expected network, and the sizes that the candidate accepts.
+        weights: The weights of both sides.
         path: The specification's node whose values differ.
         image: An image at which they differ.
     """
@@ -88,7 +88,7 @@ class _Search:
         self.known: dict[_Trial, bool] = {}
 
     def shows(self, trial: _Trial) -> bool:
-        """Tell whether the step differs, on a value of the right shape; a trial too many shows nothing."""
+        """Tell whether the step differs on a value of the right shape; False after too many trials."""
         if trial not in self.known:
             if len(self.known) >= MOST_TRIALS:
                 return False
@@ -96,12 +96,12 @@ class _Search:
                 actual, expected = self._values(trial)
                 differs = actual.shape == expected.shape and not relative_error(actual, expected) <= STEP_LIMIT
             except (RuntimeError, IndexError, KeyError, ValueError, GraphError):
-                differs = False  # it does not run at this size
+                differs = False  # the network does not run at this size
             self.known[trial] = differs
         return self.known[trial]
 
     def smaller(self, trial: _Trial) -> _Trial:
-        """Return a trial of the smallest image that shows it, first of both sides, then of each."""
+        """Return the trial with the smallest image that still differs; both sides shrink first, then one."""
         for image in _smaller_images(trial.image):
             other = _Trial(trial.batch, image, trial.content)
             if self.shows(other):
@@ -109,7 +109,7 @@ class _Search:
         return trial
 
     def simpler(self, trial: _Trial) -> _Trial:
-        """Return a trial of the simplest content."""
+        """Return the trial with the simplest content that still differs."""
         for content in CONTENTS:
             if content == trial.content:
                 break
@@ -118,7 +118,7 @@ class _Search:
         return trial
 
     def described(self, trial: _Trial) -> SmallestInput:
-        """Describe a trial and the values that it shows."""
+        """Return a trial with statistics of both values."""
         actual, expected = self._values(trial)
         return SmallestInput(
             batch=trial.batch,
@@ -143,7 +143,7 @@ class _Search:
 
 
 def _smaller_images(image: Pair) -> Iterator[Pair]:
-    """Return images with both sides smaller, then with one, the smallest and cheapest first."""
+    """Return image sizes with both sides smaller, then with one, the smallest first."""
     height, width = image
     both = ((min(side, height), min(side, width)) for side in SIDES)
     one = (pair for side in SIDES for pair in ((min(side, height), width), (height, min(side, width))))
@@ -151,7 +151,7 @@ def _smaller_images(image: Pair) -> Iterator[Pair]:
 
 
 def summary(value: Tensor) -> Values:
-    """Describe a value in few numbers."""
+    """Return statistics of a tensor."""
     flat = value.double().flatten()
     return Values(
         shape=tuple(value.shape),

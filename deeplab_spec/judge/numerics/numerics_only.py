@@ -1,7 +1,4 @@
-"""Judges values with the graph hidden: the candidate is a mere function whose weights can be set.
-
-A fault that shows must show in the result, whatever the depth.
-"""
+"""Judges a candidate by its outputs only: its graph is not used, but its weights can be set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,21 +18,20 @@ from deeplab_spec.judge.precision.run import cast, dtype_of
 from deeplab_spec.precision import BFLOAT16, FLOAT16, FLOAT32, RATIO_LIMIT
 
 CAST: Final = {each.name: dtype_of(each.storage) for each in (FLOAT32, BFLOAT16, FLOAT16)}
-"""Precisions in which a candidate is held to the error that the specification has itself, by name: the dtype to which
-every tensor is cast."""
+"""Precisions in which the limit is a multiple of the specification's own error, by name: the dtype of every tensor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One input, one draw of weights, and what the specification makes of them.
+    """One input, one draw of weights, and the specification's values for them.
 
     Attributes:
         network: The specification.
         weights: By path and role, in float64.
         inputs: A float64 tensor by the path of each input.
         values: The specification's values by path, in float64.
-        lower: Those in other dtypes, as they are asked for.
-        errors: The error of the specification's own result there; None where it is not finite.
+        lower: The values in other dtypes, computed when they are needed.
+        errors: The error of the specification's own output in a dtype; None if a value is not finite.
     """
 
     network: Network
@@ -47,7 +43,7 @@ class Trial:
 
     @property
     def oracle(self) -> Tensor:
-        """The specification's result."""
+        """The specification's output."""
         return self.values[self.network.outputs[0].path]
 
     def values_in(self, dtype: torch.dtype) -> Values:
@@ -59,10 +55,10 @@ class Trial:
         return self.lower[dtype]
 
     def own_error(self, dtype: torch.dtype) -> float | None:
-        """Return the relative error of the specification's own result in a dtype; at least the dtype's rounding.
+        """Return the relative error of the specification's own output in a dtype, at least one rounding.
 
         Returns:
-            None if a value of the specification is not finite there: then no error says anything.
+            None if a value of the specification is not finite in that dtype.
         """
         if dtype not in self.errors:
             values = self.values_in(dtype)
@@ -73,12 +69,12 @@ class Trial:
 
 
 def trial(network: Network, image: Pair, draw: Draw, seed: int) -> Trial:
-    """Draw what candidates for a network are judged with.
+    """Draw an image and weights to judge candidates with.
 
     Args:
-        network: The specification; one image goes in.
+        network: The specification; it has one input.
         image: Height and width.
-        draw: What the weights are good at.
+        draw: The purpose of the weights.
         seed: Seed of image and weights.
     """
     (entry,) = network.inputs
@@ -89,15 +85,19 @@ def trial(network: Network, image: Pair, draw: Draw, seed: int) -> Trial:
 
 
 def refused(found: float) -> bool:
-    """Tell whether a result in float64 is refused, by its relative error."""
+    """Tell whether the relative error of an output in float64 exceeds the limit."""
     return not found <= END_TO_END_LIMIT
 
 
 def refused_in(found: float, own: float) -> bool:
-    """Tell whether a result in a lower precision is refused: by the error that the specification has there.
+    """Tell whether the error of an output in a lower precision exceeds the limit.
+
+    Args:
+        found: The candidate's error.
+        own: The specification's own error in that precision.
 
     Raises:
-        ValueError: If the specification's own error is not finite: nothing can be held to it.
+        ValueError: If the specification's own error is not finite.
     """
     if not isfinite(own):
         raise ValueError(f"the specification's own error must be finite, but is {own}")
@@ -105,6 +105,6 @@ def refused_in(found: float, own: float) -> bool:
 
 
 def unmatched_tensors(network: Network, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Return the tensors of the specification that have no place of their shape in a network."""
+    """Return the tensors of the specification that are missing in a network, or have another shape there."""
     held = {f"{node.path}.{role}": shape for node in network for role, shape in roles(node.op).items()}
     return tuple(name for name, tensor in weights.items() if held.get(name) != tuple(tensor.shape))

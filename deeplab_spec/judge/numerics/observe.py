@@ -1,8 +1,8 @@
 """Observes a candidate's values: step by step, and end to end, against the oracle in float64.
 
-Two draws of weights serve two ends. In the first, every operation sees values of every kind; each
-step of the candidate runs on the oracle's own values, so that no fault hides behind another's
-error. In the second, rounding is not amplified over the depth; the whole candidate runs.
+There are two draws of weights. With the first, every operation gets values of every kind, and each step of the
+candidate runs on the oracle's own values, so that no fault hides behind the error of another. With the second, rounding
+is not amplified over the depth, and the whole candidate runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,26 +39,26 @@ from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.precision import RATIO_LIMIT
 
 CAPTURE_LIMIT: Final = 1e-9
-"""Relative difference between a module and its captured graph, both in float64."""
+"""Largest relative difference between a module and its captured graph, both in float64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """What numerics found out.
+    """What was observed of a candidate's values.
 
     Attributes:
-        parameters: How many tensors were placed.
-        unmatched: Tensors without a place.
+        parameters: The number of matched parameters and buffers.
+        unmatched: Unmatched parameters.
         steps: Local comparisons in float64.
-        first: The first of them that differs.
-        smallest: The smallest input found that shows it.
+        first: The first step that differs.
+        smallest: The smallest input on which it differs.
         end_to_end: End-to-end comparisons in float64.
         end_to_end_float32: End-to-end comparisons in float32.
         float32_error: Relative error of the specification in float32; None if it was not run.
-        covered: Operations that saw values of every kind.
-        operations: Operations that treat kinds of values differently.
+        covered: Activations that got values of every kind.
+        operations: All activations.
         lower: Comparisons in lower precisions, by clause.
-        planted_faults: Faults that were planted.
+        planted_faults: The planted faults.
     """
 
     parameters: int
@@ -87,7 +87,7 @@ class Observed:
 
 
 def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
-    """Turn a candidate to float64 and find the place of every weight."""
+    """Convert a candidate to float64, and match its parameters."""
     module.double()
     orders = channel_orders(reading.alignment, reading.capture.network)
     found, unmatched = places(reading.expected, reading.alignment.partner, reading.capture, state_of(module), orders)
@@ -150,7 +150,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
 
 @dataclass(slots=True, kw_only=True)
 class _Local:
-    """What was found on the oracle's own values."""
+    """What was observed on the oracle's own values."""
 
     kernels: Mapping[str, Tensor] | None = None
     steps: tuple[Deviation, ...] = ()
@@ -164,7 +164,7 @@ def _locally(
     loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], precisions: Sequence[OnDevice], tick: Tick, *, steps: bool
 ) -> _Local:
     """Compare step by step in float64, and block by block in lower precisions."""
-    tick("drawing weights that every step can be seen with")
+    tick("drawing weights that show a fault of every step")
     named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
     kernels, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed)
     weights, oracle = _as_compared(loaded, plan, kernels, oracle)
@@ -181,7 +181,7 @@ def _locally(
         found.first = _first(found.steps)
         found.planted_faults += of_steps(loaded, weights, oracle, only_size=only_size)
         if found.first:
-            tick("looking for the smallest input that shows it")
+            tick("finding the smallest input that shows it")
             found.smallest = minimize(comparing, plan, weights, found.first.path, loaded.reading.image)
     return found
 
@@ -189,7 +189,7 @@ def _locally(
 def _conditioned(
     loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], kernels: Mapping[str, Tensor] | None, tick: Tick
 ) -> Conditioned:
-    """Draw the weights of whole runs, and load them."""
+    """Draw the weights of whole runs, and load them into the candidate."""
     tick("drawing weights that do not amplify rounding")
     named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
     faulty = () if loaded.unmatched else faulty_ends(loaded.expected)
@@ -206,7 +206,7 @@ def _conditioned(
 def _as_compared(
     loaded: Loaded, plan: Plan, weights: Mapping[str, Tensor], values: Values
 ) -> tuple[Mapping[str, Tensor], Values]:
-    """Return weights and values of what the candidate is held against, in the form in which it is compared."""
+    """Return the expected weights and values, folded as the candidate is."""
     norms = loaded.reading.norms
     return folded_weights(plan.network, weights, norms), folded_values(plan.network, values, norms)
 
@@ -217,10 +217,9 @@ def _first(steps: Sequence[Deviation]) -> Deviation | None:
 
 
 def _same(loaded: Loaded, steps: Sequence[Deviation], ends: Sequence[Deviation]) -> bool:
-    """Tell whether the captured graph need not be run: it gives the candidate's results already.
+    """Tell whether the captured graph is known to compute the candidate's results, without running it.
 
-    That is so where its calls were run one by one on the specification's values and agreed, its graph is the
-    specification's, and so are the candidate's results.
+    It is, if the graph equals the specification's, and every step and every output agrees with the specification's.
     """
     same_graph = not loaded.unmatched and not differences(loaded.reading.alignment)
     return same_graph and all(each.agrees for each in (*steps, *ends))

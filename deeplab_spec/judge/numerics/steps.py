@@ -1,6 +1,6 @@
 """Runs every aligned step of a candidate on the oracle's own values.
 
-So no fault hides behind another's error, and each is found where it is made.
+So no fault hides behind the error of another, and each is found at its origin.
 """
 
 import copy
@@ -28,23 +28,23 @@ from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.precision import FLOAT64
 
 STEP_LIMIT: Final = 1e-11
-"""Relative error of one step in float64: the longest sum, over 18,432 products, rounds to 1e-14;
-the smallest fault of one step, an eps in the wrong place of a channel of low variance, is at 1e-2."""
+"""Largest relative error of one step in float64. The longest sum, over 18,432 products, rounds to 1e-14; the smallest
+known fault of one step, a misplaced eps in a channel of low variance, is at 1e-2."""
 
 CLIP: Final = 6.0
-"""Where a clipped ReLU differs from a ReLU."""
+"""The value above which a ReLU6 differs from a ReLU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A candidate that can hold the specification's weights.
+    """A candidate whose parameters are matched with the specification's.
 
     Attributes:
         module: The candidate, in float64.
-        running: What runs in float32: the candidate itself, or what a compiler made of it for that.
-        reading: Its graph beside the specification's.
-        places: Where each tensor goes.
-        unmatched: Tensors without a place.
+        running: What runs in float32: the candidate, or its compiled form.
+        reading: Its graph, aligned with the expected one.
+        places: Where each tensor of the specification is stored in it.
+        unmatched: Unmatched parameters.
     """
 
     module: nn.Module
@@ -55,7 +55,7 @@ class Loaded:
 
     @property
     def expected(self) -> Network:
-        """What the candidate is held against, in the form in which it is compared."""
+        """The expected network, folded as the candidate is."""
         return self.reading.expected
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
@@ -69,7 +69,7 @@ class Steps:
     Args:
         loaded: The candidate.
         oracle: The values.
-        only_size: Whether the candidate takes no other size: then what no map of it shows, no run of it does.
+        only_size: Whether the candidate accepts no other size, so that a rate wider than its maps has no effect.
     """
 
     def __init__(self, loaded: Loaded, oracle: Values, *, only_size: bool = False) -> None:
@@ -96,11 +96,11 @@ class Steps:
         """Compare aligned nodes, in the order of the alignment.
 
         Args:
-            paths: The specification's nodes that are compared; None for every one.
+            paths: The specification's nodes to compare; None for all.
         """
         ordered = (left for left, _ in self.alignment.pairs if left is not None and left in self.partner)
-        wanted = (left for left in ordered if paths is None or left in paths)
-        return tuple(self._deviation(left) for left in wanted if self.expected[left].inputs)
+        chosen = (left for left in ordered if paths is None or left in paths)
+        return tuple(self._deviation(left) for left in chosen if self.expected[left].inputs)
 
     def _deviation(self, path: str) -> Deviation:
         bridge: list[str] = []
@@ -108,7 +108,7 @@ class Steps:
         try:
             error = relative_error(*self.values(path, bridge))
         except (RuntimeError, IndexError, KeyError, ValueError):
-            error = math.inf  # the step does not even run on the specification's values
+            error = math.inf  # the step does not run on the specification's values
         reason = overflow_of(path, self.oracle[path], FLOAT64.name)
         if reason:
             error = None
@@ -117,7 +117,7 @@ class Steps:
         return Deviation(
             path=path,
             candidate_path=self.partner[path],
-            origin=self._place(path, bridge),
+            origin=self._origin(path, bridge),
             error=error,
             allowed=STEP_LIMIT,
             covered=not reason,
@@ -129,10 +129,10 @@ class Steps:
 
         Args:
             path: The specification's node.
-            bridge: Filled with the candidate's nodes in between that have no partner.
+            bridge: A list to which the unmatched nodes of the candidate before this one are added.
 
         Raises:
-            RuntimeError: If the step does not run on the oracle's values; as any error of a framework.
+            RuntimeError: If the step does not run on the oracle's values; or another error of the framework.
         """
         other = self.partner[path]
         with torch.no_grad():
@@ -159,8 +159,8 @@ class Steps:
             return inputs[0]
         return self.capture.step(path, inputs, self.state)
 
-    def _place(self, path: str, bridge: list[str]) -> str:
-        """Return the node to blame: a missing one first, else where an extra one stands."""
+    def _origin(self, path: str, bridge: list[str]) -> str:
+        """Return the origin of a deviation: a missing node, else the node at an extra one, else the node itself."""
         missing = path
         for before in self.alignment.expected.network[path].inputs:
             while before not in self.partner:
@@ -171,7 +171,7 @@ class Steps:
         return missing
 
     def _uncovered(self, node: Node) -> str:
-        """Say what a node's values lack to show a fault of it; empty if nothing."""
+        """Return which values are missing to show a fault of a node; empty if none are."""
         match node.op:
             case Activation():
                 arriving = self.oracle[node.inputs[0]]

@@ -1,4 +1,4 @@
-"""Runs a captured network in float64, and says how far apart two tensors are."""
+"""Runs a captured network in float64, and detects values that are not finite."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from deeplab_spec.execute.interpreter import Values
 
 
 class Overflow:
-    """Watches the specification's own values: where one is not finite, no comparison with it says anything.
+    """Watches the specification's own values: nothing can be compared with one that is not finite.
 
     Attributes:
         path: The first node whose value is not finite; empty while all are.
@@ -21,24 +21,24 @@ class Overflow:
         self.path = ""
 
     def __call__(self, path: str, value: Tensor) -> None:
-        """Look at the value of a node."""
+        """Check the value of a node."""
         if not self.path and not bool(value.isfinite().all()):
             self.path = path
 
     def reason(self, precision: str) -> str:
-        """Say that nothing can be compared in a precision; empty where everything can."""
+        """Return why nothing can be compared in a precision; empty if all values are finite."""
         return f"the specification itself is not finite in {precision} at {self.path}" if self.path else ""
 
 
 def overflow_of(path: str, value: Tensor, precision: str) -> str:
-    """Say that a value of the specification is not finite, so that nothing can be compared with it; empty if it is."""
+    """Return why nothing can be compared with a value of the specification; empty if it is finite."""
     overflow = Overflow()
     overflow(path, value)
     return overflow.reason(precision)
 
 
 def double(tensor: Tensor) -> Tensor:
-    """Return a tensor in float64, unless it holds whole numbers."""
+    """Return a tensor in float64, unless it is of an integer dtype."""
     return tensor.double() if tensor.is_floating_point() else tensor
 
 

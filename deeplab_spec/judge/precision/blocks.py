@@ -1,7 +1,7 @@
 """Runs blocks of a candidate, and of the specification, in a lower precision on the oracle's values.
 
-Both are held against the oracle: where a candidate errs more than a few times as much as the specification
-in the same precision, rounding is not why.
+The candidate's error may be at most three times the specification's error in the same precision: rounding does not
+explain more.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -26,21 +26,21 @@ from deeplab_spec.judge.precision.run import OnDevice, cast
 from deeplab_spec.precision import FLOAT32, RATIO_LIMIT
 
 NEGLIGIBLE = 8
-"""A value that errs less than this part of one rounding does so by luck."""
+"""An error of the specification below this part of one rounding counts as that part: it is small by chance."""
 
 
 def deviation_of(path: str, actual: Tensor | str, oracle: Tensor, reference: Tensor, precision: OnDevice) -> Deviation:
-    """Return how many times as much a value errs as the specification's in the same precision.
+    """Return the error of a value, as a multiple of the specification's error in the same precision.
 
     Args:
         path: The specification's node.
-        actual: The value; text for why there is none.
-        oracle: The right one, in float64.
-        reference: The specification's in the same precision.
-        precision: The precision. What the specification errs less than a part of a rounding is luck.
+        actual: The value, or the reason why there is none.
+        oracle: The expected value, in float64.
+        reference: The specification's value in the same precision.
+        precision: The precision.
 
     Returns:
-        The comparison; none where the specification's value is not finite.
+        The comparison; undecided if the specification's value is not finite.
     """
     overflow = overflow_of(path, reference, precision.name)
     if overflow:
@@ -63,7 +63,7 @@ def undecided(path: str, reason: str, precision: OnDevice) -> Deviation:
 
     Args:
         path: The specification's node.
-        reason: Why.
+        reason: Why nothing could be compared.
         precision: The precision.
     """
     return Deviation(
@@ -73,11 +73,11 @@ def undecided(path: str, reason: str, precision: OnDevice) -> Deviation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceValues:
-    """What a region gives in the specification.
+    """The outputs of a region in the specification.
 
     Attributes:
-        values: The values of its ends, in a lower precision.
-        overflow: Why nothing can be compared with them; empty if they and all before them are finite.
+        values: The values of its outputs, in a lower precision.
+        overflow: Why nothing can be compared with them; empty if all values of the region are finite.
     """
 
     values: Values
@@ -90,11 +90,11 @@ class Region:
 
     Attributes:
         nodes: Paths of the specification's nodes.
-        ends: Those whose values others read.
+        outputs: Those whose values are inputs of nodes outside.
     """
 
     nodes: frozenset[str]
-    ends: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
 def blocks(loaded: Loaded) -> tuple[Region, ...]:
@@ -107,17 +107,17 @@ def blocks(loaded: Loaded) -> tuple[Region, ...]:
 
 
 def constants(loaded: Loaded) -> tuple[Region, ...]:
-    """Return every normalisation and every activation alone: what they are is one number each."""
+    """Return every normalisation and every activation as a region of one node."""
     compared = loaded.reading.alignment.expected.network
     return tuple(_region(loaded, {node.path}) for node in compared if isinstance(node.op, BatchNorm | Activation))
 
 
 def _region(loaded: Loaded, paths: Collection[str]) -> Region:
-    """Return a set of nodes with those that are compared and read from outside."""
+    """Return a region of nodes; its outputs are the compared nodes that are inputs of nodes outside."""
     compared = loaded.reading.alignment.expected.network
     readers = compared.readers()
-    ends = (path for path in paths if path in compared and any(reader not in paths for reader in readers[path]))
-    return Region(nodes=frozenset(paths), ends=tuple(sorted(ends)))
+    outputs = (path for path in paths if path in compared and any(reader not in paths for reader in readers[path]))
+    return Region(nodes=frozenset(paths), outputs=tuple(sorted(outputs)))
 
 
 class Regions:
@@ -127,7 +127,7 @@ class Regions:
         loaded: The candidate, with the weights of the oracle.
         weights: The specification's weights, in float64.
         oracle: Its values.
-        precision: The precision, and where it runs.
+        precision: The precision, and its device.
     """
 
     def __init__(self, loaded: Loaded, weights: Mapping[str, Tensor], oracle: Values, precision: OnDevice) -> None:
@@ -145,14 +145,14 @@ class Regions:
         self.orders = channel_orders(self.alignment, captured.network)
 
     def compare(self, region: Region, references: ReferenceValues) -> Iterator[Deviation]:
-        """Compare what a region gives in the candidate with the oracle's values.
+        """Compare the candidate's outputs of a region with the oracle's values.
 
         Args:
-            region: What runs.
-            references: What it gives in the specification, in the same precision.
+            region: The region to run.
+            references: The specification's outputs, in the same precision.
         """
         known: Values = {}
-        for end in region.ends:
+        for end in region.outputs:
             if end not in self.partner:
                 continue
             if references.overflow:
@@ -168,7 +168,7 @@ class Regions:
 
     @cached_property
     def single(self) -> "Regions":
-        """The same in float32."""
+        """The same regions in float32."""
         single = OnDevice(precision=FLOAT32, device=self.precision.device)
         return Regions(self.loaded, self.exact, self.oracle, single)
 
@@ -176,12 +176,12 @@ class Regions:
         return replace(undecided(end, reason, self.precision), candidate_path=self.partner.get(end))
 
     def ratio(self, end: str, actual: Tensor | str, reference: Tensor) -> Deviation:
-        """Hold a value to the error of the specification's.
+        """Compare a value with the oracle's, relative to the specification's error.
 
         Args:
             end: Path of the value.
-            actual: The value, in the specification's order of channels; text for why there is none.
-            reference: The specification's in the same precision.
+            actual: The value, in the specification's order of channels, or the reason why there is none.
+            reference: The specification's value in the same precision.
         """
         found = deviation_of(end, actual, self.oracle[end], reference, self.precision)
         return replace(found, candidate_path=self.partner.get(end))
@@ -190,12 +190,12 @@ class Regions:
         """Run a region of the specification.
 
         Args:
-            region: What runs.
-            wrong: Nodes that take the place of the right ones, by path.
+            region: The region to run.
+            wrong: Nodes that replace the right ones, by path.
         """
         known: Values = {}
         with torch.no_grad(), self.precision.active():
-            values = {end: self._specified(region, end, wrong or {}, known) for end in region.ends}
+            values = {end: self._specified(region, end, wrong or {}, known) for end in region.outputs}
         overflow = Overflow()
         for path, value in known.items():
             overflow(path, value)
@@ -211,15 +211,15 @@ class Regions:
         return known[path]
 
     def candidate(self, region: Region, end: str, known: Values) -> Tensor | str:
-        """Run a region of the candidate, with what stands between its nodes.
+        """Run a region of the candidate, with the unmatched nodes between its nodes.
 
         Args:
-            region: What runs.
-            end: The specification's node whose value is wanted.
-            known: The values that were computed before, by the candidate's path; more are added.
+            region: The region to run.
+            end: The specification's node to compute.
+            known: The values that are computed already, by the candidate's path; more are added.
 
         Returns:
-            The value; text for why there is none.
+            The value, or the reason why there is none.
         """
         try:
             with torch.no_grad(), self.precision.active():
@@ -238,16 +238,15 @@ class Regions:
         return known[path]
 
     def _handed_on(self, value: Tensor) -> Tensor:
-        """Return a value as the next operation reads it.
+        """Return a value in the dtype in which the next operation gets it.
 
-        A captured call that makes numbers makes them in float32, as it was captured; where every tensor is cast,
-        they are cast too.
+        A captured call that creates a tensor creates it in float32; it is cast if every tensor is cast.
         """
         every = self.precision.between is self.precision.storage
         return value.to(self.precision.storage) if every and value.is_floating_point() else value
 
     def _arriving(self, path: str) -> Tensor:
-        """Return the oracle's value as it arrives: an image as it is given, any other value as it is handed on."""
+        """Return the oracle's value as an input of the region: images in the storage dtype, others as between nodes."""
         image = isinstance(self.network[path].op, Input)
         return self.oracle[path].to(self.precision.device, self.precision.storage if image else self.precision.between)
 

@@ -1,7 +1,7 @@
-"""Observes a candidate in lower precisions, and measures what could have been seen there.
+"""Observes a candidate in lower precisions, and plants faults to measure what they can show.
 
-How much of a fault is left in a lower precision depends on the fault, the weights and the place. So one is
-planted in every block, in every normalisation and in every activation, and held to the same rule.
+How much of a fault shows in a lower precision depends on the fault, the weights and the node. So a fault is planted in
+every block, every normalisation and every activation, and judged with the same limit.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,6 +19,7 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Output, Resize
 from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.load_weights import UNMATCHED
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.numerics.tensor_compare import Overflow
 from deeplab_spec.judge.outputs import Answer, call_candidate
@@ -32,7 +33,7 @@ from deeplab_spec.mutate.faults.operators import planted_node, planted_operator
 BLOCKS: Final = "VALUES-LOWER-PRECISION-BLOCKS"
 NORMS: Final = "VALUES-LOWER-PRECISION-NORMS"
 ACTIVATIONS: Final = "VALUES-LOWER-PRECISION-ACTIVATIONS"
-ENDS: Final = "VALUES-LOWER-PRECISION-END-TO-END"
+END_TO_END: Final = "VALUES-LOWER-PRECISION-END-TO-END"
 
 
 def compare_regions(
@@ -41,7 +42,7 @@ def compare_regions(
     """Compare every block, normalisation and activation on the oracle's values, in lower precisions.
 
     Args:
-        loaded: The candidate, with these weights.
+        loaded: The candidate, with these weights loaded.
         weights: The weights of the oracle.
         oracle: Its values.
         precisions: The precisions.
@@ -60,18 +61,18 @@ def _regions(regions: Regions) -> Iterator[tuple[str, Deviation | PlantedFault]]
     for region in blocks(regions.loaded):
         yield from ((BLOCKS, found) for found in _region(regions, region, BLOCKS))
     for region in constants(regions.loaded):
-        norm = isinstance(regions.network[region.ends[0]].op, BatchNorm)
+        norm = isinstance(regions.network[region.outputs[0]].op, BatchNorm)
         clause = NORMS if norm else ACTIVATIONS
         yield from ((clause, found) for found in _region(regions, region, clause))
 
 
 def _refused(clause: str, precision: OnDevice, reason: RuntimeError) -> Deviation:
-    """Say that the specification itself does not run in a precision."""
+    """Return a comparison that could not be made, because the specification does not run in a precision."""
     return undecided(clause, f"{precision.name} does not run on {precision.device.type}: {one_line(reason)}", precision)
 
 
 def _region(regions: Regions, region: Region, clause: str) -> Iterator[Deviation | PlantedFault]:
-    """Compare a region, and plant a fault in it: it is seen where one of the values that leave it shows it."""
+    """Compare a region, and plant a fault in it; the output that shows the fault most is used."""
     references = regions.specified(region)
     yield from regions.compare(region, references)
     fault = _wrong(regions.network, region, clause)
@@ -79,14 +80,14 @@ def _region(regions: Regions, region: Region, clause: str) -> Iterator[Deviation
         return
     words, node = fault
     wrong = regions.specified(region, {node.path: node})
-    planted = [regions.ratio(end, wrong.values[end], references.values[end]) for end in region.ends]
+    planted = [regions.ratio(end, wrong.values[end], references.values[end]) for end in region.outputs]
     worst = max(planted, key=lambda deviation: deviation.error or 0.0, default=None)
     if worst:
         yield planted_fault(clause, f"{words} in {regions.precision.name}", worst)
 
 
 def _wrong(network: Network, region: Region, clause: str) -> tuple[str, Node] | None:
-    """Make the first node of a region wrong that can be: what follows hides it most."""
+    """Return a fault at the first possible node of a region: the nodes after it hide the fault most."""
     for node in network:
         if node.path not in region.nodes:
             continue
@@ -100,7 +101,7 @@ def _wrong(network: Network, region: Region, clause: str) -> tuple[str, Node] | 
 
 
 def _attribute(node: Node, clause: str) -> str:
-    """Return what is planted in a node for a clause; empty for nothing."""
+    """Return the attribute to change in a node for a clause; empty for none."""
     match node.op:
         case Conv2d() as op if clause == BLOCKS and not op.pointwise:
             return "rate"
@@ -115,7 +116,7 @@ def _attribute(node: Node, clause: str) -> str:
 
 
 def planted_fault(clause: str, fault: str, planted: Deviation) -> PlantedFault:
-    """Return a planted fault, whose comparison takes the place of the candidate's."""
+    """Return a planted fault; its comparison replaces the candidate's."""
 
     def plant(evidence: Evidence) -> Evidence:
         mine = evidence.lower.get(clause, ())
@@ -137,18 +138,18 @@ def compare_whole_runs(
     """Compare whole runs in lower precisions, and plant faults in the middle of the network.
 
     Args:
-        loaded: The candidate, with these weights in float64; afterwards it is as it was.
+        loaded: The candidate, with these weights loaded in float64; it is unchanged afterwards.
         weights: The weights of the oracle.
         inputs: Its inputs.
-        oracle: Its results, by path.
-        taps: The shapes of the results.
+        oracle: Its outputs, by path.
+        taps: The shapes of the outputs.
         precisions: The precisions.
     """
     for precision in precisions:
         try:
             yield from list(_whole(loaded, weights, inputs, oracle, taps, precision))
         except RuntimeError as reason:
-            yield ENDS, _refused(ENDS, precision, reason)
+            yield END_TO_END, _refused(END_TO_END, precision, reason)
 
 
 def _whole(
@@ -171,20 +172,20 @@ def _whole(
     overflow = Overflow()
     reference = specified(loaded.expected, overflow)
     if overflow.path:
-        yield from ((ENDS, undecided(path, overflow.reason(precision.name), precision)) for path in outputs)
+        yield from ((END_TO_END, undecided(path, overflow.reason(precision.name), precision)) for path in outputs)
         return
-    answer = _asked(loaded, images, taps, precision)
+    answer = _called(loaded, images, taps, precision)
     for node in loaded.expected.outputs:
-        yield ENDS, _end(loaded, node, answer, oracle, reference, precision)
+        yield END_TO_END, _end(loaded, node, answer, oracle, reference, precision)
     for path in outputs:
         for words, network in _in_the_middle(loaded.expected, path):
             wrong = specified(network)[path]
             planted = deviation_of(path, wrong, oracle[path], reference[path], precision)
-            yield ENDS, planted_fault(ENDS, f"{words} in {precision.name}", planted)
+            yield END_TO_END, planted_fault(END_TO_END, f"{words} in {precision.name}", planted)
 
 
-def _asked(loaded: Loaded, inputs: Sequence[Tensor], taps: Taps, precision: OnDevice) -> Answer:
-    """Run the candidate in a lower precision; afterwards its weights are what they were."""
+def _called(loaded: Loaded, inputs: Sequence[Tensor], taps: Taps, precision: OnDevice) -> Answer:
+    """Run the candidate in a lower precision; its weights are unchanged afterwards."""
     module = loaded.module
     if isinstance(module, FileModule) and module.float32_only:
         return Answer(results={}, error="the file's runtime computes in its own precision")
@@ -199,11 +200,13 @@ def _end(
     tap = node.op.name if isinstance(node.op, Output) else ""
     reason = answer.error
     if loaded.unmatched:
-        reason = "not every weight of the specification has a place, so the two cannot be run with the same weights"
+        reason = UNMATCHED
     elif not answer.error and tap not in answer.results:
         reason = f"the candidate does not return {tap}"
     elif error_of(reference[node.path].cpu(), oracle[node.path]).mean < precision.rounding / NEGLIGIBLE:
-        reason = f"the specification errs less than a rounding of {precision.name}: it did not run in it"
+        reason = (
+            f"the specification's error is below one rounding of {precision.name}, so it did not run in that precision"
+        )
     if reason:
         found = undecided(node.path, reason, precision)
     else:
@@ -213,7 +216,7 @@ def _end(
 
 
 def _in_the_middle(network: Network, output: str) -> list[tuple[str, Network]]:
-    """Return networks with another rate, eps or slope at the middle one of the nodes before an output that have one."""
+    """Return networks with a wrong rate, eps or slope, at the middle one of the possible nodes before an output."""
     before = {output}
     for node in reversed(network.nodes):
         if node.path in before:

@@ -2,8 +2,8 @@
 
 A network runs in bfloat16 or float16 with its weights and images cast to it, and in autocast-bfloat16 or
 autocast-float16 with its weights in float32 and automatic mixed precision. TF32 is what a CUDA device does to the
-factors of float32 products; elsewhere it is emulated: the factors of convolutions and matrix products are rounded to
-its ten bits.
+factors of float32 products; on other devices it is emulated: the factors of convolutions and matrix products are
+rounded to its ten bits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,13 +29,13 @@ _PRODUCTS: Final = frozenset(
         torch.ops.aten.baddbmm.default,
     }
 )
-"""Operations whose factors are rounded: all that convolutions and matrix products become."""
+"""The operations whose factors are rounded: those of convolutions and matrix products."""
 
 _FACTORS: Final[Mapping[object, slice]] = {
     torch.ops.aten.addmm.default: slice(1, 3),
     torch.ops.aten.baddbmm.default: slice(1, 3),
 }
-"""Which arguments are factors; of an operation that is not named, the first two."""
+"""The arguments that are factors; for operations not named here, the first two."""
 
 
 def dtype_of(name: str) -> torch.dtype:
@@ -54,7 +54,7 @@ class OnDevice:
 
     Attributes:
         precision: The precision.
-        device: Where it runs.
+        device: The device.
     """
 
     precision: Precision
@@ -67,7 +67,7 @@ class OnDevice:
 
     @property
     def emulated(self) -> bool:
-        """Whether the device does not have it, so that its rounding is put in."""
+        """Whether the device does not have this precision, so that its rounding is emulated."""
         return self.precision is TF32 and self.device.type != "cuda"
 
     @property
@@ -77,7 +77,7 @@ class OnDevice:
 
     @property
     def between(self) -> torch.dtype:
-        """The dtype of values that go from one operation to the next."""
+        """The dtype of values between operations."""
         return dtype_of(self.precision.arithmetic) if self.precision.autocast else self.storage
 
     @property
@@ -87,7 +87,7 @@ class OnDevice:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Compute in this precision, with tensors of its storage."""
+        """Return a context that computes in this precision, with tensors of its storage dtype."""
         if self.precision.autocast:
             with torch.autocast(self.device.type, dtype_of(self.precision.arithmetic), cache_enabled=False):
                 yield
@@ -100,7 +100,7 @@ class OnDevice:
 
 
 def rounded(value: Tensor) -> Tensor:
-    """Round float32 numbers to ten bits, halves to even, as a device rounds the factors of TF32 products.
+    """Round float32 numbers to ten bits, ties to even, as a device rounds the factors of TF32 products.
 
     >>> rounded(torch.tensor([1 + 2**-11, 1 + 3 * 2**-11, 1 + 2**-10])).tolist()
     [1.0, 1.001953125, 1.0009765625]
@@ -113,7 +113,7 @@ def rounded(value: Tensor) -> Tensor:
 
 
 class _Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as above
-    """Rounds the factors of float32 products to those of TF32."""
+    """Rounds the factors of float32 products to TF32."""
 
     def __torch_dispatch__(
         self,
@@ -121,7 +121,7 @@ class _Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as above
         types: Sequence[type],
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - what the operation returns
+    ) -> Any:  # noqa: ANN401 - the operation's result
         """Run one operation of the framework."""
         if func in _PRODUCTS:
             factors = _FACTORS.get(func, slice(2))
@@ -139,7 +139,7 @@ def _single(value: object) -> bool:
 
 @contextmanager
 def moved(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Put a module on a device, and back on the processor."""
+    """Move a module to a device, and back to the CPU."""
     module.to(device)
     try:
         yield
@@ -149,10 +149,7 @@ def moved(module: nn.Module, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def stored(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Turn a module in float64 to another dtype; afterwards it is in float64, with the numbers that it had.
-
-    A number that was turned to fewer digits does not get them back by turning it again.
-    """
+    """Convert a module in float64 to another dtype; afterwards it is in float64 with its original numbers."""
     before = {name: tensor.clone() for name, tensor in state_of(module).items()}
     module.to(dtype)
     try:
@@ -165,12 +162,12 @@ def stored(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
 
 
 def cast(tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device | None = None) -> dict[str, Tensor]:
-    """Return tensors in another dtype, those that hold whole numbers as they are, on a device."""
+    """Return tensors in another dtype and on a device; those of integer dtypes keep their dtype."""
     return {name: tensor.to(device, dtype if tensor.is_floating_point() else None) for name, tensor in tensors.items()}
 
 
 def where(dtype: str, device: torch.device) -> str:
-    """Say where a precision runs, and whether it is emulated there.
+    """Return the device of a precision as text, and whether the precision is emulated on it.
 
     >>> where("tf32", torch.device("cpu")), where("float32", torch.device("cpu"))
     ('cpu (emulated)', 'cpu')
@@ -183,7 +180,7 @@ def device_of(name: str) -> torch.device:
     """Return a device.
 
     Raises:
-        TargetError: If there is none.
+        TargetError: If it is not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise TargetError("--device cuda", "no CUDA device is available")

@@ -1,6 +1,6 @@
 """Decides the clauses of the structure from the facts of aligned graphs.
 
-Every fact of every node belongs to exactly one clause: the first row of a table that fits it.
+Every fact of every node belongs to exactly one clause: that of the first matching row of :data:`SCOPES`.
 """
 
 import re
@@ -22,13 +22,13 @@ _UNIT: Final = (BatchNorm, Activation)
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Facts that one clause decides.
+    """The facts that one clause decides.
 
     Attributes:
         clause: Id of the clause.
         path: Pattern of the paths.
         ops: Kinds of operation.
-        attributes: Which facts; empty for all.
+        attributes: The attributes; empty for all.
     """
 
     clause: str
@@ -37,7 +37,7 @@ class Scope:
     attributes: tuple[str, ...] = ()
 
     def fits(self, aspect: Aspect) -> bool:
-        """Tell whether a fact is in the scope."""
+        """Tell whether a fact is in this scope."""
         if self.attributes and aspect.attribute not in self.attributes:
             return False
         return isinstance(aspect.op, self.ops) and re.match(self.path, aspect.path) is not None
@@ -46,7 +46,7 @@ class Scope:
 _HEAD: Final = r"(aspp|decoder)\."
 _SEPCONV: Final = r"backbone\.\w+\.block\d+\.sepconv"
 _UNSTRIDED: Final = "unstrided "
-"""Put before the path of a layer in a block that loses its stride."""
+"""Pattern for layers of a block that loses its stride at this output stride."""
 
 # fmt: off
 SCOPES: Final = (
@@ -109,7 +109,7 @@ def clause_of(aspect: Aspect, unstrided: frozenset[str] = frozenset()) -> str:
 
 
 def by_clause(aspects: Iterable[Aspect], unstrided: frozenset[str]) -> dict[str, tuple[Aspect, ...]]:
-    """Sort facts by the clause that decides them.
+    """Group facts by the clause that decides them.
 
     Args:
         aspects: The facts.
@@ -122,7 +122,7 @@ def by_clause(aspects: Iterable[Aspect], unstrided: frozenset[str]) -> dict[str,
 
 
 _FOLDED_AWAY: Final = frozenset({"BACKBONE-BIAS", "BACKBONE-NORM-EPS", "XCEPTION-NORMS", "HEAD-BIAS", "HEAD-NORM-EPS"})
-"""Clauses about normalisations, and about a bias beside them: nothing is left to decide once they are folded."""
+"""Clauses about normalisations, and about a bias beside one: not applicable if the normalisations are folded."""
 
 
 def check(clause: str) -> Check:
@@ -137,13 +137,13 @@ def check(clause: str) -> Check:
         findings = tuple(_finding(evidence, aspect) for aspect in mine if not aspect.equal)
         if clause in _FOLDED_AWAY and not findings and _all_folded(evidence, mine):
             return Decision(not_applicable="its normalisations are folded into its convolutions")
-        return Decision(findings=findings, decisions=len(mine) + 1)  # and that nothing else stands there
+        return Decision(findings=findings, decisions=len(mine) + 1)  # one more: no other node is there
 
     return decide
 
 
 def _all_folded(evidence: Evidence, facts: Iterable[Aspect]) -> bool:
-    """Tell whether facts are about nothing but convolutions that hold a normalisation, so that none is decided."""
+    """Tell whether all facts are about convolutions that a normalisation is folded into."""
     if evidence.folded or not evidence.folded_convs:
         return evidence.folded
     return all(aspect.path in evidence.folded_convs for aspect in facts)
@@ -162,7 +162,7 @@ def _finding(evidence: Evidence, aspect: Aspect, hint: str = "") -> Finding:
 
 
 def block_counts(evidence: Evidence) -> Decision:
-    """Decide BLOCK-COUNTS: every block that is otherwise as specified costs what is specified."""
+    """Decide BLOCK-COUNTS: every block with the expected operations has the expected parameters and multiply-adds."""
     if evidence.counts is None:
         return Decision(undecided=evidence.graph_reason)
     comparable = [block for block in evidence.counts if block.comparable]

@@ -1,4 +1,4 @@
-"""Says what would explain a finding: a choice, another output stride, another published network."""
+"""Explains findings: by a choice, another output stride, or another published network."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ from deeplab_spec.spec.variants import VARIANTS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """What explains the findings at one output stride.
+    """The explanation of the findings at one output stride.
 
     Attributes:
         variant: The nearest published network.
-        overrides: The decisions on top of it.
-        choice_of: The choice that explains a difference from the judged specification.
-        decided: What the candidate decides, by choice.
-        others: Networks that a value may come from, by how to say so.
+        overrides: The choices that differ from it.
+        choice_of: The choice that explains a difference, by node and attribute.
+        decided: The value that the candidate has, by choice.
+        others: Other networks that a value may come from, each with its description.
     """
 
     variant: str = ""
@@ -45,7 +45,7 @@ class Explained:
         return choice, hint
 
     def _at(self, path: str, attribute: str) -> str | None:
-        """Return the choice of a numeric finding: that of the structural one at its node."""
+        """Return the choice of a numeric finding: that of a structural finding at the same node."""
         if "value" not in attribute and attribute not in {"weight", "bias", "running_mean", "running_var"}:
             return None
         return next((choice for (where, _, _), choice in self.choice_of.items() if where == path), None)
@@ -80,7 +80,7 @@ def explained(plan: SpecifiedPlan, reading: Reading) -> Explained:
 
 
 def _starts(plan: SpecifiedPlan) -> Iterator[tuple[str, Choices]]:
-    """Return the published networks, the judged one first, with what no graph shows as it is specified."""
+    """Return the published networks, the judged one first; choices that no graph shows keep the judged values."""
     for variant in sorted(VARIANTS, key=lambda variant: variant.name != plan.request.variant):
         judged = variant.name == plan.request.variant
         unseen = {name: getattr(plan.choices, name) for name in (INVISIBLE if judged else {"width"})}

@@ -1,8 +1,7 @@
-"""The form of a candidate that is nearest to what it is held against.
+"""Finds the equivalent form of a candidate that is nearest to the expected network.
 
-Some equal networks have no common normal form of their own: whether convolutions are the parts of one,
-or which normalisations were folded, only the other side tells. So both are tried, and what leaves fewer
-differences is taken.
+Some equal networks have no common normal form: whether convolutions are parts of one convolution, or which
+normalisations are folded, depends on the other side. Both forms are tried; the one with fewer differences is used.
 """
 
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.judge.plan import Plan
 
 FORMS: Final[tuple[Callable[[Capture], Capture], ...]] = (merge_concatenated, merge_summed, split_by_channels)
-"""Other ways to write a capture, each taken where it is nearer."""
+"""Equivalent forms of a capture; each is used if it is nearer."""
 
 
 _BACKBONE: Final = "backbone."
@@ -31,13 +30,13 @@ _BACKBONE: Final = "backbone."
 
 @dataclass(frozen=True)
 class Form:
-    """One form of a candidate beside what it is held against.
+    """One form of a candidate, aligned with the expected network.
 
     Attributes:
         capture: The candidate's graph.
         alignment: Both sides in normal form.
         norms: Paths of the expected normalisations that are folded.
-        folded: Whether that is because the candidate has none.
+        folded: Whether all are folded, because the candidate has no normalisation.
     """
 
     capture: Capture
@@ -47,7 +46,7 @@ class Form:
 
     @cached_property
     def unlike(self) -> tuple[int, int]:
-        """How unlike the two sides are."""
+        """The number of differences, and the price of the alignment."""
         return len(differences(self.alignment)), self.alignment.price
 
 
@@ -57,33 +56,33 @@ def in_normal_form(captured: Capture) -> Shaped:
 
 
 def nearest_form(captured: Capture, plan: Plan, image: Pair) -> Form:
-    """Return the form of a candidate that is nearest to what it is held against.
+    """Return the form of a candidate that is nearest to the expected network.
 
     Args:
-        captured: The candidate's graph as it was captured.
-        plan: What it is held against.
-        image: The size of the image that it was captured at.
+        captured: The captured graph of the candidate.
+        plan: The expected network.
+        image: Height and width of the image at which it was captured.
     """
-    best = _held_against(captured, plan, image)
+    best = _aligned(captured, plan, image)
     for rewrite in FORMS:
         if best.unlike == (0, 0):
             break
         other = rewrite(best.capture)
         if len(other.network) != len(best.capture.network):
-            best = min(best, _held_against(other, plan, image), key=lambda form: form.unlike)
+            best = min(best, _aligned(other, plan, image), key=lambda form: form.unlike)
     return best
 
 
-def _held_against(captured: Capture, plan: Plan, image: Pair) -> Form:
-    """Align a candidate; with the normalisations folded that it lacks, where its convolutions can hold them."""
+def _aligned(captured: Capture, plan: Plan, image: Pair) -> Form:
+    """Align a candidate, with its missing normalisations folded if its convolutions can include them."""
     candidate = in_normal_form(captured)
     whole = not normalises(candidate.network) and normalises(plan.network)
     norms = frozenset(norm for _, norm in foldable(plan.network)) if whole else frozenset[str]()
     form = _folding(captured, candidate, plan.expected(image), norms, whole=whole)
-    lacking = frozenset() if whole else _lacking(form.alignment)
-    if not lacking:
+    missing = frozenset() if whole else _folded_norms(form.alignment)
+    if not missing:
         return form
-    return min(form, _folding(captured, candidate, plan.expected(image), lacking), key=lambda form: form.unlike)
+    return min(form, _folding(captured, candidate, plan.expected(image), missing), key=lambda form: form.unlike)
 
 
 def _folding(
@@ -93,11 +92,11 @@ def _folding(
     return Form(capture=captured, alignment=align(expected.with_network(network), candidate), norms=norms, folded=whole)
 
 
-def _lacking(alignment: Alignment) -> frozenset[str]:
-    """Return the normalisations that a candidate may have folded: it lacks them, and its convolutions have a bias.
+def _folded_norms(alignment: Alignment) -> frozenset[str]:
+    """Return the normalisations that a candidate may have folded: they are missing, and its convolutions have a bias.
 
-    Where the expected convolution has none, the bias shows it. Where it has one anyway, a folded normalisation and
-    a missing one look alike; who folds by hand folds the backbone, or the head, and who forgets one does not.
+    If the expected convolution has no bias, the bias is the evidence. If it has one anyway, a folded normalisation
+    looks like a missing one; it counts as folded only if all of them in the backbone, or in the head, are missing.
     """
     partner, missing = alignment.partner, set(alignment.missing)
     expected, candidate = alignment.expected.network, alignment.candidate.network
@@ -105,10 +104,10 @@ def _lacking(alignment: Alignment) -> frozenset[str]:
     doubtful: dict[bool, dict[str, bool]] = {True: {}, False: {}}
     for conv, norm in foldable(expected):
         op = candidate[partner[conv]].op if conv in partner else None
-        lacks = norm in missing and isinstance(op, Conv2d) and op.bias
+        folded_in = norm in missing and isinstance(op, Conv2d) and op.bias
         mine = expected[conv].op
         if isinstance(mine, Conv2d) and mine.bias:
-            doubtful[norm.startswith(_BACKBONE)][norm] = lacks
-        elif lacks:
+            doubtful[norm.startswith(_BACKBONE)][norm] = folded_in
+        elif folded_in:
             shown.add(norm)
     return frozenset(shown.union(*(part for part in doubtful.values() if all(part.values()))))

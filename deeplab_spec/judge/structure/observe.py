@@ -32,23 +32,24 @@ from deeplab_spec.judge.structure.nearest_form import nearest_form
 _BATCH_OF_MAPS: Final = 4
 
 RUNTIME: Final = 0.05
-"""Relative difference between a runtime in float32 and the graph in float64, with weights as they come:
-rounding amplified over the depth of a random network stays near 1e-3, a graph that was read wrongly is off by 0.1
-and more."""
+"""Largest relative difference between a runtime in float32 and the graph in float64, with the file's weights.
+
+Rounding, amplified over the depth of a random network, stays near 1e-3; a graph that was read wrongly differs by 0.1
+or more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A candidate's graph beside the specification's.
+    """A candidate's graph, aligned with the expected one.
 
     Attributes:
-        image: The size of the image that both were taken at.
+        image: Height and width of the image, the same for both.
         capture: The graph, with its outputs named as taps.
         alignment: Both sides in normal form.
-        expected: What the candidate was held against, as it is executed.
+        expected: The expected network, as it is executed.
         folded: Whether all normalisations are folded into convolutions on both sides.
         norms: The expected normalisations that are folded on both sides, each with its convolution.
-        shared: Paths of nodes whose parameters another node has already.
+        shared: Paths of nodes whose parameters are those of another node.
         stranger: Why the candidate is another network; None if it is not.
     """
 
@@ -63,7 +64,7 @@ class Reading:
 
     @property
     def folded_convs(self) -> frozenset[str]:
-        """Paths of the expected convolutions that hold a normalisation."""
+        """Paths of the expected convolutions that a normalisation is folded into."""
         return frozenset(self.norms.values())
 
     def compared(self, expected: Shaped) -> Shaped:
@@ -72,23 +73,23 @@ class Reading:
 
 
 def read(module: nn.Module, plan: Plan) -> Reading:
-    """Capture a candidate at a size that can tell, and align it.
+    """Capture a candidate at a size that shows every rate, and align it.
 
-    A candidate without normalisations is compared with the specification in folded form.
+    A candidate without normalisations is compared with the folded specification.
 
     Raises:
-        CaptureError: If no such size is accepted, or the graph cannot be read.
+        CaptureError: If it accepts no such size, or the graph cannot be read.
     """
     image, inputs, results = _telling_inputs(module, plan)
     captured = _with_taps(capture(module, inputs), plan, image)
     if isinstance(module, FileModule) and module.float32_only:
         _check_runtime(module, captured, inputs, results)
     found = nearest_form(captured, plan, image)
-    lacking = _without_bias(found.alignment)
+    without_bias = _without_bias(found.alignment)
     if (
         isinstance(module, FileModule)
-        and lacking
-        and module.give_biases({captured.parameters[f"{path}.weight"] for path in lacking})
+        and without_bias
+        and module.give_biases({captured.parameters[f"{path}.weight"] for path in without_bias})
     ):
         captured = _with_taps(capture(module, inputs), plan, image)
         found = nearest_form(captured, plan, image)
@@ -105,7 +106,7 @@ def read(module: nn.Module, plan: Plan) -> Reading:
 
 
 def _without_bias(alignment: Alignment) -> list[str]:
-    """Return the candidate's convolutions that lack only the bias of a folded normalisation."""
+    """Return the candidate's convolutions in which only the bias of a folded normalisation is missing."""
     expected, candidate = alignment.expected.network, alignment.candidate.network
     return [
         right
@@ -118,7 +119,7 @@ def _without_bias(alignment: Alignment) -> list[str]:
 
 
 def limits_of(module: nn.Module) -> Limits:
-    """Return what a candidate fixes: nothing, unless it is a file."""
+    """Return the sizes that a candidate fixes; only files do."""
     if not isinstance(module, FileModule):
         return Limits()
     stated = [shape for shape in module.shapes if len(shape) == _BATCH_OF_MAPS]
@@ -139,44 +140,44 @@ def _telling_inputs(module: nn.Module, plan: Plan) -> tuple[Pair, Sequence[Tenso
         if not answer.error:
             return image, inputs, answer.results
         error = error or answer.error
-    raise CaptureError(f"the candidate refuses every size that can tell: {error}")
+    raise CaptureError(f"the candidate rejects every size that shows the rates: {error}")
 
 
 def _check_runtime(
     module: FileModule, captured: Capture, inputs: Sequence[Tensor], results: Mapping[str, Tensor]
 ) -> None:
-    """Hold what a file's runtime computes in float32, with its own weights, against its graph in float64."""
+    """Compare a file's runtime in float32, with the file's weights, with its graph in float64."""
     values = executed(captured, {name: double(tensor) for name, tensor in state_of(module).items()}, inputs)
     for node in captured.network.outputs:
-        tap = _place(node)
+        tap = _name(node)
         off = relative_error(results[tap], values[node.path]) if tap in results else 0.0
         if not off <= RUNTIME:
-            raise CaptureError(f"its graph as it was read is off by {off:.2g} from what its runtime computes")
+            raise CaptureError(f"its captured graph is off by {off:.2g} from what its runtime computes")
 
 
 def _with_taps(captured: Capture, plan: Plan, image: Pair) -> Capture:
-    """Name the outputs as the taps that they are, and drop the others."""
+    """Name the outputs after their taps, and drop the others."""
     expected = plan.taps(plan.inputs_at(image), plan.batch)
     outputs = {node.path: captured.shapes[node.path] for node in captured.network.outputs}
-    chosen = choose([(_place(captured.network[path]), shape) for path, shape in outputs.items()], expected)
-    taps = {place: tap for tap, place in chosen.items()}
+    chosen = choose([(_name(captured.network[path]), shape) for path, shape in outputs.items()], expected)
+    taps = {name: tap for tap, name in chosen.items()}
     nodes = []
     for node in captured.network:
         if not isinstance(node.op, Output):
             nodes.append(node)
-        elif _place(node) in taps:
-            nodes.append(replace(node, op=Output(name=taps[_place(node)])))
+        elif _name(node) in taps:
+            nodes.append(replace(node, op=Output(name=taps[_name(node)])))
     if not chosen:
         raise CaptureError("the candidate returns no tensor")
     return replace(captured, network=Network(nodes=tuple(nodes)))
 
 
-def _place(node: Node) -> str:
+def _name(node: Node) -> str:
     return node.op.name if isinstance(node.op, Output) else ""
 
 
 def unstrided_blocks(network: Network) -> frozenset[str]:
-    """Return the blocks of entry and exit flow whose skip convolution lost its stride."""
+    """Return the blocks of entry and exit flow whose skip convolution has no stride at this output stride."""
     return frozenset(
         node.path.removesuffix(".skip.conv")
         for node in network
@@ -185,9 +186,9 @@ def unstrided_blocks(network: Network) -> frozenset[str]:
 
 
 def first_finding(alignment: Alignment, findings: Iterable[Finding]) -> Finding | None:
-    """Return the finding that comes first in the order of an alignment; None if none names a node of it.
+    """Return the finding that comes first in the order of an alignment; None if no finding names a node of it.
 
-    Where nodes are missing and others stand in their place, the missing ones come first.
+    Missing nodes come before the extra nodes in their position.
     """
     positions: dict[str | None, tuple[int, int]] = {None: (0, 0)}
     extra: dict[str | None, tuple[int, int]] = {}

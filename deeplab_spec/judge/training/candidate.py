@@ -1,4 +1,4 @@
-"""A candidate in training: given weights and running statistics, called, and read again."""
+"""Controls a candidate in training mode: loads weights and running statistics, calls it, and reads its state."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,11 +15,11 @@ RUNNING = ("running_mean", "running_var")
 
 
 class CandidateInTraining:
-    """A candidate in training.
+    """A candidate in training mode, in float64.
 
     Args:
-        module: The candidate; it stays in training until :meth:`leave`.
-        places: Where each tensor of the specification goes.
+        module: The candidate; it stays in training mode until :meth:`leave`.
+        places: Where each tensor of the specification is stored in it.
     """
 
     def __init__(self, module: nn.Module, places: Sequence[Place]) -> None:
@@ -30,7 +30,7 @@ class CandidateInTraining:
         self.calls: tuple[DropoutCall, ...] = ()
 
     def leave(self) -> None:
-        """Go back to evaluation in float64."""
+        """Return to evaluation mode, in float64."""
         self.module.zero_grad(set_to_none=True)
         self.module.double().eval()
 
@@ -39,18 +39,18 @@ class CandidateInTraining:
         copy_weights(weights, self.places, state_of(self.module))
 
     def fill_running(self, value: float) -> None:
-        """Set every running statistic that has a place."""
+        """Set every running statistic that has a place to one value."""
         state = state_of(self.module)
         with torch.no_grad():
             for place in self.running:
                 place.read(state[place.name]).fill_(value)
 
     def buffers(self) -> dict[str, Tensor]:
-        """Return a copy of what follows the batches, counters among it."""
+        """Return a copy of the buffers, including counters."""
         return {name: buffer.detach().clone() for name, buffer in self.module.named_buffers(remove_duplicate=False)}
 
     def restore(self, buffers: Mapping[str, Tensor]) -> None:
-        """Put back what follows the batches."""
+        """Restore buffers."""
         state = state_of(self.module)
         with torch.no_grad():
             for name, buffer in buffers.items():
@@ -60,12 +60,12 @@ class CandidateInTraining:
     def statistics(self) -> dict[str, Tensor]:
         """Return the running statistics, in the candidate's order of channels."""
         state = state_of(self.module)
-        return _joined(self.running, {place: place.held(state).clone() for place in self.running})
+        return _joined(self.running, {place: place.stored(state).clone() for place in self.running})
 
-    def held(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Tensor]:
         """Return every placed tensor, in the candidate's order of channels."""
         state = state_of(self.module)
-        return _joined(self.places, {place: place.held(state).clone() for place in self.places})
+        return _joined(self.places, {place: place.stored(state).clone() for place in self.places})
 
     def gradients(self) -> dict[str, Tensor | None]:
         """Return the gradient of every placed tensor; None where there is none."""
@@ -81,7 +81,7 @@ class CandidateInTraining:
 
     @property
     def wholes(self) -> tuple[Place, ...]:
-        """One place of every tensor of the specification: some are held in parts."""
+        """One place for each tensor of the specification: some tensors are stored in parts."""
         return tuple({place.source: place for place in self.places}.values())
 
     def call(
@@ -94,30 +94,30 @@ class CandidateInTraining:
         differentiable: bool = False,
         keep: bool = False,
     ) -> Answer:
-        """Call the candidate; whatever it raises is recorded.
+        """Call the candidate; errors are recorded, not raised.
 
         Args:
             inputs: Its arguments.
             expected: Shapes of the taps.
-            seed: Seed of whatever it draws.
+            seed: Seed of the random numbers that it draws.
             dropout: Whether its dropout is active.
-            differentiable: Whether the results shall have gradients.
-            keep: Whether what dropout reads is kept, beside the calls.
+            differentiable: Whether gradients of the results are needed.
+            keep: Whether the inputs of dropout calls are kept.
         """
         with ExitStack() as stack:
             stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(seed)
             if dropout:
                 return call_candidate(self.module, inputs, expected, differentiable=differentiable)
-            silent = stack.enter_context(WithoutDropout(self.names, keep=keep))
-            stack.enter_context(silent.followed())
+            hooks = stack.enter_context(WithoutDropout(self.names, keep=keep))
+            stack.enter_context(hooks.followed())
             answer = call_candidate(self.module, inputs, expected, differentiable=differentiable)
-            self.calls = tuple(silent.calls)
+            self.calls = tuple(hooks.calls)
             return answer
 
 
 def _joined(places: Iterable[Place], held: Mapping[Place, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of the specification, in the candidate's order of channels; parts are put together."""
+    """Return the tensors of the specification, in the candidate's order of channels; parts are concatenated."""
     parts: dict[str, list[Place]] = {}
     for place in places:
         parts.setdefault(place.source, []).append(place)

@@ -1,4 +1,4 @@
-"""Decides the clauses of training, from what was observed of a candidate in training."""
+"""Decides the clauses of training from the evidence of a candidate in training."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,14 +16,14 @@ from deeplab_spec.judge.training.evidence import Movement, Trained
 from deeplab_spec.spec.choices import ChoiceValue
 
 CheckOfTraining = Callable[[Trained], Decision]
-"""Decides one clause; the output stride of its findings is not filled in."""
+"""Decides one clause; the output stride of its findings is filled in later."""
 
 
 def momentum(trained: Trained) -> Decision:
     """Decide BN-MOMENTUM."""
     stated = [movement for movement in trained.movements if movement.expected is not None]
     if trained.movements and not stated:
-        return Decision(not_applicable="what it is held against does not state the momentum")
+        return Decision(not_applicable="the other network does not state the momentum")
     moved = [movement for movement in stated if _is_seen(trained, movement)]
     choice = "norm_momentum" if common_momentum(trained) is not None else None
     findings = tuple(
@@ -34,12 +34,12 @@ def momentum(trained: Trained) -> Decision:
     if not trained.repeatable and len(moved) < len(stated):
         reason = trained.incomparable
     if trained.frozen and len(moved) < len(stated):
-        reason = f"{trained.frozen[0]} uses its running statistics, and others read what it gives"
+        reason = f"{trained.frozen[0]} uses its running statistics, which changes the inputs of others"
     return Decision(findings=findings, decisions=2 * len(moved), undecided=reason or _open(trained))
 
 
 def _is_seen(trained: Trained, movement: Movement) -> bool:
-    """Tell whether the momentum of a normalisation was measured: not where what it reads differs in two calls."""
+    """Tell whether the momentum of a normalisation was measured: its input must be the same in two calls."""
     placed = movement.mean is not None and movement.variance is not None
     return (
         placed
@@ -49,7 +49,7 @@ def _is_seen(trained: Trained, movement: Movement) -> bool:
 
 
 def _moved(movement: Movement) -> Iterator[Finding]:
-    """Find a momentum that is another, or none: of both statistics at once where they agree."""
+    """Find a wrong momentum; one finding covers both statistics if they agree."""
     roles = {"running mean": movement.mean, "running variance": movement.variance}
     if movement.mean == movement.variance:
         roles = {"momentum": movement.mean}
@@ -60,7 +60,7 @@ def _moved(movement: Movement) -> Iterator[Finding]:
                 candidate_path=movement.candidate_path,
                 attribute=name if name == "momentum" else f"momentum of the {name}",
                 expected=movement.expected,
-                actual=f"another for every channel, about {value:g}" if movement.spread else value,
+                actual=f"different for every channel, about {value:g}" if movement.spread else value,
                 output_stride=0,
             )
 
@@ -120,7 +120,7 @@ def gradient_reaches(trained: Trained) -> Decision:
                 path=gradient.origin,
                 candidate_path=gradient.candidate_path,
                 attribute=f"gradient of {gradient.role}",
-                expected="finite, and not zero" if gradient.wanted else "finite",
+                expected="finite, and not zero" if gradient.expected_nonzero else "finite",
                 actual=actual + _others(trained, gradient.origin),
                 output_stride=0,
             ),
@@ -132,10 +132,10 @@ def gradient_reaches(trained: Trained) -> Decision:
     )
 
 
-def _others(trained: Trained, place: str) -> str:
-    """Say how many parameters before a node lack their gradient too."""
-    lacking = sum(not gradient.reaches and gradient.origin == place for gradient in trained.gradients)
-    return f"; so is that of {lacking - 1} more" if lacking > 1 else ""
+def _others(trained: Trained, origin: str) -> str:
+    """Return how many more parameters before a node have no gradient."""
+    missing = sum(not gradient.reaches and gradient.origin == origin for gradient in trained.gradients)
+    return f"; so is that of {missing - 1} more" if missing > 1 else ""
 
 
 def train_step(trained: Trained) -> Decision:
@@ -158,7 +158,7 @@ def train_step(trained: Trained) -> Decision:
 
 
 def _differing(differences: list[Deviation], when: str) -> tuple[Finding, ...]:
-    """Find what differs, once for every node that is to blame."""
+    """Find differences, one for each origin."""
     findings: dict[str, Finding] = {}
     for difference in sorted(differences, key=lambda entry: entry.path != entry.origin):
         if not difference.agrees:
@@ -178,26 +178,26 @@ def _differing(differences: list[Deviation], when: str) -> tuple[Finding, ...]:
 
 def batch_of_one(trained: Trained) -> Decision:
     """Decide BATCH-OF-ONE."""
-    alone = trained.batch_of_one
-    if alone is None:
+    result = trained.batch_of_one
+    if result is None:
         return Decision(undecided=_open(trained))
-    if alone.not_applicable:
-        return Decision(not_applicable=alone.not_applicable)
-    if not alone.error and alone.finite:
+    if result.not_applicable:
+        return Decision(not_applicable=result.not_applicable)
+    if not result.error and result.finite:
         return Decision(decisions=1)
     finding = Finding(
         path="input",
         candidate_path=None,
         attribute="batch of one in training",
         expected="a finite result",
-        actual=alone.error or "a result that is not finite",
+        actual=result.error or "a result that is not finite",
         output_stride=0,
     )
     return Decision(findings=(finding,), decisions=1)
 
 
 def _open(trained: Trained) -> str:
-    """Return why nothing was observed, if so."""
+    """Return why nothing was observed; empty if something was."""
     return trained.reason or trained.error
 
 

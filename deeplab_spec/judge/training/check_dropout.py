@@ -1,7 +1,7 @@
-"""Decides DROPOUT: by what was seen of it, and by what it does to the results.
+"""Decides DROPOUT by the candidate's calls of dropout, and by the effect of dropout on its results.
 
-Calls of the framework's dropout are seen, with their place and rate. What somebody draws by hand is not, but the
-results of call after call show it: they must vary as the oracle's do.
+Calls of the framework's dropout are recorded, with their position and rate. Dropout that is written by hand is not
+recorded, but the results show it: over several seeds they must vary as the oracle's do.
 """
 
 import math
@@ -16,14 +16,14 @@ from deeplab_spec.judge.training.evidence import DropoutEffect, Site, Trained
 from deeplab_spec.spec.choices import ChoiceValue
 
 LIMIT: Final = 6.0
-"""Standard errors by which two means of logarithms may differ. With 10 and 40 calls, that is Student's distribution
-of 48 degrees of freedom: of right dropouts, one in 4 million exceeds it, in three statistics one in 1.3 million."""
+"""Standard errors by which two means of logarithms may differ. With 10 and 40 calls, Student's distribution has 48
+degrees of freedom: one correct dropout in 4 million exceeds the limit, and one in 1.3 million over three statistics."""
 
 SILENT: Final = 1e-8
-"""Energy of a difference, over that of the results, that is rounding in float32."""
+"""Largest energy of a difference, over that of the results, that is rounding in float32."""
 
 _CHOICES: Final = {"aspp_dropout": r"aspp\.(dropout|projection|refinement)", "decoder_dropout": r"decoder\.conv(\d+)"}
-"""Patterns of the nodes at which the choices drop values."""
+"""Patterns of the nodes whose values are dropped, by choice."""
 
 
 def dropout(trained: Trained) -> Decision:
@@ -32,17 +32,17 @@ def dropout(trained: Trained) -> Decision:
     if effect is None:
         return Decision(undecided=trained.reason or trained.error or trained.incomparable)
     if not effect.stated:
-        return Decision(not_applicable="what it is held against does not state what is dropped")
-    seen = tuple(_seen(effect))
+        return Decision(not_applicable="the other network does not state its dropout")
+    from_calls = tuple(_from_calls(effect))
     if effect.reason:
-        return Decision(findings=seen, decisions=len(seen), undecided=effect.reason)
+        return Decision(findings=from_calls, decisions=len(from_calls), undecided=effect.reason)
     decisions = len(effect.expected) + len(effect.candidate.get("spread", ()))
-    findings = seen or ((_by_results(effect),) if _differs(effect) else ())
+    findings = from_calls or ((_from_results(effect),) if _differs(effect) else ())
     return Decision(findings=findings, decisions=decisions)
 
 
 def _differs(effect: DropoutEffect) -> bool:
-    """Tell whether the results differ from call to call otherwise than the oracle's."""
+    """Tell whether the results vary in another way than the oracle's."""
     silent = all(value <= SILENT for value in effect.candidate.get("spread", ()))
     if silent or not effect.expected:
         return silent == bool(effect.expected)
@@ -50,7 +50,7 @@ def _differs(effect: DropoutEffect) -> bool:
 
 
 def _apart(mine: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
-    """Tell whether two samples have other means, on a logarithmic scale; they have one deviation if they do not."""
+    """Tell whether two samples have different means of their logarithms, given equal deviations."""
     if min(mine) <= 0 or not all(map(math.isfinite, mine)):
         return True
     left, right = ([math.log(value) for value in values] for values in (mine, theirs))
@@ -60,8 +60,8 @@ def _apart(mine: tuple[float, ...], theirs: tuple[float, ...]) -> bool:
     return abs(fmean(left) - fmean(right)) > LIMIT * error
 
 
-def _by_results(effect: DropoutEffect) -> Finding:
-    """Find that the results vary otherwise, where nothing was seen that explains it; estimate a single rate."""
+def _from_results(effect: DropoutEffect) -> Finding:
+    """Return the finding that the results vary in another way; with a single dropout, estimate its rate."""
     if not effect.expected:
         return _finding("output", None, "dropout", ABSENT, "results that differ from call to call")
     site = effect.expected[0]
@@ -69,13 +69,13 @@ def _by_results(effect: DropoutEffect) -> Finding:
     if max(spread) <= SILENT:
         return _finding(site.path, None, "node", _worded(site), ABSENT)
     if len(effect.expected) > 1:
-        return _finding(site.path, None, "dropout", "results that vary as specified", "they vary otherwise")
+        return _finding(site.path, None, "dropout", "results that vary as specified", "they vary in another way")
     odds = site.probability / (1 - site.probability) * fmean(spread) / fmean(effect.oracle["spread"])
     return _finding(site.path, None, "rate that the results show", site.probability, f"about {odds / (1 + odds):.2g}")
 
 
-def _seen(effect: DropoutEffect) -> Iterator[Finding]:
-    """Find what is dropped elsewhere, in other pieces or at another rate."""
+def _from_calls(effect: DropoutEffect) -> Iterator[Finding]:
+    """Find dropouts at another node, of another kind or at another rate."""
     missing, extra = list(effect.expected), []
     for call in effect.actual:
         site = next((site for site in missing if site.reads == call.reads is not None), None)
@@ -120,11 +120,11 @@ def _finding(
 
 
 def dropout_choices(effect: DropoutEffect) -> dict[str, ChoiceValue]:
-    """Return the rates of dropout that a candidate was seen having, where choices can have them."""
+    """Return the rates of the candidate's dropout calls, by choice."""
     rates: dict[str, dict[int, float]] = {name: {} for name in _CHOICES}
-    unread = [call for call in effect.actual if call.reads is None]
+    unlocated = [call for call in effect.actual if call.reads is None]
     places = [call.reads or "" for call in effect.actual]
-    if len(unread) == len(effect.actual) == len(effect.expected):
+    if len(unlocated) == len(effect.actual) == len(effect.expected):
         places = [site.reads or "" for site in effect.expected]
     for place, call in zip(places, effect.actual, strict=True):
         for name, pattern in _CHOICES.items():

@@ -1,8 +1,8 @@
-"""Decides INITIALISATION: whether values can have been drawn from a distribution.
+"""Decides INITIALISATION: whether weights can have been drawn from the specified distribution.
 
-Every test bounds the chance of refusing what was drawn rightly, at any number of values: by Chernoff's bound for
-the squares of normal values, Bernstein's for bounded ones, the inequality of Dvoretzky, Kiefer and Wolfowitz for
-the distribution function. The chances of all tests at an output stride add up to at most :data:`RATE`.
+Every test bounds the probability of rejecting correctly drawn values, for any number of values: with Chernoff's bound
+for squares of normal values, Bernstein's for bounded values, and the inequality of Dvoretzky, Kiefer and Wolfowitz for
+the distribution function. The probabilities of all tests at an output stride add up to at most :data:`RATE`.
 """
 
 import math
@@ -15,37 +15,37 @@ from deeplab_spec.spec.choices import ChoiceValue, Initialisation
 from deeplab_spec.spec.distributions import Distribution, Shape
 
 RATE: Final = 1e-6
-"""The chance that weights drawn as specified are refused, over all tensors and tests at an output stride."""
+"""The probability of rejecting correctly drawn weights, over all tensors and tests at an output stride."""
 
 TESTS: Final = 4
-"""Tests of every sample, each of them on two sides."""
+"""The number of two-sided tests of every sample."""
 
 ROUNDING: Final = 1e-6
-"""Relative error of values that were drawn in float32."""
+"""Relative error of values drawn in float32."""
 
 _ALMOST_ONE: Final = 1 - 2**-53
 
 SPECIFIED: Final = "specified"
-"""Name of the distribution that a sample must have; the others are called by the decision they belong to."""
+"""Name of the expected distribution; the others have the names of values of the choice ``init``."""
 
 
 def initialisation(trained: Trained) -> Decision:
     """Decide INITIALISATION."""
     initial = trained.initial
     if initial is None:
-        return Decision(undecided=trained.reason or "its first weights were not kept")
+        return Decision(undecided=trained.reason or "its initial weights were not kept")
     if initial.not_applicable:
         return Decision(not_applicable=initial.not_applicable)
     chance = RATE / (2 * TESTS * max(len(initial.samples), 1))
     refused = [sample for sample in initial.samples if _refused(sample, SPECIFIED, chance)]
-    alone = [sample for sample in refused if sample.tensors == 1]
+    single = [sample for sample in refused if sample.tensors == 1]
     likely = init_choice(initial).get("init")
-    findings = tuple(_finding(sample, chance, str(likely)) for sample in alone or refused)
+    findings = tuple(_finding(sample, chance, str(likely)) for sample in single or refused)
     return Decision(findings=findings, decisions=len(initial.samples))
 
 
 def _finding(sample: Sample, chance: float, likely: str) -> Finding:
-    """Find that values were drawn otherwise; the hint is the decision that explains all, else one that fits."""
+    """Return the finding that values were drawn in another way; the hint names a value of ``init`` that fits."""
     expected = next(distribution for name, distribution, _ in sample.fits if name == SPECIFIED)
     several = f" of {sample.tensors} convolutions together" if sample.tensors > 1 else ""
     others = [name for name, _, _ in sample.fits if name != SPECIFIED and not _refused(sample, name, chance)]
@@ -63,7 +63,7 @@ def _finding(sample: Sample, chance: float, likely: str) -> Finding:
 
 
 def _described(sample: Sample, expected: Distribution, chance: float) -> str:
-    """Word what is wrong with values."""
+    """Describe the values of a wrong sample."""
     mean, deviation = sample.mean, math.sqrt(max(sample.square - sample.mean**2, 0.0))
     if expected.shape is Shape.CONSTANT:
         return f"{mean:.3g}" if deviation < ROUNDING else f"mean {mean:.3g}, deviation {deviation:.3g}"
@@ -77,7 +77,7 @@ def _refused(sample: Sample, name: str, chance: float) -> bool:
 
 
 def _wrong(sample: Sample, name: str, chance: float) -> Iterator[str]:
-    """Return the tests that values fail of having a distribution."""
+    """Return the tests of a distribution that values fail."""
     distribution, apart = next((entry[1], entry[2]) for entry in sample.fits if entry[0] == name)
     if distribution.shape is Shape.CONSTANT:
         if not apart <= ROUNDING * abs(distribution.scale):
@@ -96,14 +96,14 @@ def _wrong(sample: Sample, name: str, chance: float) -> Iterator[str]:
 
 
 def _mean_off(distribution: Distribution, count: int, log_chance: float) -> float:
-    """Return how far the mean of values may be from zero."""
+    """Return the largest distance of the mean of values from zero."""
     if distribution.shape is Shape.NORMAL:
         return math.sqrt(2 * distribution.variance * log_chance / count)
     return _bernstein(distribution.variance, distribution.bound, count, log_chance)
 
 
 def _squares(distribution: Distribution, count: int, log_chance: float) -> tuple[float, float]:
-    """Return the least and the largest mean square that values may have."""
+    """Return the smallest and the largest allowed mean square of values."""
     variance, part = distribution.variance, log_chance / count
     if distribution.shape is Shape.NORMAL:
         return variance * (1 - 2 * math.sqrt(part)), variance * (1 + 2 * math.sqrt(part) + 2 * part)
@@ -113,20 +113,20 @@ def _squares(distribution: Distribution, count: int, log_chance: float) -> tuple
 
 
 def _bernstein(variance: float, bound: float, count: int, log_chance: float) -> float:
-    """Return how far the mean of bounded values may be from what is expected of it."""
+    """Return the largest distance of the mean of bounded values from its expectation."""
     linear = bound * log_chance / (3 * count)
     return linear + math.sqrt(linear**2 + 2 * variance * log_chance / count)
 
 
 def _greatest_is_likely(distribution: Distribution, sample: Sample, chance: float) -> bool:
-    """Tell whether the largest of so many magnitudes may be what it is."""
+    """Tell whether the largest magnitude is plausible for this number of values."""
     larger = sample.count * distribution.beyond(sample.greatest * (1 - ROUNDING))
     none_larger = sample.count * math.log1p(-min(distribution.beyond(sample.greatest * (1 + ROUNDING)), _ALMOST_ONE))
     return larger >= chance and none_larger >= math.log(chance)
 
 
 def init_choice(initial: Initial) -> dict[str, ChoiceValue]:
-    """Return the decision about initial weights that explains all of a candidate's, if one does."""
+    """Return the value of ``init`` that explains all initial weights, if one does."""
     if initial.not_applicable or not initial.samples:
         return {}
     chance = RATE / (2 * TESTS * len(initial.samples))

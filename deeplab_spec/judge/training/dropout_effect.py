@@ -1,4 +1,4 @@
-"""Observes what dropout does to the results, over several seeds, beside what the oracle's dropout does."""
+"""Observes the effect of dropout on the results over several seeds, for the candidate and for the oracle."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
@@ -20,26 +20,26 @@ SEEDS: Final = 10
 """Calls of the candidate with its dropout active."""
 
 ORACLE_SEEDS: Final = 40
-"""Runs of the oracle: only what stands behind a dropout is run again."""
+"""Runs of the oracle; only the nodes downstream of a dropout are re-run."""
 
 QUIET: Final = 2
-"""Calls where nothing is to be dropped."""
+"""Calls if no dropout is expected."""
 
 VALUES: Final = 2000
-"""So many values at least stand where some are dropped, so that the number dropped is known to a tenth."""
+"""The least number of values at a dropout, so that the dropped share is known to a tenth."""
 
 MOST_IMAGES: Final = 24
 
 SAME_RESULT: Final = 0.01
-"""Relative difference of two results in float32 that is rounding, amplified over the depth of the network."""
+"""Largest relative difference of two results in float32 that is rounding, amplified over the depth of the network."""
 
 SAME_VALUE: Final = 1e-9
-"""Relative difference of two values in float64 that are one; any other value is off by a tenth and more."""
+"""Largest relative difference of two equal values in float64; different values differ by a tenth or more."""
 
 _SCALED: Final = (Activation(),)
-"""Operations that give nothing for nothing, and a multiple for a multiple."""
+"""Operations that keep zeros and factors, so that dropout before and after them is the same."""
 
-OTHERWISE: Final = "its values differ from the specified ones already without dropout"
+DIFFERS: Final = "its values differ from the specified ones already without dropout"
 
 
 def dropout_effect(
@@ -50,17 +50,18 @@ def dropout_effect(
     *,
     repeatable: bool,
 ) -> DropoutEffect:
-    """Call a candidate and the oracle with their dropout active.
+    """Run a candidate and the oracle with active dropout.
 
     Args:
         candidate: The candidate.
-        training: What it is trained on.
-        calls: What it was seen dropping.
-        values: The oracle's values, where it was seen.
-        repeatable: Whether the candidate repeats itself without that; if not, it draws by hand.
+        training: The training inputs.
+        calls: The candidate's recorded calls of dropout.
+        values: The oracle's values, to find the inputs of those calls.
+        repeatable: Whether two calls without the recorded dropout agree; if not, the candidate draws random numbers
+            by hand.
     """
     network = training.network
-    wanted = expected_sites(network)
+    expected = expected_sites(network)
     inputs = training.small(images_for(training))
     single = {name: tensor.float() for name, tensor in training.weights.items()}
     with torch.no_grad():
@@ -72,16 +73,16 @@ def dropout_effect(
     silent = candidate.call(inputs, taps, training.seed)
     error = silent.error
     found = []
-    for number in range(SEEDS if wanted else QUIET):
+    for number in range(SEEDS if expected else QUIET):
         answer = candidate.call(inputs, taps, training.seed + number, dropout=True)
         error = error or answer.error
         if not error:
             found.append(_measured(answer.results, silent.results if repeatable else quiet))
     candidate.module.double()
     return DropoutEffect(
-        expected=wanted,
+        expected=expected,
         actual=tuple(_site(network, call, _owner(network, call.value, values)) for call in calls),
-        oracle=_by_name(list(_oracle(training, single, base))) if wanted else {},
+        oracle=_by_name(list(_oracle(training, single, base))) if expected else {},
         candidate=_by_name(found),
         reason=error or _reason(training, silent.results, quiet, repeatable=repeatable),
     )
@@ -90,15 +91,15 @@ def dropout_effect(
 def _reason(
     training: TrainingInputs, silent: Mapping[str, Tensor], quiet: Mapping[str, Tensor], *, repeatable: bool
 ) -> str:
-    """Say why the results of a candidate and of the oracle cannot vary alike; empty if they can."""
+    """Return why the results of a candidate and of the oracle cannot be compared; empty if they can."""
     if not expected_sites(training.network) or not repeatable:
         return ""
     apart = max(relative_error(silent[tap], value) for tap, value in quiet.items())
-    return "" if apart <= SAME_RESULT else OTHERWISE
+    return "" if apart <= SAME_RESULT else DIFFERS
 
 
 def images_for(training: TrainingInputs) -> int:
-    """Return how many small images it takes to see the rate of every dropout."""
+    """Return the number of small images that shows the rate of every dropout."""
     sizes = training.shapes(training.small(1))
     sites = [prod(sizes[node.path]) for node in training.network if isinstance(node.op, Dropout)]
     return min(max(BATCH, -(-VALUES // min(sites, default=VALUES))), MOST_IMAGES)
@@ -107,12 +108,12 @@ def images_for(training: TrainingInputs) -> int:
 def dropout_calls_only(
     network: Network, calls: Sequence[DropoutCall], reads: Sequence[str | None], reason: str
 ) -> DropoutEffect:
-    """Return what a candidate was seen dropping, where its results cannot be compared.
+    """Return the candidate's recorded dropout, if its results cannot be compared.
 
     Args:
-        network: What it is held against.
-        calls: What was seen.
-        reads: The nodes whose values are dropped, in order, where they are known.
+        network: The expected network.
+        calls: The recorded calls.
+        reads: The nodes whose values are dropped, in order; None for an unknown node.
         reason: Why results cannot be compared.
     """
     known = reads if len(reads) == len(calls) else [None] * len(calls)
@@ -121,7 +122,7 @@ def dropout_calls_only(
 
 
 def expected_sites(network: Network) -> tuple[Site, ...]:
-    """Return the places at which a network drops values."""
+    """Return the dropouts of a network."""
     return tuple(
         Site(
             path=node.path,
@@ -146,7 +147,7 @@ def _site(network: Network, call: DropoutCall, reads: str | None) -> Site:
 
 
 def _owner(network: Network, value: Tensor, values: Mapping[str, Tensor]) -> str | None:
-    """Return the node that a value is of."""
+    """Return the node that has a value; None if no node has it."""
     return next((node.path for node in network if _is(value, values.get(node.path))), None)
 
 
@@ -155,7 +156,7 @@ def _is(value: Tensor, other: Tensor | None) -> bool:
 
 
 def _before(network: Network, path: str) -> str:
-    """Return the node before any ReLU: dropping before a ReLU and dropping behind it are the same."""
+    """Return the node before any ReLU: dropout before and after a ReLU is the same."""
     while isinstance(network[path].op, Dropout) or network[path].op in _SCALED:
         path = network[path].inputs[0]
     return path
@@ -164,7 +165,7 @@ def _before(network: Network, path: str) -> str:
 def _oracle(
     training: TrainingInputs, weights: Mapping[str, Tensor], base: Mapping[str, Tensor]
 ) -> Iterator[dict[str, float]]:
-    """Run what stands behind a dropout, again and again."""
+    """Re-run the nodes downstream of each dropout, once per seed."""
     touched: set[str] = set()
     for node in training.network:
         if isinstance(node.op, Dropout) or touched.intersection(node.inputs):
@@ -179,10 +180,10 @@ def _oracle(
 
 
 def _measured(results: Mapping[str, Tensor], quiet: Mapping[str, Tensor]) -> dict[str, float]:
-    """Return what tells how much is dropped, in how large pieces, and what is made of the rest.
+    """Return statistics that show how much is dropped, in elements or channels, and how the rest is scaled.
 
-    All are energies over that of the results without dropout: of the difference that it makes, of the mean of
-    that difference over a map, and of the results.
+    All are energies, over that of the results without dropout: of the difference that dropout makes, of the mean of
+    that difference over each map, and of the results.
     """
     scale = sum(float(value.double().square().sum()) for value in quiet.values())
     differences = [results[tap].double() - value.double() for tap, value in quiet.items()]

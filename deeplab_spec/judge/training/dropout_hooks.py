@@ -1,4 +1,4 @@
-"""Makes the dropout of a candidate inactive, and writes down which there was."""
+"""Disables and records the dropout of a candidate."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,13 +27,13 @@ _KINDS: Final[Mapping[Callable[..., Any], str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropoutCall:
-    """A call of dropout that was active.
+    """A recorded call of active dropout.
 
     Attributes:
-        kind: What it drops.
-        probability: The chance of a value to be dropped.
-        module: Name of the innermost module that it was called in.
-        value: What it read.
+        kind: The kind of dropout.
+        probability: The probability that a value is dropped.
+        module: Name of the innermost module that made the call.
+        value: The input; empty if inputs are not kept.
     """
 
     kind: str
@@ -43,11 +43,11 @@ class DropoutCall:
 
 
 class WithoutDropout(TorchFunctionMode):
-    """Takes every call of the framework's dropout for the identity.
+    """Replaces every call of the framework's dropout by the identity, and records it.
 
     Args:
         names: Names of the candidate's modules.
-        keep: Whether to keep what the calls read.
+        keep: Whether to keep the inputs of the calls.
     """
 
     def __init__(self, names: Mapping[nn.Module, str], *, keep: bool = False) -> None:
@@ -63,23 +63,23 @@ class WithoutDropout(TorchFunctionMode):
         types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - whatever the call returns
-        """Call a function of the framework, unless it drops values."""
+    ) -> Any:  # noqa: ANN401 - the call's result
+        """Call a function of the framework, unless it is dropout."""
         kwargs = kwargs or {}
         kind = _KINDS.get(func)
         if kind is None:
             return func(*args, **kwargs)
         value, probability, active = _arguments(func, args, kwargs)
         if active and probability > 0:
-            read = value.detach().clone() if self.keep else value.new_empty(0)
+            kept = value.detach().clone() if self.keep else value.new_empty(0)
             self.calls.append(
-                DropoutCall(kind=kind, probability=probability, module=next(iter(self.within[::-1]), ""), value=read)
+                DropoutCall(kind=kind, probability=probability, module=next(iter(self.within[::-1]), ""), value=kept)
             )
         return value
 
     @contextmanager
     def followed(self) -> Iterator[None]:
-        """Keep in mind which module is running."""
+        """Track which module is running."""
 
         def enter(module: nn.Module, _: object) -> None:
             self.within.append(self.names.get(module, ""))
@@ -98,7 +98,7 @@ class WithoutDropout(TorchFunctionMode):
 
 @contextmanager
 def dropout_disabled(module: nn.Module) -> Iterator[None]:
-    """Let dropouts do nothing: those of a checkpoint run again in the backward pass, where no mode acts."""
+    """Disable dropout modules: a checkpoint runs them again in the backward pass, where the mode is not active."""
     active = [part for part in module.modules() if isinstance(part, _DropoutNd) and part.training]
     for part in active:
         part.eval()
@@ -110,7 +110,7 @@ def dropout_disabled(module: nn.Module) -> Iterator[None]:
 
 
 def _arguments(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float, bool]:
-    """Return what dropout reads, its rate and whether it is active, however the call was written."""
+    """Return the input of a dropout call, its rate, and whether it is active."""
     names = ("input", "p", "training" if func.__module__ == functional.__name__ else "train")
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     return given["input"], float(given.get("p", _DEFAULT)), bool(given.get(names[2], True))

@@ -1,4 +1,4 @@
-"""What was observed of a candidate in training."""
+"""The evidence about a candidate in training."""
 
 import math
 from collections.abc import Mapping
@@ -9,21 +9,21 @@ from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.spec.distributions import Distribution
 
 NO_GRADIENT: Final = 1e-11
-"""A gradient below this, over the largest of the network, is rounding: that of an offset that the next normalisation
-takes away is at 1e-15, the smallest of any other seen at 1e-4."""
+"""A gradient below this, over the largest of the network, is rounding: the gradient of a bias that the next
+normalisation removes is at 1e-15, the smallest other one observed is at 1e-4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Movement:
-    """How far the running statistics of a normalisation moved towards the batch's in one step.
+    """The measured momentum of the running statistics of a normalisation.
 
     Attributes:
         path: The specification's normalisation.
         candidate_path: The candidate's module.
-        expected: The specified momentum; None if what the candidate is held against does not state it.
+        expected: The specified momentum; None if the other network does not state it.
         mean: Momentum of the running mean; None if it has no place.
         variance: Momentum of the running variance; None if it has no place.
-        spread: Largest difference between two channels; a momentum has none.
+        spread: Largest difference between two channels; 0 for a momentum.
     """
 
     path: str
@@ -43,8 +43,8 @@ class Gradient:
         role: ``weight`` or ``bias``.
         candidate_path: The candidate's parameter.
         origin: The node nearest to the results whose parameters have no gradient either.
-        expected: Size of the oracle's, over the largest of the network.
-        actual: Size of the candidate's, likewise; None if there is none.
+        expected: Norm of the oracle's gradient, over the largest of the network.
+        actual: Norm of the candidate's gradient, likewise; None if there is none.
     """
 
     path: str
@@ -55,28 +55,28 @@ class Gradient:
     actual: float | None
 
     @property
-    def wanted(self) -> bool:
-        """Whether the oracle's is more than rounding."""
+    def expected_nonzero(self) -> bool:
+        """Whether the oracle's gradient is more than rounding."""
         return self.expected > NO_GRADIENT
 
     @property
     def reaches(self) -> bool:
-        """Whether the parameter gets a gradient, where it must."""
+        """Whether the parameter has a gradient, if it must have one."""
         if self.actual is None:
-            return not self.wanted
-        return math.isfinite(self.actual) and (self.actual > NO_GRADIENT or not self.wanted)
+            return not self.expected_nonzero
+        return math.isfinite(self.actual) and (self.actual > NO_GRADIENT or not self.expected_nonzero)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A place at which values are dropped.
+    """A dropout of a network.
 
     Attributes:
         path: The specification's dropout, or the candidate's module.
-        kind: What is dropped.
-        probability: The chance of a value to be dropped.
-        follows: The specification's node whose value is dropped; None if it is not known.
-        reads: The node before any ReLU of that: dropping before a ReLU and behind it is the same.
+        kind: The kind of dropout.
+        probability: The probability that a value is dropped.
+        follows: The specification's node whose value is dropped; None if it is unknown.
+        reads: That node, or the node before it if it is a ReLU: dropout before and after a ReLU is the same.
     """
 
     path: str
@@ -88,15 +88,15 @@ class Site:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DropoutEffect:
-    """What dropout does to the results, in float32, over several seeds.
+    """The effect of dropout on the results, in float32, over several seeds.
 
     Attributes:
-        expected: What the specification drops.
-        actual: What the candidate was seen dropping; empty also if it draws by hand.
-        oracle: Statistics of the oracle's results by name, one number for each seed.
-        candidate: Those of the candidate's results.
+        expected: The dropouts of the specification.
+        actual: The recorded dropouts of the candidate; those written by hand are not recorded.
+        oracle: Statistics of the oracle's results by name, one number per seed.
+        candidate: Statistics of the candidate's results.
         reason: Why the results could not be compared.
-        stated: Whether what the candidate is held against says what is dropped.
+        stated: Whether the other network states its dropout.
     """
 
     expected: tuple[Site, ...] = ()
@@ -109,20 +109,20 @@ class DropoutEffect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The initial values of a tensor, or of several.
+    """The initial values of one tensor, or of several together.
 
     Attributes:
-        path: The specification's node; of several tensors, the first.
+        path: The specification's node; for several tensors, the first.
         role: ``weight``, ``bias``, ``running_mean`` or ``running_var``.
         candidate_path: The candidate's tensor; None for several.
-        tensors: How many tensors.
-        count: How many values.
+        tensors: The number of tensors.
+        count: The number of values.
         mean: Their mean.
         square: Their mean square.
         greatest: The largest magnitude.
-        tested: Values by which the distribution functions are compared.
-        fits: The specified distribution, and those of other decisions, with the largest difference between its
-            distribution function and that of the values; of a constant, the largest difference of a value.
+        tested: The number of values that the distribution functions are compared at.
+        fits: The specified distribution and those of other choices, each with the largest difference between its
+            distribution function and that of the values; for a constant, the largest difference of a value.
     """
 
     path: str
@@ -142,7 +142,7 @@ class Initial:
     """The weights that a candidate was built with.
 
     Attributes:
-        samples: Every tensor; then those of one shape together.
+        samples: Every tensor; then all tensors whose distributions have the same shape together.
         not_applicable: Why they are not judged.
     """
 
@@ -152,10 +152,10 @@ class Initial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOfOne:
-    """A batch of one in training.
+    """The result of a batch of one in training.
 
     Attributes:
-        error: What the candidate raised; empty if it answered.
+        error: The error that the candidate raised; empty if there was none.
         finite: Whether the results were finite.
         not_applicable: Why the specification does not accept it.
     """
@@ -167,23 +167,23 @@ class BatchOfOne:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """Everything that was observed in training.
+    """The evidence from training.
 
     Attributes:
-        reason: Why nothing was; empty if something was.
-        not_applicable: Why there is no training of the candidate; empty if there is.
-        error: What the candidate raised on a batch that it must take; empty if it answered.
+        reason: Why nothing was observed; empty if something was.
+        not_applicable: Why the candidate cannot be trained; empty if it can.
+        error: The error that the candidate raised on a legal batch; empty if there was none.
         incomparable: Why its values cannot be compared with the oracle's; empty if they can.
-        repeatable: Whether two calls with the same weights give the same, once its dropout is inactive.
-        movements: Of every normalisation.
+        repeatable: Whether two calls with the same weights agree, with dropout disabled.
+        movements: The measured momentum of every normalisation.
         frozen: Normalisations that use their running statistics in training.
-        statistics: Running statistics after known steps.
-        gradients: Of every parameter.
-        backward: What differentiating raised.
-        step: Parameters after one step.
-        noise: What dropout does.
+        statistics: Deviations of the running statistics after two batches.
+        gradients: The gradient of every parameter.
+        backward: The error that the backward pass raised.
+        step: Deviations of the parameters after one SGD step.
+        dropout_effect: The effect of dropout.
         initial: The weights that it was built with.
-        alone: A batch of one.
+        batch_of_one: The result of a batch of one.
     """
 
     reason: str = ""

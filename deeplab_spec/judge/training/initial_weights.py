@@ -1,4 +1,4 @@
-"""Takes samples of the weights that a candidate was built with, beside the distributions they must have."""
+"""Samples the weights that a candidate was built with, and compares them with distributions."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,14 +20,14 @@ from deeplab_spec.spec.network import rows
 from deeplab_spec.spec.rows import Init
 
 TESTED: Final = 4096
-"""So many values of a tensor are sorted: the other tests see all of them."""
+"""The number of values of a tensor that are sorted; the other tests use all values."""
 
 NOT_DRAWN: Final = (
-    "it is built with the same weights every time: it was built before, is read from a file, or has a seed"
+    "it is built with the same weights every time: it was built before, is read from a file, or sets a seed"
 )
 
 Inits = Mapping[str, Mapping[str, Init]]
-"""How the weight of a convolution is drawn, by decision and by path; the specified one among them."""
+"""The initialisation of the weight of a convolution, by choice and by path, including the specified one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,9 @@ class _Values:
     """The values of one tensor.
 
     Attributes:
-        place: Where they stand.
+        place: Where the tensor is stored.
         tensor: The values, in float64.
-        among: The distributions by decision.
+        among: The distributions by choice.
     """
 
     place: Place
@@ -52,14 +52,14 @@ def sample_weights(
     state: Mapping[str, Tensor],
     again: Mapping[str, Tensor] | None,
 ) -> Initial:
-    """Take samples of the weights that a candidate was built with.
+    """Sample the weights that a candidate was built with.
 
     Args:
-        network: What it is held against.
-        inits: The distributions.
-        places: Where each tensor of the network is.
-        state: Parameters and buffers as they were built.
-        again: Those of a second build; None if there is none to compare with.
+        network: The expected network.
+        inits: The initialisations.
+        places: Where each tensor of the network is stored.
+        state: Parameters and buffers of the candidate as it was built.
+        again: Those of a second build with another seed; None if there is none.
     """
     convs = [place for place in places if isinstance(_op(network, place), Conv2d)]
     if again is not None and convs and all(_equal(state, again, place.name) for place in convs):
@@ -107,7 +107,7 @@ def _sample(values: _Values) -> Sample:
 
 
 def _apart(tensor: Tensor, part: Tensor, among: Distribution) -> float:
-    """Return the largest difference of two distribution functions; of a constant, of a value."""
+    """Return the largest difference of two distribution functions; for a constant, of a value."""
     if among.shape is Shape.CONSTANT:
         return float((tensor - among.scale).abs().max())
     below = _distribution_function(part, among)
@@ -132,7 +132,7 @@ def _normal_function(values: Tensor) -> Tensor:
 
 
 def _together(group: Sequence[_Values]) -> Sample:
-    """Take tensors whose distributions have one shape together, each over its own scale."""
+    """Sample tensors whose distributions have the same shape together, each divided by its scale."""
     scales = [values.among[SPECIFIED].scale for values in group]
     parts = [
         values.tensor[:: -(-len(values.tensor) // TESTED)] / scale for values, scale in zip(group, scales, strict=True)
@@ -156,7 +156,10 @@ def _together(group: Sequence[_Values]) -> Sample:
 
 
 def specified_inits(plan: SpecifiedPlan) -> Inits:
-    """Return how weights are drawn, by decision: the specified one, and every other."""
-    of = {SPECIFIED: plan.choices, **{value.value: choose(plan.choices, {"init": value}) for value in Initialisation}}
+    """Return the specified initialisation, and that of every value of the choice ``init``."""
+    others = {value.value: choose(plan.choices, {"init": value}) for value in Initialisation}
     classes = plan.request.class_count
-    return {name: initials(rows(choices, plan.output_stride, classes)) for name, choices in of.items()}
+    return {
+        name: initials(rows(choices, plan.output_stride, classes))
+        for name, choices in {SPECIFIED: plan.choices, **others}.items()
+    }

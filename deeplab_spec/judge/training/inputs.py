@@ -1,4 +1,4 @@
-"""What is trained on: weights, batches and the sum that is descended, all drawn from one seed."""
+"""The training inputs: weights, batches and the loss, all drawn from one seed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ Draw = Callable[[Pair, int, int], list[Tensor]]
 """Draws the inputs for an image's size, a batch and a seed, in float64."""
 
 IMAGES: Final = ((51, 67), (64, 96))
-"""Images to train on: with sides prime to every stride, and, for who refuses those, multiples of them."""
+"""Image sizes to train with: sides coprime to every stride; then multiples, for candidates that accept no other."""
 
 SMALL: Final = ((33, 35), (32, 64))
-"""Likewise, where many calls are made."""
+"""Image sizes for many calls, likewise."""
 
 BATCH: Final = 2
 
 
 def images_of(network: Network) -> Draw:
-    """Return what draws the inputs of a network of images."""
+    """Return a function that draws the inputs of a network whose inputs are all images of one size."""
 
     def draw(image: Pair, batch: int, seed: int) -> list[Tensor]:
         generator = torch.Generator().manual_seed(seed)
@@ -38,14 +38,14 @@ def images_of(network: Network) -> Draw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingInputs:
-    """What a candidate is trained on.
+    """The inputs of a training run.
 
     Attributes:
-        network: What it is held against.
+        network: The expected network.
         weights: Its weights, by path and role, in float64.
         draw: Draws the inputs.
-        seed: Seed of everything.
-        size: Which of the sizes of images.
+        seed: Seed of inputs and loss.
+        size: Index of the image size.
     """
 
     network: Network
@@ -60,11 +60,11 @@ class TrainingInputs:
         return output_paths(self.network)
 
     def batch(self, number: int) -> list[Tensor]:
-        """Return the inputs of one of the known steps."""
+        """Return the inputs of the first or the second batch."""
         return self.draw(IMAGES[self.size], BATCH, self.seed + number)
 
     def small(self, images: int) -> list[Tensor]:
-        """Return some small inputs, in float32."""
+        """Return a number of small inputs, in float32."""
         return [value.float() for value in self.draw(SMALL[self.size], images, self.seed + BATCH)]
 
     def named(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ class TrainingInputs:
         return tuple((tap, (len(inputs[0]), *found[path])) for tap, path in self.outputs.items())
 
     def cotangents(self) -> dict[str, Tensor]:
-        """Return the weight of every element of a result in the sum that is descended, by tap."""
+        """Return the weight of every element of a result in the loss, by tap: the loss is their weighted sum."""
         generator = torch.Generator().manual_seed(self.seed)
         return {
             tap: torch.randn(shape, generator=generator, dtype=torch.float64) for tap, shape in self.taps(self.batch(0))
@@ -92,13 +92,13 @@ class TrainingInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstBatch:
-    """What the first batch gave.
+    """The outcome of the first batch.
 
     Attributes:
-        training: The training, at a size that the candidate takes.
-        answer: The results, with running statistics of zero.
+        training: The training inputs, at a size that the candidate accepts.
+        answer: The results, with running statistics of zero before it.
         moved: The running statistics after it.
-        after: Everything that follows the batches, after it.
+        after: All buffers after it.
     """
 
     training: TrainingInputs

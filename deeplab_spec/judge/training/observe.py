@@ -1,6 +1,6 @@
-"""Observes a candidate in training: running statistics, gradients, a step of descent, dropout, a batch of one.
+"""Observes a candidate in training: running statistics, gradients, an SGD step, dropout, a batch of one.
 
-Nothing of the candidate's graph is needed: where its tensors are, is enough.
+:func:`observe` does not need the candidate's graph, only where its tensors are stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Dropout, Pair
 from deeplab_spec.judge.evidence import UnmatchedParameter
 from deeplab_spec.judge.interface.observe import images
-from deeplab_spec.judge.load_weights import Place
+from deeplab_spec.judge.load_weights import UNMATCHED, Place
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.outputs import Answer
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan
@@ -34,15 +34,14 @@ from deeplab_spec.judge.training.inputs import IMAGES, Draw, FirstBatch, Trainin
 from deeplab_spec.judge.training.sgd_step import compare_steps, differentiate, gradients_of
 
 SAME: Final = 1e-9
-"""Relative difference in float64 of what must be the same: results with other running statistics, or another
-seed; the momentum of two channels. A momentum is written with four digits."""
+"""Largest relative difference in float64 of equal numbers: results with other running statistics or another seed, and
+the momentum of two channels."""
 
 EVALUATED: Final = 1e-6
-"""Relative difference of two results in evaluation that is rounding: nothing normalises these weights."""
+"""Largest relative difference of two results in evaluation that is rounding; these weights amplify it."""
 
-MISFIT: Final = "not every weight of the specification has a place, so the two cannot be run with the same weights"
-OTHERWISE: Final = "its values differ from the specified ones already in evaluation"
-RANDOM: Final = "its results differ from call to call in training although its dropout is inactive"
+DIFFERS: Final = "its values differ from the specified ones already in evaluation"
+RANDOM: Final = "its results differ from call to call in training although its dropout is disabled"
 
 
 def observe(
@@ -58,13 +57,13 @@ def observe(
     """Train a candidate for two steps, and compare it with the oracle.
 
     Args:
-        module: The candidate; its weights are lost, and it is left in evaluation, in float64.
-        network: What it is held against.
-        places: Where each tensor of the network goes.
-        unmatched: Tensors without a place; if there are any, values are not compared.
-        dropped: The nodes of the network whose values the candidate's dropouts read, in order, where a graph of it
-            says so; used where its values cannot be compared.
-        draw: Draws the inputs; by default, images.
+        module: The candidate; its weights are overwritten, and it is left in evaluation mode, in float64.
+        network: The expected network.
+        places: Where each tensor of the network is stored in the candidate.
+        unmatched: Unmatched parameters; if there are any, values are not compared.
+        dropped: The nodes of the network whose values are inputs of the candidate's dropouts, in order, if its graph
+            shows them; used if its values cannot be compared.
+        draw: Draws the inputs; by default, images of one size.
         seed: Seed of weights and images.
     """
     training = TrainingInputs(
@@ -91,24 +90,26 @@ def _observed(
     backward = differentiate(candidate, first) if comparable else ""
     found = replace(_moved(candidate, first, before), backward=backward)
     if not comparable:
-        seen = dropout_calls_only(training.network, calls, dropped, MISFIT)
+        seen = dropout_calls_only(training.network, calls, dropped, UNMATCHED)
         alone = _batch_of_one(candidate, training)
-        return replace(found, incomparable=found.incomparable or MISFIT, dropout_effect=seen, batch_of_one=alone)
+        return replace(found, incomparable=found.incomparable or UNMATCHED, dropout_effect=seen, batch_of_one=alone)
     with threads_for(torch.float64):
         cotangents = {training.outputs[tap]: weight for tap, weight in training.cotangents().items()}
-        batch, wanted = gradients(training.network, training.weights, training.named(training.batch(0)), cotangents)
+        batch, oracle_gradients = gradients(
+            training.network, training.weights, training.named(training.batch(0)), cotangents
+        )
     if not (found.incomparable or found.error):
-        found = replace(found, gradients=gradients_of(candidate, training, wanted))
+        found = replace(found, gradients=gradients_of(candidate, training, oracle_gradients))
     if not (found.incomparable or found.error) and _evaluates_otherwise(candidate, training):
-        found = replace(found, incomparable=OTHERWISE)
+        found = replace(found, incomparable=DIFFERS)
     elif not (found.incomparable or found.error):
-        found = compare_steps(candidate, first, found, batch, wanted)
+        found = compare_steps(candidate, first, found, batch, oracle_gradients)
     dropping = dropout_effect(candidate, training, calls, batch.values, repeatable=found.repeatable)
     return replace(found, dropout_effect=dropping, batch_of_one=_batch_of_one(candidate, training))
 
 
 def _evaluates_otherwise(candidate: CandidateInTraining, training: TrainingInputs) -> bool:
-    """Tell whether the candidate computes something else already in evaluation: that is no matter of training."""
+    """Tell whether the candidate's values differ already in evaluation, so that training cannot be compared."""
     inputs = [value[:1] for value in training.batch(0)]
     buffers = candidate.buffers()
     candidate.module.eval()
@@ -125,7 +126,7 @@ def _evaluates_otherwise(candidate: CandidateInTraining, training: TrainingInput
 def _first(
     candidate: CandidateInTraining, training: TrainingInputs, before: Mapping[str, Tensor], *, differentiable: bool
 ) -> FirstBatch:
-    """Call the candidate on the first batch, of the first size that it takes."""
+    """Run the candidate on the first batch, at the first size that it accepts."""
     refused: FirstBatch | None = None
     for size in range(len(IMAGES)):
         training = replace(training, size=size)
@@ -146,7 +147,7 @@ def _first(
 
 
 def _moved(candidate: CandidateInTraining, first: FirstBatch, before: Mapping[str, Tensor]) -> Trained:
-    """Call the candidate again with running statistics of one: what they keep of it is one less the momentum."""
+    """Measure momenta: run the candidate again with running statistics of one; they keep one minus the momentum."""
     again = _with_ones(candidate, first.training, before, 1)
     if again.error:
         return Trained(error=again.error)
@@ -197,14 +198,14 @@ def _movement(candidate: CandidateInTraining, first: FirstBatch, path: str, ones
 
 
 def _settled(momentum: float, expected: float | None) -> float:
-    """Take rounding from what was measured."""
+    """Remove rounding from a measured momentum."""
     if expected is not None and abs(momentum - expected) <= SAME:
         return expected
     return round(momentum, 9) + 0.0
 
 
 def _batch_of_one(candidate: CandidateInTraining, training: TrainingInputs) -> BatchOfOne:
-    """Call the candidate on a batch of one, in float32."""
+    """Run the candidate on a batch of one, in float32."""
     inputs = training.small(1)
     sizes = training.shapes(inputs)
     single = [
@@ -221,7 +222,7 @@ def _batch_of_one(candidate: CandidateInTraining, training: TrainingInputs) -> B
 
 
 def untrainable(loaded: Loaded) -> str:
-    """Say why a candidate is not trained; empty if it can be."""
+    """Return why a candidate cannot be trained; empty if it can."""
     if isinstance(loaded.module, FileModule):
         return f"an {loaded.module.kind} is for inference only"
     if loaded.reading.folded:
@@ -229,23 +230,23 @@ def untrainable(loaded: Loaded) -> str:
     return ""
 
 
-def initial(loaded: Loaded, plan: SpecifiedPlan, again: nn.Module) -> Initial:
-    """Take samples of the weights that a candidate has as it was built.
+def initial_weights(loaded: Loaded, plan: SpecifiedPlan, again: nn.Module) -> Initial:
+    """Sample the weights that a candidate was built with.
 
     Args:
-        loaded: The candidate; no weights were loaded into it yet.
-        plan: What it is held against.
-        again: The candidate, built a second time.
+        loaded: The candidate, before weights are loaded into it.
+        plan: The specification.
+        again: The candidate, built a second time with another seed.
     """
     return sample_weights(plan.network, specified_inits(plan), loaded.places, state_of(loaded.module), state_of(again))
 
 
-def trained(loaded: Loaded, plan: Plan, first: Initial | None) -> Trained:
+def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None) -> Trained:
     """Train a candidate.
 
     Args:
-        loaded: The candidate; its weights are lost.
-        plan: What it is held against.
+        loaded: The candidate; its weights are overwritten.
+        plan: The expected network.
         first: The weights that it was built with.
     """
     reason = untrainable(loaded)
@@ -260,7 +261,7 @@ def trained(loaded: Loaded, plan: Plan, first: Initial | None) -> Trained:
         loaded.expected,
         loaded.places,
         unmatched=loaded.unmatched,
-        dropped=dropped(loaded.reading),
+        dropped=dropout_inputs(loaded.reading),
         draw=draw,
         seed=plan.request.seed,
     )
@@ -268,12 +269,12 @@ def trained(loaded: Loaded, plan: Plan, first: Initial | None) -> Trained:
     effect = (
         found.dropout_effect if stated or found.dropout_effect is None else replace(found.dropout_effect, stated=False)
     )
-    unstated = Initial(not_applicable="what it is held against does not state how weights are drawn")
+    unstated = Initial(not_applicable="the other network does not state how weights are drawn")
     return replace(found, dropout_effect=effect, initial=first if stated else unstated)
 
 
-def dropped(reading: Reading) -> tuple[str | None, ...]:
-    """Return the specification's nodes whose values the dropouts of a candidate's graph read, in order."""
+def dropout_inputs(reading: Reading) -> tuple[str | None, ...]:
+    """Return the specification's nodes whose values are inputs of the dropouts in a candidate's graph, in order."""
     network = reading.capture.network
     back = {right: left for left, right in reading.alignment.partner.items()}
 

@@ -52,7 +52,7 @@ def _of_statistics(trained: Trained) -> Iterator[PlantedFault]:
 
 
 def _of_gradients(trained: Trained) -> Iterator[PlantedFault]:
-    expected = [gradient for gradient in trained.gradients if gradient.wanted]
+    expected = [gradient for gradient in trained.gradients if gradient.expected_nonzero]
     if expected:
         lost = replace(expected[-1], actual=0.0, origin=expected[-1].path)
         gradients = tuple(lost if gradient is expected[-1] else gradient for gradient in trained.gradients)

@@ -1,4 +1,8 @@
-"""Takes a step of gradient descent with a candidate and with the oracle, and compares them."""
+"""Compares an SGD step, gradients and running statistics of a candidate with the oracle's.
+
+Errors spread: one of a value to the nodes after it, one of a gradient to the nodes before it. So every deviation has an
+origin: the first node that differs in the direction in which the error spreads.
+"""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,34 +24,42 @@ from deeplab_spec.judge.training.evidence import NO_GRADIENT, Gradient, Movement
 from deeplab_spec.judge.training.inputs import FirstBatch, TrainingInputs
 
 STEP_LENGTH: Final = 0.01
-"""Length of the step, over that of all parameters together."""
+"""Norm of the step, over that of all parameters."""
 
 TOLERANCE: Final = 1e-7
-"""Relative error in float64: rounding stays below 1e-11 over the depth of the network, in values as in gradients;
-the smallest fault, a biased variance of some thousand values, is at 1e-4."""
+"""Largest relative error in float64. Rounding stays below 1e-11 over the depth of the network, for values and
+gradients; the smallest fault, a biased variance of a few thousand values, is at 1e-4."""
 
 ROUNDING: Final = 1e-15
 """Relative error of storing a parameter."""
 
 
 def compare_steps(
-    candidate: CandidateInTraining, first: FirstBatch, found: Trained, batch: Batch, wanted: Mapping[str, Tensor]
+    candidate: CandidateInTraining,
+    first: FirstBatch,
+    found: Trained,
+    batch: Batch,
+    oracle_gradients: Mapping[str, Tensor],
 ) -> Trained:
-    """Compare running statistics and parameters of a candidate with the oracle's, over two steps.
+    """Compare the candidate's running statistics after two batches, and its parameters after a step, with the oracle's.
 
     Args:
         candidate: The candidate.
-        first: What the first batch gave it; it has been differentiated.
-        found: What was observed before, gradients among it.
-        batch: What the first batch gave the oracle.
-        wanted: The oracle's gradients.
+        first: The candidate's outcome of the first batch; its gradients are computed.
+        found: The evidence so far, including gradients.
+        batch: The oracle's outcome of the first batch.
+        oracle_gradients: The gradients of the oracle.
     """
     training = first.training
     gradients = found.gradients
-    rate = STEP_LENGTH * _length(training.weights[name] for name in wanted) / max(_length(wanted.values()), ROUNDING)
+    rate = (
+        STEP_LENGTH
+        * _length(training.weights[name] for name in oracle_gradients)
+        / max(_length(oracle_gradients.values()), ROUNDING)
+    )
     torch.optim.SGD(candidate.module.parameters(), lr=rate).step()
-    stepped = candidate.held()
-    expected = {name: training.weights[name] - rate * gradient for name, gradient in wanted.items()}
+    stepped = candidate.tensors()
+    expected = {name: training.weights[name] - rate * gradient for name, gradient in oracle_gradients.items()}
     candidate.load({**training.weights, **expected})
     candidate.restore(first.after)
     inputs = training.batch(1)
@@ -57,19 +69,21 @@ def compare_steps(
     statistics = _statistics(candidate, first, found.movements, batch, expected)
     wrong = {*found.frozen, *(difference.path for difference in statistics if not difference.agrees)}
     forward = first_before(training.network, wrong)
-    lacking = {gradient.path for gradient in gradients if not gradient.reaches}
-    step = _steps(candidate, training, stepped, expected, {name: rate * value for name, value in wanted.items()})
+    missing = {gradient.path for gradient in gradients if not gradient.reaches}
+    step = _steps(
+        candidate, training, stepped, expected, {name: rate * value for name, value in oracle_gradients.items()}
+    )
     return replace(
         found,
         statistics=tuple(replace(entry, origin=forward.get(entry.path, entry.path)) for entry in statistics),
-        step=_blamed(training, step, forward, lacking),
+        step=_with_origins(training, step, forward, missing),
     )
 
 
 def differentiate(candidate: CandidateInTraining, first: FirstBatch) -> str:
-    """Differentiate the results of the first batch; return what that raised.
+    """Run the backward pass of the first batch; return the error that it raised, if any.
 
-    It is done at once: some normalisations need their running statistics for it as they were.
+    It must follow the forward pass at once: some normalisations need their running statistics unchanged.
     """
     candidate.module.zero_grad(set_to_none=True)
     results = first.answer.results
@@ -86,28 +100,28 @@ def differentiate(candidate: CandidateInTraining, first: FirstBatch) -> str:
 
 
 def gradients_of(
-    candidate: CandidateInTraining, training: TrainingInputs, wanted: Mapping[str, Tensor]
+    candidate: CandidateInTraining, training: TrainingInputs, oracle_gradients: Mapping[str, Tensor]
 ) -> tuple[Gradient, ...]:
-    """Return the gradients of a candidate beside the oracle's, each with the node to blame."""
-    found = _gradients(candidate, wanted)
+    """Return the gradients of a candidate and of the oracle, each with the origin of an error."""
+    found = _gradients(candidate, oracle_gradients)
     places = first_behind(training.network, {gradient.path for gradient in found if not gradient.reaches})
     return tuple(replace(gradient, origin=places.get(gradient.path, gradient.path)) for gradient in found)
 
 
-def _gradients(candidate: CandidateInTraining, wanted: Mapping[str, Tensor]) -> tuple[Gradient, ...]:
+def _gradients(candidate: CandidateInTraining, oracle_gradients: Mapping[str, Tensor]) -> tuple[Gradient, ...]:
     reached = candidate.gradients()
-    largest = max((float(value.norm()) for value in wanted.values()), default=1.0)
+    largest = max((float(value.norm()) for value in oracle_gradients.values()), default=1.0)
     return tuple(
         Gradient(
             path=place.source.rpartition(".")[0],
             role=place.source.rpartition(".")[2],
             candidate_path=place.name,
             origin=place.source.rpartition(".")[0],
-            expected=float(wanted[place.source].norm()) / largest,
+            expected=float(oracle_gradients[place.source].norm()) / largest,
             actual=None if (mine := reached[place.source]) is None else float(mine.norm()) / largest,
         )
         for place in candidate.wholes
-        if place.source in wanted
+        if place.source in oracle_gradients
     )
 
 
@@ -120,7 +134,7 @@ def _statistics(
 ) -> tuple[Deviation, ...]:
     """Compare running statistics after the first and after the second batch; the larger error counts.
 
-    They follow with the momentum that the candidate has: what that must be, is another question.
+    The oracle uses the candidate's measured momentum, which another clause decides.
     """
     training, momenta = first.training, _momenta(movements)
     with torch.no_grad(), threads_for(torch.float64):
@@ -137,12 +151,12 @@ def _statistics(
 
 
 def _larger(left: float, right: float) -> float:
-    """Return the larger of two errors; what is no number is larger than any."""
+    """Return the larger of two errors; nan counts as infinite."""
     return math.inf if math.isnan(right) else max(left, right)
 
 
 def _spread(batch: Batch, name: str) -> float:
-    """Return the size of what a running statistic follows: of a mean, that of the values."""
+    """Return the scale of a running statistic: the norm of the variances, or of the values for a mean."""
     path, _, role = name.rpartition(".")
     variance = batch.statistics[f"{path}.running_var"]
     if role == "running_var":
@@ -166,7 +180,7 @@ def _steps(
     expected: Mapping[str, Tensor],
     moves: Mapping[str, Tensor],
 ) -> tuple[Deviation, ...]:
-    """Compare parameters after a step, by how far the oracle's moved; what rounding moves is allowed."""
+    """Compare parameters after a step, relative to the oracle's change; changes by rounding are allowed."""
     largest = max((float(move.norm()) for move in moves.values()), default=0.0)
     found = []
     for place in candidate.wholes:
@@ -179,11 +193,11 @@ def _steps(
     return tuple(found)
 
 
-def _blamed(
-    training: TrainingInputs, step: Sequence[Deviation], forward: Mapping[str, str], lacking: Collection[str]
+def _with_origins(
+    training: TrainingInputs, step: Sequence[Deviation], forward: Mapping[str, str], missing: Collection[str]
 ) -> tuple[Deviation, ...]:
-    """Blame a node for every parameter that moved otherwise: one whose values differ, if there is one."""
-    wrong = {*lacking, *(difference.path for difference in step if not difference.agrees)}
+    """Return steps with the origin of every deviation: a node whose values differ, if there is one."""
+    wrong = {*missing, *(difference.path for difference in step if not difference.agrees)}
     places: Mapping[str, str] = first_behind(training.network, wrong)
     if forward:
         earliest = next(node.path for node in training.network if node.path in set(forward.values()))
@@ -191,7 +205,7 @@ def _blamed(
     return tuple(
         replace(difference, origin=places.get(difference.path, difference.path))
         for difference in step
-        if difference.path not in lacking
+        if difference.path not in missing
     )
 
 
@@ -205,32 +219,26 @@ def _length(tensors: Iterable[Tensor]) -> float:
 
 
 def first_before(network: Network, wrong: Collection[str]) -> dict[str, str]:
-    """Return, for every wrong node, the first wrong one that its value comes from; itself if there is none.
-
-    An error of a value spreads to what reads it.
-    """
+    """Return, for every wrong node, the first wrong node upstream of it; itself if there is none."""
     return _first(wrong, [(node.path, node.inputs) for node in network])
 
 
 def first_behind(network: Network, wrong: Collection[str]) -> dict[str, str]:
-    """Return, for every wrong node, the last wrong one that its value goes to; itself if there is none.
-
-    An error of a gradient spreads to what was read.
-    """
+    """Return, for every wrong node, the last wrong node downstream of it; itself if there is none."""
     readers = network.readers()
     return _first(wrong, [(node.path, readers[node.path]) for node in reversed(network.nodes)])
 
 
 def _first(wrong: Collection[str], order: list[tuple[str, tuple[str, ...]]]) -> dict[str, str]:
-    """Follow errors along an order in which every node stands behind those that it follows."""
+    """Return the first wrong node that reaches each wrong node, in an order of nodes with their predecessors."""
     position = {path: number for number, (path, _) in enumerate(order)}
-    blamed: dict[str, str] = {}
+    origins: dict[str, str] = {}
     found: dict[str, str] = {}
     for path, before in order:
-        reached = [blamed[other] for other in before if other in blamed]
+        reached = [origins[other] for other in before if other in origins]
         if path in wrong:
             reached.append(path)
             found[path] = min(reached, key=position.__getitem__)
         if reached:
-            blamed[path] = min(reached, key=position.__getitem__)
+            origins[path] = min(reached, key=position.__getitem__)
     return found

@@ -340,7 +340,7 @@ def test_a_precision_is_what_its_name_says(
         assert isinstance(candidate, Watched)
         return candidate
 
-    monkeypatch.setattr(lower, "ask", call_candidate)
+    monkeypatch.setattr(lower, "call_candidate", call_candidate)
     judged(module, dtype)
 
     assert calls == [call]

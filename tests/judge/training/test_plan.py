@@ -15,7 +15,7 @@ from deeplab_spec.judge.observe import build_with_seed
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.training.check import dropout, momentum, train_step
 from deeplab_spec.judge.training.evidence import Trained
-from deeplab_spec.judge.training.observe import dropped, observe
+from deeplab_spec.judge.training.observe import dropout_inputs, observe
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import TF_RELEASE_DENSE
 from tests.support import tf_release_port as ports
@@ -36,7 +36,7 @@ def trained_port() -> tuple[Trained, set[str]]:
     orders = channel_orders(alignment, captured.network)
     found, unmatched = places(expected, alignment.partner, captured, state_of(module), orders)
     assert [parameter.path for parameter in unmatched] == ["decoder.low_level.conv"]
-    trained = observe(module, expected, found, unmatched=unmatched, dropped=dropped(reading))
+    trained = observe(module, expected, found, unmatched=unmatched, dropped=dropout_inputs(reading))
     return trained, {path for path in alignment.partner if isinstance(expected[path].op, BatchNorm)}
 
 

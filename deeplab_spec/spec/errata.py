@@ -110,7 +110,7 @@ ERRATA: Final = (
         id="ERRATUM-REFINEMENT",
         sentence=(
             "The decoder has no 3x3 convolutions of 256 channels: a single 3x3 convolution makes the logits "
-            "from the joined features."
+            "from the concatenated features."
         ),
         shown_by="parameter count; receptive field on the low-level features",
         corrections=(("decoder_convs", c.DecoderConvs.DENSE_2), ("logits_conv", c.LogitsConv.K1_BIAS)),
@@ -135,7 +135,7 @@ ERRATA: Final = (
     ),
     Erratum(
         id="ERRATUM-REPORTED-OUTPUT-STRIDE",
-        sentence="The backbone reports output stride 16 whatever it was built with.",
+        sentence="The backbone always reports output stride 16, also when built with another.",
         shown_by="the attribute output_stride of a backbone built with 8",
         api_note='build("notebook", output_stride=8).backbone.output_stride is 16; ask the rows, not the attribute.',
         source=document("Xception.__init__"),
@@ -154,7 +154,7 @@ ERRATA: Final = (
         id="ERRATUM-SEPARABLE-BIAS",
         sentence="The argument bias=False of a separable layer reaches its depthwise convolution only.",
         shown_by="biases of a SeparableConv2dLayer built with bias=False",
-        api_note="The pointwise convolution has a bias whatever the argument says.",
+        api_note="The pointwise convolution has a bias for either value of the argument.",
         source=document("SeparableConv2d.__init__"),
     ),
     Erratum(

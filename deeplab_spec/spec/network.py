@@ -245,8 +245,8 @@ class _Builder:
         if table.low_level and low_level:
             low = self.conv_unit(table.low_level, low_level)
             value = self.resize("decoder.resize", table.resize, value, low)
-            joined = (low, value) if table.low_first else (value, low)
-            value = self.add("decoder.concat", Concat(), *joined, source=table.low_level.source)
+            pair = (low, value) if table.low_first else (value, low)
+            value = self.add("decoder.concat", Concat(), *pair, source=table.low_level.source)
         for number, (row, dropout) in enumerate(zip(table.convs, table.dropouts, strict=True), start=1):
             value = self.head_unit(row, value)
             if dropout:

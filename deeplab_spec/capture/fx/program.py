@@ -17,6 +17,7 @@ from torch.utils import _pytree as pytree
 from deeplab_spec.capture.capture import Capture, Step
 from deeplab_spec.capture.fx.calls import (
     FIRST_RESULT_ONLY,
+    NO_VALUE,
     WHOLE_ALIAS,
     Placement,
     ProgramCall,
@@ -37,16 +38,6 @@ from deeplab_spec.capture.fx.operators import translate
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.network import Network, Node, Source
 from deeplab_spec.graph.ops import Conv2d, Input, Op, Opaque, Output
-
-_CHECKS = frozenset(
-    {
-        *("_assert_tensor_metadata", "_assert_scalar", "_assert_async"),
-        *("sym_constrain_range", "sym_constrain_range_for_size"),
-    }
-)
-"""Operators with which an exporter checks its assumptions."""
-
-_NO_VALUE = _CHECKS | {"sym_size"}
 
 
 class PartialAliasError(Exception):
@@ -85,7 +76,7 @@ class ProgramReader:
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 self._read_placeholder(node)
-            elif node.op == "call_function" and operator_name(node) not in _NO_VALUE:
+            elif node.op == "call_function" and operator_name(node) not in NO_VALUE:
                 self._read_call(node)
             elif node.op == "get_attr":
                 raise CaptureError(f"the graph holds a nested program at {node.name}")
@@ -195,7 +186,7 @@ class ProgramReader:
     def _single_consumer(self, value: fx.Node, producer: fx.Node) -> bool:
         """Tell whether every value from a producer to this one has one consumer."""
         while True:
-            readers = [reader for reader in value.users if operator_name(reader) not in _NO_VALUE]
+            readers = [reader for reader in value.users if operator_name(reader) not in NO_VALUE]
             if len(readers) != 1:
                 return False
             if value is producer:
@@ -255,7 +246,7 @@ class ProgramReader:
         self.bases[node] = (path, layout)
 
     def _add_opaque(self, node: fx.Node, values: Sequence[fx.Node]) -> None:
-        """Add a call as it is."""
+        """Add a call as an opaque node."""
         path = self._path(node, operator_name(node))
         reads = {value: number for number, value in enumerate(values)}
         self.steps[path] = ProgramCall(node=node, reads=reads, state=self.state, layouts={}, result=None)
@@ -338,11 +329,6 @@ class ProgramReader:
     def _unique(self, path: str) -> str:
         self.path_counts[path] += 1
         return path if self.path_counts[path] == 1 else f"{path}#{self.path_counts[path]}"
-
-
-def checks_only(node: fx.Node) -> bool:
-    """Tell whether a call computes nothing, and only checks an assumption of the exporter."""
-    return node.op == "call_function" and operator_name(node) in _CHECKS
 
 
 def _translate(node: fx.Node) -> Translation | None:

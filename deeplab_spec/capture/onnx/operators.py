@@ -101,7 +101,7 @@ def translate(node: NodeProto, values: Values) -> Translation | None:
 
 
 def opaque(node: NodeProto, values: Values) -> Opaque:
-    """Keep a node as it is."""
+    """Return a node as an opaque operation."""
     parts = [f"{name}={value}" for name, value in sorted(attributes_of(node).items())]
     for position, name in enumerate(node.input):
         if name in values.arrays:

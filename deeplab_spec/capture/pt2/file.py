@@ -24,9 +24,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._sympy.numbers import int_oo
 
 from deeplab_spec.capture.capture import Capture, FileModule, Shape
-from deeplab_spec.capture.fx.calls import on_device
+from deeplab_spec.capture.fx.calls import checks_only, on_device
 from deeplab_spec.capture.fx.module import read_program
-from deeplab_spec.capture.fx.program import checks_only
 from deeplab_spec.capture.pt2.archive import FORMAT, SAMPLE_INPUTS, Archive, check_pt2
 from deeplab_spec.errors import CaptureError, TargetError, one_line
 

@@ -148,7 +148,7 @@ def test_fvcore_counts_every_node_as_the_closed_form(variant: str, output_stride
 
 
 @pytest.mark.parametrize("output_stride", sorted(DOCUMENT))
-def test_the_closed_form_gives_what_fvcore_once_counted_of_the_documents_network(output_stride: int) -> None:
+def test_the_closed_form_gives_the_recorded_counts_of_the_documents_network(output_stride: int) -> None:
     """By operator, at full size."""
     total = total_cost(costs_of(network("notebook", output_stride), (513, 513), FVCORE))
 
@@ -191,7 +191,7 @@ def test_operators_that_no_variant_has_are_counted_and_skipped_as_fvcore_does(op
     assert counted.skipped == dict(total.skipped)
 
 
-def test_nothing_is_printed_and_the_module_is_left_as_it_was(
+def test_nothing_is_printed_and_the_module_is_unchanged(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The tool's warnings are part of the result; modes and gradients stay as they were."""

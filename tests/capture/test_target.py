@@ -119,7 +119,7 @@ def test_builders_get_the_arguments_of_their_signature(
         ("{here}:", "must be reference:VARIANT or MODULE:CALLABLE"),
     ],
 )
-def test_what_cannot_be_built_is_refused_in_one_line(here: str, name: str, reason: str) -> None:
+def test_a_target_that_cannot_be_built_is_refused_in_one_line(here: str, name: str, reason: str) -> None:
     """The error names the target and the reason; foreign exceptions are wrapped."""
     target = name.format(here=here)
     with pytest.raises(TargetError) as caught:

@@ -107,7 +107,7 @@ def test_products_have_the_precision_and_switches_are_restored(setting: Callable
     assert readable_switches() == before
 
 
-def test_a_switch_that_follows_another_still_does_so_afterwards() -> None:
+def test_an_unset_switch_stays_unset() -> None:
     """An unset switch is not restored to the value of its parent."""
     _new(CUDA="ieee", convolutions="none")()
     with float32_products(tf32=True):

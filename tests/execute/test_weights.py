@@ -122,7 +122,7 @@ def test_a_seed_decides_every_weight() -> None:
     assert_same(run(graph, first, image(0))["output"], values["output"], "the value that came with the weights")
 
 
-def test_a_draw_with_the_kernels_of_another_differs_in_its_normalisations_only() -> None:
+def test_draws_with_shared_kernels_differ_in_normalisations_only() -> None:
     """Normalisations decide the purpose of a draw; drawing kernels takes the longest."""
     graph = narrow("notebook")
     kernels, _ = challenge(graph, image(0), Draw.COVERAGE, 7)

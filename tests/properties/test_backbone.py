@@ -125,7 +125,7 @@ def test_the_documents_features_differ_between_its_output_strides() -> None:
 
 @pytest.mark.parametrize("rule", sorted(set(UnstridedRate) - {UnstridedRate.UNCHANGED}))
 @torch.no_grad()
-def test_every_other_rule_for_a_removed_stride_is_seen(rule: UnstridedRate) -> None:
+def test_every_other_rule_for_a_removed_stride_changes_the_features(rule: UnstridedRate) -> None:
     """The rule makes the difference, not the variant."""
     features = features_at(TF_RELEASE, (8, 16, 32), 1, unstrided_rate=rule)
     with pytest.raises(AssertionError, match=r"values differ|shape is"):

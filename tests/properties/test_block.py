@@ -48,7 +48,7 @@ def test_a_block_is_its_units_in_a_row_plus_its_skip(row: rows.Block, size: tupl
 
 @given(width=channels, size=sizes, seed=seeds, corrupted=st.booleans())
 @torch.no_grad()
-def test_only_a_corrupted_skip_loses_what_is_negative(
+def test_only_a_corrupted_skip_loses_negative_values(
     *, width: int, size: tuple[int, int], seed: int, corrupted: bool
 ) -> None:
     """The block minus its main path is its input, or the input after the main path's first ReLU."""

@@ -50,7 +50,7 @@ def test_logits_have_the_size_of_the_image(
 @FEW
 @given(case=cases(), size=image_sizes, seed=seeds)
 @torch.no_grad()
-def test_each_image_of_a_batch_is_judged_alone(case: tuple[Variant, int], size: tuple[int, int], seed: int) -> None:
+def test_images_of_a_batch_are_independent(case: tuple[Variant, int], size: tuple[int, int], seed: int) -> None:
     """In evaluation images are independent, so every value is equal bit for bit."""
     variant, output_stride = case
     module = build(variant.name, output_stride, 3, SMALL)

@@ -238,7 +238,7 @@ class Shrink(BackboneModule):
         return pool(x, 8), pool(x, 4)
 
 
-def test_any_backbone_module_carries_the_head_and_tells_it_its_output_stride() -> None:
+def test_the_head_follows_the_output_stride_of_any_backbone_module() -> None:
     """A backbone that reports 8 gets the doubled rates, which the document's own never uses."""
     network = DeepLab(Shrink(), 5).eval()
     assert network(torch.rand(2, 3, 32, 40)).shape == (2, 5, 32, 40)

@@ -93,7 +93,7 @@ def test_dead_biases_of_the_document_are_93_928() -> None:
         (("notebook", 16, 21, {"colour": 3}), "choice: must be one of activation_placement"),
     ],
 )
-def test_what_cannot_be_built_is_refused_by_name(arguments: tuple[object, ...], message: str) -> None:
+def test_a_network_that_cannot_be_built_is_refused_by_name(arguments: tuple[object, ...], message: str) -> None:
     """One kind of error, a ValueError, with the rule and the value."""
     with pytest.raises(SpecError) as caught:
         build(*arguments)  # type: ignore[arg-type]  # wrong on purpose

@@ -60,7 +60,7 @@ def test_the_releases_backbone_computes_what_timms_computes(output_stride: int) 
 
 
 @pytest.mark.parametrize("output_stride", [8, 16])
-def test_the_peers_are_there_with_their_known_sizes(output_stride: int) -> None:
+def test_the_peers_have_their_known_sizes(output_stride: int) -> None:
     """Other tests rely on these being the expected modules."""
     with torch.device("meta"):
         assert parameters(smp_deeplab(output_stride)) == 41_042_005

@@ -98,7 +98,7 @@ def test_a_network_for_multiples_refuses_other_sizes() -> None:
         network(torch.zeros(1, 3, 24, 41))
 
 
-def test_a_network_for_multiples_says_so_after_rank() -> None:
+def test_the_rank_is_checked_before_the_multiple() -> None:
     """A tensor without a width has no multiple; the rank comes first."""
     choices = {"width": NARROW, "sizes_accepted": "multiples_of_output_stride"}
     with pytest.raises(ShapeError) as caught:

@@ -31,7 +31,7 @@ class Written(nn.Module):
 
 
 @pytest.mark.parametrize("way", NORMALS)
-def test_a_formula_of_a_normalisation_is_one(way: str) -> None:
+def test_every_formula_of_a_normalisation_is_recognised(way: str) -> None:
     """Its parameters have roles by their effect, not by their names."""
     module = Written(NORMALS[way]).eval().double()
     image = torch.randn(2, CHANNELS, 4, 3, dtype=torch.float64)
@@ -56,7 +56,7 @@ def test_a_formula_of_a_normalisation_is_one(way: str) -> None:
     torch.testing.assert_close(again, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_another_eps_is_read_as_it_is() -> None:
+def test_the_eps_of_the_formula_is_recognised() -> None:
     """The normalisation has the eps of the formula."""
     captured = capture(Written(NORMALS["a quotient"], eps=1e-5).eval(), (torch.zeros(1, CHANNELS, 2, 2),))
 

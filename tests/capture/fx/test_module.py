@@ -156,7 +156,7 @@ def test_dropout_gives_back_its_argument_in_evaluation() -> None:
         assert_same(value, module(image), "sum of the overwritten value with itself")
 
 
-def test_readers_before_an_overwrite_keep_what_they_read() -> None:
+def test_consumers_before_an_overwrite_keep_their_value() -> None:
     """The order decides: the first sum adds x, the second relu(x)."""
 
     def forward(layers: nn.Module, x: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ def test_readers_before_an_overwrite_keep_what_they_read() -> None:
         assert_same(value, module(image), "second sum")
 
 
-def test_an_overwritten_input_is_seen() -> None:
+def test_an_overwritten_input_is_captured() -> None:
     """The caller's own image is overwritten."""
     image = whole((1, CHANNELS, 5, 6), 0)
     module = Wrapped(lambda _, x: functional.relu_(x) + x)

@@ -134,7 +134,7 @@ def _as_input(model: ModelProto) -> None:
 
 
 @pytest.mark.parametrize("edit", [_by_identity, _by_constant, _by_transpose, _as_input])
-def test_a_weight_is_found_wherever_the_file_keeps_it(tmp_path: Path, edit: Any) -> None:
+def test_weights_are_found_in_every_place_of_a_file(tmp_path: Path, edit: Any) -> None:
     """Under the name that the convolution uses; it can be changed."""
     model = graph([conv()], {"weight": KERNEL})
     expected = opened(model, tmp_path)(torch.ones(IMAGE))

@@ -72,7 +72,7 @@ def accepted(tmp_path: Path, content: bytes) -> None:
     check_pt2(path, "network.pt2")
 
 
-def test_what_the_exporter_saves_is_accepted(tmp_path: Path, content: bytes, free: bytes) -> None:
+def test_saved_programs_are_accepted(tmp_path: Path, content: bytes, free: bytes) -> None:
     """Also with free sizes, and repacked."""
     accepted(tmp_path, content)
     accepted(tmp_path, free)
@@ -117,7 +117,7 @@ def test_a_pickle_that_would_execute_code_is_refused(tmp_path: Path, content: by
 
 
 @pytest.mark.parametrize("place", ["sample inputs", "a weight"])
-def test_the_framework_alone_would_execute_it(tmp_path: Path, content: bytes, place: str) -> None:
+def test_the_framework_would_execute_the_payload(tmp_path: Path, content: bytes, place: str) -> None:
     """So the payload of the test above works."""
     path = tmp_path / "network.pt2"
     path.write_bytes(PICKLES[place](content, ((Touch(tmp_path / "executed"),), {})))
@@ -258,7 +258,7 @@ def test_modified_json_is_refused(tmp_path: Path, content: bytes, case: str) -> 
 
 
 @pytest.mark.parametrize("case", ["a size that is code", "a name that is code", "a guard"])
-def test_the_framework_alone_would_execute_the_text(tmp_path: Path, content: bytes, case: str) -> None:
+def test_the_framework_would_execute_the_json(tmp_path: Path, content: bytes, case: str) -> None:
     """So the cases above and below work."""
     change = TEXTS[case][0] if case in TEXTS else guarded
     path, witness = tmp_path / "network.pt2", tmp_path / "executed"

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -168,23 +168,14 @@ def _judged(units: Sequence[Unit], processes: int) -> Iterator[Sequence[Entry]]:
                     yield ENTRIES.validate_python(answer["entries"])
 
 
-class _writer:  # noqa: N801 - a context manager that reads as a function
-    """Appends lines to a journal and flushes each; does nothing without a journal."""
-
-    def __init__(self, journal: Path | None) -> None:
-        self.file = journal.open("a", encoding="utf-8") if journal else None
-
-    def __enter__(self) -> Callable[[str], None]:
-        return self._write
-
-    def __exit__(self, *_: object) -> None:
-        if self.file:
-            self.file.close()
-
-    def _write(self, line: str) -> None:
-        if self.file:
-            self.file.write(f"{line}\n")
-            self.file.flush()
+@contextmanager
+def _writer(journal: Path | None) -> Iterator[Callable[[str], None]]:
+    """Return what appends a line to a journal and flushes it; without a journal it does nothing."""
+    if journal is None:
+        yield lambda _line: None
+        return
+    with journal.open("a", encoding="utf-8") as file:
+        yield lambda line: print(line, file=file, flush=True)
 
 
 def _read(journal: Path | None) -> Iterator[Entry]:

@@ -137,9 +137,9 @@ def strength(entries: Sequence[Entry], request: MutantsRequest, unfit: int) -> M
         unfit: Number of faulty graphs that cannot run.
     """
     found = [entry for entry in entries if isinstance(entry, JudgedMutant)]
-    wrong = [entry for entry in found if entry.shows is not Shows.NOWHERE]
-    survivors = [survivor for entry in wrong for survivor in _survivors(entry)]
-    named = [entry for entry in wrong if entry.exact is not None]
+    faulty = [entry for entry in found if entry.shows is not Shows.NOWHERE]
+    survivors = [survivor for entry in faulty for survivor in _survivors(entry)]
+    located = [entry for entry in faulty if entry.exact is not None]
     return MutantsDocument(
         variants=request.variants,
         output_strides=request.output_strides,
@@ -147,23 +147,23 @@ def strength(entries: Sequence[Entry], request: MutantsRequest, unfit: int) -> M
         sample=request.sample,
         seed=request.seed,
         versions={"torch": torch.__version__},
-        total=len(wrong),
-        killed=sum(not _survivors(entry) for entry in wrong),
+        total=len(faulty),
+        killed=sum(not _survivors(entry) for entry in faulty),
         survivors=tuple(survivors),
         equal=_equal(found),
         unfit=unfit,
-        by_clause=_by_clause(wrong),
-        first=_first(wrong),
-        by_level=_by_level(wrong),
-        by_dtype=_by_dtype(wrong),
+        by_clause=_by_clause(faulty),
+        first=_first(faulty),
+        by_level=_by_level(faulty),
+        by_dtype=_by_dtype(faulty),
         rewrites=_accepted([entry for entry in entries if isinstance(entry, JudgedRewrite)]),
         localised=Localised(
-            total=len(named),
-            exact=sum(bool(entry.exact) for entry in named),
-            elsewhere=tuple(f"{entry.name} ({entry.subject}): {entry.first}" for entry in named if not entry.exact),
+            total=len(located),
+            exact=sum(bool(entry.exact) for entry in located),
+            elsewhere=tuple(f"{entry.name} ({entry.subject}): {entry.first}" for entry in located if not entry.exact),
         ),
-        full_width=_sampled(wrong),
-        margins=_margins(wrong),
+        full_width=_sampled(faulty),
+        margins=_margins(faulty),
     )
 
 
@@ -205,35 +205,35 @@ def _refusing(entry: JudgedMutant) -> tuple[str, ...]:
     return (*entry.structure, *entry.numerics, *(entry.training or ()))
 
 
-def _by_clause(wrong: Iterable[JudgedMutant]) -> dict[str, dict[str, int]]:
+def _by_clause(faulty: Iterable[JudgedMutant]) -> dict[str, dict[str, int]]:
     """Count, for every clause, the mutants of each kind that it refuses."""
     counts = {clause.id: Counter[str]() for clause in CLAUSES}
-    for entry in wrong:
+    for entry in faulty:
         for clause in _refusing(entry):
             counts[clause][entry.kind] += 1
     return {clause: dict(sorted(found.items())) for clause, found in counts.items() if found}
 
 
-def _first(wrong: Iterable[JudgedMutant]) -> dict[str, str]:
+def _first(faulty: Iterable[JudgedMutant]) -> dict[str, str]:
     """Name, for every clause, a mutant that no earlier clause of its level refuses."""
     found: dict[str, str] = {}
-    for entry in wrong:
+    for entry in faulty:
         for refusing in (entry.structure, entry.numerics, entry.training or ()):
             if refusing:
                 found.setdefault(refusing[0], f"{entry.name} ({entry.subject})")
     return {clause.id: found[clause.id] for clause in CLAUSES if clause.id in found}
 
 
-def _by_level(wrong: Sequence[JudgedMutant]) -> dict[str, AtLevel]:
+def _by_level(faulty: Sequence[JudgedMutant]) -> dict[str, AtLevel]:
     return {
         level: AtLevel(shown=len(shown), killed=sum(_killed(entry, level) for entry in shown))
         for level in ("structure", "numerics", "training")
-        if (shown := [entry for entry in wrong if level in _must(entry)])
+        if (shown := [entry for entry in faulty if level in _must(entry)])
     }
 
 
-def _by_dtype(wrong: Sequence[JudgedMutant]) -> dict[str, AtDtype]:
-    ran = [entry for entry in wrong if entry.error is not None]
+def _by_dtype(faulty: Sequence[JudgedMutant]) -> dict[str, AtDtype]:
+    ran = [entry for entry in faulty if entry.error is not None]
     found = {
         FLOAT64.name: AtDtype(tried=len(ran), killed=sum(bool(entry.numerics) for entry in ran), limit=END_TO_END_LIMIT)
     }
@@ -258,15 +258,15 @@ def _accepted(found: Sequence[JudgedRewrite]) -> Rewrites | None:
     )
 
 
-def _sampled(wrong: Iterable[JudgedMutant]) -> Sampled | None:
-    wide = [entry for entry in wrong if entry.width == FULL]
+def _sampled(faulty: Iterable[JudgedMutant]) -> Sampled | None:
+    wide = [entry for entry in faulty if entry.width == FULL]
     if not wide:
         return None
     return Sampled(total=len(wide), killed=sum(not _survivors(entry) for entry in wide))
 
 
-def _margins(wrong: Iterable[JudgedMutant]) -> Margins | None:
-    ran = [entry for entry in wrong if entry.error is not None and FLOAT32.name in entry.lower]
+def _margins(faulty: Iterable[JudgedMutant]) -> Margins | None:
+    ran = [entry for entry in faulty if entry.error is not None and FLOAT32.name in entry.lower]
     if not ran:
         return None
     weakest = min(ran, key=lambda entry: entry.error or 0.0)

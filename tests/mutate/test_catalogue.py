@@ -1,4 +1,4 @@
-"""The catalogue of wrong networks: made by rules, complete, and wrong."""
+"""The catalogue of mutants is complete, and every mutant is wrong or provably equal."""
 
 from dataclasses import fields
 from functools import cache
@@ -38,35 +38,35 @@ def made(variant: str) -> Catalogue:
 
 
 def some(variant: str, shows: Shows) -> list[Mutant]:
-    """Return one mutant of every kind that shows somewhere."""
+    """Return one mutant of every kind that shows in evaluation, in training or nowhere."""
     return list({mutant.kind: mutant for mutant in made(variant).mutants if mutant.shows is shows}.values())
 
 
 @NETWORKS
 def test_every_field_of_every_operation_has_a_mutant(variant: str) -> None:
-    """Nothing of a record can be wrong without a network that is wrong in it."""
+    """A wrong field of any record has a mutant."""
     changed: dict[str, set[str]] = {}
     for mutant in made(variant).mutants:
         changed.setdefault(mutant.path, set()).add(mutant.attribute)
     for node in planned(variant).network:
-        wanted = {
+        expected = {
             Conv2d: {"kernel", "rate", "groups", "bias", "training"} - ({"groups"} if odd(node.op) else set()),
             BatchNorm: {field.name for field in fields(BatchNorm)} - {"channels"} | {"node", "training"},
             Activation: {"kind", "node"},
             Resize: {"mode", "align_corners"},
             Concat: {"inputs"},
         }.get(type(node.op), set())
-        assert wanted <= changed.get(node.path, set()), node.path
+        assert expected <= changed.get(node.path, set()), node.path
 
 
 def odd(op: object) -> bool:
-    """Tell whether a convolution cannot be done in two groups."""
+    """Whether a convolution cannot have two groups."""
     return isinstance(op, Conv2d) and not op.depthwise and bool(op.channels_in % 2 or op.channels_out % 2)
 
 
 @NETWORKS
 def test_names_are_unique_and_of_a_full_network_there_are_thousands(variant: str) -> None:
-    """A name is what a report says and what a run goes on with."""
+    """Reports name mutants, and interrupted runs resume by name."""
     names = [mutant.name for mutant in made(variant).mutants]
 
     assert len(set(names)) == len(names) > 1000
@@ -76,7 +76,7 @@ def test_names_are_unique_and_of_a_full_network_there_are_thousands(variant: str
 
 @NETWORKS
 def test_what_is_proven_equal_computes_the_same(variant: str) -> None:
-    """In float64, on an image on which everything shows; what is not proven computes something else."""
+    """In float64, on an image in which every fault shows; other mutants compute something else."""
     network = planned(variant).network
     drawn = trial(network, IMAGE, Draw.COVERAGE, seed=1)
 
@@ -105,13 +105,14 @@ def test_the_structure_refuses_one_of_every_kind_at_its_node_and_accepts_what_is
 @pytest.mark.deep
 @NETWORKS
 def test_the_structure_refuses_every_mutant(variant: str) -> None:
-    """And names a node that the fault was made at, but for one in a hundred."""
-    wrong = [mutant for mutant in made(variant).mutants if mutant.shows is Shows.EVALUATION]
-    found = [decide_graph(planned(variant), mutant.network, IMAGE) for mutant in wrong]
+    """And the first finding names the node with the fault, in 98 of 100 cases."""
+    faulty = [mutant for mutant in made(variant).mutants if mutant.shows is Shows.EVALUATION]
+    found = [decide_graph(planned(variant), mutant.network, IMAGE) for mutant in faulty]
 
-    assert [mutant.name for mutant, entry in zip(wrong, found, strict=True) if not entry.failed] == []
+    assert [mutant.name for mutant, entry in zip(faulty, found, strict=True) if not entry.failed] == []
     named = [
-        entry.first is not None and entry.first.path in mutant.paths for mutant, entry in zip(wrong, found, strict=True)
+        entry.first is not None and entry.first.path in mutant.paths
+        for mutant, entry in zip(faulty, found, strict=True)
     ]
     assert sum(named) >= 0.98 * len(named)
 
@@ -125,8 +126,8 @@ def test_the_structure_accepts_every_mutant_that_is_proven_equal(variant: str) -
     assert [mutant.name for mutant in equal if decide_graph(planned(variant), mutant.network, IMAGE).failed] == []
 
 
-def test_a_network_that_nobody_can_run_is_no_mutant() -> None:
-    """A border lost in a residual branch: the two operands have other sizes."""
+def test_a_network_that_cannot_run_is_no_mutant() -> None:
+    """Without padding in a residual branch, the operands of the sum have different sizes."""
     network = planned("notebook").network
     path = "backbone.middle_flow.block1.sepconv1.depthwise.conv"
 
@@ -138,7 +139,7 @@ def test_a_network_that_nobody_can_run_is_no_mutant() -> None:
     "kind", ["momentum 0.1", "no gradient passes", "initial weights of twice the scale", "dropout lost"]
 )
 def test_what_shows_in_training_only_is_refused_by_training_alone(kind: str) -> None:
-    """The graph of evaluation is right, or differs in what evaluation leaves out."""
+    """The graph is right, or differs in nodes without effect in evaluation."""
     subject = Subject(variant="tf-release", output_stride=16, width=1 / 32, overrides=("middle_blocks=1",))
     mutant = [mutant for mutant in subject.mutants.mutants if mutant.kind == kind][-1]
 

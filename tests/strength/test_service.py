@@ -1,4 +1,4 @@
-"""How strong the judge is: counted, kept, and gone on with; a judge that is blind is told so."""
+"""The strength of the judge is counted and kept, and an interrupted run resumes; a blind judge has survivors."""
 
 import json
 from dataclasses import replace
@@ -21,7 +21,7 @@ REWRITES = ["notebook/16/rectifier/product", "notebook/16/1x1 as a product/einsu
 
 
 def silent(_stage: str, _done: int, _total: int) -> None:
-    """Say nothing."""
+    """Report no progress."""
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def document() -> MutantsDocument:
 
 
 def test_every_level_refuses_what_it_must(document: MutantsDocument) -> None:
-    """Each of them alone; what is no wrong network is counted apart."""
+    """Each without the others; provably equal mutants are counted separately."""
     assert document.survivors == ()
     assert document.killed == document.total == FEW.sample - sum(entry.total for entry in document.equal)
     assert document.by_level["structure"].killed == document.by_level["structure"].shown > 0
@@ -56,8 +56,8 @@ def test_the_report_says_the_rates_and_what_survives(document: MutantsDocument) 
     assert all(clause in shown for clause in document.by_clause)
 
 
-def test_a_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: MutantsDocument) -> None:
-    """Lines that were written are not judged again; one that was cut is."""
+def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: MutantsDocument) -> None:
+    """Complete lines of the journal are not judged again; a truncated one is."""
     journal = tmp_path / "journal.jsonl"
     request = replace(FEW, journal=journal, rewrites=False)
     whole = mutants(request, silent)
@@ -97,7 +97,7 @@ def test_a_judge_that_is_blind_has_survivors(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_values_that_cannot_be_are_refused(changes: dict[str, object], message: str) -> None:
-    """With what it must be, and what arrived."""
+    """The message says what the value must be, and what it is."""
     with pytest.raises(SpecError, match=message):
         MutantsRequest(**changes)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Comparisons that say what a value is, what it must be, and where."""
+"""Comparisons of tensors whose messages say what a value is, what it must be, and where."""
 
 import math
 
@@ -10,7 +10,7 @@ def assert_same(actual: Tensor, expected: Tensor, what: str) -> None:
     """Compare bit for bit.
 
     Args:
-        actual: What was computed.
+        actual: The tensor.
         expected: What it must be.
         what: Name of the value, for the message.
     """
@@ -21,16 +21,15 @@ def assert_same(actual: Tensor, expected: Tensor, what: str) -> None:
 
 
 def assert_near(actual: Tensor, expected: Tensor, what: str, terms: int) -> None:
-    """Compare sums that may be added up in another order.
+    """Compare sums that may be computed in another order.
 
-    The tolerance is what rounding can do: eps of the dtype times the number of terms, against
-    the largest value there is.
+    The tolerance bounds the rounding error: eps of the dtype, times the number of terms, times the largest value.
 
     Args:
-        actual: What was computed.
+        actual: The tensor.
         expected: What it must be.
         what: Name of the value, for the message.
-        terms: Additions and multiplications on the longest way from input to value.
+        terms: Additions and multiplications on the longest path from input to value.
     """
     __tracebackhide__ = True
     _assert_alike(actual, expected, what)
@@ -39,7 +38,7 @@ def assert_near(actual: Tensor, expected: Tensor, what: str, terms: int) -> None
 
 
 def terms_of(module: nn.Module) -> int:
-    """Return how many numbers the convolutions of a module multiply and add for one of its results, all in a row."""
+    """Return the number of multiplications for one result of every convolution of a module, summed up."""
     return sum(layer.weight[0].numel() for layer in module.modules() if isinstance(layer, nn.Conv2d))
 
 

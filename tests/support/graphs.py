@@ -1,4 +1,4 @@
-"""Networks of the specification as test subjects: narrow, edited, and side by side."""
+"""Graphs for tests: narrow networks of the specification, chains of operators, and aligned pairs."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -15,12 +15,12 @@ from deeplab_spec.spec.network import network
 from tests.support.strategies import NARROW
 
 TELLING: Pair = (289, 300)
-"""A size at which the largest rate, 36 at output stride 8, is visible, odd one way and even the other."""
+"""Height and width in which the largest rate, 36 at output stride 8, shows: one odd, one even."""
 
 
 @lru_cache(maxsize=512)
 def narrow_network(choices: Choices, output_stride: int, classes: int = 5) -> Network:
-    """Return the graph of choices at a width at which its tensors are small."""
+    """Return the graph of choices at a width with small tensors."""
     return network(replace(choices, width=NARROW), output_stride, classes)
 
 
@@ -36,7 +36,7 @@ def normal(graph: Network, size: Pair = TELLING) -> Shaped:
 
 
 def normal_capture(captured: Capture) -> Shaped:
-    """Return the normal form of what was read from a module; its only output is the logits."""
+    """Return the normal form of a captured module, whose only output is named ``logits``."""
     shapes = {path: shape[1:] if len(shape) == 4 else () for path, shape in captured.shapes.items()}
     nodes = (
         replace(node, op=Output(name="logits")) if isinstance(node.op, Output) else node for node in captured.network

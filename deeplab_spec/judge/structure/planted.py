@@ -72,7 +72,7 @@ def of_graphs(expected: Shaped, reading: Reading, facts: Facts, unstrided: froze
     while left:
         faults = list(_faults(expected.network, left))
         planted = {fault.clause for fault in faults}
-        left = {clause: mine for clause, mine in left.items() if clause not in planted} if planted else {}
+        left = {clause: each for clause, each in left.items() if clause not in planted} if planted else {}
         if not left:
             faults += _unknown(expected.network, {fault.path for fault in faults})
         for group in _groups(faults):
@@ -84,13 +84,13 @@ def _planted(expected: Shaped, group: Sequence[_Fault], unstrided: frozenset[str
     network, words = expected.network, {}
     for fault in group:
         words[fault.clause], network = fault.edit(network)
-    mine = by_clause(aspects(_aligned(expected, network)), unstrided)
+    by_id = by_clause(aspects(_aligned(expected, network)), unstrided)
     for fault in group:
-        yield PlantedFault(clause=fault.clause, fault=words[fault.clause], path=fault.path, plant=_with_aspects(mine))
+        yield PlantedFault(clause=fault.clause, fault=words[fault.clause], path=fault.path, plant=_with_aspects(by_id))
 
 
-def _with_aspects(mine: dict[str, tuple[Aspect, ...]]) -> Callable[[Evidence], Evidence]:
-    return lambda evidence: replace(evidence, aspects=mine)
+def _with_aspects(by_id: dict[str, tuple[Aspect, ...]]) -> Callable[[Evidence], Evidence]:
+    return lambda evidence: replace(evidence, aspects=by_id)
 
 
 def _aligned(expected: Shaped, network: Network) -> Alignment:
@@ -106,8 +106,8 @@ def _faults(network: Network, facts: Facts) -> Iterator[_Fault]:
     readers = network.readers()
     positions = {node.path: number for number, node in enumerate(network)}
     taken: set[str] = set()
-    for clause, mine in sorted(facts.items(), key=lambda item: _room(item[1])):
-        for fact in sorted(mine, key=lambda fact: (_rank(fact.attribute), -positions[fact.node.path])):
+    for clause, own in sorted(facts.items(), key=lambda item: _room(item[1])):
+        for fact in sorted(own, key=lambda fact: (_rank(fact.attribute), -positions[fact.node.path])):
             node, attribute = fact.node, fact.attribute
             around = {node.path, *node.inputs, *readers[node.path]}
             if clause == "DATAFLOW" and attribute == "inputs" and _like_another(network, node):
@@ -126,9 +126,9 @@ def _like_another(network: Network, node: Node) -> bool:
     return joined or isinstance(network[read].op, Add | Input)
 
 
-def _room(mine: tuple[Fact, ...]) -> tuple[bool, int]:
+def _room(own: tuple[Fact, ...]) -> tuple[bool, int]:
     """Return a sort key by how much choice there is: little without a preferred attribute."""
-    return any(fact.attribute in PREFERRED for fact in mine), len(mine)
+    return any(fact.attribute in PREFERRED for fact in own), len(own)
 
 
 def _rank(attribute: str) -> int:

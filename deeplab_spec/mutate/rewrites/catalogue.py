@@ -109,187 +109,150 @@ def _at_convs(condition: at.Condition, replace_conv: at.ReplaceConv) -> Method:
     return Method(apply=at.at_convs(condition, replace_conv))
 
 
-_FOLDING: Final[Mapping[str, Method]] = {
-    "all": _folded(graphs.folding),
-    "backbone": _folded(lambda original: graphs.folding(original, graphs.norms_below(original, "backbone."))),
-    "head": _folded(lambda original: graphs.folding(original, graphs.norms_below(original, "aspp.", "decoder."))),
-    "every other": replace(
-        _folded(lambda original: graphs.folding(original, graphs.every_other_norm(original))), variants=("tf-release",)
-    ),
-}
-
-_BORDERS: Final[Mapping[str, Method]] = {
-    "apart": _at_convs(at.spatial, convs.border_apart),
-    "in two steps": _at_convs(at.spatial, convs.border_in_two_steps),
-    "a row and a column apart": _at_convs(at.spatial, partial(convs.bordered, steps=((1, 0, 0, 1),))),
-    "the word same": _at_convs(at.keeping, convs.same),
-}
-
-_PRODUCTS: Final[Mapping[str, Method]] = {
-    name: _at_convs(at.mixing, partial(convs.product, function=function)) for name, function in convs.PRODUCTS.items()
-}
-
-_SPLIT_RESULTS: Final[Mapping[str, Method]] = {
-    "1x1": _at_convs(lambda op: op.groups == 1 and op.pointwise, convs.split_results),
-    "3x3": _at_convs(at.dense, convs.split_results),
-    "depthwise": _at_convs(lambda op: op.depthwise, convs.split_results),
-    "in three": _at_convs(lambda op: op.groups == 1, partial(convs.split_results, parts=3)),
-}
-
-_SPLIT_READS: Final[Mapping[str, Method]] = {
-    "1x1": _at_convs(at.mixing, convs.split_reads),
-    "3x3": _at_convs(at.dense, convs.split_reads),
-    "by what is joined": Method(apply=at.at_sources),
-}
-
-_MERGED: Final[Mapping[str, Method]] = {
-    "activations of the pyramid": Method(apply=at.ends_together(Activation)),
-    "normalisations of the pyramid": Method(apply=at.ends_together(BatchNorm, Activation), evaluation_only=True),
-    "convolutions of the pyramid": Method(
-        apply=at.ends_together(Conv2d, BatchNorm, Activation), variants=("tf-release",), evaluation_only=True
-    ),
-}
-
-_PERMUTED: Final[Mapping[str, Method]] = {
-    "branches of the pyramid": Method(apply=partial(graphs.reordered, path="aspp.concat", order=(3, 0, 4, 2, 1))),
-    "what the decoder joins": Method(apply=partial(graphs.reordered, path="decoder.concat", order=(1, 0))),
-    "channels of a block": Method(
-        apply=partial(graphs.channels_permuted, path="backbone.middle_flow.block1.sepconv1.pointwise.conv")
-    ),
-}
-
-_SPACE_TO_BATCH: Final[Mapping[str, Method]] = {
-    "cropped at once": Method(apply=at.with_rest(at.atrous, convs.space_to_batch, 0)),
-    "cropped after the normalisation": Method(
-        apply=at.with_rest(at.atrous, convs.space_to_batch, 1), evaluation_only=True
-    ),
-    "cropped after the activation": Method(
-        apply=at.with_rest(at.atrous, convs.space_to_batch, 2), evaluation_only=True
-    ),
-}
-
-_POOLINGS: Final[Mapping[str, Method]] = {
-    name: Method(apply=at.at_nodes(GlobalAveragePool, partial(values.unary, function=function)))
-    for name, function in values.POOLINGS.items()
-}
-
-_RESIZES: Final[Mapping[str, Method]] = {
-    **{
-        f"a pixel: {name}": Method(apply=at.at_paths(partial(values.resized, function=function), "aspp.pool.resize"))
-        for name, function in values.FROM_A_PIXEL.items()
-    },
-    **{
-        name: Method(apply=at.at_paths(partial(values.resized, function=function), "decoder.resize", "output.resize"))
-        for name, function in values.RESIZES.items()
-    },
-}
-
-_RECTIFIERS: Final[Mapping[str, Method]] = {
-    name: Method(apply=at.at_nodes(Activation, partial(values.unary, function=function)))
-    for name, function in values.RECTIFIERS.items()
-}
-
-_NEVER_NEGATIVE: Final[Mapping[str, Method]] = {
-    "a ReLU": Method(apply=partial(graphs.with_activations, op=Activation())),
-    "a leaky ReLU": Method(apply=partial(graphs.with_activations, op=graphs.LEAKY)),
-}
-
-_NORMALS: Final[Mapping[str, Method]] = {
-    name: Method(apply=at.at_nodes(BatchNorm, partial(values.normalised, function=function)), evaluation_only=True)
-    for name, function in values.NORMALS.items()
-}
-
-_JOINS: Final[Mapping[str, Method]] = {
-    **{
-        f"a sum, {name}": Method(apply=at.at_nodes(Add, partial(values.summed, function=function)))
-        for name, function in values.SUMS.items()
-    },
-    "concatenations one by one": Method(apply=at.at_nodes(Concat, values.nested)),
-}
-
-_NEUTRAL: Final[Mapping[str, Method]] = {
-    name: Method(apply=at.at_nodes(Activation, partial(values.followed, function=function)))
-    for name, function in values.NEUTRAL.items()
-}
-
-_DROPOUT: Final[Mapping[str, Method]] = {
-    "absent": Method(apply=graphs.without_dropout, variants=("tf-release",), evaluation_only=True),
-    "more": Method(apply=partial(graphs.with_dropout, op=Dropout(probability=0.5)), evaluation_only=True),
-    "of nothing": Method(apply=partial(graphs.with_dropout, op=Dropout(probability=0.0))),
-}
-
-_NAMES: Final[Mapping[str, Method]] = {
-    "of a graph": Method(apply=Original.module),
-    "drawn": Method(apply=lambda original: graphs.Shuffled(original.network, 1, original.weights)),
-    "drawn again": Method(apply=lambda original: graphs.Shuffled(original.network, 2, original.weights)),
-    "numbers in one list": Method(
-        apply=lambda original: graphs.Shuffled(original.network, 3, original.weights, flat=True)
-    ),
-}
-
-_CALLS: Final[Mapping[str, Method]] = {
-    **{
-        name: Method(
-            apply=partial(whole.wrapped, call=name), evaluation_only=name == "image by image"
-        )  # batch statistics
-        for name in whole.CALLS
-    },
-    "in a sequence": Method(apply=whole.in_a_sequence),
-}
-
-_STATES: Final[Mapping[str, Method]] = {
-    "kernels in channels_last": Method(apply=whole.channels_last),
-    "float64 and back": Method(apply=whole.through_double),
-    "assigned from a state dict": Method(apply=whole.reloaded),
-}
-
-_FILES: Final[Mapping[str, Method]] = {
-    name: Method(apply=partial(whole.saved, batches=batches), not_applicable=FIXED, evaluation_only=True)
-    for name, batches in (("pt2 of one image", False), ("pt2 of any number of images", True))
-}
-
-_ONNX: Final[Mapping[str, Method]] = {
-    name: Method(
-        apply=partial(whole.onnx, dynamo=dynamo), not_applicable=FOLDED | FIXED, evaluation_only=True, package="onnx"
-    )
-    for name, dynamo in (("current exporter", True), ("exporter of TorchScript", False))
-}
-
-_COMPILED: Final[Mapping[str, Method]] = {
-    "eager": Method(apply=partial(whole.compiled, backend="eager")),
-    "aot_eager": Method(apply=partial(whole.compiled, backend="aot_eager")),
-    "inductor": Method(apply=partial(whole.compiled, backend="inductor")),
-}
-
-_FX: Final[Mapping[str, Method]] = {
-    "traced": Method(apply=whole.traced, evaluation_only=True),
-    "traced and rewritten": Method(apply=whole.traced_and_rewritten, evaluation_only=True),
-}
-
 KINDS: Final[Mapping[str, Mapping[str, Method]]] = {
-    "folded normalisations": _FOLDING,
-    "border": _BORDERS,
-    "1x1 as a product": _PRODUCTS,
-    "results split": _SPLIT_RESULTS,
-    "reads split": _SPLIT_READS,
-    "merged": _MERGED,
-    "permuted": _PERMUTED,
-    "space to batch": _SPACE_TO_BATCH,
-    "pooling": _POOLINGS,
-    "resize": _RESIZES,
-    "rectifier": _RECTIFIERS,
-    "activation of what is never negative": _NEVER_NEGATIVE,
+    "folded normalisations": {
+        "all": _folded(graphs.folding),
+        "backbone": _folded(lambda original: graphs.folding(original, graphs.norms_below(original, "backbone."))),
+        "head": _folded(lambda original: graphs.folding(original, graphs.norms_below(original, "aspp.", "decoder."))),
+        "every other": replace(
+            _folded(lambda original: graphs.folding(original, graphs.every_other_norm(original))),
+            variants=("tf-release",),
+        ),
+    },
+    "border": {
+        "apart": _at_convs(at.spatial, convs.border_apart),
+        "in two steps": _at_convs(at.spatial, convs.border_in_two_steps),
+        "a row and a column apart": _at_convs(at.spatial, partial(convs.bordered, steps=((1, 0, 0, 1),))),
+        "the word same": _at_convs(at.keeping, convs.same),
+    },
+    "1x1 as a product": {
+        name: _at_convs(at.mixing, partial(convs.product, function=function))
+        for name, function in convs.PRODUCTS.items()
+    },
+    "results split": {
+        "1x1": _at_convs(lambda op: op.groups == 1 and op.pointwise, convs.split_results),
+        "3x3": _at_convs(at.dense, convs.split_results),
+        "depthwise": _at_convs(lambda op: op.depthwise, convs.split_results),
+        "in three": _at_convs(lambda op: op.groups == 1, partial(convs.split_results, parts=3)),
+    },
+    "reads split": {
+        "1x1": _at_convs(at.mixing, convs.split_reads),
+        "3x3": _at_convs(at.dense, convs.split_reads),
+        "by what is joined": Method(apply=at.at_sources),
+    },
+    "merged": {
+        "activations of the pyramid": Method(apply=at.ends_together(Activation)),
+        "normalisations of the pyramid": Method(apply=at.ends_together(BatchNorm, Activation), evaluation_only=True),
+        "convolutions of the pyramid": Method(
+            apply=at.ends_together(Conv2d, BatchNorm, Activation), variants=("tf-release",), evaluation_only=True
+        ),
+    },
+    "permuted": {
+        "branches of the pyramid": Method(apply=partial(graphs.reordered, path="aspp.concat", order=(3, 0, 4, 2, 1))),
+        "what the decoder joins": Method(apply=partial(graphs.reordered, path="decoder.concat", order=(1, 0))),
+        "channels of a block": Method(
+            apply=partial(graphs.channels_permuted, path="backbone.middle_flow.block1.sepconv1.pointwise.conv")
+        ),
+    },
+    "space to batch": {
+        "cropped at once": Method(apply=at.with_rest(at.atrous, convs.space_to_batch, 0)),
+        "cropped after the normalisation": Method(
+            apply=at.with_rest(at.atrous, convs.space_to_batch, 1), evaluation_only=True
+        ),
+        "cropped after the activation": Method(
+            apply=at.with_rest(at.atrous, convs.space_to_batch, 2), evaluation_only=True
+        ),
+    },
+    "pooling": {
+        name: Method(apply=at.at_nodes(GlobalAveragePool, partial(values.unary, function=function)))
+        for name, function in values.POOLINGS.items()
+    },
+    "resize": {
+        **{
+            f"a pixel: {name}": Method(
+                apply=at.at_paths(partial(values.resized, function=function), "aspp.pool.resize")
+            )
+            for name, function in values.FROM_A_PIXEL.items()
+        },
+        **{
+            name: Method(
+                apply=at.at_paths(partial(values.resized, function=function), "decoder.resize", "output.resize")
+            )
+            for name, function in values.RESIZES.items()
+        },
+    },
+    "rectifier": {
+        name: Method(apply=at.at_nodes(Activation, partial(values.unary, function=function)))
+        for name, function in values.RECTIFIERS.items()
+    },
+    "activation of what is never negative": {
+        "a ReLU": Method(apply=partial(graphs.with_activations, op=Activation())),
+        "a leaky ReLU": Method(apply=partial(graphs.with_activations, op=graphs.LEAKY)),
+    },
     "rate of a single tap": {"4 and 7": Method(apply=graphs.rates_of_single_taps)},
-    "normalisation": _NORMALS,
-    "joins": _JOINS,
-    "without effect": _NEUTRAL,
-    "dropout": _DROPOUT,
-    "names and order": _NAMES,
-    "call": _CALLS,
-    "state": _STATES,
-    "exported program": _FILES,
-    "onnx": _ONNX,
-    "compiled": _COMPILED,
-    "fx": _FX,
+    "normalisation": {
+        name: Method(apply=at.at_nodes(BatchNorm, partial(values.normalised, function=function)), evaluation_only=True)
+        for name, function in values.NORMALS.items()
+    },
+    "joins": {
+        **{
+            f"a sum, {name}": Method(apply=at.at_nodes(Add, partial(values.summed, function=function)))
+            for name, function in values.SUMS.items()
+        },
+        "concatenations one by one": Method(apply=at.at_nodes(Concat, values.nested)),
+    },
+    "without effect": {
+        name: Method(apply=at.at_nodes(Activation, partial(values.followed, function=function)))
+        for name, function in values.NEUTRAL.items()
+    },
+    "dropout": {
+        "absent": Method(apply=graphs.without_dropout, variants=("tf-release",), evaluation_only=True),
+        "more": Method(apply=partial(graphs.with_dropout, op=Dropout(probability=0.5)), evaluation_only=True),
+        "of nothing": Method(apply=partial(graphs.with_dropout, op=Dropout(probability=0.0))),
+    },
+    "names and order": {
+        "of a graph": Method(apply=Original.module),
+        "drawn": Method(apply=lambda original: graphs.Shuffled(original.network, 1, original.weights)),
+        "drawn again": Method(apply=lambda original: graphs.Shuffled(original.network, 2, original.weights)),
+        "numbers in one list": Method(
+            apply=lambda original: graphs.Shuffled(original.network, 3, original.weights, flat=True)
+        ),
+    },
+    "call": {
+        **{
+            name: Method(
+                apply=partial(whole.wrapped, call=name), evaluation_only=name == "image by image"
+            )  # batch statistics
+            for name in whole.CALLS
+        },
+        "in a sequence": Method(apply=whole.in_a_sequence),
+    },
+    "state": {
+        "kernels in channels_last": Method(apply=whole.channels_last),
+        "float64 and back": Method(apply=whole.through_double),
+        "assigned from a state dict": Method(apply=whole.reloaded),
+    },
+    "exported program": {
+        name: Method(apply=partial(whole.saved, batches=batches), not_applicable=FIXED, evaluation_only=True)
+        for name, batches in (("pt2 of one image", False), ("pt2 of any number of images", True))
+    },
+    "onnx": {
+        name: Method(
+            apply=partial(whole.onnx, dynamo=dynamo),
+            not_applicable=FOLDED | FIXED,
+            evaluation_only=True,
+            package="onnx",
+        )
+        for name, dynamo in (("current exporter", True), ("exporter of TorchScript", False))
+    },
+    "compiled": {
+        "eager": Method(apply=partial(whole.compiled, backend="eager")),
+        "aot_eager": Method(apply=partial(whole.compiled, backend="aot_eager")),
+        "inductor": Method(apply=partial(whole.compiled, backend="inductor")),
+    },
+    "fx": {
+        "traced": Method(apply=whole.traced, evaluation_only=True),
+        "traced and rewritten": Method(apply=whole.traced_and_rewritten, evaluation_only=True),
+    },
 }
 """Every method by kind and name."""

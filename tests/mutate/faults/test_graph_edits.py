@@ -1,4 +1,4 @@
-"""Claims of the edits: exactly one thing is other than before."""
+"""An edit of a graph changes exactly one thing."""
 
 import pytest
 
@@ -18,39 +18,39 @@ def test_with_op_changes_the_fields_of_one_operation() -> None:
 
 
 def test_with_op_refuses_a_field_that_the_operation_does_not_have() -> None:
-    """A fault that is none would be a fault that nothing sees."""
+    """An unknown field would be a fault without effect."""
     with pytest.raises(TypeError, match="eps"):
         with_op(GRAPH, "n1", eps=1.0)
 
 
 def test_with_inputs_gives_one_node_other_values() -> None:
-    """The node reads another value; the value that it read is still there."""
+    """The former input is still there."""
     assert edits(GRAPH, with_inputs(GRAPH, "n3", "n1")) == {("n3", "inputs")}
 
 
 def test_with_inputs_refuses_a_value_that_does_not_stand_before() -> None:
-    """A graph that cannot be executed is no wrong network."""
+    """A graph that cannot be executed is refused."""
     with pytest.raises(GraphError, match="must stand before its reader"):
         with_inputs(GRAPH, "n1", "n3")
 
 
-def test_without_lets_the_readers_read_what_the_node_read() -> None:
-    """Nodes in a row are taken out together; a tap on them is one on what is left."""
+def test_without_connects_readers_to_the_node_s_input() -> None:
+    """Consecutive nodes are removed together; a tap on one of them moves to the node that is left."""
     graph = without(GRAPH, ["n2", "n3"])
 
     assert [(node.path, node.inputs) for node in graph] == [("x", ()), ("n1", ("x",)), ("y", ("n1",))]
 
 
-def test_inserted_is_read_instead_of_the_value() -> None:
-    """Everything that read the value reads the operation on it."""
+def test_readers_take_the_inserted_operation() -> None:
+    """All readers of the value read the inserted operation."""
     graph = inserted(GRAPH, "n1")
 
     assert (graph["inserted"].op, graph["inserted"].inputs) == (Activation(), ("n1",))
     assert graph["n2"].inputs == ("inserted",)
 
 
-def test_renamed_keeps_the_operations_and_what_they_read() -> None:
-    """A name is no part of what a network computes."""
+def test_renamed_keeps_operators_and_connections() -> None:
+    """A name does not change what a network computes."""
     graph = renamed(GRAPH, lambda path: f"model.{path}")
 
     assert [node.op for node in graph] == [node.op for node in GRAPH]

@@ -52,10 +52,10 @@ LEAKY = Activation(kind=ActivationKind.LEAKY_RELU, slope=0.01)
 )
 def test_a_planted_fault_changes_one_attribute(op: Op, attribute: str, also: set[str]) -> None:
     """And the padding that keeps the map's size, or the kind that has a slope."""
-    wrong = planted_operator(op, attribute)
+    faulty = planted_operator(op, attribute)
 
-    assert wrong is not None
-    changed = {field.name for field in fields(op) if getattr(op, field.name) != getattr(wrong, field.name)}
+    assert faulty is not None
+    changed = {field.name for field in fields(op) if getattr(op, field.name) != getattr(faulty, field.name)}
     assert changed == {attribute} | also
 
 
@@ -86,9 +86,9 @@ def test_another_rate_or_kernel_gives_the_same_map(kernel: int, rate: int, strid
     )
 
     for attribute in ("rate", "kernel"):
-        wrong = planted_operator(right, attribute)
-        assert isinstance(wrong, Conv2d)
-        assert _size(wrong, side) == _size(right, side)
+        faulty = planted_operator(right, attribute)
+        assert isinstance(faulty, Conv2d)
+        assert _size(faulty, side) == _size(right, side)
 
 
 def _size(op: Conv2d, side: int) -> int:
@@ -112,7 +112,7 @@ def test_only_a_node_of_one_input_is_left_out() -> None:
     """A node that joins several inputs cannot be left out."""
     graph = chain(CONV, NORM)
 
-    words, wrong = planted_fault(graph, graph["n2"], "node") or ("", graph)
+    words, faulty = planted_fault(graph, graph["n2"], "node") or ("", graph)
     assert words == "n2 left out"
-    assert "n2" not in wrong
+    assert "n2" not in faulty
     assert planted_fault(graph, graph["y"], "node") is None

@@ -70,7 +70,7 @@ def certify(
             nothing.
         TargetError: If the target cannot be imported or built, or the device is not available.
     """
-    held = None if waivers is None else load_waivers(Path(waivers), today)
+    findings_waived = None if waivers is None else load_waivers(Path(waivers), today)
     name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
     if variant is None and against is None and not isinstance(target, str):
         raise SpecError("variant", f"say which network {name} is", None)
@@ -90,13 +90,15 @@ def certify(
     )
     if isinstance(target, nn.Module) and len(request.strides) > 1:
         raise SpecError("output_strides", "a module is judged at one output stride", request.output_strides)
-    asked, others = reference_reader(request)
+    request, references = reference_reader(request)
     if isinstance(target, str):
-        settled, built = candidate(asked)
-        return apply_waivers(judge(settled, built, progress, others), held, accepted=accept_waivers)
+        completed, build_named = candidate(request)
+        return apply_waivers(
+            judge(completed, build_named, progress, references), findings_waived, accepted=accept_waivers
+        )
 
     def build_module(output_stride: int) -> nn.Module:
         found = copy.deepcopy(target) if isinstance(target, nn.Module) else target
-        return build(Target(name=name, arguments=request.arguments), found, output_stride, asked.class_count)
+        return build(Target(name=name, arguments=request.arguments), found, output_stride, request.class_count)
 
-    return apply_waivers(judge(asked, build_module, progress, others), held, accepted=accept_waivers)
+    return apply_waivers(judge(request, build_module, progress, references), findings_waived, accepted=accept_waivers)

@@ -247,7 +247,7 @@ def _observe_numerics(observed: AtStride, loaded: Loaded, tick: Tick) -> None:
         end_to_end=found.end_to_end,
         end_to_end_float32=found.end_to_end_float32,
         lower=found.lower,
-        numerics_reason="this dtype was not asked for",
+        numerics_reason="this dtype was not requested",
     )
     observed.planted_faults += found.planted_faults
     if found.first and found.smallest:

@@ -162,7 +162,7 @@ FAULTS: dict[str, Make] = {
     ],
 )
 def test_a_fault_in_what_was_handed_on_is_named(kind: str, variant: str, output_stride: int, tmp_path: Path) -> None:
-    """The module was right; somebody edited the file, or the folded network, at one node."""
+    """The module is right; the file, or the folded network, is edited at one node."""
     handed_on = FAULTS[kind](tmp_path, *_network(variant, output_stride))
 
     _check_refused(_judge(handed_on, variant, output_stride))

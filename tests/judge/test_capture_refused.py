@@ -15,7 +15,7 @@ class TwoFaced(Wrapped):
     """A network that computes something else than it shows to the exporter."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Return the logits; twice the logits when nobody looks."""
+        """Return the logits; twice the logits outside of a capture."""
         logits: Tensor = self.network(image)
         return logits if torch.compiler.is_exporting() else 2 * logits
 

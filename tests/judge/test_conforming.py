@@ -44,7 +44,7 @@ def assert_all_decided(certificate: Certificate) -> None:
     ],
 )
 def test_the_reference_conforms_with_every_clause_decided(variant: str, output_stride: int) -> None:
-    """Three witnesses of one specification agree: rows, modules and interpreter."""
+    """The three implementations of one specification agree: rows, modules and interpreter."""
     certificate = deeplab_spec.certify(f"reference:{variant}", choices=NARROW, output_strides=[output_stride])
 
     assert_all_decided(certificate)

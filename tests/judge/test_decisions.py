@@ -196,7 +196,7 @@ UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
         ]
         for name, path in HEAD.items()
     },
-    "VALUES-FLOAT32": [(replace(NOTHING, numerics_reason="not asked for"), "not asked for")],
+    "VALUES-FLOAT32": [(replace(NOTHING, numerics_reason="not requested"), "not requested")],
     **{name: [(in_lower(name, 1.0, None, reason="it does not run"), "it does not run")] for name in LOWER},
     **{
         entry.id: [
@@ -291,7 +291,7 @@ def test_findings_that_say_the_same_are_one() -> None:
 
 
 def test_a_deviation_is_found_at_the_place_to_blame() -> None:
-    """Two steps that blame one node are one finding."""
+    """Two steps with one origin are one finding."""
     steps = [deviation(path, 1.0, origin="aspp.extra") for path in ("aspp.concat", "aspp.projection.conv")]
     (finding,) = CHECKS["VALUES-ASPP"](with_steps(*steps)).findings
 

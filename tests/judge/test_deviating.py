@@ -67,7 +67,7 @@ def test_a_wrong_choice_is_named(variant: str, name: str, value: object, clause:
 
 
 def test_a_published_network_is_recognised_although_another_was_asked_for() -> None:
-    """The nearest network is the plain one, not the asked-for one with its overrides taken back."""
+    """The nearest network is the plain one, not the requested one with its overrides reverted."""
     module = deeplab_spec.build("tf-release", choices=SMALL)
 
     certificate = deeplab_spec.certify(
@@ -120,7 +120,7 @@ def _forget(module: nn.Module) -> None:
     ],
 )
 def test_a_fault_that_is_no_choice_is_found_at_its_node(fault: Callable[[nn.Module], None], path: str) -> None:
-    """The first difference is where the fault was planted, and no choice is blamed for it."""
+    """The first difference is where the fault was planted, and no choice explains it."""
     module = deeplab_spec.build("tf-release", choices=SMALL)
     fault(module)
 

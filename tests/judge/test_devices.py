@@ -1,4 +1,4 @@
-"""A candidate is asked where it was put, whatever it holds and however it came.
+"""A candidate is called on the device to which it was moved, for every kind of candidate.
 
 No accelerator is needed: a module can say which device its arguments are on, and the device ``meta`` stands in.
 """

@@ -1,4 +1,4 @@
-"""A network of which some normalisations are folded is held to those that are left."""
+"""A network with some normalisations folded is judged by the others."""
 
 from collections.abc import Mapping
 from dataclasses import replace

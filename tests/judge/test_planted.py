@@ -50,7 +50,7 @@ def planned(
 
 
 def itself(expected: Shaped, plan: SpecifiedPlan, norms: Mapping[str, str]) -> Reading:
-    """Return what is read of a candidate that is what it is held against."""
+    """Return the reading of a candidate that equals the expected network."""
     return Reading(
         image=plan.telling[0],
         capture=NO_GRAPH,
@@ -69,12 +69,12 @@ def test_every_clause_of_the_structure_refuses_the_fault_planted_for_it(
     variant: str, output_stride: int, part: str | None, *, fold: bool
 ) -> None:
     """At the node at which it was planted; a clause of which nothing can be wrong has none."""
-    asked = planned(variant, output_stride, part)
-    expected, unstrided = asked.expected(asked.telling[0]), unstrided_blocks(asked.network)
+    judged = planned(variant, output_stride, part)
+    expected, unstrided = judged.expected(judged.telling[0]), unstrided_blocks(judged.network)
     norms = {norm: conv for conv, norm in foldable(expected.network)} if fold else {}
     expected = expected.with_network(folded(expected.network)) if fold else expected
     facts = required.facts(expected.network, unstrided)
-    reading = itself(expected, asked, norms)
+    reading = itself(expected, judged, norms)
     evidence = Evidence(
         output_stride=output_stride,
         part=part,
@@ -106,19 +106,19 @@ def test_every_clause_of_the_interface_refuses_the_stand_in_that_is_wrong(
     part: str | None, limits: Limits | None, dtype: torch.dtype
 ) -> None:
     """And accepts the one that is right, with as many decisions as there are."""
-    asked = planned("notebook", part=part, limits=limits)
-    right = StandIn(asked, shapes_of(asked))
+    judged = planned("notebook", part=part, limits=limits)
+    right = StandIn(judged, shapes_of(judged))
     evidence = Evidence(
         output_stride=16,
         part=part,
-        fixed_size=bool(asked.limits.sides),
-        fixed_batch=bool(asked.limits.batch),
-        calls=interface.calls(right, asked, lambda _: None),
-        comparisons=interface.comparisons(right.to(dtype), asked, dtype, lambda _: None),
+        fixed_size=bool(judged.limits.sides),
+        fixed_batch=bool(judged.limits.batch),
+        calls=interface.calls(right, judged, lambda _: None),
+        comparisons=interface.comparisons(right.to(dtype), judged, dtype, lambda _: None),
     )
-    planted_faults = [*of_calls(asked), *of_comparisons(asked, dtype)]
+    planted_faults = [*of_calls(judged), *of_comparisons(judged, dtype)]
 
-    for clause, count in required.of_interface(asked).items():
+    for clause, count in required.of_interface(judged).items():
         found = decide(clause, evidence, "notebook", count, [each for each in planted_faults if each.clause == clause])
         if found.decision.not_applicable:
             continue
@@ -132,15 +132,15 @@ def passing(decisions: int) -> Evidence:
     return Evidence(output_stride=16, part=None, parameters=decisions)
 
 
-def misfit_free(clause: str = "WEIGHTS-FIT") -> PlantedFault:
-    """Return a planted fault that nobody sees."""
+def without_unmatched(clause: str = "WEIGHTS-FIT") -> PlantedFault:
+    """Return a planted fault that no check sees."""
     return PlantedFault(clause=clause, fault="a fault", plant=lambda evidence: evidence)
 
 
 def test_a_clause_whose_planted_fault_passes_is_undecided() -> None:
     """It says what could not have been seen, and what would show it."""
-    found = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [misfit_free()])
-    elsewhere = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [replace(misfit_free(), needs="float64")])
+    found = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [without_unmatched()])
+    elsewhere = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [replace(without_unmatched(), needs="float64")])
 
     assert found.decision.verdict is Verdict.UNDECIDED
     assert found.decision.undecided == "this run could not have seen a fault: a planted one passed"
@@ -149,15 +149,15 @@ def test_a_clause_whose_planted_fault_passes_is_undecided() -> None:
 
 
 def test_a_fault_that_is_found_elsewhere_is_not_seen() -> None:
-    """A check that blames another node would blame another node of a candidate too."""
-    blind = PlantedFault(
+    """A check that names another node would name another node of a candidate too."""
+    elsewhere = PlantedFault(
         clause="WEIGHTS-FIT",
         fault="a fault",
         path="aspp.pool.conv",
         plant=lambda evidence: replace(evidence, other_architecture="x"),
     )
 
-    assert not blind.killed(CHECKS["WEIGHTS-FIT"], passing(3))
+    assert not elsewhere.killed(CHECKS["WEIGHTS-FIT"], passing(3))
 
 
 def test_a_clause_with_fewer_decisions_than_it_takes_is_undecided() -> None:
@@ -173,13 +173,13 @@ def test_a_clause_with_fewer_decisions_than_it_takes_is_undecided() -> None:
     ("count", "planted_faults", "reason"),
     [
         (3, [], "no fault was planted for it"),
-        (None, [misfit_free()], "the expected number of decisions is not defined"),
+        (None, [without_unmatched()], "the expected number of decisions is not defined"),
     ],
 )
 def test_a_clause_without_its_planted_fault_or_its_count_is_undecided(
     count: int | None, planted_faults: list[PlantedFault], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What nobody tried to break was not tested; what nobody counted may have been skipped."""
+    """A check without a planted fault is untested; decisions that are not counted may have been skipped."""
     monkeypatch.setattr(PlantedFault, "killed", lambda *_: True)
     found = decide("WEIGHTS-FIT", passing(3), "notebook", count, planted_faults)
 
@@ -187,10 +187,10 @@ def test_a_clause_without_its_planted_fault_or_its_count_is_undecided(
     assert found.decision.undecided.startswith(reason)
 
 
-def test_a_clause_that_fails_is_not_asked_what_it_could_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clause_that_fails_is_not_judged_what_it_could_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """A finding is a finding."""
     monkeypatch.setitem(CHECKS, "WEIGHTS-FIT", lambda _evidence: Decision(undecided="the candidate crashed"))
-    found = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [misfit_free()])
+    found = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [without_unmatched()])
 
     assert found.decision.undecided == "the candidate crashed"
     assert (found.planted, found.killed) == (0, 0)

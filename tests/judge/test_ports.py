@@ -80,7 +80,7 @@ def test_a_right_port_conforms_in_evaluation_and_is_refused_for_what_it_does_in_
     """Its names, nesting and padding are its own, and so is the order of the pyramid.
 
     What it drops out, and the framework's momentum and initialisation, show in training only: there nothing else
-    is found, its running statistics and its step of descent are the specification's.
+    is found, its running statistics and its SGD step are the specification's.
     """
     certificate = judged(ports.build_right, output_stride)
 

@@ -35,8 +35,8 @@ PROCESSORS: Final = {
     "AVX-512": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "OMP_NUM_THREADS": "4"},
     "this one": {"OMP_NUM_THREADS": "1"},
 }
-"""What torch, oneDNN and MKL read when they start, and how many threads share a sum; a processor that lacks
-instructions runs what it has."""
+"""What torch, oneDNN and MKL read when they start, and how many threads share a sum; a processor without
+some instructions runs those that it has."""
 
 Errors = dict[str, float]
 """The largest error in float64 end to end and of a step, and the largest ratio of each lower precision."""

@@ -128,7 +128,7 @@ def sharing() -> nn.Module:
     return module
 
 
-class Stranger(nn.Module):
+class OtherArchitecture(nn.Module):
     """Takes what a decoder takes, and is none."""
 
     def forward(self, aspp: Tensor, low_level: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ class Sabotage:
 
     Attributes:
         name: What is broken.
-        level: The level that is blind then.
+        level: The level that cannot see the fault then.
         hides: Builds a candidate whose fault it hides.
         apply: Breaks the judge.
     """
@@ -244,7 +244,7 @@ def _(patch: Patch) -> None:
 
     def other(aspect: Aspect, unstrided: frozenset[str] = frozenset()) -> str:
         clause = clause_of(aspect, unstrided)
-        return "nobody" if clause == "HEAD-NORM-EPS" else clause
+        return "no clause" if clause == "HEAD-NORM-EPS" else clause
 
     patch.setattr(structure_checks, "clause_of", other)
 
@@ -262,9 +262,9 @@ def _(patch: Patch) -> None:
     everywhere(patch, block_counts, dead)
 
 
-@breaks("structure", Stranger)
+@breaks("structure", OtherArchitecture)
 def _(patch: Patch) -> None:
-    """No network is a stranger."""
+    """No network has another architecture."""
     everywhere(patch, family.different_architecture, lambda _alignment: None)
 
 
@@ -373,7 +373,7 @@ def _(patch: Patch) -> None:
 
 @breaks("numerics", sharing)
 def _(patch: Patch) -> None:
-    """No misfit is planted, and every one is forgotten."""
+    """No unmatched parameter is planted, and every one is forgotten."""
     honest = copy_weights.places
     everywhere(patch, steps.of_parameters, lambda _loaded: ())
     everywhere(patch, honest, lambda *arguments: (honest(*arguments)[0], ()))
@@ -445,6 +445,6 @@ def _(patch: Patch) -> None:
 
 @breaks("interface", in_a_dict)
 def _(patch: Patch) -> None:
-    """Nobody counts what there is to decide, and a check passes all."""
+    """The expected decisions are not counted, and a check passes all."""
     everywhere(patch, required.of_interface, lambda _plan: {})
     patch.setitem(CHECKS, "OUTPUT-TENSOR", _always(1))

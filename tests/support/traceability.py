@@ -86,8 +86,8 @@ def _mutants(subject: str) -> Iterator[tuple[str, str]]:
 
 def _observed(subject: str) -> AtStride:
     """Observe the reference, small, on every level and in a lower precision too."""
-    asked, build = candidate(_request(subject))
-    return observe(asked, 16, build, None, Stages(lambda *_: None, 1))
+    request, build = candidate(_request(subject))
+    return observe(request, 16, build, None, Stages(lambda *_: None, 1))
 
 
 def _request(subject: str) -> Request:

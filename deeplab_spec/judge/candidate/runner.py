@@ -1,4 +1,4 @@
-"""Runs a judgement in a process of its own, so that a candidate can end only that."""
+"""Runs a judgement in a child process: a crash of the candidate cannot take the caller down."""
 
 import os
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ def run(request: Request, progress: Progress, search: Sequence[Path] = ()) -> Ce
     """Judge a candidate in a child process.
 
     Args:
-        request: What is asked.
-        progress: Told the stage, how many are done, and how many there are.
-        search: Folders in which the candidate's module is looked for first.
+        request: What is judged, against what, and how.
+        progress: Called with the stage, the number of stages done, and their total.
+        search: Directories that are searched first for the candidate's module.
 
     Raises:
         MissingExtraError: If torch is not installed.
@@ -78,9 +78,9 @@ def _crashed(request: Request, reason: str) -> Certificate:
         hint="",
         output_stride=output_stride,
     )
-    wanted = request.clauses
-    if CRASH_CLAUSE not in {clause.id for clause in wanted}:
-        wanted = (clause_named(CRASH_CLAUSE), *wanted)
+    requested = request.clauses
+    if CRASH_CLAUSE not in {clause.id for clause in requested}:
+        requested = (clause_named(CRASH_CLAUSE), *requested)
     clauses = tuple(
         ClauseRecord(
             id=clause.id,
@@ -90,9 +90,9 @@ def _crashed(request: Request, reason: str) -> Certificate:
             reason="" if clause.id == CRASH_CLAUSE else "the candidate ended the process earlier",
             findings=(finding,) if clause.id == CRASH_CLAUSE else (),
         )
-        for clause in wanted
+        for clause in requested
     )
-    levels = {clause.level.value for clause in wanted}
+    levels = {clause.level.value for clause in requested}
     return Certificate(
         target=request.target,
         variant=request.variant,

@@ -20,9 +20,9 @@ def work(request: Request, send: Callable[[Mapping[str, object]], None]) -> None
         send({"event": "progress", "stage": stage, "done": done, "total": total})
 
     try:
-        asked, others = reference_reader(request)
-        settled, build = candidate(asked)
-        certificate = judge(settled, build, progress, others)
+        request, references = reference_reader(request)
+        completed, build = candidate(request)
+        certificate = judge(completed, build, progress, references)
     except DeepLabSpecError as error:
         send({"event": "could not run", "message": str(error)})
     else:

@@ -143,7 +143,7 @@ def compare_outputs(
         answer: The call of the candidate.
         oracle: The expected values, by the path of the output.
         allowed: The largest relative error that is not a finding, by tap.
-        first: The first step that differs, which is blamed for a difference.
+        first: The first step that differs; it is the origin of every difference.
     """
     deviations = []
     for node in loaded.expected.outputs:

@@ -50,7 +50,7 @@ class Reading:
         folded: Whether all normalisations are folded into convolutions on both sides.
         norms: The expected normalisations that are folded on both sides, each with its convolution.
         shared: Paths of nodes whose parameters are those of another node.
-        stranger: Why the candidate is another network; None if it is not.
+        other_architecture: Why the candidate has another architecture; None if it does not.
     """
 
     image: Pair

@@ -40,7 +40,7 @@ def test_a_right_network_has_no_finding() -> None:
     ],
 )
 def test_a_fault_fails_its_clause(name: str, clauses: set[str]) -> None:
-    """One thing is wrong, and what follows from it: noise differs from call to call and so in a batch too."""
+    """One thing is wrong, with its consequences: added random numbers differ from call to call, and so in a batch."""
     assert failed(name) == clauses
 
 

@@ -1,4 +1,4 @@
-"""In lower precisions a candidate is held to the specification's own error, and what cannot be seen is undecided."""
+"""In lower precisions the limit is a multiple of the specification's own error; what cannot show is undecided."""
 
 import contextlib
 import copy
@@ -112,7 +112,7 @@ def test_what_bfloat16_cannot_show_needs_float64() -> None:
 
 
 def test_every_result_of_a_part_has_a_planted_fault_that_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault behind a tap would pass there, and make the run blind."""
+    """A fault downstream of a tap would pass there, and the clause would be undecided."""
     planted: list[tuple[str, float | None]] = []
     made = lower.planted_fault
     monkeypatch.setattr(
@@ -216,7 +216,7 @@ def test_a_broken_judge_of_blocks_passes_none(
 
 
 def test_a_precision_that_was_not_in_force_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In float32 the specification errs far less than TF32 rounds."""
+    """In float32 the specification's error is far below one rounding of TF32."""
     monkeypatch.setattr(OnDevice, "active", lambda _self: contextlib.nullcontext())
     record = clause(judged(right(), "tf32"), "END-TO-END")
 
@@ -328,11 +328,11 @@ def test_a_precision_is_what_its_name_says(
     """A dtype is that of weights and images alike; automatic mixed precision leaves both in float32."""
     module = Watched(right())
     calls: list[tuple[torch.dtype, torch.dtype, bool]] = []
-    asked = lower.call_candidate
+    original = lower.call_candidate
 
     def call_candidate(candidate: nn.Module, *arguments: object, **named: object) -> Answer:
         before = len(module_of(candidate).calls)
-        answer = asked(candidate, *arguments, **named)  # type: ignore[arg-type]
+        answer = original(candidate, *arguments, **named)  # type: ignore[arg-type]
         calls.extend(module_of(candidate).calls[before:])
         return answer
 
@@ -381,7 +381,7 @@ def test_the_report_says_how_a_lower_precision_was_measured() -> None:
 
 
 def test_a_candidate_that_does_not_run_in_a_precision_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the same values it runs in float32, so it is the precision that it lacks."""
+    """On the same values it runs in float32, so only the precision is not supported."""
     step = Capture.step
 
     def refuse(self: Capture, path: str, inputs: Sequence[Tensor], state: Mapping[str, Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Another network is told so in one sentence, not by a thousand findings."""
+"""A network of another architecture gets one sentence, not a thousand findings."""
 
 from torch import Tensor, nn
 

@@ -152,7 +152,7 @@ def test_one_value_that_must_be_another_is_found(name: str, value: float) -> Non
 
 
 def test_tensors_too_small_to_tell_are_told_together() -> None:
-    """Every depthwise kernel of some tens of values is a tenth too large: none alone can show it."""
+    """Every depthwise kernel of some tens of values is a tenth too large: no single one can show it."""
     choices = choose(choices_of("notebook"), {"width": 0.03, "middle_blocks": 16})
     graph = network(choices, 16, 21)
     module = drawn("notebook", width=0.03, middle_blocks=16)

@@ -41,7 +41,7 @@ def trained_port() -> tuple[Trained, set[str]]:
 
 
 def test_a_candidate_is_built_with_the_seed_of_the_run() -> None:
-    """Its first weights are the same in another run; whoever asks finds his own random numbers as they were."""
+    """Its initial weights are the same in another run, and the state of the random numbers is restored."""
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     first, again, other = (

@@ -75,8 +75,8 @@ def test_a_network_that_trains_as_specified_conforms(name: str, output_stride: i
     found = decided(NetworkModule(expected), expected)
 
     pooled = Verdict.PASSED if name == "notebook" else Verdict.NOT_APPLICABLE
-    wanted = {clause: pooled if clause == "BATCH-OF-ONE" else Verdict.PASSED for clause in found}
-    assert {clause: decision.verdict for clause, decision in found.items()} == wanted
+    expected = {clause: pooled if clause == "BATCH-OF-ONE" else Verdict.PASSED for clause in found}
+    assert {clause: decision.verdict for clause, decision in found.items()} == expected
     norms = [node.path for node in expected if isinstance(node.op, BatchNorm)]
     assert found["BN-MOMENTUM"].decisions == found["RUNNING-STATISTICS"].decisions == 2 * len(norms)
     assert found["TRAIN-STEP"].decisions == found["GRADIENT-REACHES"].decisions > 2 * len(norms)
@@ -275,14 +275,14 @@ ALTERED: dict[str, tuple[str, Callable[[Altered, list[Tensor]], Tensor], str, se
 @pytest.mark.parametrize("name", ["notebook", "tf-release"])
 def test_what_a_node_does_otherwise_in_training_is_found_there(name: str, fault: str) -> None:
     """An error of values spreads forward, one of gradients backward: where it begins is named."""
-    path, alter, blamed, clauses = ALTERED[fault]
+    path, alter, origin, clauses = ALTERED[fault]
     expected = specified(name)
 
     found = decided(Altered(expected, path, alter), expected)
 
     assert failed(found) == clauses
     for clause in clauses:
-        assert only(found, clause).path == (blamed or path), clause
+        assert only(found, clause).path == (origin or path), clause
 
 
 def test_a_parameter_that_is_not_trained_is_found() -> None:

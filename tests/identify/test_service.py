@@ -126,7 +126,7 @@ def test_the_command_finds_choices_at_every_output_stride(capsys: pytest.Capture
 def test_another_network_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     """One sentence, and no nearest network."""
     with pytest.raises(SystemExit) as ended:
-        main(["identify", "tests.judge.structure.test_different_architectures:Plain"])
+        main(["identify", "tests.support.candidates:Plain"])
     lines = capsys.readouterr().out.splitlines()
 
     assert ended.value.code == 1

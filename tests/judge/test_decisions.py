@@ -11,32 +11,30 @@ from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.training.evidence import BatchOfOne, Initial, Trained
 from deeplab_spec.spec.clauses import CLAUSES, Level
 from tests.support.observed import (
+    CALL,
+    GRADIENT,
     MISFIT,
+    MOVEMENT,
     NOTHING,
+    STATISTIC,
+    STEP,
+    UNIFORM,
+    ZEROS,
     aspect,
     block,
     call,
     comparison,
     deviation,
+    dropout_effect,
     in_lower,
     refused,
     result,
-    with_calls,
-    with_comparisons,
-    with_steps,
-)
-from tests.support.trained import (
-    CALL,
-    GRADIENT,
-    MOVEMENT,
-    STATISTIC,
-    STEP,
-    UNIFORM,
-    ZEROS,
-    dropout_effect,
     spread,
     trained,
     weights,
+    with_calls,
+    with_comparisons,
+    with_steps,
 )
 
 ILLEGAL = call("rank", legal=False, results=(), returned="", error="ValueError: rank")

@@ -11,7 +11,7 @@ import deeplab_spec
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict
 from deeplab_spec.judge.text import text
-from tests.support.candidates import SMALL
+from tests.support.candidates import SMALL, Plain
 
 
 def judged(module: nn.Module, variant: str = "tf-release", **options: object) -> Certificate:
@@ -190,3 +190,15 @@ def test_a_judged_module_is_left_as_it_was() -> None:
 
     after = module.state_dict()
     assert all(torch.equal(before[name], after[name]) and before[name].dtype == after[name].dtype for name in before)
+
+
+def test_a_row_of_convolutions_is_another_network() -> None:
+    """It has no decoder and no depthwise convolution, and the report says just that."""
+    certificate = deeplab_spec.certify(Plain(), "notebook")
+
+    assert certificate.verdict is RunVerdict.DEVIATES
+    assert certificate.nearest is None
+    assert sum(len(clause.findings) for clause in certificate.clauses) == 1
+    report = " ".join(text(certificate).split())
+    assert "this is another network: it has no decoder" in report
+    assert "no depthwise convolution" in report

@@ -36,6 +36,22 @@ class Wrapped(nn.Module):
         return self.network(image)
 
 
+class Plain(nn.Module):
+    """Convolutions in a row: a network of another architecture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, 21, 3, padding=1)]
+        for _ in range(8):
+            layers += [nn.ReLU(), nn.Conv2d(21, 21, 3, padding=1)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits."""
+        logits: Tensor = self.layers(image)
+        return logits
+
+
 def wrapped(wrong: Callable[[Wrapped, Tensor], Any]) -> Callable[..., nn.Module]:
     """Return what builds a network with another forward pass."""
 

@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 from deeplab_spec.measure.document import CeilingsModel, RatioModel
 from deeplab_spec.views.document import Document, Model
-from deeplab_spec.views.table import Grid, integer
+from deeplab_spec.views.table import Grid, integer, markdown
 
 Status = Literal["timed", "refused", "failed", "not run"]
 _MEBI: Final = 2**20
@@ -146,10 +146,8 @@ def bench_page(document: BenchDocument, command: str) -> str:
     lines += [f"{document.threads} threads, {document.runs} runs of each mode in turn; {versions}. Made by", ""]
     lines += ["```console", command, "```"]
     for case in document.cases:
-        grid = bench_grid(case)
-        lines += ["", f"## {_heading(document, case)}", "", _bar(grid.headers)]
-        lines += ["|" + "|".join(["---", *["---:"] * (len(grid.headers) - 1)]) + "|"]
-        lines += [*map(_bar, grid.rows), "", *(f"- {line}" for line in bench_notes(case).splitlines())]
+        lines += ["", f"## {_heading(document, case)}", "", markdown(bench_grid(case)), ""]
+        lines += [f"- {line}" for line in bench_notes(case).splitlines()]
     if document.left_out:
         lines += ["", "## Left out", "", *(f"- {entry.title}: {entry.reason}" for entry in document.left_out)]
     return "\n".join(lines)
@@ -158,7 +156,3 @@ def bench_page(document: BenchDocument, command: str) -> str:
 def _heading(document: BenchDocument, case: BenchCaseModel) -> str:
     several = len({entry.network for entry in document.cases}) > 1
     return f"{case.network}, {case.title}" if several and not case.title.startswith(case.network) else case.title
-
-
-def _bar(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"

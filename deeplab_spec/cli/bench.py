@@ -20,6 +20,7 @@ from deeplab_spec.bench.request import (
 from deeplab_spec.bench.service import bench
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.options import (
+    ArgumentOption,
     ChooseOption,
     ClassesOption,
     OutputOption,
@@ -70,10 +71,7 @@ def bench_command(
         list[int] | None, typer.Option("--batch", metavar="N", help="Images in a batch; repeat for several. [1]")
     ] = None,
     classes: ClassesOption = DEFAULT_CLASSES,
-    arg: Annotated[
-        list[str] | None,
-        typer.Option("--arg", metavar="NAME=VALUE", help="Keyword argument for the target's callable."),
-    ] = None,
+    arg: ArgumentOption = None,
     mode: Annotated[
         list[str] | None,
         typer.Option(

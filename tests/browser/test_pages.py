@@ -134,7 +134,13 @@ def test_a_request_of_a_page_is_detected(browser: Any, tmp_path: Path) -> None:
     html = page("profile").replace("</body>", '<img src="http://127.0.0.1:9/a.png"></body>')
     opened(browser, html, tmp_path)
 
-    assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+    messages: list[str] = []
+    for _ in range(100):  # the browser writes its log when it comes to it
+        messages += [entry["message"] for entry in browser.get_log("browser")]
+        if messages:
+            break
+        time.sleep(0.1)
+    assert any("Content Security Policy" in message for message in messages)
 
 
 @PAGES

@@ -204,7 +204,7 @@ def test_the_row_that_became_slower_is_the_first(browser: Any, tmp_path: Path) -
 
     assert shown(browser)[0] == "backbone.middle_flow.block7"
     assert browser.find_element("css selector", ".picture li").text.splitlines()[0] == "backbone.middle_flow.block7"
-    assert browser.find_element("css selector", ".verdict").text.startswith("The total is slower than the 5 %")
+    assert browser.find_element("css selector", ".verdict").text.startswith("The total is slower than the allowed 5 %")
 
 
 WIDTH = "return document.documentElement.scrollWidth"  # a phone's window grows with what it contains

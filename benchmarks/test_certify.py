@@ -18,7 +18,7 @@ from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.published import like
+from deeplab_spec.align.published import network_like
 from deeplab_spec.capture.fx.module import capture_at
 from deeplab_spec.capture.target import open_file
 from deeplab_spec.graph.ops import Output
@@ -67,7 +67,7 @@ def _aligned(module: nn.Module) -> Alignment:
     outputs = {node.path: replace(node, op=Output(name="logits")) for node in captured.network.outputs}
     network = captured.network.with_nodes(outputs.get(node.path, node) for node in captured.network)
     candidate = in_normal_form(replace(captured, network=network))
-    return align(like(candidate, TF_RELEASE.choices, 16, 21, SIZE), candidate)
+    return align(network_like(candidate, TF_RELEASE.choices, 16, 21, SIZE), candidate)
 
 
 @pytest.mark.parametrize("kind", FILES)

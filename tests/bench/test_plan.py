@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from deeplab_spec import errors
 from deeplab_spec.analysis.conventions import FULL, MAC
 from deeplab_spec.analysis.costs import node_costs, total_cost
 from deeplab_spec.analysis.sizes import shapes
@@ -77,7 +78,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtraError, match="bench --mode onnxruntime needs the extra 'onnx'"):
         plan(replace(TINY, modes=("onnxruntime",)))
 
-    monkeypatch.setattr(bench_plan.importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(errors, "find_spec", lambda _name: None)
     with pytest.raises(MissingExtraError, match="bench needs the extra 'torch'"):
         plan(TINY)
 

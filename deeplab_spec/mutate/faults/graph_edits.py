@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op
+from deeplab_spec.mutate.mutant import Shapes
 
 
 def with_node(graph: Network, changed: Node) -> Network:
@@ -111,14 +112,14 @@ def with_channels(graph: Network, more: Mapping[str, int]) -> Network | None:
     return graph.with_nodes(nodes)
 
 
-def rewired(graph: Network, path: str, *inputs: str, channels: Mapping[str, int]) -> Network | None:
+def rewired(graph: Network, path: str, *inputs: str, shapes: Shapes) -> Network | None:
     """Return a network in which one node has other inputs, and all nodes after it fit the channels of these.
 
     Args:
         graph: The network.
         path: The node.
         inputs: The other inputs.
-        channels: Channels of every value by path.
+        shapes: Shapes of all values by path.
 
     Returns:
         The network; None where a reader of the node cannot have other channels.
@@ -127,12 +128,12 @@ def rewired(graph: Network, path: str, *inputs: str, channels: Mapping[str, int]
     nodes: list[Node] = []
     for node in graph:
         read = inputs if node.path == path else node.inputs
-        before = [channels[value] for value in node.inputs]
+        before = [shapes[value][0] for value in node.inputs]
         arriving = [added.get(value, 0) for value in read]
         if node.path == path:
-            arriving = [channels[value] - old for value, old in zip(read, before, strict=False)]
+            arriving = [shapes[value][0] - old for value, old in zip(read, before, strict=False)]
             if isinstance(node.op, Concat):
-                arriving = [sum(channels[value] for value in read) - sum(before)]
+                arriving = [sum(shapes[value][0] for value in read) - sum(before)]
         op = _fitted(node.op, arriving)
         if op is None:
             return None

@@ -1,6 +1,6 @@
 """The faults that are made at one node: its operator is wrong, missing, or followed by one operator too many."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
 from deeplab_spec.graph.network import Network, Node
@@ -22,6 +22,8 @@ from deeplab_spec.mutate.mutant import Mutant, Shapes, Shows, TrainingFault
 
 _TRAINING_ONLY = frozenset({"momentum", "probability"})
 """Attributes that change nothing in evaluation."""
+
+MIDDLE_FLOW = "backbone.middle_flow."
 
 _OFTEN_DROPPED = ("aspp.projection.", "decoder.conv")
 """Parts of the network in which public implementations put a dropout that the published one does not have."""
@@ -169,7 +171,7 @@ def _of_sum(graph: Network, node: Node, shapes: Shapes) -> Iterator[Mutant]:
         network = with_inputs(graph, node.path, value, value)
         yield Mutant(kind=kind, path=node.path, attribute="inputs", network=network, other_paths=alike)
     single = with_node(graph, replace(node, op=Concat(), inputs=node.inputs[:1]))
-    concatenated = rewired(single, node.path, *node.inputs, channels=_channels(shapes))
+    concatenated = rewired(single, node.path, *node.inputs, shapes=shapes)
     if concatenated is not None:
         kind = "concatenation instead of sum"
         yield Mutant(kind=kind, path=node.path, attribute="node", network=concatenated)
@@ -178,21 +180,17 @@ def _of_sum(graph: Network, node: Node, shapes: Shapes) -> Iterator[Mutant]:
     yield Mutant(kind="operands swapped", path=node.path, attribute="inputs", network=swapped, proof=proof)
 
 
-MIDDLE_FLOW = "backbone.middle_flow."
-
-
 def middle_flow(graph: Network) -> tuple[str, ...]:
     """Return every node of the middle flow: its blocks cannot be told from each other."""
     return tuple(node.path for node in graph if node.path.startswith(MIDDLE_FLOW))
 
 
 def _of_concatenation(graph: Network, node: Node, shapes: Shapes) -> Iterator[Mutant]:
-    channels = _channels(shapes)
     for number, lost in enumerate(node.inputs, start=1):
         others = tuple(value for value in node.inputs if value != lost)
         twice = tuple(lost if value == others[0] else value for value in node.inputs)
         for kind, inputs in (("operand lost", others), ("operand twice", twice)):
-            network = rewired(graph, node.path, *inputs, channels=channels)
+            network = rewired(graph, node.path, *inputs, shapes=shapes)
             if network is not None:
                 yield Mutant(kind=kind, detail=f"{number}", path=node.path, attribute="inputs", network=network.live())
     turned = with_inputs(graph, node.path, *node.inputs[1:], node.inputs[0])
@@ -233,10 +231,6 @@ def _in_training(graph: Network, node: Node, fault: TrainingFault) -> Mutant:
 
 def _lost(graph: Network, node: Node, kind: str) -> Mutant:
     return Mutant(kind=kind, path=node.path, attribute="node", network=without(graph, [node.path]))
-
-
-def _channels(shapes: Shapes) -> Mapping[str, int]:
-    return {path: shape[0] for path, shape in shapes.items()}
 
 
 def planted_fault(graph: Network, node: Node, attribute: str) -> tuple[str, Network] | None:

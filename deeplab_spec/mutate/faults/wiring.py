@@ -13,15 +13,15 @@ from deeplab_spec.mutate.mutant import Mutant, Shapes
 
 _TAP_READER = "decoder.low_level.conv"
 _ENTRY = "backbone.entry_flow."
+_MIDDLE_BLOCK = re.compile(r"(backbone\.middle_flow\.block\d+)\.add$")
 
 
 def of_tap(graph: Network, shapes: Shapes) -> Iterator[Mutant]:
     """Return the mutants whose decoder takes its low-level features from another node of the entry flow."""
-    channels = {path: shape[0] for path, shape in shapes.items()}
     read = graph[_TAP_READER].inputs[0]
     for node in graph:
         if node.path.startswith(_ENTRY) and node.path != read and not node.path.endswith(".conv"):
-            network = rewired(graph, _TAP_READER, node.path, channels=channels)
+            network = rewired(graph, _TAP_READER, node.path, shapes=shapes)
             if network is not None:
                 detail = node.path.removeprefix(_ENTRY)
                 yield Mutant(kind="tap at", detail=detail, path=_TAP_READER, attribute="inputs", network=network)
@@ -29,12 +29,11 @@ def of_tap(graph: Network, shapes: Shapes) -> Iterator[Mutant]:
 
 def of_encoder(graph: Network, shapes: Shapes) -> Iterator[Mutant]:
     """Return the mutants whose decoder or projection takes the features of the backbone, past the pyramid."""
-    channels = {path: shape[0] for path, shape in shapes.items()}
     features = graph["aspp.conv1x1.conv"].inputs[0]
     readers = [node for node in graph if isinstance(node.op, Resize) and node.path == "decoder.resize"]
     for node in (*readers, graph["aspp.projection.conv"]):
         inputs = (features, *node.inputs[1:])
-        network = rewired(graph, node.path, *inputs, channels=channels)
+        network = rewired(graph, node.path, *inputs, shapes=shapes)
         if network is not None:
             kind = "features of the backbone instead"
             yield Mutant(kind=kind, path=node.path, attribute="inputs", network=network.live())
@@ -98,12 +97,9 @@ def _ordered(graph: Network, reader: str, value: str, inputs: tuple[str, ...]) -
     return with_inputs(graph.with_nodes(nodes), reader, *inputs)
 
 
-_MIDDLE = re.compile(r"(backbone\.middle_flow\.block\d+)\.add$")
-
-
 def of_blocks(graph: Network) -> Iterator[Mutant]:
     """Return the mutants of the middle flow's blocks; the blocks are alike, so a report may name any of them."""
-    blocks = [found[1] for node in graph if (found := _MIDDLE.match(node.path))]
+    blocks = [found[1] for node in graph if (found := _MIDDLE_BLOCK.match(node.path))]
     anywhere = middle_flow(graph)
     for block in blocks:
         network = _without_block(graph, block)

@@ -7,18 +7,21 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from torch import nn
 
 from deeplab_spec.capture.capture import FileModule
-from deeplab_spec.errors import TargetError, one_line
+from deeplab_spec.errors import MissingExtraError, TargetError, one_line
 from deeplab_spec.reference.network import build as build_reference
 from deeplab_spec.spec.choices import ChoiceValue, read_overrides
 from deeplab_spec.spec.variants import VARIANTS
 
 REFERENCE: Final = "reference"
+
+_ONNX_PACKAGES: Final = ("onnx", "onnxruntime")
 
 TargetLike = str | nn.Module | Callable[..., nn.Module]
 """``module:callable``, ``reference:VARIANT``, the path of a file, a module, or a callable that builds one."""
@@ -152,6 +155,8 @@ def _read_pt2(path: Path, name: str) -> FileModule:
 
 
 def _read_onnx(path: Path, name: str) -> FileModule:
+    if any(find_spec(package) is None for package in _ONNX_PACKAGES):
+        raise MissingExtraError("ONNX files", "onnx")
     from deeplab_spec.capture.onnx.file import read_onnx
 
     return read_onnx(path, name)
@@ -177,6 +182,7 @@ def open_file(path: Path, name: str) -> FileModule:
 
     Raises:
         TargetError: If it is missing, empty, a folder, of another kind, or cannot be read; the reason is one line.
+        MissingExtraError: If it is an ONNX file, and the packages that read and run it are not installed.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:

@@ -1,25 +1,20 @@
 """Loads ONNX files: parses them, and runs them with onnxruntime."""
 
-import importlib.util
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Self
 
+import numpy as np
 import torch
+from onnx import ModelProto, TensorProto, numpy_helper
 from torch import Tensor
 
 from deeplab_spec.capture.capture import Capture, FileModule, Shape
-from deeplab_spec.errors import CaptureError, GraphError, MissingExtraError, TargetError, one_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from onnx import ModelProto
-
-    from deeplab_spec.capture.onnx.values import Values
-
-_NEEDED: Final = ("onnx", "onnxruntime")
+from deeplab_spec.capture.onnx.graph import GraphReader, constants_of, inputs_of, weights_of
+from deeplab_spec.capture.onnx.model import load_model, printable
+from deeplab_spec.capture.onnx.values import Values
+from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
 
 
 def read_onnx(path: Path, name: str) -> "OnnxFile":
@@ -30,17 +25,11 @@ def read_onnx(path: Path, name: str) -> "OnnxFile":
         name: The target as the user named it.
 
     Raises:
-        MissingExtraError: If the packages that read and run it are not installed.
         TargetError: If it is not a well-formed ONNX file, or has unsupported content; the reason is one line.
     """
-    if any(importlib.util.find_spec(package) is None for package in _NEEDED):
-        raise MissingExtraError("ONNX files", "onnx")
-    from deeplab_spec.capture.onnx.model import load_model
-    from deeplab_spec.capture.onnx.weights import take_weights
-
     model = load_model(path, name)
     try:
-        tensors, constants = take_weights(model)
+        tensors, constants = _take_weights(model)
         return OnnxFile(name, model, tensors, constants)
     except CaptureError as error:
         raise TargetError(name, str(error)) from error
@@ -62,10 +51,8 @@ class OnnxFile(FileModule):
     kind = "ONNX file"
     float32_only = True
 
-    def __init__(self, name: str, model: "ModelProto", tensors: Mapping[str, Tensor], constants: "Values") -> None:
-        from deeplab_spec.capture.onnx.weights import image_shapes
-
-        super().__init__(name, image_shapes(model), tensors)
+    def __init__(self, name: str, model: ModelProto, tensors: Mapping[str, Tensor], constants: Values) -> None:
+        super().__init__(name, _image_shapes(model), tensors)
         self.model = model
         self.constants = constants
         self._captures: dict[tuple[Shape, ...], Capture] = {}
@@ -78,8 +65,6 @@ class OnnxFile(FileModule):
         Raises:
             CaptureError: If the file does not accept this size, or its graph cannot be read.
         """
-        from deeplab_spec.capture.onnx.graph import GraphReader
-
         sizes = tuple(tuple(tensor.shape) for tensor in inputs)
         if sizes not in self._captures:
             self.check_inputs(inputs)
@@ -116,10 +101,8 @@ class OnnxFile(FileModule):
 
     def give_biases(self, weights: Collection[str]) -> bool:
         """Add a bias of zeros to convolutions without one."""
-        from deeplab_spec.capture.onnx.weights import add_biases
-
         dtype = next(iter(self.tensors.values())).dtype
-        added = {name: bias.to(dtype) for name, bias in add_biases(self.model, self.constants, weights).items()}
+        added = {name: bias.to(dtype) for name, bias in _add_biases(self.model, self.constants, weights).items()}
         self.tensors |= added
         self._captures.clear()
         self._session, self._loaded = None, []
@@ -151,16 +134,14 @@ class OnnxFile(FileModule):
             raise CaptureError(f"onnxruntime refused the file: {one_line(error)}") from error
 
     def _start(self) -> Any:  # noqa: ANN401 - the library has no types
-        from deeplab_spec.capture.onnx.weights import with_weights
-
         onnxruntime = import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 4
-        model = with_weights(self.model, self.tensors).SerializeToString()
+        model = _with_weights(self.model, self.tensors).SerializeToString()
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
-    def _apply(self, fn: "Callable[[Tensor], Tensor]", recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - the framework's signature
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - the framework's signature
         self._session, self._loaded = None, []
         return super()._apply(fn, recurse)
 
@@ -170,3 +151,89 @@ class OnnxFile(FileModule):
 
 def _version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - counts in-place changes
+
+
+def _take_weights(model: ModelProto) -> tuple[dict[str, Tensor], Values]:
+    """Remove the weights from a model, in place.
+
+    A weight that a constant node computes becomes a separate weight: an exporter that writes equal values
+    once does not tie them together.
+
+    Returns:
+        The weights by name, and the values of the graph that are known at every size.
+
+    Raises:
+        CaptureError: If a constant cannot be computed.
+    """
+    graph = model.graph
+    for node in graph.node:
+        del node.metadata_props[:]  # an exporter's traces, longer than the graph
+        node.ClearField("doc_string")
+    constants = constants_of(model)
+    tensors: dict[str, Tensor] = {}
+    for name in weights_of(graph, constants):
+        array = np.array(constants.arrays[name])
+        constants.arrays[name] = array
+        tensors[name] = torch.from_numpy(array)
+    kept = [node for node in graph.node if not set(filter(None, node.output)) <= set(tensors)]
+    del graph.node[:]
+    graph.node.extend(kept)
+    initial = {tensor.name: tensor for tensor in graph.initializer}
+    for name, weight in tensors.items():
+        entry = initial[name] if name in initial else graph.initializer.add(name=name)
+        entry.CopyFrom(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=weight.shape))
+    return tensors, constants
+
+
+def _add_biases(model: ModelProto, constants: Values, weights: Collection[str]) -> dict[str, Tensor]:
+    """Add a bias of zeros to convolutions without one, in place.
+
+    Args:
+        model: The model, without the values of its weights.
+        constants: Values of the graph that are known at every size.
+        weights: Names of the convolutions' kernels.
+
+    Returns:
+        The biases by name.
+    """
+    biases: dict[str, Tensor] = {}
+    for node in model.graph.node:
+        if node.op_type != "Conv" or node.input[1] not in weights or any(node.input[2:]):
+            continue
+        name = f"{node.input[1]}.zeros.{len(biases)}"
+        zeros = np.zeros(constants.arrays[node.input[1]].shape[0], dtype=np.float32)
+        del node.input[2:]
+        node.input.append(name)
+        model.graph.initializer.add(name=name, data_type=TensorProto.FLOAT, dims=zeros.shape)
+        constants.set_array(name, zeros)
+        biases[name] = torch.from_numpy(zeros)
+    return biases
+
+
+def _with_weights(model: ModelProto, tensors: Mapping[str, Tensor]) -> ModelProto:
+    """Return a copy of a model with these weights."""
+    filled = ModelProto()
+    filled.CopyFrom(model)
+    for entry in filled.graph.initializer:
+        if entry.name in tensors:
+            array = tensors[entry.name].detach().contiguous().numpy()
+            entry.CopyFrom(numpy_helper.from_array(array, entry.name))
+    return filled
+
+
+def _image_shapes(model: ModelProto) -> list[Shape]:
+    """Return the shape of every input that a caller must pass.
+
+    Raises:
+        CaptureError: If one is not a float32 tensor with a stated rank.
+    """
+    shapes: list[Shape] = []
+    for value in inputs_of(model.graph):
+        kind = value.type.tensor_type
+        if kind.elem_type != TensorProto.FLOAT or not kind.HasField("shape"):
+            raise CaptureError(f"the input {printable(value.name)!r} must be a float32 tensor with a shape")
+        sides = (side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim)
+        shapes.append(tuple(side if side is None or side > 0 else None for side in sides))
+    if not shapes or not model.graph.output:
+        raise CaptureError("the graph has no input or no output")
+    return shapes

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, external_data_helper, helper
 
-from deeplab_spec.capture.onnx import file as onnx_file
+from deeplab_spec.capture import target
 from deeplab_spec.capture.onnx import model as onnx_model
 from deeplab_spec.capture.onnx import values as onnx_values
 from deeplab_spec.capture.onnx.file import read_onnx
@@ -336,10 +336,11 @@ def test_many_tensors_of_the_same_bytes_are_bounded_together(tmp_path: Path, mon
 
 
 def test_without_the_packages_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line, before the file is opened."""
-    monkeypatch.setattr(onnx_file, "_NEEDED", ("onnx", "no_such_package"))
+    """In one line, before the file is parsed."""
+    (tmp_path / "it.onnx").write_bytes(b"other bytes")
+    monkeypatch.setattr(target, "_ONNX_PACKAGES", ("onnx", "no_such_package"))
     with pytest.raises(MissingExtraError, match=r"ONNX files needs the extra 'onnx': pip install"):
-        read_onnx(tmp_path / "none.onnx", "it.onnx")
+        target.open_file(tmp_path / "it.onnx", "it.onnx")
 
 
 def test_no_file_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,11 +41,7 @@ class Aspp(nn.Module):
         self.dropout = nn.Dropout(table.dropout) if table.dropout else None
 
     def forward(self, x: Float[Tensor, "n c_in h w"], values: Values | None = None) -> Float[Tensor, "n c_out h w"]:
-        """Apply the pyramid.
-
-        Args:
-            x: The backbone's features.
-            values: Collects intermediate values.
+        """Apply the pyramid to the backbone's features; ``values`` collects intermediate values.
 
         Raises:
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or a

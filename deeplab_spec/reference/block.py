@@ -44,11 +44,7 @@ class Block(nn.Module):
         return (module for module in self.children() if isinstance(module, SeparableUnit))
 
     def forward(self, x: Float[Tensor, "n c_in h w"], values: Values | None = None) -> Float[Tensor, "n c_out h2 w2"]:
-        """Apply the block.
-
-        Args:
-            x: A batch of maps.
-            values: Collects intermediate values.
+        """Apply the block; ``values`` collects intermediate values.
 
         Raises:
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or a

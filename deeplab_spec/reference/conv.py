@@ -45,11 +45,7 @@ class ConvUnit(nn.Module):
         draw(self.conv, row.init)
 
     def forward(self, x: Float[Tensor, "n c_in h w"], values: Values | None = None) -> Float[Tensor, "n c_out h2 w2"]:
-        """Apply the layer.
-
-        Args:
-            x: A batch of maps.
-            values: Collects intermediate values.
+        """Apply the layer; ``values`` collects intermediate values.
 
         Raises:
             ShapeError: If ``x`` is not a batch of maps with ``channels_in`` channels, or the

@@ -51,6 +51,7 @@ def run(
     keep: Collection[str] | None = None,
     until: str | None = None,
     opaque: OpaqueRunner | None = None,
+    prepare: Callable[[Node, list[Tensor]], None] | None = None,
     watch: Callable[[str, Tensor], None] | None = None,
 ) -> Values:
     """Execute a network in evaluation.
@@ -62,6 +63,7 @@ def run(
         keep: Paths whose values are returned; all by default. Outputs are always returned.
         until: Path of the last node to execute; the last node of the network by default.
         opaque: Runs opaque nodes.
+        prepare: Is called with each node and the values of its inputs, before the node runs.
         watch: Is called with each path and value, in order.
 
     Returns:
@@ -76,7 +78,10 @@ def run(
         if node.path in inputs:
             values[node.path] = inputs[node.path]
         else:
-            values[node.path] = step(node, [values[path] for path in node.inputs], weights, opaque)
+            before = [values[path] for path in node.inputs]
+            if prepare is not None:
+                prepare(node, before)
+            values[node.path] = step(node, before, weights, opaque)
         if watch is not None:
             watch(node.path, values[node.path])
         for path in node.inputs:

@@ -11,9 +11,9 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deeplab_spec.execute.interpreter import Values, step
+from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.graph.folding import foldable
-from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, Op
 
 
@@ -94,16 +94,12 @@ def challenge(
     generator = torch.Generator().manual_seed(seed)
     damped = _ends_of_residual_branches(network) if draw is Draw.CONDITIONING else frozenset[str]()
     readers = network.readers()
-    pending = {path: len(paths) for path, paths in readers.items()}
     weights: dict[str, Tensor] = {}
-    values: Values = dict(inputs)
-    for node in network:
-        if node.path in inputs:
-            continue
-        before = [values[path] for path in node.inputs]
+
+    def draw_weights(node: Node, before: list[Tensor]) -> None:
         match node.op:
             case Conv2d() if kernels is not None:
-                weights |= {f"{node.path}.{role}": kernels[f"{node.path}.{role}"] for role in roles(node.op)}
+                weights.update({f"{node.path}.{role}": kernels[f"{node.path}.{role}"] for role in roles(node.op)})
             case Conv2d() as op:
                 normalised = any(isinstance(network[path].op, BatchNorm) for path in readers[node.path])
                 _draw_conv(node.path, op, weights, generator, loud=not normalised)
@@ -112,12 +108,8 @@ def challenge(
                 _draw_norm(node.path, op, before[0], factor, weights, generator)
             case _:
                 pass
-        values[node.path] = step(node, before, weights)
-        for path in node.inputs:
-            pending[path] -= 1
-            if keep is not None and not pending[path] and path not in keep:
-                del values[path]
-    return weights, values
+
+    return weights, run(network, weights, inputs, keep=keep, prepare=draw_weights)
 
 
 def _draw_conv(path: str, op: Conv2d, weights: dict[str, Tensor], generator: torch.Generator, *, loud: bool) -> None:

@@ -1,4 +1,4 @@
-"""Decides clauses: by their checks, and by what the run could have seen.
+"""Decides clauses by their checks, and tests each check with planted faults.
 
 A clause passes if its check passes, if the check made every expected decision, and if the check refuses the faults
 that were planted for it. If only the first holds, the clause is undecided.

@@ -99,11 +99,11 @@ def places(
         path = partner[node.path]
         for role in _ROLES:
             where = f"{path}.{role}"
-            held = captured.tensor(where, state)
-            actual = None if held is None else tuple(held.shape)
+            stored = captured.tensor(where, state)
+            actual = None if stored is None else tuple(stored.shape)
             if actual != shapes.get(role):
                 unmatched.append(_unmatched(node, path, role, shapes.get(role), actual))
-            elif held is not None:
+            elif stored is not None:
                 order = orders.get(captured.network[path].inputs[0])
                 axis = 1 if isinstance(node.op, Conv2d) and not node.op.depthwise else 0
                 permuted = order if role != "bias" or axis == 0 else None

@@ -166,29 +166,14 @@ def request_from(
     seed: int = 0,
     prefix: str = "",
 ) -> Request:
-    """Return the request for what a user asks: the defaults are filled in, and repeated values are dropped.
+    """Return the request of a user: defaults are filled in, and repeated values are dropped.
 
-    The arguments are those of :class:`Request`. Without a variant and another target, a reference is judged against
-    its own variant, and the overrides hold for both sides.
-
-    Args:
-        target: The target.
-        variant: Name of the variant.
-        against: The other target.
-        overrides: Choices, as ``NAME=VALUE``.
-        arguments: Keyword arguments of the target.
-        against_arguments: Keyword arguments of the other target.
-        part: The part that the target implements.
-        output_strides: The output strides.
-        classes: Channels of the logits.
-        levels: Names of levels; None for all.
-        dtypes: Names of precisions; None for float64 and float32.
-        device: Where the target runs.
-        seed: Seed of weights and images.
-        prefix: What stands before the name of an option in messages, e.g. ``--``.
+    The arguments are those of :class:`Request`; None stands for the default. Without ``variant`` and ``against``, a
+    reference is judged against its own variant, and the overrides apply to both sides. ``prefix`` is put before the
+    name of an option in messages, e.g. ``--``.
 
     Raises:
-        SpecError: If an argument has a value that it cannot have, or nothing says what to judge the target against.
+        SpecError: If a value is not allowed, or it is not given what to judge the target against.
     """
     return Request(
         target=target,

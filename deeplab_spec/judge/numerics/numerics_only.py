@@ -106,5 +106,5 @@ def refused_in(found: float, own: float) -> bool:
 
 def unmatched_tensors(network: Network, weights: Mapping[str, Tensor]) -> tuple[str, ...]:
     """Return the tensors of the specification that are missing in a network, or have another shape there."""
-    held = {f"{node.path}.{role}": shape for node in network for role, shape in roles(node.op).items()}
-    return tuple(name for name, tensor in weights.items() if held.get(name) != tuple(tensor.shape))
+    stored = {f"{node.path}.{role}": shape for node in network for role, shape in roles(node.op).items()}
+    return tuple(name for name, tensor in weights.items() if stored.get(name) != tuple(tensor.shape))

@@ -68,7 +68,7 @@ class CandidateInTraining:
         return _joined(self.places, {place: place.stored(state).clone() for place in self.places})
 
     def gradients(self) -> dict[str, Tensor | None]:
-        """Return the gradient of every placed tensor; None where there is none."""
+        """Return the gradient of every placed tensor; None if it has none."""
         named = dict(self.module.named_parameters(remove_duplicate=False))
         found = {
             place: place.read(gradient)
@@ -116,7 +116,7 @@ class CandidateInTraining:
             return answer
 
 
-def _joined(places: Iterable[Place], held: Mapping[Place, Tensor]) -> dict[str, Tensor]:
+def _joined(places: Iterable[Place], tensors: Mapping[Place, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of the specification, in the candidate's order of channels; parts are concatenated."""
     parts: dict[str, list[Place]] = {}
     for place in places:
@@ -125,8 +125,8 @@ def _joined(places: Iterable[Place], held: Mapping[Place, Tensor]) -> dict[str, 
     for source, several in parts.items():
         first = several[0].part
         if first is None:
-            found[source] = held[several[0]]
+            found[source] = tensors[several[0]]
         else:
             several.sort(key=lambda place: place.part.at if place.part else 0)
-            found[source] = torch.cat([held[place] for place in several], dim=first.axis)
+            found[source] = torch.cat([tensors[place] for place in several], dim=first.axis)
     return found

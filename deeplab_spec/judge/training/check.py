@@ -228,7 +228,7 @@ CHECKS: Final[dict[str, Check]] = {clause: partial(decide, clause) for clause in
 
 
 def choices_seen_in_training(trained: Trained) -> dict[str, ChoiceValue]:
-    """Return what a candidate was seen deciding in training, where a single decision explains it."""
+    """Infer the choices that explain the training findings."""
     found: dict[str, ChoiceValue] = {}
     common = common_momentum(trained)
     if momentum(trained).findings and common is not None and 0 < common <= 1:

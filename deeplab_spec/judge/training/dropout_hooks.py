@@ -112,5 +112,5 @@ def dropout_disabled(module: nn.Module) -> Iterator[None]:
 def _arguments(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float, bool]:
     """Return the input of a dropout call, its rate, and whether it is active."""
     names = ("input", "p", "training" if func.__module__ == functional.__name__ else "train")
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    return given["input"], float(given.get("p", _DEFAULT)), bool(given.get(names[2], True))
+    named = {**dict(zip(names, args, strict=False)), **kwargs}
+    return named["input"], float(named.get("p", _DEFAULT)), bool(named.get(names[2], True))

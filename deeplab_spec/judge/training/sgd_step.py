@@ -141,11 +141,11 @@ def _statistics(
         second = train(training.network, expected, training.named(training.batch(1)))
     running = {name: torch.zeros_like(value) for name, value in batch.statistics.items()}
     errors: dict[str, float] = {}
-    for given, held in ((batch, first.moved), (second, candidate.statistics())):
-        running = updated_running(running, given.statistics, momenta)
+    for expected_batch, actual in ((batch, first.moved), (second, candidate.statistics())):
+        running = updated_running(running, expected_batch.statistics, momenta)
         for place in candidate.running:
-            error = float(torch.dist(held[place.source], place.ordered(running[place.source])))
-            error /= max(momenta[place.source] * _spread(given, place.source), ROUNDING)
+            error = float(torch.dist(actual[place.source], place.ordered(running[place.source])))
+            error /= max(momenta[place.source] * _spread(expected_batch, place.source), ROUNDING)
             errors[place.source] = _larger(errors.get(place.source, 0.0), error)
     return tuple(_difference(place, errors[place.source], TOLERANCE) for place in candidate.running)
 

@@ -256,7 +256,8 @@ def _(patch: Patch) -> None:
     def dead(*arguments: Any) -> Any:
         blocks = block_counts(*arguments)
         return tuple(
-            replace(block, nodes=tuple(replace(node, actual=node.expected) for node in block.nodes)) for block in blocks
+            replace(block, nodes=tuple(replace(node, actual=node.expected, equal=True) for node in block.nodes))
+            for block in blocks
         )
 
     everywhere(patch, block_counts, dead)

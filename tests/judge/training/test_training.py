@@ -75,8 +75,8 @@ def test_a_network_that_trains_as_specified_conforms(name: str, output_stride: i
     found = decided(NetworkModule(expected), expected)
 
     pooled = Verdict.PASSED if name == "notebook" else Verdict.NOT_APPLICABLE
-    expected = {clause: pooled if clause == "BATCH-OF-ONE" else Verdict.PASSED for clause in found}
-    assert {clause: decision.verdict for clause, decision in found.items()} == expected
+    verdicts = {clause: pooled if clause == "BATCH-OF-ONE" else Verdict.PASSED for clause in found}
+    assert {clause: decision.verdict for clause, decision in found.items()} == verdicts
     norms = [node.path for node in expected if isinstance(node.op, BatchNorm)]
     assert found["BN-MOMENTUM"].decisions == found["RUNNING-STATISTICS"].decisions == 2 * len(norms)
     assert found["TRAIN-STEP"].decisions == found["GRADIENT-REACHES"].decisions > 2 * len(norms)

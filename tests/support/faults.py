@@ -1,7 +1,7 @@
 """Single faults of a network, for tests of what finds them: a selection of the mutants."""
 
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Pair
+from deeplab_spec.graph.ops import Add, BatchNorm, Pair
 from deeplab_spec.mutate.catalogue import catalogue
 from deeplab_spec.mutate.mutant import Mutant, Shows
 from tests.support.graphs import TELLING
@@ -41,8 +41,14 @@ def faults(graph: Network, image: Pair = TELLING) -> tuple[Mutant, ...]:
         image: Height and width for which sizes are compared.
     """
     mutants = catalogue(graph, image, KINDS).mutants
-    return tuple(
-        mutant
-        for mutant in mutants
-        if mutant.shows is Shows.EVALUATION and (mutant.kind != "tap at" or mutant.detail in TAPS)
-    )
+    return tuple(mutant for mutant in mutants if mutant.shows is Shows.EVALUATION and _tried(graph, mutant))
+
+
+def _tried(graph: Network, mutant: Mutant) -> bool:
+    match mutant.kind:
+        case "tap at":
+            return mutant.detail in TAPS
+        case "activation added":
+            return isinstance(graph[mutant.path].op, Add | BatchNorm)
+        case _:
+            return True

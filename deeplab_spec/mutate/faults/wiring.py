@@ -126,15 +126,16 @@ def of_layers(graph: Network) -> Iterator[Mutant]:
     for layer, nodes in layers.items():
         inside = {node.path for node in nodes}
         first = next(value for value in nodes[0].inputs if value not in inside)
-        network = _bypassed(graph, inside, nodes[-1].path, first)
+        network = _bypassed(graph, inside, first)
         block = layer.rpartition(".")[0]
         alike = tuple(node.path for node in graph if node.path.startswith(f"{block}."))
         yield Mutant(kind="layer lost", path=layer, attribute="node", network=network, other_paths=alike)
 
 
-def _bypassed(graph: Network, inside: set[str], last: str, first: str) -> Network:
+def _bypassed(graph: Network, inside: set[str], first: str) -> Network:
+    """Return the network without some nodes; their readers outside take the first node's input instead."""
     nodes = [
-        replace(node, inputs=tuple(first if value == last else value for value in node.inputs))
+        replace(node, inputs=tuple(first if value in inside else value for value in node.inputs))
         for node in graph
         if node.path not in inside
     ]
@@ -151,7 +152,7 @@ def _inside(graph: Network, block: str) -> tuple[set[str], str]:
 
 def _without_block(graph: Network, block: str) -> Network:
     inside, first = _inside(graph, block)
-    return _bypassed(graph, inside, f"{block}.add", first)
+    return _bypassed(graph, inside, first)
 
 
 def _twice(graph: Network, block: str) -> Network:

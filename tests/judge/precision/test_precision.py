@@ -221,7 +221,7 @@ def test_a_precision_that_was_not_in_force_decides_nothing(monkeypatch: pytest.M
     record = clause(judged(right(), "tf32"), "END-TO-END")
 
     assert record.verdict is Verdict.UNDECIDED
-    assert "it did not run in it" in record.reason
+    assert "it did not run in that precision" in record.reason
 
 
 def test_a_precision_that_a_device_lacks_is_undecided_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -271,6 +271,7 @@ def _fixed(graph: fx.Graph, sizes: dict[fx.Node, tuple[int, ...]]) -> fx.Graph:
                 copies[node] = values[node]
             elif values[node] is not None or node.op == "placeholder":
                 copies[node] = result.node_copy(node, copies.__getitem__)
+                copies[node].name = node.name  # the signature names it; a copy of ``input`` would be ``input_1``
                 copies[node].meta["val"] = values[node]
     return result
 

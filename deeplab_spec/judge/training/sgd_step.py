@@ -87,7 +87,11 @@ def differentiate(candidate: CandidateInTraining, first: FirstBatch) -> str:
     """
     candidate.module.zero_grad(set_to_none=True)
     results = first.answer.results
-    terms = [(results[tap] * weight).sum() for tap, weight in first.training.cotangents().items()]
+    cotangents = first.training.cotangents()
+    for tap, weight in cotangents.items():
+        if results[tap].shape != weight.shape:
+            return f"missing, as {tap} has the shape {tuple(results[tap].shape)} instead of {tuple(weight.shape)}"
+    terms = [(results[tap] * weight).sum() for tap, weight in cotangents.items()]
     total = torch.stack(terms).sum()
     if not total.requires_grad:
         return ""

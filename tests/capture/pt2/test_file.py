@@ -291,6 +291,25 @@ def test_shared_weights_stay_shared(tmp_path: Path) -> None:
     assert not file(small()).any()
 
 
+class Builtin(nn.Module):
+    """A module whose argument is called as a function of Python, which is no name for a node."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name is what is tested
+        """Apply the convolution."""
+        return self.conv(input)  # type: ignore[no-any-return]
+
+
+def test_an_argument_may_be_called_as_a_function_of_python(tmp_path: Path) -> None:
+    """A copy of a node ``input`` would be called ``input_1``, which the program's signature does not name."""
+    file = file_of(Builtin(), tmp_path, image())
+
+    assert len(capture(file, (image(),)).network.inputs) == 1
+
+
 def test_weights_are_copies(tmp_path: Path) -> None:
     """The framework may store them in the file's bytes, which must not be written to."""
     file = file_of(make_whole(Residual(in_place=False), 1).double(), tmp_path, small().double())

@@ -427,3 +427,26 @@ def test_what_a_checkpoint_computes_again_has_no_dropout_either() -> None:
     certificate = deeplab_spec.certify(Checkpointed, "tf-release", choices=SMALL, levels=["training"])
 
     assert [(clause.id, clause.findings) for clause in certificate.clauses if clause.findings] == []
+
+
+class Quarter(nn.Module):
+    """A network whose logits are a quarter of what they must be, high and wide."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return every fourth logit."""
+        return functional.interpolate(self.net(x), scale_factor=0.25, mode="nearest")
+
+
+def test_results_of_another_size_are_a_finding_and_not_the_end_of_the_judgement() -> None:
+    """A sum of logits with weights of the expected size could not be made; every clause was lost."""
+    certificate = deeplab_spec.certify(Quarter(build("notebook", choices=SMALL)), "notebook", choices=SMALL)
+
+    clauses = {clause.id: clause for clause in certificate.clauses}
+    (finding,) = clauses["GRADIENT-REACHES"].findings
+    assert "missing, as logits has the shape" in str(finding.actual)
+    assert clauses["OUTPUT-SHAPE"].verdict is Verdict.FAILED
+    assert clauses["SAME-FAMILY"].verdict is Verdict.PASSED

@@ -24,7 +24,7 @@ from deeplab_spec.spec.api import Override, overridden, written_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.spec.variants import NOTEBOOK
 from deeplab_spec.spec.variants import variant as named
-from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.document import write_whole
 from deeplab_spec.views.table import markdown, plain
 
 if TYPE_CHECKING:

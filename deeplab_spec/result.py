@@ -1,8 +1,22 @@
-"""What every result of the public functions has in common."""
+"""What every result of the public functions has in common, and what the exit status of a command means."""
 
+from enum import IntEnum
 from html import escape
 
-from deeplab_spec.exit_codes import ExitCode
+
+class ExitCode(IntEnum):
+    """The exit status of a command."""
+
+    DONE = 0
+    """Done, or equal."""
+    DIFFERENT = 1
+    """Different, not proven, or a check failed."""
+    USAGE = 2
+    """The arguments do not say what to do."""
+    COULD_NOT_RUN = 3
+    """A target cannot be imported, built or read."""
+    UNDECIDED = 4
+    """Nothing failed, but something required is undecided."""
 
 
 class Result:

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 import deeplab_spec
-from deeplab_spec.exit_codes import ExitCode
-from deeplab_spec.result import Result
+from deeplab_spec.result import ExitCode, Result
 
 SMALL = {"width": 0.03125, "middle_blocks": 2}
 MOST_CHARACTERS = 400

@@ -1,13 +1,19 @@
-"""Finds the published network and the choices that describe a candidate best."""
+"""Finds the choices that describe a candidate best, and the choices that explain the differences of an alignment.
+
+A choice explains a difference if it changes the same attribute in the specification's own graph.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
-from deeplab_spec.align.differences import Aspect
+from deeplab_spec.align.differences import ABSENT, Aspect, differences
+from deeplab_spec.align.match import Alignment
 from deeplab_spec.align.network_at_size import Shaped
-from deeplab_spec.align.search import NO_NETWORK, Library, Search
-from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, overrides_between
+from deeplab_spec.align.search import NO_NETWORK, Build, Library, Search
+from deeplab_spec.errors import GraphError, SpecError
+from deeplab_spec.graph.network import Network
+from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, overrides_between
 
 _FAR: Final = 32
 """The search skips a start whose distance is this many times the best distance so far."""
@@ -76,3 +82,103 @@ def identify(
         distance=search.nodes_apart(choices),
         unexplained=search.unexplained(choices),
     )
+
+
+Key = tuple[str, str | None, str]
+
+Edit = tuple[str, str]
+"""A path, and the change there: a field of its operation, ``inputs``, ``node`` (the node exists on one
+side only), or ``after`` (a new node follows)."""
+
+
+def key(difference: Aspect) -> Key:
+    """Return the key of a difference."""
+    return (difference.path, difference.candidate_path, difference.attribute)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """The choices that turn the expected network into the candidate, as far as choices can.
+
+    Attributes:
+        overrides: Choices that differ from the starting choices.
+        choice_of: The choice that explains each difference.
+        unexplained: Differences that no choice explains.
+    """
+
+    overrides: Mapping[str, ChoiceValue]
+    choice_of: Mapping[Key, str]
+    unexplained: tuple[Aspect, ...]
+
+
+def explain(choices: Choices, build: Build, alignment: Alignment) -> Explanation:
+    """Find the choices that explain the differences of an alignment.
+
+    Args:
+        choices: The choices of the expected network.
+        build: Builds the expected network for other choices.
+        alignment: The expected network of these choices, aligned with the candidate.
+    """
+    identity = identify([alignment.candidate], [Library(build)], {"": choices})
+    if identity is None or not identity.overrides:
+        return Explanation(overrides={}, choice_of={}, unexplained=differences(alignment))
+    return Explanation(
+        overrides=identity.overrides,
+        choice_of=attribute(choices, build, alignment, identity.overrides),
+        unexplained=identity.unexplained[0],
+    )
+
+
+def attribute(
+    choices: Choices, build: Build, alignment: Alignment, overrides: Mapping[str, ChoiceValue]
+) -> Mapping[Key, str]:
+    """Return the choice that explains each difference; of several, the one that explains most."""
+    aspects = differences(alignment)
+    explained: dict[str, frozenset[Key]] = {}
+    for name, value in overrides.items():
+        try:
+            changed = edits(alignment.expected.network, build(choose(choices, {name: value})).network)
+        except (SpecError, GraphError):
+            continue  # this value makes a network only together with others
+        explained[name] = _explained(aspects, changed)
+    choice_of: dict[Key, str] = {}
+    while explained:
+        name = max(explained, key=lambda name: len(explained[name] - set(choice_of)))
+        choice_of |= dict.fromkeys(explained.pop(name) - set(choice_of), name)
+    return choice_of
+
+
+def _explained(aspects: tuple[Aspect, ...], changed: frozenset[Edit]) -> frozenset[Key]:
+    return frozenset(
+        key(difference)
+        for difference in aspects
+        if not changed.isdisjoint((difference.path, fact) for fact in _facts(difference))
+    )
+
+
+def _facts(difference: Aspect) -> tuple[str, ...]:
+    """Return the edits of a node that appear as this difference at its path."""
+    if difference.expected == ABSENT:
+        return ("after", "inputs")
+    return (difference.attribute, "node")
+
+
+def edits(before: Network, after: Network) -> frozenset[Edit]:
+    """Return the differences of two graphs in which equal paths mean the same node."""
+    changes: set[Edit] = set()
+    for node in before:
+        if node.path not in after:
+            changes.add((node.path, "node"))
+            continue
+        other = after[node.path]
+        if node.inputs != other.inputs:
+            changes.add((node.path, "inputs"))
+        if type(node.op) is not type(other.op):
+            changes.add((node.path, "node"))
+        elif node.op != other.op:
+            changed = (field.name for field in fields(node.op))
+            changes |= {(node.path, name) for name in changed if getattr(node.op, name) != getattr(other.op, name)}
+    for node in after:
+        if node.path not in before:
+            changes |= {(path, "after") for path in node.inputs} | {(node.path, "node")}
+    return frozenset(changes)

@@ -26,7 +26,7 @@ from deeplab_spec.cli.port import port
 from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
 from deeplab_spec.errors import DeepLabSpecError, RenamedWarning, SpecError
-from deeplab_spec.exit_codes import ExitCode
+from deeplab_spec.result import ExitCode
 
 PROGRAM: Final = "deeplab-spec"
 _CHILD: Final = "DEEPLAB_SPEC_APART"

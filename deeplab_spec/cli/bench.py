@@ -28,12 +28,11 @@ from deeplab_spec.cli.options import (
     SizeOption,
 )
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.measure.parts import PARTS
+from deeplab_spec.result import ExitCode
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.network import DEFAULT_CLASSES
-from deeplab_spec.views.document import to_json, to_schema
-from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.document import to_json, to_schema, write_whole
 from deeplab_spec.views.progress import progress
 
 

@@ -9,7 +9,7 @@ import typer
 
 from deeplab_spec.cli import output
 from deeplab_spec.cli.options import OutputOption, SchemaOption
-from deeplab_spec.exit_codes import ExitCode
+from deeplab_spec.result import ExitCode
 
 _EXIT = {"within": ExitCode.DONE, "over": ExitCode.DIFFERENT, "undecided": ExitCode.UNDECIDED}
 

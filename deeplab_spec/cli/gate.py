@@ -8,13 +8,13 @@ import typer
 from deeplab_spec.cli import gate_options as options
 from deeplab_spec.cli import output
 from deeplab_spec.cli.options import ArgumentOption, ChooseOption, OutputOption, SchemaOption
-from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.gate.cases import Case
 from deeplab_spec.gate.pair_queue import default_ahead
 from deeplab_spec.gate.pairs import NO_PLANT
 from deeplab_spec.gate.request import GateRequest, Settings
 from deeplab_spec.gate.rule import GateVerdict, Rule
 from deeplab_spec.gate.sides import BUILD
+from deeplab_spec.result import ExitCode
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.views.progress import progress
 

@@ -53,7 +53,7 @@ def lock(
     from deeplab_spec.align import lock_file as lock_text
     from deeplab_spec.capture.target import parse_target
     from deeplab_spec.lock.service import LockRequest, lock_target
-    from deeplab_spec.views.files import write_whole
+    from deeplab_spec.views.document import write_whole
 
     request = LockRequest(
         target=parse_target(target, read_arguments(arg)), output_stride=output_stride, classes=classes

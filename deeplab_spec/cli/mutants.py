@@ -10,7 +10,7 @@ import typer
 
 from deeplab_spec.cli import output
 from deeplab_spec.cli.options import JsonOption, OutputOption, SchemaOption, complete_variant
-from deeplab_spec.exit_codes import ExitCode
+from deeplab_spec.result import ExitCode
 from deeplab_spec.views.progress import progress
 
 

@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.document import write_whole
 from deeplab_spec.views.table import Grid, plain
 
 

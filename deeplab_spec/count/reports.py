@@ -17,8 +17,7 @@ from deeplab_spec.count.network_report import (
 from deeplab_spec.count.published_page import published_page
 from deeplab_spec.errors import TargetError
 from deeplab_spec.spec.variants import VARIANTS
-from deeplab_spec.views.document import to_json
-from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.document import to_json, write_whole
 from deeplab_spec.views.progress import Progress, silent
 from deeplab_spec.views.table import Grid, integer, markdown
 

@@ -12,8 +12,7 @@ from typing import Final
 from deeplab_spec.analysis.conventions import CONVENTIONS, Convention
 from deeplab_spec.analysis.costs import Cost, Number, block_costs, total_cost
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.exit_codes import ExitCode
-from deeplab_spec.result import Result
+from deeplab_spec.result import ExitCode, Result
 from deeplab_spec.views.document import Document, Model
 
 Counter = Callable[[Convention], tuple[Cost, ...]]

@@ -10,7 +10,7 @@ from statistics import mean, median, quantiles, stdev
 from typing import Any
 
 from deeplab_spec.gate.document import CaseResultModel, GateDocument
-from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.document import write_whole
 
 Json = dict[str, Any]
 

@@ -6,10 +6,9 @@ from typing import Final
 
 from pydantic import Field
 
-from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.judge.certificate import Nearest
 from deeplab_spec.judge.finding import Finding, Json
-from deeplab_spec.result import Result
+from deeplab_spec.result import ExitCode, Result
 from deeplab_spec.spec.choices import about, written
 from deeplab_spec.spec.variants import variant
 from deeplab_spec.views.document import Document

@@ -6,9 +6,8 @@ from typing import Final
 
 from pydantic import Field
 
-from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.judge.finding import Finding, Json, RunVerdict, Verdict
-from deeplab_spec.result import Result
+from deeplab_spec.result import ExitCode, Result
 from deeplab_spec.views.document import Document, Model
 
 _EXIT_CODES: Final = {

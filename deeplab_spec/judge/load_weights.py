@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deeplab_spec.align.channels import Order
+from deeplab_spec.align.match import Order
 from deeplab_spec.capture.capture import Capture, TensorSlice
 from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.execute.weights import roles

@@ -2,8 +2,7 @@
 
 from typing import Literal
 
-from deeplab_spec.exit_codes import ExitCode
-from deeplab_spec.result import Result
+from deeplab_spec.result import ExitCode, Result
 from deeplab_spec.views.document import Document, Model
 
 

@@ -6,8 +6,8 @@ from typing import Final, Literal
 import torch
 from torch import Tensor
 
-from deeplab_spec.align.channels import Order
 from deeplab_spec.align.differences import describe
+from deeplab_spec.align.match import Order
 from deeplab_spec.capture.capture import FileModule
 from deeplab_spec.capture.fx.calls import ProgramCall
 from deeplab_spec.capture.fx.layout import Layout

@@ -23,7 +23,7 @@ from deeplab_spec.port.parameter_map import ParameterMap, parameter_map
 from deeplab_spec.port.proof import prove
 from deeplab_spec.port.sides import Side, SideBySide, in_double, side_by_side
 from deeplab_spec.port.weights import SAFE, load_weights
-from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.document import write_whole
 
 SIZES: Final[tuple[Pair, Pair]] = ((289, 300), (320, 352))
 """Images that show every rate of the published networks; the second for networks that do not accept the first."""

@@ -10,12 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.align.channels import Order, channel_orders
 from deeplab_spec.align.differences import Aspect, differences
-from deeplab_spec.align.family import different_architecture
-from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.match import Alignment, Order, align, channel_orders
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.align.published import different_architecture
 from deeplab_spec.capture.capture import Capture, FileModule
 from deeplab_spec.capture.fx.module import map_shapes, state_of, uncompiled
 from deeplab_spec.errors import TargetError

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.document import write_whole
 
 OPERATOR: Final = "cpu_op"
 RANGE: Final = "user_annotation"

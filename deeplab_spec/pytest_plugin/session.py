@@ -24,7 +24,7 @@ from deeplab_spec.pytest_plugin.clause_tests import (
     Waived,
 )
 from deeplab_spec.spec.api import read_arguments
-from deeplab_spec.views.files import write_whole
+from deeplab_spec.views.document import write_whole
 from deeplab_spec.views.progress import silent
 
 FOLDER: Final = "deeplab_spec_folder"

@@ -6,10 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deeplab_spec.reference.block import last_name
-from deeplab_spec.reference.conv import ConvUnit
-from deeplab_spec.reference.sepconv import SeparableUnit, head_unit
-from deeplab_spec.reference.shape import require_map, resize
-from deeplab_spec.reference.values import DISCARD, Values
+from deeplab_spec.reference.conv import ConvUnit, SeparableUnit, head_unit
+from deeplab_spec.reference.forward import DISCARD, Values, require_map, resize
 from deeplab_spec.spec import rows
 
 

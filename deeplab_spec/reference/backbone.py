@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.reference.block import Block, last_name
 from deeplab_spec.reference.conv import ConvUnit
-from deeplab_spec.reference.shape import require_map
-from deeplab_spec.reference.values import DISCARD, Values
+from deeplab_spec.reference.forward import DISCARD, Values, require_map
 from deeplab_spec.spec import rows
 
 

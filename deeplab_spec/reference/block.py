@@ -5,10 +5,8 @@ from collections.abc import Iterator
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deeplab_spec.reference.conv import ConvUnit, batch_norm
-from deeplab_spec.reference.sepconv import SeparableUnit
-from deeplab_spec.reference.shape import require_map
-from deeplab_spec.reference.values import DISCARD, Values
+from deeplab_spec.reference.conv import ConvUnit, SeparableUnit, batch_norm
+from deeplab_spec.reference.forward import DISCARD, Values, require_map
 from deeplab_spec.spec import rows
 
 

@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deeplab_spec.graph.ops import margins
-from deeplab_spec.reference.conv import ConvUnit
-from deeplab_spec.reference.sepconv import SeparableUnit
+from deeplab_spec.reference.conv import ConvUnit, SeparableUnit
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.layer_choices import backbone_norm
 from deeplab_spec.spec.sources import document

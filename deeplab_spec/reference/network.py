@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from deeplab_spec.reference.aspp import Aspp
 from deeplab_spec.reference.backbone import Backbone, BackboneModule
 from deeplab_spec.reference.decoder import Decoder
-from deeplab_spec.reference.shape import require_multiple, resize
-from deeplab_spec.reference.values import DISCARD, Values
+from deeplab_spec.reference.forward import DISCARD, Values, require_multiple, resize
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.api import Override, table
 from deeplab_spec.spec.choices import Interpolation

@@ -1,7 +1,7 @@
 """The errata of the source document: deviations from its own intent or source that ``notebook`` keeps verbatim.
 
 An erratum that changes the network is a choice, with the value that corrects it. One that does not is a note
-about the document's programming interface. :mod:`deeplab_spec.analysis.errata` computes the effect of an erratum on
+about the document's programming interface. :mod:`deeplab_spec.show.document` computes the effect of an erratum on
 parameters and multiply-adds.
 """
 

@@ -1,13 +1,18 @@
-"""The base of every JSON document, and how a document becomes text.
+"""Documents and files: the base of every JSON document, its text, and how a file is written.
 
 The form of a document is stable: fields may be added, and ``schema_version`` grows when a field
 changes its meaning or is removed.
 """
 
 import json
+import os
+import tempfile
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from deeplab_spec.errors import TargetError
 
 Json = dict[str, Any]
 """A JSON object."""
@@ -33,3 +38,32 @@ def to_json(document: BaseModel) -> str:
 def to_schema(document: type[BaseModel]) -> str:
     """Return the JSON Schema of a document."""
     return json.dumps(document.model_json_schema(), indent=2)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write or replace a file atomically; an error leaves the previous content.
+
+    Args:
+        path: The file, in a directory that exists.
+        content: The whole content; text is written as UTF-8.
+
+    Raises:
+        TargetError: If it cannot be written.
+    """
+    part = None
+    try:
+        with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            part = Path(file.name)
+            file.write(content.encode() if isinstance(content, str) else content)
+        part.chmod(path.stat().st_mode if path.exists() else 0o666 & ~_umask())
+        part.replace(path)
+    except OSError as error:
+        if part:
+            part.unlink(missing_ok=True)
+        raise TargetError(str(path), f"cannot be written: {error.strerror}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplab_spec.align.differences import differences
-from deeplab_spec.align.explain import Explanation, edits, explain
+from deeplab_spec.align.identify import Explanation, edits, explain
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError

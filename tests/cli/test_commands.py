@@ -12,7 +12,7 @@ from deeplab_spec.cli import output
 from deeplab_spec.cli.app import main
 from deeplab_spec.cli.options import complete_choice, complete_variant, read_size
 from deeplab_spec.count.document import CountDocument
-from deeplab_spec.exit_codes import ExitCode
+from deeplab_spec.result import ExitCode
 from deeplab_spec.show.document import ClausesDocument, ShowDocument
 from deeplab_spec.spec.choices import NAMES
 from deeplab_spec.spec.clauses import CLAUSES

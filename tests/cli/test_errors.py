@@ -6,7 +6,7 @@ import pytest
 
 from deeplab_spec.cli.app import main
 from deeplab_spec.count import text
-from deeplab_spec.exit_codes import ExitCode
+from deeplab_spec.result import ExitCode
 
 # fmt: off
 USAGE = (

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from deeplab_spec.cli.app import main
-from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.port.document import PortDocument
+from deeplab_spec.result import ExitCode
 from tests.support.port_networks import small, small_folded
 
 SMALL = "tests.support.port_networks:small"

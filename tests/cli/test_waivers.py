@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.cli.app import main
-from deeplab_spec.exit_codes import ExitCode
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request
+from deeplab_spec.result import ExitCode
 from tests.support.certificates import Decided, certificate
 
 DAY = ("--today", "2026-11-24")

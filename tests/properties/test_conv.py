@@ -9,9 +9,8 @@ from torch.nn import functional
 
 from deeplab_spec.analysis.sizes import explicit_padding, window_positions
 from deeplab_spec.graph.ops import margins
-from deeplab_spec.reference.conv import ConvUnit
+from deeplab_spec.reference.conv import ConvUnit, SeparableUnit
 from deeplab_spec.reference.document import Conv2dLayer, SeparableConv2d, SeparableConv2dLayer
-from deeplab_spec.reference.sepconv import SeparableUnit
 from deeplab_spec.spec import rows
 from tests.support.assertions import assert_same
 from tests.support.property_coverage import covers

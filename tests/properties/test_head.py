@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from deeplab_spec.reference.aspp import Aspp
+from deeplab_spec.reference.conv import SeparableUnit
 from deeplab_spec.reference.decoder import Decoder
 from deeplab_spec.reference.document import DeepLab
-from deeplab_spec.reference.sepconv import SeparableUnit
-from deeplab_spec.reference.shape import resize
+from deeplab_spec.reference.forward import resize
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.choices import AsppOrder, HeadConvs, Interpolation, PoolNorm, Projection
 from deeplab_spec.spec.head import aspp_rows, decoder_rows

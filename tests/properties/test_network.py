@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.graph.ops import Input, Output
 from deeplab_spec.reference.document import DeepLab, Xception
+from deeplab_spec.reference.forward import Values
 from deeplab_spec.reference.network import DeepLabV3Plus, build
-from deeplab_spec.reference.values import Values
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.choices import NAMES, AtrousPadding, ChoiceValue, seen_values, written
 from deeplab_spec.spec.variants import VARIANTS, Variant

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from deeplab_spec.analysis.errata import Effect, effects
 from deeplab_spec.errors import SpecError
+from deeplab_spec.show.document import Effect, effects
 from deeplab_spec.spec.choices import choose, overrides_between
 from deeplab_spec.spec.errata import ERRATA, Erratum, erratum
 from deeplab_spec.spec.network import network

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deeplab_spec.reference.forward import Values, resize
 from deeplab_spec.reference.network import build
-from deeplab_spec.reference.shape import resize
-from deeplab_spec.reference.values import Values
 from deeplab_spec.spec.choices import ChoiceValue
 
 NARROW: dict[str, ChoiceValue] = {"width": 0.03, "middle_blocks": 2}

@@ -10,7 +10,7 @@ import pytest
 from torch import Tensor, nn
 
 import deeplab_spec
-from deeplab_spec.align import differences, family, normal_form
+from deeplab_spec.align import differences, normal_form, published
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import Aspect, aspects
 from deeplab_spec.align.network_at_size import Shaped
@@ -266,7 +266,7 @@ def _(patch: Patch) -> None:
 @breaks("structure", OtherArchitecture)
 def _(patch: Patch) -> None:
     """No network has another architecture."""
-    everywhere(patch, family.different_architecture, lambda _alignment: None)
+    everywhere(patch, published.different_architecture, lambda _alignment: None)
 
 
 @breaks("structure", wrong_eps)

@@ -12,8 +12,8 @@ from deeplab_spec.count import text as counts
 from deeplab_spec.count.document import count_document
 from deeplab_spec.errors import TargetError
 from deeplab_spec.spec.variants import NOTEBOOK
-from deeplab_spec.views import files
 from deeplab_spec.views import progress as module
+from deeplab_spec.views.document import write_whole
 from deeplab_spec.views.progress import progress
 from deeplab_spec.views.table import Grid, markdown, plain, rich_table
 
@@ -48,14 +48,14 @@ def test_nothing_is_written_without_lines(capsys: pytest.CaptureFixture[str]) ->
 def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error before the rename leaves the old file and no other."""
     path = tmp_path / "report.md"
-    files.write_whole(path, "before\n")
+    write_whole(path, "before\n")
 
     def fails(_self: Path, _target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fails)
     with pytest.raises(TargetError, match=r"report\.md.*cannot be written: No space left on device"):
-        files.write_whole(path, "after\n")
+        write_whole(path, "after\n")
 
     assert path.read_text(encoding="utf-8") == "before\n"
     assert [entry.name for entry in path.parent.iterdir()] == ["report.md"]

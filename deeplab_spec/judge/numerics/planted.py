@@ -12,7 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deeplab_spec.align.channels import channel_orders
+from deeplab_spec.align.match import channel_orders
 from deeplab_spec.capture.capture import Capture, Step
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.execute.interpreter import Values, step

@@ -12,8 +12,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.align.channels import channel_orders
 from deeplab_spec.align.differences import Origins
+from deeplab_spec.align.match import channel_orders
 from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.execute.interpreter import Values

@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from deeplab_spec.align.channels import channel_orders
+from deeplab_spec.align.match import channel_orders
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import one_line

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from deeplab_spec.align.differences import Fact, differences, fact
-from deeplab_spec.align.explain import Key, attribute
-from deeplab_spec.align.identify import Identity, identify
+from deeplab_spec.align.identify import Identity, Key, attribute, identify
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import INVISIBLE, Build, Library
 from deeplab_spec.graph.network import Network

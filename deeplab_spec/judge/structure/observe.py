@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
-from deeplab_spec.align.family import different_architecture
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.align.published import different_architecture
 from deeplab_spec.capture.capture import Capture, FileModule
 from deeplab_spec.capture.fx.module import capture, shared_parameters, state_of
 from deeplab_spec.errors import CaptureError

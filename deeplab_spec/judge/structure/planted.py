@@ -11,10 +11,10 @@ from typing import Final
 
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import Aspect, aspects
-from deeplab_spec.align.family import different_architecture
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.align.published import different_architecture
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Conv2d, Input, Opaque, Output

@@ -6,8 +6,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from deeplab_spec.align.channels import channel_orders
-from deeplab_spec.align.match import align
+from deeplab_spec.align.match import align, channel_orders
 from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.graph.ops import BatchNorm
 from deeplab_spec.judge.load_weights import places

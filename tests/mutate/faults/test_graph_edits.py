@@ -2,7 +2,7 @@
 
 import pytest
 
-from deeplab_spec.align.explain import edits
+from deeplab_spec.align.identify import edits
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d
 from deeplab_spec.mutate.faults.graph_edits import edited, inserted, renamed, with_inputs, with_op, without

@@ -7,8 +7,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplab_spec.align.channels import channel_orders
-from deeplab_spec.align.match import Alignment
+from deeplab_spec.align.match import Alignment, channel_orders
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Output
 from deeplab_spec.mutate.faults.graph_edits import with_inputs

@@ -6,9 +6,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from deeplab_spec.align.family import different_architecture
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.align.published import different_architecture
 from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, Conv2d

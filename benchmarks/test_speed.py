@@ -21,8 +21,8 @@ from deeplab_spec.bench.plan import LeastWork, least_work
 from deeplab_spec.bench.worker import calibrated
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.measure.device import ceilings, device_name, megahertz, peak_bytes, reset_peak, timed_warm
-from deeplab_spec.measure.document import CeilingsModel
 from deeplab_spec.measure.modes import read_mode
+from deeplab_spec.measure.statistics import CeilingsModel
 from deeplab_spec.optimize.service import optimize, random_images
 from deeplab_spec.precision import Precision
 from deeplab_spec.reference.network import build

@@ -12,8 +12,7 @@ from deeplab_spec.align.match import Alignment
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.conventions import multiply_adds
 from deeplab_spec.analysis.costs import block_of, evaluate
-from deeplab_spec.analysis.parameters import stored
-from deeplab_spec.analysis.terms import Mode, Surroundings
+from deeplab_spec.analysis.terms import Mode, Surroundings, stored
 from deeplab_spec.graph.network import Node
 
 

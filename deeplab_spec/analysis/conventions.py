@@ -11,8 +11,7 @@ from math import prod
 from typing import Final
 
 from deeplab_spec.analysis.flops import flops
-from deeplab_spec.analysis.parameters import conv_weights
-from deeplab_spec.analysis.terms import UNTILED, Mode, Surroundings, Term, Terms
+from deeplab_spec.analysis.terms import UNTILED, Mode, Surroundings, Term, Terms, conv_weights
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Node, Source
 from deeplab_spec.graph.ops import (

@@ -13,8 +13,7 @@ from typing import Final
 from deeplab_spec.analysis.conventions import MAC, Convention, operator
 from deeplab_spec.analysis.flops import flops
 from deeplab_spec.analysis.memory import BYTES, bytes_kept, bytes_read, bytes_written, kept_values, live_bytes
-from deeplab_spec.analysis.parameters import Sizes, stored_by_node
-from deeplab_spec.analysis.terms import Mode, Surroundings, Terms
+from deeplab_spec.analysis.terms import Mode, Sizes, Surroundings, Terms, stored_by_node
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Opaque
 

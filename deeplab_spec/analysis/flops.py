@@ -18,8 +18,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Final
 
-from deeplab_spec.analysis.parameters import conv_weights
-from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms
+from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms, conv_weights
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import (
     Activation,

@@ -20,8 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from deeplab_spec.analysis.parameters import conv_weights, stored
-from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms
+from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms, conv_weights, stored
 from deeplab_spec.graph.folding import values_read
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (

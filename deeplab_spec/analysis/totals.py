@@ -11,9 +11,8 @@ from functools import cached_property
 
 from deeplab_spec.analysis.conventions import MAC, Convention
 from deeplab_spec.analysis.costs import Number, exact
-from deeplab_spec.analysis.parameters import Sizes, total_stored
 from deeplab_spec.analysis.sizes import SideRule, side_rules
-from deeplab_spec.analysis.terms import UNTILED, Mode, Surroundings, merged
+from deeplab_spec.analysis.terms import UNTILED, Mode, Sizes, Surroundings, merged, total_stored
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, GlobalAveragePool, Input, Opaque, Pad, Pair, Pool, Resize

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal
 
-from deeplab_spec.measure.document import CeilingsModel, RatioModel
+from deeplab_spec.measure.statistics import CeilingsModel, RatioModel
 from deeplab_spec.views.document import Document, Model
 from deeplab_spec.views.table import Grid, integer, markdown
 

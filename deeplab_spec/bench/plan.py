@@ -13,10 +13,10 @@ from math import prod
 from typing import Final
 
 from deeplab_spec.analysis.costs import Values
-from deeplab_spec.analysis.parameters import conv_weights
 from deeplab_spec.analysis.protocol import SINGLE
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode as Pass
+from deeplab_spec.analysis.terms import conv_weights
 from deeplab_spec.bench.document import SpeedModel
 from deeplab_spec.bench.process import ModeProcess, ask
 from deeplab_spec.bench.request import DEADLINE, BenchRequest, Case, job

@@ -23,8 +23,7 @@ from deeplab_spec.bench.plan import CaseCost, Entry, Plan
 from deeplab_spec.bench.process import ModeProcess, ask
 from deeplab_spec.bench.request import Case, job
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure.document import CeilingsModel
-from deeplab_spec.measure.statistics import paired_ratio
+from deeplab_spec.measure.statistics import CeilingsModel, paired_ratio
 from deeplab_spec.precision import FLOAT32, read_precision
 from deeplab_spec.views.progress import Progress, silent
 

@@ -1,22 +1,159 @@
 """``deeplab-spec gate``: decide whether head is slower than base, with known error probabilities."""
 
+from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from deeplab_spec.cli import gate_options as options
 from deeplab_spec.cli import output
-from deeplab_spec.cli.options import ArgumentOption, ChooseOption, OutputOption, SchemaOption
-from deeplab_spec.gate.cases import Case
-from deeplab_spec.gate.pair_queue import default_ahead
-from deeplab_spec.gate.pairs import NO_PLANT
+from deeplab_spec.cli.options import (
+    ArgumentOption,
+    ChooseOption,
+    OutputOption,
+    SchemaOption,
+    complete_variant,
+    read_size,
+)
+from deeplab_spec.errors import SpecError
+from deeplab_spec.gate.cases import CASES, CPU_FORWARD, DEVICES, MODES, PASSES, Case, case, case_for, changed, read_mode
+from deeplab_spec.gate.pair_processes import default_ahead
+from deeplab_spec.gate.pairs import NO_PLANT, Plant
 from deeplab_spec.gate.request import GateRequest, Settings
 from deeplab_spec.gate.rule import GateVerdict, Rule
 from deeplab_spec.gate.sides import BUILD
 from deeplab_spec.result import ExitCode
 from deeplab_spec.spec.api import read_arguments
+from deeplab_spec.spec.choices import read_overrides, written
+from deeplab_spec.spec.variants import variant
 from deeplab_spec.views.progress import progress
+
+_OF_CASE = "[the case's]"
+
+
+def _complete_case(incomplete: str) -> list[tuple[str, str]]:
+    return [(entry.name, entry.reason) for entry in CASES if entry.name.startswith(incomplete)]
+
+
+CaseOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--case",
+        metavar="NAME",
+        autocompletion=_complete_case,
+        help=f"What is timed; repeat for several: {', '.join(entry.name for entry in CASES)}. [{CPU_FORWARD.name}]",
+    ),
+]
+VariantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--variant",
+        metavar="NAME",
+        autocompletion=complete_variant,
+        help=f"The network, for a builder with this argument. {_OF_CASE}",
+    ),
+]
+OutputStrideOption = Annotated[
+    int | None,
+    typer.Option(
+        "--output-stride", metavar="N", help=f"The output stride, for a builder with this argument. {_OF_CASE}"
+    ),
+]
+SizeOption = Annotated[
+    str | None, typer.Option("--size", metavar="HxW", help=f"Height and width of the images. {_OF_CASE}")
+]
+BatchOption = Annotated[int | None, typer.Option("--batch", metavar="N", help=f"Images per run. {_OF_CASE}")]
+DirectionOption = Annotated[
+    str | None, typer.Option("--direction", metavar="NAME", help=f"{' or '.join(PASSES)}. {_OF_CASE}")
+]
+ModeOption = Annotated[
+    str | None, typer.Option("--mode", metavar="MODE", help=f"Parts joined by +: {', '.join(MODES)}. {_OF_CASE}")
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device", metavar="NAME", help=f"{' or '.join(DEVICES)}; without --case it also chooses the case. {_OF_CASE}"
+    ),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", metavar="N", help=f"Threads of each process. {_OF_CASE}")
+]
+RoundsOption = Annotated[int | None, typer.Option("--rounds", metavar="N", help=f"Samples of each process. {_OF_CASE}")]
+PlantOption = Annotated[
+    str,
+    typer.Option(
+        "--plant",
+        metavar="WHAT",
+        help="Slow HEAD down to test the gate: wait=0.03 (a share of its own time), mode=MODE, or none.",
+    ),
+]
+
+
+def read_cases(
+    names: list[str] | None,
+    *,
+    size: str | None,
+    choose: list[str] | None,
+    mode: str | None,
+    variant_name: str | None,
+    **numbers: int | str | None,
+) -> tuple[Case, ...]:
+    """Return the named cases with the options applied; an option that is None changes nothing.
+
+    Args:
+        names: Names of cases; None for the default case of the device.
+        size: Height and width of the images.
+        choose: Choices of the network.
+        mode: Parts joined by ``+``.
+        variant_name: Name of a variant.
+        numbers: Other fields of a case.
+
+    Raises:
+        SpecError: If a case does not exist, or cannot be run.
+    """
+    changes: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
+    if size:
+        changes["size"] = read_size(size)
+    if choose:
+        read = read_overrides(choose)
+        changes["choices"] = {name: _plain(value) for name, value in read.items()}
+    if mode:
+        changes["mode"] = read_mode(mode)
+    if variant_name:
+        changes["variant"] = variant(variant_name).name
+    entries = map(case, dict.fromkeys(names)) if names else [case_for(str(changes.get("device", "cpu")))]
+    if not names:
+        changes.pop("device", None)
+    return tuple(changed(entry, changes) for entry in entries)
+
+
+def _plain(value: Any) -> str | float:  # noqa: ANN401 - a choice has one of many types
+    """Return a choice's value as a number if it is one, else as text for a command line."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else written(value)
+
+
+def read_plant(text: str) -> Plant:
+    """Read the value of ``--plant``.
+
+    Raises:
+        SpecError: If it has none of the supported forms.
+
+    >>> read_plant("wait=0.03")
+    Plant(wait=0.03, mode=None)
+    """
+    name, equals, value = text.partition("=")
+    if text == "none":
+        return NO_PLANT
+    if name == "mode" and equals:
+        return Plant(mode=read_mode(value, "--plant"))
+    try:
+        wait = float(value) if name == "wait" else 0.0
+    except ValueError:
+        wait = 0.0
+    if not (isfinite(wait) and wait > 0):
+        raise SpecError("--plant", "must be wait=SHARE with a positive share, mode=MODE, or none", text)
+    return Plant(wait=wait)
+
 
 _EXIT = {
     GateVerdict.PASS.value: ExitCode.DONE,
@@ -36,17 +173,17 @@ def gate(
         str, typer.Argument(metavar="HEAD", help="What must not be slower, in the same forms.", show_default=False)
     ] = "",
     *,
-    case_name: options.CaseOption = None,
-    variant: options.VariantOption = None,
+    case_name: CaseOption = None,
+    variant: VariantOption = None,
     choose: ChooseOption = None,
-    output_stride: options.OutputStrideOption = None,
-    size: options.SizeOption = None,
-    batch: options.BatchOption = None,
-    direction: options.DirectionOption = None,
-    mode: options.ModeOption = None,
-    device: options.DeviceOption = None,
-    threads: options.ThreadsOption = None,
-    rounds: options.RoundsOption = None,
+    output_stride: OutputStrideOption = None,
+    size: SizeOption = None,
+    batch: BatchOption = None,
+    direction: DirectionOption = None,
+    mode: ModeOption = None,
+    device: DeviceOption = None,
+    threads: ThreadsOption = None,
+    rounds: RoundsOption = None,
     target: Annotated[
         str, typer.Option("--target", metavar="MODULE:CALLABLE", help="What is built from a directory, ref or wheel.")
     ] = BUILD,
@@ -77,7 +214,7 @@ def gate(
             help="Pairs that are started together, if memory allows. [6 on a GPU; 1 to 6 on a CPU, by its cores]",
         ),
     ] = None,
-    plant: options.PlantOption = "none",
+    plant: PlantOption = "none",
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="S", help="Seconds that a process may take for one answer.")
     ] = _SETTINGS.timeout,
@@ -122,7 +259,7 @@ def gate(
         return
     if not base or bool(head) == bool(calibrate):
         raise typer.BadParameter("name BASE and HEAD; with --calibrate, BASE alone", param_hint="BASE HEAD")
-    cases = options.read_cases(
+    cases = read_cases(
         case_name,
         size=size,
         choose=choose,
@@ -137,7 +274,7 @@ def gate(
     )
     if pairs is not None and max_pairs is not None:
         raise typer.BadParameter("--pairs and --max-pairs exclude each other", param_hint="--pairs")
-    planted = options.read_plant(plant)
+    planted = read_plant(plant)
     if calibrate and planted != NO_PLANT:
         raise typer.BadParameter("--calibrate plants its own slowdowns", param_hint="--plant")
     most = pairs if pairs is not None else max_pairs if max_pairs is not None else _RULE.max_pairs

@@ -12,10 +12,9 @@ from deeplab_spec.align.canonical import renamed, specified_paths
 from deeplab_spec.align.published import align_published
 from deeplab_spec.analysis.conventions import TFPROF, Convention
 from deeplab_spec.analysis.costs import Cost, Values, node_costs
-from deeplab_spec.analysis.parameters import Sizes
 from deeplab_spec.analysis.protocol import Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
-from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.analysis.terms import Mode, Sizes
 from deeplab_spec.capture.capture import Capture, FileModule
 from deeplab_spec.capture.fx.module import capture_target, map_shapes, shared_parameters
 from deeplab_spec.capture.target import Target, load

@@ -9,8 +9,7 @@ from deeplab_spec.gate.cases import Case
 from deeplab_spec.gate.counts import compare_counts
 from deeplab_spec.gate.device import machine
 from deeplab_spec.gate.document import CaseResultModel, GateCaseModel, GateDocument, PlantModel, RuleModel, TimingModel
-from deeplab_spec.gate.pair_processes import PairProcesses
-from deeplab_spec.gate.pair_queue import PairQueue, default_ahead
+from deeplab_spec.gate.pair_processes import PairProcesses, PairQueue, default_ahead
 from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, NO_PLANT
 from deeplab_spec.gate.request import GateRequest, Settings
 from deeplab_spec.gate.rule import overall

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from deeplab_spec.execute.torch_settings import float32_products
-from deeplab_spec.measure.document import CeilingsModel
+from deeplab_spec.measure.statistics import CeilingsModel
 from deeplab_spec.precision import FLOAT32, TF32, Precision
 
 _SPINS: Final = 100_000

@@ -1,10 +1,16 @@
-"""A mutant: a network with one fault."""
+"""A mutant: a network with one fault, and the small edits of a graph that make one.
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+A node is changed, removed, inserted, or takes its input from elsewhere. Paths keep their meaning, so that an edited
+node can be found again. An edit may give a network that makes no sense;
+:class:`~deeplab_spec.graph.network.Network` refuses a graph that cannot be executed.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Channels, height and width of the values of a network for one image size, by path."""
@@ -76,3 +82,161 @@ class Mutant:
     def has_initial_fault(self) -> bool:
         """Whether the fault is in the initial weights."""
         return self.training_fault is not None and self.training_fault.is_initial
+
+
+def with_node(graph: Network, changed: Node) -> Network:
+    """Return a network with one node replaced by another of the same path."""
+    return edited(graph, changed.path, lambda _: [changed])
+
+
+def with_op(graph: Network, path: str, **fields: object) -> Network:
+    """Return a network in which one operator has other attributes.
+
+    Args:
+        graph: The network.
+        path: The node.
+        fields: The attributes by field name.
+
+    Raises:
+        GraphError: If the operator cannot have them.
+        TypeError: If the operator has no field of that name.
+    """
+    op = replace(graph[path].op, **fields)  # type: ignore[arg-type]  # the record refuses unknown fields
+    return with_node(graph, replace(graph[path], op=op))
+
+
+def with_inputs(graph: Network, path: str, *inputs: str) -> Network:
+    """Return a network in which one node has other inputs.
+
+    Raises:
+        GraphError: If an input does not stand before the node.
+    """
+    return with_node(graph, replace(graph[path], inputs=inputs))
+
+
+def without(graph: Network, paths: Collection[str]) -> Network:
+    """Return a network without some nodes of one input; their readers take that input instead."""
+    instead: dict[str, str] = {}
+    nodes = []
+    for node in graph:
+        inputs = tuple(instead.get(path, path) for path in node.inputs)
+        if node.path in paths:
+            instead[node.path] = inputs[0]
+        else:
+            nodes.append(replace(node, inputs=inputs))
+    taps = tuple((name, instead.get(path, path)) for name, path in graph.taps)
+    return Network(nodes=tuple(nodes), taps=taps)
+
+
+def inserted(graph: Network, after: str, op: Op | None = None, path: str = "inserted") -> Network:
+    """Return a network with one more operation after a node, which all readers of the node take their input from.
+
+    Args:
+        graph: The network.
+        after: The node.
+        op: The operator; None for a ReLU.
+        path: Path of the new node.
+    """
+    nodes: list[Node] = []
+    for node in graph:
+        inputs = tuple(path if value == after else value for value in node.inputs)
+        nodes.append(replace(node, inputs=inputs))
+        if node.path == after:
+            nodes.append(Node(path=path, op=op or Activation(), inputs=(after,)))
+    return Network(nodes=tuple(nodes), taps=graph.taps)
+
+
+def renamed(graph: Network, name: Callable[[str], str]) -> Network:
+    """Return a network with other paths."""
+    nodes = (replace(node, path=name(node.path), inputs=tuple(map(name, node.inputs))) for node in graph)
+    return Network(nodes=tuple(nodes), taps=tuple((tap, name(path)) for tap, path in graph.taps))
+
+
+def edited(graph: Network, path: str, edit: Callable[[Node], Iterable[Node]]) -> Network:
+    """Return a network with one node replaced by no node, one or several."""
+    nodes: list[Node] = []
+    for node in graph:
+        nodes += edit(node) if node.path == path else [node]
+    return graph.with_nodes(nodes)
+
+
+def with_channels(graph: Network, more: Mapping[str, int]) -> Network | None:
+    """Return a network in which convolutions have more output channels, or fewer, and their readers fit.
+
+    Args:
+        graph: The network.
+        more: Added channels by path of the convolution.
+
+    Returns:
+        The network; None where a sum or a grouped convolution reads the changed channels, which fixes their number.
+    """
+    added: dict[str, int] = {}
+    nodes: list[Node] = []
+    for node in graph:
+        arriving = [added.get(path, 0) for path in node.inputs]
+        op = _fitted(node.op, arriving)
+        if op is None:
+            return None
+        added[node.path] = more.get(node.path, 0) + _passed_on(node.op, arriving)
+        if isinstance(op, Conv2d) and node.path in more:
+            op = replace(op, channels_out=op.channels_out + more[node.path])
+        nodes.append(replace(node, op=op))
+    return graph.with_nodes(nodes)
+
+
+def rewired(graph: Network, path: str, *inputs: str, shapes: Shapes) -> Network | None:
+    """Return a network in which one node has other inputs, and all nodes after it fit the channels of these.
+
+    Args:
+        graph: The network.
+        path: The node.
+        inputs: The other inputs.
+        shapes: Shapes of all values by path.
+
+    Returns:
+        The network; None where a reader of the node cannot have other channels.
+    """
+    added: dict[str, int] = {}
+    nodes: list[Node] = []
+    for node in graph:
+        read = inputs if node.path == path else node.inputs
+        before = [shapes[value][0] for value in node.inputs]
+        arriving = [added.get(value, 0) for value in read]
+        if node.path == path:
+            arriving = [shapes[value][0] - old for value, old in zip(read, before, strict=False)]
+            if isinstance(node.op, Concat):
+                arriving = [sum(shapes[value][0] for value in read) - sum(before)]
+        op = _fitted(node.op, arriving)
+        if op is None:
+            return None
+        added[node.path] = _passed_on(node.op, arriving)
+        nodes.append(replace(node, op=op, inputs=read))
+    return graph.with_nodes(nodes)
+
+
+def _fitted(op: Op, arriving: Sequence[int]) -> Op | None:
+    """Return the operator for inputs with so many more channels; None if there is none."""
+    change = sum(arriving) if isinstance(op, Concat) else next(iter(arriving), 0)
+    match op:
+        case Conv2d() if change and op.depthwise and op.channels_out == op.channels_in:
+            count = op.channels_in + change
+            return replace(op, channels_in=count, channels_out=count, groups=count)
+        case Conv2d() if change:
+            return replace(op, channels_in=op.channels_in + change) if op.groups == 1 else None
+        case BatchNorm() if change:
+            return replace(op, channels=op.channels + change)
+        case Add() if len(set(arriving)) > 1:
+            return None
+        case _:
+            return op
+
+
+def _passed_on(op: Op, arriving: Sequence[int]) -> int:
+    """Return by how many channels the result of an operator grows."""
+    match op:
+        case Conv2d():
+            return arriving[0] if op.depthwise and op.channels_out == op.channels_in else 0
+        case Concat():
+            return sum(arriving)
+        case _:
+            return arriving[0] if arriving else 0

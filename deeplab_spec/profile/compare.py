@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.measure.document import IntervalModel
-from deeplab_spec.measure.statistics import difference, slowdown
+from deeplab_spec.measure.statistics import IntervalModel, difference, slowdown
 from deeplab_spec.profile.document import (
     BlockModel,
     CallChangeModel,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from deeplab_spec.measure.document import IntervalModel
+from deeplab_spec.measure.statistics import IntervalModel
 from deeplab_spec.profile.document import ChangeModel, CompareDocument
 from deeplab_spec.profile.text import PLUS_MINUS, UNKNOWN, Cell, Column, count, environment, milliseconds, named
 from deeplab_spec.views.table import Grid, Value, comma_separated, data_link, markdown

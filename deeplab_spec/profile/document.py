@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import TargetError
-from deeplab_spec.measure.document import CeilingsModel, IntervalModel
+from deeplab_spec.measure.statistics import CeilingsModel, IntervalModel
 from deeplab_spec.views.document import Document, Json, Model
 
 FILE: Final = "profile.json"

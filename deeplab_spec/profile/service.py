@@ -22,10 +22,9 @@ from deeplab_spec.errors import TargetError, one_line
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.measure.device import ceilings, device_name
-from deeplab_spec.measure.document import CeilingsModel
 from deeplab_spec.measure.modes import Mode as ExecutionMode
 from deeplab_spec.measure.parts import EAGER
-from deeplab_spec.measure.statistics import mean_interval
+from deeplab_spec.measure.statistics import CeilingsModel, mean_interval
 from deeplab_spec.profile.document import (
     TENSORBOARD,
     TRACE,

@@ -25,7 +25,7 @@ from deeplab_spec.graph.ops import (
     PoolKind,
     Resize,
 )
-from deeplab_spec.mutate.faults.graph_edits import inserted, with_inputs, with_op, without
+from deeplab_spec.mutate.mutant import inserted, with_inputs, with_op, without
 from deeplab_spec.spec.variants import TF_RELEASE
 from tests.support.graphs import TELLING, between, chain, narrow_network, side_by_side
 

@@ -12,7 +12,7 @@ from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Dropout
-from deeplab_spec.mutate.faults.graph_edits import edited, inserted, with_inputs, with_op, without
+from deeplab_spec.mutate.mutant import edited, inserted, with_inputs, with_op, without
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from tests.support.graphs import narrow_network, narrow_normal, normal

@@ -15,7 +15,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import Library
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind
-from deeplab_spec.mutate.faults.graph_edits import inserted, renamed, with_op
+from deeplab_spec.mutate.mutant import inserted, renamed, with_op
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.layer_choices import scaled_channels
 from deeplab_spec.spec.network import network

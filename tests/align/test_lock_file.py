@@ -19,7 +19,7 @@ from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Add, BatchNorm, Input, Op, Output, Resize, margins
-from deeplab_spec.mutate.faults.graph_edits import inserted, renamed, with_op
+from deeplab_spec.mutate.mutant import inserted, renamed, with_op
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from tests.align.test_order import reordered, shufflers

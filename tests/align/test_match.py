@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from deeplab_spec.align.match import Alignment, channel_orders
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Output
-from deeplab_spec.mutate.faults.graph_edits import with_inputs
+from deeplab_spec.mutate.mutant import with_inputs
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE
 from tests.support.graphs import narrow_network, side_by_side
 

@@ -13,7 +13,7 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.order import Branch, by_length, ordered
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, Input, Output
-from deeplab_spec.mutate.faults.graph_edits import renamed, with_inputs
+from deeplab_spec.mutate.mutant import renamed, with_inputs
 from deeplab_spec.spec.variants import TF_RELEASE, Variant
 from tests.support.graphs import TELLING, narrow_network, narrow_normal, normal, side_by_side
 from tests.support.strategies import cases

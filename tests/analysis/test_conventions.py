@@ -21,7 +21,7 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
-from deeplab_spec.mutate.faults.graph_edits import with_op
+from deeplab_spec.mutate.mutant import with_op
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.network import CLASSIFIER
 from deeplab_spec.spec.variants import VARIANTS, Variant

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from deeplab_spec.analysis.costs import Cost, block_costs, block_of, node_costs
-from deeplab_spec.analysis.parameters import Sizes, stored
 from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.analysis.terms import Sizes, stored
 from deeplab_spec.analysis.totals import Evaluator, with_classes
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network, Node

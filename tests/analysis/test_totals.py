@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplab_spec.analysis.costs import node_costs
-from deeplab_spec.analysis.parameters import Sizes
 from deeplab_spec.analysis.sizes import SideRule, shapes
+from deeplab_spec.analysis.terms import Sizes
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network, Node

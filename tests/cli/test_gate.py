@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from deeplab_spec.cli import gate_options
+from deeplab_spec.cli import gate as gate_command
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import TargetError
 from deeplab_spec.gate import rule as gate_rule
@@ -433,7 +433,7 @@ def test_equal_checkouts_are_decided_by_real_processes(
     pytest.importorskip("torch")
     monkeypatch.setattr(gate_rule, "MIN_PAIRS", 2)
     tiny = replace(CPU_FORWARD, name="tiny", size=(8, 8), rounds=2)
-    monkeypatch.setattr(gate_options, "case_for", lambda _: tiny)
+    monkeypatch.setattr(gate_command, "case_for", lambda _: tiny)
     for name in ("base", "head"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "tiny_network.py").write_text(textwrap.dedent(NETWORK))

@@ -12,7 +12,7 @@ from deeplab_spec.execute.module import NetworkModule
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Opaque
-from deeplab_spec.mutate.faults.graph_edits import edited
+from deeplab_spec.mutate.mutant import edited
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.network import part, rows

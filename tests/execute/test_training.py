@@ -11,7 +11,7 @@ from deeplab_spec.execute.module import NetworkModule
 from deeplab_spec.execute.training import gradients, parameter_names, starting_weights, train, updated_running
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Dropout
-from deeplab_spec.mutate.faults.graph_edits import without
+from deeplab_spec.mutate.mutant import without
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import VARIANTS, variant

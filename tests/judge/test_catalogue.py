@@ -13,7 +13,7 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.judge.decisions import CHECKS
 from deeplab_spec.judge.structure.check import SCOPES, by_clause, clause_of
-from deeplab_spec.mutate.faults.graph_edits import with_inputs, with_op, without
+from deeplab_spec.mutate.mutant import with_inputs, with_op, without
 from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, seen_values
 from deeplab_spec.spec.clauses import CLAUSES, Level, clause, clauses_of
 from deeplab_spec.spec.network import PARTS

@@ -15,8 +15,7 @@ from deeplab_spec.align.lock_file import text
 from deeplab_spec.align.match import align
 from deeplab_spec.analysis.conventions import CONVENTIONS
 from deeplab_spec.analysis.costs import Cost, node_costs, total_cost
-from deeplab_spec.analysis.parameters import total_stored
-from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.analysis.terms import Mode, total_stored
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.graph.ops import BatchNorm

@@ -18,7 +18,7 @@ from deeplab_spec.measure.device import (
     timed,
     timed_warm,
 )
-from deeplab_spec.measure.document import CeilingsModel
+from deeplab_spec.measure.statistics import CeilingsModel
 
 CPU = torch.device("cpu")
 

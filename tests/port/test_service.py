@@ -13,7 +13,7 @@ from deeplab_spec.capture.target import Target
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d
 from deeplab_spec.measure.rewrites import folded
-from deeplab_spec.mutate.faults.graph_edits import with_op
+from deeplab_spec.mutate.mutant import with_op
 from deeplab_spec.mutate.rewrites.graphs import Shuffled
 from deeplab_spec.port import proof as port_proof
 from deeplab_spec.port.equivalent_forms import ROUNDED, Action

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli.app import app
 from deeplab_spec.errors import SpecError
-from deeplab_spec.measure.document import IntervalModel
-from deeplab_spec.measure.statistics import difference, mean_interval, slowdown
+from deeplab_spec.measure.statistics import IntervalModel, difference, mean_interval, slowdown
 from deeplab_spec.profile.compare import Verdict, compare, verdict
 from deeplab_spec.profile.document import CompareDocument, DeviceModel, ProfileDocument
 from tests.support.profile_samples import MILLISECOND, profile, usual

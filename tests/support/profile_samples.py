@@ -3,8 +3,7 @@
 from typing import Any
 
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.measure.document import CeilingsModel
-from deeplab_spec.measure.statistics import mean_interval
+from deeplab_spec.measure.statistics import CeilingsModel, mean_interval
 from deeplab_spec.profile.document import (
     BlockModel,
     CallModel,

@@ -29,7 +29,7 @@ from deeplab_spec.gate.document import (
     RateModel,
     RuleModel,
 )
-from deeplab_spec.gate.pair_queue import default_ahead
+from deeplab_spec.gate.pair_processes import default_ahead
 from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.request import GateRequest
 from deeplab_spec.gate.rule import GateVerdict, Rule, follow

@@ -27,8 +27,8 @@ from deeplab_spec.judge.plan import Taps
 from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.blocks import NEGLIGIBLE, Region, Regions, blocks, constants, deviation_of, undecided
 from deeplab_spec.judge.precision.run import OnDevice, cast, moved, stored
-from deeplab_spec.mutate.faults.graph_edits import with_node
 from deeplab_spec.mutate.faults.operators import planted_node, planted_operator
+from deeplab_spec.mutate.mutant import with_node
 
 BLOCKS: Final = "VALUES-LOWER-PRECISION-BLOCKS"
 NORMS: Final = "VALUES-LOWER-PRECISION-NORMS"

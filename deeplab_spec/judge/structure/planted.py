@@ -23,8 +23,8 @@ from deeplab_spec.judge.expected import Fact, Facts
 from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.observe import Reading
-from deeplab_spec.mutate.faults.graph_edits import inserted
 from deeplab_spec.mutate.faults.nodes import planted_fault
+from deeplab_spec.mutate.mutant import inserted
 
 APART: Final = 60
 """Faults at least this many nodes apart are planted in separate graphs."""

@@ -16,9 +16,19 @@ from deeplab_spec.graph.ops import (
     Output,
     Resize,
 )
-from deeplab_spec.mutate.faults.graph_edits import inserted, rewired, with_channels, with_inputs, with_node, without
 from deeplab_spec.mutate.faults.operators import operator_faults, planted_node
-from deeplab_spec.mutate.mutant import Mutant, Shapes, Shows, TrainingFault
+from deeplab_spec.mutate.mutant import (
+    Mutant,
+    Shapes,
+    Shows,
+    TrainingFault,
+    inserted,
+    rewired,
+    with_channels,
+    with_inputs,
+    with_node,
+    without,
+)
 
 _TRAINING_ONLY = frozenset({"momentum", "probability"})
 """Attributes that change nothing in evaluation."""

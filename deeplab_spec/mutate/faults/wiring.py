@@ -7,9 +7,8 @@ from itertools import pairwise
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, Resize
-from deeplab_spec.mutate.faults.graph_edits import rewired, with_channels, with_inputs
 from deeplab_spec.mutate.faults.nodes import middle_flow
-from deeplab_spec.mutate.mutant import Mutant, Shapes
+from deeplab_spec.mutate.mutant import Mutant, Shapes, rewired, with_channels, with_inputs
 
 _TAP_READER = "decoder.low_level.conv"
 _ENTRY = "backbone.entry_flow."

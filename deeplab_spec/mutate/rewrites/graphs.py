@@ -22,7 +22,7 @@ from deeplab_spec.graph.ops import (
     Input,
     Op,
 )
-from deeplab_spec.mutate.faults.graph_edits import inserted, without
+from deeplab_spec.mutate.mutant import inserted, without
 from deeplab_spec.mutate.rewrites.original import Original, RewrittenNetwork, Tensors
 
 

@@ -19,7 +19,7 @@ from deeplab_spec.judge.load_weights import own_places
 from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING, choices_seen_in_training
 from deeplab_spec.judge.training.evidence import Trained
 from deeplab_spec.judge.training.observe import observe
-from deeplab_spec.mutate.faults.graph_edits import inserted, with_op, without
+from deeplab_spec.mutate.mutant import inserted, with_op, without
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network

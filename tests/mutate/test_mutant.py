@@ -5,7 +5,7 @@ import pytest
 from deeplab_spec.align.identify import edits
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d
-from deeplab_spec.mutate.faults.graph_edits import edited, inserted, renamed, with_inputs, with_op, without
+from deeplab_spec.mutate.mutant import edited, inserted, renamed, with_inputs, with_op, without
 from tests.support.graphs import chain
 
 CONV = Conv2d(channels_in=4, channels_out=4)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from deeplab_spec.count.document import CountDocument
     from deeplab_spec.count.side_by_side import SideBySideDocument
     from deeplab_spec.identify.document import IdentifyDocument
-    from deeplab_spec.lock.document import LockDocument
+    from deeplab_spec.lock.service import LockDocument
     from deeplab_spec.port.document import PortDocument
 
 _SIZE: Pair = (513, 513)
@@ -295,8 +295,7 @@ def lock(
         TargetError: If it cannot be imported, built or read, or has operations that are not known.
     """
     from deeplab_spec.capture.target import Target
-    from deeplab_spec.lock.document import lock_document
-    from deeplab_spec.lock.service import LockRequest, lock_target
+    from deeplab_spec.lock.service import LockRequest, lock_document, lock_target
 
     request = LockRequest(target=Target.of(target, arguments), output_stride=output_stride, classes=num_classes)
     locked = lock_target(request)

@@ -40,7 +40,7 @@ def lock(
 
     Exit status: 0 written; 3 the target cannot be built or read.
     """
-    from deeplab_spec.lock.document import LockDocument, lock_document
+    from deeplab_spec.lock.service import LockDocument, lock_document
     from deeplab_spec.views.document import to_json, to_schema
 
     if json_schema:

@@ -8,7 +8,7 @@ from torch import nn
 
 from deeplab_spec.errors import GraphError
 from deeplab_spec.execute.interpreter import run
-from deeplab_spec.execute.module import NetworkModule
+from deeplab_spec.execute.training import NetworkModule
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Opaque

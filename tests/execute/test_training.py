@@ -7,8 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplab_spec.execute.module import NetworkModule
-from deeplab_spec.execute.training import gradients, parameter_names, starting_weights, train, updated_running
+from deeplab_spec.execute.training import (
+    NetworkModule,
+    gradients,
+    parameter_names,
+    starting_weights,
+    train,
+    updated_running,
+)
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Dropout
 from deeplab_spec.mutate.mutant import without

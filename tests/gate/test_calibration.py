@@ -22,8 +22,7 @@ from deeplab_spec.gate.calibration.recordings import (
     conditions,
     schedule,
 )
-from deeplab_spec.gate.cases import CPU_FORWARD, Case, case
-from deeplab_spec.gate.device import Device, cpu
+from deeplab_spec.gate.cases import CPU_FORWARD, Case, Device, case, cpu
 from deeplab_spec.gate.document import CalibrationDocument
 from deeplab_spec.gate.pairs import NO_PLANT, Plant
 from deeplab_spec.gate.request import GateRequest, Settings

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
-from deeplab_spec.gate import device as gate_device
-from deeplab_spec.gate.cases import CASES, CPU_FORWARD, case, case_for, changed, read_mode
-from deeplab_spec.gate.device import cpu, device_of, machine
+from deeplab_spec.gate import cases as gate_cases
+from deeplab_spec.gate.cases import CASES, CPU_FORWARD, case, case_for, changed, cpu, device_of, machine, read_mode
 
 
 def test_there_are_at_most_eight_cases_each_with_a_reason() -> None:
@@ -116,7 +115,7 @@ def test_a_gpu_has_the_name_that_torch_reports(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
 
-    assert gate_device.device_of(case("gpu-latency")).file == "nvidia-h100-80gb-hbm3"
+    assert gate_cases.device_of(case("gpu-latency")).file == "nvidia-h100-80gb-hbm3"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(TargetError, match="gpu-latency: needs a CUDA device, and there is none"):
-        gate_device.device_of(case("gpu-latency"))
+        gate_cases.device_of(case("gpu-latency"))

@@ -10,7 +10,7 @@ from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.mutate.rewrites.catalogue import rewrite
 from deeplab_spec.mutate.rewrites.graphs import folding, norms_below
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.strength.rewrites import SMALL, judge, original_of
+from deeplab_spec.strength.processes import SMALL, judge, original_of
 
 HEAD = rewrite("notebook/16/folded normalisations/head")
 NORM = "backbone.entry_flow.block2.sepconv1.depthwise.norm"

@@ -17,7 +17,7 @@ from deeplab_spec.capture.equivalences.graph_builder import (
     own_tensors,
     tensor_slices,
 )
-from deeplab_spec.capture.fx.data_movement import range_of
+from deeplab_spec.capture.fx.layout_change import range_of
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Op
 

@@ -30,10 +30,9 @@ from deeplab_spec.capture.fx.calls import (
     overwrites,
     shape_of,
 )
-from deeplab_spec.capture.fx.data_movement import move, part_of_channels
 from deeplab_spec.capture.fx.equivalent_calls import fuse_into_convolution
 from deeplab_spec.capture.fx.layout import Arguments, Layout, identity_layout
-from deeplab_spec.capture.fx.layout_change import translate_with_layouts
+from deeplab_spec.capture.fx.layout_change import move, part_of_channels, translate_with_layouts
 from deeplab_spec.capture.fx.operators import translate
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.graph.network import Network, Node, Source

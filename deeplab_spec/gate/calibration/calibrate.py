@@ -20,7 +20,7 @@ from typing import Final
 
 from deeplab_spec.errors import SpecError, TargetError, require_torch
 from deeplab_spec.gate.calibration.recordings import PROTOCOL, SAME, Condition, Recorder, conditions
-from deeplab_spec.gate.device import device_of, machine
+from deeplab_spec.gate.cases import device_of, machine
 from deeplab_spec.gate.document import (
     CalibrationDocument,
     CurvePointModel,
@@ -33,8 +33,8 @@ from deeplab_spec.gate.pair_processes import default_ahead
 from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.request import GateRequest
 from deeplab_spec.gate.rule import GateVerdict, Rule, follow
+from deeplab_spec.gate.service import CONFIRMING_ALPHA, concluded, confirming
 from deeplab_spec.gate.sides import opened
-from deeplab_spec.gate.timing import CONFIRMING_ALPHA, concluded, confirming
 from deeplab_spec.views.progress import Progress
 
 TRIALS: Final = 2000

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.gate.cases import CHANNELS_LAST, FOLDED, Case, read_mode
-from deeplab_spec.gate.device import Device
+from deeplab_spec.gate.cases import CHANNELS_LAST, FOLDED, Case, Device, read_mode
 from deeplab_spec.gate.pair_processes import PairProcesses, PairQueue
 from deeplab_spec.gate.pairs import NO_PLANT, Pair, Plant
 from deeplab_spec.gate.rule import Rule

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.execute.interpreter import Values
-from deeplab_spec.execute.module import NetworkModule
+from deeplab_spec.execute.training import NetworkModule
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Input, Op, Output, Pair

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import deeplab_spec
-from deeplab_spec.execute.module import NetworkModule
+from deeplab_spec.execute.training import NetworkModule
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Dropout
 from deeplab_spec.judge.finding import Decision, Finding, Verdict

@@ -21,7 +21,7 @@ from deeplab_spec.mutate.rewrites.original import Original, Replacement
 from deeplab_spec.precision import RATIO_LIMIT
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.strength.rewrites import SMALL, judge, judged, original_of
+from deeplab_spec.strength.processes import SMALL, judge, judged, original_of
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
 """A compiler traces the checks of shapes too, with tensors that have none."""

@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from deeplab_spec.judge.certificate import ClauseRecord
-from deeplab_spec.judge.evidence import Check, Evidence
+from deeplab_spec.judge.evidence import Check, Evidence, PlantedFault
 from deeplab_spec.judge.finding import Decision, Finding, Verdict, combined
 from deeplab_spec.judge.interface import check as interface
 from deeplab_spec.judge.numerics import check as numerics
 from deeplab_spec.judge.observe import AtStride
-from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.structure import check as structure
 from deeplab_spec.judge.training import check as training
 from deeplab_spec.spec.clauses import Clause

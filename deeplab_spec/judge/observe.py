@@ -16,13 +16,12 @@ from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge import expected
-from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.interface.planted import of_calls, of_comparisons
 from deeplab_spec.judge.numerics import observe as numerics
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan, against, plan
-from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.run import moved
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure import observe as structure

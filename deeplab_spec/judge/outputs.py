@@ -1,14 +1,16 @@
-"""Calls a candidate, and assigns its results to taps."""
+"""Calls a candidate or runs its captured graph, and assigns the results to taps; detects values that are not finite."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import one_line
+from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.execute.torch_settings import threads_for
 
 Shapes = Sequence[tuple[str, tuple[int, ...]]]
@@ -98,3 +100,57 @@ def choose(results: Shapes, expected: Shapes) -> dict[str, str]:
                 chosen[tap] = name
                 del left[name]
     return chosen
+
+
+class Overflow:
+    """Watches the specification's own values: nothing can be compared with one that is not finite.
+
+    Attributes:
+        path: The first node whose value is not finite; empty while all are.
+    """
+
+    def __init__(self) -> None:
+        self.path = ""
+
+    def __call__(self, path: str, value: Tensor) -> None:
+        """Check the value of a node."""
+        if not self.path and not bool(value.isfinite().all()):
+            self.path = path
+
+    def reason(self, precision: str) -> str:
+        """Return why nothing can be compared in a precision; empty if all values are finite."""
+        return f"the specification itself is not finite in {precision} at {self.path}" if self.path else ""
+
+
+def overflow_of(path: str, value: Tensor, precision: str) -> str:
+    """Return why nothing can be compared with a value of the specification; empty if it is finite."""
+    overflow = Overflow()
+    overflow(path, value)
+    return overflow.reason(precision)
+
+
+def double(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, unless it is of an integer dtype."""
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def in_double(captured: Capture) -> Capture:
+    """Return a capture whose constants are in float64."""
+    return replace(captured, constants={name: double(tensor) for name, tensor in captured.constants.items()})
+
+
+def executed(captured: Capture, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Values:
+    """Run a captured graph with the interpreter in float64; unknown operations run as they were captured.
+
+    Args:
+        captured: The graph.
+        state: Parameters and buffers by name, in float64.
+        inputs: Its arguments.
+
+    Returns:
+        The values of its outputs, by path.
+    """
+    captured = in_double(captured)
+    named = {node.path: double(value) for node, value in zip(captured.network.inputs, inputs, strict=True)}
+    with torch.no_grad():
+        return captured.run(named, state, keep=())

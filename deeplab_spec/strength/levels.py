@@ -22,7 +22,7 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Dropout, Pair
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.load_weights import own_places
-from deeplab_spec.judge.numerics import numerics_only
+from deeplab_spec.judge.numerics import end_to_end
 from deeplab_spec.judge.plan import SpecifiedPlan, plan, telling_sizes
 from deeplab_spec.judge.precision.run import cast
 from deeplab_spec.judge.request import Request
@@ -129,7 +129,7 @@ class Subject:
     classes: int = 5
     seed: int = 0
     overrides: tuple[str, ...] = ()
-    _trials: dict[int, numerics_only.Trial] = field(default_factory=dict, repr=False, compare=False)
+    _trials: dict[int, end_to_end.Trial] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -193,17 +193,17 @@ class Subject:
 
     def _values(self, mutant: Mutant, *, lower: bool) -> dict[str, object]:
         """Judge the values of a mutant, with its graph hidden."""
-        lost = numerics_only.unmatched_tensors(mutant.network, self.trial(0).weights)
+        lost = end_to_end.unmatched_tensors(mutant.network, self.trial(0).weights)
         if lost:
             return {"numerics": ("WEIGHTS-FIT",), "unfit": lost[0]}
         worst, failed = 0.0, False
         for trial in self.trials():
             worst = max(worst, self._error(mutant, trial, torch.float64))
-            failed = numerics_only.refused(worst)
+            failed = end_to_end.refused(worst)
             if failed:
                 break
-        names = numerics_only.CAST if lower else (FLOAT32.name,)
-        tried = {name: self._lower(mutant, numerics_only.CAST[name]) for name in names}
+        names = end_to_end.CAST if lower else (FLOAT32.name,)
+        tried = {name: self._lower(mutant, end_to_end.CAST[name]) for name in names}
         return {
             "numerics": ("VALUES-END-TO-END",) if failed else (),
             "error": worst,
@@ -222,23 +222,23 @@ class Subject:
             if own is None:
                 continue
             ratios.append(self._error(mutant, trial, dtype) / own)
-            if numerics_only.refused_in(ratios[-1], 1.0):
+            if end_to_end.refused_in(ratios[-1], 1.0):
                 return Lower(ratio=max(ratios), killed=True)
         return Lower(ratio=max(ratios), killed=False) if ratios else None
 
-    def trials(self) -> Iterator[numerics_only.Trial]:
+    def trials(self) -> Iterator[end_to_end.Trial]:
         """Return the trials that mutants are judged with: images and weights, the cheapest first."""
         for number in range(2 * (len(SMALL) + 1)):
             yield self.trial(number)
 
-    def trial(self, number: int) -> numerics_only.Trial:
+    def trial(self, number: int) -> end_to_end.Trial:
         """Return one trial."""
         if number not in self._trials:
             image, draw = (*SMALL, self.image)[number // 2], tuple(Draw)[number % 2]
-            self._trials[number] = numerics_only.trial(self.plan.network, image, draw, self.seed + number)
+            self._trials[number] = end_to_end.trial(self.plan.network, image, draw, self.seed + number)
         return self._trials[number]
 
-    def _error(self, mutant: Mutant, trial: numerics_only.Trial, dtype: torch.dtype) -> float:
+    def _error(self, mutant: Mutant, trial: end_to_end.Trial, dtype: torch.dtype) -> float:
         try:
             with torch.no_grad():
                 result = _run(mutant.network, trial, dtype)
@@ -248,7 +248,7 @@ class Subject:
         return error if error == error else float("inf")  # noqa: PLR0124 - not a number
 
 
-def _run(network: Network, trial: numerics_only.Trial, dtype: torch.dtype) -> Tensor:
+def _run(network: Network, trial: end_to_end.Trial, dtype: torch.dtype) -> Tensor:
     """Run a mutant; nodes before its fault have the specification's values, which are not computed again."""
     known, same = trial.values_in(dtype), set(trial.inputs)
     weights = {**cast(trial.weights, dtype), **cast(_extra(network, trial), dtype)}
@@ -264,7 +264,7 @@ def _run(network: Network, trial: numerics_only.Trial, dtype: torch.dtype) -> Te
     return values[network.outputs[0].path]
 
 
-def _extra(network: Network, trial: numerics_only.Trial) -> dict[str, Tensor]:
+def _extra(network: Network, trial: end_to_end.Trial) -> dict[str, Tensor]:
     """Return initial tensors for the parameters that only the mutant has."""
     return {
         name: initial_tensor(node, role, shape, torch.Generator().manual_seed(zlib.crc32(name.encode()))).double()

@@ -10,8 +10,7 @@ from typing import Final
 import torch
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
-from deeplab_spec.judge.numerics.numerics_only import CAST
+from deeplab_spec.judge.numerics.end_to_end import CAST, END_TO_END_LIMIT
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.mutate.rewrites.catalogue import rewrites
 from deeplab_spec.precision import FLOAT32, FLOAT64, RATIO_LIMIT

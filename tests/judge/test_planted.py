@@ -14,13 +14,12 @@ from deeplab_spec.capture.capture import Capture
 from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.judge import expected as required
 from deeplab_spec.judge.decisions import CHECKS, decide
-from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.finding import Decision, Verdict
 from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.interface.planted import StandIn, of_calls, of_comparisons, shapes_of
-from deeplab_spec.judge.numerics.planted_end_to_end import faulty_ends
+from deeplab_spec.judge.numerics.planted import faulty_ends
 from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
-from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.observe import Reading, unstrided_blocks

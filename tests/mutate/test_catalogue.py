@@ -11,7 +11,7 @@ from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.weights import Draw
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Resize
-from deeplab_spec.judge.numerics.numerics_only import trial
+from deeplab_spec.judge.numerics.end_to_end import trial
 from deeplab_spec.judge.plan import SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.observe import decide_graph

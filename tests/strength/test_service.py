@@ -8,7 +8,7 @@ import pytest
 
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.numerics import numerics_only
+from deeplab_spec.judge.numerics import end_to_end
 from deeplab_spec.strength import service as services
 from deeplab_spec.strength.document import JudgedMutant, MutantsDocument
 from deeplab_spec.strength.levels import Subject
@@ -78,7 +78,7 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_judge_that_is_blind_has_survivors(monkeypatch: pytest.MonkeyPatch) -> None:
     """If every result is accepted, values refuse nothing, and the command ends with 1."""
-    monkeypatch.setattr(numerics_only, "END_TO_END_LIMIT", float("inf"))
+    monkeypatch.setattr(end_to_end, "END_TO_END_LIMIT", float("inf"))
 
     found = mutants(replace(FEW, rewrites=False), silent)
 

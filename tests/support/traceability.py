@@ -10,11 +10,10 @@ from pathlib import Path
 
 from deeplab_spec.judge.build import candidate
 from deeplab_spec.judge.decisions import CHECKS, check_of
-from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.observe import AtStride, Stages, observe
 from deeplab_spec.judge.plan import plan, telling_sizes
-from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.request import DTYPES, Request
 from deeplab_spec.judge.structure.observe import decide_graph
 from deeplab_spec.mutate.catalogue import catalogue

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from deeplab_spec.errors import ShapeError
 from deeplab_spec.graph.ops import Input, Pair
-from deeplab_spec.judge.evidence import Call, Comparison, Evidence
+from deeplab_spec.judge.evidence import Call, Comparison, Evidence, PlantedFault
 from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.plan import Plan, Taps
-from deeplab_spec.judge.planted import PlantedFault
 
 OFF: Final = 1e-6
 """Relative difference planted in a result that must be bit for bit the same."""

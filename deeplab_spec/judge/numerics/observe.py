@@ -22,17 +22,15 @@ from deeplab_spec.execute.weights import Draw, challenge, folded_values, folded_
 from deeplab_spec.graph.ops import Activation, Output
 from deeplab_spec.judge.certificate import SmallestInput
 from deeplab_spec.judge.deviation import Deviation
-from deeplab_spec.judge.evidence import UnmatchedParameter
+from deeplab_spec.judge.evidence import PlantedFault, UnmatchedParameter
 from deeplab_spec.judge.interface.observe import Tick, images
 from deeplab_spec.judge.load_weights import places
 from deeplab_spec.judge.numerics.end_to_end import Conditioned, compare_float32, compare_float64
 from deeplab_spec.judge.numerics.minimize import minimize
-from deeplab_spec.judge.numerics.planted import of_parameters, of_steps
-from deeplab_spec.judge.numerics.planted_end_to_end import faulty_ends, needed
+from deeplab_spec.judge.numerics.planted import faulty_ends, needed, of_parameters, of_steps
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
-from deeplab_spec.judge.numerics.tensor_compare import executed
+from deeplab_spec.judge.outputs import executed
 from deeplab_spec.judge.plan import Plan
-from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.observe import collected, compare_regions, compare_whole_runs
 from deeplab_spec.judge.precision.run import OnDevice
 from deeplab_spec.judge.structure.observe import Reading

@@ -23,7 +23,7 @@ from deeplab_spec.graph.ops import Activation, Conv2d, Output
 from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import UnmatchedParameter
 from deeplab_spec.judge.load_weights import Place, copy_weights
-from deeplab_spec.judge.numerics.tensor_compare import in_double, overflow_of
+from deeplab_spec.judge.outputs import in_double, overflow_of
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.precision import FLOAT64
 

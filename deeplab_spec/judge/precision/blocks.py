@@ -21,7 +21,7 @@ from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Input, Output
 from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.numerics.steps import Loaded
-from deeplab_spec.judge.numerics.tensor_compare import Overflow, overflow_of
+from deeplab_spec.judge.outputs import Overflow, overflow_of
 from deeplab_spec.judge.precision.run import OnDevice, cast
 from deeplab_spec.precision import FLOAT32, RATIO_LIMIT
 

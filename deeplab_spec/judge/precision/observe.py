@@ -18,13 +18,11 @@ from deeplab_spec.execute.tensor_error import error_of
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Output, Resize
 from deeplab_spec.judge.deviation import Deviation
-from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.load_weights import UNMATCHED
 from deeplab_spec.judge.numerics.steps import Loaded
-from deeplab_spec.judge.numerics.tensor_compare import Overflow
-from deeplab_spec.judge.outputs import Answer, call_candidate
+from deeplab_spec.judge.outputs import Answer, Overflow, call_candidate
 from deeplab_spec.judge.plan import Taps
-from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.precision.blocks import NEGLIGIBLE, Region, Regions, blocks, constants, deviation_of, undecided
 from deeplab_spec.judge.precision.run import OnDevice, cast, moved, stored
 from deeplab_spec.mutate.faults.operators import planted_node, planted_operator

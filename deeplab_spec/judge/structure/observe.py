@@ -23,8 +23,7 @@ from deeplab_spec.graph.ops import Conv2d, Output, Pair
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Finding, Verdict
 from deeplab_spec.judge.interface.observe import images
-from deeplab_spec.judge.numerics.tensor_compare import double, executed
-from deeplab_spec.judge.outputs import call_candidate, choose
+from deeplab_spec.judge.outputs import call_candidate, choose, double, executed
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan
 from deeplab_spec.judge.structure.check import CHECKS, by_clause
 from deeplab_spec.judge.structure.nearest_form import nearest_form

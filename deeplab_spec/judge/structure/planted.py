@@ -18,9 +18,8 @@ from deeplab_spec.align.published import different_architecture
 from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Conv2d, Input, Opaque, Output
-from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.expected import Fact, Facts
-from deeplab_spec.judge.planted import PlantedFault
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.mutate.faults.nodes import planted_fault

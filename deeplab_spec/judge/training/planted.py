@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from deeplab_spec.judge.evidence import Evidence
-from deeplab_spec.judge.planted import PlantedFault
+from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.training.evidence import BatchOfOne, Trained
 from deeplab_spec.spec.distributions import Shape
 

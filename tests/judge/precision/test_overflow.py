@@ -11,12 +11,11 @@ from deeplab_spec.execute import weights
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.interface import observe as interface
+from deeplab_spec.judge.numerics import end_to_end
 from deeplab_spec.judge.numerics import end_to_end as ends
-from deeplab_spec.judge.numerics import numerics_only
 from deeplab_spec.judge.numerics import observe as numerics
 from deeplab_spec.judge.numerics.steps import Steps
-from deeplab_spec.judge.numerics.tensor_compare import Overflow
-from deeplab_spec.judge.outputs import Answer
+from deeplab_spec.judge.outputs import Answer, Overflow
 from deeplab_spec.judge.precision.blocks import deviation_of
 from deeplab_spec.judge.precision.run import OnDevice
 from deeplab_spec.mutate.mutant import Shows
@@ -183,7 +182,7 @@ def test_a_precision_in_which_the_specification_overflows_says_nothing_of_a_muta
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It counts neither as refused nor as accepted there."""
-    monkeypatch.setattr(numerics_only.Trial, "own_error", lambda _self, dtype: None if dtype is torch.float16 else 1e-3)
+    monkeypatch.setattr(end_to_end.Trial, "own_error", lambda _self, dtype: None if dtype is torch.float16 else 1e-3)
     mutant = next(mutant for mutant in SUBJECT.mutants.mutants if mutant.shows is Shows.EVALUATION)
 
     assert SUBJECT.judge(mutant.name, lower=True).lower.keys() == {"float32", "bfloat16"}
@@ -193,7 +192,7 @@ def test_a_precision_in_which_the_specification_overflows_says_nothing_of_a_muta
 def test_an_error_that_is_not_finite_is_no_measure(own: float) -> None:
     """Asked all the same, the judge says so."""
     with pytest.raises(ValueError, match="own error must be finite"):
-        numerics_only.refused_in(1.0, own)
+        end_to_end.refused_in(1.0, own)
 
 
 def test_an_infinite_error_is_read_from_a_journal_as_it_was_written() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deeplab_spec import conformance
     from deeplab_spec.api import count, identify, lock, port, show
-    from deeplab_spec.judge.api import certify
+    from deeplab_spec.judge.judge import certify
     from deeplab_spec.optimize.service import optimize
     from deeplab_spec.reference.network import build
     from deeplab_spec.spec.api import network
@@ -36,7 +36,7 @@ __all__ = [
 
 _HOMES = {
     "build": "deeplab_spec.reference.network",
-    "certify": "deeplab_spec.judge.api",
+    "certify": "deeplab_spec.judge.judge",
     "count": "deeplab_spec.api",
     "identify": "deeplab_spec.api",
     "lock": "deeplab_spec.api",

@@ -94,7 +94,7 @@ def certify(
         return
     if not target:
         raise typer.BadParameter("name the network to check", param_hint="TARGET")
-    from deeplab_spec.judge.candidate.runner import run
+    from deeplab_spec.judge.candidate import run
 
     accepted = load_waivers(waivers, today.date() if today else None) if waivers else None
     request = request_from(

@@ -121,7 +121,7 @@ def _judgements(suite: type[Conformance]) -> Judgements:
 
 
 def _judge(suite: type[Conformance], output_stride: int | None) -> Certificate:
-    from deeplab_spec.judge.api import certify
+    from deeplab_spec.judge.judge import certify
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as the command does: warnings are not faults of the network

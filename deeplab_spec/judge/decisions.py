@@ -1,22 +1,32 @@
-"""Decides clauses by their checks, and tests each check with planted faults.
+"""Decides clauses by their checks, tests each check with planted faults, and concludes with the certificate.
 
 A clause passes if its check passes, if the check made every expected decision, and if the check refuses the faults
 that were planted for it. If only the first holds, the clause is undecided.
 """
 
-from collections.abc import Sequence
+import platform
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import torch
+
+from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge.certificate import ClauseRecord
 from deeplab_spec.judge.evidence import Check, Evidence, PlantedFault
-from deeplab_spec.judge.finding import Decision, Finding, Verdict, combined
+from deeplab_spec.judge.finding import Decision, Finding, Json, Verdict, combined, run_verdict
 from deeplab_spec.judge.interface import check as interface
 from deeplab_spec.judge.numerics import check as numerics
 from deeplab_spec.judge.observe import AtStride
+from deeplab_spec.judge.precision.run import device_of, where
+from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure import check as structure
+from deeplab_spec.judge.structure.observe import first_finding
 from deeplab_spec.judge.training import check as training
-from deeplab_spec.spec.clauses import Clause
+from deeplab_spec.judge.training.check import choices_seen_in_training
+from deeplab_spec.spec.choices import plain
+from deeplab_spec.spec.clauses import Clause, Level
+from deeplab_spec.spec.variants import variant
 
 CHECKS: Final[dict[str, Check]] = {**interface.CHECKS, **structure.CHECKS, **numerics.CHECKS, **training.CHECKS}
 """The check that decides each clause."""
@@ -150,3 +160,160 @@ def check_of(clause: str, reference: str) -> Check:
         return Decision(findings=(finding,), decisions=1)
 
     return decide_same_family
+
+
+WHOLE_RUNS: Final = frozenset({"VALUES-END-TO-END", "VALUES-FLOAT32", "VALUES-LOWER-PRECISION-END-TO-END"})
+"""Clauses about whole runs: their findings name the node of the first step that differs, or none."""
+
+_LEVELS: Final = ({Level.STRUCTURE, Level.NUMERICS}, {Level.TRAINING})
+"""Levels whose findings name nodes; training comes last, for faults that show nowhere else."""
+
+
+def conclude(
+    request: Request, strides: Sequence[AtStride], decided: Sequence[DecidedClause], seconds: float
+) -> documents.Certificate:
+    """Return the certificate of a judgement.
+
+    Args:
+        request: What was judged, against what, and how.
+        strides: What was observed at each output stride.
+        decided: The decided clauses.
+        seconds: How long it took.
+    """
+    clauses = [entry.record for entry in decided]
+    other_architecture = next(
+        (each.evidence.other_architecture for each in strides if each.evidence.other_architecture), None
+    )
+    first = first_divergence(strides, clauses)
+    return documents.Certificate(
+        target=request.target,
+        variant=request.variant,
+        against=request.against,
+        choices={name: plain(value) for name, value in request.overridden.items()},
+        part=request.part,
+        classes=request.class_count,
+        seed=request.seed,
+        verdict=run_verdict(clause.verdict for clause in clauses),
+        levels={
+            level.value: combined(clause.verdict for clause in clauses if clause.level == level.value)
+            for level in request.levels
+        },
+        cases=tuple(case for stride in strides for case in _cases(stride, request)),
+        clauses=tuple(clauses),
+        nearest=None if other_architecture or request.against else _nearest(request, strides, clauses),
+        first_divergence=first,
+        first_divergence_reason="" if first else no_node(clauses),
+        canaries=documents.PlantedTotals(
+            planted=sum(entry.planted for entry in decided), killed=sum(entry.killed for entry in decided)
+        ),
+        conditioning=tuple(stride.conditioning for stride in strides if stride.conditioning),
+        counts=tuple(counts for stride in strides for counts in _counts(stride)),
+        another_network=other_architecture,
+        versions={"torch": torch.__version__, "python": platform.python_version()},
+        seconds=round(seconds, 1),
+    )
+
+
+def first_divergence(strides: Sequence[AtStride], clauses: Sequence[ClauseRecord]) -> documents.FirstDivergence | None:
+    """Return the first node, in the order of the alignment, that a finding names; None if none does."""
+    for stride in strides:
+        if stride.reading is None:
+            continue
+        for levels in _LEVELS:
+            findings = [
+                finding
+                for clause in clauses
+                if clause.level in levels and clause.id not in WHOLE_RUNS
+                for finding in clause.findings
+                if finding.output_stride == stride.plan.output_stride
+            ]
+            first = first_finding(stride.reading.alignment, findings)
+            if first:
+                return _divergence(first, stride)
+    return None
+
+
+def _divergence(finding: Finding, stride: AtStride) -> documents.FirstDivergence:
+    smallest = stride.smallest and stride.smallest[0] == finding.path
+    return documents.FirstDivergence(
+        path=finding.path,
+        candidate_path=finding.candidate_path,
+        output_stride=finding.output_stride,
+        attribute=finding.attribute,
+        expected=finding.expected,
+        actual=finding.actual,
+        smallest_input=stride.smallest[1] if stride.smallest and smallest else None,
+    )
+
+
+def no_node(clauses: Sequence[ClauseRecord]) -> str:
+    """Return why no node is named, if only whole runs differ; else empty."""
+    if not any(clause.id in WHOLE_RUNS and clause.findings for clause in clauses):
+        return ""
+    return "every node computes what is specified; what runs them together, a compiler or a runtime, does not"
+
+
+def _counts(stride: AtStride) -> Iterator[documents.Counts]:
+    """Return the costs on both sides, and the blocks that cost something else."""
+    if stride.evidence.counts is None or stride.image is None:
+        return
+    blocks = [
+        documents.BlockCounts(
+            path=block.path,
+            parameters=(block.parameters.expected, block.parameters.actual),
+            macs=(block.multiply_adds.expected, block.multiply_adds.actual),
+        )
+        for block in stride.evidence.counts
+    ]
+    yield documents.Counts(
+        output_stride=stride.plan.output_stride,
+        size=stride.image,
+        parameters=(sum(block.parameters[0] for block in blocks), sum(block.parameters[1] for block in blocks)),
+        macs=(sum(block.macs[0] for block in blocks), sum(block.macs[1] for block in blocks)),
+        differing=tuple(
+            block for block in blocks if block.parameters[0] != block.parameters[1] or block.macs[0] != block.macs[1]
+        ),
+    )
+
+
+def _cases(stride: AtStride, request: Request) -> Iterator[documents.Case]:
+    dtypes = request.dtypes if Level.NUMERICS in request.levels else ("float32",)
+    sizes = sorted({(call.inputs[0][-2], call.inputs[0][-1]) for call in stride.evidence.calls if call.legal})
+    for dtype in dtypes:
+        yield documents.Case(
+            output_stride=stride.plan.output_stride,
+            sizes=(*([stride.image] if stride.image else []), *sizes),
+            dtype=dtype,
+            device=where(dtype, device_of(request.device)),
+        )
+
+
+def _nearest(
+    request: Request, strides: Sequence[AtStride], clauses: Sequence[ClauseRecord]
+) -> documents.Nearest | None:
+    """Merge the choices inferred at each output stride; the stride with the most differences decides first."""
+    read = sorted((stride for stride in strides if stride.reading), key=lambda each: -len(each.explained.overrides))
+    if not read:
+        return None
+    name = read[0].explained.variant or request.reference
+    choices: dict[str, Json] = {}
+    for stride in read:
+        if (stride.explained.variant or request.reference) == name:
+            choices = {**{key: plain(value) for key, value in stride.explained.overrides.items()}, **choices}
+    _add_choices_of_training(choices, name, read)
+    sizes = next((clause for clause in clauses if clause.id == "SIZES-ACCEPTED"), None)
+    if sizes and any(finding.choice == "sizes_accepted" for finding in sizes.findings):
+        choices["sizes_accepted"] = "multiples_of_output_stride"
+    return documents.Nearest(variant=name, choices=choices)
+
+
+def _add_choices_of_training(choices: dict[str, Json], name: str, strides: Sequence[AtStride]) -> None:
+    """Add the choices that only training shows."""
+    published = variant(name).choices
+    for stride in strides:
+        seen = choices_seen_in_training(stride.evidence.trained) if stride.evidence.trained else {}
+        for choice, value in seen.items():
+            if value == getattr(published, choice):
+                choices.pop(choice, None)
+            else:
+                choices[choice] = plain(value)

@@ -1,15 +1,26 @@
 """Judges a candidate: observes it at every output stride, decides every clause, and writes the certificate."""
 
+import copy
 import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
 
+from torch import nn
+
+from deeplab_spec.capture.target import Target, build
+from deeplab_spec.errors import SpecError
 from deeplab_spec.execute.torch_settings import float32_products
+from deeplab_spec.judge.build import candidate, reference_reader
 from deeplab_spec.judge.certificate import Certificate
-from deeplab_spec.judge.conclusion import conclude
-from deeplab_spec.judge.decisions import decide_clause
+from deeplab_spec.judge.decisions import conclude, decide_clause
 from deeplab_spec.judge.observe import Builder, ReferenceReader, Stages, observe
 from deeplab_spec.judge.precision.run import device_of
-from deeplab_spec.judge.request import Request
-from deeplab_spec.views.progress import Progress
+from deeplab_spec.judge.request import DTYPES, Request, request_from
+from deeplab_spec.judge.waivers import apply_waivers, load_waivers
+from deeplab_spec.spec.api import Override, written_overrides
+from deeplab_spec.spec.clauses import Level
+from deeplab_spec.views.progress import Progress, silent
 
 
 def judge(
@@ -34,3 +45,88 @@ def judge(
     decided = [decide_clause(clause, strides) for clause in request.clauses]
     stages.done()
     return conclude(request, strides, decided, time.monotonic() - started)
+
+
+def certify(
+    target: str | nn.Module | Callable[..., nn.Module],
+    variant: str | None = None,
+    *,
+    against: str | None = None,
+    choices: Mapping[str, Override] | None = None,
+    output_strides: Sequence[int] = (),
+    num_classes: int | None = None,
+    part: str | None = None,
+    arguments: Mapping[str, object] | None = None,
+    levels: Sequence[str] = tuple(Level),
+    dtypes: Sequence[str] = DTYPES,
+    device: str = "cpu",
+    seed: int = 0,
+    waivers: str | Path | None = None,
+    accept_waivers: bool = False,
+    today: date | None = None,
+    progress: Progress = silent,
+) -> Certificate:
+    """Decide every clause of the specification for one implementation.
+
+    Args:
+        target: A module, a callable that builds one, ``module:callable``, ``reference:VARIANT`` or the path of
+            a file. A module is copied, and judged at one output stride.
+        variant: The published network to judge it against; the default for a reference is its own variant.
+        against: Another target to judge it against instead, as ``target``, or a file written by ``lock``.
+        choices: Choices that differ from the variant's.
+        output_strides: The output strides to build it for; by default 16, or a file's own.
+        num_classes: Channels of the logits; by default 21, or a file's own.
+        part: ``backbone``, ``aspp`` or ``decoder``, if it implements only that.
+        arguments: Keyword arguments of the callable; text may contain ``{output_stride}`` and
+            ``{classes}``.
+        levels: The levels to decide.
+        dtypes: The precisions of the numerics: ``float64``, ``float32``, ``tf32``; ``bfloat16`` and ``float16``, with
+            weights and images cast; ``autocast-bfloat16`` and ``autocast-float16``, with weights in float32 and
+            automatic mixed precision.
+        device: Where the target runs: ``cpu`` or ``cuda``.
+        seed: Seed of weights and images, and of the random numbers drawn while the candidate is built.
+        waivers: A TOML file of findings that are accepted, each with a reason and an expiry.
+        accept_waivers: Whether a run with waivers counts as accepted.
+        today: The day on which the expiry of waivers is checked; by default today, in UTC.
+        progress: Called with the stage, the number of stages done, and their total.
+
+    Returns:
+        The certificate.
+
+    Raises:
+        SpecError: A ValueError; if the value of an argument is not allowed, or a waiver has expired or covers
+            nothing.
+        TargetError: If the target cannot be imported or built, or the device is not available.
+    """
+    findings_waived = None if waivers is None else load_waivers(Path(waivers), today)
+    name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
+    if variant is None and against is None and not isinstance(target, str):
+        raise SpecError("variant", f"say which network {name} is", None)
+    request = request_from(
+        name,
+        variant=variant,
+        against=against,
+        overrides=written_overrides(choices),
+        arguments={key: str(value) for key, value in (arguments or {}).items()},
+        part=part,
+        output_strides=output_strides,
+        classes=num_classes,
+        levels=levels,
+        dtypes=dtypes,
+        device=device,
+        seed=seed,
+    )
+    if isinstance(target, nn.Module) and len(request.strides) > 1:
+        raise SpecError("output_strides", "a module is judged at one output stride", request.output_strides)
+    request, references = reference_reader(request)
+    if isinstance(target, str):
+        completed, build_named = candidate(request)
+        return apply_waivers(
+            judge(completed, build_named, progress, references), findings_waived, accepted=accept_waivers
+        )
+
+    def build_module(output_stride: int) -> nn.Module:
+        found = copy.deepcopy(target) if isinstance(target, nn.Module) else target
+        return build(Target(name=name, arguments=request.arguments), found, output_stride, request.class_count)
+
+    return apply_waivers(judge(request, build_module, progress, references), findings_waived, accepted=accept_waivers)

@@ -134,7 +134,7 @@ class ClauseTests:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _judge(self, output_stride: int | None) -> Certificate:
-        from deeplab_spec.judge.candidate.runner import run
+        from deeplab_spec.judge.candidate import run
 
         strides = () if output_stride is None else (output_stride,)
         request = replace(self._request, output_strides=strides)

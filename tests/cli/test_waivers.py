@@ -31,7 +31,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
         requests.append(request)
         return certificate(rates)
 
-    monkeypatch.setattr("deeplab_spec.judge.candidate.runner.run", run)
+    monkeypatch.setattr("deeplab_spec.judge.candidate.run", run)
     return requests
 
 

@@ -211,6 +211,6 @@ def test_a_command_that_cannot_be_parsed_is_an_error(arguments: list[str]) -> No
 
 def test_a_name_that_does_not_exist_is_told() -> None:
     """The check of the pages can fail."""
-    assert exists("deeplab_spec.judge.api.certify")
-    assert not exists("deeplab_spec.judge.api.no_such")
+    assert exists("deeplab_spec.judge.judge.certify")
+    assert not exists("deeplab_spec.judge.judge.no_such")
     assert not exists("deeplab_spec.no_such.api")

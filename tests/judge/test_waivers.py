@@ -293,7 +293,7 @@ def test_the_waiver_in_the_documentation_is_one() -> None:
 def test_certify_takes_waivers(target: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a file with a day; a run that they leave standing is accepted only where that is said."""
     decided = certificate({"ASPP-RATES": ("aspp.atrous1.conv",)})
-    monkeypatch.setattr("deeplab_spec.judge.api.judge", lambda *_: decided)
+    monkeypatch.setattr("deeplab_spec.judge.judge.judge", lambda *_: decided)
     path = tmp_path / "w.toml"
     path.write_text(FILE.replace("atrous*", "atrous1"), encoding="utf-8")
 

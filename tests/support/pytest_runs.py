@@ -15,7 +15,7 @@ TARGET = ("--deeplab-target", "my_model:build", "--deeplab-variant", "notebook")
 
 _FAKE = """
 import pathlib
-import deeplab_spec.judge.candidate.runner
+import deeplab_spec.judge.candidate
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.errors import TargetError
 
@@ -29,7 +29,7 @@ def run(request, progress, search=()):
         raise TargetError(request.target, "cannot be built: RuntimeError: no such weights")
     return Certificate.model_validate_json((HERE / f"{stride}.json").read_text())
 
-deeplab_spec.judge.candidate.runner.run = run
+deeplab_spec.judge.candidate.run = run
 """
 
 

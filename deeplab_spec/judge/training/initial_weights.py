@@ -12,7 +12,7 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
 from deeplab_spec.judge.load_weights import Place
 from deeplab_spec.judge.plan import SpecifiedPlan
-from deeplab_spec.judge.training.check_initial import SPECIFIED
+from deeplab_spec.judge.training.check_random import SPECIFIED
 from deeplab_spec.judge.training.evidence import Initial, Sample
 from deeplab_spec.spec.choices import Initialisation, choose
 from deeplab_spec.spec.distributions import CUT, Distribution, Shape, distribution, initials

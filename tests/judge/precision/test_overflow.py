@@ -12,7 +12,6 @@ from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.numerics import end_to_end
-from deeplab_spec.judge.numerics import end_to_end as ends
 from deeplab_spec.judge.numerics import observe as numerics
 from deeplab_spec.judge.numerics.steps import Steps
 from deeplab_spec.judge.outputs import Answer, Overflow
@@ -43,12 +42,12 @@ class Overflowing(nn.Module):
 
 
 @pytest.mark.parametrize("value", [torch.inf, -torch.inf, torch.nan])
-def test_a_result_that_alone_is_not_finite_fails(value: float) -> None:
+def test_a_result_that_is_the_first_value_not_finite_fails(value: float) -> None:
     """The specification is finite there, so the precision is not why."""
-    ends = clause(judged(Overflowing(value), "float16"), "END-TO-END")
+    end = clause(judged(Overflowing(value), "float16"), "END-TO-END")
 
-    assert ends.verdict is Verdict.FAILED
-    assert [finding.actual for finding in ends.findings] == ["not finite in float16, where the specification is"]
+    assert end.verdict is Verdict.FAILED
+    assert [finding.actual for finding in end.findings] == ["not finite in float16, where the specification is"]
 
 
 @pytest.fixture
@@ -104,7 +103,7 @@ def test_a_run_is_not_held_to_a_specification_that_is_not_finite(
     dtype: str, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In float32 its error was the measure of the candidate's, and is none."""
-    found = ends.run if dtype == "float32" else numerics.challenge
+    found = end_to_end.run if dtype == "float32" else numerics.challenge
 
     def overflowing(*arguments: object, **named: object) -> object:
         result = found(*arguments, **named)  # type: ignore[arg-type]
@@ -115,7 +114,7 @@ def test_a_run_is_not_held_to_a_specification_that_is_not_finite(
             watch("output.aspp", values["output.aspp"])
         return result
 
-    monkeypatch.setattr(ends if dtype == "float32" else numerics, found.__name__, overflowing)
+    monkeypatch.setattr(end_to_end if dtype == "float32" else numerics, found.__name__, overflowing)
     certificate = judged(right(), dtype)
     record = next(entry for entry in certificate.clauses if entry.id == f"VALUES-{ENDS[dtype]}")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.judge.finding import Decision, Verdict
 from deeplab_spec.judge.load_weights import own_places
-from deeplab_spec.judge.training.check_initial import RATE, SPECIFIED, init_choice, initialisation
+from deeplab_spec.judge.training.check_random import RATE, SPECIFIED, init_choice, initialisation
 from deeplab_spec.judge.training.evidence import Initial, Trained
 from deeplab_spec.judge.training.initial_weights import Inits, sample_weights
 from deeplab_spec.reference.network import build

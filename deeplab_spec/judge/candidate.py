@@ -1,12 +1,13 @@
-"""Runs a judgement in a child process: a crash of the candidate cannot take the caller down."""
+"""Runs a judgement in a child process, which is this file as a program: a crash there cannot take the caller down."""
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from deeplab_spec.child_process import PASSIVE, ChildProcess, python_module
-from deeplab_spec.errors import ChildError, TargetError, require_torch
+from deeplab_spec.child_process import PASSIVE, ChildProcess, answers, python_module
+from deeplab_spec.errors import ChildError, DeepLabSpecError, TargetError, require_torch
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord
 from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict, combined
 from deeplab_spec.judge.request import ADAPTER, Request
@@ -41,7 +42,7 @@ def run(request: Request, progress: Progress, search: Sequence[Path] = ()) -> Ce
         environment["PYTHONPATH"] = os.pathsep.join([*map(str, search), os.environ.get("PYTHONPATH", "")])
     stage, message = "", ""
     certificate: Certificate | None = None
-    with ChildProcess(python_module("deeplab_spec.judge.candidate.worker"), environment) as child:
+    with ChildProcess(python_module("deeplab_spec.judge.candidate"), environment) as child:
         child.send(ADAPTER.dump_json(request).decode())
         try:
             while True:
@@ -112,3 +113,26 @@ def _crashed(request: Request, reason: str) -> Certificate:
         versions={},
         seconds=0.0,
     )
+
+
+def work(request: Request, send: Callable[[Mapping[str, object]], None]) -> None:
+    """Judge in the child process, and send what happens as events."""
+    from deeplab_spec.judge.build import candidate, reference_reader
+    from deeplab_spec.judge.judge import judge
+
+    def progress(stage: str, done: int, total: int) -> None:
+        send({"event": "progress", "stage": stage, "done": done, "total": total})
+
+    try:
+        request, references = reference_reader(request)
+        completed, build = candidate(request)
+        certificate = judge(completed, build, progress, references)
+    except DeepLabSpecError as error:
+        send({"event": "could not run", "message": str(error)})
+    else:
+        send({"event": "certificate", "certificate": certificate.model_dump(mode="json")})
+
+
+if __name__ == "__main__":
+    with answers() as send_event:
+        work(ADAPTER.validate_json(sys.stdin.readline()), send_event)

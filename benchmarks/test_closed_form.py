@@ -53,7 +53,7 @@ def test_evaluations_with_new_choices(variant: Variant, convention: Convention, 
 @pytest.mark.parametrize("output_stride", [16, 8])
 @BY_VARIANT
 def test_totals_beside_the_tools(variant: Variant, output_stride: int, benchmark: BenchmarkFixture) -> None:
-    """The totals of a network at 513x513 by three ways: they are equal, and timed in the same run.
+    """The totals of a network at 513x513 by three computations: they are equal, and timed in the same run.
 
     The closed form is timed with a new evaluator and with an existing one; the tools get a built
     module, which is not timed.

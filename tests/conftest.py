@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect deep tests unless they are asked for."""
+    """Deselect deep tests unless they are selected."""
     if config.getoption("--deep"):
         return
     deep = [item for item in items if item.get_closest_marker("deep")]

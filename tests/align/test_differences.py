@@ -93,7 +93,7 @@ def test_a_missing_node_is_described_and_an_extra_one_stands_where_it_was_put() 
     assert named(between(GRAPH, inserted(GRAPH, logits))) == [(logits, "node", ABSENT, "relu activation")]
 
 
-def test_an_extra_node_on_one_of_two_ways_belongs_to_its_reader() -> None:
+def test_an_extra_node_on_one_of_two_paths_belongs_to_its_reader() -> None:
     """The value itself is right; the path to one of its two readers is not."""
     value, reader = "backbone.entry_flow.block3.add", "backbone.middle_flow.block1.add"
     main = GRAPH[reader].inputs[0]

@@ -43,7 +43,7 @@ def visible(choices: Choices, output_stride: int) -> list[Override]:
             try:
                 candidate = narrow_normal(choose(choices, {name: value}), output_stride)
             except GraphError:
-                continue  # maps of two sizes would be added: nobody has this network
+                continue  # maps of two sizes would be added: no network is like this
             if differences(align(narrow_normal(choices, output_stride), candidate)):
                 found.append((name, value))
     return found
@@ -119,12 +119,12 @@ def test_equivalent_decisions_are_the_same_network(case: tuple[str, int], pairs:
     variant = next(variant for variant in VARIANTS if variant.name == name)
     choices = replace(variant.choices, middle_blocks=1)
     for override in pairs:
-        wanted = narrow_normal(choose(choices, dict([override])), output_stride)
-        found = explained(choices, output_stride, wanted)
+        expected = narrow_normal(choose(choices, dict([override])), output_stride)
+        found = explained(choices, output_stride, expected)
         assert found.unexplained == ()
         assert dict(found.overrides) != dict([override])
         same = narrow_normal(choose(choices, found.overrides), output_stride)
-        assert {node.path: node.op for node in same.network} == {node.path: node.op for node in wanted.network}
+        assert {node.path: node.op for node in same.network} == {node.path: node.op for node in expected.network}
 
 
 def test_two_decisions_are_both_found() -> None:

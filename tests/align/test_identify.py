@@ -64,12 +64,12 @@ def refute(variant: Variant, output_stride: int, decided: Sequence[Override]) ->
     """Return the error in the result for a network of some choices; empty if it is right."""
     choices = choose(variant.choices, dict(decided))
     library = LIBRARIES[output_stride]
-    wanted = library.of(choices)
-    if wanted is None:
-        return ""  # maps of two sizes would be added: nobody has this network
+    expected = library.of(choices)
+    if expected is None:
+        return ""  # maps of two sizes would be added: no network is like this
     found = identified(library.build(choices), output_stride)
     answer = library.of(choose(starts(output_stride)[found.start], found.overrides))
-    same = answer is not None and answer.digest == wanted.digest
+    same = answer is not None and answer.digest == expected.digest
     if same and not found.distance and not any(found.unexplained) and len(found.overrides) <= len(decided):
         return ""
     return f"{variant.name} {output_stride} {decided}: {found.start} {found.overrides}, distance {found.distance}"

@@ -47,7 +47,7 @@ def locked(
 ) -> Lock:
     """Lock a graph at the usual size."""
     lock = Lock(
-        target="somebody:build",
+        target="my_model:build",
         output_stride=16,
         classes=5,
         image=TELLING,
@@ -244,7 +244,7 @@ def test_the_top_of_a_lock_is_for_its_reader() -> None:
         'compared by `deeplab-spec certify TARGET --against FILE`. Do not edit."}'
     )
     assert network.startswith(
-        '{"type": "network", "target": "somebody:build", "output_stride": 16, "classes": 5, "image": [289, 300], '
+        '{"type": "network", "target": "my_model:build", "output_stride": 16, "classes": 5, "image": [289, 300], '
     )
     assert nearest == (
         '{"type": "nearest", "variant": "tf-release", '

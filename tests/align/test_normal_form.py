@@ -39,12 +39,12 @@ RELU = Activation()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewrite:
-    """One network written in two ways, and nearly the second way.
+    """A network in two equivalent forms, and forms that are nearly equivalent.
 
     Attributes:
-        plain: The first way.
-        equal: The second way: the same function.
-        wrong: Ways that look like the second and are other functions.
+        plain: The first form.
+        equal: The second form: the same function.
+        wrong: Forms that look like the second, but compute another function.
     """
 
     plain: tuple[Op, ...]

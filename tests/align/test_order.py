@@ -100,7 +100,7 @@ def test_a_value_that_is_joined_twice_and_another_left_out_is_a_difference() -> 
     assert any(aspect.path.startswith(("aspp.concat", second.rpartition(".")[0])) for aspect in found)
 
 
-def test_several_outputs_are_told_apart_by_name() -> None:
+def test_several_outputs_are_distinguished_by_name() -> None:
     """Not by the order in which they are returned."""
     x = Node(path="x", op=Input(channels=4))
     relu = Node(path="relu", op=Activation(), inputs=("x",))

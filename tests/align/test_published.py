@@ -120,13 +120,15 @@ OVERRIDES = [(name, value) for name in NAMES if name != "width" for value in see
 
 @given(case=cases(), override=st.sampled_from(OVERRIDES))
 @example(case=(TF_RELEASE, 16), override=("middle_blocks", 8))
-def test_a_deviating_network_is_kin(case: tuple[Variant, int], override: tuple[str, ChoiceValue]) -> None:
+def test_a_deviating_network_is_of_the_same_family(
+    case: tuple[Variant, int], override: tuple[str, ChoiceValue]
+) -> None:
     """Even if one choice changes many nodes: half as many blocks, no decoder, a bias everywhere."""
     variant, output_stride = case
     try:
         candidate = narrow_normal(choose(variant.choices, dict([override])), output_stride)
     except GraphError:
-        return  # maps of two sizes would be added: nobody has this network
+        return  # maps of two sizes would be added: no network is like this
     assert different_architecture(align(narrow_normal(variant.choices, output_stride), candidate)) is None
 
 
@@ -144,7 +146,7 @@ def test_a_single_decision_does_not_make_another_network(variant: Variant, outpu
         assert different_architecture(align(expected, candidate)) is None, override
 
 
-def test_every_variant_is_kin_of_every_other() -> None:
+def test_every_variant_is_of_the_family_of_every_other() -> None:
     """The notebook compared with the release deviates, but is of the same family."""
     for one in VARIANTS:
         for other in VARIANTS:

@@ -80,7 +80,7 @@ def test_nodes_add_up_to_the_totals_of_the_evaluator(
     height: int,
     width: int,
 ) -> None:
-    """Two ways to the same number, at any scales and sizes; parameters are stored once."""
+    """Two computations of the same number, at any scales and sizes; parameters are stored once."""
     protocol = Protocol(scales=tuple(Fraction(quarter, 4) for quarter in quarters), flip=flip)
 
     nodes = total_cost(protocol_costs(SMALL, (height, width), protocol, convention))

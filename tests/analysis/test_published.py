@@ -235,7 +235,7 @@ def test_readings_that_no_figure_sees_leave_every_count_as_it_is(known: dict[tup
         assert not any(reading.rules_out(row) for row in range(6) if reading.changes[row] in {0, None})
 
 
-def test_reading_that_cannot_be_built_is_told_from_one_that_changes_nothing(
+def test_reading_that_cannot_be_built_differs_from_one_that_changes_nothing(
     known: dict[tuple[str, object], Reading],
 ) -> None:
     """A network for multiples of the output stride refuses 513 and has no count."""

@@ -125,7 +125,7 @@ def test_running_statistics_counted_as_parameters_are_recognised() -> None:
 
 
 def test_rows_start_with_the_largest_difference_and_are_complete() -> None:
-    """Blocks that one side lacks count as zero there."""
+    """Blocks that are missing on one side count as zero there."""
     first, second = (block_costs(counter(graph(*overrides))(MAC)) for overrides in ((), ("middle_blocks=8",)))
 
     rows = side_by_side(first, second)

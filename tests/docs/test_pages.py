@@ -209,7 +209,7 @@ def test_a_command_that_cannot_be_parsed_is_an_error(arguments: list[str]) -> No
         parse(arguments)
 
 
-def test_a_name_that_does_not_exist_is_told() -> None:
+def test_a_name_that_does_not_exist_is_reported() -> None:
     """The check of the pages can fail."""
     assert exists("deeplab_spec.judge.judge.certify")
     assert not exists("deeplab_spec.judge.judge.no_such")

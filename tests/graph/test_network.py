@@ -56,13 +56,13 @@ def test_readers_are_the_inputs_turned_around(graph: Network) -> None:
 def test_only_keeps_a_closed_selection_and_refuses_another(graph: Network, data: st.DataObject) -> None:
     """A selection without an input of one of its nodes is refused."""
     path = data.draw(st.sampled_from([node.path for node in graph if node.path != "n0"]), label="left out")
-    wanted = {node.path for node in graph} - {path}
+    kept = {node.path for node in graph} - {path}
     readers = graph.readers()[path]
     if readers or path == "y":
         with pytest.raises(GraphError):
-            graph.only(wanted)
+            graph.only(kept)
     else:
-        assert {node.path for node in graph.only(wanted)} == wanted
+        assert {node.path for node in graph.only(kept)} == kept
 
 
 def test_only_drops_the_names_of_values_that_are_gone() -> None:

@@ -45,7 +45,7 @@ def _save(program: ExportedProgram, directory: Path) -> str:
     return str(path)
 
 
-MAKERS: dict[str, Make] = {
+FILES: dict[str, Make] = {
     "pt2": lambda directory, module, image: _save(_program(module, image), directory),
     "onnx": lambda directory, module, image: str(export(module, image, directory / "new.onnx", dynamo=True)),
     "onnx of TorchScript": lambda directory, module, image: str(
@@ -98,7 +98,7 @@ def _check_refused(certificate: Certificate) -> None:
 )
 def test_it_conforms_however_it_is_handed_on(kind: str, variant: str, output_stride: int, tmp_path: Path) -> None:
     """Exporters fold normalisations and rename everything; the network is the same."""
-    certificate = _judge(MAKERS[kind](tmp_path, *_network(variant, output_stride)), variant, output_stride)
+    certificate = _judge(FILES[kind](tmp_path, *_network(variant, output_stride)), variant, output_stride)
 
     assert _open(certificate) == []
     assert certificate.verdict is RunVerdict.CONFORMS
@@ -145,10 +145,10 @@ def _spoil(module: nn.Module) -> None:
 FAULTS: dict[str, Make] = {
     "pt2": _faulty_program,
     "onnx": lambda directory, module, image: str(
-        edited(Path(str(MAKERS["onnx"](directory, module, image))), _faulty_onnx)
+        edited(Path(str(FILES["onnx"](directory, module, image))), _faulty_onnx)
     ),
     "onnx of TorchScript": lambda directory, module, image: str(
-        edited(Path(str(MAKERS["onnx of TorchScript"](directory, module, image))), _faulty_onnx)
+        edited(Path(str(FILES["onnx of TorchScript"](directory, module, image))), _faulty_onnx)
     ),
     "folded": _faulty_module,
 }

@@ -13,12 +13,12 @@ from deeplab_spec.spec.clauses import CLAUSES, Level
 from tests.support.observed import (
     CALL,
     GRADIENT,
-    MISFIT,
     MOVEMENT,
     NOTHING,
     STATISTIC,
     STEP,
     UNIFORM,
+    UNMATCHED,
     ZEROS,
     aspect,
     block,
@@ -102,7 +102,7 @@ FAILING: dict[str, list[Evidence]] = {
         if entry.level is Level.STRUCTURE
     },
     "BLOCK-COUNTS": [replace(NOTHING, counts=(block(), block(actual=0)))],
-    "WEIGHTS-FIT": [replace(NOTHING, parameters=7, unmatched=(MISFIT,))],
+    "WEIGHTS-FIT": [replace(NOTHING, parameters=7, unmatched=(UNMATCHED,))],
     **{
         name: [
             with_steps(deviation(path, 1e-3)),
@@ -288,7 +288,7 @@ def test_findings_that_say_the_same_are_one() -> None:
     assert str(finding.actual).endswith("; likewise 1x3x33x50, 1x3x1x1")
 
 
-def test_a_deviation_is_found_at_the_place_to_blame() -> None:
+def test_a_deviation_is_reported_at_its_origin() -> None:
     """Two steps with one origin are one finding."""
     steps = [deviation(path, 1.0, origin="aspp.extra") for path in ("aspp.concat", "aspp.projection.conv")]
     (finding,) = CHECKS["VALUES-ASPP"](with_steps(*steps)).findings

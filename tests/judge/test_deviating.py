@@ -66,7 +66,7 @@ def test_a_wrong_choice_is_named(variant: str, name: str, value: object, clause:
         assert certificate.first_divergence.path == path
 
 
-def test_a_published_network_is_recognised_although_another_was_asked_for() -> None:
+def test_a_published_network_is_recognised_although_another_was_requested() -> None:
     """The nearest network is the plain one, not the requested one with its overrides reverted."""
     module = deeplab_spec.build("tf-release", choices=SMALL)
 

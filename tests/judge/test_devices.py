@@ -39,8 +39,8 @@ def _file(tmp_path: Path) -> ExportedFile:
     return found
 
 
-def test_a_candidate_without_weights_is_asked_where_it_was_put() -> None:
-    """Nothing of it says where it is, so who put it there does."""
+def test_a_candidate_without_weights_is_called_where_it_was_put() -> None:
+    """It has no tensor that shows its device, so the device is an argument."""
     module = Telling()
     with moved(module, META):
         answer = call_candidate(module, [IMAGE], TAPS, device=META)
@@ -50,7 +50,7 @@ def test_a_candidate_without_weights_is_asked_where_it_was_put() -> None:
     assert answer.results["logits"].device.type == "cpu"
 
 
-def test_an_exported_file_is_asked_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exported_file_is_called_where_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds tensors, and neither parameters nor buffers as a module has them."""
     file = _file(tmp_path)
     devices: list[tuple[str, set[str]]] = []

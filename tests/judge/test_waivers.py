@@ -91,7 +91,7 @@ def test_what_is_undecided_beside_a_waiver_leaves_the_run_open() -> None:
     assert not decided.accepted
 
 
-def test_waived_is_not_accepted_unless_somebody_says_so() -> None:
+def test_waived_is_not_accepted_unless_the_user_says_so() -> None:
     """Nor does accepting waivers accept anything else."""
     failed = certificate({"ASPP-RATES": RATES})
 
@@ -171,7 +171,7 @@ def test_one_stale_waiver_among_good_ones_is_an_error() -> None:
         held(certificate({"ASPP-RATES": RATES}), "aspp.atrous*.conv", "aspp.pool.conv")
 
 
-def test_a_waiver_of_a_clause_that_nobody_asked_for_is_left_alone() -> None:
+def test_a_waiver_of_a_clause_that_was_not_requested_is_not_an_error() -> None:
     """One file serves a run of all levels and one of a single level."""
     assert held(certificate(only=["OUTPUT-SHAPE"]), *RATES).verdict is RunVerdict.CONFORMS
 
@@ -238,7 +238,7 @@ def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         load_waivers(tmp_path / "w.toml", TODAY)
 
 
-def test_the_day_is_the_present_one_only_where_nobody_says_another(tmp_path: Path) -> None:
+def test_the_day_is_the_present_one_unless_another_is_given(tmp_path: Path) -> None:
     """A waiver that expired long ago is refused without a day, and holds on its own."""
     path = tmp_path / "w.toml"
     path.write_text(FILE.replace("2027", "2007"), encoding="utf-8")
@@ -262,7 +262,7 @@ def test_the_report_lists_what_is_waived_with_reason_and_expiry() -> None:
 
 
 def test_the_document_holds_the_waivers_and_the_day() -> None:
-    """What is waived, why, until when and held against which day can be read back."""
+    """What is waived, why, until when and at which day can be read back."""
     decided = held(certificate({"ASPP-RATES": RATES}), "aspp.atrous*.conv", accepted=True)
     document = decided.model_dump(mode="json")
     record = next(each for each in document["clauses"] if each["id"] == "ASPP-RATES")

@@ -107,7 +107,7 @@ def test_other_forms_of_the_locked_network_conform(form: str, file: Path, tmp_pa
     assert certificate.nearest is None
 
 
-def test_a_network_is_locked_and_held_to_the_lock_by_command(
+def test_the_commands_lock_a_network_and_judge_it_against_the_lock(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A narrow reference conforms to its lock; the same with other rates and another momentum does not."""
@@ -146,7 +146,7 @@ def test_a_lock_has_its_ending(name: str, capsys: pytest.CaptureFixture[str]) ->
     assert ".lock" in capsys.readouterr().err
 
 
-def test_what_cannot_be_read_is_not_held_against(tmp_path: Path) -> None:
+def test_a_damaged_lock_is_refused(tmp_path: Path) -> None:
     """A lock that is damaged is refused in one line."""
     path = tmp_path / "damaged.lock"
     path.write_text("deeplab-spec lock, schema 1\n", encoding="utf-8")

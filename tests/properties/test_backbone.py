@@ -163,9 +163,9 @@ def test_features_move_with_the_image_by_the_output_stride(case: tuple[Variant, 
     last = (side - int(field.extent) - int(field.offset)) // output_stride
     assert last > first + 1, "no position lies inside"
     backbone = make_sparse(Backbone(table.backbone), seed)
-    canvas = whole((1, 3, side + output_stride, side), seed, -9, 9)
-    here, _ = backbone(canvas[..., :side, :])
-    there, _ = backbone(canvas[..., output_stride:, :])
+    image = whole((1, 3, side + output_stride, side), seed, -9, 9)
+    here, _ = backbone(image[..., :side, :])
+    there, _ = backbone(image[..., output_stride:, :])
     inner = (..., slice(first, last), slice(first, last))
     moved = (..., slice(first + 1, last + 1), slice(first, last))
     assert_same(there[inner][..., :-1, :], here[moved][..., :-1, :], f"features at output stride {output_stride}")

@@ -80,11 +80,11 @@ def test_a_branch_moves_with_its_input_away_from_the_border(
     make_whole(pyramid, seed)
     for number, rate in enumerate(PUBLISHED[16 if variant.reported_output_stride else output_stride], start=1):
         side = 2 * rate + 4
-        canvas = whole((1, table.channels_in, side + 3, side + 3), seed)
+        features = whole((1, table.channels_in, side + 3, side + 3), seed)
         down, right = shift
         branch = pyramid.get_submodule(f"atrous{number}")
-        here = branch(canvas[..., :side, :side])
-        there = branch(canvas[..., down : down + side, right : right + side])
+        here = branch(features[..., :side, :side])
+        there = branch(features[..., down : down + side, right : right + side])
         inner = slice(rate, side - rate)
         moved = there[..., inner, inner][..., : 4 - down, : 4 - right]
         assert_same(here[..., inner, inner][..., down:, right:], moved, f"branch {number}")

@@ -15,7 +15,7 @@ from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant, variant
 
 SEEN = [(name, value) for name in c.NAMES for value in c.seen_values(name)]
-SHRINKS = ("atrous_padding", c.AtrousPadding.ONE)
+SMALLER_MAPS = ("atrous_padding", c.AtrousPadding.ONE)
 
 
 @pytest.mark.parametrize(("name", "value"), SEEN)
@@ -79,7 +79,7 @@ def test_a_value_out_of_range_is_refused_with_its_rule(name: str, value: c.Choic
 
 
 @pytest.mark.parametrize("base", [NOTEBOOK, TF_RELEASE], ids=lambda variant: variant.name)
-@pytest.mark.parametrize(("name", "value"), [entry for entry in SEEN if entry != SHRINKS])
+@pytest.mark.parametrize(("name", "value"), [entry for entry in SEEN if entry != SMALLER_MAPS])
 def test_every_override_builds_a_network_whose_sizes_fit(base: Variant, name: str, value: c.ChoiceValue) -> None:
     """Any choice can be overridden wherever a variant is named, at every output stride, odd and even."""
     choices = c.choose(base.choices, {name: value, **({} if name == "middle_blocks" else {"middle_blocks": 2})})
@@ -91,9 +91,9 @@ def test_every_override_builds_a_network_whose_sizes_fit(base: Variant, name: st
             assert known[graph.tap("logits")] == (7, *size)
 
 
-def test_atrous_padding_of_one_shrinks_the_map_in_every_layer_of_the_last_block() -> None:
+def test_atrous_padding_of_one_makes_the_map_smaller_in_every_layer_of_the_last_block() -> None:
     """A 3x3 layer of rate 2 with padding 1 loses a pixel on every side: 33, 31, 29, 27."""
-    found = shapes(network(c.choose(TF_RELEASE.choices, dict([SHRINKS]))), (513, 513))
+    found = shapes(network(c.choose(TF_RELEASE.choices, dict([SMALLER_MAPS]))), (513, 513))
 
     sides = [found[f"backbone.exit_flow.block2.sepconv{layer}.depthwise.conv"][1] for layer in (1, 2, 3)]
     assert sides == [31, 29, 27]
@@ -102,13 +102,13 @@ def test_atrous_padding_of_one_shrinks_the_map_in_every_layer_of_the_last_block(
 
 def test_atrous_padding_of_one_cannot_be_where_a_skip_keeps_its_map() -> None:
     """The source document has rates inside blocks with a skip, so there the sum has two sizes."""
-    graph = network(c.choose(NOTEBOOK.choices, dict([SHRINKS])))
+    graph = network(c.choose(NOTEBOOK.choices, dict([SMALLER_MAPS])))
 
     with pytest.raises(GraphError, match=r"one (size|shape)|may be empty"):
         shapes(graph, (513, 513))
 
 
-def test_differences_are_what_choose_was_told() -> None:
+def test_overrides_between_returns_the_overrides_of_choose() -> None:
     """Overrides follow from a subject's choices."""
     overrides = {"decoder": c.Decoder.NONE, "middle_blocks": 8}
 

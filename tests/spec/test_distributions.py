@@ -23,7 +23,7 @@ def density(shape: Shape, x: float) -> float:
 
 
 @pytest.mark.parametrize("shape", [Shape.NORMAL, Shape.TRUNCATED, Shape.UNIFORM])
-def test_moments_and_tails_are_those_of_the_density(shape: Shape) -> None:
+def test_moments_and_exceedance_are_those_of_the_density(shape: Shape) -> None:
     """The sums are over 200,000 points."""
     points = [-10 + (number + 0.5) * 1e-4 for number in range(200_000)]
     weights = [density(shape, x) for x in points]

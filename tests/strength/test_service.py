@@ -1,4 +1,4 @@
-"""The strength of the judge is counted and kept, and an interrupted run resumes; a blind judge has survivors."""
+"""The strength of the judge is counted and kept; an interrupted run resumes; a judge that accepts all has survivors."""
 
 import json
 from dataclasses import replace
@@ -76,7 +76,7 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert judged == [json.loads(lines[-1])["name"]]
 
 
-def test_a_judge_that_is_blind_has_survivors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_that_accepts_everything_has_survivors(monkeypatch: pytest.MonkeyPatch) -> None:
     """If every result is accepted, values refuse nothing, and the command ends with 1."""
     monkeypatch.setattr(end_to_end, "END_TO_END_LIMIT", float("inf"))
 

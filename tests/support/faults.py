@@ -30,7 +30,7 @@ KINDS = frozenset(
 """Kinds of faults of every attribute and of every connection."""
 
 TAPS = frozenset({"block1.add", "block2.sepconv1.pointwise.norm"})
-"""Details of the wrong taps that are tried; a tap at an operand of a sum can be described in two ways."""
+"""Details of the wrong taps that are tried; a tap at an operand of a sum has two descriptions."""
 
 
 def faults(graph: Network, image: Pair = TELLING) -> tuple[Mutant, ...]:

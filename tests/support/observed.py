@@ -94,7 +94,7 @@ def block(*, actual: int = 7, comparable: bool = True) -> BlockCounts:
     )
 
 
-MISFIT = UnmatchedParameter(path="aspp.pool.conv", candidate_path="m.conv", role="bias", expected=(21,), actual=None)
+UNMATCHED = UnmatchedParameter(path="aspp.pool.conv", candidate_path="m.conv", role="bias", expected=(21,), actual=None)
 
 
 def with_calls(*calls: Call) -> Evidence:

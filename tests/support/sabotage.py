@@ -1,4 +1,4 @@
-"""Ways to break the judge so that it sees less, and candidates whose fault each of them hides."""
+"""Sabotages of the judge so that it sees less, and candidates whose fault each of them hides."""
 
 import math
 import sys
@@ -174,7 +174,7 @@ SABOTAGE: list[Sabotage] = []
 
 
 def breaks(level: str, hides: Candidate) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
-    """Add a function to the ways to break the judge; its docstring says what is broken."""
+    """Add a function to the sabotages of the judge; its docstring says what is broken."""
 
     def add(apply: Callable[[Patch], None]) -> Callable[[Patch], None]:
         name = (apply.__doc__ or "").rstrip(".")

@@ -1,4 +1,4 @@
-"""Other ways to write an operation give the same network; with one number changed it differs."""
+"""Equivalent forms of an operation give the same network; with one number changed it differs."""
 
 from collections.abc import Callable
 

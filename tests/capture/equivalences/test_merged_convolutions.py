@@ -78,7 +78,7 @@ def _split(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
 
 
 SAME = {"kernel": (3, 3), "padding": (1, 1, 1, 1)}
-UNITED = {
+MERGED = {
     "results": (_joined, (conv(6, 3), conv(6, 5)), Conv2d(channels_in=6, channels_out=8, bias=True, **SAME)),
     "results without bias": (
         _joined,
@@ -103,10 +103,10 @@ UNITED = {
 }
 
 
-@pytest.mark.parametrize("name", UNITED)
+@pytest.mark.parametrize("name", MERGED)
 def test_convolutions_in_parts_are_merged(name: str) -> None:
     """It has all their channels, and gives the same result."""
-    forward, layers, expected = UNITED[name]
+    forward, layers, expected = MERGED[name]
     module = Parts(forward, *layers)
     captured = (merge_concatenated if forward in {_joined, _split} else merge_summed)(read(module))
 
@@ -128,7 +128,7 @@ def test_a_sum_of_convolutions_is_one_of_the_concatenation() -> None:
     check_runs(module, captured)
 
 
-NOT_UNITED = {
+NOT_MERGED = {
     "another rate": (_joined, (conv(6, 3), conv(6, 5, rate=2))),
     "a bias less": (_joined, (conv(6, 3), conv(6, 5, bias=False))),
     "two biases": (_ranges, (conv(2, 5), conv(4, 5))),
@@ -144,17 +144,17 @@ NOT_UNITED = {
 }
 
 
-@pytest.mark.parametrize("name", NOT_UNITED)
+@pytest.mark.parametrize("name", NOT_MERGED)
 def test_other_convolutions_are_not_merged(name: str) -> None:
     """Every convolution that was captured is still there."""
-    module = Parts(*NOT_UNITED[name][:1], *NOT_UNITED[name][1])
+    module = Parts(*NOT_MERGED[name][:1], *NOT_MERGED[name][1])
     captured = read(module)
 
     for form in (merge_concatenated, merge_summed):
         assert len(operations(form(captured))) == len(operations(captured))
 
 
-def _parted(x: Tensor, mixed: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
+def _split_results(x: Tensor, mixed: nn.Module, norm: nn.Module, last: nn.Module) -> Tensor:
     left, right = norm(mixed(x)).relu().split([2, 5], dim=1)
     return torch.cat([last(right), left, x], dim=1)
 
@@ -167,9 +167,9 @@ def _grouped(x: Tensor, both: nn.Module) -> Tensor:
     return torch.cat([both(torch.cat([x, x.relu()], dim=1)), x], dim=1)
 
 
-PARTED = {
-    "results that go different ways": (
-        _parted,
+SPLIT = {
+    "results that go to different nodes": (
+        _split_results,
         (conv(6, 7), nn.BatchNorm2d(7), conv(5, 5)),
         {"convolutions": 3, "normalisations": 2},
     ),
@@ -186,10 +186,10 @@ PARTED = {
 }
 
 
-@pytest.mark.parametrize("name", PARTED)
+@pytest.mark.parametrize("name", SPLIT)
 def test_operations_on_concatenated_values_are_split(name: str) -> None:
     """Every part has its own channels, and gives the same result as before."""
-    forward, layers, expected = PARTED[name]
+    forward, layers, expected = SPLIT[name]
     module = Parts(forward, *layers)
     captured = split_by_channels(read(module))
     ops = operations(captured)

@@ -245,15 +245,15 @@ def _moved(layers: nn.Module, x: Tensor) -> Tensor:
     return layers.conv(x) * torch.ones(1, 1, 1, 1, dtype=torch.float64, device=x.device).to(x.device, x.dtype)
 
 
-MAKERS = {"ramp": _ramp, "margin": _margin, "constant": _full, "copy": _moved}
+CREATING = {"ramp": _ramp, "margin": _margin, "constant": _full, "copy": _moved}
 
 
 def _module(name: str) -> nn.Module:
     torch.manual_seed(1)
-    return Wrapped(MAKERS[name], conv=nn.Conv2d(CHANNELS, CHANNELS, 1)).eval()
+    return Wrapped(CREATING[name], conv=nn.Conv2d(CHANNELS, CHANNELS, 1)).eval()
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", CREATING)
 def test_a_captured_call_is_made_on_the_device_of_its_values(name: str) -> None:
     """A capture records its own device, which is always the CPU."""
     module = _module(name)
@@ -269,7 +269,7 @@ def test_a_captured_call_is_made_on_the_device_of_its_values(name: str) -> None:
     assert {value.device.type for value in values.values()} == {"meta"}
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", CREATING)
 def test_an_exported_file_runs_on_the_device_of_its_weights(name: str, tmp_path: Path) -> None:
     """Its program names the CPU at every call that creates a tensor."""
     path = tmp_path / "network.pt2"

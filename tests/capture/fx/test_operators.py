@@ -1,4 +1,4 @@
-"""Every way to write an operation is translated; unknown calls are kept and can be run."""
+"""Every form of an operation is translated; unknown calls are kept and can be run."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +48,7 @@ def resized(mode: str, **fields: Any) -> Callable[[nn.Module, Tensor], Tensor]:
 RELU6 = Activation(kind=ActivationKind.RELU6)
 DOUBLE = (2 * HEIGHT, 2 * WIDTH)
 
-WAYS: dict[str, tuple[Any, dict[str, nn.Module], list[Op]]] = {
+CALLS: dict[str, tuple[Any, dict[str, nn.Module], list[Op]]] = {
     "F.relu": (lambda _, x: functional.relu(x), {}, [Activation()]),
     "method relu": (lambda _, x: x.relu(), {}, [Activation()]),
     "clamp": (lambda _, x: x.clamp(min=0), {}, [Activation()]),
@@ -128,37 +128,37 @@ UNKNOWN: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_every_way_of_writing_is_read(way: str) -> None:
+@pytest.mark.parametrize("form", CALLS)
+def test_every_form_of_an_operation_is_translated(form: str) -> None:
     """Running the operations gives the module's result."""
-    function, layers, expected = WAYS[way]
+    function, layers, expected = CALLS[form]
     module = make_whole(Wrapped(function, **layers), 0)
     image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
     captured = capture(module, [image])
 
     assert [node.op for node in captured.network if not isinstance(node.op, Input | Output)] == expected
     with torch.no_grad():
-        assert_same(captured.run({"input": image}, state_of(module))["output"], module(image), way)
+        assert_same(captured.run({"input": image}, state_of(module))["output"], module(image), form)
 
 
-@pytest.mark.parametrize("way", UNKNOWN)
-def test_unknown_calls_are_kept_and_can_be_run(way: str) -> None:
+@pytest.mark.parametrize("form", UNKNOWN)
+def test_unknown_calls_are_kept_and_can_be_run(form: str) -> None:
     """Nothing is dropped: the captured calls, run in order, give the module's result."""
-    module = Wrapped(UNKNOWN[way]).double()
+    module = Wrapped(UNKNOWN[form]).double()
     image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
     captured = capture(module, [image])
 
     assert any(isinstance(node.op, Opaque) for node in captured.network)
-    assert_same(captured.run({"input": image}, state_of(module))["output"], module(image), way)
+    assert_same(captured.run({"input": image}, state_of(module))["output"], module(image), form)
 
 
 DECOMPOSED = ("conv", "padding same", "F.pad and conv", "batch norm", "max pool", "clamp to six", "adaptive pool")
 
 
-@pytest.mark.parametrize("way", DECOMPOSED)
-def test_decomposed_operators_are_translated(way: str) -> None:
+@pytest.mark.parametrize("form", DECOMPOSED)
+def test_decomposed_operators_are_translated(form: str) -> None:
     """Operators of the core set, with results that only training needs, are translated too."""
-    function, layers, expected = WAYS[way]
+    function, layers, expected = CALLS[form]
     module = make_whole(Wrapped(function, **layers), 0)
     image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
     captured = read_program(export(module, [image]).run_decompositions())
@@ -166,7 +166,7 @@ def test_decomposed_operators_are_translated(way: str) -> None:
     assert [node.op for node in captured.network if not isinstance(node.op, Input | Output)] == expected
     values = captured.run({"input": image}, state_of(module))
     with torch.no_grad():
-        assert_same(values["output"], module(image), way)
+        assert_same(values["output"], module(image), form)
     node = next(node for node in captured.network if node.op in expected)
     assert_same(captured.step(node.path, [image], state_of(module)), values[node.path], "its own call")
 

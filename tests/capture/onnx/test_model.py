@@ -62,7 +62,7 @@ def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
         (b"\x08\x08", "must use one opset from 7"),
         (bytes(range(256)) * 4, "is not an ONNX file, or only a part of one"),
     ],
-    ids=["empty", "zip", "text", "only a version", "noise"],
+    ids=["empty", "zip", "text", "only a version", "random bytes"],
 )
 def test_other_bytes_are_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     """For any bytes."""

@@ -1,4 +1,4 @@
-"""Every rule of the table, both ways: an operator that it translates, and one with another attribute.
+"""Two cases for every rule of the table: an operator that it translates, and one with another attribute.
 
 The reference is onnxruntime: the captured graph must give its results.
 """

@@ -99,7 +99,7 @@ def test_nothing_is_compared_with_what_is_not_finite(wrong: float) -> None:
 
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_run_is_not_held_to_a_specification_that_is_not_finite(
+def test_a_run_is_not_compared_with_a_specification_that_is_not_finite(
     dtype: str, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In float32 its error was the measure of the candidate's, and is none."""
@@ -124,7 +124,7 @@ def test_a_run_is_not_held_to_a_specification_that_is_not_finite(
     assert certificate.model_dump_json()
 
 
-def test_no_step_is_held_to_a_value_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_step_is_compared_with_a_value_that_is_not_finite(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither is it passed, nor is it failed."""
     oracle = Steps._oracle_value
 
@@ -162,7 +162,7 @@ def test_results_that_are_no_numbers_do_not_hide_behind_equal_ones() -> None:
 SUBJECT = Subject(variant="notebook", output_stride=16, width=1 / 32, overrides=("middle_blocks=1",))
 
 
-def test_a_mutant_is_not_held_to_an_error_that_is_not_finite() -> None:
+def test_a_mutant_is_not_compared_with_an_error_that_is_not_finite() -> None:
     """Three times infinity allows everything, so such a trial is left out; in the others the mutant is refused."""
     subject = replace(SUBJECT)
     mutant = next(mutant for mutant in subject.mutants.mutants if mutant.shows is Shows.EVALUATION)
@@ -189,7 +189,7 @@ def test_a_precision_in_which_the_specification_overflows_says_nothing_of_a_muta
 
 @pytest.mark.parametrize("own", [torch.inf, torch.nan])
 def test_an_error_that_is_not_finite_is_no_measure(own: float) -> None:
-    """Asked all the same, the judge says so."""
+    """Such an error is refused with a message."""
     with pytest.raises(ValueError, match="own error must be finite"):
         end_to_end.refused_in(1.0, own)
 

@@ -55,7 +55,9 @@ def as_it_is(module: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("dtype", [each.name for each in LOWER])
 @pytest.mark.parametrize("rewrite", [as_it_is, ChannelsLast])
-def test_a_right_network_errs_as_the_specification_does(dtype: str, rewrite: Callable[[nn.Module], nn.Module]) -> None:
+def test_a_right_network_has_the_error_of_the_specification(
+    dtype: str, rewrite: Callable[[nn.Module], nn.Module]
+) -> None:
     """Whatever it is rewritten to: nothing is refused, and the blocks and their norms are decided."""
     certificate = judged(rewrite(right()), dtype)
 
@@ -65,7 +67,7 @@ def test_a_right_network_errs_as_the_specification_does(dtype: str, rewrite: Cal
         assert clause(certificate, name).decisions == clause(certificate, name).required > 0
 
 
-def test_a_folded_network_errs_as_the_specification_does_when_it_is_folded() -> None:
+def test_a_folded_network_has_the_error_of_the_folded_specification() -> None:
     """No normalisation is left, so none is decided; the blocks are."""
     certificate = judged(folded(right(part=None), torch.zeros(1, 3, 65, 65)), "bfloat16", part=None)
 
@@ -224,7 +226,7 @@ def test_a_precision_that_was_not_in_force_decides_nothing(monkeypatch: pytest.M
     assert "it did not run in that precision" in record.reason
 
 
-def test_a_precision_that_a_device_lacks_is_undecided_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_precision_that_a_device_does_not_have_is_undecided_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is no fault of the candidate."""
 
     def refuse(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""A network whose layers are written in other ways is the network; with one number changed it is not."""
+"""A network whose layers are written in equivalent forms is the network; with one number changed it is not."""
 
 from collections.abc import Callable
 

@@ -151,7 +151,7 @@ def test_one_value_that_must_be_another_is_found(name: str, value: float) -> Non
     assert (finding.path, finding.attribute) == (path, f"initial {role.replace('_', ' ')}")
 
 
-def test_tensors_too_small_to_tell_are_told_together() -> None:
+def test_tensors_that_are_too_small_to_decide_are_tested_together() -> None:
     """Every depthwise kernel of some tens of values is a tenth too large: no single one can show it."""
     choices = choose(choices_of("notebook"), {"width": 0.03, "middle_blocks": 16})
     graph = network(choices, 16, 21)

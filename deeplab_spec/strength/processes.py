@@ -23,9 +23,9 @@ from torch import nn
 
 from deeplab_spec.child_process import ChildProcess, answers, python_module, wait
 from deeplab_spec.errors import ChildError, DeepLabSpecError, TargetError, one_line
-from deeplab_spec.judge.judge import certify
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict, Verdict
+from deeplab_spec.judge.judge import certify
 from deeplab_spec.judge.plan import telling_sizes
 from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite
 from deeplab_spec.mutate.rewrites.original import Original, published

@@ -1,7 +1,7 @@
 """The executable specification of DeepLabV3+ with the modified aligned Xception.
 
-Importing this package loads no framework: each name is found in its module when it is first
-asked for.
+Importing this package loads no framework: each name is imported from its module when it is first
+used.
 """
 
 import sys

@@ -148,17 +148,17 @@ def parameters_explained(first: Cost, second: Cost) -> str:
         first: The total cost of the first network.
         second: The total cost of the second.
     """
-    ways: dict[str, Callable[[Cost], int]] = {
+    counts: dict[str, Callable[[Cost], int]] = {
         "parameters": lambda cost: cost.sizes.parameters,
         "parameters without dead biases": lambda cost: cost.sizes.parameters - cost.sizes.dead_biases,
         "parameters with normalisations folded": lambda cost: cost.sizes.folded_parameters,
         "parameters with running statistics": lambda cost: cost.sizes.parameters + cost.sizes.buffers,
     }
-    for name, count in ways.items():
+    for name, count in counts.items():
         if count(first) == count(second):
             return f"equal in {name}"
-    for name, count in ways.items():
-        for other, other_count in ways.items():
+    for name, count in counts.items():
+        for other, other_count in counts.items():
             if count(first) == other_count(second):
                 return f"the {name} of the first are the {other} of the second"
     return ""

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 
 from deeplab_spec.align.counts import BlockCounts
 from deeplab_spec.align.differences import Aspect
-from deeplab_spec.judge.deviation import Deviation
-from deeplab_spec.judge.finding import Decision, Verdict
+from deeplab_spec.judge.finding import Decision, Deviation, Verdict
 from deeplab_spec.judge.training.evidence import Trained
 
 

@@ -70,7 +70,7 @@ def _run(run: RunModel) -> str:
 
 
 def _differences(document: PortDocument) -> Iterator[str]:
-    """Group equal differences; a layer that one side lacks is listed as a gap if there are gaps."""
+    """Group equal differences; a layer that is missing on one side is listed as a gap if there are gaps."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for difference in document.differences:
         if difference.attribute != "node" or not document.gaps:

@@ -7,8 +7,8 @@ from deeplab_spec.align.counts import BlockCounts, Count
 from deeplab_spec.align.differences import Aspect, compare
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, Conv2d
-from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Call, Comparison, Evidence, Tensor, UnmatchedParameter
+from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.training.check_random import SPECIFIED
 from deeplab_spec.judge.training.evidence import (
     BatchOfOne,

@@ -4,9 +4,8 @@ import re
 from functools import partial
 from typing import Final
 
-from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Check, Evidence
-from deeplab_spec.judge.finding import Decision, Finding, as_json
+from deeplab_spec.judge.finding import Decision, Deviation, Finding, as_json
 from deeplab_spec.spec.clauses import CLAUSES
 
 _PARTS: Final = {

@@ -13,8 +13,8 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.weights import Draw, challenge, roles
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair
-from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Evidence, PlantedFault
+from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.load_weights import UNMATCHED
 from deeplab_spec.judge.numerics.planted import Compare, FaultyEnd, Plant, of_ends
 from deeplab_spec.judge.numerics.steps import Loaded

@@ -101,7 +101,7 @@ class _Search:
         return self.known[trial]
 
     def smaller(self, trial: _Trial) -> _Trial:
-        """Return the trial with the smallest image that still differs; both sides shrink first, then one."""
+        """Return the trial with the smallest image that still differs; both sides are reduced first, then one."""
         for image in _smaller_images(trial.image):
             other = _Trial(trial.batch, image, trial.content)
             if self.shows(other):

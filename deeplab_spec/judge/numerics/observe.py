@@ -21,8 +21,8 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.weights import Draw, challenge, folded_values, folded_weights
 from deeplab_spec.graph.ops import Activation, Output
 from deeplab_spec.judge.certificate import SmallestInput
-from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import PlantedFault, UnmatchedParameter
+from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.interface.observe import Tick, images
 from deeplab_spec.judge.load_weights import places
 from deeplab_spec.judge.numerics.end_to_end import Conditioned, compare_float32, compare_float64

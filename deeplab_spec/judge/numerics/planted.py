@@ -20,9 +20,9 @@ from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op, Output, Resize
-from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Evidence, PlantedFault, UnmatchedParameter
 from deeplab_spec.judge.expected import part_of
+from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.load_weights import Place, places
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.mutate.faults.operators import planted_node, planted_operator

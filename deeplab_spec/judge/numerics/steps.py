@@ -20,8 +20,8 @@ from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Conv2d, Output
-from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import UnmatchedParameter
+from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.load_weights import Place, copy_weights
 from deeplab_spec.judge.outputs import in_double, overflow_of
 from deeplab_spec.judge.structure.observe import Reading

@@ -19,7 +19,7 @@ from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.execute.tensor_error import error_of
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Input, Output
-from deeplab_spec.judge.deviation import Deviation
+from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.outputs import Overflow, overflow_of
 from deeplab_spec.judge.precision.run import OnDevice, cast

@@ -17,8 +17,8 @@ from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.tensor_error import error_of
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Output, Resize
-from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Evidence, PlantedFault
+from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.load_weights import UNMATCHED
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.outputs import Answer, Overflow, call_candidate

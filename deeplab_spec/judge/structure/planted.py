@@ -121,8 +121,8 @@ def _faults(network: Network, facts: Facts) -> Iterator[_Fault]:
 def _like_another(network: Network, node: Node) -> bool:
     """Whether another node has the same input: at an input of the network, or at the start of a block."""
     read = node.inputs[0]
-    joined = any(isinstance(network[path].op, Add) or ".skip." in path for path in network.readers()[read])
-    return joined or isinstance(network[read].op, Add | Input)
+    summed = any(isinstance(network[path].op, Add) or ".skip." in path for path in network.readers()[read])
+    return summed or isinstance(network[read].op, Add | Input)
 
 
 def _room(own: tuple[Fact, ...]) -> tuple[bool, int]:

@@ -7,9 +7,8 @@ from functools import partial
 from typing import Final
 
 from deeplab_spec.align.differences import ABSENT
-from deeplab_spec.judge.deviation import Deviation
 from deeplab_spec.judge.evidence import Check, Evidence
-from deeplab_spec.judge.finding import Decision, Finding
+from deeplab_spec.judge.finding import Decision, Deviation, Finding
 from deeplab_spec.judge.training.check_random import dropout, dropout_choices, init_choice, initialisation
 from deeplab_spec.judge.training.evidence import Movement, Trained
 from deeplab_spec.spec.choices import ChoiceValue

@@ -11,10 +11,8 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.training import train
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, Dropout
-from deeplab_spec.judge.training.candidate import CandidateInTraining
-from deeplab_spec.judge.training.dropout_hooks import ELEMENTS, DropoutCall
+from deeplab_spec.judge.training.candidate import BATCH, ELEMENTS, CandidateInTraining, DropoutCall, TrainingInputs
 from deeplab_spec.judge.training.evidence import DropoutEffect, Site
-from deeplab_spec.judge.training.inputs import BATCH, TrainingInputs
 
 SEEDS: Final = 10
 """Calls of the candidate with its dropout active."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from deeplab_spec.judge.deviation import Deviation
+from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.spec.distributions import Distribution
 
 NO_GRADIENT: Final = 1e-11

@@ -26,11 +26,17 @@ from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.outputs import Answer
 from deeplab_spec.judge.plan import Plan, SpecifiedPlan
 from deeplab_spec.judge.structure.observe import Reading
-from deeplab_spec.judge.training.candidate import CandidateInTraining
+from deeplab_spec.judge.training.candidate import (
+    IMAGES,
+    CandidateInTraining,
+    Draw,
+    FirstBatch,
+    TrainingInputs,
+    images_of,
+)
 from deeplab_spec.judge.training.dropout_effect import dropout_calls_only, dropout_effect
 from deeplab_spec.judge.training.evidence import BatchOfOne, Initial, Movement, Trained
 from deeplab_spec.judge.training.initial_weights import sample_weights, specified_inits
-from deeplab_spec.judge.training.inputs import IMAGES, Draw, FirstBatch, TrainingInputs, images_of
 from deeplab_spec.judge.training.sgd_step import compare_steps, differentiate, gradients_of
 
 SAME: Final = 1e-9
@@ -91,8 +97,8 @@ def _observed(
     found = replace(_moved(candidate, first, before), backward=backward)
     if not comparable:
         seen = dropout_calls_only(training.network, calls, dropped, UNMATCHED)
-        alone = _batch_of_one(candidate, training)
-        return replace(found, incomparable=found.incomparable or UNMATCHED, dropout_effect=seen, batch_of_one=alone)
+        single = _batch_of_one(candidate, training)
+        return replace(found, incomparable=found.incomparable or UNMATCHED, dropout_effect=seen, batch_of_one=single)
     with threads_for(torch.float64):
         cotangents = {training.outputs[tap]: weight for tap, weight in training.cotangents().items()}
         batch, oracle_gradients = gradients(

@@ -16,12 +16,10 @@ from deeplab_spec.errors import one_line
 from deeplab_spec.execute.torch_settings import threads_for
 from deeplab_spec.execute.training import Batch, train, updated_running
 from deeplab_spec.graph.network import Network
-from deeplab_spec.judge.deviation import Deviation
+from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.load_weights import Place
-from deeplab_spec.judge.training.candidate import CandidateInTraining
-from deeplab_spec.judge.training.dropout_hooks import dropout_disabled
+from deeplab_spec.judge.training.candidate import CandidateInTraining, FirstBatch, TrainingInputs, dropout_disabled
 from deeplab_spec.judge.training.evidence import NO_GRADIENT, Gradient, Movement, Trained
-from deeplab_spec.judge.training.inputs import FirstBatch, TrainingInputs
 
 STEP_LENGTH: Final = 0.01
 """Norm of the step, over that of all parameters."""

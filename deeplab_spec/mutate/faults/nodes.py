@@ -191,7 +191,7 @@ def _of_sum(graph: Network, node: Node, shapes: Shapes) -> Iterator[Mutant]:
 
 
 def middle_flow(graph: Network) -> tuple[str, ...]:
-    """Return every node of the middle flow: its blocks cannot be told from each other."""
+    """Return every node of the middle flow: its blocks cannot be distinguished."""
     return tuple(node.path for node in graph if node.path.startswith(MIDDLE_FLOW))
 
 

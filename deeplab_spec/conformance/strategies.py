@@ -119,7 +119,7 @@ def narrow(variant: Variant, **overrides: object) -> Choices:
 
 
 def _fits(drawn: Configuration) -> bool:
-    """Return whether the values of a graph have sizes; an atrous layer with padding one shrinks its map."""
+    """Return whether the values of a graph have sizes; an atrous layer with padding one has a smaller map."""
     try:
         shapes(drawn.graph, drawn.size)
     except GraphError:

@@ -41,8 +41,8 @@ __all__ = [
     "Xception",
 ]
 
-_ALONE: Final = replace(NOTEBOOK.choices, init=Initialisation.FRAMEWORK_DEFAULT, aspp_rates=FOLLOW)
-"""The document's choices for a part that is built alone: the rates follow its output stride."""
+_SINGLE_PART: Final = replace(NOTEBOOK.choices, init=Initialisation.FRAMEWORK_DEFAULT, aspp_rates=FOLLOW)
+"""The document's choices for a part that is built by itself: the rates follow its output stride."""
 
 _TABLE: Final = backbone_rows(NOTEBOOK.choices, output_stride=16)
 _MIDDLE: Final = _TABLE.middle_flow[0]
@@ -75,7 +75,7 @@ class Xception(Backbone):
 
     def __init__(self, output_stride: int = 16) -> None:
         check_output_stride(NOTEBOOK, output_stride)
-        super().__init__(backbone_rows(_ALONE, output_stride, NOTEBOOK.reported_output_stride))
+        super().__init__(backbone_rows(_SINGLE_PART, output_stride, NOTEBOOK.reported_output_stride))
 
     class EntryFlowBlock(Block):
         """Three separable layers, the last one strided, and a convolution as the skip.
@@ -225,7 +225,7 @@ class DeepLab(DeepLabV3Plus):
 
         def __init__(self, in_channels: int, output_stride: int = 16) -> None:
             check_output_stride(NOTEBOOK, output_stride)
-            table = aspp_rows(_ALONE, output_stride)
+            table = aspp_rows(_SINGLE_PART, output_stride)
             dense = (row for row in table.atrous if isinstance(row, rows.ConvUnit))
             super().__init__(
                 replace(
@@ -257,7 +257,7 @@ class DeepLab(DeepLabV3Plus):
         """
 
         def __init__(self, low_in_channels: int, num_classes: int) -> None:
-            super().__init__(decoder_rows(_ALONE, low_in_channels, num_classes))
+            super().__init__(decoder_rows(_SINGLE_PART, low_in_channels, num_classes))
 
 
 def _strided(path: str, channels_in: int, outs: tuple[int, int, int], rate: int, *, atrous: bool) -> rows.Block:

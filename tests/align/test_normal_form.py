@@ -226,7 +226,7 @@ def test_excess_is_what_padding_adds_beyond_keeping_the_map() -> None:
     assert excess(STRIDED) == (0, 0, 0, 0)
 
 
-def joined(*, apart: bool, swapped: bool = False) -> Network:
+def concatenated(*, apart: bool, swapped: bool = False) -> Network:
     """Return three values concatenated at once, or the first two before the third."""
     nodes = [Node(path="x", op=Input(channels=4))]
     nodes += [Node(path=name, op=replace(ATROUS, bias=name == "b"), inputs=("x",)) for name in "abc"]
@@ -241,10 +241,10 @@ def joined(*, apart: bool, swapped: bool = False) -> Network:
     return Network(nodes=tuple(nodes))
 
 
-def test_values_joined_in_two_steps_are_joined_values() -> None:
+def test_values_concatenated_in_two_steps_are_concatenated_values() -> None:
     """In the order of the result, and no other."""
-    right = normal(joined(apart=False), SIZE)
+    right = normal(concatenated(apart=False), SIZE)
 
-    assert normal(joined(apart=True), SIZE).network == right.network
-    assert normal(joined(apart=True, swapped=True), SIZE).network != right.network
-    assert not between(joined(apart=False), joined(apart=True), SIZE)
+    assert normal(concatenated(apart=True), SIZE).network == right.network
+    assert normal(concatenated(apart=True, swapped=True), SIZE).network != right.network
+    assert not between(concatenated(apart=False), concatenated(apart=True), SIZE)

@@ -80,9 +80,9 @@ def test_the_order_of_a_concatenation_is_no_difference(
 ) -> None:
     """Branches are paired by their structure; the weights that read them are permuted with them."""
     graph = short(*case)
-    branches, joined = graph["aspp.concat"].inputs, graph["decoder.concat"].inputs
+    branches, merged = graph["aspp.concat"].inputs, graph["decoder.concat"].inputs
     candidate = with_inputs(graph, "aspp.concat", *(branches[place] for place in order))
-    candidate = with_inputs(candidate, "decoder.concat", *(reversed(joined) if swap else joined))
+    candidate = with_inputs(candidate, "decoder.concat", *(reversed(merged) if swap else merged))
 
     alignment = side_by_side(graph, renamed(candidate, "m.{}".format))
 

@@ -1,7 +1,7 @@
 """Bytes read, written and kept: compared with those that PyTorch moves and saves, and computed by hand."""
 
 from collections.abc import Iterable
-from itertools import chain as joined
+from itertools import chain as chained
 from typing import Any
 
 import pytest
@@ -72,7 +72,7 @@ def _bytes(leaves: Iterable[Any]) -> int:
 
 def saved_bytes(module: nn.Module, image: Tensor) -> int:
     """Return the bytes of the distinct tensors that autograd saves, without the module's own."""
-    own = {tensor.untyped_storage().data_ptr() for tensor in joined(module.parameters(), module.buffers())}
+    own = {tensor.untyped_storage().data_ptr() for tensor in chained(module.parameters(), module.buffers())}
     found: dict[int, Tensor] = {}
 
     def pack(tensor: Tensor) -> Tensor:

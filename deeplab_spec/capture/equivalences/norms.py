@@ -1,6 +1,6 @@
 """Recognises normalisations that are written as arithmetic.
 
-``(x - mean) / sqrt(variance + eps) * scale + offset`` can be written in many ways. All of them compute the
+``(x - mean) / sqrt(variance + eps) * scale + offset`` has many equivalent forms. All of them compute the
 same function: the calls are run with random parameters, and the result is compared with the formula for
 every assignment of roles to the parameters.
 """

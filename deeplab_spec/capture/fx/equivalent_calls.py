@@ -1,4 +1,4 @@
-"""Other ways to write a convolution or a ReLU.
+"""Equivalent forms of a convolution or a ReLU.
 
 A 1x1 convolution may be a matrix product, a bias may be added by a separate call, and a ReLU may be a
 choice between a value and zero. Matrix products are parsed into one form, with a letter for each axis as

@@ -159,7 +159,7 @@ class _StateChanged(StandIn):
 
 CALLED: Final = {
     "OUTPUT-TENSOR": (_WrappedResult, "a result in a dictionary"),
-    "OUTPUT-SHAPE": (_WrongShape, "a result that lacks a row"),
+    "OUTPUT-SHAPE": (_WrongShape, "a result with one row missing"),
     "OUTPUT-DTYPE": (_WrongDtype, "a result of another dtype"),
     "OUTPUT-FINITE": (_NotFinite, "one element that is no number"),
     "SIZES-ACCEPTED": (_SizeRefused, "one size that is refused"),

@@ -108,14 +108,14 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     if "float64" in dtypes or precisions:
         local = _locally(loaded, plan, inputs, precisions, tick, steps="float64" in dtypes)
     conditioned = _conditioned(loaded, plan, inputs, local.kernels, tick)
-    ends: tuple[Deviation, ...] = ()
+    outputs: tuple[Deviation, ...] = ()
     ends32: tuple[Deviation, ...] = ()
     error32 = None
     if "float64" in dtypes:
         tick("comparing end to end in float64")
-        answer, ends, planted_faults = compare_float64(loaded, conditioned, local.first)
+        answer, outputs, planted_faults = compare_float64(loaded, conditioned, local.first)
         planted += planted_faults
-        if not _same(loaded, local.steps, ends):
+        if not _same(loaded, local.steps, outputs):
             tick("checking the captured graph by running it")
             _check_capture(loaded, inputs, answer.results, answer.error)
     if "float32" in dtypes:
@@ -136,7 +136,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         steps=local.steps,
         first=local.first,
         smallest=local.smallest,
-        end_to_end=ends,
+        end_to_end=outputs,
         end_to_end_float32=ends32,
         float32_error=error32,
         covered=sum(step.covered for step in coverage),
@@ -214,13 +214,13 @@ def _first(steps: Sequence[Deviation]) -> Deviation | None:
     return next((step for step in steps if step.error is not None and not step.agrees), None)
 
 
-def _same(loaded: Loaded, steps: Sequence[Deviation], ends: Sequence[Deviation]) -> bool:
+def _same(loaded: Loaded, steps: Sequence[Deviation], outputs: Sequence[Deviation]) -> bool:
     """Tell whether the captured graph is known to compute the candidate's results, without running it.
 
     It is, if the graph equals the specification's, and every step and every output agrees with the specification's.
     """
     same_graph = not loaded.unmatched and not differences(loaded.reading.alignment)
-    return same_graph and all(each.agrees for each in (*steps, *ends))
+    return same_graph and all(each.agrees for each in (*steps, *outputs))
 
 
 def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[str, Tensor], error: str) -> None:

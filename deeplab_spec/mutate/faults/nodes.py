@@ -267,7 +267,7 @@ def _other_inputs(graph: Network, node: Node) -> tuple[str, Network] | None:
     """Take an input from elsewhere; what it was taken from must have another reader, or be an input itself."""
     if isinstance(node.op, Concat):
         last = node.inputs[-1]
-        return f"{last} joined twice at {node.path}", with_inputs(graph, node.path, *node.inputs, last)
+        return f"{last} concatenated twice at {node.path}", with_inputs(graph, node.path, *node.inputs, last)
     readers = graph.readers()
     for position, path in enumerate(node.inputs):
         source = graph[path]

@@ -160,7 +160,7 @@ def nested(node: Node) -> Replacement:
     return Replacement(paths=(node.path,), run=run)
 
 
-def joined_first(original: Original, concat: Node, branches: Mapping[str, tuple[Node, ...]]) -> Replacement:
+def concatenated_first(original: Original, concat: Node, branches: Mapping[str, tuple[Node, ...]]) -> Replacement:
     """Compute the last nodes of neighbouring branches of a concatenation together, on their concatenated inputs.
 
     Args:

@@ -8,7 +8,7 @@ from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Op
 from deeplab_spec.mutate.rewrites.convolutions import split_sources
 from deeplab_spec.mutate.rewrites.original import Original, Replacement, RewrittenNetwork
-from deeplab_spec.mutate.rewrites.other_operators import joined_first
+from deeplab_spec.mutate.rewrites.other_operators import concatenated_first
 
 Apply = Callable[[Original], nn.Module]
 Condition = Callable[[Conv2d], bool]
@@ -115,7 +115,7 @@ def ends_together(*kinds: type[Op]) -> Apply:
             for path, end in ends.items()
             if [type(node.op) for node in end] == list(kinds) and (Conv2d not in kinds or "pointwise" in end[0].path)
         }
-        return RewrittenNetwork(original, joined_first(original, concat, alike))
+        return RewrittenNetwork(original, concatenated_first(original, concat, alike))
 
     return apply
 

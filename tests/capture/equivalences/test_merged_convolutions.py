@@ -68,7 +68,7 @@ def _ranges(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
     return first(x[:, :2]) + second(x[:, 2:])  # type: ignore[no-any-return]
 
 
-def _joined(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
+def _concatenated(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
     return torch.cat([first(x), second(x)], dim=1)
 
 
@@ -79,9 +79,9 @@ def _split(x: Tensor, first: nn.Module, second: nn.Module) -> Tensor:
 
 SAME = {"kernel": (3, 3), "padding": (1, 1, 1, 1)}
 MERGED = {
-    "results": (_joined, (conv(6, 3), conv(6, 5)), Conv2d(channels_in=6, channels_out=8, bias=True, **SAME)),
+    "results": (_concatenated, (conv(6, 3), conv(6, 5)), Conv2d(channels_in=6, channels_out=8, bias=True, **SAME)),
     "results without bias": (
-        _joined,
+        _concatenated,
         (conv(6, 3, bias=False), conv(6, 5, bias=False)),
         Conv2d(channels_in=6, channels_out=8, **SAME),
     ),
@@ -108,7 +108,7 @@ def test_convolutions_in_parts_are_merged(name: str) -> None:
     """It has all their channels, and gives the same result."""
     forward, layers, expected = MERGED[name]
     module = Parts(forward, *layers)
-    captured = (merge_concatenated if forward in {_joined, _split} else merge_summed)(read(module))
+    captured = (merge_concatenated if forward in {_concatenated, _split} else merge_summed)(read(module))
 
     assert operations(captured) == [expected]
     check_runs(module, captured)
@@ -129,8 +129,8 @@ def test_a_sum_of_convolutions_is_one_of_the_concatenation() -> None:
 
 
 NOT_MERGED = {
-    "another rate": (_joined, (conv(6, 3), conv(6, 5, rate=2))),
-    "a bias less": (_joined, (conv(6, 3), conv(6, 5, bias=False))),
+    "another rate": (_concatenated, (conv(6, 3), conv(6, 5, rate=2))),
+    "a bias less": (_concatenated, (conv(6, 3), conv(6, 5, bias=False))),
     "two biases": (_ranges, (conv(2, 5), conv(4, 5))),
     "a range read twice": (lambda x, first, second: first(x[:, :3]) + second(x[:, 1:4]), (conv(3, 5), conv(3, 5))),
     "ranges in another order": (
@@ -216,7 +216,7 @@ def test_ranges_across_a_boundary_are_not_split() -> None:
 
 def test_writing_to_slices_changes_the_module() -> None:
     """Writing to the slices of a kernel changes the module."""
-    module = Parts(_joined, conv(6, 3), conv(6, 5))
+    module = Parts(_concatenated, conv(6, 3), conv(6, 5))
     captured = merge_concatenated(read(module))
     state = state_of(module)
     (where,) = (where for where in captured.parts if where.endswith("weight"))

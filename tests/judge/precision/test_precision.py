@@ -102,12 +102,12 @@ def test_a_wrong_eps_is_seen_in_bfloat16_at_its_normalisation() -> None:
 def test_what_bfloat16_cannot_show_needs_float64() -> None:
     """End to end a slope in the middle is lost in rounding, so the whole run decides nothing."""
     certificate = judged(right(part=None), "float64", "bfloat16", part=None)
-    ends = clause(certificate, "END-TO-END")
+    whole_run = clause(certificate, "END-TO-END")
 
     assert certificate.verdict is RunVerdict.INCONCLUSIVE
-    assert ends.verdict is Verdict.UNDECIDED
-    assert ends.reason.startswith("needs float64: this run could not have seen ")
-    assert ends.reason.endswith(" in bfloat16: a planted one passed")
+    assert whole_run.verdict is Verdict.UNDECIDED
+    assert whole_run.reason.startswith("needs float64: this run could not have seen ")
+    assert whole_run.reason.endswith(" in bfloat16: a planted one passed")
     assert certificate.canaries.killed < certificate.canaries.planted
     undecided = [record for record in certificate.clauses if record.verdict is Verdict.UNDECIDED]
     assert all(record.reason.startswith(("needs float64", "this dtype")) for record in undecided)

@@ -1,4 +1,4 @@
-"""What a candidate's graph adds to its training: where it drops values, though its weights do not fit."""
+"""A candidate is built with the run's seed, and training is observed also where its weights do not fit."""
 
 from types import SimpleNamespace
 from typing import cast

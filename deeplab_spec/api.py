@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from deeplab_spec.analysis.conventions import MAC, convention
 from deeplab_spec.analysis.protocol import Protocol
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.result import Result
@@ -20,7 +19,7 @@ from deeplab_spec.show.document import show_document
 from deeplab_spec.show.drawing import drawing
 from deeplab_spec.show.rows import network_rows
 from deeplab_spec.show.text import show_grid
-from deeplab_spec.spec.api import Override, overridden, written_overrides
+from deeplab_spec.spec.api import Override, Subject, overridden, written_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.spec.variants import NOTEBOOK
 from deeplab_spec.spec.variants import variant as named

@@ -13,12 +13,12 @@ from typing import Final
 from deeplab_spec.analysis.conventions import TFPROF, Convention, tfprof_halves
 from deeplab_spec.analysis.costs import Number
 from deeplab_spec.analysis.protocol import MULTI_SCALE, SINGLE, Protocol, protocol_totals
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.graph.network import Node, Source
 from deeplab_spec.graph.ops import Conv2d, Pair
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, Decoder, choose, seen_values
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.sources import paper

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import TypeAdapter
 
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.variants import NOTEBOOK, variant

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.analysis.protocol import Protocol
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec import choices as c
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.variants import NOTEBOOK, VARIANTS, variant
 
 _SIDES = (1, 2)

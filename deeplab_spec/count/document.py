@@ -14,10 +14,10 @@ from deeplab_spec.analysis.protocol import SINGLE, Protocol, protocol_costs
 from deeplab_spec.analysis.published import Configuration, published
 from deeplab_spec.analysis.receptive_field import ReceptiveField, receptive_fields
 from deeplab_spec.analysis.sizes import shapes
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.graph.network import Network
 from deeplab_spec.result import Result
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import as_json
 from deeplab_spec.views.document import Document, Json, Model
 

@@ -6,10 +6,10 @@ from typing import Final
 from deeplab_spec.analysis.conventions import CONVENTIONS, FULL, MAC, TFPROF, Convention, undivided_weight_gradients
 from deeplab_spec.analysis.costs import Number, Values, block_costs, evaluate, node_costs, total_cost
 from deeplab_spec.analysis.sizes import shapes
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.count.document import CountDocument, FiguresModel, PublishedModel, TotalModel, count_document
 from deeplab_spec.graph.network import Network
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.views.document import Model
 from deeplab_spec.views.table import Grid, integer, markdown, number, shape
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.count.chart import cost_chart
 from deeplab_spec.count.network_report import (
     COMMAND,
@@ -16,6 +15,7 @@ from deeplab_spec.count.network_report import (
 )
 from deeplab_spec.count.published_page import published_page
 from deeplab_spec.errors import TargetError
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.variants import VARIANTS
 from deeplab_spec.views.document import to_json, write_whole
 from deeplab_spec.views.progress import Progress, silent

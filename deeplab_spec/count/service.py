@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 from deeplab_spec.analysis.conventions import Convention
 from deeplab_spec.analysis.costs import block_costs, total_cost
 from deeplab_spec.analysis.protocol import Protocol, protocol_costs
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.count.document import CountDocument, count_document, counting
 from deeplab_spec.count.side_by_side import (
@@ -20,6 +19,7 @@ from deeplab_spec.count.side_by_side import (
 )
 from deeplab_spec.errors import SpecError, require_torch
 from deeplab_spec.graph.ops import Pair
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.variants import NOTEBOOK, Variant, variant
 

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from deeplab_spec.analysis.sizes import Shape, shapes
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Pair, kind
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import as_json, choose, plain
 from deeplab_spec.spec.clauses import CLAUSES, Clause
 from deeplab_spec.spec.errata import ERRATA, Erratum

@@ -8,9 +8,9 @@ import textwrap
 from dataclasses import replace
 
 from deeplab_spec.analysis.sizes import Shape
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.show.rows import Row, network_rows
 from deeplab_spec.show.shapes import Box, Drawing, Note, Panel, Point, Wire
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import ActivationPlacement, Interpolation, written
 from deeplab_spec.views.table import shape
 from deeplab_spec.views.template import render

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.analysis.sizes import Shape, shapes
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.graph.network import Network
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.rows import Block, ConvUnit, HeadUnit, SeparableUnit, SkipKind
 
 

@@ -2,9 +2,9 @@
 
 import textwrap
 
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.show.document import ClauseModel, ClausesDocument, EffectModel, ErratumModel
 from deeplab_spec.show.rows import Row
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import written
 from deeplab_spec.views.table import Grid, markdown, shape
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.count import text as counts
 from deeplab_spec.count.document import FieldModel, count_document
 from deeplab_spec.errors import SpecError
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import Decoder, SizesAccepted, choose
 from deeplab_spec.spec.variants import NOTEBOOK, VARIANTS, Variant
 from deeplab_spec.views.document import to_json

@@ -13,13 +13,13 @@ import pytest
 from deeplab_spec.analysis.conventions import CONVENTIONS, MAC
 from deeplab_spec.analysis.published import PUBLISHED, readings
 from deeplab_spec.analysis.sizes import shapes
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.count import chart as cost_chart
 from deeplab_spec.count.chart import COLUMN, LABEL, LEFT, amount, lay_out_costs, percent
 from deeplab_spec.count.network_report import CostReport, cost_report
 from deeplab_spec.count.reports import write_reports
 from deeplab_spec.errors import TargetError
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import choose, written
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS
 

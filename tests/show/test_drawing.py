@@ -5,10 +5,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.show.drawing import drawing, lay_out
 from deeplab_spec.show.rows import network_rows
 from deeplab_spec.show.shapes import Box, Drawing
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 

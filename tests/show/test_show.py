@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.count import text as counts
 from deeplab_spec.count.document import CountDocument, count_document
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.show import text as texts
 from deeplab_spec.show.document import ClausesDocument, ShowDocument, clauses_document, show_document
 from deeplab_spec.show.rows import network_rows
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.spec.errata import ERRATA

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deeplab_spec.analysis.subject import Subject
 from deeplab_spec.count import text as counts
 from deeplab_spec.count.document import count_document
 from deeplab_spec.errors import TargetError
+from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.variants import NOTEBOOK
 from deeplab_spec.views import progress as module
 from deeplab_spec.views.document import write_whole

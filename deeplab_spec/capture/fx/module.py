@@ -11,8 +11,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from deeplab_spec.capture.capture import Capture, FileModule
-from deeplab_spec.capture.equivalences.crops import move_crops_earlier
-from deeplab_spec.capture.equivalences.norms import merge_norm_arithmetic
+from deeplab_spec.capture.equivalences.norms import merge_norm_arithmetic, move_crops_earlier
 from deeplab_spec.capture.fx.layout import MAP_RANK
 from deeplab_spec.capture.fx.program import PartialAliasError, ProgramReader
 from deeplab_spec.errors import CaptureError, TargetError, one_line

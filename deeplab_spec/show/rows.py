@@ -66,11 +66,8 @@ def _described(subject: Subject, graph: Network) -> dict[str, Row]:
         rows += [_row("decoder.resize", decoder.resize), _row("decoder.concat", "concat")]
     rows += [replace(_head(row), dropout=dropout) for row, dropout in zip(decoder.convs, decoder.dropouts, strict=True)]
     rows += [_conv(decoder.logits), _row("output.resize", table.output_resize)]
-    return {row.path: row for row in rows if any(path.startswith(row.path) for path in _blocks(graph))}
-
-
-def _blocks(graph: Network) -> set[str]:
-    return {block_of(node.path) for node in graph}
+    blocks = {block_of(node.path) for node in graph}
+    return {row.path: row for row in rows if any(path.startswith(row.path) for path in blocks)}
 
 
 _NO_SHAPE: Shape = (0, 0, 0)

@@ -23,11 +23,7 @@ def overridden(choices: Choices, overrides: Mapping[str, Override] | None) -> Ch
     Raises:
         SpecError: If a name is not a choice, or a value is out of range.
     """
-    return choose(choices, {name: _read(name, value) for name, value in (overrides or {}).items()})
-
-
-def _read(name: str, value: Override) -> ChoiceValue:
-    return parse(name, _written(value))
+    return choose(choices, {name: parse(name, _written(value)) for name, value in (overrides or {}).items()})
 
 
 def written_overrides(overrides: Mapping[str, Override] | None) -> tuple[str, ...]:

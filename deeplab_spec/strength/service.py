@@ -200,15 +200,11 @@ def _equal(found: Iterable[JudgedMutant]) -> tuple[Equal, ...]:
     )
 
 
-def _refusing(entry: JudgedMutant) -> tuple[str, ...]:
-    return (*entry.structure, *entry.numerics, *(entry.training or ()))
-
-
 def _by_clause(faulty: Iterable[JudgedMutant]) -> dict[str, dict[str, int]]:
     """Count, for every clause, the mutants of each kind that it refuses."""
     counts = {clause.id: Counter[str]() for clause in CLAUSES}
     for entry in faulty:
-        for clause in _refusing(entry):
+        for clause in (*entry.structure, *entry.numerics, *(entry.training or ())):
             counts[clause][entry.kind] += 1
     return {clause: dict(sorted(found.items())) for clause, found in counts.items() if found}
 

@@ -1,4 +1,4 @@
-"""A captured graph is believed where what it computes has been seen to be what the candidate computes."""
+"""A captured graph is used only if its values equal the results of the candidate."""
 
 import torch
 from torch import Tensor, nn

@@ -132,7 +132,7 @@ def test_a_fault_that_is_no_choice_is_found_at_its_node(fault: Callable[[nn.Modu
     assert all(finding.choice is None for finding in findings(certificate, "structure"))
 
 
-def test_a_fault_of_values_alone_is_found_by_numerics_alone() -> None:
+def test_a_fault_of_values_only_is_found_by_numerics_only() -> None:
     """A parametrised weight looks right in every number of the graph but one: what it computes."""
     module = deeplab_spec.build("tf-release", choices=SMALL)
     _scale(module)

@@ -137,7 +137,7 @@ def test_a_network_that_cannot_run_is_no_mutant() -> None:
 @pytest.mark.parametrize(
     "kind", ["momentum 0.1", "no gradient passes", "initial weights of twice the scale", "dropout lost"]
 )
-def test_what_shows_in_training_only_is_refused_by_training_alone(kind: str) -> None:
+def test_what_shows_in_training_only_is_refused_by_training_only(kind: str) -> None:
     """The graph is right, or differs in nodes without effect in evaluation."""
     subject = Subject(variant="tf-release", output_stride=16, width=1 / 32, overrides=("middle_blocks=1",))
     mutant = [mutant for mutant in subject.mutants.mutants if mutant.kind == kind][-1]

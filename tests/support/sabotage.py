@@ -361,8 +361,8 @@ def _(patch: Patch) -> None:
 @breaks("numerics", sharing)
 def _(patch: Patch) -> None:
     """Parameters without a place are forgotten."""
-    honest = copy_weights.places
-    everywhere(patch, honest, lambda *arguments: (honest(*arguments)[0], ()))
+    original = copy_weights.places
+    everywhere(patch, original, lambda *arguments: (original(*arguments)[0], ()))
 
 
 @breaks("numerics", wrong_eps)
@@ -375,9 +375,9 @@ def _(patch: Patch) -> None:
 @breaks("numerics", sharing)
 def _(patch: Patch) -> None:
     """No unmatched parameter is planted, and every one is forgotten."""
-    honest = copy_weights.places
+    original = copy_weights.places
     everywhere(patch, steps.of_parameters, lambda _loaded: ())
-    everywhere(patch, honest, lambda *arguments: (honest(*arguments)[0], ()))
+    everywhere(patch, original, lambda *arguments: (original(*arguments)[0], ()))
 
 
 @breaks("interface", mixing)
@@ -434,10 +434,10 @@ def _(patch: Patch) -> None:
 @breaks("interface", mixing)
 def _(patch: Patch) -> None:
     """Comparisons are skipped."""
-    honest = observe._observe_comparisons
+    original = observe._observe_comparisons
 
     def skipped(found: Any, module: nn.Module, tick: Any) -> None:
-        honest(found, module, tick)
+        original(found, module, tick)
         kept = [made for made in found.evidence.comparisons if made.purpose != "batch"]
         found.evidence = replace(found.evidence, comparisons=tuple(kept))
 

@@ -109,7 +109,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         local = _locally(loaded, plan, inputs, precisions, tick, steps="float64" in dtypes)
     conditioned = _conditioned(loaded, plan, inputs, local.kernels, tick)
     outputs: tuple[Deviation, ...] = ()
-    ends32: tuple[Deviation, ...] = ()
+    outputs32: tuple[Deviation, ...] = ()
     error32 = None
     if "float64" in dtypes:
         tick("comparing end to end in float64")
@@ -120,7 +120,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
             _check_capture(loaded, inputs, answer.results, answer.error)
     if "float32" in dtypes:
         tick("comparing end to end in float32")
-        ends32, error32, planted_faults = compare_float32(loaded, conditioned, local.first)
+        outputs32, error32, planted_faults = compare_float32(loaded, conditioned, local.first)
         planted += planted_faults
     if precisions:
         tick("comparing end to end in lower precisions")
@@ -137,7 +137,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         first=local.first,
         smallest=local.smallest,
         end_to_end=outputs,
-        end_to_end_float32=ends32,
+        end_to_end_float32=outputs32,
         float32_error=error32,
         covered=sum(step.covered for step in coverage),
         operations=len(coverage),

@@ -1,4 +1,4 @@
-"""Every form in which a network is handed on is judged as the network that it is."""
+"""A network in any form, exported, folded or ONNX, is judged as the network that it is."""
 
 from collections.abc import Callable
 from itertools import product

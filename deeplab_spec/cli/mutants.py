@@ -46,7 +46,9 @@ def mutants(
         ),
     ] = 0,
     again: Annotated[bool, typer.Option("--again", help="Start again instead of continuing an earlier run.")] = False,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of images, weights and samples.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="Seed of images, weights and samples.")
+    ] = 0,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="DIR", help="Also write mutants.json and its page, mutants.md, to DIR."),

@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from deeplab_spec.errors import TargetError
 from deeplab_spec.views.document import write_whole
 from deeplab_spec.views.table import Grid, plain
 
@@ -39,12 +40,18 @@ def table(grid: Grid, output: Path | None = None, heading: str = "") -> None:
 
 
 def write(text: str) -> None:
-    """Write to stdout; a closed pipe is not an error."""
+    """Write to stdout; a closed pipe is not an error.
+
+    Raises:
+        TargetError: If it cannot be written, as on a full disk.
+    """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to flush at exit
+        if not isinstance(error, BrokenPipeError):
+            raise TargetError("stdout", f"cannot be written: {error.strerror}") from error
 
 
 def summary(text: str) -> None:

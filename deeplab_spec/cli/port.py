@@ -69,7 +69,7 @@ def port(
         str | None,
         typer.Option("--size", metavar="HxW", help="Size of the image. [one that both accept and shows every rate]"),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the images.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="Seed of the images.")] = 0,
     parameters: Annotated[bool, typer.Option("--map", help="Also print the sources of every tensor.")] = False,
     as_json: JsonOption = False,
     json_schema: SchemaOption = False,

@@ -26,6 +26,7 @@ from deeplab_spec.judge.outputs import choose as choose_results
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import overrides_between, plain
+from deeplab_spec.spec.head import check_classes
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.spec.variants import variant
 
@@ -60,8 +61,7 @@ def identify(
     for output_stride in output_strides:
         if output_stride not in OUTPUT_STRIDES:
             raise SpecError("output_stride", f"must be one of {', '.join(map(str, OUTPUT_STRIDES))}", output_stride)
-    if classes < 1:
-        raise SpecError("classes", "must be 1 or more", classes)
+    check_classes(classes)
     with contextlib.redirect_stdout(sys.stderr):
         modules = [load(target, output_stride, classes).eval() for output_stride in output_strides]
         size, captures = _captures(modules, sizes, target.name)

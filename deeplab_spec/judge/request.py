@@ -20,6 +20,7 @@ from deeplab_spec.precision import (
 from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, read_overrides
 from deeplab_spec.spec.clauses import Clause, Level, clauses_of
+from deeplab_spec.spec.head import check_classes
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE, PARTS, check_output_stride
 from deeplab_spec.spec.variants import VARIANTS, Variant, variant
 
@@ -33,6 +34,10 @@ HOW: Final = (
 
 DEVICES: Final = ("cpu", "cuda")
 REFERENCE: Final = "reference"
+
+
+SEEDS: Final = 2**63
+"""So many seeds PyTorch's generators tell apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +86,10 @@ class Request:
             raise SpecError("against", "must not be combined with a part or with choices", self.against)
         if self.part is not None and self.part not in PARTS:
             raise SpecError("part", f"must be one of {', '.join(PARTS)}", self.part)
-        if self.classes is not None and self.classes < 1:
-            raise SpecError("classes", "must be 1 or more", self.classes)
+        if self.classes is not None:
+            check_classes(self.classes)
+        if not 0 <= self.seed < SEEDS:
+            raise SpecError("seed", "must be from 0 to 2^63 - 1", self.seed)
         self._check_runs()
         for output_stride in self.output_strides:
             if self.variant is not None:

@@ -21,6 +21,9 @@ from deeplab_spec.spec.clauses import CLAUSES
 UNWAIVABLE = "SAME-FAMILY"
 """A candidate that fails this clause has no other decided clause, so waiving it would leave nothing."""
 
+MOST_BYTES: Final = 1_000_000
+"""A longer file is not written by a person, and is not read."""
+
 _SHOWN = 4
 _TABLE: Final = "waiver"
 _KEYS: Final = {"clause": str, "node": str, "reason": str, "expires": date}
@@ -171,7 +174,13 @@ def load_waivers(path: Path, today: date | None = None) -> Waivers:
         SpecError: If the file cannot be read, contains anything else, or a waiver has expired.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():
+            raise SpecError(str(path), "must be a file of waivers", "something else")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise SpecError(str(path), f"must be at most {MOST_BYTES:,} bytes", "more")
+        text = content.decode()
     except OSError as error:
         raise SpecError(str(path), "must be a readable file of waivers", error.strerror) from error
     except UnicodeDecodeError as error:
@@ -191,7 +200,7 @@ def read_waivers(text: str, name: str) -> tuple[Waiver, ...]:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # what TOML does not allow, numbers and tables without end
         raise SpecError(name, "must be TOML", one_line(error)) from error
     tables = document.pop(_TABLE, [])
     if document or not isinstance(tables, list):

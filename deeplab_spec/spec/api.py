@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, overrides_between, parse, written
+from deeplab_spec.spec.head import check_classes
 from deeplab_spec.spec.network import DEFAULT_CLASSES, check_output_stride, graph, rows
 from deeplab_spec.spec.rows import NetworkRows
 from deeplab_spec.spec.variants import Variant
@@ -105,6 +107,10 @@ def network(
     return graph(table(variant, output_stride, num_classes, choices))
 
 
+MOST_PIXELS: Final = 1_000_000
+"""The longest side of an image that anything is computed for."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """One network of the specification, at one input size.
@@ -129,10 +135,11 @@ class Subject:
 
     def __post_init__(self) -> None:
         check_output_stride(self.variant, self.output_stride)
-        if self.classes < 1:
-            raise SpecError("classes", "must be 1 or more", self.classes)
+        check_classes(self.classes)
         if min(self.size) < 1:
             raise SpecError("size", "height and width must be 1 or more", self.size)
+        if max(self.size) > MOST_PIXELS:
+            raise SpecError("size", f"height and width must be at most {MOST_PIXELS:,}", self.size)
         multiple = self.rows().size_multiple
         if any(side % multiple for side in self.size):
             raise SpecError("size", f"height and width must be multiples of {multiple}", self.size)

@@ -282,6 +282,7 @@ class Choices:
             _within("aspp_rates", "rates must be positive", self.aspp_rates, min(self.aspp_rates) >= 1)
         _within("entry_blocks", "must be 3 or 5", self.entry_blocks, self.entry_blocks in (3, 5))
         _within("middle_blocks", "must be 1 or more", self.middle_blocks, self.middle_blocks >= 1)
+        _within("middle_blocks", "must be at most 1000", self.middle_blocks, self.middle_blocks <= 1000)  # noqa: PLR2004 - stated in the rule
         _within("aspp_dropout", "must be at least 0 and below 1", self.aspp_dropout, 0 <= self.aspp_dropout < 1)
         _within("decoder_dropout", "must be at least 0 and below 1", self.decoder_dropout, all(0 <= p < 1 for p in self.decoder_dropout))
         _within("backbone_norm_eps", "must be positive", self.backbone_norm_eps, self.backbone_norm_eps > 0)

@@ -83,10 +83,25 @@ def _pool(choices: Choices, features: int, depth: int) -> ConvUnit:
     )
 
 
+MOST_CLASSES: Final = 1_000_000
+"""No network of this family has more; a larger number is a mistake."""
+
+
+def check_classes(classes: int, name: str = "classes") -> None:
+    """Check a number of classes.
+
+    Raises:
+        SpecError: If there is none, or there are more than any network has.
+    """
+    if classes < 1:
+        raise SpecError(name, "must be 1 or more", classes)
+    if classes > MOST_CLASSES:
+        raise SpecError(name, f"must be at most {MOST_CLASSES:,}", classes)
+
+
 def decoder_rows(choices: Choices, low_level_channels: int, classes: int) -> DecoderRows:
     """Return the rows of the decoder, for low-level features with some number of channels."""
-    if classes < 1:
-        raise SpecError("num_classes", "must be 1 or more", classes)
+    check_classes(classes, "num_classes")
     channels = scaled_channels(choices.width)
     reads_low_level = choices.decoder is Decoder.LOW_LEVEL
     low_level = head_conv(choices, "decoder.low_level", low_level_channels, channels[48], source=_DECODER)

@@ -43,6 +43,8 @@ def to_schema(document: type[BaseModel]) -> str:
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write or replace a file atomically; an error leaves the previous content.
 
+    A link stays, and the file that it names is written; a device or a pipe is written to and not replaced.
+
     Args:
         path: The file, in a directory that exists.
         content: The whole content; text is written as UTF-8.
@@ -51,10 +53,16 @@ def write_whole(path: Path, content: str | bytes) -> None:
         TargetError: If it cannot be written.
     """
     part = None
+    data = content.encode() if isinstance(content, str) else content
     try:
+        path = path.resolve()
+        if path.exists() and not path.is_file():
+            with path.open("wb", buffering=0) as stream:
+                stream.write(data)
+            return
         with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
             part = Path(file.name)
-            file.write(content.encode() if isinstance(content, str) else content)
+            file.write(data)
         part.chmod(path.stat().st_mode if path.exists() else 0o666 & ~_umask())
         part.replace(path)
     except OSError as error:

@@ -33,7 +33,7 @@ def judged(candidate: nn.Module) -> tuple[Certificate, list[str]]:
     return certificate, stages
 
 
-def test_a_graph_that_is_not_what_the_candidate_computes_decides_nothing() -> None:
+def test_a_graph_that_differs_from_the_candidates_results_decides_nothing() -> None:
     """Steps and structure are right, results are not: the graph is run, and is another network."""
     certificate, stages = judged(TwoFaced(16, 21))
 

@@ -1,4 +1,4 @@
-"""A compiled network is read from what was compiled, and what the compiler made of it is run."""
+"""The graph of a compiled network is that of the original module; its values are those of the compiled one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,7 +56,7 @@ def test_a_compiled_network_conforms() -> None:
     assert others == {"BATCH-OF-ONE": Verdict.NOT_APPLICABLE}
 
 
-def test_a_fault_of_the_compiler_alone_is_refused_end_to_end() -> None:
+def test_a_fault_of_the_compiler_only_is_refused_end_to_end() -> None:
     """Every node computes what is specified, so none is named; the reason is given instead."""
     certificate = deeplab_spec.certify(_compiled(_scaling), "tf-release", choices=SMALL, levels=["numerics"])
 
@@ -68,7 +68,7 @@ def test_a_fault_of_the_compiler_alone_is_refused_end_to_end() -> None:
 
 
 @pytest.mark.deep
-def test_a_fault_in_what_was_compiled_is_named() -> None:
+def test_a_fault_in_the_compiled_module_is_named() -> None:
     """As in the module itself."""
     certificate = deeplab_spec.certify(_compiled(_plain, faulty=True), "tf-release", choices=SMALL)
 
@@ -82,7 +82,7 @@ def test_a_fault_in_what_was_compiled_is_named() -> None:
 
 @pytest.mark.deep
 @pytest.mark.parametrize(("variant", "output_stride"), [("notebook", 16), ("tf-release", 8)])
-def test_what_inductor_makes_of_a_network_conforms(variant: str, output_stride: int) -> None:
+def test_a_network_compiled_by_inductor_conforms(variant: str, output_stride: int) -> None:
     """The default compiler, with its own kernels; compiling takes most of the time."""
 
     def compiled(output_stride: int, num_classes: int) -> nn.Module:

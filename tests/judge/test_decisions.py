@@ -229,7 +229,7 @@ def test_the_tables_name_every_clause() -> None:
 
 
 @pytest.mark.parametrize("name", PASSING)
-def test_a_check_passes_what_is_right_and_counts_its_decisions(name: str) -> None:
+def test_a_check_passes_right_evidence_and_counts_its_decisions(name: str) -> None:
     """A verdict with the number of single decisions behind it."""
     decision = CHECKS[name](PASSING[name])
 
@@ -238,8 +238,8 @@ def test_a_check_passes_what_is_right_and_counts_its_decisions(name: str) -> Non
 
 
 @pytest.mark.parametrize(("name", "number"), [(name, n) for name, cases in FAILING.items() for n in range(len(cases))])
-def test_a_check_fails_what_is_wrong(name: str, number: int) -> None:
-    """A finding says where, what it must be and what it is, also where a value is no number."""
+def test_a_check_fails_wrong_evidence(name: str, number: int) -> None:
+    """A finding has the path, the expected and the actual value, also if a value is not a number."""
     decision = CHECKS[name](FAILING[name][number])
 
     assert decision.verdict is Verdict.FAILED, decision
@@ -271,7 +271,7 @@ def test_nothing_passes_without_evidence(name: str) -> None:
     assert (decision.decisions, decision.findings) == (0, ())
 
 
-def test_a_finding_outweighs_what_could_not_be_seen() -> None:
+def test_a_finding_outweighs_an_undecided_part() -> None:
     """A step that fails fails the clause, whatever another step lacked."""
     path = HEAD["VALUES-ASPP"]
     evidence = with_steps(deviation(path, 1.0), deviation(path, covered=False, reason="no value above 6"))

@@ -161,7 +161,7 @@ FAULTS: dict[str, Make] = {
         for case in product(KINDS, ("notebook", "tf-release"), (16, 8))
     ],
 )
-def test_a_fault_in_what_was_handed_on_is_named(kind: str, variant: str, output_stride: int, tmp_path: Path) -> None:
+def test_a_fault_in_a_file_is_named(kind: str, variant: str, output_stride: int, tmp_path: Path) -> None:
     """The module is right; the file, or the folded network, is edited at one node."""
     handed_on = FAULTS[kind](tmp_path, *_network(variant, output_stride))
 

@@ -1,4 +1,4 @@
-"""How verdicts add up: what failed outweighs what is undecided, and that what passed."""
+"""How verdicts combine: failed outweighs undecided, and undecided outweighs passed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +34,7 @@ def test_groups_of_groups_are_groups(found: list[Verdict], more: list[Verdict]) 
 
 @given(found=verdicts)
 def test_a_run_conforms_only_if_something_passed_and_nothing_else_happened(found: list[Verdict]) -> None:
-    """One failure deviates; without one, what is undecided leaves the run open; what is waived is said."""
+    """A failure makes the run deviate; without one, an undecided clause leaves it inconclusive; waivers are named."""
     verdict = run_verdict(found)
 
     assert (verdict is RunVerdict.DEVIATES) == (Verdict.FAILED in found)
@@ -45,7 +45,7 @@ def test_a_run_conforms_only_if_something_passed_and_nothing_else_happened(found
 
 
 @given(decision=decisions)
-def test_nothing_passes_that_was_not_decided(decision: Decision) -> None:
+def test_a_decision_without_decisions_does_not_pass(decision: Decision) -> None:
     """A finding fails; a pass needs a decision, and no reason against it."""
     verdict = decision.verdict
 

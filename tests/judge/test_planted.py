@@ -137,7 +137,7 @@ def without_unmatched(clause: str = "WEIGHTS-FIT") -> PlantedFault:
 
 
 def test_a_clause_whose_planted_fault_passes_is_undecided() -> None:
-    """It says what could not have been seen, and what would show it."""
+    """The reason names the fault that this run could not have shown, and what would show it."""
     found = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [without_unmatched()])
     elsewhere = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [replace(without_unmatched(), needs="float64")])
 
@@ -186,8 +186,8 @@ def test_a_clause_without_its_planted_fault_or_its_count_is_undecided(
     assert found.decision.undecided.startswith(reason)
 
 
-def test_a_clause_that_fails_is_not_judged_what_it_could_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A finding is a finding."""
+def test_planted_faults_are_not_tried_on_a_clause_that_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reason stays."""
     monkeypatch.setitem(CHECKS, "WEIGHTS-FIT", lambda _evidence: Decision(undecided="the candidate crashed"))
     found = decide("WEIGHTS-FIT", passing(3), "notebook", 3, [without_unmatched()])
 

@@ -75,7 +75,7 @@ def judged(build: object, output_stride: int, **options: object) -> Certificate:
 
 
 @pytest.mark.parametrize("output_stride", [pytest.param(16, marks=pytest.mark.deep), 8])
-def test_a_right_port_conforms_in_evaluation_and_is_refused_for_what_it_does_in_training(output_stride: int) -> None:
+def test_a_right_port_conforms_in_evaluation_and_is_refused_in_training(output_stride: int) -> None:
     """Its names, nesting and padding are its own, and so is the order of the pyramid.
 
     What it drops out, and the framework's momentum and initialisation, show in training only: there nothing else
@@ -111,7 +111,7 @@ def test_a_right_port_conforms_in_evaluation_and_is_refused_for_what_it_does_in_
         (8, {"unstrided_rate": LOST}, {"unstrided_rate": "lost_last"}),
     ],
 )
-def test_a_port_is_refused_for_its_mistakes_and_nothing_else(
+def test_a_port_is_refused_for_its_mistakes_only(
     output_stride: int, more: dict[str, Places], decisions: dict[str, str]
 ) -> None:
     """Each at its nodes, each explained by the decision that it is: the lost dilation where there is one to lose."""
@@ -175,7 +175,7 @@ def _by_node(costs: tuple[Cost, ...]) -> Counter[object]:
 
 
 def test_the_corrupted_skip_is_found_at_every_block_that_has_it() -> None:
-    """By what the skips read, and by what the port computes, which no order of sums could explain."""
+    """By the inputs of the skips, and by the values of the port, which no order of sums could explain."""
     assert set(places(ONLY_THE_SKIP)) == CORRUPTED
     assert places(Mistakes()) == {}
 
@@ -199,7 +199,7 @@ def test_an_overwritten_block_input_is_overwritten_for_the_decoder_too() -> None
     [(ports.build, 54_705_317, 86_576_993_984), (ports.build_right, 54_711_461, 86_679_236_288)],
     ids=["usual mistakes", "right"],
 )
-def test_a_port_of_full_size_costs_what_was_counted_of_it(build: object, parameters: int, operations: int) -> None:
+def test_a_port_of_full_size_has_the_counted_costs(build: object, parameters: int, operations: int) -> None:
     """Parameters and multiply-adds at 513x513, on no memory."""
     with torch.device("meta"):
         module = build(16, 21).eval()  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""A broken judge accepts nothing: neither what is wrong nor what is right."""
+"""A broken judge accepts neither a wrong network nor a right one."""
 
 import pytest
 from torch import nn
@@ -30,7 +30,7 @@ FAULTS = sorted({(sabotage.level, sabotage.hides) for sabotage in SABOTAGE}, key
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_whole_judge_accepts_what_is_right(level: str) -> None:
+def test_an_intact_judge_accepts_a_right_network(level: str) -> None:
     """The counter-test of the others; every planted fault was refused."""
     certificate = judged(right(), level)
 
@@ -41,7 +41,7 @@ def test_a_whole_judge_accepts_what_is_right(level: str) -> None:
 
 
 @pytest.mark.parametrize(("level", "hides"), FAULTS, ids=lambda item: getattr(item, "__name__", item))
-def test_a_whole_judge_refuses_what_is_wrong(level: str, hides: object) -> None:
+def test_an_intact_judge_refuses_a_wrong_network(level: str, hides: object) -> None:
     """Each candidate deviates at the level that is broken in the tests below."""
     assert judged(hides(), level).verdict is RunVerdict.DEVIATES  # type: ignore[operator]
 

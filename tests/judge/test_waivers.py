@@ -82,7 +82,7 @@ def test_another_clause_that_fails_at_the_same_node_is_not_waived() -> None:
     assert decided.verdict is RunVerdict.DEVIATES
 
 
-def test_what_is_undecided_beside_a_waiver_leaves_the_run_open() -> None:
+def test_an_undecided_clause_beside_a_waiver_leaves_the_run_inconclusive() -> None:
     """With waivers a run conforms only if everything else passed."""
     undecided = (Verdict.UNDECIDED, "the map is too small")
     decided = held(certificate({"ASPP-RATES": RATES, "ASPP-POOL": undecided}), "aspp.atrous*.conv")
@@ -102,7 +102,7 @@ def test_waived_is_not_accepted_unless_the_user_says_so() -> None:
 
 
 @given(case=cases(), data=st.data())
-def test_a_path_covers_itself_alone_and_a_star_no_dot(case: tuple[Variant, int], data: st.DataObject) -> None:
+def test_a_path_covers_only_itself_and_a_star_no_dot(case: tuple[Variant, int], data: st.DataObject) -> None:
     """Of all nodes of a network, a pattern covers those that differ in the starred name alone."""
     variant, output_stride = case
     paths = [node.path for node in network(variant.choices, output_stride)]
@@ -187,7 +187,7 @@ def test_a_waiver_holds_until_its_day_has_passed(days: int) -> None:
             Waivers(entries=entries, today=TODAY)
 
 
-def test_a_file_says_what_it_says(tmp_path: Path) -> None:
+def test_a_file_is_parsed_into_its_waivers(tmp_path: Path) -> None:
     """Each waiver knows where it stands; the day is the caller's."""
     path = tmp_path / "w.toml"
     path.write_text(FILE + FILE.replace("atrous*", "pool"), encoding="utf-8")

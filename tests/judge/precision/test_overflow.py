@@ -64,7 +64,7 @@ def loud(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("loud")
 @pytest.mark.parametrize("wrong", [False, True])
-def test_where_the_specification_overflows_nothing_is_certified(*, wrong: bool) -> None:
+def test_an_overflow_of_the_specification_certifies_nothing(*, wrong: bool) -> None:
     """Its own error is infinite there, and anything is at most three times as far off."""
     module = right(aspp_rates=[6, 13, 18]) if wrong else right()
     certificate = judged(module, "float16")
@@ -79,7 +79,7 @@ def test_where_the_specification_overflows_nothing_is_certified(*, wrong: bool) 
 
 
 @pytest.mark.usefixtures("loud")
-def test_what_holds_large_numbers_is_decided_where_they_overflow_elsewhere() -> None:
+def test_a_precision_that_holds_large_numbers_is_decided_although_another_overflows() -> None:
     """bfloat16 reaches as far as float32."""
     certificate = judged(right(), "bfloat16")
 
@@ -88,7 +88,7 @@ def test_what_holds_large_numbers_is_decided_where_they_overflow_elsewhere() -> 
 
 
 @pytest.mark.parametrize("wrong", [torch.inf, torch.nan])
-def test_nothing_is_compared_with_what_is_not_finite(wrong: float) -> None:
+def test_a_value_that_is_not_finite_is_compared_with_nothing(wrong: float) -> None:
     """Neither a right value, nor one that is not finite either."""
     oracle = torch.ones(2, 3, dtype=torch.float64)
     reference = torch.full((2, 3), wrong, dtype=torch.float16)

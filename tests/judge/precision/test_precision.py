@@ -99,7 +99,7 @@ def test_a_wrong_eps_is_seen_in_bfloat16_at_its_normalisation() -> None:
     assert [finding.path for finding in findings] == ["aspp.projection.norm"]
 
 
-def test_what_bfloat16_cannot_show_needs_float64() -> None:
+def test_a_fault_that_bfloat16_cannot_show_needs_float64() -> None:
     """End to end a slope in the middle is lost in rounding, so the whole run decides nothing."""
     certificate = judged(right(part=None), "float64", "bfloat16", part=None)
     whole_run = clause(certificate, "END-TO-END")
@@ -259,7 +259,7 @@ def test_the_worse_of_both_measures_counts() -> None:
     assert error_of(actual, oracle).over(Error(mean=1.0, most=0.1), 0.01) == pytest.approx(10.0)
 
 
-def test_the_emulation_rounds_the_factors_of_products_and_nothing_else() -> None:
+def test_the_emulation_rounds_only_the_factors_of_products() -> None:
     """Ten bits make 4096 of 4097; what is multiplied and added then is a multiple of 2**24, and so exact."""
     image, kernel, matrix = (torch.full(shape, 4097.0) for shape in ((1, 4, 9, 9), (5, 4, 3, 3), (9, 9)))
     with OnDevice(precision=TF32, device=CPU).active():
@@ -270,7 +270,7 @@ def test_the_emulation_rounds_the_factors_of_products_and_nothing_else() -> None
     assert set(added.unique().tolist()) == {2 * 4097.0}
 
 
-def test_rounding_keeps_what_has_ten_bits_and_what_is_no_number() -> None:
+def test_rounding_keeps_values_of_ten_bits_and_nan() -> None:
     """It moves any other number by at most half of the last of them."""
     values = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     special = torch.tensor([torch.inf, -torch.inf, 0.0, 1.0, -2.5])

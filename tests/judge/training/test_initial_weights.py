@@ -168,7 +168,7 @@ def test_tensors_that_are_too_small_to_decide_are_tested_together() -> None:
     assert finding.attribute == f"initial weight of {len(depthwise)} convolutions together"
 
 
-def test_what_is_built_alike_every_time_was_not_drawn() -> None:
+def test_weights_that_are_equal_in_every_build_were_not_drawn() -> None:
     """A checkpoint, a seed, a module that was built before."""
     first, again = drawn("notebook", 0), drawn("notebook", 0)
     with torch.no_grad():

@@ -52,7 +52,7 @@ def test_a_candidate_is_built_with_the_seed_of_the_run() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_network_whose_weights_do_not_fit_is_judged_by_what_needs_no_weights() -> None:
+def test_a_network_whose_weights_do_not_fit_is_judged_where_no_weights_are_needed() -> None:
     """Its momentum, at every normalisation, and its dropout, at its places; the rest is undecided, with the reason."""
     trained, norms = trained_port()
 

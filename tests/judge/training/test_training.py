@@ -273,7 +273,7 @@ ALTERED: dict[str, tuple[str, Callable[[Altered, list[Tensor]], Tensor], str, se
 
 @pytest.mark.parametrize("fault", ALTERED)
 @pytest.mark.parametrize("name", ["notebook", "tf-release"])
-def test_what_a_node_does_otherwise_in_training_is_found_there(name: str, fault: str) -> None:
+def test_a_node_that_differs_in_training_is_named(name: str, fault: str) -> None:
     """An error of values spreads forward, one of gradients backward: where it begins is named."""
     path, alter, origin, clauses = ALTERED[fault]
     expected = specified(name)
@@ -391,7 +391,7 @@ def test_a_batch_of_one_must_be_accepted_where_nothing_forbids_it() -> None:
     assert "more than 1 value" in str(only(found, "BATCH-OF-ONE").actual)
 
 
-def test_what_differs_in_evaluation_already_is_no_matter_of_training() -> None:
+def test_a_difference_in_evaluation_is_not_reported_in_training() -> None:
     """Structure and numerics say so; here it is the reason why the values of training are not compared."""
     expected = specified()
     found = decided(NetworkModule(specified(low_level_tap="block2_sepconv2_activated", norm_momentum=0.1)), expected)
@@ -402,7 +402,7 @@ def test_what_differs_in_evaluation_already_is_no_matter_of_training() -> None:
         assert "already" in found[clause].undecided, clause
 
 
-def test_nothing_of_the_candidate_stays_in_training() -> None:
+def test_the_candidate_returns_to_evaluation_mode() -> None:
     """It is left in evaluation, without gradients."""
     expected = specified("notebook")
     module = NetworkModule(expected)
@@ -412,7 +412,7 @@ def test_nothing_of_the_candidate_stays_in_training() -> None:
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
-def test_what_a_checkpoint_computes_again_has_no_dropout_either() -> None:
+def test_the_recomputation_of_a_checkpoint_has_no_dropout_either() -> None:
     """It runs again in the backward pass, where calls of dropout are not taken for the identity."""
 
     class Checkpointed(nn.Module):

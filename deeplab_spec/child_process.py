@@ -73,7 +73,7 @@ class ChildProcess:
                 env={**PASSIVE, **os.environ} if environment is None else environment,
                 start_new_session=True,
             )
-        except BaseException:
+        except BaseException:  # also Ctrl-C: the pipe is closed, and the exception goes on
             os.close(self._reading)
             raise
         finally:

@@ -1,5 +1,6 @@
 """What every result of the public functions has in common, and what the exit status of a command means."""
 
+from abc import ABC, abstractmethod
 from enum import IntEnum
 from html import escape
 
@@ -19,18 +20,18 @@ class ExitCode(IntEnum):
     """Nothing failed, but something required is undecided."""
 
 
-class Result:
+class Result(ABC):
     """A result: one line in a console, the report in a notebook, and the exit status of its command."""
 
     @property
+    @abstractmethod
     def summary(self) -> str:
         """The result in one line."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def text(self) -> str:
         """The report that the command prints."""
-        raise NotImplementedError
 
     @property
     def exit_code(self) -> ExitCode:

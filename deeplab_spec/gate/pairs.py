@@ -5,7 +5,7 @@ hundredths of a second apart, so that a longer disturbance of the machine affect
 alternates from round to round (ABBA). A pair is one observation: the median over its rounds of the
 logarithm of head's time over base's time.
 
-Directly before every sample the process times a fixed piece of arithmetic, the witness of the clock. A
+Directly before every sample the process times a fixed piece of arithmetic, which shows the speed of the clock. A
 pair whose clocks differ or change is dropped: the difference comes from the processor, not from the code.
 """
 

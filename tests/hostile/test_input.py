@@ -1,4 +1,4 @@
-"""Input that nobody can mean: one line, the right exit status, in bounded time; and files that are no files."""
+"""Input without meaning: one line, the right exit status, in bounded time; and files that are no files."""
 
 import os
 import stat

@@ -132,6 +132,7 @@ FAILING: dict[str, list[Evidence]] = {
         dropout_effect(actual=(), candidate=spread(0.0, 10)),
         dropout_effect(actual=(), candidate={**spread(0.05, 10), "spread": (0.05,) * 9 + (math.nan,)}),
         dropout_effect(expected=(), actual=(), oracle={}, candidate={"spread": (0.0, math.nan)}),
+        dropout_effect(actual=(), candidate=spread(0.0, 2), reason="a weight has no place"),
         dropout_effect(actual=(CALL, CALL)),
         dropout_effect(expected=(), actual=(), oracle={}, candidate=spread(0.1, 2)),
         dropout_effect(actual=(replace(CALL, probability=0.5, reads=None),), reason="a weight has no place"),
@@ -216,7 +217,12 @@ UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
         (trained(movements=(MOVEMENT, replace(MOVEMENT, mean=None))), "have no place in it"),
         (trained(movements=(replace(MOVEMENT, spread=1.0),), repeatable=False, incomparable="random"), "random"),
     ],
-    "DROPOUT": [(dropout_effect(reason="a weight has no place"), "a weight has no place")],
+    "DROPOUT": [
+        (dropout_effect(candidate={}, reason="it raises"), "it raises"),
+        (dropout_effect(actual=(replace(CALL, reads=None),), reason="a weight has no place"), "a weight has no place"),
+        (dropout_effect(candidate=spread(0.0, 2), reason="a weight has no place"), "a weight has no place"),
+        (dropout_effect(candidate=spread(math.nan, 2), reason="a weight has no place"), "a weight has no place"),
+    ],
 }
 
 

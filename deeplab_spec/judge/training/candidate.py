@@ -23,10 +23,11 @@ from deeplab_spec.judge.outputs import Answer, Shapes, call_candidate
 Draw = Callable[[Pair, int, int], list[Tensor]]
 """Draws the inputs for an image's size, a batch and a seed, in float64."""
 
-IMAGES: Final = ((51, 67), (64, 96))
-"""Image sizes to train with: sides coprime to every stride; then multiples, for candidates that accept no other."""
+IMAGES: Final = ((51, 67), (64, 96), (289, 303), (320, 352))
+"""Image sizes to train with: sides coprime to every stride; then multiples, for candidates that accept no other; then
+larger ones likewise, for candidates whose maps shrink to nothing, as those of convolutions without padding do."""
 
-SMALL: Final = ((33, 35), (32, 64))
+SMALL: Final = ((33, 35), (32, 64), *IMAGES[2:])
 """Image sizes for many calls, likewise."""
 
 BATCH: Final = 2

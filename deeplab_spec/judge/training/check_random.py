@@ -164,19 +164,31 @@ def dropout(trained: Trained) -> Decision:
     if not effect.stated:
         return Decision(not_applicable="the other network does not state its dropout")
     from_calls = tuple(_from_calls(effect))
-    if effect.reason:
+    if effect.reason and not _calls_suffice(effect, repeatable=trained.repeatable):
         return Decision(findings=from_calls, decisions=len(from_calls), undecided=effect.reason)
     decisions = len(effect.expected) + len(effect.candidate.get("spread", ()))
     findings = from_calls or ((_from_results(effect),) if _differs(effect) else ())
     return Decision(findings=findings, decisions=decisions)
 
 
+def _calls_suffice(effect: DropoutEffect, *, repeatable: bool) -> bool:
+    """Tell whether recorded calls decide, though results cannot be compared with the oracle's.
+
+    They do if every call is at a known node and shows in the results, and nothing else makes these vary.
+    """
+    spread = effect.candidate.get("spread", ())
+    located = all(call.reads is not None for call in effect.actual)
+    seen = bool(spread) and all(map(math.isfinite, spread)) and (not effect.actual or min(spread) > SILENT)
+    return repeatable and located and seen
+
+
 def _differs(effect: DropoutEffect) -> bool:
-    """Tell whether the results vary in another way than the oracle's."""
+    """Tell whether the results vary in another way than the oracle's, if they can be compared."""
     silent = all(value <= SILENT for value in effect.candidate.get("spread", ()))
     if silent or not effect.expected:
         return silent == bool(effect.expected)
-    return any(_apart(effect.candidate[name], effect.oracle[name]) for name in effect.oracle)
+    compared = () if effect.reason else effect.oracle
+    return any(_apart(effect.candidate[name], effect.oracle[name]) for name in compared)
 
 
 def _apart(mine: tuple[float, ...], theirs: tuple[float, ...]) -> bool:

@@ -45,6 +45,7 @@ def dropout_effect(
     training: TrainingInputs,
     calls: Sequence[DropoutCall],
     values: Mapping[str, Tensor],
+    reads: Sequence[str | None] = (),
     *,
     repeatable: bool,
 ) -> DropoutEffect:
@@ -55,6 +56,7 @@ def dropout_effect(
         training: The training inputs.
         calls: The candidate's recorded calls of dropout.
         values: The oracle's values, to find the inputs of those calls.
+        reads: The nodes whose values are dropped, in order, as its graph shows them; used where the values do not.
         repeatable: Whether two calls without the recorded dropout agree; if not, the candidate draws random numbers
             by hand.
     """
@@ -65,25 +67,41 @@ def dropout_effect(
     with torch.no_grad():
         base = train(network, single, training.named(inputs)).values
     quiet = {tap: base[path] for tap, path in training.outputs.items()}
+    silent, found, error = _active(candidate, training, inputs, None if repeatable else quiet)
+    owners = [_owner(network, call.value, values) for call in calls]
+    return DropoutEffect(
+        expected=expected,
+        actual=_sites(network, calls, [own or read for own, read in zip(owners, _known(reads, calls), strict=True)]),
+        oracle=_by_name(list(_oracle(training, single, base))) if expected else {},
+        candidate=_by_name(found),
+        reason=error or _reason(training, silent, quiet, repeatable=repeatable),
+    )
+
+
+def _active(
+    candidate: CandidateInTraining,
+    training: TrainingInputs,
+    inputs: Sequence[Tensor],
+    quiet: Mapping[str, Tensor] | None,
+) -> tuple[Mapping[str, Tensor], list[dict[str, float]], str]:
+    """Call a candidate with active dropout, in float32.
+
+    Returns:
+        Its results without dropout; the effect of dropout, relative to ``quiet`` or else to those, for every call, but
+        none after an error; and the first error.
+    """
     candidate.module.float()
     candidate.load(training.weights)
     taps = training.taps(inputs)
     silent = candidate.call(inputs, taps, training.seed)
-    error = silent.error
-    found = []
-    for number in range(SEEDS if expected else QUIET):
+    error, found = silent.error, []
+    for number in range(SEEDS if expected_sites(training.network) else QUIET):
         answer = candidate.call(inputs, taps, training.seed + number, dropout=True)
         error = error or answer.error
         if not error:
-            found.append(_measured(answer.results, silent.results if repeatable else quiet))
+            found.append(_measured(answer.results, quiet or silent.results))
     candidate.module.double()
-    return DropoutEffect(
-        expected=expected,
-        actual=tuple(_site(network, call, _owner(network, call.value, values)) for call in calls),
-        oracle=_by_name(list(_oracle(training, single, base))) if expected else {},
-        candidate=_by_name(found),
-        reason=error or _reason(training, silent.results, quiet, repeatable=repeatable),
-    )
+    return silent.results, [] if error else found, error
 
 
 def _reason(
@@ -103,20 +121,38 @@ def images_for(training: TrainingInputs) -> int:
     return min(max(BATCH, -(-VALUES // min(sites, default=VALUES))), MOST_IMAGES)
 
 
-def dropout_calls_only(
-    network: Network, calls: Sequence[DropoutCall], reads: Sequence[str | None], reason: str
+def dropout_of_itself(
+    candidate: CandidateInTraining,
+    training: TrainingInputs,
+    calls: Sequence[DropoutCall],
+    reads: Sequence[str | None],
+    reason: str,
 ) -> DropoutEffect:
-    """Return the candidate's recorded dropout, if its results cannot be compared.
+    """Run a candidate with active dropout, if its results cannot be compared with the oracle's.
 
     Args:
-        network: The expected network.
-        calls: The recorded calls.
+        candidate: The candidate.
+        training: The training inputs.
+        calls: The candidate's recorded calls of dropout.
         reads: The nodes whose values are dropped, in order; None for an unknown node.
         reason: Why results cannot be compared.
     """
-    known = reads if len(reads) == len(calls) else [None] * len(calls)
-    actual = tuple(_site(network, call, node) for call, node in zip(calls, known, strict=True))
-    return DropoutEffect(expected=expected_sites(network), actual=actual, reason=reason)
+    _, found, error = _active(candidate, training, training.small(BATCH), None)
+    return DropoutEffect(
+        expected=expected_sites(training.network),
+        actual=_sites(training.network, calls, _known(reads, calls)),
+        candidate=_by_name(found),
+        reason=error or reason,
+    )
+
+
+def _known(reads: Sequence[str | None], calls: Sequence[DropoutCall]) -> Sequence[str | None]:
+    """Return the nodes whose values are dropped; None for each if the graph shows another number of dropouts."""
+    return reads if len(reads) == len(calls) else [None] * len(calls)
+
+
+def _sites(network: Network, calls: Sequence[DropoutCall], reads: Sequence[str | None]) -> tuple[Site, ...]:
+    return tuple(_site(network, call, node) for call, node in zip(calls, reads, strict=True))
 
 
 def expected_sites(network: Network) -> tuple[Site, ...]:

@@ -34,7 +34,7 @@ from deeplab_spec.judge.training.candidate import (
     TrainingInputs,
     images_of,
 )
-from deeplab_spec.judge.training.dropout_effect import dropout_calls_only, dropout_effect
+from deeplab_spec.judge.training.dropout_effect import dropout_effect, dropout_of_itself
 from deeplab_spec.judge.training.evidence import BatchOfOne, Initial, Movement, Trained
 from deeplab_spec.judge.training.initial_weights import sample_weights, specified_inits
 from deeplab_spec.judge.training.sgd_step import compare_steps, differentiate, gradients_of
@@ -68,7 +68,7 @@ def observe(
         places: Where each tensor of the network is stored in the candidate.
         unmatched: Unmatched parameters; if there are any, values are not compared.
         dropped: The nodes of the network whose values are inputs of the candidate's dropouts, in order, if its graph
-            shows them; used if its values cannot be compared.
+            shows them; used where its values do not show them.
         draw: Draws the inputs; by default, images of one size.
         seed: Seed of weights and images.
     """
@@ -96,7 +96,7 @@ def _observed(
     backward = differentiate(candidate, first) if comparable else ""
     found = replace(_moved(candidate, first, before), backward=backward)
     if not comparable:
-        seen = dropout_calls_only(training.network, calls, dropped, UNMATCHED)
+        seen = dropout_of_itself(candidate, training, calls, dropped, UNMATCHED)
         single = _batch_of_one(candidate, training)
         return replace(found, incomparable=found.incomparable or UNMATCHED, dropout_effect=seen, batch_of_one=single)
     with threads_for(torch.float64):
@@ -110,7 +110,7 @@ def _observed(
         found = replace(found, incomparable=DIFFERS)
     elif not (found.incomparable or found.error):
         found = compare_steps(candidate, first, found, batch, oracle_gradients)
-    dropping = dropout_effect(candidate, training, calls, batch.values, repeatable=found.repeatable)
+    dropping = dropout_effect(candidate, training, calls, batch.values, dropped, repeatable=found.repeatable)
     return replace(found, dropout_effect=dropping, batch_of_one=_batch_of_one(candidate, training))
 
 

@@ -14,9 +14,10 @@ import deeplab_spec
 from deeplab_spec.execute.training import NetworkModule
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Dropout
+from deeplab_spec.judge.evidence import UnmatchedParameter
 from deeplab_spec.judge.finding import Decision, Finding, Verdict
 from deeplab_spec.judge.load_weights import own_places
-from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING, choices_seen_in_training
+from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING, choices_seen_in_training, dropout
 from deeplab_spec.judge.training.evidence import Trained
 from deeplab_spec.judge.training.observe import observe
 from deeplab_spec.mutate.mutant import inserted, with_op, without
@@ -174,6 +175,62 @@ def test_a_dropout_before_the_relu_is_the_same_function() -> None:
     moved = inserted(without(expected, ["aspp.dropout"]), f"{PROJECTION}.norm", Dropout(probability=0.1))
 
     assert failed(decided(NetworkModule(moved), expected)) == set()
+
+
+UNFIT = "decoder.low_level.conv"
+
+
+def dropout_of_unfit(graph: Network, expected: Network, *dropped: str, kind: type = NetworkModule) -> Decision:
+    """Decide the dropout of a network, one of whose weights does not fit."""
+    places = [place for place in own_places(expected) if not place.source.startswith(UNFIT)]
+    lost = UnmatchedParameter(path=UNFIT, candidate_path=UNFIT, role="weight", expected=(1,), actual=(2,))
+    return dropout(observe(kind(graph), expected, places, unmatched=(lost,), dropped=dropped))
+
+
+@pytest.mark.parametrize("name", ["notebook", "tf-release"])
+def test_a_right_dropout_is_decided_though_a_weight_does_not_fit(name: str) -> None:
+    """Its recorded calls, and its results with and without them, are evidence enough."""
+    expected = specified(name)
+    dropped = (f"{PROJECTION}.activation",) * (name == "tf-release")
+
+    decision = dropout_of_unfit(expected, expected, *dropped)
+
+    assert (decision.verdict, decision.findings) == (Verdict.PASSED, ())
+    assert decision.decisions > len(dropped)
+
+
+def test_a_dropout_that_is_missing_is_found_though_a_weight_does_not_fit() -> None:
+    """Nothing was called, and nothing makes the results vary."""
+    expected = specified()
+    (finding,) = dropout_of_unfit(without(expected, ["aspp.dropout"]), expected).findings
+
+    assert (finding.path, finding.attribute, finding.actual) == ("aspp.dropout", "node", "absent")
+
+
+class ByHand(NetworkModule):
+    """A network that drops values without the framework's functions."""
+
+    def _step(self, node: Node, inputs: list[Tensor], held: dict[str, Tensor]) -> Tensor:
+        if isinstance(node.op, Dropout) and self.training:
+            return inputs[0] * (torch.rand_like(inputs[0]) >= node.op.probability) / (1 - node.op.probability)
+        return super()._step(node, inputs, held)
+
+
+class Unused(NetworkModule):
+    """A network that does not use what it drops."""
+
+    def _step(self, node: Node, inputs: list[Tensor], held: dict[str, Tensor]) -> Tensor:
+        value = super()._step(node, inputs, held)
+        return inputs[0] if isinstance(node.op, Dropout) else value
+
+
+@pytest.mark.parametrize("kind", [ByHand, Unused])
+def test_a_dropout_that_no_call_shows_is_undecided_if_a_weight_does_not_fit(kind: type) -> None:
+    """Whether it is right, only a comparison of results would show; so too where the graph does not show its place."""
+    expected = specified()
+
+    assert "has a place" in dropout_of_unfit(expected, expected, f"{PROJECTION}.activation", kind=kind).undecided
+    assert "has a place" in dropout_of_unfit(expected, expected).undecided
 
 
 def test_whole_channels_must_not_be_dropped() -> None:
@@ -398,8 +455,27 @@ def test_a_difference_in_evaluation_is_not_reported_in_training() -> None:
 
     assert failed(found) == {"BN-MOMENTUM"}
     assert found["GRADIENT-REACHES"].verdict is Verdict.PASSED
-    for clause in ("RUNNING-STATISTICS", "TRAIN-STEP", "DROPOUT"):
+    assert found["DROPOUT"].verdict is Verdict.PASSED
+    for clause in ("RUNNING-STATISTICS", "TRAIN-STEP"):
         assert "already" in found[clause].undecided, clause
+
+
+def test_momentum_is_measured_on_larger_images_where_the_maps_of_small_ones_shrink_to_nothing() -> None:
+    """A kernel without padding needs a map as large as itself; its result is enlarged again."""
+
+    class Unpadded(NetworkModule):
+        def _step(self, node: Node, inputs: list[Tensor], held: dict[str, Tensor]) -> Tensor:
+            if node.path != "aspp.atrous1.conv":
+                return super()._step(node, inputs, held)
+            value = functional.conv2d(inputs[0], held["aspp.atrous1.conv.weight"], dilation=6)
+            return functional.interpolate(value, inputs[0].shape[2:])
+
+    expected = specified("notebook")
+    found = decided(Unpadded(with_op(expected, NORM, momentum=0.1)), expected)
+
+    assert failed(found) == {"BN-MOMENTUM"}
+    assert only(found, "BN-MOMENTUM").path == NORM
+    assert found["BN-MOMENTUM"].undecided == ""
 
 
 def test_the_candidate_returns_to_evaluation_mode() -> None:

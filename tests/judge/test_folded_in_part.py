@@ -4,11 +4,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+import deeplab_spec
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.mutate.rewrites.catalogue import rewrite
 from deeplab_spec.mutate.rewrites.graphs import folding, norms_below
+from deeplab_spec.reference.conv import ConvUnit
+from deeplab_spec.reference.network import build
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.strength.processes import SMALL, judge, original_of
 
@@ -70,6 +77,36 @@ def test_a_normalisation_that_a_bias_stands_for_is_folded(tmp_path: Path) -> Non
     certificate = judge(folding(original_of(one, tmp_path), (NORM,)), one, SMALL, (Level.STRUCTURE,))
 
     assert certificate.verdict is RunVerdict.CONFORMS
+
+
+def folded_by_torch(variant: str, part: str) -> nn.Module:
+    """Return a narrow network whose normalisations below a path are folded by the framework's own function."""
+    module = build(variant, choices=SMALL).eval()
+    for unit in module.modules():
+        if isinstance(unit, nn.BatchNorm2d):
+            nn.init.uniform_(unit.get_buffer("running_mean"))
+            nn.init.uniform_(unit.get_buffer("running_var"), 0.5, 2.0)
+    for name, unit in module.named_modules():
+        if name.startswith(part) and isinstance(unit, ConvUnit) and isinstance(unit.norm, nn.BatchNorm2d):
+            unit.conv = fuse_conv_bn_eval(unit.conv, unit.norm)
+            unit.add_module("norm", nn.Identity())
+    return module
+
+
+@pytest.mark.parametrize(
+    ("variant", "part"),
+    [("tf-release", "backbone"), ("tf-release", "aspp"), ("tf-release", ""), ("notebook", "backbone")],
+)
+def test_a_network_that_the_framework_folded_conforms_for_inference(variant: str, part: str) -> None:
+    """The biases that the framework adds have no gradient, and its kernels are not drawn as those of a new network."""
+    certificate = deeplab_spec.certify(folded_by_torch(variant, part), variant, choices=SMALL)
+
+    assert certificate.verdict is RunVerdict.CONFORMS
+    assert certificate.levels["training"] is Verdict.NOT_APPLICABLE
+    reasons = {clause.reason for clause in certificate.clauses if clause.level == "training"}
+    assert reasons == {
+        f"{'some of ' if part else ''}its normalisations are folded into its convolutions, for inference only"
+    }
 
 
 def _channels(tmp_path: Path) -> int:

@@ -231,8 +231,9 @@ def untrainable(loaded: Loaded) -> str:
     """Return why a candidate cannot be trained; empty if it can."""
     if isinstance(loaded.module, FileModule):
         return f"an {loaded.module.kind} is for inference only"
-    if loaded.reading.folded:
-        return "its normalisations are folded into its convolutions, for inference only"
+    if loaded.reading.norms:
+        which = "its" if loaded.reading.folded else "some of its"
+        return f"{which} normalisations are folded into its convolutions, for inference only"
     return ""
 
 

@@ -185,8 +185,20 @@ class NotFiniteError(NotEqualError):
         self.layer = layer
 
 
+def printable(text: str) -> str:
+    """Return untrusted text in one line, without characters that a terminal would obey.
+
+    >>> printable("conv" + chr(10) + "1")
+    'conv?1'
+    """
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def one_line(error: BaseException) -> str:
     """Return the text of another package's error in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    try:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    except Exception:  # noqa: BLE001 - foreign code's errors may have no text
+        lines = []
+    text = printable(f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__)
     return text if len(text) <= 300 else f"{text[:297]}..."  # noqa: PLR2004 - the length of a readable line

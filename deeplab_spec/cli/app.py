@@ -25,12 +25,14 @@ from deeplab_spec.cli.mutants import mutants
 from deeplab_spec.cli.port import port
 from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
-from deeplab_spec.errors import DeepLabSpecError, RenamedWarning, SpecError
+from deeplab_spec.errors import DeepLabSpecError, RenamedWarning, SpecError, one_line, printable
 from deeplab_spec.result import ExitCode
 
 PROGRAM: Final = "deeplab-spec"
 _CHILD: Final = "DEEPLAB_SPEC_APART"
 """Set in the environment of a child process."""
+_TRACEBACK: Final = "DEEPLAB_SPEC_TRACEBACK"
+"""Set to see where an unexpected error was raised."""
 _FILES: Final = (".pt2", ".onnx")
 
 app = typer.Typer(
@@ -90,8 +92,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with _renamed_warnings_on_stderr():
             app(arguments, prog_name=PROGRAM)
     except DeepLabSpecError as error:
-        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        _write_error(str(error))
         sys.exit(ExitCode.USAGE if isinstance(error, SpecError) else ExitCode.COULD_NOT_RUN)
+    except Exception as error:
+        reason = _reason(error)
+        if not reason or _TRACEBACK in os.environ:
+            raise
+        _write_error(reason)
+        sys.exit(ExitCode.COULD_NOT_RUN)
+
+
+def _write_error(text: str) -> None:
+    sys.stderr.write(f"{PROGRAM}: {printable(text)}\n")
+
+
+def _reason(error: Exception) -> str:
+    """Return the line of an unexpected error; empty if its traceback says more: its cause is no file."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return "there is not enough memory"
+    return f"internal error: {one_line(error)} (set {_TRACEBACK}=1 to see where)" if _CHILD in os.environ else ""
 
 
 def _run_in_child(arguments: Sequence[str]) -> int:

@@ -32,7 +32,7 @@ from deeplab_spec.measure.parts import PARTS
 from deeplab_spec.result import ExitCode
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.network import DEFAULT_CLASSES
-from deeplab_spec.views.document import to_json, to_schema, write_whole
+from deeplab_spec.views.document import to_json, to_schema, written_together
 from deeplab_spec.views.progress import progress
 
 
@@ -139,8 +139,9 @@ def bench_command(
 
     def keep(document: BenchDocument) -> None:
         if save:
-            write_whole(save / f"{device}.json", f"{to_json(document)}\n")
-            write_whole(save / f"{device}.md", f"{bench_page(document, _line())}\n")
+            with written_together(save) as folder:
+                output.report(to_json(document), folder / f"{device}.json")
+                output.report(bench_page(document, _line()), folder / f"{device}.md")
 
     if save:
         _make(save)

@@ -326,11 +326,12 @@ def _plan(entry: Case, settings: Settings) -> str:
 def _calibrate(folder: Path, request: GateRequest, recordings: int, seed: int) -> None:
     from deeplab_spec.gate.calibration.calibrate import calibrate
     from deeplab_spec.gate.calibration.page import calibration_page, curve, headline_of_rates
-    from deeplab_spec.views.document import to_json
+    from deeplab_spec.views.document import to_json, written_together
 
     with progress() as report_progress:
         device, document = calibrate(folder, request, recordings, seed, report_progress)
-    output.report(to_json(document), folder / f"{device}.json")
-    output.report(curve(document), folder / f"{device}.svg")
-    output.report(calibration_page(document, f"{device}.svg"), folder / f"{device}.md")
+    with written_together(folder) as new:
+        output.report(to_json(document), new / f"{device}.json")
+        output.report(curve(document), new / f"{device}.svg")
+        output.report(calibration_page(document, f"{device}.svg"), new / f"{device}.md")
     output.report(headline_of_rates(document))

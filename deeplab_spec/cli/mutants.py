@@ -66,7 +66,7 @@ def mutants(
     Exit status: 0 all wrong networks are rejected and all equal ones accepted; 1 otherwise.
     """
     from deeplab_spec.strength.document import MutantsDocument
-    from deeplab_spec.views.document import to_json, to_schema
+    from deeplab_spec.views.document import to_json, to_schema, written_together
 
     if json_schema:
         output.report(to_schema(MutantsDocument), file)
@@ -92,9 +92,9 @@ def mutants(
     with progress() as show:
         document = run(request, show)
     if report:
-        report.mkdir(parents=True, exist_ok=True)
-        output.report(to_json(document), report / "mutants.json")
-        output.report(texts.page(document, shlex.join(["deeplab-spec", *sys.argv[1:]])), report / "mutants.md")
+        with written_together(report) as folder:
+            output.report(to_json(document), folder / "mutants.json")
+            output.report(texts.page(document, shlex.join(["deeplab-spec", *sys.argv[1:]])), folder / "mutants.md")
     output.report(to_json(document) if as_json else texts.text(document), file)
     if as_json or file:
         output.summary(texts.headline(document))

@@ -78,7 +78,7 @@ def profile(
     Use bench or optimize to check that a mode computes the same as the network.
     """
     from deeplab_spec.profile.document import FILE, ProfileDocument
-    from deeplab_spec.views.document import to_schema
+    from deeplab_spec.views.document import to_schema, written_together
 
     if json_schema:
         output.report(to_schema(ProfileDocument))
@@ -107,14 +107,14 @@ def profile(
         ceilings=ceilings,
     )
     from deeplab_spec.profile.service import profile as run
+    from deeplab_spec.profile.text import profile_grid, profile_html, profile_summary
     from deeplab_spec.views.progress import progress
 
-    with progress() as report:
-        document = run(request, directory, report)
-    from deeplab_spec.profile.text import profile_grid, profile_html, profile_summary
-
-    output.report(document.model_dump_json(indent=2), directory / FILE)
-    output.report(profile_html(document), directory / "index.html")
+    with written_together(directory) as folder:
+        with progress() as report:
+            document = run(request, folder, report)
+        output.report(document.model_dump_json(indent=2), folder / FILE)
+        output.report(profile_html(document), folder / "index.html")
     if as_json:
         output.report(document.model_dump_json(indent=2))
     else:

@@ -14,16 +14,15 @@ from deeplab_spec.count.network_report import (
     torch_counter,
 )
 from deeplab_spec.count.published_page import published_page
-from deeplab_spec.errors import TargetError
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.variants import VARIANTS
-from deeplab_spec.views.document import to_json, write_whole
+from deeplab_spec.views.document import to_json, write_whole, written_together
 from deeplab_spec.views.progress import Progress, silent
 from deeplab_spec.views.table import Grid, integer, markdown
 
 
 def write_reports(directory: Path, progress: Progress = silent) -> tuple[Path, ...]:
-    """Write every report; each file is written completely or not at all.
+    """Write every report, all or none.
 
     Args:
         directory: The directory of the files; created if it is missing.
@@ -35,14 +34,11 @@ def write_reports(directory: Path, progress: Progress = silent) -> tuple[Path, .
     Raises:
         TargetError: If a file cannot be written.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TargetError(str(directory), f"cannot be made: {error.strerror}") from error
     written = []
-    for name, text in cost_reports(progress):
-        write_whole(directory / name, f"{text}\n")
-        written.append(directory / name)
+    with written_together(directory) as folder:
+        for name, text in cost_reports(progress):
+            write_whole(folder / name, f"{text}\n")
+            written.append(directory / name)
     return tuple(written)
 
 

@@ -10,7 +10,7 @@ from statistics import mean, median, quantiles, stdev
 from typing import Any
 
 from deeplab_spec.gate.document import CaseResultModel, GateDocument
-from deeplab_spec.views.document import write_whole
+from deeplab_spec.views.document import write_whole, written_together
 
 Json = dict[str, Any]
 
@@ -26,9 +26,9 @@ def store(document: GateDocument, folder: Path) -> None:
     """
     python = ".".join(platform.python_version_tuple()[:2])
     place = folder / f"{platform.system()}-{platform.python_implementation()}-{python}-{platform.architecture()[0]}"
-    numbers = [int(path.name[:4]) for path in place.glob("*.json") if path.name[:4].isdigit()]
-    place.mkdir(parents=True, exist_ok=True)
-    write_whole(place / f"{max(numbers, default=0) + 1:04}_gate.json", f"{_content(document)}\n")
+    numbers = [int(path.name[:4]) for path in place.glob("*.json") if path.name[:4].isdecimal()]
+    with written_together(place) as new:
+        write_whole(new / f"{max(numbers, default=0) + 1:04}_gate.json", f"{_content(document)}\n")
 
 
 def _content(document: GateDocument) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +39,7 @@ from deeplab_spec.profile.trace import for_tensorboard, read
 from deeplab_spec.profile.trace_blocks import UNATTRIBUTED, Call, Slice, Step, Uses, attribute
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.variants import Variant
+from deeplab_spec.views.document import written_together
 from deeplab_spec.views.progress import Progress, silent
 
 _DETAILED: Final = 2
@@ -136,9 +136,9 @@ def _run(
     """Warm up, time, and record details; return the steps of both traces."""
     ranges = frozenset(work.ranged.values())
     on_device = request.device != "cpu"
-    (directory / TENSORBOARD).parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".traces.") as scratch:
-        timed, detailed = Path(scratch, "timed.json"), Path(scratch, "detailed.json")
+    with written_together(directory) as folder:
+        timed, detailed = folder / TRACE, folder / TENSORBOARD
+        detailed.parent.mkdir()
         try:
             work.module.train(request.direction is Mode.TRAIN)
             for number in range(request.warmup):
@@ -150,8 +150,7 @@ def _run(
             raise TargetError(request.target, f"cannot be run: {one_line(error)}") from error
         steps = attribute(read(timed), order, ranges)
         details = attribute(read(detailed), order, ranges, on_device=on_device)
-        for_tensorboard(detailed, directory / TENSORBOARD)
-        timed.replace(directory / TRACE)
+        for_tensorboard(detailed, detailed)
     return steps, details
 
 

@@ -7,6 +7,8 @@ changes its meaning or is removed.
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,10 +67,41 @@ def write_whole(path: Path, content: str | bytes) -> None:
             file.write(data)
         part.chmod(path.stat().st_mode if path.exists() else 0o666 & ~_umask())
         part.replace(path)
+        part = None
     except OSError as error:
+        raise TargetError(str(path), f"cannot be written: {error.strerror}") from error
+    finally:
         if part:
             part.unlink(missing_ok=True)
-        raise TargetError(str(path), f"cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def written_together(directory: Path) -> Iterator[Path]:
+    """Give an empty folder; the files written there replace those of a directory together, at the end.
+
+    An error leaves the directory as it was, also where there was none.
+
+    Args:
+        directory: The directory; created if it is missing.
+
+    Raises:
+        TargetError: If a file cannot be written.
+    """
+    missing = [place for place in (directory, *directory.parents) if not place.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=directory, prefix=".new.") as scratch:
+            yield Path(scratch)
+            for file in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
+                place = directory / file.relative_to(scratch)
+                place.parent.mkdir(exist_ok=True)
+                file.replace(place)
+    except OSError as error:
+        raise TargetError(str(directory), f"cannot be written: {error.strerror}") from error
+    finally:
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()  # a directory with files in it stays
 
 
 def _umask() -> int:

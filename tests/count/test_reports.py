@@ -264,7 +264,7 @@ def test_a_directory_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
     """It precedes all reports."""
     (tmp_path / "costs").write_text("", encoding="utf-8")
 
-    with pytest.raises(TargetError, match="cannot be made"):
+    with pytest.raises(TargetError, match="cannot be written"):
         write_reports(tmp_path / "costs")
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deeplab_spec.capture.capture import Capture, FileModule, Shape
 from deeplab_spec.capture.onnx.graph import GraphReader, constants_of, inputs_of, weights_of
-from deeplab_spec.capture.onnx.model import load_model, printable
+from deeplab_spec.capture.onnx.model import load_model, short
 from deeplab_spec.capture.onnx.values import Values
 from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
 
@@ -231,7 +231,7 @@ def _image_shapes(model: ModelProto) -> list[Shape]:
     for value in inputs_of(model.graph):
         kind = value.type.tensor_type
         if kind.elem_type != TensorProto.FLOAT or not kind.HasField("shape"):
-            raise CaptureError(f"the input {printable(value.name)!r} must be a float32 tensor with a shape")
+            raise CaptureError(f"the input {short(value.name)!r} must be a float32 tensor with a shape")
         sides = (side.dim_value if side.HasField("dim_value") else None for side in kind.shape.dim)
         shapes.append(tuple(side if side is None or side > 0 else None for side in sides))
     if not shapes or not model.graph.output:

@@ -13,8 +13,8 @@ import torch
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, numpy_helper
 from torch import Tensor
 
-from deeplab_spec.capture.capture import Capture, Step
-from deeplab_spec.capture.onnx.model import label, opset_of, printable
+from deeplab_spec.capture.capture import MAP_RANK, Capture, Step, check_shape
+from deeplab_spec.capture.onnx.model import label, opset_of, short
 from deeplab_spec.capture.onnx.operators import opaque, translate
 from deeplab_spec.capture.onnx.values import Array, Translation, Values, compute
 from deeplab_spec.errors import CaptureError, one_line
@@ -152,16 +152,24 @@ class GraphReader:
                 self.values.evaluate(node)
             else:
                 self.values.infer(node)
-                self._read_node(node, printable(node.name) or f"{node.op_type}_{number}")
+                self._check_shapes(node)
+                self._read_node(node, short(node.name) or f"{node.op_type}_{number}")
         self._add_outputs()
         network = Network(nodes=tuple(self.nodes))
         return Capture(network=network, shapes=self.shapes, parameters=self.parameters, steps=self.steps, constants={})
+
+    def _check_shapes(self, node: NodeProto) -> None:
+        for value in node.output:
+            shape = self.values.shape(value) or ()
+            check_shape(label(node), shape)
+            if len(shape) == MAP_RANK and not all(shape):
+                raise CaptureError(f"{label(node)}: its result is empty, {'x'.join(map(str, shape))}")
 
     def _read_node(self, node: NodeProto, name: str) -> None:
         try:
             translation = translate(node, self.values)
         except Exception as error:
-            raise CaptureError(f"{label(node)}: invalid attributes: {printable(one_line(error))}") from error
+            raise CaptureError(f"{label(node)}: invalid attributes: {one_line(error)}") from error
         if translation and translation.op is not None:
             self._add_known(node, self._unique(name), translation.op, translation)
         elif translation:
@@ -203,8 +211,8 @@ class GraphReader:
     def _add_outputs(self) -> None:
         for value in self.graph.output:
             if value.name not in self.paths:
-                raise CaptureError(f"the output {printable(value.name)!r} does not depend on any input")
-            name = f"[{printable(value.name)!r}]" if len(self.graph.output) > 1 else ""
+                raise CaptureError(f"the output {short(value.name)!r} does not depend on any input")
+            name = f"[{short(value.name)!r}]" if len(self.graph.output) > 1 else ""
             path, producer = self._unique(f"output{name}"), self.paths[value.name]
             self.nodes.append(Node(path=path, op=Output(name=name), inputs=(producer,)))
             self.shapes[path] = self.shapes[producer]

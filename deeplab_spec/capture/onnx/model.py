@@ -12,7 +12,7 @@ from typing import Final
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, external_data_helper
 
-from deeplab_spec.errors import TargetError, one_line
+from deeplab_spec.errors import TargetError, one_line, printable
 
 _MOST_BYTES: Final = 2**31 - 1
 """The limit of the format; also the limit of external weights."""
@@ -61,7 +61,7 @@ def load_model(path: Path, name: str) -> ModelProto:
     except OSError as error:
         raise TargetError(name, f"cannot be read: {error.strerror or one_line(error)}") from error
     except Exception as error:  # the parser and the checker have no common class of errors
-        raise TargetError(name, f"is not a well-formed ONNX file: {printable(one_line(error))}") from error
+        raise TargetError(name, f"is not a well-formed ONNX file: {one_line(error)}") from error
     return model
 
 
@@ -70,13 +70,13 @@ def opset_of(model: ModelProto) -> int:
     return next(int(opset.version) for opset in model.opset_import if opset.domain in _DOMAINS)
 
 
-def printable(text: str) -> str:
-    """Return untrusted text without control characters.
+def short(text: str) -> str:
+    """Return untrusted text as a part of one line.
 
-    >>> printable("conv" + chr(10) + "1")
+    >>> short("conv" + chr(10) + "1")
     'conv?1'
     """
-    shown = "".join(letter if letter.isprintable() else "?" for letter in text)
+    shown = printable(text)
     return shown if len(shown) <= 300 else f"{shown[:297]}..."  # noqa: PLR2004 - a line that a terminal can hold
 
 
@@ -104,12 +104,12 @@ def _require_plain(model: ModelProto) -> None:
         stated = ", ".join(map(str, sorted(versions))) or "none"
         raise RefusedFileError(f"must use one opset from {_OPSETS[0]} to {_OPSETS[-1]}, but states {stated}")
     if model.functions:
-        raise RefusedFileError(f"holds a function, {printable(model.functions[0].name)!r}, which is not read")
+        raise RefusedFileError(f"holds a function, {short(model.functions[0].name)!r}, which is not read")
     if graph.sparse_initializer or model.training_info:
         raise RefusedFileError("holds sparse tensors or a training graph, which are not read")
     for node in graph.node:
         if node.domain not in _DOMAINS:
-            operator = printable(f"{node.domain}.{node.op_type}")
+            operator = short(f"{node.domain}.{node.op_type}")
             raise RefusedFileError(f"holds a non-standard operator: {operator}")
         if any(_nested(attribute) for attribute in node.attribute):
             raise RefusedFileError(f"holds a nested graph, in {label(node)}, which is not read")
@@ -121,7 +121,7 @@ def _nested(attribute: AttributeProto) -> bool:
 
 def label(node: NodeProto) -> str:
     """Name a node for a message."""
-    return printable(f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} without a name")
+    return short(f"{node.op_type} {node.name!r}" if node.name else f"{node.op_type} without a name")
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
@@ -140,7 +140,7 @@ def _load_tensors(model: ModelProto, folder: Path) -> None:
     external: list[TensorProto] = []
     total = 0
     for tensor in _tensors(model.graph):
-        where = f"the tensor {printable(tensor.name)!r}"
+        where = f"the tensor {short(tensor.name)!r}"
         total += _stated_bytes(tensor, where)
         if total > _MOST_BYTES:
             raise RefusedFileError(f"must hold weights of at most {_MOST_BYTES} bytes, but {where} exceeds that")
@@ -197,7 +197,7 @@ def _check_external(tensor: TensorProto, where: str, folder: Path) -> None:
     entries = {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     parts = (PurePosixPath(location), PureWindowsPath(location))
-    shown = printable(location)
+    shown = short(location)
     if not location or any(part.is_absolute() or part.drive or ".." in part.parts for part in parts):
         raise RefusedFileError(f"{where} must be in the file's folder, but its stated location is {shown!r}")
     file = folder / location
@@ -218,5 +218,5 @@ def _check_external(tensor: TensorProto, where: str, folder: Path) -> None:
 def _number(entries: dict[str, str], key: str, default: int, where: str) -> int:
     text = entries.get(key, str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 20):  # noqa: PLR2004 - what 64 bits can hold
-        raise RefusedFileError(f"{where} must have a whole {key} of at least 0, but states {printable(text)!r}")
+        raise RefusedFileError(f"{where} must have a whole {key} of at least 0, but states {short(text)!r}")
     return int(text)

@@ -12,7 +12,7 @@ import numpy as np
 from onnx import NodeProto
 
 from deeplab_spec.analysis.sizes import explicit_padding, side_rules
-from deeplab_spec.capture.onnx.model import printable
+from deeplab_spec.capture.onnx.model import short
 from deeplab_spec.capture.onnx.values import PIXEL, Call, Translation, Values, attributes_of, decimal
 from deeplab_spec.graph.ops import (
     NO_MARGINS,
@@ -107,7 +107,7 @@ def opaque(node: NodeProto, values: Values) -> Opaque:
         if name in values.arrays:
             array = values.arrays[name]
             parts.append(f"input {position}={array.tolist() if array.size <= 8 else array.shape}")  # noqa: PLR2004 - as many as fit a line
-    return Opaque(target=f"onnx.{node.op_type}", detail=printable(", ".join(parts)))
+    return Opaque(target=f"onnx.{node.op_type}", detail=short(", ".join(parts)))
 
 
 def _margins(call: Call, kernel: Pair, stride: Pair, rate: Pair) -> Margins:

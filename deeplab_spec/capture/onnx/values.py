@@ -13,7 +13,7 @@ import onnx
 from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from deeplab_spec.capture.onnx.model import label, printable
+from deeplab_spec.capture.onnx.model import label
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.graph.ops import Op, Pair
 
@@ -102,7 +102,7 @@ class Values:
             schema = onnx.defs.get_schema(node.op_type, self.opset, "")
             inferred = onnx.shape_inference.infer_node_outputs(schema, node, types, small, opset_imports=opsets)
         except Exception as error:
-            raise CaptureError(f"{label(node)}: {printable(one_line(error))}") from error
+            raise CaptureError(f"{label(node)}: {one_line(error)}") from error
         self.types |= {name: kind for name, kind in inferred.items() if kind.HasField("tensor_type")}
 
     def evaluate(self, node: NodeProto) -> None:
@@ -149,7 +149,7 @@ def compute(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> list
         with np.errstate(all="ignore"):
             results = dict(zip(outputs, ReferenceEvaluator(graph, {"": opset}).run(None, feeds), strict=True))
     except Exception as error:
-        raise CaptureError(f"{label(node)}: {printable(one_line(error))}") from error
+        raise CaptureError(f"{label(node)}: {one_line(error)}") from error
     return [results.get(name, np.zeros(0)) for name in node.output]
 
 

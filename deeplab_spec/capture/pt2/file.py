@@ -27,7 +27,7 @@ from deeplab_spec.capture.capture import Capture, FileModule, Shape
 from deeplab_spec.capture.fx.calls import checks_only, on_device
 from deeplab_spec.capture.fx.module import read_program
 from deeplab_spec.capture.pt2.archive import FORMAT, SAMPLE_INPUTS, Archive, check_pt2
-from deeplab_spec.errors import CaptureError, TargetError, one_line
+from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
 
 _ONLY_TENSORS: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _STATE: Final = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
@@ -56,7 +56,12 @@ class ExportedFile(FileModule):
             CaptureError: If the program was exported for other sizes, or its graph cannot be read.
         """
         self.check_inputs(inputs)
-        return read_program(_at_sizes(self.program, inputs))
+        try:
+            return read_program(_at_sizes(self.program, inputs))
+        except (CaptureError, GraphError):
+            raise
+        except Exception as error:  # the framework checks less of a program than it uses
+            raise CaptureError(f"its graph cannot be read: {one_line(error)}") from error
 
     def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - what the network returns
         """Run the program with the current weights.
@@ -142,7 +147,10 @@ def read_pt2(path: Path, name: str) -> FileModule:
     except Exception as error:
         raise TargetError(name, f"torch {torch.__version__} cannot load it: {one_line(error)}") from error
     _check_inputs(program, name)
-    return ExportedFile(name, program)
+    try:
+        return ExportedFile(name, program)
+    except CaptureError as error:
+        raise TargetError(name, str(error)) from error
 
 
 def _check_inputs(program: ExportedProgram, name: str) -> None:

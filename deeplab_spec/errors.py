@@ -5,6 +5,7 @@ happened, which rule was broken, and what the value was.
 """
 
 from importlib.util import find_spec
+from unicodedata import category
 
 Pattern = tuple[str | int, ...]
 """A shape rule; a string stands for any size, e.g. ``("n", 728, "h", "w")``."""
@@ -191,7 +192,7 @@ def printable(text: str) -> str:
     >>> printable("conv" + chr(10) + "1")
     'conv?1'
     """
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return "".join(letter if letter.isprintable() or category(letter) == "Zs" else "?" for letter in text)
 
 
 def one_line(error: BaseException) -> str:

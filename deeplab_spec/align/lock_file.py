@@ -21,7 +21,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.sizes import shape_of
 from deeplab_spec.errors import GraphError, SpecError, TargetError
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Add, Concat, Input, Op, Opaque, Resize
+from deeplab_spec.graph.ops import Add, Concat, Input, Op, Opaque, Resize, check_numbers, check_shape
 
 FORMAT: Final = 2
 MOST_BYTES: Final = 64 * 2**20
@@ -252,6 +252,8 @@ def _check(lock: Lock) -> None:
         )
         if not least <= len(node.inputs) <= most:
             raise GraphError(node.path, f"must have {least} inputs", len(node.inputs))
+        check_numbers(node.path, node.op)
+        check_shape(node.path, (1, *normal.shapes[node.path]))
         _check_shape(node, normal.shapes[node.path], [normal.shapes[path] for path in node.inputs])
     for path, like in normal.likes.items():
         if like not in normal.network or not isinstance(normal.network[path].op, Resize):

@@ -2,28 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from math import isfinite, isinf, prod
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.fx.layout import Layout
-from deeplab_spec.errors import CaptureError, printable
+from deeplab_spec.errors import CaptureError, GraphError
 from deeplab_spec.execute import interpreter
-from deeplab_spec.graph.network import Network, Node
-
-MOST_VALUES: Final = 2**29
-"""Elements of the largest tensor that a network may compute: 2 GiB in float32."""
-
-MOST_SIDE: Final = 2**20
-"""Largest side of a batch of maps, and the largest whole number among an operation's attributes."""
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import check_numbers, check_shape
 
 MOST_OUTPUTS: Final = 100
 """Largest number of tensors that a network may take or return."""
-
-MAP_RANK: Final = 4
 
 
 class Step(Protocol):
@@ -80,7 +72,7 @@ class Capture:
             role; such a tensor is not among the parameters.
 
     Raises:
-        CaptureError: If a value or an attribute is too large to compute with, or is not a number.
+        CaptureError: If a value or an attribute is too large to compute with.
     """
 
     network: Network
@@ -95,10 +87,13 @@ class Capture:
         for what, nodes in (("takes", self.network.inputs), ("returns", self.network.outputs)):
             if len(nodes) > MOST_OUTPUTS:
                 raise CaptureError(f"it {what} {len(nodes)} tensors; at most {MOST_OUTPUTS} are read")
-        for path, shape in self.shapes.items():
-            check_shape(path, shape)
-        for node in self.network:
-            _check_attributes(node)
+        try:
+            for path, shape in self.shapes.items():
+                check_shape(path, shape)
+            for node in self.network:
+                check_numbers(node.path, node.op)
+        except GraphError as error:
+            raise CaptureError(str(error)) from error
 
     def tensor(self, where: str, state: Mapping[str, Tensor]) -> Tensor | None:
         """Return a node's tensor, concatenated if it is stored in slices; None if the state has none.
@@ -161,29 +156,6 @@ class Capture:
         return self.steps[path](inputs, {**self.constants, **state} if self.constants else state)
 
 
-def check_shape(path: str, shape: Sequence[int]) -> None:
-    """Reject a shape that no tensor in memory has.
-
-    Raises:
-        CaptureError: If a side is negative, or the tensor is too large.
-    """
-    sides = MOST_SIDE if len(shape) == MAP_RANK else MOST_VALUES
-    if shape and (min(shape) < 0 or max(shape) > sides or prod(shape) > MOST_VALUES):
-        stated = "x".join(map(str, shape[:8])) + ("x..." if len(shape) > 8 else "")  # noqa: PLR2004 - a part of a line
-        raise CaptureError(f"{printable(path)} is a tensor of {stated}; at most {MOST_VALUES} values are read")
-
-
-def _check_attributes(node: Node) -> None:
-    """Reject an operation whose numbers cannot be computed with; only padding may be infinite."""
-    for attribute in fields(node.op):
-        value = getattr(node.op, attribute.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            whole = isinstance(number, int) and abs(number) > MOST_SIDE
-            infinite = isinstance(number, float) and not isfinite(number)
-            if whole or (infinite and not (attribute.name == "value" and isinf(number))):
-                raise CaptureError(f"{printable(node.path)} has {attribute.name}={number}, which is not computed with")
-
-
 Shape = tuple[int | None, ...]
 """Sides of an input; None for a side of any size."""
 
@@ -206,8 +178,11 @@ class FileModule(nn.Module, ABC):
     def __init__(self, name: str, shapes: Sequence[Shape], tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.name = name
-        for shape in shapes:
-            check_shape("the input", tuple(1 if side is None else side for side in shape))
+        try:
+            for shape in shapes:
+                check_shape("input", tuple(1 if side is None else side for side in shape))
+        except GraphError as error:
+            raise CaptureError(str(error)) from error
         self.shapes = tuple(shapes)
         self.tensors = dict(tensors)
 

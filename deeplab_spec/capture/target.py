@@ -80,6 +80,8 @@ def load(target: Target, output_stride: int, classes: int) -> nn.Module:
         TargetError: If it cannot be imported, built or read, or is not a module; the reason is one line.
         SpecError: If it is a reference that does not exist.
     """
+    if not target.name.isprintable():
+        raise TargetError(target.name, "must have a name of printable characters")
     if target.source is not None:
         return build(target, target.source, output_stride, classes)
     kind, _, variant = target.name.partition(":")

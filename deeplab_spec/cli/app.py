@@ -33,6 +33,8 @@ _CHILD: Final = "DEEPLAB_SPEC_APART"
 """Set in the environment of a child process."""
 _TRACEBACK: Final = "DEEPLAB_SPEC_TRACEBACK"
 """Set to see where an unexpected error was raised."""
+_LONGEST: Final = 1000
+"""Characters of an error; names in it may come from a file."""
 _FILES: Final = (".pt2", ".onnx")
 
 app = typer.Typer(
@@ -103,7 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _write_error(text: str) -> None:
-    sys.stderr.write(f"{PROGRAM}: {printable(text)}\n")
+    shown = printable(text)
+    sys.stderr.write(f"{PROGRAM}: {shown if len(shown) <= _LONGEST else f'{shown[:_LONGEST]}...'}\n")
 
 
 def _reason(error: Exception) -> str:

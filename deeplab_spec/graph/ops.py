@@ -4,9 +4,11 @@ Each operator is a frozen record in the ecosystem's terms. What no record descri
 :class:`Opaque`, so that a foreign graph is kept whole. Pairs are ``(vertical, horizontal)``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Literal
+from math import prod
+from typing import Final, Literal
 
 from deeplab_spec.errors import GraphError
 
@@ -260,6 +262,40 @@ Op = (
     | Output
     | Opaque
 )
+
+
+MAP_RANK: Final = 4
+"""Sides of a batch of maps."""
+
+MOST_VALUES: Final = 2**29
+"""Elements of the largest tensor that is computed: 2 GiB in float32."""
+
+MOST_SIDE: Final = 2**20
+"""Largest side of a batch of maps, and largest whole number among the attributes of an operator."""
+
+
+def check_shape(path: str, shape: Sequence[int]) -> None:
+    """Check that a tensor of a shape can be computed.
+
+    Raises:
+        GraphError: If a side is negative, or the tensor is too large.
+    """
+    sides = MOST_SIDE if len(shape) == MAP_RANK else MOST_VALUES
+    if shape and (min(shape) < 0 or max(shape) > sides or prod(shape) > MOST_VALUES):
+        raise GraphError(path, f"a tensor must have at most {MOST_VALUES:,} values", tuple(shape[:8]))
+
+
+def check_numbers(path: str, op: Op) -> None:
+    """Check that the whole numbers of an operator can be computed with.
+
+    Raises:
+        GraphError: If one is too large.
+    """
+    for name in (entry.name for entry in fields(op)):
+        value = getattr(op, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int) and abs(number) > MOST_SIDE:
+                raise GraphError(path, f"{name} must be at most {MOST_SIDE:,}", number)
 
 
 def margins(value: int) -> Margins:

@@ -8,11 +8,12 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from deeplab_spec.align import lock_file
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.target import Target, is_file, load
-from deeplab_spec.errors import CaptureError, TargetError
+from deeplab_spec.errors import CaptureError, TargetError, one_line
 from deeplab_spec.judge.build import locked
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
@@ -52,8 +53,10 @@ def lock_target(request: LockRequest, progress: Progress = silent) -> Lock:
         progress("reading the graph", 1, _STAGES)
         try:
             lock = locked(module, target.name, output_stride)
-        except CaptureError as error:
-            raise TargetError(target.name, f"cannot be locked: {error}") from error
+            lock_file.read(lock_file.text(lock), "the lock")  # a lock that is refused is not written
+        except (CaptureError, TargetError, ValidationError) as error:
+            reason = one_line(error) if isinstance(error, ValidationError) else error
+            raise TargetError(target.name, f"cannot be locked: {reason}") from error
     progress("done", _STAGES, _STAGES)
     return lock
 

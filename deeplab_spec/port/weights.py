@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+from zipfile import ZIP_STORED, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -47,20 +48,38 @@ def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
 def _read(path: Path) -> object:
     if path.suffix not in {SAFE, *PICKLED}:
         raise SpecError("--weights", f"must be a file {SAFE}, {' or '.join(PICKLED)}", str(path))
+    if path.exists() and not path.is_file():
+        raise TargetError(str(path), "is not a file")
     try:
         if path.suffix == SAFE:
             return load_file(path)
+        _check_stored(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error of a rejected file says enough
             loaded: object = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = "holds more than plain weights, or is damaged; it is not loaded, as that could execute code"
         raise TargetError(str(path), reason) from error
+    except TargetError:
+        raise
     except (OSError, SafetensorError) as error:
         raise TargetError(str(path), f"cannot be read: {one_line(error)}") from error
     except Exception as error:  # a damaged archive may raise anything
         raise TargetError(str(path), f"is not a file of weights: {one_line(error)}") from error
     return loaded
+
+
+def _check_stored(path: Path) -> None:
+    """Reject an archive with a compressed member, which may be of any size once it is read.
+
+    Raises:
+        TargetError: If it has one; torch writes none.
+    """
+    if not is_zipfile(path):
+        return
+    with ZipFile(path) as archive:
+        if any(member.compress_type != ZIP_STORED for member in archive.infolist()):
+            raise TargetError(str(path), "is not a file of weights: it has a compressed member")
 
 
 def _plain(path: Path, loaded: object, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -5,14 +5,14 @@ exactly.
 """
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import TargetError
 from deeplab_spec.measure.statistics import CeilingsModel, IntervalModel
-from deeplab_spec.views.document import Document, Json, Model
+from deeplab_spec.views.document import Document, Json, Model, read_bounded
 
 FILE: Final = "profile.json"
 """The name of the document in the directory of a profile."""
@@ -20,25 +20,30 @@ TRACE: Final = "trace.json"
 """The trace that the times come from."""
 TENSORBOARD: Final = Path("tensorboard", "deeplab-spec.pt.trace.json")
 """The trace with stacks, shapes and memory, as torch-tb-profiler reads it."""
+_MOST_BYTES: Final = 64 * 2**20
 EAGER: Final = "eager"
 """The mode that changes nothing; also the mode of documents without ``execution_mode``."""
+
+
+Nanoseconds = Annotated[int, Field(ge=0, le=10**18)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class TimeModel(Model):
     """Nanoseconds of every step, their mean, and its 95 % interval over the steps."""
 
-    steps: tuple[int, ...] = Field(min_length=2)
-    mean: float
-    low: float
-    high: float
+    steps: tuple[Nanoseconds, ...] = Field(min_length=2)
+    mean: Finite
+    low: Finite
+    high: Finite
 
 
 class CallModel(Model):
     """An operator of the host, or a kernel: its calls per step, and its nanoseconds without what it calls."""
 
     name: str
-    calls: float
-    time: float
+    calls: Finite
+    time: Finite
 
 
 class BlockModel(Model):
@@ -60,8 +65,8 @@ class BlockModel(Model):
     kernels: tuple[CallModel, ...] | None
     flops: int | None
     bytes: int | None
-    intensity: float | None
-    roofline: float | None
+    intensity: Finite | None
+    roofline: Finite | None
     peak_bytes: int | None
 
     @property
@@ -138,9 +143,7 @@ def read_profile(place: Path) -> ProfileDocument:
     """
     file = place / FILE if place.is_dir() else place
     try:
-        return ProfileDocument.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise TargetError(str(file), f"cannot be read: {error.strerror}") from error
+        return ProfileDocument.model_validate_json(read_bounded(file, _MOST_BYTES))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "document"

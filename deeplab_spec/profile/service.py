@@ -44,6 +44,8 @@ from deeplab_spec.views.progress import Progress, silent
 
 _DETAILED: Final = 2
 """Steps of the trace for TensorBoard."""
+_UNQUOTED: Final = str.maketrans({'"': "'", "\\": "/"})
+"""Characters that the framework writes into a trace without escaping them."""
 _SEED: Final = 0
 """Seed of the target's random weights, and of the images."""
 
@@ -83,6 +85,7 @@ def _profile(
     paths = (
         specified_paths(match[0], captured.network) if match else {node.path: node.path for node in captured.network}
     )
+    paths = {node: path.translate(_UNQUOTED) for node, path in paths.items()}
     ranged = ranged_modules(captured, paths)
     calls = call_order(captured, paths, ranged)
     order = tuple(calls.values())

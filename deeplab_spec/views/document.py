@@ -75,6 +75,24 @@ def write_whole(path: Path, content: str | bytes) -> None:
             part.unlink(missing_ok=True)
 
 
+def read_bounded(path: Path, most: int) -> bytes:
+    """Read a file that another program wrote; a device or a pipe, which may have no end, is not opened.
+
+    Raises:
+        TargetError: If it is no file, is larger, or cannot be read.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise TargetError(str(path), "is not a file")
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise TargetError(str(path), f"cannot be read: {error.strerror}") from error
+    if len(content) > most:
+        raise TargetError(str(path), f"is larger than {most:,} bytes")
+    return content
+
+
 @contextmanager
 def written_together(directory: Path) -> Iterator[Path]:
     """Give an empty folder; the files written there replace those of a directory together, at the end.

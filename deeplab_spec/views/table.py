@@ -2,10 +2,13 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
+
+from deeplab_spec.errors import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,6 +21,8 @@ Value = str | float | None
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """A table before it is text.
+
+    A character that a terminal would obey is shown as a question mark: names may come from a file.
 
     Attributes:
         headers: One per column.
@@ -32,6 +37,10 @@ class Grid:
     right: frozenset[int] = frozenset()
     total: bool = False
     dim: frozenset[int] = frozenset()
+
+    def __post_init__(self) -> None:
+        rows = tuple(tuple(printable(cell.replace("\n", " ")) for cell in row) for row in self.rows)
+        object.__setattr__(self, "rows", rows)
 
 
 def plain(grid: Grid) -> str:
@@ -61,15 +70,17 @@ def rich_table(grid: Grid) -> "Table":
     """Return a table for a rich console."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_footer=grid.total)
     if grid.total and len(grid.rows) - 1 in grid.dim:
         table.footer_style = "dim"
     footers = grid.rows[-1] if grid.total else ("",) * len(grid.headers)
     for column, (header, footer) in enumerate(zip(grid.headers, footers, strict=True)):
-        table.add_column(header, footer, justify="right" if column in grid.right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column in grid.right else "left"
+        table.add_column(header, Text(footer), justify=justify, overflow="fold")
     for number, row in enumerate(grid.rows[:-1] if grid.total else grid.rows):
-        table.add_row(*row, style="dim" if number in grid.dim else None)
+        table.add_row(*map(Text, row), style="dim" if number in grid.dim else None)
     return table
 
 
@@ -86,7 +97,9 @@ def markdown(grid: Grid) -> str:
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|").replace("\n", " ")
+    """Escape the end of a cell, and the beginning of a tag outside of code."""
+    shown = cell if "`" in cell else re.sub(r"<(?=[A-Za-z/!?])", r"\\<", cell)
+    return shown.replace("|", "\\|")
 
 
 def comma_separated(headers: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:

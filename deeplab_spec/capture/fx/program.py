@@ -34,7 +34,7 @@ from deeplab_spec.capture.fx.equivalent_calls import fuse_into_convolution
 from deeplab_spec.capture.fx.layout import Arguments, Layout, identity_layout
 from deeplab_spec.capture.fx.layout_change import move, part_of_channels, translate_with_layouts
 from deeplab_spec.capture.fx.operators import translate
-from deeplab_spec.errors import CaptureError
+from deeplab_spec.errors import CaptureError, printable
 from deeplab_spec.graph.network import Network, Node, Source
 from deeplab_spec.graph.ops import Conv2d, Input, Op, Opaque, Output
 
@@ -323,7 +323,8 @@ class ProgramReader:
         stack: Iterable[tuple[str, Any]] = (node.meta.get("nn_module_stack") or {}).values()
         module, kind = next(iter(reversed(tuple(stack))), ("", ""))
         leaf = str(kind).startswith("torch.nn.modules.") and "container" not in str(kind)
-        return self._unique(module if leaf and module else f"{module}.{name.strip('_')}".strip("."))
+        path = module if leaf and module else f"{module}.{name.strip('_')}".strip(".")
+        return self._unique(printable(path))
 
     def _unique(self, path: str) -> str:
         self.path_counts[path] += 1

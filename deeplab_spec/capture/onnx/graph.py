@@ -13,14 +13,14 @@ import torch
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, numpy_helper
 from torch import Tensor
 
-from deeplab_spec.capture.capture import MAP_RANK, Capture, Step, check_shape
+from deeplab_spec.capture.capture import Capture, Step
 from deeplab_spec.capture.onnx.model import label, opset_of, short
 from deeplab_spec.capture.onnx.operators import opaque, translate
 from deeplab_spec.capture.onnx.values import Array, Translation, Values, compute
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.execute import interpreter
 from deeplab_spec.graph.network import Network, Node, Source
-from deeplab_spec.graph.ops import Input, Op, Output
+from deeplab_spec.graph.ops import MAP_RANK, Input, Op, Output, check_shape
 
 _OWN: Final = {"Conv": (1, 2), "BatchNormalization": (1, 2, 3, 4)}
 """Positions of an operator's weights among its inputs."""

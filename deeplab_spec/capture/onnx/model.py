@@ -86,10 +86,10 @@ def _parse(path: Path) -> ModelProto:
     size = path.stat().st_size
     if not 0 < size <= _MOST_BYTES:
         raise RefusedFileError(f"must have 1 to {_MOST_BYTES} bytes to be an ONNX file, but has {size}")
+    with path.open("rb") as file:
+        content = file.read(size)
     try:
-        return onnx.load_model(path, load_external_data=False)
-    except OSError:
-        raise
+        return onnx.load_model_from_string(content)
     except Exception as error:
         raise RefusedFileError("is not an ONNX file, or only a part of one") from error
 

@@ -7,10 +7,12 @@ the margin. Recordings of anything else are not added to it.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeVar
+
+from pydantic import TypeAdapter
 
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.gate.cases import CHANNELS_LAST, FOLDED, Case, Device, read_mode
@@ -19,12 +21,19 @@ from deeplab_spec.gate.pairs import NO_PLANT, Pair, Plant
 from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import Side
 from deeplab_spec.measure.parts import EAGER
+from deeplab_spec.views.document import read_bounded
 from deeplab_spec.views.progress import Progress
 
 PROTOCOL: Final = 2
 """Version of the way in which pairs are measured; it grows when the numbers of a pair change their meaning."""
 
 SAME: Final = "A/A"
+
+MOST_BYTES: Final = 64 * 2**20
+"""A larger file is not read."""
+
+_PAIR: Final = TypeAdapter(Pair)
+_Kind = TypeVar("_Kind")
 
 Recordings = list[tuple[str, Pair]]
 """The name of the condition and the pair, in the order in which they were recorded."""
@@ -162,19 +171,33 @@ class Recorder:
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(header) + "\n", encoding="utf-8")
-        first, *lines = file.read_text(encoding="utf-8").splitlines()
-        _require_same(file, json.loads(first), header)
-        recordings = []
-        for number, line in enumerate(lines, start=2):
-            try:
-                document = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise TargetError(str(file), f"line {number} is not a recording: remove it") from error
-            fields: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in document["pair"].items()
-            }
-            recordings.append((document["condition"], Pair(**fields)))
-        return recordings
+        first, *lines = read_bounded(file, MOST_BYTES).splitlines() or [b""]
+        _require_same(file, _parsed(file, 1, first, _described), header)
+        return [_parsed(file, number, line, _recording) for number, line in enumerate(lines, start=2)]
+
+
+def _parsed(file: Path, number: int, line: bytes, kind: Callable[[Any], _Kind]) -> _Kind:
+    """Read a line of a file, which may have been written by others.
+
+    Raises:
+        TargetError: If it is not of this kind.
+    """
+    try:
+        return kind(json.loads(line, parse_constant=_refuse))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise TargetError(str(file), f"line {number} is not a recording: remove it") from error
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _described(header: dict[str, Any]) -> dict[str, Any]:
+    return {**header, "case": {**header["case"]}}
+
+
+def _recording(document: dict[str, Any]) -> tuple[str, Pair]:
+    return str(document["condition"]), _PAIR.validate_python(document["pair"])
 
 
 def _require_same(file: Path, actual: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -116,7 +117,8 @@ def certify(
         device=device,
         seed=seed,
     )
-    if isinstance(target, nn.Module) and len(request.strides) > 1:
+    request = replace(request, existing=isinstance(target, nn.Module))
+    if request.existing and len(request.strides) > 1:
         raise SpecError("output_strides", "a module is judged at one output stride", request.output_strides)
     request, references = reference_reader(request)
     if isinstance(target, str):

@@ -5,6 +5,7 @@ descriptor is the last argument of the command, so that nothing that the child p
 its stdout and stderr both go to this process's stderr.
 """
 
+import ctypes
 import json
 import os
 import selectors
@@ -25,13 +26,45 @@ Document = dict[str, Any]
 PASSIVE: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Environment of a child whose threads sleep while they wait: threads that spin slow down other processes."""
 
+_ADDED: Final[set[str]] = set()
+_ALLOCATOR: Final = ((-3, 2**25), (-1, 2**31 - 1))
+"""Options of the C library's ``mallopt`` with their values: it keeps freed memory, instead of asking for it again."""
+
 _STDERR: Final = 2
-_CHUNK: Final = 2**16
+_CHUNK: Final = 2**20
+_LONGEST: Final = 2**28
 _BEAT: Final = 1.0
 """Seconds between checks that the child still runs: a process that it started can keep its pipe open."""
 
+_LEAVING: Final = 5.0
+"""Seconds in which a child that ends its own children may do so."""
+
 _GRACE: Final = 10.0
 """Seconds in which a child that has closed its pipe must end."""
+
+
+def settle_threads(*own: str) -> None:
+    """Let the threads of this process sleep while they wait, and its allocator keep memory.
+
+    It must be called before torch is imported. Foreign code that this process starts is not affected.
+
+    Args:
+        own: Further variables of the environment that foreign code does not get.
+    """
+    _ADDED.update(own)
+    for name, value in PASSIVE.items():
+        if name not in os.environ:
+            os.environ[name] = value
+            _ADDED.add(name)
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        for option, size in _ALLOCATOR:
+            library.mallopt(option, size)
+
+
+def own_environment() -> dict[str, str]:
+    """Return the environment that this process was started with, for foreign code."""
+    return {name: value for name, value in os.environ.items() if name not in _ADDED}
 
 
 def python_module(name: str) -> tuple[str, ...]:
@@ -56,12 +89,19 @@ class ChildProcess:
         command: The program and its arguments; the descriptor of the pipe for the answers is added.
         environment: Its whole environment; by default this process's and ``PASSIVE``.
         quiet: Whether what it prints is discarded.
+        pass_fds: Further descriptors that it gets.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str] | None = None, *, quiet: bool = False
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        quiet: bool = False,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._reading, writing = os.pipe()
+        self._gentle = bool(pass_fds)
         self._buffer = bytearray()
         try:
             self._process = subprocess.Popen(
@@ -69,7 +109,7 @@ class ChildProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL if quiet else _STDERR,
                 stderr=subprocess.DEVNULL if quiet else None,
-                pass_fds=[writing],
+                pass_fds=[*pass_fds, writing],
                 env={**PASSIVE, **os.environ} if environment is None else environment,
                 start_new_session=True,
             )
@@ -115,19 +155,30 @@ class ChildProcess:
         """
         if b"\n" not in self._buffer:
             ended = self.ended  # before the pipe is read: what was written before the end is not lost
-            data = os.read(self._reading, _CHUNK) if wait([self], 0.0) else None
+            data = self.collect()
             if data == b"" or (data is None and ended):
-                raise ChildError(self._ending())
-            self._buffer += data or b""
+                raise ChildError(self.ending())
         line, newline, rest = self._buffer.partition(b"\n")
         if not newline:
             return None
         self._buffer = rest
         try:
             document: Document = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ChildError("the process sent a line that is no JSON document") from error
         return document
+
+    def collect(self) -> bytes | None:
+        """Read what the process has sent so far, without waiting; None if there is nothing, empty at its end.
+
+        Raises:
+            ChildError: If a line is too long.
+        """
+        data = os.read(self._reading, _CHUNK) if wait([self], 0.0) else None
+        self._buffer += data or b""
+        if len(self._buffer) > _LONGEST:
+            raise ChildError("the process sent a line that is too long")
+        return data
 
     def receive(self, seconds: float | None = None) -> Document:
         """Wait for the next document.
@@ -152,6 +203,8 @@ class ChildProcess:
         if self._process.stdin:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
+            with suppress(subprocess.TimeoutExpired):  # a program that watches its stdin ends what it started
+                self._process.wait(_LEAVING if self._gentle else 0)
         with suppress(ProcessLookupError):  # it has ended by itself
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -159,7 +212,8 @@ class ChildProcess:
             os.close(self._reading)
             self._reading = -1
 
-    def _ending(self) -> str:
+    def ending(self) -> str:
+        """Return how the process ended, in one line."""
         try:
             code = self._process.wait(_GRACE)
         except subprocess.TimeoutExpired:

@@ -195,10 +195,10 @@ class Job:
         Raises:
             TargetError: If it cannot be built.
         """
-        from deeplab_spec.capture.target import Target, load
+        from deeplab_spec.capture.target import Target, build_here
 
         target = Target(name=self.target, arguments=self.arguments, choices=read_overrides(self.overrides))
-        return load(target, self.output_stride, self.classes).eval()
+        return build_here(target, self.output_stride, self.classes).eval()
 
 
 def job(request: BenchRequest, case: Case, mode: str) -> Job:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,10 @@ from deeplab_spec.errors import CaptureError, GraphError
 from deeplab_spec.execute import interpreter
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import check_numbers, check_shape
+
+if TYPE_CHECKING:
+    from deeplab_spec.capture.candidate.module import Remote
+
 
 MOST_OUTPUTS: Final = 100
 """Largest number of tensors that a network may take or return."""
@@ -160,20 +164,76 @@ Shape = tuple[int | None, ...]
 """Sides of an input; None for a side of any size."""
 
 
-class FileModule(nn.Module, ABC):
-    """A network that is loaded from a file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSettings:
+    """How a candidate is called.
+
+    Attributes:
+        train: Whether in training mode.
+        gradients: ``off``, ``on`` or ``inference``, for ``torch.inference_mode``.
+        original: Whether to call the original of a compiled module.
+        autocast: The dtype of automatic mixed precision; None without.
+        tf32: Whether float32 products are computed in TF32 on a device that has it.
+        rounded: Whether the factors of float32 products are rounded to TF32.
+        seed: Seed of the random numbers that it draws.
+        dropout: Whether its dropout is active; if not, its calls are recorded.
+        hold: Whether the results are kept for a backward pass, and the inputs of dropout are returned.
+        after: Whether the inputs are returned as they are after the call.
+        repeat: The number of calls; the results are those of the last.
+    """
+
+    train: bool = False
+    gradients: str = "off"
+    original: bool = True
+    autocast: str | None = None
+    tf32: bool = False
+    rounded: bool = False
+    seed: int = 0
+    dropout: bool = True
+    hold: bool = False
+    after: bool = False
+    repeat: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """What a call of a candidate returned.
+
+    Attributes:
+        kind: The returned type; empty after an error.
+        tensors: The returned tensors by their place in the returned value: ``""``, ``[0]``, ``['out']``.
+        error: The error, in one line; empty if there was none.
+        dropouts: The recorded calls of dropout: the kind, the probability, and the module's name.
+        dropped: The inputs of those calls, if the results are held.
+        after: The inputs after the call, if they were asked for.
+    """
+
+    kind: str = ""
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    error: str = ""
+    dropouts: tuple[tuple[str, float, str], ...] = ()
+    dropped: tuple[Tensor, ...] = ()
+    after: tuple[Tensor, ...] = ()
+
+
+class Candidate(nn.Module, ABC):
+    """A network that runs behind a connection. Its tensors are mirrored here: change them, and they are sent.
 
     Attributes:
         name: The target as the user named it.
-        kind: The kind of file, e.g. ``exported program``.
-        shapes: The shape of every input, as stated in the file.
-        tensors: The weights by name, in the current dtype; others may be copied into them.
-        float32_only: Whether the file's runtime computes in float32 only. Its graph is executed by the
-            interpreter in float64.
+        remote: Its requests to the process that it runs in.
+        kind: The kind of network, e.g. ``exported program``.
+        shapes: The shape of every input, as stated in a file; empty if none is stated.
+        tensors: The parameters and buffers by name, in the current dtype; others may be copied into them.
+        float32_only: Whether its runtime computes in float32 only. Its graph is executed by the interpreter in
+            float64.
+        inference_only: Why it cannot be trained; empty if it can.
     """
 
     kind: str
+    remote: "Remote"
     float32_only: bool = False
+    inference_only: str = ""
 
     def __init__(self, name: str, shapes: Sequence[Shape], tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -191,12 +251,28 @@ class FileModule(nn.Module, ABC):
         """Read the graph at the size of inputs.
 
         Raises:
-            CaptureError: If the file does not accept this size, or its graph cannot be read.
+            CaptureError: If it does not accept this size, or its graph cannot be read.
         """
 
     @abstractmethod
-    def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - what the network returns
-        """Run the file with its current weights."""
+    def call(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Returned:
+        """Call it with its current tensors; what it raises is an error in the answer."""
+
+    def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
+        """Call it in evaluation; return its tensor, or several by their place.
+
+        Raises:
+            CaptureError: If it raises an error.
+        """
+        returned = self.call(inputs)
+        if returned.error:
+            raise CaptureError(returned.error)
+        return returned.tensors[""] if list(returned.tensors) == [""] else returned.tensors
+
+    @property
+    def saved(self) -> dict[str, Tensor]:
+        """The tensors that are saved with it, by name."""
+        return dict(self.tensors)
 
     def check_inputs(self, inputs: Sequence[Tensor]) -> None:
         """Reject inputs of another number or shape than the file states.
@@ -226,6 +302,7 @@ class FileModule(nn.Module, ABC):
         return False
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002, ARG002 - the framework's signature
-        """Convert the weights, as ``double`` and ``float`` of a module do."""
-        self.tensors = {name: fn(tensor) for name, tensor in self.tensors.items()}
+        """Convert the tensors, as ``double`` and ``float`` of a module do; one tensor under two names stays one."""
+        converted: dict[int, Tensor] = {}
+        self.tensors = {name: converted.setdefault(id(old), fn(old)) for name, old in self.tensors.items()}
         return self

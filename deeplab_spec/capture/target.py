@@ -1,9 +1,6 @@
 """Builds the network that the user names: a reference, a callable, or a file."""
 
-import ast
 import copy
-import importlib
-import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,10 +8,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import torch
 from torch import nn
 
-from deeplab_spec.capture.capture import FileModule
+from deeplab_spec.capture.candidate.connection import TIMEOUT, Connection, LocalConnection, ProcessConnection
+from deeplab_spec.capture.candidate.module import ModuleCandidate, Remote, local
+from deeplab_spec.capture.candidate.process import Refused, call_factory, find
+from deeplab_spec.capture.capture import Candidate
 from deeplab_spec.errors import MissingExtraError, TargetError, one_line
+from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.reference.network import build as build_reference
 from deeplab_spec.spec.choices import ChoiceValue, read_overrides
 from deeplab_spec.spec.variants import VARIANTS
@@ -56,8 +58,7 @@ class Target:
         if isinstance(target, str):
             return parse_target(target, texts)
         name = getattr(target, "__qualname__", type(target).__qualname__)
-        source = copy.deepcopy(target) if isinstance(target, nn.Module) else target
-        return cls(name=name, arguments=texts, source=source)
+        return cls(name=name, arguments=texts, source=target)
 
 
 def parse_target(name: str, arguments: Mapping[str, str]) -> Target:
@@ -73,8 +74,44 @@ def parse_target(name: str, arguments: Mapping[str, str]) -> Target:
     return Target(name=full, arguments=arguments, choices=choices)
 
 
-def load(target: Target, output_stride: int, classes: int) -> nn.Module:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """How the candidate's process is started.
+
+    Attributes:
+        python: The interpreter of the candidate's environment; empty for this one.
+        search: Folders in which the candidate's module is searched, after all others; the current folder follows them.
+        timeout: Seconds that an answer may take.
+        memory: Bytes that the process may allocate; 0 for no limit.
+    """
+
+    python: str = ""
+    search: tuple[str, ...] = ()
+    timeout: float = TIMEOUT
+    memory: int = 0
+
+    def connect(self) -> Connection:
+        """Return a connection to a process, which is not started yet."""
+        return ProcessConnection(python=self.python or sys.executable, timeout=self.timeout, memory=self.memory)
+
+
+HERE: Final = ProcessSettings()
+"""A process of this interpreter, without limits."""
+
+
+def connect(
+    target: Target, output_stride: int, classes: int, process: ProcessSettings = HERE, seed: int = 0
+) -> Candidate:
     """Build a target, or read it from its file.
+
+    Foreign code runs in a process of its own. References, and modules and callables of the caller, run in this one.
+
+    Args:
+        target: The target.
+        output_stride: The output stride to build it for.
+        classes: Channels of the logits.
+        process: How its process is started.
+        seed: Seed of the random numbers that are drawn while it is built.
 
     Raises:
         TargetError: If it cannot be imported, built or read, or is not a module; the reason is one line.
@@ -82,89 +119,87 @@ def load(target: Target, output_stride: int, classes: int) -> nn.Module:
     """
     if not target.name.isprintable():
         raise TargetError(target.name, "must have a name of printable characters")
-    if target.source is not None:
-        return build(target, target.source, output_stride, classes)
-    kind, _, variant = target.name.partition(":")
-    if kind == REFERENCE:
-        module: nn.Module = build_reference(variant, output_stride, classes, target.choices)
-        return getattr(module, target.part) if target.part else module
-    if is_file(target.name):
-        return open_file(Path(target.name), target.name)
-    return build(target, _import(target.name), output_stride, classes)
+    kind, colon, variant = target.name.partition(":")
+    if target.source is None and is_file(target.name):
+        return open_file(Path(target.name), target.name, process.connect())
+    if target.source is not None or kind == REFERENCE:
+        return local(build_here(target, output_stride, classes, seed), target.name)
+    if not colon or not kind or not variant:
+        raise TargetError(target.name, f"must be {REFERENCE}:VARIANT or MODULE:CALLABLE")
+    request = {
+        "do": "build",
+        "seed": seed,
+        "module": kind,
+        "attribute": variant,
+        "texts": _texts(target, output_stride, classes),
+        "filled": {"output_stride": output_stride, "num_classes": classes},
+        "search": [*process.search, str(Path.cwd())],
+    }
+    return ModuleCandidate(Remote(target.name, process.connect(), lambda: request))
 
 
-def _import(name: str) -> object:
-    """Import ``module:attribute``; the working directory is searched last."""
-    module_name, colon, attribute = name.partition(":")
-    if not colon or not module_name or not attribute:
-        raise TargetError(name, f"must be {REFERENCE}:VARIANT or MODULE:CALLABLE")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
-    try:
-        value: object = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        raise TargetError(name, f"cannot import {module_name!r}: {one_line(error)}") from error
-    for step in attribute.split("."):
-        if not hasattr(value, step):
-            raise TargetError(name, f"module {module_name!r} has no attribute {attribute!r}")
-        value = getattr(value, step)
-    return value
-
-
-def build(target: Target, factory: object, output_stride: int, classes: int) -> nn.Module:
-    """Call a factory with the target's arguments; a module is returned as it is.
-
-    ``output_stride`` and ``num_classes`` are passed where the signature names them.
+def build_here(target: Target, output_stride: int, classes: int, seed: int = 0) -> nn.Module:
+    """Build a target in this process, which must be one that foreign code may run in.
 
     Raises:
-        TargetError: If the call fails, or does not return a module.
+        TargetError: If it cannot be imported or built, or is not a module; the reason is one line.
+        SpecError: If it is a reference that does not exist.
     """
-    if isinstance(factory, nn.Module):
-        return factory
-    if not callable(factory):
-        raise TargetError(target.name, f"must be callable, but is a {type(factory).__name__}")
-    arguments = {name: _value(text, output_stride, classes) for name, text in target.arguments.items()}
-    try:
-        names = inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        names = inspect.signature(lambda: None).parameters
-    for name, value in (("output_stride", output_stride), ("num_classes", classes)):
-        if name in names:
-            arguments.setdefault(name, value)
-    try:
-        module = factory(**arguments)
-    except (Exception, SystemExit) as error:
-        raise TargetError(target.name, f"cannot be built: {one_line(error)}") from error
-    if not isinstance(module, nn.Module):
-        raise TargetError(target.name, f"must return a torch.nn.Module, but returned a {type(module).__name__}")
+    kind, _, variant = target.name.partition(":")
+    if target.source is None and kind != REFERENCE and (not kind or not variant) and not is_file(target.name):
+        raise TargetError(target.name, f"must be {REFERENCE}:VARIANT or MODULE:CALLABLE")
+    if target.source is None and is_file(target.name):
+        return _hosted(open_file(Path(target.name), target.name, connection := LocalConnection()), connection)
+    with torch.random.fork_rng(devices=[]), float32_products(tf32=False):
+        torch.manual_seed(seed)
+        if target.source is None and kind == REFERENCE:
+            module: nn.Module = build_reference(variant, output_stride, classes, target.choices)
+            return getattr(module, target.part) if target.part else module
+        filled = {"output_stride": output_stride, "num_classes": classes}
+        try:
+            factory = target.source or find(kind, variant, [str(Path.cwd())])
+            factory = copy.deepcopy(factory) if isinstance(factory, nn.Module) else factory
+            built: nn.Module = call_factory(factory, _texts(target, output_stride, classes), filled)
+        except Refused as refused:
+            raise TargetError(target.name, str(refused)) from refused
+        except (Exception, SystemExit) as error:
+            raise TargetError(target.name, f"cannot import {kind!r}: {one_line(error)}") from error
+    return built
+
+
+def _hosted(file: Candidate, connection: LocalConnection) -> nn.Module:
+    """Return the module of this process that runs a file."""
+    file.remote.ready()
+    module: nn.Module = connection.host.modules[file.remote.number]
     return module
 
 
-def _value(text: str, output_stride: int, classes: int) -> object:
-    """Parse an argument: a Python literal if it is one, else text."""
-    filled = text.replace("{output_stride}", str(output_stride)).replace("{classes}", str(classes))
-    try:
-        return ast.literal_eval(filled)
-    except (ValueError, SyntaxError):
-        return filled
+def _texts(target: Target, output_stride: int, classes: int) -> dict[str, str]:
+    """Return the arguments of a target, with the output stride and the classes filled in."""
+    return {
+        name: text.replace("{output_stride}", str(output_stride)).replace("{classes}", str(classes))
+        for name, text in target.arguments.items()
+    }
 
 
-def _read_pt2(path: Path, name: str) -> FileModule:
+def _read_pt2(path: Path, name: str, connection: Connection | None) -> Candidate:
     from deeplab_spec.capture.pt2.file import read_pt2
 
-    return read_pt2(path, name)
+    return read_pt2(path, name, connection)
 
 
-def _read_onnx(path: Path, name: str) -> FileModule:
+def _read_onnx(path: Path, name: str, connection: Connection | None) -> Candidate:
     if any(find_spec(package) is None for package in _ONNX_PACKAGES):
         raise MissingExtraError("ONNX files", "onnx")
     from deeplab_spec.capture.onnx.file import read_onnx
 
-    return read_onnx(path, name)
+    return read_onnx(path, name, connection)
 
 
-_READERS: Final[dict[str, Callable[[Path, str], FileModule]]] = {".pt2": _read_pt2, ".onnx": _read_onnx}
+_READERS: Final[dict[str, Callable[[Path, str, Connection | None], Candidate]]] = {
+    ".pt2": _read_pt2,
+    ".onnx": _read_onnx,
+}
 
 SUFFIXES: Final = tuple(_READERS)
 """Suffixes of the files that hold a network."""
@@ -175,12 +210,13 @@ def is_file(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def open_file(path: Path, name: str) -> FileModule:
+def open_file(path: Path, name: str, connection: Connection | None = None) -> Candidate:
     """Read a file as a network; the file is parsed and nothing in it is executed.
 
     Args:
         path: The file.
         name: The target as the user named it.
+        connection: The connection to the process that runs it; by default, it runs in this process.
 
     Raises:
         TargetError: If it is missing, empty, a folder, of another kind, or cannot be read; the reason is one line.
@@ -200,4 +236,4 @@ def open_file(path: Path, name: str) -> FileModule:
             pass
     except OSError as error:
         raise TargetError(name, f"cannot be read: {error.strerror or type(error).__name__}") from error
-    return reader(path, name)
+    return reader(path, name, connection)

@@ -12,7 +12,7 @@ from typing import Annotated, Final, TextIO
 
 import typer
 
-from deeplab_spec.child_process import python_module
+from deeplab_spec.child_process import python_module, settle_threads
 from deeplab_spec.cli.bench import bench_command
 from deeplab_spec.cli.certify import certify
 from deeplab_spec.cli.clauses import clauses
@@ -88,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: The arguments; by default those of the process.
     """
     used = sys.argv[1:] if arguments is None else arguments
+    settle_threads(_CHILD)
     if _CHILD not in os.environ and any(argument.lower().endswith(_FILES) for argument in used):
         sys.exit(_run_in_child(used))
     try:

@@ -9,15 +9,20 @@ from deeplab_spec.cli.options import (
     VARIANT_NAMES,
     ArgumentOption,
     ChooseOption,
+    MemoryOption,
     OutputOption,
+    PythonOption,
     SchemaOption,
+    SearchOption,
     TargetArgument,
     TargetClassesOption,
     TargetStridesOption,
+    TimeoutOption,
     TodayOption,
     WaiversOption,
     complete_variant,
 )
+from deeplab_spec.errors import require_torch
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
 from deeplab_spec.judge.text import text
@@ -76,6 +81,10 @@ def certify(
     ] = False,
     today: TodayOption = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the weights and images.")] = 0,
+    python: PythonOption = None,
+    search: SearchOption = None,
+    timeout: TimeoutOption = 600.0,
+    memory: MemoryOption = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
@@ -94,7 +103,9 @@ def certify(
         return
     if not target:
         raise typer.BadParameter("name the network to check", param_hint="TARGET")
-    from deeplab_spec.judge.candidate import run
+    require_torch("certify")
+    from deeplab_spec.capture.target import ProcessSettings
+    from deeplab_spec.judge.judge import run
 
     accepted = load_waivers(waivers, today.date() if today else None) if waivers else None
     request = request_from(
@@ -113,8 +124,11 @@ def certify(
         seed=seed,
         prefix="--",
     )
+    settings = ProcessSettings(
+        python=str(python or ""), search=tuple(map(str, search or ())), timeout=timeout, memory=int(memory * 2**30)
+    )
     with progress() as show:
-        certificate = apply_waivers(run(request, show), accepted, accepted=accept_waivers)
+        certificate = apply_waivers(run(request, show, settings), accepted, accepted=accept_waivers)
     output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])

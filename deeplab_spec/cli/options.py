@@ -108,6 +108,22 @@ TodayOption = Annotated[
         help="Date to check expiry against. [today, UTC]",
     ),
 ]
+PythonOption = Annotated[
+    Path | None,
+    typer.Option("--python", metavar="PATH", help="The Python of the environment that the target runs in. [this one]"),
+]
+SearchOption = Annotated[
+    list[Path] | None,
+    typer.Option("--search", metavar="DIR", help="Search the target's module here too, before the current folder."),
+]
+TimeoutOption = Annotated[
+    float,
+    typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Seconds that an answer of the target may take."),
+]
+MemoryOption = Annotated[
+    float,
+    typer.Option("--memory", metavar="GIB", min=0.0, help="Memory that the target may allocate, in GiB. [no limit]"),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the JSON document.")]
 SchemaOption = Annotated[
     bool, typer.Option("--json-schema", help="Print the JSON Schema of the JSON document, and exit.")

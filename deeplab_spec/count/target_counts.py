@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeplab_spec.align.canonical import renamed, specified_paths
 from deeplab_spec.align.published import align_published
@@ -15,9 +15,10 @@ from deeplab_spec.analysis.costs import Cost, Values, node_costs
 from deeplab_spec.analysis.protocol import Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.terms import Mode, Sizes
-from deeplab_spec.capture.capture import Capture, FileModule
+from deeplab_spec.capture.candidate.module import ModuleCandidate
+from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.fx.module import capture_target, map_shapes, shared_parameters
-from deeplab_spec.capture.target import Target, load
+from deeplab_spec.capture.target import Target, connect
 from deeplab_spec.count.document import CountDocument, cost_fields, counting, torch_counter_note
 from deeplab_spec.errors import GraphError, TargetError
 from deeplab_spec.graph.network import Network
@@ -122,7 +123,7 @@ def read(
         TargetError: If it cannot be imported, built, exported or run at a size.
     """
     with contextlib.redirect_stdout(sys.stderr):
-        module = load(target, output_stride, classes).eval()
+        module = connect(target, output_stride, classes)
         captures = {sides: capture_target(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
     own = captures[size]
     match = align_published(in_normal_form(own), output_stride, classes, size, variant)
@@ -135,6 +136,7 @@ def read(
         passes.append(named(captures[sides], paths))
     trained = list(_trained(module, own))
     parameters = {id(parameter): parameter for _, parameter in trained}
+    frozen = {id(parameter) for name, parameter in trained if not _trains(module, name)}
     used = {id(parameter) for name, parameter in trained if name in readers}
     network, shapes = named(own, paths)
     return Captured(
@@ -143,20 +145,20 @@ def read(
         network=network,
         shapes=shapes,
         passes=tuple(passes),
-        trainable=sum(
-            parameter.numel()
-            for parameter in parameters.values()
-            if parameter.requires_grad or isinstance(module, FileModule)
-        ),
+        trainable=sum(parameter.numel() for key, parameter in parameters.items() if key not in frozen),
         shared=frozenset(paths[path] for path in shared_parameters(module, own)),
         unused=sum(parameter.numel() for key, parameter in parameters.items() if key not in used),
     )
 
 
-def _trained(module: nn.Module, captured: Capture) -> Iterator[tuple[str, Tensor]]:
+def _trains(module: Candidate, name: str) -> bool:
+    return not isinstance(module, ModuleCandidate) or name in module.trained
+
+
+def _trained(module: Candidate, captured: Capture) -> Iterator[tuple[str, Tensor]]:
     """Yield every trained tensor by name; for a file, the weights and biases of its operations."""
-    if not isinstance(module, FileModule):
-        yield from module.named_parameters(remove_duplicate=False)
+    if isinstance(module, ModuleCandidate):
+        yield from ((name, module.tensors[name]) for name in module.parameter_names)
         return
     for where, name in captured.parameters.items():
         if where.endswith((".weight", ".bias")):

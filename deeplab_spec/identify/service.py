@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from torch import nn
-
 from deeplab_spec.align.identify import Identity
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import nearest_published
-from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.fx.module import capture_target, map_shapes
-from deeplab_spec.capture.target import Target, is_file, load
+from deeplab_spec.capture.target import Target, connect, is_file
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair
@@ -63,7 +61,7 @@ def identify(
             raise SpecError("output_stride", f"must be one of {', '.join(map(str, OUTPUT_STRIDES))}", output_stride)
     check_classes(classes)
     with contextlib.redirect_stdout(sys.stderr):
-        modules = [load(target, output_stride, classes).eval() for output_stride in output_strides]
+        modules = [connect(target, output_stride, classes) for output_stride in output_strides]
         size, captures = _captures(modules, sizes, target.name)
     candidates = [_candidate(captured, classes, size) for captured in captures]
     identity, other = nearest_published(candidates, output_strides, classes, size)
@@ -87,7 +85,7 @@ def _with_defaults(
     strides = tuple(dict.fromkeys(output_strides))
     if not is_file(target.name):
         return strides or (DEFAULT_OUTPUT_STRIDE,), DEFAULT_CLASSES if classes is None else classes, sizes
-    module = load(target, DEFAULT_OUTPUT_STRIDE, DEFAULT_CLASSES).eval()
+    module = connect(target, DEFAULT_OUTPUT_STRIDE, DEFAULT_CLASSES)
     try:
         captured, image = read_whole(module)
         normal = in_normal_form(captured)
@@ -97,7 +95,7 @@ def _with_defaults(
     return strides, classes_of(normal) if classes is None else classes, (image,)
 
 
-def _captures(modules: Sequence[nn.Module], sizes: Sequence[Pair], name: str) -> tuple[Pair, list[Capture]]:
+def _captures(modules: Sequence[Candidate], sizes: Sequence[Pair], name: str) -> tuple[Pair, list[Capture]]:
     """Capture every module at the first size that all of them accept."""
     first: TargetError | None = None
     for size in sizes:

@@ -14,9 +14,9 @@ from deeplab_spec.align.lock import Lock, NearestNetwork, Response, Result, cano
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.published import nearest_published, network_like
-from deeplab_spec.capture.capture import Capture, FileModule
+from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.fx.module import capture_at, fixed_size, shared_parameters
-from deeplab_spec.capture.target import REFERENCE, Target, is_file, load, parse_target
+from deeplab_spec.capture.target import HERE, REFERENCE, ProcessSettings, Target, connect, is_file, parse_target
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Input, Opaque, Output, Pair
@@ -31,7 +31,7 @@ from deeplab_spec.spec.variants import variant
 LOCK: Final = ".lock"
 """Suffix of a lock file."""
 
-Built = Callable[[int], nn.Module]
+Built = Callable[[int, int], Candidate]
 ReferenceReader = Callable[[int], Lock]
 
 
@@ -54,14 +54,14 @@ def target_of(request: Request) -> Target:
     )
 
 
-def settled(request: Request, module: nn.Module) -> Request:
+def settled(request: Request, module: Candidate) -> Request:
     """Fill in the output stride and the classes of a file, read from its graph.
 
     Raises:
         TargetError: If its graph cannot be read.
     """
     known = request.output_strides and request.classes is not None
-    if known or request.part or not isinstance(module, FileModule):
+    if known or request.part:
         return request
     try:
         found = in_normal_form(read_whole(module)[0])
@@ -75,24 +75,28 @@ def settled(request: Request, module: nn.Module) -> Request:
     )
 
 
-def candidate(request: Request) -> tuple[Request, Built]:
+def candidate(
+    request: Request,
+    process: ProcessSettings = HERE,
+    source: nn.Module | Callable[..., object] | None = None,
+) -> tuple[Request, Built]:
     """Return the request, with a file's own output stride and classes, and a function that builds the candidate.
 
     Raises:
         TargetError: If a file cannot be read.
     """
-    target = target_of(request)
+    target = replace(target_of(request), source=source)
 
-    def built(output_stride: int) -> nn.Module:
-        return load(target, output_stride, request.class_count)
+    def built(output_stride: int, seed: int) -> Candidate:
+        return connect(target, output_stride, request.class_count, process, seed)
 
-    if not is_file(target.name):
+    if source is not None or not is_file(target.name):
         return request, built
-    ready = [built(request.strides[0])]
-    return settled(request, ready[0]), lambda stride: ready.pop() if ready else built(stride)
+    ready = [built(request.strides[0], request.seed)]
+    return settled(request, ready[0]), lambda stride, seed: ready.pop() if ready else built(stride, seed)
 
 
-def reference_reader(request: Request) -> tuple[Request, ReferenceReader | None]:
+def reference_reader(request: Request, process: ProcessSettings = HERE) -> tuple[Request, ReferenceReader | None]:
     """Return the request, with the other network's own output stride and classes, and its reader; None without one.
 
     Raises:
@@ -106,7 +110,7 @@ def reference_reader(request: Request) -> tuple[Request, ReferenceReader | None]
     stated = is_file(target.name)
 
     def read(output_stride: int) -> Lock:
-        module = load(target, output_stride, request.class_count).eval()
+        module = connect(target, output_stride, request.class_count, process)
         try:
             return locked(module, target.name, None if stated else output_stride)
         except CaptureError as error:
@@ -129,7 +133,7 @@ READING: Final = ((289, 303), (320, 352))
 that accept multiples only."""
 
 
-def read_whole(module: nn.Module) -> tuple[Capture, Pair]:
+def read_whole(module: Candidate) -> tuple[Capture, Pair]:
     """Capture a network at an image size that shows its strides.
 
     Raises:
@@ -163,7 +167,7 @@ def _with_logits(captured: Capture) -> Capture:
     return replace(captured, network=captured.network.with_nodes(nodes))
 
 
-def locked(module: nn.Module, name: str, output_stride: int | None = None) -> Lock:
+def locked(module: Candidate, name: str, output_stride: int | None = None) -> Lock:
     """Lock a network: record everything that others can be judged against.
 
     Args:
@@ -225,7 +229,7 @@ def classes_of(found: Shaped) -> int:
     return found.channels(found.network.outputs[0].path) if found.network.outputs else 0
 
 
-def _responses(module: nn.Module, captured: Capture) -> tuple[Response, ...]:
+def _responses(module: Candidate, captured: Capture) -> tuple[Response, ...]:
     """Record which small images a network takes, and which it refuses."""
     first = captured.network.inputs[0]
     channels = first.op.channels if isinstance(first.op, Input) else 0

@@ -1,15 +1,14 @@
 """Judges a candidate: observes it at every output stride, decides every clause, and writes the certificate."""
 
-import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 from torch import nn
 
-from deeplab_spec.capture.target import Target, build
+from deeplab_spec.capture.candidate.connection import TIMEOUT
+from deeplab_spec.capture.target import HERE, ProcessSettings
 from deeplab_spec.errors import SpecError
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge.build import candidate, reference_reader
@@ -66,12 +65,17 @@ def certify(
     accept_waivers: bool = False,
     today: date | None = None,
     progress: Progress = silent,
+    python: str | None = None,
+    search: Sequence[str | Path] = (),
+    timeout: float = TIMEOUT,
+    memory: int = 0,
 ) -> Certificate:
     """Decide every clause of the specification for one implementation.
 
     Args:
-        target: A module, a callable that builds one, ``module:callable``, ``reference:VARIANT`` or the path of
-            a file. A module is copied, and judged at one output stride.
+        target: ``module:callable`` or the path of a file, which run in a process of their own;
+            ``reference:VARIANT``; or a module or a callable that builds one, which run in this process, so that
+            the certificate holds for honest code only. A module is copied, and judged at one output stride.
         variant: The published network to judge it against; the default for a reference is its own variant.
         against: Another target to judge it against instead, as ``target``, or a file written by ``lock``.
         choices: Choices that differ from the variant's.
@@ -90,6 +94,10 @@ def certify(
         accept_waivers: Whether a run with waivers counts as accepted.
         today: The day on which the expiry of waivers is checked; by default today, in UTC.
         progress: Called with the stage, the number of stages done, and their total.
+        python: The Python interpreter of the environment that a named target runs in; by default this one.
+        search: Folders in which the module of a named target is searched, after all others.
+        timeout: Seconds that an answer of the candidate may take.
+        memory: Bytes that the candidate's process may allocate; 0 for no limit.
 
     Returns:
         The certificate.
@@ -117,18 +125,32 @@ def certify(
         device=device,
         seed=seed,
     )
-    request = replace(request, existing=isinstance(target, nn.Module))
-    if request.existing and len(request.strides) > 1:
+    if isinstance(target, nn.Module) and len(request.strides) > 1:
         raise SpecError("output_strides", "a module is judged at one output stride", request.output_strides)
-    request, references = reference_reader(request)
-    if isinstance(target, str):
-        completed, build_named = candidate(request)
-        return apply_waivers(
-            judge(completed, build_named, progress, references), findings_waived, accepted=accept_waivers
-        )
+    process = ProcessSettings(python=python or "", search=tuple(map(str, search)), timeout=timeout, memory=memory)
+    source = None if isinstance(target, str) else target
+    certificate = run(request, progress, process, source)
+    return apply_waivers(certificate, findings_waived, accepted=accept_waivers)
 
-    def build_module(output_stride: int) -> nn.Module:
-        found = copy.deepcopy(target) if isinstance(target, nn.Module) else target
-        return build(Target(name=name, arguments=request.arguments), found, output_stride, request.class_count)
 
-    return apply_waivers(judge(request, build_module, progress, references), findings_waived, accepted=accept_waivers)
+def run(
+    request: Request,
+    progress: Progress,
+    process: ProcessSettings = HERE,
+    source: nn.Module | Callable[..., object] | None = None,
+) -> Certificate:
+    """Judge the network that a request names; a candidate's code runs in a process of its own.
+
+    Args:
+        request: What is judged, against what, and how.
+        progress: Called with the stage, the number of stages done, and their total.
+        process: How the candidate's process is started.
+        source: The module itself, or a callable that builds it, which run in this process.
+
+    Raises:
+        MissingExtraError: If torch is not installed.
+        TargetError: If the target cannot be imported or built.
+    """
+    request, references = reference_reader(request, process)
+    completed, build = candidate(request, process, source)
+    return judge(completed, build, progress, references)

@@ -10,8 +10,8 @@ from torch import nn
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.lock import Lock
-from deeplab_spec.capture.capture import FileModule
-from deeplab_spec.capture.fx.module import uncompiled
+from deeplab_spec.capture.candidate.module import ModuleCandidate, local
+from deeplab_spec.capture.capture import Candidate
 from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge import certificate as documents
@@ -31,13 +31,12 @@ from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.structure.planted import of_graphs
 from deeplab_spec.judge.training import observe as training
 from deeplab_spec.judge.training.evidence import Initial
-from deeplab_spec.judge.training.initial_weights import EXISTED
 from deeplab_spec.judge.training.planted import of_training
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.views.progress import Progress
 
-Builder = Callable[[int], nn.Module]
-"""Builds the candidate for an output stride."""
+Builder = Callable[[int, int], nn.Module]
+"""Builds the candidate for an output stride, with a seed: a candidate, or a module of this process."""
 
 ReferenceReader = Callable[[int], Lock]
 """Reads the other network for an output stride."""
@@ -122,9 +121,8 @@ def observe(
     """
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
-    running = build_with_seed(build, output_stride, request.seed).eval()
-    module = uncompiled(running)
-    if request.device != "cpu" and isinstance(module, FileModule) and module.float32_only:
+    module = build_with_seed(build, output_stride, request.seed)
+    if request.device != "cpu" and module.float32_only:
         raise TargetError(f"--device {request.device}", "the runtime of a file runs on the CPU only")
     observed = _planned(request, output_stride, structure.limits_of(module), references)
     if set(request.levels) - {Level.INTERFACE}:
@@ -138,7 +136,7 @@ def observe(
         if Level.INTERFACE in request.levels:
             _observe_comparisons(observed, module, tick)
         return observed
-    loaded = numerics.prepare(module, running, observed.reading)
+    loaded = numerics.prepare(module, observed.reading)
     initial = _initial_weights(observed, loaded, build, tick)
     if Level.NUMERICS in request.levels:
         _observe_numerics(observed, loaded, tick)
@@ -152,14 +150,12 @@ def observe(
     return observed
 
 
-def build_with_seed(build: Builder, output_stride: int, seed: int) -> nn.Module:
-    """Build a candidate with a seed, so that its random initial weights are the same in another run.
-
-    The precision of float32 products is restored if the candidate's code sets it for the whole process.
-    """
+def build_with_seed(build: Builder, output_stride: int, seed: int) -> Candidate:
+    """Build a candidate with a seed, so that its random initial weights are the same in another run."""
     with torch.random.fork_rng(devices=[]), float32_products(tf32=False):
         torch.manual_seed(seed)
-        return build(output_stride)
+        built = build(output_stride, seed)
+        return built if isinstance(built, Candidate) else local(built)
 
 
 def _planned(request: Request, output_stride: int, limits: Limits, references: ReferenceReader | None) -> AtStride:
@@ -176,7 +172,7 @@ def _planned(request: Request, output_stride: int, limits: Limits, references: R
     return AtStride(plan=planned, evidence=evidence)
 
 
-def _observe_calls(observed: AtStride, module: nn.Module, tick: Tick) -> None:
+def _observe_calls(observed: AtStride, module: Candidate, tick: Tick) -> None:
     """Call the candidate with legal and illegal inputs."""
     with moved(module, observed.plan.device):
         observed.add(calls=interface.calls(module, observed.plan, tick, observed.plan.device))
@@ -184,17 +180,16 @@ def _observe_calls(observed: AtStride, module: nn.Module, tick: Tick) -> None:
     observed.planted_faults += of_calls(observed.plan)
 
 
-def _observe_comparisons(observed: AtStride, module: nn.Module, tick: Tick) -> None:
+def _observe_comparisons(observed: AtStride, module: Candidate, tick: Tick) -> None:
     """Compare evaluations that must agree, in float64 unless the candidate has float32 only."""
-    single = isinstance(module, FileModule) and module.float32_only
-    dtype = torch.float32 if single else torch.float64
+    dtype = torch.float32 if module.float32_only else torch.float64
     with moved(module, observed.plan.device):
         comparisons = interface.comparisons(module.to(dtype), observed.plan, dtype, tick, observed.plan.device)
     observed.add(comparisons=comparisons)
     observed.planted_faults += of_comparisons(observed.plan, dtype)
 
 
-def _observe_structure(observed: AtStride, module: nn.Module) -> None:
+def _observe_structure(observed: AtStride, module: Candidate) -> None:
     """Capture the candidate's graph, and compare it with the expected one."""
     try:
         reading = structure.read(module, observed.plan)
@@ -227,10 +222,13 @@ def _initial_weights(observed: AtStride, loaded: Loaded, build: Builder, tick: T
     plan = observed.plan
     if not observed.judges(Level.TRAINING) or not isinstance(plan, SpecifiedPlan) or training.untrainable(loaded):
         return None
-    if plan.request.existing:
-        return Initial(not_applicable=EXISTED)
     tick("building it again")
-    again = build_with_seed(build, plan.output_stride, plan.request.seed + 1)
+    seed = plan.request.seed + 1
+    module = loaded.module
+    if isinstance(module, ModuleCandidate) and module.repeatable:
+        again: Candidate = module.again(seed)
+    else:
+        again = build_with_seed(build, plan.output_stride, seed)
     return training.initial_weights(loaded, plan, again)
 
 

@@ -1,17 +1,20 @@
 """Calls a candidate or runs its captured graph, and assigns the results to taps; detects values that are not finite."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.execute.torch_settings import threads_for
+
+IN_EVALUATION: Final = CallSettings()
 
 Shapes = Sequence[tuple[str, tuple[int, ...]]]
 """Shapes by name."""
@@ -23,13 +26,17 @@ class Answer:
 
     Attributes:
         results: The tensors by tap.
+        places: The place of each in the returned value, by tap.
         returned: The returned type; empty after an error.
         error: The error, in one line; empty if there was none.
+        whole: All that the call returned.
     """
 
     results: dict[str, Tensor]
+    places: dict[str, str] = field(default_factory=dict)
     returned: str = ""
     error: str = ""
+    whole: Returned = field(default_factory=Returned)
 
 
 def call_candidate(
@@ -38,35 +45,44 @@ def call_candidate(
     expected: Shapes,
     *,
     device: torch.device | None = None,
-    differentiable: bool = False,
+    settings: CallSettings = IN_EVALUATION,
 ) -> Answer:
     """Call a candidate on its device; errors are recorded, not raised.
 
     Args:
-        module: The candidate, in evaluation or training mode.
+        module: The candidate, or a module of this process.
         inputs: Its arguments; they are copied to its device.
         expected: Shapes of the taps, by name.
         device: Its device; None for that of its weights.
-        differentiable: Whether gradients of the results are needed.
+        settings: How it is called.
 
     Returns:
         The results, on the device of the inputs.
     """
     home = inputs[0].device
     place = device or next((tensor.device for tensor in state_of(module).values()), home)
+    arguments = [value.to(place) for value in inputs]
+    returned = module.call(arguments, settings) if isinstance(module, Candidate) else _called(module, arguments)
+    if returned.error:
+        return Answer(results={}, error=returned.error)
+    chosen = choose([(name, tuple(tensor.shape)) for name, tensor in returned.tensors.items()], expected)
+    results = {tap: returned.tensors[name].to(home) for tap, name in chosen.items()}
+    return Answer(results=results, places=chosen, returned=returned.kind, whole=returned)
+
+
+def _called(module: nn.Module, inputs: Sequence[Tensor]) -> Returned:
+    """Call a module of this process."""
     try:
-        with torch.set_grad_enabled(differentiable), threads_for(inputs[0].dtype):
-            result = module(*(value.to(place) for value in inputs))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code may raise anything
-        return Answer(results={}, error=one_line(error))
-    named = [
-        ("".join(map(str, keys)), value)
+        with torch.no_grad(), threads_for(inputs[0].dtype):
+            result = module(*inputs)
+    except Exception as error:  # noqa: BLE001 - a planted fault raises anything
+        return Returned(error=one_line(error))
+    tensors = {
+        "".join(map(str, keys)): value
         for keys, value in pytree.tree_flatten_with_path(result)[0]
         if isinstance(value, Tensor)
-    ]
-    chosen = choose([(name, tuple(tensor.shape)) for name, tensor in named], expected)
-    tensors = {name: value.to(home) for name, value in named}
-    return Answer(results={tap: tensors[name] for tap, name in chosen.items()}, returned=type(result).__name__)
+    }
+    return Returned(kind=type(result).__name__, tensors=tensors)
 
 
 def choose(results: Shapes, expected: Shapes) -> dict[str, str]:

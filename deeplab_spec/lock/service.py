@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError
 
 from deeplab_spec.align import lock_file
 from deeplab_spec.align.lock import Lock
-from deeplab_spec.capture.target import Target, is_file, load
+from deeplab_spec.capture.target import Target, connect, is_file
 from deeplab_spec.errors import CaptureError, TargetError, one_line
 from deeplab_spec.judge.build import locked
 from deeplab_spec.spec.choices import plain
@@ -49,7 +49,7 @@ def lock_target(request: LockRequest, progress: Progress = silent) -> Lock:
     output_stride = request.output_stride or (None if stated else DEFAULT_OUTPUT_STRIDE)
     progress("building", 0, _STAGES)
     with contextlib.redirect_stdout(sys.stderr):
-        module = load(target, output_stride or DEFAULT_OUTPUT_STRIDE, request.classes or DEFAULT_CLASSES).eval()
+        module = connect(target, output_stride or DEFAULT_OUTPUT_STRIDE, request.classes or DEFAULT_CLASSES)
         progress("reading the graph", 1, _STAGES)
         try:
             lock = locked(module, target.name, output_stride)

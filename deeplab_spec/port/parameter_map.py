@@ -8,10 +8,8 @@ from torch import Tensor
 
 from deeplab_spec.align.differences import describe
 from deeplab_spec.align.match import Order
-from deeplab_spec.capture.capture import FileModule
 from deeplab_spec.capture.fx.calls import ProgramCall
 from deeplab_spec.capture.fx.layout import Layout
-from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Opaque
 from deeplab_spec.port.document import GapModel
 from deeplab_spec.port.equivalent_forms import ROLES, WEIGHT, Action, Tensors, UnfitError, convert
@@ -83,7 +81,7 @@ class _Mapper:
     def __init__(self, pair: SideBySide) -> None:
         self.pair = pair
         self.source, self.dest = pair.source, pair.dest
-        self.state, self.dest_state = state_of(self.source.module), state_of(self.dest.module)
+        self.state, self.dest_state = self.source.module.tensors, self.dest.module.tensors
         self.values = self.source.captured.weights(self.state)
         self.saved = self.dest.saved()
         self.map = ParameterMap()
@@ -113,9 +111,7 @@ class _Mapper:
                 continue
             if name.rpartition(".")[2] == _BATCHES:
                 self._batches(name)
-            elif not isinstance(tensor, Tensor):
-                self._gap("destination", "", (name,), "it is not a tensor")
-            elif tensor.is_floating_point() and not isinstance(self.dest.module, FileModule):
+            elif tensor.is_floating_point() and not self.dest.module.inference_only:
                 self._gap("destination", "", (name,), "no operation on the way to the outputs of both uses it")
             else:
                 self._put(Move(name=name, path="", sources=(), action=Action.KEPT), tensor, tensor.dtype)
@@ -257,7 +253,7 @@ def opaque_tensors(side: Side, path: str) -> tuple[str, ...]:
     step = side.captured.steps.get(path)
     if not isinstance(side.captured.network[path].op, Opaque) or not isinstance(step, ProgramCall):
         return ()
-    state = state_of(side.module)
+    state = side.module.tensors
     names = (step.state.get(argument, "") for argument in step.node.all_input_nodes)
     return tuple(name for name in names if name in state)
 

@@ -6,10 +6,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from deeplab_spec.capture.fx.module import state_of, uncompiled
-from deeplab_spec.errors import CaptureError, one_line
+from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Opaque, Output, Pair
@@ -99,7 +97,7 @@ def _interpreted(
     side: Side, image: Tensor, state: Mapping[str, Tensor] | None = None, keep: Sequence[str] = ()
 ) -> Values:
     """Run a captured graph; return the values of its outputs and of the nodes in ``keep``, by path."""
-    state = state_of(side.module) if state is None else state
+    state = side.module.tensors if state is None else state
     captured = side.captured
     constants = {
         name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in captured.constants.items()
@@ -121,14 +119,12 @@ def _called(side: Side, image: Tensor) -> Values:
     Raises:
         CaptureError: If it does not accept the image.
     """
-    try:
-        with torch.no_grad():
-            result = uncompiled(side.module)(image.clone())
-    except (Exception, SystemExit) as error:
-        raise CaptureError(f"{side.name} does not accept it: {one_line(error)}") from error
-    results = {"".join(map(str, keys)): value for keys, value in pytree.tree_flatten_with_path(result)[0]}
+    returned = side.module.call([image])
+    if returned.error:
+        raise CaptureError(f"{side.name} does not accept it: {returned.error}")
+    results = returned.tensors
     outputs = {node.path: node.op.name for node in side.captured.network.outputs if isinstance(node.op, Output)}
-    return {path: results[name] for path, name in outputs.items() if isinstance(results.get(name), Tensor)}
+    return {path: results[name] for path, name in outputs.items() if name in results}
 
 
 def _check(side: Side, captured: Values, called: Values) -> None:
@@ -177,7 +173,7 @@ def _sensitivity(pair: SideBySide, image: Tensor, expected: Values, seed: int) -
     """Return the error of the source if every weight is rounded once more, up or down at random."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
-    for name, tensor in state_of(pair.source.module).items():
+    for name, tensor in pair.source.module.tensors.items():
         if tensor.is_floating_point():
             sign = torch.randint(2, tensor.shape, generator=generator).double() * 2 - 1
             unit = torch.finfo(pair.source.dtypes[name]).eps / 2

@@ -13,8 +13,10 @@ from safetensors.torch import save
 from torch import nn
 
 from deeplab_spec.align.differences import Aspect
+from deeplab_spec.capture.candidate.module import local
+from deeplab_spec.capture.capture import Candidate
 from deeplab_spec.capture.fx.module import capture_target, fixed_size
-from deeplab_spec.capture.target import Target, load
+from deeplab_spec.capture.target import Target, connect
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.port.document import CountsModel, DifferenceModel, MoveModel, PortDocument, ProofModel
@@ -116,8 +118,8 @@ def port(request: PortRequest, tick: Tick = lambda _: None) -> PortDocument:
     names = request.source.name, request.dest.name
     with contextlib.redirect_stdout(sys.stderr):
         tick("building")
-        source = load(request.source, request.output_stride, request.classes)
-        dest = load(request.dest, request.output_stride, request.classes)
+        source = connect(request.source, request.output_stride, request.classes)
+        dest = connect(request.dest, request.output_stride, request.classes)
         notes = load_weights(source, request.weights) if request.weights else ()
         moved = move(source, dest, names=names, size=request.size, seed=request.seed, tick=tick)
     if output and moved.verdict == "moved":
@@ -154,13 +156,18 @@ def move(
     """
     if source is dest:
         raise SpecError("DEST", "must be another network than the source", names[1])
-    pair, second = _capture_both((source, dest), names, size, tick)
+    pair, second = _capture_both((hosted(source), hosted(dest)), names, size, tick)
     try:
         tick("aligning")
         return _moved(pair, second, seed, tick)
     finally:
         pair.source.restore()
         pair.dest.restore()
+
+
+def hosted(module: nn.Module) -> Candidate:
+    """Return a module of this process as a candidate; a candidate is returned as it is."""
+    return module if isinstance(module, Candidate) else local(module)
 
 
 def _moved(pair: SideBySide, second: Pair | None, seed: int, tick: Tick) -> Moved:
@@ -182,7 +189,7 @@ def _moved(pair: SideBySide, second: Pair | None, seed: int, tick: Tick) -> Move
 
 
 def _capture_both(
-    modules: tuple[nn.Module, nn.Module], names: tuple[str, str], requested: Pair | None, tick: Tick
+    modules: tuple[Candidate, Candidate], names: tuple[str, str], requested: Pair | None, tick: Tick
 ) -> tuple[SideBySide, Pair | None]:
     """Capture both graphs at the first size that both accept; also return the second size to compare at."""
     fixed = next((size for module in modules if (size := fixed_size(module))), None)
@@ -193,7 +200,7 @@ def _capture_both(
             captures = []
             for module, name in zip(modules, names, strict=True):
                 tick(f"reading {name} at {size[0]}x{size[1]}")
-                captures.append(capture_target(module.eval(), size, name))
+                captures.append(capture_target(module, size, name))
         except TargetError as error:
             errors.append(error)
             continue

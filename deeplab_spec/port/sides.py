@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeplab_spec.align.differences import Aspect, differences
 from deeplab_spec.align.match import Alignment, Order, align, channel_orders
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import different_architecture
-from deeplab_spec.capture.capture import Capture, FileModule
-from deeplab_spec.capture.fx.module import map_shapes, state_of, uncompiled
+from deeplab_spec.capture.candidate.module import ModuleCandidate
+from deeplab_spec.capture.capture import Candidate, Capture
+from deeplab_spec.capture.fx.module import map_shapes
 from deeplab_spec.errors import TargetError
 from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network
@@ -37,7 +38,7 @@ class Side:
     """
 
     name: str
-    module: nn.Module
+    module: Candidate
     captured: Capture
     image: Pair
     dtypes: Mapping[str, torch.dtype]
@@ -49,18 +50,13 @@ class Side:
 
     def saved(self) -> dict[str, Tensor]:
         """Return its state dict."""
-        module = self.module
-        return dict(module.tensors) if isinstance(module, FileModule) else uncompiled(module).state_dict()
+        return self.module.saved
 
     def restore(self) -> None:
         """Convert every tensor back to its original dtype."""
-        if isinstance(self.module, FileModule):
-            self.module.tensors = {name: value.to(self.dtypes[name]) for name, value in self.module.tensors.items()}
-            return
-        module = uncompiled(self.module)
-        for named in (module.named_parameters, module.named_buffers):
-            for name, tensor in named(remove_duplicate=False):
-                tensor.data = tensor.data.to(self.dtypes[name])
+        self.module.tensors = {name: value.to(self.dtypes[name]) for name, value in self.module.tensors.items()}
+        if isinstance(self.module, ModuleCandidate):
+            self.module.send()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +140,7 @@ class SideBySide:
         ]
 
 
-def in_double(module: nn.Module, name: str, captured: Capture, image: Pair) -> Side:
+def in_double(module: Candidate, name: str, captured: Capture, image: Pair) -> Side:
     """Convert a captured network to float64.
 
     Args:
@@ -158,7 +154,7 @@ def in_double(module: nn.Module, name: str, captured: Capture, image: Pair) -> S
     """
     if len(captured.network.inputs) != 1:
         raise TargetError(name, f"must have one input, but has {len(captured.network.inputs)}")
-    dtypes = {key: tensor.dtype for key, tensor in state_of(module).items()}
+    dtypes = {key: tensor.dtype for key, tensor in module.tensors.items()}
     module.double()
     return Side(name=name, module=module, captured=captured, image=image, dtypes=dtypes)
 

@@ -10,10 +10,9 @@ from zipfile import ZIP_STORED, ZipFile, is_zipfile
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from deeplab_spec.capture.capture import FileModule
-from deeplab_spec.capture.fx.module import uncompiled
+from deeplab_spec.capture.capture import Candidate
 from deeplab_spec.errors import SpecError, TargetError, one_line
 
 SAFE: Final = ".safetensors"
@@ -22,7 +21,7 @@ _NESTS: Final = ("state_dict", "model")
 _PREFIX: Final = "module."
 
 
-def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
+def load_weights(module: Candidate, path: Path) -> tuple[str, ...]:
     """Load a state dict from a file.
 
     Args:
@@ -36,7 +35,7 @@ def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
         SpecError: If the file has another suffix.
         TargetError: If it cannot be read, holds more than plain tensors, or does not fit.
     """
-    own = dict(module.tensors) if isinstance(module, FileModule) else uncompiled(module).state_dict()
+    own = module.saved
     tensors, notes = _plain(path, _read(path), own)
     _check(path, tensors, own)
     with torch.no_grad():

@@ -15,7 +15,7 @@ from deeplab_spec.align.published import align_published
 from deeplab_spec.analysis.costs import BatchCost, batch_costs
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.fx.module import capture_target
-from deeplab_spec.capture.target import Target, load
+from deeplab_spec.capture.target import Target, build_here
 from deeplab_spec.count.target_counts import named
 from deeplab_spec.errors import TargetError, one_line
 from deeplab_spec.execute.torch_settings import float32_products
@@ -74,10 +74,9 @@ def _profile(
     request: ProfileRequest, device: torch.device, mode: ExecutionMode, directory: Path, progress: Progress
 ) -> ProfileDocument:
     progress("building", 0, 1)
-    torch.manual_seed(_SEED)
     choices = request.overrides if request.target.partition(":")[0] == REFERENCE else {}
     target = Target(name=request.target, arguments=request.arguments, choices=choices)
-    module = load(target, request.output_stride, request.classes)
+    module = build_here(target, request.output_stride, request.classes, _SEED)
     captured = capture_target(module, request.size, request.target)
     candidate = in_normal_form(captured)
     match = align_published(candidate, request.output_stride, request.classes, request.size, request.expected)

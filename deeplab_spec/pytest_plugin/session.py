@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import pytest
 
-from deeplab_spec.errors import DeepLabSpecError, SpecError
+from deeplab_spec.errors import DeepLabSpecError, SpecError, require_torch
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request, request_from
 from deeplab_spec.judge.waivers import Waivers, load_waivers
@@ -134,14 +134,16 @@ class ClauseTests:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _judge(self, output_stride: int | None) -> Certificate:
-        from deeplab_spec.judge.candidate import run
+        require_torch("--deeplab-target")
+        from deeplab_spec.capture.target import ProcessSettings
+        from deeplab_spec.judge.judge import run
 
         strides = () if output_stride is None else (output_stride,)
         request = replace(self._request, output_strides=strides)
-        search = self._config.getini("pythonpath")
+        process = ProcessSettings(search=tuple(map(str, self._config.getini("pythonpath"))))
 
         def judge() -> Certificate:
-            return run(request, silent, search)
+            return run(request, silent, process)
 
         return _shared(self._folder, str(output_stride), judge) if self._folder else judge()
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.training import NetworkModule, initial_tensor
@@ -291,7 +292,7 @@ def by_training(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> tuple[str,
 def _train(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> Trained:
     network = planned.network
     torch.manual_seed(seed)
-    return observe(MutantModule(mutant).double(), network, own_places(network), seed=seed)
+    return observe(local(MutantModule(mutant).double()), network, own_places(network), seed=seed)
 
 
 def _initialise(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> Trained:

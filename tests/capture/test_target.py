@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from deeplab_spec.capture.target import Target, load
+from deeplab_spec.capture.target import Target, build_here
 from deeplab_spec.errors import SpecError, TargetError, one_line
 from deeplab_spec.reference.network import DeepLabV3Plus
 from deeplab_spec.spec.choices import choose
@@ -72,7 +72,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
 
 def built(name: str, arguments: dict[str, str] | None = None) -> dict[str, object]:
     """Load a target; return the arguments of its builder."""
-    module = load(Target(name=name, arguments=arguments or {}), 8, 19)
+    module = build_here(Target(name=name, arguments=arguments or {}), 8, 19)
     passed: dict[str, object] = module.arguments  # type: ignore[assignment]
     return passed
 
@@ -123,7 +123,7 @@ def test_a_target_that_cannot_be_built_is_refused_in_one_line(here: str, name: s
     """The error names the target and the reason; foreign exceptions are wrapped."""
     target = name.format(here=here)
     with pytest.raises(TargetError) as caught:
-        load(Target(name=target), 16, 21)
+        build_here(Target(name=target), 16, 21)
 
     assert str(caught.value) == f"{target}: {reason.format(here=here)}"
 
@@ -137,14 +137,14 @@ def test_an_argument_that_the_builder_does_not_know_is_refused(here: str) -> Non
 def test_a_reference_is_built_with_its_choices_and_its_part() -> None:
     """The prefix ``reference`` selects it."""
     choices = {"width": NARROW}
-    module = load(Target(name="reference:notebook", choices=choices), 8, 7)
-    part = load(Target(name="reference:notebook", choices=choices, part="decoder"), 8, 7)
+    module = build_here(Target(name="reference:notebook", choices=choices), 8, 7)
+    part = build_here(Target(name="reference:notebook", choices=choices, part="decoder"), 8, 7)
 
     assert isinstance(module, DeepLabV3Plus)
     assert choose(NOTEBOOK.choices, choices).width == NARROW
     assert part.logits.conv.out_channels == 7  # type: ignore[union-attr]
     with pytest.raises(SpecError, match="variant: must be one of"):
-        load(Target(name="reference:unknown"), 16, 21)
+        build_here(Target(name="reference:unknown"), 16, 21)
     assert isinstance(part, nn.Module)
 
 

@@ -27,11 +27,11 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     requests: list[Request] = []
     rates: dict[str, Decided] = {"ASPP-RATES": ("aspp.atrous1.conv", "aspp.atrous2.conv")}
 
-    def run(request: Request, _progress: object) -> Certificate:
+    def run(request: Request, *_: object) -> Certificate:
         requests.append(request)
         return certificate(rates)
 
-    monkeypatch.setattr("deeplab_spec.judge.candidate.run", run)
+    monkeypatch.setattr("deeplab_spec.judge.judge.run", run)
     return requests
 
 

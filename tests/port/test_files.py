@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from deeplab_spec.capture.target import Target, load
+from deeplab_spec.capture.target import open_file
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.port.equivalent_forms import ROUNDED
 from deeplab_spec.port.service import move
@@ -195,7 +195,7 @@ def test_weights_move_out_of_a_file_and_into_it(kind: str, tmp_path: Path) -> No
     path = FILES[kind](small(), torch.zeros(1, 3, *SIZE), tmp_path)
 
     def opened() -> nn.Module:
-        return load(Target(name=str(path)), 16, 4)
+        return open_file(path, str(path))
 
     for source, dest in ((opened(), trained(in_form("norm"), 5)), (trained(in_form("norm"), 6), opened())):
         moved = move(source, dest)

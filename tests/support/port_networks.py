@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deeplab_spec.capture.capture import Capture, FileModule
+from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Op, Output
@@ -62,7 +62,7 @@ def branches(order: Sequence[str], after: Sequence[Op]) -> Network:
     return Network(nodes=tuple(nodes))
 
 
-class File(FileModule):
+class File(Candidate):
     """A network that behaves as a file of fixed size: its weights are tensors by name."""
 
     kind = "file"

@@ -11,6 +11,7 @@ from typing import Final
 import torch
 from torch import nn
 
+from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.judge.numerics.observe import observe, prepare
 from deeplab_spec.judge.plan import plan
 from deeplab_spec.judge.request import DTYPES, LOWER, Request
@@ -71,8 +72,8 @@ def errors(make: Callable[[], nn.Module]) -> Errors:
     """Measure how far a network is from the specification, by what the judge observes of its values."""
     choices = tuple(f"{name}={value}" for name, value in SMALL.items())
     planned = plan(Request(target="a test", variant="notebook", overrides=choices, dtypes=(*DTYPES, *LOWER)), 16)
-    module = make().eval()
-    loaded = prepare(module, module, read(module, planned))
+    module = local(make().eval())
+    loaded = prepare(module, read(module, planned))
     found = observe(loaded, planned, DTYPES, lambda _: None)
     ratios = [deviation for each in found.lower.values() for deviation in each]
     return {

@@ -15,13 +15,13 @@ TARGET = ("--deeplab-target", "my_model:build", "--deeplab-variant", "notebook")
 
 _FAKE = """
 import pathlib
-import deeplab_spec.judge.candidate
+import deeplab_spec.judge.judge
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.errors import TargetError
 
 HERE = pathlib.Path(__file__).parent
 
-def run(request, progress, search=()):
+def run(request, progress, process):
     (stride,) = request.output_strides
     with (HERE / "judged").open("a") as log:
         log.write(f"{stride}\\n")
@@ -29,7 +29,7 @@ def run(request, progress, search=()):
         raise TargetError(request.target, "cannot be built: RuntimeError: no such weights")
     return Certificate.model_validate_json((HERE / f"{stride}.json").read_text())
 
-deeplab_spec.judge.candidate.run = run
+deeplab_spec.judge.judge.run = run
 """
 
 

@@ -9,21 +9,14 @@ from torch import Tensor, fx
 from torch._ops import OpOverload
 from torch.utils import _pytree as pytree
 
+from deeplab_spec.capture.candidate.process import CHECKS
 from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.graph.ops import Op, Opaque
 
 FIRST_RESULT_ONLY: Final = frozenset({"_native_batch_norm_legit_no_training", "max_pool2d_with_indices"})
 """Operators whose further results are needed in training only."""
 
-_CHECKS: Final = frozenset(
-    {
-        *("_assert_tensor_metadata", "_assert_scalar", "_assert_async"),
-        *("sym_constrain_range", "sym_constrain_range_for_size"),
-    }
-)
-"""Operators with which an exporter checks its assumptions."""
-
-NO_VALUE: Final = _CHECKS | {"sym_size"}
+NO_VALUE: Final = CHECKS | {"sym_size"}
 """Operators without a value of the network."""
 
 WHOLE_ALIAS: Final = frozenset(
@@ -170,11 +163,6 @@ class Placement:
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002 - a step
         """Return the reordered value."""
         return self.layout.place(inputs[0])
-
-
-def checks_only(node: fx.Node) -> bool:
-    """Tell whether a call computes nothing, and only checks an assumption of the exporter."""
-    return node.op == "call_function" and operator_name(node) in _CHECKS
 
 
 def on_device(argument: Any, device: torch.device | None) -> Any:  # noqa: ANN401 - an operator's argument

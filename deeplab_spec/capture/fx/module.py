@@ -1,41 +1,28 @@
-"""Captures a module: exports it with ``torch.export`` and reads the graph."""
+"""Captures networks: reads the graph of a module or a candidate at a size."""
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import groupby
 from typing import Final
 
 import torch
-from torch import Tensor, fx, nn
-from torch.export import ExportedProgram
+from torch import Tensor, nn
 
-from deeplab_spec.capture.capture import Capture, FileModule
-from deeplab_spec.capture.equivalences.norms import merge_norm_arithmetic, move_crops_earlier
+from deeplab_spec.capture.candidate import process
+from deeplab_spec.capture.candidate.module import local
+from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.fx.layout import MAP_RANK
-from deeplab_spec.capture.fx.program import PartialAliasError, ProgramReader
 from deeplab_spec.errors import CaptureError, TargetError, one_line
 from deeplab_spec.graph.ops import Pair
-
-_NO_TRACES: Final = "do_not_emit_stack_traces"
 
 _COLOURS: Final = 3
 """Channels of an image, unless the network reads another number."""
 
 
-def uncompiled(module: nn.Module) -> nn.Module:
-    """Return the original of a compiled module; any other module is returned as it is."""
-    compiled = dict(module.named_children()).get("_orig_mod")
-    return module if compiled is None else compiled
-
-
 def state_of(module: nn.Module) -> dict[str, Tensor]:
     """Return every parameter and buffer by name, including those that are not saved."""
-    if isinstance(module, FileModule):
+    if isinstance(module, Candidate):
         return dict(module.tensors)
-    module = uncompiled(module)
-    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    return {name: tensor.detach() for name, tensor in named}
+    return {name: tensor.detach() for name, tensor in process.state_of(module).items()}
 
 
 def shared_parameters(module: nn.Module, captured: Capture) -> Iterator[str]:
@@ -53,7 +40,7 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
     """Read the graph of a module in evaluation.
 
     Args:
-        module: The implementation: a module, compiled or not, or a file.
+        module: The implementation: a candidate, or a module of this process, compiled or not.
         inputs: Its arguments, of the size to capture.
 
     Returns:
@@ -63,64 +50,7 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
     Raises:
         CaptureError: If it cannot be exported or read; the message is the first line of the error.
     """
-    if isinstance(module, FileModule):
-        return module.read(inputs)
-    return read_program(export(module, inputs))
-
-
-def export(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
-    """Export a module in evaluation at the size of inputs; for a compiled module, its original.
-
-    Raises:
-        CaptureError: If the exporter rejects it.
-    """
-    try:
-        with torch.no_grad(), _no_stack_traces(), _no_logging():
-            return torch.export.export(uncompiled(module).eval(), tuple(inputs), strict=False)
-    except Exception as error:
-        raise CaptureError(f"torch.export refused the module: {one_line(error)}") from error
-
-
-def read_program(program: ExportedProgram) -> Capture:
-    """Read the graph of an exported program of fixed sizes.
-
-    Raises:
-        CaptureError: If it holds nested programs, or overwrites values in a way that cannot be resolved.
-    """
-    try:
-        captured = ProgramReader(program).read()
-    except PartialAliasError:
-        try:
-            program = program.run_decompositions({})
-        except Exception as error:
-            raise CaptureError(f"in-place operations on views cannot be resolved: {one_line(error)}") from error
-        captured = ProgramReader(program).read()
-    return move_crops_earlier(merge_norm_arithmetic(captured))
-
-
-@contextmanager
-def _no_stack_traces() -> Iterator[None]:
-    """Export without a stack trace per call, which takes a sixth of the time."""
-    if not hasattr(fx.config, _NO_TRACES):  # an older torch always records them
-        yield
-        return
-    before = getattr(fx.config, _NO_TRACES)
-    setattr(fx.config, _NO_TRACES, True)
-    try:
-        yield
-    finally:
-        setattr(fx.config, _NO_TRACES, before)
-
-
-@contextmanager
-def _no_logging() -> Iterator[None]:
-    """Keep torch from logging a stack for an error that it also raises: another size may be accepted."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
+    return (module if isinstance(module, Candidate) else local(module)).read(inputs)
 
 
 def capture_at(module: nn.Module, size: Pair) -> Capture:
@@ -170,7 +100,7 @@ def fixed_size(module: nn.Module) -> Pair | None:
 
 def _image_shape(module: nn.Module) -> tuple[int | None, ...]:
     """Return the shape that a file states for its first input; empty for any other module."""
-    return module.shapes[0] if isinstance(module, FileModule) and module.shapes else ()
+    return module.shapes[0] if isinstance(module, Candidate) and module.shapes else ()
 
 
 def _image_channels(module: nn.Module) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""Reads the graph of an exported program, with aliasing made explicit.
+"""Reads the graph of a program, with aliasing made explicit.
 
 An in-place operation changes a value that others may still read. In the captured network every later
 consumer reads the changed value, whatever name it uses: a skip that an in-place ReLU overwrote shows as
@@ -6,15 +6,12 @@ a skip that reads the ReLU.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from torch import fx
-from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
-from torch.utils import _pytree as pytree
 
 from deeplab_spec.capture.capture import Capture, Step
+from deeplab_spec.capture.equivalences.norms import merge_norm_arithmetic, move_crops_earlier
 from deeplab_spec.capture.fx.calls import (
     FIRST_RESULT_ONLY,
     NO_VALUE,
@@ -30,23 +27,33 @@ from deeplab_spec.capture.fx.calls import (
     overwrites,
     shape_of,
 )
+from deeplab_spec.capture.fx.document import Program
 from deeplab_spec.capture.fx.equivalent_calls import fuse_into_convolution
 from deeplab_spec.capture.fx.layout import Arguments, Layout, identity_layout
 from deeplab_spec.capture.fx.layout_change import move, part_of_channels, translate_with_layouts
 from deeplab_spec.capture.fx.operators import translate
-from deeplab_spec.errors import CaptureError, printable
+from deeplab_spec.errors import printable
 from deeplab_spec.graph.network import Network, Node, Source
 from deeplab_spec.graph.ops import Conv2d, Input, Op, Opaque, Output
 
 
 class PartialAliasError(Exception):
-    """A value is overwritten through a view of it."""
+    """A value is overwritten through a view of it; a decomposed program has no such calls."""
+
+
+def read_program(program: Program) -> Capture:
+    """Read the graph of a program.
+
+    Raises:
+        PartialAliasError: If a value is overwritten through a view of it.
+    """
+    return move_crops_earlier(merge_norm_arithmetic(ProgramReader(program).read()))
 
 
 class ProgramReader:
-    """Reads one exported program, in the order of its calls."""
+    """Reads one program, in the order of its calls."""
 
-    def __init__(self, program: ExportedProgram) -> None:
+    def __init__(self, program: Program) -> None:
         self.program = program
         self.nodes: dict[str, Node] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -69,7 +76,6 @@ class ProgramReader:
         """Read the graph.
 
         Raises:
-            CaptureError: If it holds a nested program.
             PartialAliasError: If a value is overwritten through a view of it.
         """
         for node in self.program.graph.nodes:
@@ -77,8 +83,6 @@ class ProgramReader:
                 self._read_placeholder(node)
             elif node.op == "call_function" and operator_name(node) not in NO_VALUE:
                 self._read_call(node)
-            elif node.op == "get_attr":
-                raise CaptureError(f"the graph holds a nested program at {node.name}")
         self._add_outputs()
         self._remove_unread()
         return Capture(
@@ -91,18 +95,14 @@ class ProgramReader:
         )
 
     def _read_placeholder(self, node: fx.Node) -> None:
-        for spec in self.program.graph_signature.input_specs:
-            if getattr(spec.arg, "name", None) != node.name:
-                continue
-            self.storage[node] = node
-            if spec.kind is InputKind.USER_INPUT:
-                shape = shape_of(node)
-                if shape:
-                    path = self._unique("input")
-                    self._add(node, path, Input(channels=shape[1] if len(shape) > 1 else 1), ())
-            else:
-                self.state[node] = self.names[node] = spec.target or node.name
-                self.tensors[node] = identity_layout(shape_of(node))
+        self.storage[node] = node
+        name = self.program.inputs[node]
+        if name is None:
+            shape = shape_of(node)
+            self._add(node, self._unique("input"), Input(channels=shape[1] if len(shape) > 1 else 1), ())
+        else:
+            self.state[node] = self.names[node] = name
+            self.tensors[node] = identity_layout(shape_of(node))
 
     def _read_call(self, node: fx.Node) -> None:
         name = operator_name(node)
@@ -304,15 +304,8 @@ class ProgramReader:
                 del self.nodes[node.path], self.shapes[node.path], self.steps[node.path]
 
     def _add_outputs(self) -> None:
-        results = next(iter(reversed(self.program.graph.nodes))).args[0]
-        specs = self.program.graph_signature.output_specs
-        returned: list[Any] = [
-            result for result, spec in zip(results, specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT
-        ]
-        tree = pytree.tree_unflatten(returned, self.program.call_spec.out_spec)
-        for keys, value in pytree.tree_flatten_with_path(tree)[0]:
-            if isinstance(value, fx.Node) and value in self.current:
-                name = "".join(map(str, keys))
+        for name, value in self.program.results:
+            if value in self.current:
                 path = self._unique(f"output{name}")
                 producer = self.current[value]
                 self.nodes[path] = Node(path=path, op=Output(name=name), inputs=(producer,))
@@ -320,9 +313,8 @@ class ProgramReader:
 
     def _path(self, node: fx.Node, name: str) -> str:
         """Name a call after its module; a call outside a leaf module after its operator too."""
-        stack: Iterable[tuple[str, Any]] = (node.meta.get("nn_module_stack") or {}).values()
-        module, kind = next(iter(reversed(tuple(stack))), ("", ""))
-        leaf = str(kind).startswith("torch.nn.modules.") and "container" not in str(kind)
+        module, kind = node.meta["module"]
+        leaf = kind.startswith("torch.nn.modules.") and "container" not in kind
         path = module if leaf and module else f"{module}.{name.strip('_')}".strip(".")
         return self._unique(printable(path))
 
@@ -337,8 +329,5 @@ def _translate(node: fx.Node) -> Translation | None:
 
 
 def _source(node: fx.Node) -> Source | None:
-    stack = tuple((node.meta.get("nn_module_stack") or {}).values())
-    if not stack:
-        return None
-    module, kind = stack[-1]
-    return Source(work=str(kind), place=str(module) or "the module itself")
+    module, kind = node.meta["module"]
+    return Source(work=kind, place=module or "the module itself") if kind else None

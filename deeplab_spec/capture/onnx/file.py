@@ -1,28 +1,29 @@
-"""Loads ONNX files: parses them, and runs them with onnxruntime."""
+"""Loads ONNX files: parses them, and has onnxruntime run them in a candidate's process."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
 
 import numpy as np
 import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 from torch import Tensor
 
-from deeplab_spec.capture.capture import Capture, FileModule, Shape
+from deeplab_spec.capture.candidate.connection import Connection, Document, LocalConnection
+from deeplab_spec.capture.candidate.module import Remote
+from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned, Shape
 from deeplab_spec.capture.onnx.graph import GraphReader, constants_of, inputs_of, weights_of
 from deeplab_spec.capture.onnx.model import load_model, short
 from deeplab_spec.capture.onnx.values import Values
-from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
+from deeplab_spec.errors import CaptureError, ChildError, GraphError, TargetError, one_line
 
 
-def read_onnx(path: Path, name: str) -> "OnnxFile":
+def read_onnx(path: Path, name: str, connection: Connection | None = None) -> "OnnxFile":
     """Read an ONNX file; it is parsed and nothing in it is executed.
 
     Args:
         path: The file; weights may lie beside it.
         name: The target as the user named it.
+        connection: The connection to the process that runs it; by default, it runs in this process.
 
     Raises:
         TargetError: If it is not a well-formed ONNX file, or has unsupported content; the reason is one line.
@@ -30,34 +31,42 @@ def read_onnx(path: Path, name: str) -> "OnnxFile":
     model = load_model(path, name)
     try:
         tensors, constants = _take_weights(model)
-        return OnnxFile(name, model, tensors, constants)
+        return OnnxFile(name, model, tensors, constants, connection or LocalConnection())
     except CaptureError as error:
         raise TargetError(name, str(error)) from error
 
 
-class OnnxFile(FileModule):
+class OnnxFile(Candidate):
     """A network that is loaded from an ONNX file.
 
     Its weights are the constant inputs of its convolutions and normalisations. In float32 onnxruntime
-    runs the file, on the CPU; in another precision the interpreter executes the graph.
+    runs the file in the candidate's process, on the CPU; in another precision the interpreter executes the graph.
 
     Args:
         name: The target as the user named it.
         model: The graph, without the values of its weights.
         tensors: The weights by name.
         constants: Values of the graph that are known at every size.
+        connection: The connection to the process that runs it.
     """
 
     kind = "ONNX file"
     float32_only = True
+    inference_only = "an ONNX file is for inference only"
 
-    def __init__(self, name: str, model: ModelProto, tensors: Mapping[str, Tensor], constants: Values) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: ModelProto,
+        tensors: Mapping[str, Tensor],
+        constants: Values,
+        connection: Connection,
+    ) -> None:
         super().__init__(name, _image_shapes(model), tensors)
         self.model = model
         self.constants = constants
+        self.remote = Remote(name, connection, self._request)
         self._captures: dict[tuple[Shape, ...], Capture] = {}
-        self._session: Any = None
-        self._loaded: list[tuple[Tensor, int]] = []
 
     def read(self, inputs: Sequence[Tensor]) -> Capture:
         """Read the graph at the size of inputs.
@@ -74,20 +83,28 @@ class OnnxFile(FileModule):
                 raise CaptureError(f"the graph cannot be read: {one_line(error)}") from error
         return self._captures[sizes]
 
-    def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - a tensor, or several by name
-        """Run the file with its current weights.
-
-        Returns:
-            The output, or a dictionary of the outputs by name if there are several.
-
-        Raises:
-            CaptureError: If the file does not accept this size, or cannot be run.
-        """
-        self.check_inputs(inputs)
+    def call(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Returned:  # noqa: B008 - frozen
+        """Run the file with its current weights; an error is in the answer."""
         single = all(tensor.dtype is torch.float32 for tensor in (*inputs, *self.tensors.values()))
-        values = self._run(inputs) if single else self._execute(inputs)
-        names = [value.name for value in self.model.graph.output]
-        return values[0] if len(values) == 1 else dict(zip(names, values, strict=True))
+        try:
+            self.check_inputs(inputs)
+            if not single:
+                return self._execute(inputs)
+            if self.remote.stale(self.tensors):
+                self.remote.rebuild()
+                self.remote.loaded(self.tensors)
+        except (CaptureError, TargetError, ChildError) as error:
+            return Returned(error=str(error))
+        except (RuntimeError, IndexError, KeyError, ValueError) as error:
+            return Returned(error=one_line(error))
+        return self.remote.call(inputs, settings)
+
+    def _request(self) -> Document:
+        model = torch.frombuffer(
+            bytearray(_with_weights(self.model, self.tensors).SerializeToString()), dtype=torch.uint8
+        )
+        packed = self.remote.connection.pack({"model": model})
+        return {"do": "build_session", "model": packed, "threads": torch.get_num_threads()}
 
     def check_inputs(self, inputs: Sequence[Tensor]) -> None:
         """Reject inputs of another shape than the file states, and empty ones.
@@ -105,52 +122,20 @@ class OnnxFile(FileModule):
         added = {name: bias.to(dtype) for name, bias in _add_biases(self.model, self.constants, weights).items()}
         self.tensors |= added
         self._captures.clear()
-        self._session, self._loaded = None, []
         return bool(added)
 
-    def _execute(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+    def _execute(self, inputs: Sequence[Tensor]) -> Returned:
         """Execute the graph with the interpreter."""
         captured = self.read(inputs)
         network = captured.network
         values = captured.run(
             {node.path: tensor for node, tensor in zip(network.inputs, inputs, strict=True)}, self.tensors, keep=()
         )
-        return [values[node.path] for node in network.outputs]
-
-    def _run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        """Run the file with onnxruntime; a session is reused until a weight changes."""
-        loaded = [(tensor, _version(tensor)) for tensor in self.tensors.values()]
-        stale = len(loaded) != len(self._loaded) or any(
-            now[0] is not then[0] or now[1] != then[1] for now, then in zip(loaded, self._loaded, strict=True)
-        )
-        try:
-            if self._session is None or stale:
-                self._session, self._loaded = None, []
-                self._session, self._loaded = self._start(), loaded
-            names = [value.name for value in self._session.get_inputs()]
-            feeds = {name: tensor.detach().numpy() for name, tensor in zip(names, inputs, strict=True)}
-            return [torch.from_numpy(value) for value in self._session.run(None, feeds)]
-        except Exception as error:
-            raise CaptureError(f"onnxruntime refused the file: {one_line(error)}") from error
-
-    def _start(self) -> Any:  # noqa: ANN401 - the library has no types
-        onnxruntime = import_module("onnxruntime")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 4
-        model = _with_weights(self.model, self.tensors).SerializeToString()
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - the framework's signature
-        self._session, self._loaded = None, []
-        return super()._apply(fn, recurse)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_session": None, "_loaded": [], "_captures": {}}
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001 - counts in-place changes
+        names = [value.name for value in self.model.graph.output]
+        found = [values[node.path] for node in network.outputs]
+        if len(found) == 1:
+            return Returned(kind="Tensor", tensors={"": found[0]})
+        return Returned(kind="dict", tensors={f"[{name!r}]": value for name, value in zip(names, found, strict=True)})
 
 
 def _take_weights(model: ModelProto) -> tuple[dict[str, Tensor], Values]:

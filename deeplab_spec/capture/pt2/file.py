@@ -1,39 +1,36 @@
-"""Loads exported programs, ``.pt2`` files: checks them, runs them and reads their graphs.
-
-To read a graph, it is run once on fake tensors of the requested size: arithmetic on sizes becomes numbers,
-and every value gets its actual shape, whatever the file states.
-"""
+"""Loads exported programs, ``.pt2`` files: checks them, reads their graphs, and runs them in a candidate's process."""
 
 import io
 import json
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import InputKind
 from torch.export.pt2_archive._package import load_pt2
-from torch.utils import _pytree as pytree
 from torch.utils._sympy.numbers import int_oo
 
-from deeplab_spec.capture.capture import Capture, FileModule, Shape
-from deeplab_spec.capture.fx.calls import checks_only, on_device
-from deeplab_spec.capture.fx.module import read_program
+from deeplab_spec.capture.candidate.connection import Connection, Document, LocalConnection
+from deeplab_spec.capture.candidate.module import Remote, RequestError
+from deeplab_spec.capture.candidate.process import Refused, program_document
+from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned, Shape
+from deeplab_spec.capture.fx.document import read_document
+from deeplab_spec.capture.fx.program import PartialAliasError, read_program
 from deeplab_spec.capture.pt2.archive import FORMAT, SAMPLE_INPUTS, Archive, check_pt2
-from deeplab_spec.errors import CaptureError, GraphError, TargetError, one_line
+from deeplab_spec.errors import CaptureError, ChildError, GraphError, TargetError, one_line
 
 _ONLY_TENSORS: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _STATE: Final = (InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR)
 
 
-class ExportedFile(FileModule):
+class ExportedFile(Candidate):
     """A program of ``torch.export``.
 
     Inputs must have the sizes that it was exported for. They may have any dtype: the exporter's dtype
@@ -41,13 +38,19 @@ class ExportedFile(FileModule):
     """
 
     kind = "exported program"
+    inference_only = "an exported program is for inference only"
 
-    def __init__(self, name: str, program: ExportedProgram) -> None:
+    def __init__(self, name: str, program: ExportedProgram, connection: Connection) -> None:
         state = {**program.constants, **program.state_dict}
         tensors = {name: tensor.detach() for name, tensor in state.items() if isinstance(tensor, Tensor)}
-        super().__init__(name, [_stated_shape(node) for node in _tensor_inputs(program)], tensors)
-        self._apply(Tensor.clone)
+        super().__init__(name, [_stated_shape(node) for node in _tensor_inputs(program)], _copied(tensors))
         self.program = program
+        self.document = program_document(program)
+        self.remote = Remote(name, connection, self._request)
+
+    def _request(self) -> Document:
+        packed = self.remote.connection.pack(self.tensors)
+        return {"do": "build_program", "document": self.document, "tensors": packed}
 
     def read(self, inputs: Sequence[Tensor]) -> Capture:
         """Read the graph at the size of inputs.
@@ -56,25 +59,29 @@ class ExportedFile(FileModule):
             CaptureError: If the program was exported for other sizes, or its graph cannot be read.
         """
         self.check_inputs(inputs)
+        shapes = [tuple(tensor.shape) for tensor in inputs]
         try:
-            return read_program(_at_sizes(self.program, inputs))
+            return read_program(read_document(self.document, shapes, self.tensors, {}))
+        except PartialAliasError:
+            pass
         except (CaptureError, GraphError):
             raise
         except Exception as error:  # the framework checks less of a program than it uses
             raise CaptureError(f"its graph cannot be read: {one_line(error)}") from error
+        try:
+            document = program_document(self.program.run_decompositions({}))
+            return read_program(read_document(document, shapes, self.tensors, {}))
+        except Exception as error:
+            raise CaptureError(f"in-place operations on views cannot be resolved: {one_line(error)}") from error
 
-    def forward(self, *inputs: Tensor) -> Any:  # noqa: ANN401 - what the network returns
-        """Run the program with the current weights.
-
-        Raises:
-            CaptureError: If the program was exported for other sizes.
-        """
-        self.check_inputs(inputs)
-        device = next((tensor.device for tensor in self.tensors.values()), inputs[0].device)
-        results = _Runner(self.program.graph_module, device).run(*self._arguments(inputs))
-        specs = self.program.graph_signature.output_specs
-        returned = [value for value, spec in zip(results, specs, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
-        return pytree.tree_unflatten(returned, self.program.call_spec.out_spec)
+    def call(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Returned:  # noqa: B008 - frozen
+        """Run the program with the current tensors; what it raises is an error in the answer."""
+        try:
+            self.check_inputs(inputs)
+            self.remote.load(self.tensors)
+        except (CaptureError, RequestError, ChildError, TargetError) as error:
+            return Returned(error=str(error))
+        return self.remote.call(inputs, settings)
 
     def check_inputs(self, inputs: Sequence[Tensor]) -> None:
         """Reject inputs of another number or size than the program was exported for.
@@ -85,48 +92,19 @@ class ExportedFile(FileModule):
         super().check_inputs(inputs)
         _check_symbols(self.program, inputs)
 
-    def _arguments(self, inputs: Sequence[Tensor]) -> Iterator[Any]:
-        arguments = dict(zip(_tensor_inputs(self.program), inputs, strict=True))
-        placed = [node for node in self.program.graph.nodes if node.op == "placeholder"]
-        for node, spec in zip(placed, self.program.graph_signature.input_specs, strict=True):
-            if spec.kind in _STATE:
-                yield self.tensors[spec.target or node.name]
-            else:
-                yield arguments[node] if node in arguments else node.meta.get("val")
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002, ARG002 - the framework's signature
-        """Convert the weights; one tensor under two names stays one."""
-        converted: dict[tuple[int, tuple[int, ...], tuple[int, ...]], Tensor] = {}
-        for name, tensor in self.tensors.items():
-            key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride())
-            if key not in converted or not tensor.numel():
-                converted[key] = fn(tensor)
-            self.tensors[name] = converted[key]
-        return self
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies of tensors; one tensor under two names stays one."""
+    copies: dict[object, Tensor] = {}
+    return {
+        name: copies.setdefault(
+            (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()) if tensor.numel() else name, tensor.clone()
+        )
+        for name, tensor in tensors.items()
+    }
 
 
-class _Runner(fx.Interpreter):
-    """Runs a program's calls on a device, without the exporter's checks.
-
-    Args:
-        module: The program's graph.
-        device: The device of its weights, on which calls create their tensors.
-    """
-
-    def __init__(self, module: fx.GraphModule, device: torch.device) -> None:
-        super().__init__(module)
-        self.device = device
-
-    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the framework's signature
-        """Make a call."""
-        placed = tuple(on_device(argument, self.device) for argument in args)
-        return super().call_function(target, placed, {name: on_device(kwargs[name], self.device) for name in kwargs})
-
-    def run_node(self, n: fx.Node) -> Any:  # noqa: ANN401 - the value of a call
-        return None if checks_only(n) else super().run_node(n)
-
-
-def read_pt2(path: Path, name: str) -> FileModule:
+def read_pt2(path: Path, name: str, connection: Connection | None = None) -> Candidate:
     """Read an exported program.
 
     The file is checked first (:func:`deeplab_spec.capture.pt2.archive.check_pt2`). The framework then
@@ -135,6 +113,7 @@ def read_pt2(path: Path, name: str) -> FileModule:
     Args:
         path: The file.
         name: The target as the user named it.
+        connection: The connection to the process that runs it; by default, it runs in this process.
 
     Raises:
         TargetError: If it is not an exported program, cannot be read by the installed torch, or would
@@ -148,8 +127,8 @@ def read_pt2(path: Path, name: str) -> FileModule:
         raise TargetError(name, f"torch {torch.__version__} cannot load it: {one_line(error)}") from error
     _check_inputs(program, name)
     try:
-        return ExportedFile(name, program)
-    except CaptureError as error:
+        return ExportedFile(name, program, connection or LocalConnection())
+    except (CaptureError, Refused) as error:
         raise TargetError(name, str(error)) from error
 
 
@@ -238,55 +217,3 @@ def _symbolic(program: ExportedProgram, inputs: Sequence[Tensor]) -> Iterator[tu
         for side, size in zip(node.meta["val"].shape, tensor.shape, strict=True):
             if isinstance(side, torch.SymInt):
                 yield node.name, side.node.expr, int(size)
-
-
-def _at_sizes(program: ExportedProgram, inputs: Sequence[Tensor]) -> ExportedProgram:
-    """Return a program specialised to the size of inputs that fit it.
-
-    Raises:
-        CaptureError: If the graph cannot be run at that size.
-    """
-    sizes = dict(zip(_tensor_inputs(program), (tuple(tensor.shape) for tensor in inputs), strict=True))
-    try:
-        graph = _fixed(program.graph, sizes)
-        return ExportedProgram(
-            root=program.graph_module,
-            graph=graph,
-            graph_signature=program.graph_signature,
-            state_dict=program.state_dict,
-            range_constraints={},
-            module_call_graph=program.module_call_graph,
-            constants=program.constants,
-            verifiers=program.verifiers,
-        )
-    except Exception as error:
-        raise CaptureError(f"the program cannot be read at this size: {type(error).__name__}") from error
-
-
-def _fixed(graph: fx.Graph, sizes: dict[fx.Node, tuple[int, ...]]) -> fx.Graph:
-    result = fx.Graph()
-    values: dict[fx.Node, Any] = {}
-    copies: dict[fx.Node, Any] = {}
-    with FakeTensorMode(), torch.no_grad():
-        for node in graph.nodes:
-            if node.op == "placeholder":
-                values[node] = _placeholder_value(node, sizes)
-            elif node.op == "call_function":
-                values[node] = node.target(*fx.map_arg(node.args, values.get), **fx.map_arg(node.kwargs, values.get))
-            elif node.op == "output":
-                values[node] = fx.map_arg(node.args[0], values.get)
-            if isinstance(values[node], int | float | bool) and node.op != "placeholder":
-                copies[node] = values[node]
-            elif values[node] is not None or node.op == "placeholder":
-                copies[node] = result.node_copy(node, copies.__getitem__)
-                copies[node].name = node.name  # the signature names it; a copy of ``input`` would be ``input_1``
-                copies[node].meta["val"] = values[node]
-    return result
-
-
-def _placeholder_value(node: fx.Node, sizes: dict[fx.Node, tuple[int, ...]]) -> Any:  # noqa: ANN401 - a tensor, or a constant
-    stated = node.meta.get("val")
-    if not isinstance(stated, Tensor):
-        return stated
-    shape = sizes.get(node, tuple(stated.shape))
-    return torch.empty(shape, dtype=stated.dtype, device=stated.device)

@@ -11,24 +11,16 @@ import json
 import re
 from typing import Any, Final
 
+from deeplab_spec.capture.fx.document import check_target
 from deeplab_spec.capture.pt2.zip_archive import ArchiveError
+from deeplab_spec.errors import CaptureError
 
 CPU: Final = {"type": "cpu", "index": None}
 """The device of every tensor of a file."""
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _DOTTED: Final = re.compile(r"[\w.+:/ -]*")
-_OPERATOR: Final = re.compile(r"torch\.ops\.(aten|prims)\.(?!__)([A-Za-z_]\w*)\.(?!__)([A-Za-z_]\w*)", re.ASCII)
 _SYMBOL: Final = re.compile(r"s\d{1,6}", re.ASCII)
-_TOUCHES_FILES: Final = frozenset({"from_file", "load", "save"})
-_ON_SIZES: Final = frozenset(
-    {
-        *(f"_operator.{name}" for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "getitem")),
-        *(f"_operator.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge", "and_", "or_")),
-        *(f"math.{name}" for name in ("ceil", "floor", "trunc")),
-        *(f"torch.sym_{name}" for name in ("float", "int", "ite", "max", "min", "not", "sum")),
-    }
-)
 _NAMED: Final = frozenset({"name", "as_name", "forward_arg_names"})
 _NOT_READ: Final = {
     "as_custom_obj": "an object of a custom class",
@@ -168,10 +160,10 @@ def _text(text: str, key: str) -> str:
 
 
 def _check_operator(target: str) -> None:
-    match = _OPERATOR.fullmatch(target)
-    known = match and match.group(2).rstrip("_") not in _TOUCHES_FILES
-    if not known and target not in _ON_SIZES:
-        raise ArchiveError(f"calls {_shown(target)}, which is not an operator of PyTorch on tensors; it is refused")
+    try:
+        check_target(target.removeprefix("torch.ops."))
+    except CaptureError as error:
+        raise ArchiveError(error.reason) from error
 
 
 def _check_expression(text: str) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from deeplab_spec.capture.candidate.module import ModuleCandidate
+from deeplab_spec.capture.capture import CallSettings
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.execute.tensor_error import largest_error
 from deeplab_spec.graph.ops import Input
@@ -116,8 +118,11 @@ def comparisons(
     passed = [value.clone() for value in one]
     before = {name: tensor.clone() for name, tensor in state_of(module).items()}
     tick("repetition, batch and layout")
-    first = call_candidate(module, passed, expected)
+    first = call_candidate(module, passed, expected, settings=CallSettings(after=True))
+    passed = list(first.whole.after) or passed
     again = call_candidate(module, [value.clone() for value in one], expected)
+    if isinstance(module, ModuleCandidate):
+        module.refresh()
     changed = [_changed("state", name, before[name], tensor) for name, tensor in state_of(module).items()]
     both = call_candidate(module, inputs, plan.taps(sizes, len(inputs[0])))
     halves = Answer(results={tap: tensor[: plan.batch] for tap, tensor in both.results.items()}, error=both.error)

@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from deeplab_spec.capture.capture import CallSettings
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.weights import Draw, challenge, roles
@@ -122,7 +123,7 @@ def compare_float32(
         return compare_outputs(loaded, answer, oracle, dict.fromkeys(errors, 0.0), first), None, []
     device = conditioned.plan.device
     with stored(loaded.module, torch.float32), moved(loaded.module, device):
-        answer = call_candidate(loaded.running, inputs, conditioned.taps, device=device)
+        answer = call_candidate(loaded.module, inputs, conditioned.taps, device=device, settings=COMPILED)
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
         return compare_outputs(loaded, call_candidate(stand_in, inputs, conditioned.taps), oracle, allowed, None)
@@ -167,6 +168,9 @@ def compare_outputs(
         )
     return tuple(deviations)
 
+
+COMPILED: Final = CallSettings(original=False)
+"""Calls a compiled module in its compiled form."""
 
 CAST: Final = {each.name: dtype_of(each.storage) for each in (FLOAT32, BFLOAT16, FLOAT16)}
 """Precisions in which the limit is a multiple of the specification's own error, by name: the dtype of every tensor."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import channel_orders
-from deeplab_spec.capture.fx.module import state_of
+from deeplab_spec.capture.capture import Candidate
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.execute.tensor_error import relative_error
@@ -84,12 +84,12 @@ class Observed:
         return max(ratios, default=None)
 
 
-def prepare(module: nn.Module, running: nn.Module, reading: Reading) -> Loaded:
+def prepare(module: Candidate, reading: Reading) -> Loaded:
     """Convert a candidate to float64, and match its parameters."""
     module.double()
     orders = channel_orders(reading.alignment, reading.capture.network)
-    found, unmatched = places(reading.expected, reading.alignment.partner, reading.capture, state_of(module), orders)
-    return Loaded(module=module, running=running, reading=reading, places=found, unmatched=unmatched)
+    found, unmatched = places(reading.expected, reading.alignment.partner, reading.capture, module.tensors, orders)
+    return Loaded(module=module, reading=reading, places=found, unmatched=unmatched)
 
 
 def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Observed:
@@ -227,7 +227,7 @@ def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[st
     if error:
         return
     captured = loaded.reading.capture
-    values = executed(captured, state_of(loaded.module), inputs)
+    values = executed(captured, loaded.module.tensors, inputs)
     outputs = {node.path: node.op.name for node in captured.network.outputs if isinstance(node.op, Output)}
     for path, tap in outputs.items():
         if tap in results and not relative_error(values[path], results[tap]) <= CAPTURE_LIMIT:

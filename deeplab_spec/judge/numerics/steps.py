@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeplab_spec.align.differences import Origins
 from deeplab_spec.align.match import channel_orders
 from deeplab_spec.analysis.intervals import never_negative
-from deeplab_spec.capture.fx.module import state_of
+from deeplab_spec.capture.capture import Candidate
 from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.network import Network, Node
@@ -41,14 +41,12 @@ class Loaded:
 
     Attributes:
         module: The candidate, in float64.
-        running: What runs in float32: the candidate, or its compiled form.
         reading: Its graph, aligned with the expected one.
         places: Where each tensor of the specification is stored in it.
         unmatched: Unmatched parameters.
     """
 
-    module: nn.Module
-    running: nn.Module
+    module: Candidate
     reading: Reading
     places: tuple[Place, ...]
     unmatched: tuple[UnmatchedParameter, ...]
@@ -60,7 +58,7 @@ class Loaded:
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Copy weights into the candidate."""
-        copy_weights(weights, self.places, state_of(self.module))
+        copy_weights(weights, self.places, self.module.tensors)
 
 
 class Steps:
@@ -79,7 +77,7 @@ class Steps:
         self.partner = self.alignment.partner
         self.back = {right: left for left, right in self.partner.items()}
         self.orders = channel_orders(self.alignment, self.capture.network)
-        self.state = state_of(loaded.module)
+        self.state = loaded.module.tensors
         self.oracle = oracle
         self.only_size = only_size
         self.origins = Origins(self.alignment)

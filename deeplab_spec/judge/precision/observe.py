@@ -11,7 +11,6 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deeplab_spec.capture.capture import FileModule
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.tensor_error import error_of
@@ -185,11 +184,10 @@ def _whole(
 def _called(loaded: Loaded, inputs: Sequence[Tensor], taps: Taps, precision: OnDevice) -> Answer:
     """Run the candidate in a lower precision; its weights are unchanged afterwards."""
     module = loaded.module
-    if isinstance(module, FileModule) and module.float32_only:
+    if module.float32_only:
         return Answer(results={}, error="the file's runtime computes in its own precision")
-    running = loaded.running if not precision.emulated else module
-    with stored(module, precision.storage), moved(module, precision.device), precision.active():
-        return call_candidate(running, inputs, taps, device=precision.device)
+    with stored(module, precision.storage), moved(module, precision.device):
+        return call_candidate(module, inputs, taps, device=precision.device, settings=precision.call)
 
 
 def _end(

@@ -6,36 +6,19 @@ factors of float32 products; on other devices it is emulated: the factors of con
 rounded to its ten bits.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from deeplab_spec.capture.candidate.process import RoundedProducts
+from deeplab_spec.capture.capture import CallSettings
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import TargetError
 from deeplab_spec.execute.torch_settings import float32_products
-from deeplab_spec.precision import FLOAT32, TF32, Precision
-
-_PRODUCTS: Final = frozenset(
-    {
-        torch.ops.aten.convolution.default,
-        torch.ops.aten.mm.default,
-        torch.ops.aten.bmm.default,
-        torch.ops.aten.addmm.default,
-        torch.ops.aten.baddbmm.default,
-    }
-)
-"""The operations whose factors are rounded: those of convolutions and matrix products."""
-
-_FACTORS: Final[Mapping[object, slice]] = {
-    torch.ops.aten.addmm.default: slice(1, 3),
-    torch.ops.aten.baddbmm.default: slice(1, 3),
-}
-"""The arguments that are factors; for operations not named here, the first two."""
+from deeplab_spec.precision import TF32, Precision
 
 
 def dtype_of(name: str) -> torch.dtype:
@@ -85,6 +68,16 @@ class OnDevice:
         """The relative error of one rounding."""
         return self.precision.eps / 2
 
+    @property
+    def call(self) -> CallSettings:
+        """How a candidate is called in this precision; its emulation needs the original of a compiled module."""
+        return CallSettings(
+            original=self.emulated,
+            autocast=self.precision.arithmetic if self.precision.autocast else None,
+            tf32=self.precision is TF32,
+            rounded=self.emulated,
+        )
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """Return a context that computes in this precision, with tensors of its storage dtype."""
@@ -92,49 +85,11 @@ class OnDevice:
             with torch.autocast(self.device.type, dtype_of(self.precision.arithmetic), cache_enabled=False):
                 yield
         elif self.emulated:
-            with _Rounded():  # type: ignore[no-untyped-call]  # the framework leaves it untyped
+            with RoundedProducts():
                 yield
         else:
             with float32_products(tf32=self.precision is TF32):
                 yield
-
-
-def rounded(value: Tensor) -> Tensor:
-    """Round float32 numbers to ten bits, ties to even, as a device rounds the factors of TF32 products.
-
-    >>> rounded(torch.tensor([1 + 2**-11, 1 + 3 * 2**-11, 1 + 2**-10])).tolist()
-    [1.0, 1.001953125, 1.0009765625]
-    """
-    dropped = FLOAT32.bits - TF32.bits
-    bits = value.contiguous().view(torch.int32)
-    half = (1 << (dropped - 1)) - 1
-    kept = (bits + half + ((bits >> dropped) & 1)) >> dropped << dropped
-    return torch.where(value.isfinite(), kept.view(torch.float32), value)
-
-
-class _Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]  # as above
-    """Rounds the factors of float32 products to TF32."""
-
-    def __torch_dispatch__(
-        self,
-        func: Any,  # noqa: ANN401 - the framework's signature
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - the operation's result
-        """Run one operation of the framework."""
-        if func in _PRODUCTS:
-            factors = _FACTORS.get(func, slice(2))
-            mine = [
-                rounded(value) if number in range(*factors.indices(len(args))) and _single(value) else value
-                for number, value in enumerate(args)
-            ]
-            args = tuple(mine)
-        return func(*args, **(kwargs or {}))
-
-
-def _single(value: object) -> bool:
-    return isinstance(value, Tensor) and value.dtype is torch.float32
 
 
 @contextmanager

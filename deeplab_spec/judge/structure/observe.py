@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
@@ -13,8 +13,8 @@ from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import different_architecture
-from deeplab_spec.capture.capture import Capture, FileModule
-from deeplab_spec.capture.fx.module import capture, shared_parameters, state_of
+from deeplab_spec.capture.capture import Candidate, Capture
+from deeplab_spec.capture.fx.module import shared_parameters
 from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.folding import foldable, folded
@@ -71,7 +71,7 @@ class Reading:
         return expected.with_network(folded(expected.network, None if self.folded else self.norms))
 
 
-def read(module: nn.Module, plan: Plan) -> Reading:
+def read(module: Candidate, plan: Plan) -> Reading:
     """Capture a candidate at a size that shows every rate, and align it.
 
     A candidate without normalisations is compared with the folded specification.
@@ -80,17 +80,13 @@ def read(module: nn.Module, plan: Plan) -> Reading:
         CaptureError: If it accepts no such size, or the graph cannot be read.
     """
     image, inputs, results = _telling_inputs(module, plan)
-    captured = _with_taps(capture(module, inputs), plan, image)
-    if isinstance(module, FileModule) and module.float32_only:
+    captured = _with_taps(module.read(inputs), plan, image)
+    if module.float32_only:
         _check_runtime(module, captured, inputs, results)
     found = nearest_form(captured, plan, image)
     without_bias = _without_bias(found.alignment)
-    if (
-        isinstance(module, FileModule)
-        and without_bias
-        and module.give_biases({captured.parameters[f"{path}.weight"] for path in without_bias})
-    ):
-        captured = _with_taps(capture(module, inputs), plan, image)
+    if without_bias and module.give_biases({captured.parameters[f"{path}.weight"] for path in without_bias}):
+        captured = _with_taps(module.read(inputs), plan, image)
         found = nearest_form(captured, plan, image)
     return Reading(
         image=image,
@@ -117,10 +113,8 @@ def _without_bias(alignment: Alignment) -> list[str]:
     ]
 
 
-def limits_of(module: nn.Module) -> Limits:
+def limits_of(module: Candidate) -> Limits:
     """Return the sizes that a candidate fixes; only files do."""
-    if not isinstance(module, FileModule):
-        return Limits()
     stated = [shape for shape in module.shapes if len(shape) == _BATCH_OF_MAPS]
     sides = [(height, width) for *_, height, width in stated if height is not None and width is not None]
     batches = {shape[0] for shape in stated}
@@ -130,7 +124,7 @@ def limits_of(module: nn.Module) -> Limits:
     )
 
 
-def _telling_inputs(module: nn.Module, plan: Plan) -> tuple[Pair, Sequence[Tensor], Mapping[str, Tensor]]:
+def _telling_inputs(module: Candidate, plan: Plan) -> tuple[Pair, Sequence[Tensor], Mapping[str, Tensor]]:
     error = ""
     for image in plan.telling:
         sizes = plan.inputs_at(image)
@@ -143,10 +137,10 @@ def _telling_inputs(module: nn.Module, plan: Plan) -> tuple[Pair, Sequence[Tenso
 
 
 def _check_runtime(
-    module: FileModule, captured: Capture, inputs: Sequence[Tensor], results: Mapping[str, Tensor]
+    module: Candidate, captured: Capture, inputs: Sequence[Tensor], results: Mapping[str, Tensor]
 ) -> None:
     """Compare a file's runtime in float32, with the file's weights, with its graph in float64."""
-    values = executed(captured, {name: double(tensor) for name, tensor in state_of(module).items()}, inputs)
+    values = executed(captured, {name: double(tensor) for name, tensor in module.tensors.items()}, inputs)
     for node in captured.network.outputs:
         tap = _name(node)
         off = relative_error(results[tap], values[node.path]) if tap in results else 0.0

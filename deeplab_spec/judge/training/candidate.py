@@ -1,19 +1,17 @@
 """A candidate in training mode: its weights, statistics and gradients, its inputs, and its calls of dropout."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.modules.dropout import _DropoutNd
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.overrides import TorchFunctionMode
+from torch import Tensor
 
 from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.capture.candidate.module import ModuleCandidate, RequestError
+from deeplab_spec.capture.capture import CallSettings
 from deeplab_spec.capture.fx.module import state_of
+from deeplab_spec.errors import ChildError, TargetError
 from deeplab_spec.execute.training import output_paths
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Input, Pair
@@ -116,16 +114,7 @@ class FirstBatch:
 
 
 ELEMENTS: Final = "dropout"
-CHANNELS: Final = "dropout of whole channels"
-
-_DEFAULT: Final = 0.5
-_KINDS: Final[Mapping[Callable[..., Any], str]] = {
-    **dict.fromkeys((functional.dropout, torch.dropout, torch.dropout_), ELEMENTS),
-    **dict.fromkeys((functional.dropout1d, functional.dropout2d, functional.dropout3d), CHANNELS),
-    **dict.fromkeys((torch.feature_dropout, torch.feature_dropout_), CHANNELS),
-    **dict.fromkeys((functional.alpha_dropout, torch.alpha_dropout, torch.alpha_dropout_), "alpha dropout"),
-    functional.feature_alpha_dropout: "alpha dropout of whole channels",
-}
+"""The kind of dropout that drops single values, as the candidate's process names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,102 +134,23 @@ class DropoutCall:
     value: Tensor
 
 
-class WithoutDropout(TorchFunctionMode):
-    """Replaces every call of the framework's dropout by the identity, and records it.
-
-    Args:
-        names: Names of the candidate's modules.
-        keep: Whether to keep the inputs of the calls.
-    """
-
-    def __init__(self, names: Mapping[nn.Module, str], *, keep: bool = False) -> None:
-        super().__init__()
-        self.names = names
-        self.keep = keep
-        self.within: list[str] = []
-        self.calls: list[DropoutCall] = []
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - the call's result
-        """Call a function of the framework, unless it is dropout."""
-        kwargs = kwargs or {}
-        kind = _KINDS.get(func)
-        if kind is None:
-            return func(*args, **kwargs)
-        value, probability, active = _arguments(func, args, kwargs)
-        if active and probability > 0:
-            kept = value.detach().clone() if self.keep else value.new_empty(0)
-            self.calls.append(
-                DropoutCall(kind=kind, probability=probability, module=next(iter(self.within[::-1]), ""), value=kept)
-            )
-        return value
-
-    @contextmanager
-    def followed(self) -> Iterator[None]:
-        """Track which module is running."""
-
-        def enter(module: nn.Module, _: object) -> None:
-            self.within.append(self.names.get(module, ""))
-
-        def leave(_: nn.Module, __: object, ___: object) -> None:
-            self.within.pop()
-
-        hooks = (register_module_forward_pre_hook(enter), register_module_forward_hook(leave, always_call=True))
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-            self.within.clear()
-
-
-@contextmanager
-def dropout_disabled(module: nn.Module) -> Iterator[None]:
-    """Disable dropout modules: a checkpoint runs them again in the backward pass, where the mode is not active."""
-    active = [part for part in module.modules() if isinstance(part, _DropoutNd) and part.training]
-    for part in active:
-        part.eval()
-    try:
-        yield
-    finally:
-        for part in active:
-            part.train()
-
-
-def _arguments(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Tensor, float, bool]:
-    """Return the input of a dropout call, its rate, and whether it is active."""
-    names = ("input", "p", "training" if func.__module__ == functional.__name__ else "train")
-    named = {**dict(zip(names, args, strict=False)), **kwargs}
-    return named["input"], float(named.get("p", _DEFAULT)), bool(named.get(names[2], True))
-
-
 RUNNING = ("running_mean", "running_var")
 
 
 class CandidateInTraining:
-    """A candidate in training mode, in float64.
+    """A candidate that is trained, in float64.
 
     Args:
-        module: The candidate; it stays in training mode until :meth:`leave`.
+        module: The candidate.
         places: Where each tensor of the specification is stored in it.
     """
 
-    def __init__(self, module: nn.Module, places: Sequence[Place]) -> None:
-        self.module = module.double().train()
+    def __init__(self, module: ModuleCandidate, places: Sequence[Place]) -> None:
+        self.module = module.double()
         self.places = tuple(places)
-        self.names = {part: name for name, part in module.named_modules()}
         self.running = tuple(place for place in places if place.source.rpartition(".")[2] in RUNNING)
         self.calls: tuple[DropoutCall, ...] = ()
-
-    def leave(self) -> None:
-        """Return to evaluation mode, in float64."""
-        self.module.zero_grad(set_to_none=True)
-        self.module.double().eval()
+        self.reached: dict[str, Tensor] = {}
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Copy weights of the specification into the candidate."""
@@ -255,7 +165,8 @@ class CandidateInTraining:
 
     def buffers(self) -> dict[str, Tensor]:
         """Return a copy of the buffers, including counters."""
-        return {name: buffer.detach().clone() for name, buffer in self.module.named_buffers(remove_duplicate=False)}
+        parameters = set(self.module.parameter_names)
+        return {name: tensor.clone() for name, tensor in self.module.tensors.items() if name not in parameters}
 
     def restore(self, buffers: Mapping[str, Tensor]) -> None:
         """Restore buffers."""
@@ -277,12 +188,7 @@ class CandidateInTraining:
 
     def gradients(self) -> dict[str, Tensor | None]:
         """Return the gradient of every placed tensor; None if it has none."""
-        named = dict(self.module.named_parameters(remove_duplicate=False))
-        found = {
-            place: place.read(gradient)
-            for place in self.places
-            if place.name in named and (gradient := named[place.name].grad) is not None
-        }
+        found = {place: place.read(self.reached[place.name]) for place in self.places if place.name in self.reached}
         missing = {place.source for place in self.places if place not in found}
         reached = _concatenated([place for place in self.places if place.source not in missing], found)
         return {place.source: reached.get(place.source) for place in self.places}
@@ -298,30 +204,61 @@ class CandidateInTraining:
         expected: Shapes,
         seed: int,
         *,
+        train: bool = True,
         dropout: bool = False,
         differentiable: bool = False,
-        keep: bool = False,
     ) -> Answer:
-        """Call the candidate; errors are recorded, not raised.
+        """Call the candidate; errors are recorded, not raised. In training, its buffers are read back.
 
         Args:
             inputs: Its arguments.
             expected: Shapes of the taps.
             seed: Seed of the random numbers that it draws.
+            train: Whether in training mode.
             dropout: Whether its dropout is active.
-            differentiable: Whether gradients of the results are needed.
-            keep: Whether the inputs of dropout calls are kept.
+            differentiable: Whether gradients of the results are needed, and the inputs of dropout.
         """
-        with ExitStack() as stack:
-            stack.enter_context(torch.random.fork_rng(devices=[]))
-            torch.manual_seed(seed)
-            if dropout:
-                return call_candidate(self.module, inputs, expected, differentiable=differentiable)
-            hooks = stack.enter_context(WithoutDropout(self.names, keep=keep))
-            stack.enter_context(hooks.followed())
-            answer = call_candidate(self.module, inputs, expected, differentiable=differentiable)
-            self.calls = tuple(hooks.calls)
-            return answer
+        settings = CallSettings(
+            train=train,
+            gradients="on" if differentiable else "off",
+            seed=seed,
+            dropout=dropout,
+            hold=differentiable,
+        )
+        answer = call_candidate(self.module, inputs, expected, settings=settings)
+        if train and not answer.error:
+            self.module.refresh(sorted(self.module.tensors.keys() - set(self.module.parameter_names)))
+        if not dropout:
+            kept = answer.whole.dropped or [inputs[0].new_empty(0)] * len(answer.whole.dropouts)
+            recorded = zip(answer.whole.dropouts, kept, strict=False)
+            self.calls = tuple(
+                DropoutCall(kind=kind, probability=rate, module=module, value=value)
+                for (kind, rate, module), value in recorded
+            )
+        return answer
+
+    def differentiate(self, cotangents: Mapping[str, Tensor]) -> str:
+        """Run the backward pass of the last call; return the error that it raised, if any.
+
+        Args:
+            cotangents: The weight of every element of a result in the loss, by the result's place.
+        """
+        remote = self.module.remote
+        try:
+            answer = remote.ask("backward", cotangents=remote.connection.pack(cotangents))
+            self.reached = remote.connection.unpack(answer["gradients"])
+        except (RequestError, ChildError, TargetError, KeyError) as error:
+            return str(error)
+        return ""
+
+    def step(self, rate: float) -> str:
+        """Take a step of gradient descent, and read the parameters back; return the error that it raised, if any."""
+        try:
+            self.module.remote.ask("step", rate=rate)
+            self.module.refresh()
+        except (RequestError, ChildError, TargetError) as error:
+            return str(error)
+        return ""
 
 
 def _concatenated(places: Iterable[Place], tensors: Mapping[Place, Tensor]) -> dict[str, Tensor]:

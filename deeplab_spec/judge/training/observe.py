@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from deeplab_spec.capture.capture import FileModule
+from deeplab_spec.capture.candidate.module import ModuleCandidate
+from deeplab_spec.capture.capture import Candidate
 from deeplab_spec.capture.fx.module import state_of
-from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.torch_settings import threads_for
@@ -51,7 +51,7 @@ RANDOM: Final = "its results differ from call to call in training although its d
 
 
 def observe(
-    module: nn.Module,
+    module: ModuleCandidate,
     network: Network,
     places: Sequence[Place],
     *,
@@ -63,7 +63,7 @@ def observe(
     """Train a candidate for two steps, and compare it with the oracle.
 
     Args:
-        module: The candidate; its weights are overwritten, and it is left in evaluation mode, in float64.
+        module: The candidate; its weights are overwritten.
         network: The expected network.
         places: Where each tensor of the network is stored in the candidate.
         unmatched: Unmatched parameters; if there are any, values are not compared.
@@ -75,14 +75,7 @@ def observe(
     training = TrainingInputs(
         network=network, weights=starting_weights(network, seed), draw=draw or images_of(network), seed=seed
     )
-    try:
-        candidate = CandidateInTraining(module, places)
-    except Exception as error:  # noqa: BLE001 - foreign code may raise anything
-        return Trained(error=one_line(error))
-    try:
-        return _observed(candidate, training, dropped, comparable=not unmatched)
-    finally:
-        candidate.leave()
+    return _observed(CandidateInTraining(module, places), training, dropped, comparable=not unmatched)
 
 
 def _observed(
@@ -118,10 +111,8 @@ def _evaluates_otherwise(candidate: CandidateInTraining, training: TrainingInput
     """Tell whether the candidate's values differ already in evaluation, so that training cannot be compared."""
     inputs = [value[:1] for value in training.batch(0)]
     buffers = candidate.buffers()
-    candidate.module.eval()
     candidate.load(training.weights)
-    answer = candidate.call(inputs, training.taps(inputs), training.seed)
-    candidate.module.train()
+    answer = candidate.call(inputs, training.taps(inputs), training.seed, train=False)
     candidate.restore(buffers)
     with torch.no_grad(), threads_for(torch.float64):
         values = run(training.network, training.weights, training.named(inputs), keep=set(training.outputs.values()))
@@ -141,7 +132,7 @@ def _first(
         candidate.fill_running(0.0)
         inputs = training.batch(0)
         taps = training.taps(inputs)
-        answer = candidate.call(inputs, taps, training.seed, differentiable=differentiable, keep=differentiable)
+        answer = candidate.call(inputs, taps, training.seed, differentiable=differentiable)
         missing = [tap for tap, _ in taps if tap not in answer.results]
         if not answer.error and missing:
             answer = Answer(results={}, error=f"it does not return {missing[0]} in training")
@@ -229,15 +220,15 @@ def _batch_of_one(candidate: CandidateInTraining, training: TrainingInputs) -> B
 
 def untrainable(loaded: Loaded) -> str:
     """Return why a candidate cannot be trained; empty if it can."""
-    if isinstance(loaded.module, FileModule):
-        return f"an {loaded.module.kind} is for inference only"
+    if loaded.module.inference_only:
+        return loaded.module.inference_only
     if loaded.reading.norms:
         which = "its" if loaded.reading.folded else "some of its"
         return f"{which} normalisations are folded into its convolutions, for inference only"
     return ""
 
 
-def initial_weights(loaded: Loaded, plan: SpecifiedPlan, again: nn.Module) -> Initial:
+def initial_weights(loaded: Loaded, plan: SpecifiedPlan, again: Candidate) -> Initial:
     """Sample the weights that a candidate was built with.
 
     Args:
@@ -257,7 +248,7 @@ def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None) -> Traine
         first: The weights that it was built with.
     """
     reason = untrainable(loaded)
-    if reason:
+    if reason or not isinstance(loaded.module, ModuleCandidate):
         return Trained(not_applicable=reason)
 
     def draw(image: Pair, batch: int, seed: int) -> list[Tensor]:

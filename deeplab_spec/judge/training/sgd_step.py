@@ -12,13 +12,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deeplab_spec.errors import one_line
 from deeplab_spec.execute.torch_settings import threads_for
 from deeplab_spec.execute.training import Batch, train, updated_running
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.load_weights import Place
-from deeplab_spec.judge.training.candidate import CandidateInTraining, FirstBatch, TrainingInputs, dropout_disabled
+from deeplab_spec.judge.training.candidate import CandidateInTraining, FirstBatch, TrainingInputs
 from deeplab_spec.judge.training.evidence import NO_GRADIENT, Gradient, Movement, Trained
 
 STEP_LENGTH: Final = 0.01
@@ -55,7 +54,9 @@ def compare_steps(
         * _length(training.weights[name] for name in oracle_gradients)
         / max(_length(oracle_gradients.values()), ROUNDING)
     )
-    torch.optim.SGD(candidate.module.parameters(), lr=rate).step()
+    error = candidate.step(rate)
+    if error:
+        return replace(found, error=error)
     stepped = candidate.tensors()
     expected = {name: training.weights[name] - rate * gradient for name, gradient in oracle_gradients.items()}
     candidate.load({**training.weights, **expected})
@@ -83,22 +84,12 @@ def differentiate(candidate: CandidateInTraining, first: FirstBatch) -> str:
 
     It must follow the forward pass at once: some normalisations need their running statistics unchanged.
     """
-    candidate.module.zero_grad(set_to_none=True)
     results = first.answer.results
     cotangents = first.training.cotangents()
     for tap, weight in cotangents.items():
         if results[tap].shape != weight.shape:
             return f"missing, as {tap} has the shape {tuple(results[tap].shape)} instead of {tuple(weight.shape)}"
-    terms = [(results[tap] * weight).sum() for tap, weight in cotangents.items()]
-    total = torch.stack(terms).sum()
-    if not total.requires_grad:
-        return ""
-    try:
-        with dropout_disabled(candidate.module), threads_for(torch.float64):
-            total.backward()  # type: ignore[no-untyped-call]
-    except Exception as error:  # noqa: BLE001 - foreign code may raise anything
-        return one_line(error)
-    return ""
+    return candidate.differentiate({first.answer.places[tap]: weight for tap, weight in cotangents.items()})
 
 
 def gradients_of(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplab_spec.capture.fx.module import capture, export, read_program, state_of
+from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
@@ -29,6 +29,7 @@ from deeplab_spec.graph.ops import (
 )
 from tests.support.assertions import assert_same
 from tests.support.modules import CHANNELS, Wrapped
+from tests.support.programs import read_exported
 from tests.support.weights import make_whole, whole
 
 HEIGHT, WIDTH = 8, 10
@@ -161,7 +162,7 @@ def test_decomposed_operators_are_translated(form: str) -> None:
     function, layers, expected = CALLS[form]
     module = make_whole(Wrapped(function, **layers), 0)
     image = whole((1, CHANNELS, HEIGHT, WIDTH), 1)
-    captured = read_program(export(module, [image]).run_decompositions())
+    captured = read_exported(torch.export.export(module, (image,)).run_decompositions())
 
     assert [node.op for node in captured.network if not isinstance(node.op, Input | Output)] == expected
     values = captured.run({"input": image}, state_of(module))
@@ -174,8 +175,9 @@ def test_decomposed_operators_are_translated(form: str) -> None:
 @pytest.mark.parametrize("mode", ["reflect", "replicate"])
 def test_each_padding_operator_is_translated(mode: str) -> None:
     """The exporter has separate operators for some modes of padding."""
-    program = export(Wrapped(lambda _, x: functional.pad(x, (1, 2, 3, 0), mode=mode)), [torch.ones(1, CHANNELS, 4, 5)])
-    captured = read_program(program.run_decompositions({}))
+    module = Wrapped(lambda _, x: functional.pad(x, (1, 2, 3, 0), mode=mode))
+    program = torch.export.export(module, (torch.ones(1, CHANNELS, 4, 5),))
+    captured = read_exported(program.run_decompositions({}))
 
     assert [node.op for node in captured.network][1:-1] == [Pad(margins=(3, 0, 1, 2), mode=mode)]
 

@@ -285,5 +285,5 @@ def test_several_outputs_are_named_and_several_inputs_are_read_in_order(tmp_path
     assert [each.path for each in captured.network.outputs] == ["output['less']", "output['more']"]
     for dtype in (torch.float32, torch.float64):
         results = file.to(dtype)(first.to(dtype), second.to(dtype))
-        assert torch.equal(results["less"], (first - second).to(dtype))
-        assert torch.equal(results["more"], second.relu().to(dtype))
+        assert torch.equal(results["['less']"], (first - second).to(dtype))
+        assert torch.equal(results["['more']"], second.relu().to(dtype))

@@ -219,7 +219,7 @@ TEXTS: dict[str, tuple[Callable[[Any, Path], object], str]] = {
     "a function that is no operator": (lambda text, _: called(text, "torch.load"), "calls 'torch.load'"),
     "an operator of files": (
         lambda text, _: called(text, "torch.ops.aten.from_file.default"),
-        "calls 'torch.ops.aten.from_file.default'",
+        "calls 'aten.from_file.default'",
     ),
     "an operator of another library": (lambda text, _: called(text, "torch.ops.mine.op.default"), "is not an operator"),
     "an operator of an extension": (lambda text, _: called(text, "#mine:op"), "is not an operator"),

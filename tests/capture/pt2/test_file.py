@@ -16,8 +16,8 @@ from deeplab_spec.align.differences import Aspect, differences
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.capture.capture import Capture, FileModule
-from deeplab_spec.capture.fx.module import capture, read_program, shared_parameters, state_of
+from deeplab_spec.capture.capture import Candidate, Capture
+from deeplab_spec.capture.fx.module import capture, shared_parameters, state_of
 from deeplab_spec.capture.pt2 import file as exported_module
 from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
 from deeplab_spec.capture.target import open_file
@@ -28,6 +28,7 @@ from deeplab_spec.reference.network import build
 from tests.support.archives import changed, members_of, torch_saved
 from tests.support.assertions import assert_same
 from tests.support.modules import CHANNELS, Buffered, DroppedThenOverwritten, Residual, Wrapped
+from tests.support.programs import read_exported
 from tests.support.weights import make_whole, randomise_norms, whole
 
 NARROW: Mapping[str, float] = {"width": 0.03, "middle_blocks": 1}
@@ -52,7 +53,7 @@ def written(program: ExportedProgram, directory: Path) -> Path:
     return path
 
 
-def file_of(module: nn.Module, directory: Path, example: Tensor) -> FileModule:
+def file_of(module: nn.Module, directory: Path, example: Tensor) -> Candidate:
     """Export a module, save it and read the file."""
     return read_pt2(written(exported(module, example), directory), "network.pt2")
 
@@ -90,11 +91,11 @@ def case(
     networks: Mapping[str, nn.Module],
     programs: Mapping[str, ExportedProgram],
     tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[FileModule, nn.Module, Capture]:
+) -> tuple[Candidate, nn.Module, Capture]:
     """Return a file, the network that was exported to it, and that network's graph."""
     name, _, form = request.param.partition(", ")
     program = programs[name]
-    expected = read_program(program)
+    expected = read_exported(program)
     if form == "free sizes":
         free = dict.fromkeys((0, 2, 3), torch.export.Dim.AUTO)
         both = torch.cat([image(), image()]).float()
@@ -106,7 +107,7 @@ def case(
 
 
 @pytest.fixture
-def file(case: tuple[FileModule, nn.Module, Capture]) -> Iterator[FileModule]:
+def file(case: tuple[Candidate, nn.Module, Capture]) -> Iterator[Candidate]:
     """Return the file in float64; its changes are undone after each test."""
     weights = {name: tensor.clone() for name, tensor in case[0].tensors.items()}
     yield case[0].double()
@@ -114,7 +115,7 @@ def file(case: tuple[FileModule, nn.Module, Capture]) -> Iterator[FileModule]:
 
 
 @pytest.fixture
-def network(case: tuple[FileModule, nn.Module, Capture]) -> Iterator[nn.Module]:
+def network(case: tuple[Candidate, nn.Module, Capture]) -> Iterator[nn.Module]:
     """Return the network in float64; its changes are undone after each test."""
     weights = copy.deepcopy(case[1].state_dict())
     yield case[1].double()
@@ -122,7 +123,7 @@ def network(case: tuple[FileModule, nn.Module, Capture]) -> Iterator[nn.Module]:
 
 
 def test_a_program_is_the_network(
-    file: FileModule, network: nn.Module, case: tuple[FileModule, nn.Module, Capture]
+    file: Candidate, network: nn.Module, case: tuple[Candidate, nn.Module, Capture]
 ) -> None:
     """Its graph, the names of its weights, and its results, in float64 and float32."""
     expected, actual = case[2], capture(file, [image()])
@@ -134,7 +135,7 @@ def test_a_program_is_the_network(
         assert_same(file.float()(image().float()), network.float()(image().float()), "float32")
 
 
-def test_a_program_runs_with_other_weights(file: FileModule, network: nn.Module) -> None:
+def test_a_program_runs_with_other_weights(file: Candidate, network: nn.Module) -> None:
     """Weights that are copied into its tensors are used."""
     with torch.no_grad():
         before = file(image())
@@ -148,7 +149,7 @@ def test_a_program_runs_with_other_weights(file: FileModule, network: nn.Module)
     assert not torch.equal(before, after)
 
 
-def test_free_sizes_are_free(file: FileModule, network: nn.Module) -> None:
+def test_free_sizes_are_free(file: Candidate, network: nn.Module) -> None:
     """A program accepts the sizes that it was exported for, and rejects others in one line."""
     batch = torch.cat([image(OTHER_SIZE), image(OTHER_SIZE) + 1])
     if file.shapes == ((1, 3, *SIZE),):
@@ -173,7 +174,7 @@ def test_an_edited_program_differs_at_the_edited_node(programs: Mapping[str, Exp
     convs = [node for node in program.graph.nodes if str(node.target) == "aten.conv2d.default"]
     node = next(node for node in convs if len(node.args) > 6 and node.args[6] > 1 and min(node.args[5]) > 1)
     before, (stride, padding, rate, groups) = node.args, node.args[3:]
-    expected = read_program(program)
+    expected = read_exported(program)
     node.args = (*before[:3], stride, [side + 1 for side in padding], [side + 1 for side in rate], groups)
     try:
         file = read_pt2(written(program, tmp_path), "network.pt2")
@@ -211,7 +212,7 @@ def small() -> Tensor:
     return whole((1, CHANNELS, *SMALL), 0)
 
 
-def run_graph(file: FileModule) -> Tensor:
+def run_graph(file: Candidate) -> Tensor:
     """Run the graph of a file."""
     captured = capture(file, [small()])
     values = captured.run({"input": small()}, state_of(file))
@@ -257,7 +258,7 @@ def test_a_corrupted_skip_is_visible(tmp_path: Path) -> None:
 
 
 def test_results_keep_their_structure(tmp_path: Path) -> None:
-    """A dict of a tensor and a tuple comes back as such, and names the outputs."""
+    """A dict of a tensor and a tuple names the outputs by their places."""
 
     def forward(layers: nn.Module, x: Tensor) -> dict[str, Any]:
         x = layers.entry(x)  # type: ignore[operator]
@@ -268,9 +269,8 @@ def test_results_keep_their_structure(tmp_path: Path) -> None:
 
     with torch.no_grad():
         expected, actual = module(small()), file(small())
-    assert list(actual) == ["out", "aux"]
-    assert isinstance(actual["aux"], tuple)
-    assert_same(actual["aux"][1], expected["out"], "the last")
+    assert list(actual) == ["['out']", "['aux'][0]", "['aux'][1]"]
+    assert_same(actual["['aux'][1]"], expected["out"], "the last")
     outputs = capture(file, [small()]).network.outputs
     assert [node.path for node in outputs] == ["output['out']", "output['aux'][0]", "output['aux'][1]"]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import deeplab_spec
+from deeplab_spec.capture.candidate.process import rounded
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
 from deeplab_spec.execute.tensor_error import Error, error_of
@@ -20,7 +21,7 @@ from deeplab_spec.judge.outputs import Answer
 from deeplab_spec.judge.precision import blocks
 from deeplab_spec.judge.precision import observe as lower
 from deeplab_spec.judge.precision.blocks import Regions, deviation_of
-from deeplab_spec.judge.precision.run import OnDevice, rounded, stored
+from deeplab_spec.judge.precision.run import OnDevice, stored
 from deeplab_spec.judge.text import text
 from deeplab_spec.measure.rewrites import folded
 from deeplab_spec.measure.wrappers import ChannelsLast

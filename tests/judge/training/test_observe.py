@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from deeplab_spec.align.match import align, channel_orders
+from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.graph.ops import BatchNorm
 from deeplab_spec.judge.load_weights import places
@@ -35,7 +36,7 @@ def trained_port() -> tuple[Trained, set[str]]:
     orders = channel_orders(alignment, captured.network)
     found, unmatched = places(expected, alignment.partner, captured, state_of(module), orders)
     assert [parameter.path for parameter in unmatched] == ["decoder.low_level.conv"]
-    trained = observe(module, expected, found, unmatched=unmatched, dropped=dropout_inputs(reading))
+    trained = observe(local(module), expected, found, unmatched=unmatched, dropped=dropout_inputs(reading))
     return trained, {path for path in alignment.partner if isinstance(expected[path].op, BatchNorm)}
 
 
@@ -44,7 +45,7 @@ def test_a_candidate_is_built_with_the_seed_of_the_run() -> None:
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     first, again, other = (
-        build_with_seed(lambda _stride: nn.Conv2d(3, 4, 3), 16, seed).get_parameter("weight") for seed in (0, 0, 1)
+        build_with_seed(lambda *_: nn.Conv2d(3, 4, 3), 16, seed).tensors["weight"] for seed in (0, 0, 1)
     )
 
     assert torch.equal(first, again)

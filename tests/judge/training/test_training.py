@@ -11,6 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 import deeplab_spec
+from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.execute.training import NetworkModule
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Dropout
@@ -40,7 +41,7 @@ def specified(name: str = "tf-release", output_stride: int = 16, **choices: Any)
 
 def decided(candidate: nn.Module, expected: Network) -> dict[str, Decision]:
     """Decide everything about a candidate that names its tensors as the specification does."""
-    return verdicts(observe(candidate, expected, own_places(expected)))
+    return verdicts(observe(local(candidate), expected, own_places(expected)))
 
 
 def verdicts(trained: Trained) -> dict[str, Decision]:
@@ -253,7 +254,7 @@ def test_whole_channels_must_not_be_dropped() -> None:
 def test_one_momentum_everywhere_is_the_choice_that_it_is() -> None:
     """Every normalisation has it; the decision explains them all."""
     expected = specified("notebook")
-    trained = observe(NetworkModule(specified("notebook", norm_momentum=0.1)), expected, own_places(expected))
+    trained = observe(local(NetworkModule(specified("notebook", norm_momentum=0.1))), expected, own_places(expected))
     findings = verdicts(trained)["BN-MOMENTUM"].findings
 
     assert {finding.path for finding in findings} == {node.path for node in expected if isinstance(node.op, BatchNorm)}
@@ -482,7 +483,7 @@ def test_the_candidate_returns_to_evaluation_mode() -> None:
     """It is left in evaluation, without gradients."""
     expected = specified("notebook")
     module = NetworkModule(expected)
-    observe(module, expected, own_places(expected))
+    observe(local(module), expected, own_places(expected))
 
     assert not any(part.training for part in module.modules())
     assert all(parameter.grad is None for parameter in module.parameters())

@@ -1,0 +1,359 @@
+"""This side of the wire to a candidate: sends requests, and validates the answers.
+
+Nothing that arrives is believed but the bytes of tensors and the graph, and both are validated before they are used.
+"""
+
+import json
+import os
+import re
+import select
+import shutil
+import stat
+import sys
+import tempfile
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any, BinaryIO, Final
+
+import torch
+from torch import Tensor
+
+from deeplab_spec.capture.candidate.process import Files, Host, raw
+from deeplab_spec.child_process import ChildProcess, own_environment
+from deeplab_spec.errors import ChildError
+from deeplab_spec.execute.torch_settings import float32_products
+
+Document = dict[str, Any]
+
+TIMEOUT: Final = 600.0
+"""Seconds that an answer may take."""
+
+DEATHS: Final = 3
+"""How often a candidate's process may end by itself, or be ended because it did not answer."""
+
+_MOST_BYTES: Final = 2**33
+_MOST_TENSORS: Final = 100_000
+_MOST_SIDE: Final = 2**40
+_FILE: Final = re.compile(r"[0-9]{1,10}-[0-9]{1,10}")
+_DTYPES: Final = frozenset(
+    {
+        *("float64", "float32", "bfloat16", "float16", "complex64", "complex128"),
+        *("int64", "int32", "int16", "int8", "uint8", "bool"),
+    }
+)
+_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
+_ROOM: Final = 2**32
+"""Bytes that must be free in shared memory, or the folder of the tensors is made elsewhere."""
+
+
+class Answer(ABC):
+    """An answer that may not have arrived yet."""
+
+    @abstractmethod
+    def result(self) -> Document:
+        """Wait for the answer.
+
+        Raises:
+            ChildError: If the process ends first, does not answer in time, or sends something that is no answer.
+        """
+
+
+class Connection(ABC):
+    """A way to send requests to a candidate.
+
+    Attributes:
+        generation: Counts the processes that were started: a candidate that was built in an earlier one is lost.
+    """
+
+    generation: int = 1
+
+    def __init__(self) -> None:
+        self._numbers = 0
+
+    def number(self) -> int:
+        """Return a new number for a candidate."""
+        self._numbers += 1
+        return self._numbers
+
+    @abstractmethod
+    def submit(self, request: Mapping[str, Any]) -> Answer:
+        """Send a request without waiting for its answer; answers come in the order of the requests."""
+
+    @abstractmethod
+    def pack(self, tensors: Mapping[str, Tensor]) -> Document:
+        """Make tensors available to the candidate; they are sent with a request."""
+
+    @abstractmethod
+    def unpack(self, packed: object) -> dict[str, Tensor]:
+        """Return the tensors of an answer.
+
+        Raises:
+            ChildError: If they are not what they say.
+        """
+
+    def ensure(self) -> None:  # noqa: B027 - for connections with a process
+        """Start the process if it does not run."""
+
+    def close(self) -> None:  # noqa: B027 - as above
+        """End the process, with everything that it started."""
+
+
+class _Memory:
+    """Sends tensors within a process: as copies, with their strides."""
+
+    folder = ""
+
+    def pack(self, tensors: Mapping[str, Tensor]) -> Document:
+        return {"tensors": {name: self._copy(tensor.detach()) for name, tensor in tensors.items()}}
+
+    def unpack(self, packed: Document) -> dict[str, Tensor]:
+        return dict(packed["tensors"])
+
+    @staticmethod
+    def _copy(tensor: Tensor) -> Tensor:
+        copied = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+        return copied.copy_(tensor) if 0 not in tensor.stride() else tensor.clone()
+
+
+@dataclass(frozen=True)
+class _Done(Answer):
+    document: Document
+
+    def result(self) -> Document:
+        return self.document
+
+
+class LocalConnection(Connection):
+    """Runs a candidate in this process: for networks that this package builds itself, and objects of the caller."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = _Memory()
+        self.host = Host(self.memory)
+
+    def submit(self, request: Mapping[str, Any]) -> Answer:
+        """Answer a request."""
+        with float32_products(tf32=False):
+            return _Done(self.host.answer(request))
+
+    def pack(self, tensors: Mapping[str, Tensor]) -> Document:
+        """Copy tensors."""
+        return self.memory.pack(tensors)
+
+    def unpack(self, packed: object) -> dict[str, Tensor]:
+        """Return the tensors of an answer."""
+        return self.memory.unpack(packed)  # type: ignore[arg-type]  # from the host of this process
+
+
+@dataclass
+class _Waiting(Answer):
+    connection: "ProcessConnection"
+    number: int
+    document: Document | None = None
+    error: str = ""
+
+    def result(self) -> Document:
+        while self.document is None and not self.error:
+            self.connection.receive()
+        if self.document is None:
+            raise ChildError(self.error)
+        return self.document
+
+
+@dataclass
+class ProcessConnection(Connection):
+    """Runs a candidate in a process of its own, which is started for the first request and again after it ended.
+
+    Attributes:
+        python: The interpreter of the candidate's environment.
+        timeout: Seconds that an answer may take.
+        memory: Bytes that the process may allocate; 0 for no limit.
+        generation: Counts the processes that were started.
+    """
+
+    python: str = sys.executable
+    timeout: float = TIMEOUT
+    memory: int = 0
+    generation: int = 0
+    deaths: int = 0
+    _child: ChildProcess | None = None
+    _requests: int = -1
+    _folder: Path | None = None
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self._sent = 0
+
+    def ensure(self) -> None:
+        """Start the process if it does not run.
+
+        Raises:
+            ChildError: If it ended too often.
+        """
+        if self._child is not None:
+            return
+        if self.deaths >= DEATHS:
+            raise ChildError(f"the process ended {DEATHS} times, and is not started again")
+        here = Path(__file__).parent
+        self._folder = Path(tempfile.mkdtemp(dir=_folder_of_tensors()))
+        reading, self._requests = os.pipe()
+        try:
+            command = [self.python, "-W", "ignore", "-c", (here / "supervisor.py").read_text(), str(reading)]
+            self._child = ChildProcess(command, own_environment(), pass_fds=(reading,))
+        except OSError as error:
+            self._forget()
+            raise ChildError(f"the process cannot be started: {self.python}: {error.strerror}") from error
+        finally:
+            os.close(reading)
+        os.set_blocking(self._requests, False)
+        self._files = Files(str(self._folder))
+        self.generation += 1
+        source = (here / "process.py").read_text()
+        self._write({"source": source, "folder": str(self._folder), "memory": self.memory})
+
+    def submit(self, request: Mapping[str, Any]) -> Answer:
+        """Send a request without waiting for its answer."""
+        self.ensure()
+        self._sent += 1
+        waiting = _Waiting(self, self._sent)
+        self._waiting.append(waiting)
+        try:
+            self._write({**request, "id": self._sent})
+        except ChildError as error:
+            self._died(error.reason)
+        return waiting
+
+    def pack(self, tensors: Mapping[str, Tensor]) -> Document:
+        """Write tensors to a file that the process reads."""
+        self.ensure()
+        packed: Document = self._files.pack(tensors)
+        return packed
+
+    def unpack(self, packed: object) -> dict[str, Tensor]:
+        """Read the tensors of an answer, and remove their file."""
+        try:
+            file, entries = _described(packed)
+            path = os.path.join(str(self._folder), file)  # noqa: PTH118 - the descriptor is opened below
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as source:
+                _read_into(source, [tensor for _, tensor in entries])
+            with suppress(OSError):
+                Path(path).unlink()
+        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise ChildError("the process sent tensors that cannot be read") from error
+        return dict(entries)
+
+    def receive(self) -> None:
+        """Wait for the next answer; if there is none, everything that waits has its reason."""
+        if self._child is None:
+            raise ChildError("the process has ended")
+        try:
+            answer = self._child.receive(self.timeout)
+            self._check(answer)
+        except (ChildError, TimeoutError) as error:
+            self._died(str(error))
+        else:
+            self._waiting.popleft().document = answer
+
+    def _check(self, answer: object) -> None:
+        if not isinstance(answer, dict) or answer.get("id") != self._waiting[0].number:
+            raise ChildError("the process sent an answer that was not requested")
+
+    def _write(self, document: Mapping[str, Any]) -> None:
+        """Send a line; answers are read meanwhile, so that neither side waits for the other."""
+        left = memoryview(f"{json.dumps(document)}\n".encode())
+        deadline = monotonic() + self.timeout
+        while left:
+            if self._child is None:
+                raise ChildError("the process has ended")
+            _, ready, _ = select.select([], [self._requests], [], 1.0)
+            self._child.collect()
+            if ready:
+                try:
+                    left = left[os.write(self._requests, left) :]
+                except BlockingIOError:
+                    continue
+                except BrokenPipeError:
+                    raise ChildError(self._child.ending()) from None
+            elif monotonic() > deadline:
+                raise ChildError(f"the process takes no request within {self.timeout:g} s")
+
+    def _died(self, reason: str) -> None:
+        self.deaths += 1
+        for waiting in self._waiting:
+            waiting.error = reason
+        self._waiting.clear()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._requests >= 0:
+            os.close(self._requests)
+            self._requests = -1
+        if self._child:
+            self._child.kill()
+            self._child = None
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """End the process, with everything that it started."""
+        self._forget()
+        self.deaths = DEATHS
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self._forget()
+
+
+def _read_into(source: BinaryIO, tensors: Sequence[Tensor]) -> None:
+    """Fill tensors from a regular file that has just their bytes."""
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    status = os.fstat(source.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_size != size:
+        raise ValueError("its file has another size")
+    for tensor in tensors:
+        if tensor.numel() and source.readinto(raw(tensor)) != tensor.numel() * tensor.element_size():  # type: ignore[attr-defined]
+            raise ValueError("its file ended early")
+
+
+def _described(packed: object) -> tuple[str, list[tuple[str, Tensor]]]:
+    """Return the file of an answer's tensors, and the empty tensors to read it into."""
+    if not isinstance(packed, dict) or not _FILE.fullmatch(packed["file"]) or len(packed["tensors"]) > _MOST_TENSORS:
+        raise ValueError("no file")
+    left = _MOST_BYTES
+    entries = []
+    for name, dtype, shape, _ in packed["tensors"]:
+        if not isinstance(name, str) or dtype not in _DTYPES or not _is_shape(shape):
+            raise ValueError("no tensor")
+        kind: torch.dtype = getattr(torch, dtype)
+        left -= kind.itemsize * _product(shape)
+        if left < 0:
+            raise ValueError("too large")
+        entries.append((name, torch.empty(shape, dtype=kind)))
+    return packed["file"], entries
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, list) and all(type(side) is int and 0 <= side < _MOST_SIDE for side in shape)
+
+
+def _product(shape: Sequence[int]) -> int:
+    size = 1
+    for side in shape:
+        size *= side
+    return size
+
+
+def _folder_of_tensors() -> Path | None:
+    """Return shared memory if it has room; None for the folder of temporary files."""
+    with suppress(OSError):
+        room = os.statvfs(_SHARED_MEMORY)
+        if room.f_bavail * room.f_frsize >= _ROOM:
+            return _SHARED_MEMORY
+    return None

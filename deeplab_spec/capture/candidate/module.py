@@ -1,0 +1,286 @@
+"""Candidates on this side of the wire: their requests, and a mirror of their parameters and buffers."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deeplab_spec.capture.candidate.connection import Answer, Connection, Document, LocalConnection
+from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned
+from deeplab_spec.capture.fx.document import Program, read_document
+from deeplab_spec.capture.fx.program import PartialAliasError, read_program
+from deeplab_spec.errors import CaptureError, ChildError, TargetError
+
+
+class RequestError(Exception):
+    """A candidate raised an error; the text is one line."""
+
+
+class Remote:
+    """A network behind a connection: built when it is first needed, and again after its process ended.
+
+    Args:
+        name: The target as the user named it.
+        connection: The connection.
+        build: Returns the request that builds it, without its number.
+    """
+
+    def __init__(self, name: str, connection: Connection, build: Callable[[], Document]) -> None:
+        self.name = name
+        self.connection = connection
+        self.build = build
+        self.number = 0
+        self._generation = 0
+        self._loaded: dict[str, tuple[Tensor, int]] = {}
+
+    def ask(self, do: str, **settings: Any) -> Document:  # noqa: ANN401 - a request's fields are JSON
+        """Send a request about this network, and wait for the answer.
+
+        Raises:
+            RequestError: If the network raises an error.
+            ChildError: If its process ends, or does not answer.
+            TargetError: If it cannot be built.
+        """
+        return answered(self.submit(do, **settings))
+
+    def submit(self, do: str, **settings: Any) -> Answer:  # noqa: ANN401 - as above
+        """Send a request about this network without waiting for the answer."""
+        self.ready()
+        return self.connection.submit({"do": do, "on": self.number, **settings})
+
+    def ready(self) -> None:
+        """Build the network, unless it is built in the process that runs now.
+
+        Raises:
+            TargetError: If it cannot be built.
+            ChildError: If its process ended too often.
+        """
+        self.connection.ensure()
+        if self._generation == self.connection.generation:
+            return
+        self.number, self._loaded = self.connection.number(), {}
+        try:
+            answered(self.connection.submit({**self.build(), "to": self.number}))
+        except RequestError as error:
+            raise TargetError(self.name, str(error)) from error
+        except ChildError as error:
+            raise TargetError(self.name, f"{error.reason} while it was being built") from error
+        self._generation = self.connection.generation
+
+    def rebuild(self) -> None:
+        """Build the network again, and forget the one that was built before."""
+        if self.number:
+            self.connection.submit({"do": "drop", "on": self.number})
+        self._generation = 0
+        self.ready()
+
+    def stale(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Tell whether the network must get tensors that changed, or must be built."""
+        built = self._generation == self.connection.generation
+        return not built or any(not _same(self._loaded.get(name), tensor) for name, tensor in tensors.items())
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Send the tensors that changed since they were sent."""
+        self.ready()
+        changed = {name: tensor for name, tensor in tensors.items() if not _same(self._loaded.get(name), tensor)}
+        if not changed:
+            return
+        dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+        dtype = str(dtypes.pop()).removeprefix("torch.") if len(dtypes) == 1 else None
+        device = next(iter(changed.values())).device.type
+        self.ask("load", tensors=self.connection.pack(changed), dtype=dtype, device=device)
+        self.loaded(tensors)
+
+    def loaded(self, tensors: Mapping[str, Tensor]) -> None:
+        """Note that the network has these tensors."""
+        self._loaded = {name: (tensor, tensor._version) for name, tensor in tensors.items()}  # noqa: SLF001 - counts in-place changes
+
+    def call(self, inputs: Sequence[Tensor], settings: CallSettings) -> Returned:
+        """Call the network; what it raises, and how its process ends, is an error in the answer."""
+        try:
+            return self.called(self.ask("call", **self.call_request(inputs, settings)), inputs)
+        except (RequestError, ChildError, TargetError) as error:
+            return Returned(error=getattr(error, "reason", str(error)))
+
+    def call_request(self, inputs: Sequence[Tensor], settings: CallSettings) -> Document:
+        """Return the fields of a request to call the network."""
+        self.ready()
+        packed = self.connection.pack({str(number): value for number, value in enumerate(inputs)})
+        threads = 1 if inputs[0].dtype is torch.float64 else torch.get_num_threads()
+        device = inputs[0].device.type
+        return {"inputs": packed, "settings": {**asdict(settings), "threads": threads, "device": device}}
+
+    def called(self, answer: Document, inputs: Sequence[Tensor]) -> Returned:
+        """Return what a call returned, on the device of the inputs.
+
+        Raises:
+            ChildError: If the answer is malformed.
+        """
+        place = inputs[0].device
+        try:
+            kind = str(answer["returned"])[:_LONGEST]
+            recorded = answer.get("dropouts", [])
+            dropouts = tuple((str(kind), float(rate), str(module)) for kind, rate, module in recorded)
+            tensors = self.connection.unpack(answer["results"])
+            dropped = self.connection.unpack(answer["dropped"]) if "dropped" in answer else {}
+            after = self.connection.unpack(answer["after"]) if "after" in answer else {}
+        except (KeyError, TypeError, ValueError) as error:
+            raise ChildError("the process sent a malformed answer") from error
+        return Returned(
+            kind=kind,
+            tensors={name: value.to(place) for name, value in tensors.items()},
+            dropouts=dropouts,
+            dropped=tuple(dropped.values()),
+            after=tuple(value.to(place) for value in after.values()),
+        )
+
+
+_LONGEST = 200
+"""Characters of a type's name that are kept."""
+
+
+def answered(answer: Answer) -> Document:
+    """Wait for an answer.
+
+    Raises:
+        RequestError: If it is an error.
+        ChildError: If there is none.
+    """
+    document = answer.result()
+    if "error" in document:
+        text = document["error"] if isinstance(document["error"], str) else "an error without a text"
+        raise RequestError("".join(character if character.isprintable() else " " for character in text)[:_ERROR])
+    return document
+
+
+_ERROR = 2000
+"""Characters of an error that are kept."""
+
+
+def _same(sent: tuple[Tensor, int] | None, tensor: Tensor) -> bool:
+    return sent is not None and sent[0] is tensor and sent[1] == tensor._version  # noqa: SLF001 - counts in-place changes
+
+
+class ModuleCandidate(Candidate):
+    """A PyTorch module behind a connection.
+
+    Args:
+        remote: Its requests.
+
+    Attributes:
+        parameter_names: Names of the parameters, in order.
+        trained: Names of the parameters that require gradients.
+        saved_names: Names of the tensors in the state dict.
+    """
+
+    kind = "module"
+
+    def __init__(self, remote: Remote) -> None:
+        remote.ready()
+        super().__init__(remote.name, (), {})
+        self.remote = remote
+        self.parameter_names: tuple[str, ...] = ()
+        self.trained: frozenset[str] = frozenset()
+        self.saved_names: frozenset[str] = frozenset()
+        self.refresh()
+
+    def refresh(self, names: Sequence[str] | None = None) -> None:
+        """Read the parameters and buffers; those of some names, or all.
+
+        Raises:
+            TargetError: If they cannot be read.
+        """
+        try:
+            tensors = self.remote.connection.unpack(self.remote.ask("read", names=names)["tensors"])
+            if names is None:
+                self.tensors = self._tied(tensors)
+            else:
+                with torch.no_grad():
+                    for name, tensor in tensors.items():
+                        self.tensors[name].copy_(tensor)
+        except (RequestError, ChildError, KeyError, RuntimeError) as error:
+            raise TargetError(self.name, f"its state cannot be read: {error}") from error
+        self.remote.loaded(self.tensors)
+
+    def _tied(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the mirror: names of one tensor share one."""
+        found: dict[str, Tensor] = {}
+        first: dict[object, Tensor] = {}
+        parameters, trained, saved = [], set(), set()
+        for name, parameter, gradient, kept, same in self.remote.ask("state")["state"]:
+            if name in tensors:
+                parameters += [name] if parameter else []
+                trained |= {name} if gradient else set()
+                saved |= {name} if kept else set()
+                found[name] = first.setdefault((same, tensors[name].shape), tensors[name])
+        self.parameter_names, self.trained, self.saved_names = tuple(parameters), frozenset(trained), frozenset(saved)
+        return found
+
+    @property
+    def saved(self) -> dict[str, Tensor]:
+        """The tensors that its state dict has."""
+        return {name: tensor for name, tensor in self.tensors.items() if name in self.saved_names}
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be built a second time in its process."""
+        return "seed" in self.remote.build()
+
+    def again(self, seed: int) -> "ModuleCandidate":
+        """Build it a second time in the same process, with another seed.
+
+        Raises:
+            TargetError: If it cannot be built again.
+        """
+        build = self.remote.build
+        return ModuleCandidate(Remote(self.name, self.remote.connection, lambda: {**build(), "seed": seed}))
+
+    def read(self, inputs: Sequence[Tensor]) -> Capture:
+        """Read the graph at the size of inputs.
+
+        Raises:
+            CaptureError: If the module cannot be exported, or its graph cannot be read.
+        """
+        try:
+            return read_program(self._program(inputs, decompose=False))
+        except PartialAliasError:
+            pass
+        try:
+            return read_program(self._program(inputs, decompose=True))
+        except PartialAliasError as error:
+            raise CaptureError("in-place operations on views cannot be resolved") from error
+
+    def _program(self, inputs: Sequence[Tensor], *, decompose: bool) -> Program:
+        self.send()
+        connection = self.remote.connection
+        packed = connection.pack({str(number): value for number, value in enumerate(inputs)})
+        try:
+            answer = self.remote.ask("export", inputs=packed, decompose=decompose)
+            constants = connection.unpack(answer["constants"])
+            return read_document(answer["program"], [tuple(value.shape) for value in inputs], self.tensors, constants)
+        except (RequestError, ChildError) as error:
+            raise CaptureError(str(error)) from error
+
+    def call(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Returned:  # noqa: B008 - frozen
+        """Call it with its current tensors; what it raises is an error in the answer."""
+        try:
+            self.send()
+        except (RequestError, ChildError, TargetError) as error:
+            return Returned(error=f"its weights cannot be loaded: {error}")
+        return self.remote.call(inputs, settings)
+
+    def send(self) -> None:
+        """Send the tensors that changed here."""
+        self.remote.load(self.tensors)
+
+
+def local(module: nn.Module, name: str = "") -> ModuleCandidate:
+    """Return a module of this process as a candidate; nothing is copied, and nothing separates it from this process."""
+    connection = LocalConnection()
+    number = connection.number()
+    connection.host.modules[number] = module
+    remote = Remote(name or type(module).__qualname__, connection, dict)
+    remote.number, remote._generation = number, connection.generation  # noqa: SLF001 - it is built already
+    return ModuleCandidate(remote)

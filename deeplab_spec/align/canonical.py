@@ -9,6 +9,7 @@ joint. So an added or missing layer changes few other names.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from deeplab_spec.align.match import Alignment
@@ -35,6 +36,7 @@ def canonical(shaped: Shaped, alignment: Alignment | None = None) -> Shaped:
         network=renamed(network, paths),
         shapes={path: tuple(shaped.shapes[old]) for old, path in paths.items()},
         likes={paths[path]: paths[like] for path, like in shaped.likes.items() if path in paths and like in paths},
+        times={paths[path]: times for path, times in shaped.times.items() if path in paths},
     )
 
 
@@ -97,7 +99,9 @@ def _word(node: Node) -> str:
     return _WORDS.get(kind(node.op), kind(node.op).lower())
 
 
-def specified_paths(alignment: Alignment, network: Network) -> dict[str, str]:
+def specified_paths(
+    alignment: Alignment, network: Network, again: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
     """Return the path in the specification of every node of a candidate.
 
     An aligned node has its partner's path. A node without one, and one that the normal form removes, stands in the
@@ -106,6 +110,7 @@ def specified_paths(alignment: Alignment, network: Network) -> dict[str, str]:
     Args:
         alignment: The specification aligned with the candidate's normal form.
         network: The candidate as it was captured.
+        again: Nodes that compute a value again, each with the node that computes it first, in whose block it stands.
     """
     partner = alignment.expected_of
     paths: dict[str, str] = {}
@@ -115,6 +120,8 @@ def specified_paths(alignment: Alignment, network: Network) -> dict[str, str]:
             paths[node.path] = partner[node.path]
         elif isinstance(node.op, Input | Output):
             paths[node.path] = f"{'input' if isinstance(node.op, Input) else 'output'}.{node.path}"
+        elif again.get(node.path) in partner:
+            paths[node.path] = f"{block_of(partner[again[node.path]])}.{node.path}"
         else:
             paths[node.path] = f"{_block(node.path, network, readers, partner)}.{node.path}"
     return paths

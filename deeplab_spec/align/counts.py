@@ -1,7 +1,8 @@
 """Parameters and multiply-adds of every block, on both sides of an alignment.
 
 A block whose operations or input shapes differ has other costs for that reason, and the difference itself is
-reported. What remains are costs that no operation shows: parameters that two nodes share are stored once.
+reported. What remains are costs that no operation shows: parameters that two nodes share are stored once, and a value
+that is computed twice costs twice.
 """
 
 from collections.abc import Collection, Iterator
@@ -106,7 +107,7 @@ def node_counts(shaped: Shaped) -> Iterator[tuple[str, tuple[int, int]]]:
     for node in shaped.network:
         known = bool(shaped.shapes[node.path])
         operations = evaluate(multiply_adds(node, around, Mode.FORWARD), shaped.shapes) if known else 0
-        yield node.path, (stored(node.op).parameters, operations)
+        yield node.path, (stored(node.op).parameters, operations * shaped.times.get(node.path, 1))
 
 
 def _of_node(node: Node, candidate: str, expected: tuple[int, int], actual: tuple[int, int]) -> Iterator[Aspect]:

@@ -82,6 +82,7 @@ def _record_of(operator: type) -> type[Record]:
         "shape": (Shape, ...),
         "like": (str | None, None),
         "shared": (bool, False),
+        "times": (Annotated[int, Field(ge=1, le=10**9)], 1),
     }
     return create_model(operator.__name__, __base__=Record, **declared)
 
@@ -126,6 +127,7 @@ def _records(lock: Lock) -> Iterator[Record]:
             shape=normal.shapes[node.path],
             like=normal.likes.get(node.path),
             shared=node.path in lock.shared,
+            times=normal.times.get(node.path, 1),
         )
     for tap, path in normal.network.taps:
         yield _Tap(name=tap, path=path)
@@ -226,6 +228,7 @@ def _lock(records: list[Any]) -> Lock:
             network=graph,
             shapes={record.path: record.shape for record in nodes},
             likes={record.path: record.like for record in nodes if record.like is not None},
+            times={record.path: record.times for record in nodes if record.times > 1},
         ),
         shared=frozenset(record.path for record in nodes if record.shared),
         nearest=next((record for record in records if isinstance(record, NearestNetwork)), None),

@@ -19,11 +19,13 @@ class Shaped:
         shapes: Channels, height and width by path; empty for a value that is not a batch of maps.
         likes: The path of the node whose size a resize takes, by the path of the resize; a resize with a stated size
             has no entry.
+        times: How often a value is computed, by path, if more than once.
     """
 
     network: Network
     shapes: Mapping[str, Size]
     likes: Mapping[str, str] = field(default_factory=dict)
+    times: Mapping[str, int] = field(default_factory=dict)
 
     def map_size(self, path: str) -> Pair | None:
         """Return the height and width of a value; None if it is not a batch of maps."""

@@ -74,6 +74,8 @@ class Capture:
             without an entry has the node's shape already.
         parts: Slices that form a node's tensor which is not one whole tensor of the state, by path and
             role; such a tensor is not among the parameters.
+        again: Nodes of the original graph that are left out as they compute a value again, each with the node that
+            computes it first.
 
     Raises:
         CaptureError: If a value or an attribute is too large to compute with.
@@ -86,6 +88,7 @@ class Capture:
     constants: Mapping[str, Tensor]
     views: Mapping[str, Layout] = field(default_factory=dict)
     parts: Mapping[str, tuple[TensorSlice, ...]] = field(default_factory=dict)
+    again: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what, nodes in (("takes", self.network.inputs), ("returns", self.network.outputs)):

@@ -17,6 +17,7 @@ from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.terms import Mode, Sizes
 from deeplab_spec.capture.candidate.module import ModuleCandidate
 from deeplab_spec.capture.capture import Candidate, Capture
+from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import capture_target, map_shapes, shared_parameters
 from deeplab_spec.capture.target import Target, connect
 from deeplab_spec.count.document import CountDocument, cost_fields, counting, torch_counter_note
@@ -127,7 +128,11 @@ def read(
         captures = {sides: capture_target(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
     own = captures[size]
     match = align_published(in_normal_form(own), output_stride, classes, size, variant)
-    paths = specified_paths(match[0], own.network) if match else {node.path: node.path for node in own.network}
+    paths = (
+        specified_paths(match[0], own.network, merge_recomputed(own).again)
+        if match
+        else {node.path: node.path for node in own.network}
+    )
     readers = {name: path.rpartition(".")[0] for path, name in own.parameters.items()}
     passes = []
     for sides in protocol.sizes(size):

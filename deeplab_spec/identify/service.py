@@ -11,6 +11,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import nearest_published
 from deeplab_spec.capture.capture import Candidate, Capture
+from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import capture_target, map_shapes
 from deeplab_spec.capture.target import Target, connect, is_file
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
@@ -63,7 +64,7 @@ def identify(
     with contextlib.redirect_stdout(sys.stderr):
         modules = [connect(target, output_stride, classes) for output_stride in output_strides]
         size, captures = _captures(modules, sizes, target.name)
-    candidates = [_candidate(captured, classes, size) for captured in captures]
+    candidates = [_candidate(merge_recomputed(captured), classes, size) for captured in captures]
     identity, other = nearest_published(candidates, output_strides, classes, size)
     return IdentifyDocument(
         target=target.name,

@@ -15,6 +15,7 @@ from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.published import nearest_published, network_like
 from deeplab_spec.capture.capture import Candidate, Capture
+from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import capture_at, fixed_size, shared_parameters
 from deeplab_spec.capture.target import HERE, REFERENCE, ProcessSettings, Target, connect, is_file, parse_target
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
@@ -178,7 +179,8 @@ def locked(module: Candidate, name: str, output_stride: int | None = None) -> Lo
     Raises:
         CaptureError: If it cannot be read, returns no tensor, or contains operations that cannot be executed elsewhere.
     """
-    captured, image = read_whole(module)
+    whole, image = read_whole(module)
+    captured = merge_recomputed(whole)
     found = in_normal_form(captured)
     for node in found.network:
         if isinstance(node.op, Opaque):
@@ -204,10 +206,15 @@ def _with_momenta(found: Shaped, captured: Capture) -> Shaped:
     def stated(node: Node) -> Node:
         mine = captured.network[node.path].op if node.path in captured.network else None
         if isinstance(node.op, BatchNorm) and isinstance(mine, BatchNorm):
-            return replace(node, op=replace(node.op, momentum=mine.momentum))
+            return replace(node, op=replace(node.op, momentum=_after(mine.momentum, found.times.get(node.path, 1))))
         return node
 
     return found.with_network(found.network.with_nodes(map(stated, found.network)))
+
+
+def _after(momentum: float | None, times: int) -> float | None:
+    """Return the momentum of a normalisation that runs several times."""
+    return momentum if momentum is None or times == 1 else 1 - (1 - momentum) ** times
 
 
 def output_stride_of(found: Shaped) -> int:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import torch
@@ -160,7 +160,7 @@ class AgainstPlan(Plan):
 
     def expected(self, image: Pair) -> Shaped:
         """Return the other network in normal form at an image's size."""
-        return normal_form(shaped(self.network, self.inputs_at(image)))
+        return normal_form(replace(shaped(self.network, self.inputs_at(image)), times=self.lock.normal.times))
 
     def _small_images(self) -> tuple[Pair, ...]:
         accepted = (response.inputs[0][-2:] for response in self.lock.responses if response.results)

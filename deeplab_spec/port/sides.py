@@ -17,6 +17,7 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import different_architecture
 from deeplab_spec.capture.candidate.module import ModuleCandidate
 from deeplab_spec.capture.capture import Candidate, Capture
+from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import map_shapes
 from deeplab_spec.errors import TargetError
 from deeplab_spec.graph.folding import foldable
@@ -156,7 +157,7 @@ def in_double(module: Candidate, name: str, captured: Capture, image: Pair) -> S
         raise TargetError(name, f"must have one input, but has {len(captured.network.inputs)}")
     dtypes = {key: tensor.dtype for key, tensor in module.tensors.items()}
     module.double()
-    return Side(name=name, module=module, captured=captured, image=image, dtypes=dtypes)
+    return Side(name=name, module=module, captured=merge_recomputed(captured), image=image, dtypes=dtypes)
 
 
 def side_by_side(source: Side, dest: Side) -> SideBySide:

@@ -14,6 +14,7 @@ from deeplab_spec.align.canonical import specified_paths
 from deeplab_spec.align.published import align_published
 from deeplab_spec.analysis.costs import BatchCost, batch_costs
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import capture_target
 from deeplab_spec.capture.target import Target, build_here
 from deeplab_spec.count.target_counts import named
@@ -82,7 +83,9 @@ def _profile(
     match = align_published(candidate, request.output_stride, request.classes, request.size, request.expected)
     entry = match[1] if match else None
     paths = (
-        specified_paths(match[0], captured.network) if match else {node.path: node.path for node in captured.network}
+        specified_paths(match[0], captured.network, merge_recomputed(captured).again)
+        if match
+        else {node.path: node.path for node in captured.network}
     )
     paths = {node: path.translate(_UNQUOTED) for node, path in paths.items()}
     ranged = ranged_modules(captured, paths)

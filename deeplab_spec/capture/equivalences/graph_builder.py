@@ -1,7 +1,11 @@
-"""Rewrites a captured network node by node, and the steps that run the rewritten nodes."""
+"""Rewrites a captured network node by node, and the steps that run the rewritten nodes.
+
+One such rewrite is needed wherever a network is compared: a value that is computed several times is one node.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -9,7 +13,7 @@ from torch.nn import functional
 
 from deeplab_spec.capture.capture import Capture, Step, TensorSlice
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Margins, Op
+from deeplab_spec.graph.ops import Dropout, Input, Margins, Op, Opaque, Output
 
 
 class GraphBuilder:
@@ -68,6 +72,36 @@ class GraphBuilder:
             views={where: view for where, view in self.views.items() if _node(where) in network},
             parts={where: parts for where, parts in self.parts.items() if _node(where) in network},
         )
+
+
+def merge_recomputed(captured: Capture) -> Capture:
+    """Merge nodes that apply one operation with the same tensors to the same values.
+
+    Unknown operations and dropout may give another value every time.
+    """
+    builder = GraphBuilder(captured)
+    first: dict[object, str] = {}
+    for node in captured.network:
+        tensors = [
+            (
+                where.rpartition(".")[2],
+                captured.parameters.get(where),
+                captured.views.get(where),
+                captured.parts.get(where),
+            )
+            for where in own_tensors(captured, node.path)
+        ]
+        value = (node.op, tuple(map(builder.current, node.inputs)), tuple(tensors))
+        same = None if isinstance(node.op, _OWN_VALUE) else first.setdefault(value, node.path)
+        if same in {None, node.path}:
+            builder.keep(node)
+        else:
+            builder.replaced[node.path] = same
+    return replace(builder.build(), again={**captured.again, **builder.replaced}) if builder.replaced else captured
+
+
+_OWN_VALUE: Final = (Input, Output, Opaque, Dropout)
+"""Operations whose values are their own, whatever others compute."""
 
 
 def own_tensors(captured: Capture, path: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ Some equal networks have no common normal form: whether convolutions are parts o
 normalisations are folded, depends on the other side. Both forms are tried; the one with fewer differences is used.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +15,7 @@ from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.equivalences.merged_convolutions import merge_concatenated, merge_summed
 from deeplab_spec.capture.equivalences.split_convolutions import split_by_channels
 from deeplab_spec.capture.fx.module import map_shapes
@@ -52,7 +54,9 @@ class Form:
 
 def in_normal_form(captured: Capture) -> Shaped:
     """Return a captured network in normal form."""
-    return normal_form(Shaped(network=captured.network.live(), shapes=map_shapes(captured)))
+    captured = merge_recomputed(captured)
+    times = {path: 1 + again for path, again in Counter(captured.again.values()).items()}
+    return normal_form(Shaped(network=captured.network.live(), shapes=map_shapes(captured), times=times))
 
 
 def nearest_form(captured: Capture, plan: Plan, image: Pair) -> Form:
@@ -63,7 +67,7 @@ def nearest_form(captured: Capture, plan: Plan, image: Pair) -> Form:
         plan: The expected network.
         image: Height and width of the image at which it was captured.
     """
-    best = _aligned(captured, plan, image)
+    best = _aligned(merge_recomputed(captured), plan, image)
     for rewrite in FORMS:
         if best.unlike == (0, 0):
             break

@@ -18,7 +18,8 @@ from deeplab_spec.graph.ops import BatchNorm, Dropout
 from deeplab_spec.judge.evidence import UnmatchedParameter
 from deeplab_spec.judge.finding import Decision, Finding, Verdict
 from deeplab_spec.judge.load_weights import own_places
-from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING, choices_seen_in_training, dropout
+from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING, choices_seen_in_training
+from deeplab_spec.judge.training.check_random import dropout
 from deeplab_spec.judge.training.evidence import Trained
 from deeplab_spec.judge.training.observe import observe
 from deeplab_spec.mutate.mutant import inserted, with_op, without

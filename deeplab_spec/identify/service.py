@@ -91,9 +91,12 @@ def _with_defaults(
         captured, image = read_whole(module)
         normal = in_normal_form(captured)
         strides = strides or (output_stride_of(normal),)
+        classes = classes_of(normal) if classes is None else classes
+        if not classes:
+            raise CaptureError("its first result is no map")
     except CaptureError as error:
         raise TargetError(target.name, f"cannot be read: {error}") from error
-    return strides, classes_of(normal) if classes is None else classes, (image,)
+    return strides, classes, (image,)
 
 
 def _captures(modules: Sequence[Candidate], sizes: Sequence[Pair], name: str) -> tuple[Pair, list[Capture]]:

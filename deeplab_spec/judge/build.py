@@ -67,6 +67,8 @@ def settled(request: Request, module: Candidate) -> Request:
     try:
         found = in_normal_form(read_whole(module)[0])
         stride, classes = output_stride_of(found), classes_of(found)
+        if not classes:
+            raise CaptureError("its first result is no map")
     except CaptureError as error:
         raise TargetError(module.name, f"cannot be read: {error}") from error
     return replace(
@@ -224,7 +226,7 @@ def output_stride_of(found: Shaped) -> int:
         CaptureError: If no value is a map.
     """
     image = found.map_size(found.network.inputs[0].path)
-    sizes = [size for node in found.network if (size := found.map_size(node.path)) is not None and size != (1, 1)]
+    sizes = [size for node in found.network if (size := found.map_size(node.path)) not in (None, (1, 1)) and min(size)]
     if image is None or not sizes:
         raise CaptureError("it accepts no image")
     ratio = image[0] / min(height for height, _ in sizes)

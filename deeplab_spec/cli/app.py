@@ -107,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _write_error(text: str) -> None:
     shown = printable(text)
-    sys.stderr.write(f"{PROGRAM}: {shown if len(shown) <= _LONGEST else f'{shown[:_LONGEST]}...'}\n")
+    if len(shown) > _LONGEST:
+        shown = f"{shown[: _LONGEST // 2]}...{shown[-_LONGEST // 2 :]}"
+    sys.stderr.write(f"{PROGRAM}: {shown}\n")
 
 
 def _reason(error: Exception) -> str:

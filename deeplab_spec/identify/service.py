@@ -18,7 +18,7 @@ from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair
 from deeplab_spec.identify.document import IdentifyDocument
-from deeplab_spec.judge.build import classes_of, output_stride_of, read_whole
+from deeplab_spec.judge.build import output_stride_of, read_whole, some_classes_of
 from deeplab_spec.judge.certificate import Nearest
 from deeplab_spec.judge.finding import Finding, as_json
 from deeplab_spec.judge.outputs import choose as choose_results
@@ -91,9 +91,7 @@ def _with_defaults(
         captured, image = read_whole(module)
         normal = in_normal_form(captured)
         strides = strides or (output_stride_of(normal),)
-        classes = classes_of(normal) if classes is None else classes
-        if not classes:
-            raise CaptureError("its first result is no map")
+        classes = some_classes_of(normal) if classes is None else classes
     except CaptureError as error:
         raise TargetError(target.name, f"cannot be read: {error}") from error
     return strides, classes, (image,)

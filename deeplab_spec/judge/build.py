@@ -66,9 +66,7 @@ def settled(request: Request, module: Candidate) -> Request:
         return request
     try:
         found = in_normal_form(read_whole(module)[0])
-        stride, classes = output_stride_of(found), classes_of(found)
-        if not classes:
-            raise CaptureError("its first result is no map")
+        stride, classes = output_stride_of(found), some_classes_of(found)
     except CaptureError as error:
         raise TargetError(module.name, f"cannot be read: {error}") from error
     return replace(
@@ -236,6 +234,18 @@ def output_stride_of(found: Shaped) -> int:
 def classes_of(found: Shaped) -> int:
     """Return the channels of a network's first output."""
     return found.channels(found.network.outputs[0].path) if found.network.outputs else 0
+
+
+def some_classes_of(found: Shaped) -> int:
+    """Return the channels of a network's first output.
+
+    Raises:
+        CaptureError: If it has none.
+    """
+    classes = classes_of(found)
+    if not classes:
+        raise CaptureError("its first result is no map")
+    return classes
 
 
 def _responses(module: Candidate, captured: Capture) -> tuple[Response, ...]:

@@ -22,6 +22,7 @@ from tests.hostile.conftest import Refused
 from tests.support.archives import Touch, torch_saved
 from tests.support.profile_samples import profile
 
+PORT = ("port", "reference:notebook", "reference:notebook", "--choose", "width=0.03125", "--choose", "middle_blocks=1")
 NESTED = "[" * 100_000
 BLOCK = {"stem": (10, 12), "unattributed": (1, 2)}
 
@@ -75,8 +76,7 @@ def test_what_is_no_profile_is_one_line(case: str, tmp_path: Path, refused: Refu
     ("arguments", "suffix"),
     [
         (("compare", "it", "it"), ""),
-        (("certify", "reference:notebook", "--against", "it.lock"), ".lock"),
-        (("port", "reference:notebook", "reference:notebook", "-o", "o.safetensors", "--weights", "it.pt"), ".pt"),
+        ((*PORT, "-o", "o.safetensors", "--weights", "it.pt"), ".pt"),
         (("identify", "it.onnx"), ".onnx"),
         (("lock", "it.pt2", "-o", "o.lock"), ".pt2"),
     ],
@@ -107,6 +107,16 @@ LOCKS: dict[str, Callable[[str], str]] = {
     "a field in red": lambda content: content.replace('"classes": 5', '"\\u001b[31m": 5'),
     "30000 lines": lambda content: content.replace("\n", '\n{"type": "tap", "name": "a", "path": "x"}\n' * 30_000, 2),
 }
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to a file without end"])
+def test_a_lock_that_has_no_end_is_not_read(kind: str, tmp_path: Path) -> None:
+    """As any other file."""
+    path = tmp_path / "it.lock"
+    path.symlink_to("/dev/zero") if kind != "pipe" else os.mkfifo(path)
+
+    with pytest.raises(TargetError, match="is not a file"):
+        lock_file.load(path)
 
 
 @pytest.mark.parametrize("case", LOCKS)

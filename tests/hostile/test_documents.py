@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from deeplab_spec.align import lock_file
+from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.errors import TargetError
 from deeplab_spec.gate.calibration.recordings import Recorder
 from deeplab_spec.gate.cases import CPU_FORWARD, Device
@@ -191,7 +192,7 @@ def test_weights_that_are_none_are_one_line(case: str, tmp_path: Path) -> None:
     write(path)
 
     with pytest.raises(TargetError) as caught:
-        load_weights(torch.nn.Linear(1, 1), path)
+        load_weights(local(torch.nn.Linear(1, 1)), path)
 
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)

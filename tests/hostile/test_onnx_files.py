@@ -13,6 +13,7 @@ from onnx import ModelProto, TensorProto, helper
 from tests.hostile.conftest import Refused
 from tests.support.onnx_files import conv, graph, weight
 
+PROFILE = ("profile", "-o", "profile", "--steps", "2", "--no-ceilings", "--size", "64")
 CERTIFY = ("certify", "--variant", "notebook", "--level", "structure")
 """It starts a process of its own, which takes a while."""
 
@@ -22,7 +23,6 @@ COMMANDS = (
     ("identify",),
     ("count", "--size", "64"),
     ("lock", "-o", "it.lock"),
-    ("profile", "-o", "profile", "--steps", "2", "--no-ceilings", "--size", "64"),
     ("port", "reference:notebook", "-o", "it.safetensors", "--choose", "width=0.03125"),
 )
 
@@ -190,7 +190,7 @@ def test_a_file_that_states_what_no_network_has_is_one_line(
     assert reason in line
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, CERTIFY], ids=lambda command: command[0])
+@pytest.mark.parametrize("command", [*COMMANDS, PROFILE, CERTIFY], ids=lambda command: command[0])
 def test_every_command_refuses_an_image_of_2_to_the_40(
     command: tuple[str, ...], tmp_path: Path, refused: Refused
 ) -> None:

@@ -13,7 +13,6 @@ from deeplab_spec.align import lock_file
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.errors import TargetError
-from deeplab_spec.judge.build import locked
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.reference.forward import resize
@@ -92,7 +91,7 @@ def test_it_is_identified_and_conforms_to_its_own_lock(tmp_path: Path) -> None:
     """A lock states how often a value is computed, and the momentum of a normalisation that runs twice."""
     assert deeplab_spec.identify(Recomputed()).unexplained == ()
     file = tmp_path / "twice.lock"
-    file.write_text(lock_file.text(locked(Recomputed().eval(), "twice", 16)))
+    deeplab_spec.lock(Recomputed()).save(file)
 
     certificate = deeplab_spec.certify(Recomputed(), against=str(file))
 

@@ -11,10 +11,11 @@ from typing import Final
 import torch
 from torch import nn
 
-from deeplab_spec.capture.candidate.connection import TIMEOUT, Connection, LocalConnection, ProcessConnection
+from deeplab_spec.capture.candidate.connection import Connection, LocalConnection, ProcessConnection
 from deeplab_spec.capture.candidate.module import ModuleCandidate, Remote, local
 from deeplab_spec.capture.candidate.process import Refused, call_factory, find
 from deeplab_spec.capture.capture import Candidate
+from deeplab_spec.child_process import HERE, ProcessSettings
 from deeplab_spec.errors import MissingExtraError, TargetError, one_line
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.reference.network import build as build_reference
@@ -39,6 +40,7 @@ class Target:
         part: The part of the specification that the target implements; None for the whole network.
         choices: Choices of a reference that differ from its variant's.
         source: The module itself, or a callable that builds it; None if the name locates it.
+        process: How the process that it runs in is started.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Target:
     part: str | None = None
     choices: Mapping[str, ChoiceValue] = field(default_factory=dict)
     source: nn.Module | Callable[..., object] | None = None
+    process: ProcessSettings = HERE
 
     @classmethod
     def of(cls, target: TargetLike, arguments: Mapping[str, object] | None = None) -> "Target":
@@ -61,47 +64,26 @@ class Target:
         return cls(name=name, arguments=texts, source=target)
 
 
-def parse_target(name: str, arguments: Mapping[str, str]) -> Target:
+def parse_target(name: str, arguments: Mapping[str, str], process: ProcessSettings = HERE) -> Target:
     """Return a target from the command line; the arguments of a reference are its choices.
 
     Raises:
         SpecError: If a reference has no such choice, or the choice no such value.
     """
     if name.partition(":")[0] != REFERENCE:
-        return Target(name=name, arguments=arguments)
+        return Target(name=name, arguments=arguments, process=process)
     choices = read_overrides(f"{choice}={value}" for choice, value in arguments.items())
     full = name if ":" in name else f"{REFERENCE}:{VARIANTS[0].name}"
     return Target(name=full, arguments=arguments, choices=choices)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessSettings:
-    """How the candidate's process is started.
-
-    Attributes:
-        python: The interpreter of the candidate's environment; empty for this one.
-        search: Folders in which the candidate's module is searched, after all others; the current folder follows them.
-        timeout: Seconds that an answer may take.
-        memory: Bytes that the process may allocate; 0 for no limit.
-    """
-
-    python: str = ""
-    search: tuple[str, ...] = ()
-    timeout: float = TIMEOUT
-    memory: int = 0
-
-    def connect(self) -> Connection:
-        """Return a connection to a process, which is not started yet."""
-        return ProcessConnection(python=self.python or sys.executable, timeout=self.timeout, memory=self.memory)
+def _connection(settings: ProcessSettings) -> Connection:
+    """Return a connection to a process, which is not started yet."""
+    python = settings.python or sys.executable
+    return ProcessConnection(python=python, timeout=settings.timeout, memory=settings.memory)
 
 
-HERE: Final = ProcessSettings()
-"""A process of this interpreter, without limits."""
-
-
-def connect(
-    target: Target, output_stride: int, classes: int, process: ProcessSettings = HERE, seed: int = 0
-) -> Candidate:
+def connect(target: Target, output_stride: int, classes: int, seed: int = 0) -> Candidate:
     """Build a target, or read it from its file.
 
     Foreign code runs in a process of its own. References, and modules and callables of the caller, run in this one.
@@ -110,7 +92,6 @@ def connect(
         target: The target.
         output_stride: The output stride to build it for.
         classes: Channels of the logits.
-        process: How its process is started.
         seed: Seed of the random numbers that are drawn while it is built.
 
     Raises:
@@ -121,7 +102,7 @@ def connect(
         raise TargetError(target.name, "must have a name of printable characters")
     kind, colon, variant = target.name.partition(":")
     if target.source is None and is_file(target.name):
-        return open_file(Path(target.name), target.name, process.connect())
+        return open_file(Path(target.name), target.name, _connection(target.process))
     if target.source is not None or kind == REFERENCE:
         return local(build_here(target, output_stride, classes, seed), target.name)
     if not colon or not kind or not variant:
@@ -133,9 +114,9 @@ def connect(
         "attribute": variant,
         "texts": _texts(target, output_stride, classes),
         "filled": {"output_stride": output_stride, "num_classes": classes},
-        "search": [*process.search, str(Path.cwd())],
+        "search": [*target.process.search, str(Path.cwd())],
     }
-    return ModuleCandidate(Remote(target.name, process.connect(), lambda: request))
+    return ModuleCandidate(Remote(target.name, _connection(target.process), lambda: request))
 
 
 def build_here(target: Target, output_stride: int, classes: int, seed: int = 0) -> nn.Module:

@@ -6,6 +6,7 @@ import typer
 
 from deeplab_spec.cli import output
 from deeplab_spec.cli.options import (
+    DEFAULT_TIMEOUT,
     VARIANT_NAMES,
     ArgumentOption,
     ChooseOption,
@@ -21,6 +22,7 @@ from deeplab_spec.cli.options import (
     TodayOption,
     WaiversOption,
     complete_variant,
+    process_settings,
 )
 from deeplab_spec.errors import require_torch
 from deeplab_spec.judge.certificate import Certificate
@@ -83,7 +85,7 @@ def certify(
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the weights and images.")] = 0,
     python: PythonOption = None,
     search: SearchOption = None,
-    timeout: TimeoutOption = 600.0,
+    timeout: TimeoutOption = DEFAULT_TIMEOUT,
     memory: MemoryOption = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
     file: OutputOption = None,
@@ -104,7 +106,6 @@ def certify(
     if not target:
         raise typer.BadParameter("name the network to check", param_hint="TARGET")
     require_torch("certify")
-    from deeplab_spec.capture.target import ProcessSettings
     from deeplab_spec.judge.judge import run
 
     accepted = load_waivers(waivers, today.date() if today else None) if waivers else None
@@ -124,9 +125,7 @@ def certify(
         seed=seed,
         prefix="--",
     )
-    settings = ProcessSettings(
-        python=str(python or ""), search=tuple(map(str, search or ())), timeout=timeout, memory=int(memory * 2**30)
-    )
+    settings = process_settings(python, search, timeout, memory)
     with progress() as show:
         certificate = apply_waivers(run(request, show, settings), accepted, accepted=accept_waivers)
     output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)

@@ -11,14 +11,20 @@ from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.options import (
+    DEFAULT_TIMEOUT,
     ArgumentOption,
     ChooseOption,
     ClassesOption,
     JsonOption,
+    MemoryOption,
     OutputOption,
     OutputStrideOption,
+    PythonOption,
     SchemaOption,
+    SearchOption,
     SizeOption,
+    TimeoutOption,
+    process_settings,
 )
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
@@ -93,6 +99,10 @@ def count(
         ),
     ] = None,
     arg: ArgumentOption = None,
+    python: PythonOption = None,
+    search: SearchOption = None,
+    timeout: TimeoutOption = DEFAULT_TIMEOUT,
+    memory: MemoryOption = 0.0,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="DIR", help="Write the cost reports of all published networks to DIR."),
@@ -122,6 +132,7 @@ def count(
         variant=variant,
         overrides=tuple(choose or ()),
         arguments=read_arguments(arg),
+        process=process_settings(python, search, timeout, memory),
         output_stride=output_stride,
         size=options.read_size(size),
         classes=classes,

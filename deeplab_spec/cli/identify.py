@@ -4,13 +4,19 @@ import typer
 
 from deeplab_spec.cli import output
 from deeplab_spec.cli.options import (
+    DEFAULT_TIMEOUT,
     ArgumentOption,
     JsonOption,
+    MemoryOption,
     OutputOption,
+    PythonOption,
     SchemaOption,
+    SearchOption,
     TargetArgument,
     TargetClassesOption,
     TargetStridesOption,
+    TimeoutOption,
+    process_settings,
 )
 from deeplab_spec.errors import require_torch
 from deeplab_spec.spec.api import read_arguments
@@ -22,6 +28,10 @@ def identify(
     output_stride: TargetStridesOption = None,
     classes: TargetClassesOption = None,
     arg: ArgumentOption = None,
+    python: PythonOption = None,
+    search: SearchOption = None,
+    timeout: TimeoutOption = DEFAULT_TIMEOUT,
+    memory: MemoryOption = 0.0,
     as_json: JsonOption = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
@@ -45,7 +55,8 @@ def identify(
     from deeplab_spec.capture.target import parse_target
     from deeplab_spec.identify.service import identify as identified
 
-    document = identified(parse_target(target, read_arguments(arg)), output_stride or (), classes)
+    process = process_settings(python, search, timeout, memory)
+    document = identified(parse_target(target, read_arguments(arg), process), output_stride or (), classes)
     report = text(document)
     output.report(to_json(document) if as_json else report, file)
     if as_json or file:

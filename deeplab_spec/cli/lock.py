@@ -7,11 +7,17 @@ import typer
 
 from deeplab_spec.cli import output
 from deeplab_spec.cli.options import (
+    DEFAULT_TIMEOUT,
     ArgumentOption,
     JsonOption,
+    MemoryOption,
+    PythonOption,
     SchemaOption,
+    SearchOption,
     TargetArgument,
     TargetClassesOption,
+    TimeoutOption,
+    process_settings,
 )
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.views.progress import progress
@@ -31,6 +37,10 @@ def lock(
     ] = None,
     classes: TargetClassesOption = None,
     arg: ArgumentOption = None,
+    python: PythonOption = None,
+    search: SearchOption = None,
+    timeout: TimeoutOption = DEFAULT_TIMEOUT,
+    memory: MemoryOption = 0.0,
     as_json: JsonOption = False,
     json_schema: SchemaOption = False,
 ) -> None:
@@ -55,9 +65,8 @@ def lock(
     from deeplab_spec.lock.service import LockRequest, lock_target
     from deeplab_spec.views.document import write_whole
 
-    request = LockRequest(
-        target=parse_target(target, read_arguments(arg)), output_stride=output_stride, classes=classes
-    )
+    named = parse_target(target, read_arguments(arg), process_settings(python, search, timeout, memory))
+    request = LockRequest(target=named, output_stride=output_stride, classes=classes)
     with progress() as show:
         locked = lock_target(request, show)
     write_whole(file, lock_text.text(locked))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.analysis.protocol import Protocol
+from deeplab_spec.child_process import TIMEOUT, ProcessSettings
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec import choices as c
@@ -130,6 +131,13 @@ SchemaOption = Annotated[
 ]
 
 
+def process_settings(python: Path | None, search: list[Path] | None, timeout: float, memory: float) -> ProcessSettings:
+    """Return how the target's process is started, from the options of these names."""
+    return ProcessSettings(
+        python=str(python or ""), search=tuple(map(str, search or ())), timeout=timeout, memory=int(memory * 2**30)
+    )
+
+
 def read_size(text: str) -> Pair:
     """Parse a height and a width.
 
@@ -180,4 +188,5 @@ def read_scales(text: str) -> tuple[Fraction, ...]:
 
 
 DEFAULT_VARIANT = NOTEBOOK.name
+DEFAULT_TIMEOUT = TIMEOUT
 DEFAULT_SIZE = "513x513"

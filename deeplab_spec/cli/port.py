@@ -7,11 +7,17 @@ import typer
 
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.options import (
+    DEFAULT_TIMEOUT,
     ChooseOption,
     ClassesOption,
     JsonOption,
+    MemoryOption,
     OutputStrideOption,
+    PythonOption,
     SchemaOption,
+    SearchOption,
+    TimeoutOption,
+    process_settings,
 )
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides
@@ -70,6 +76,10 @@ def port(
         typer.Option("--size", metavar="HxW", help="Size of the image. [one that both accept and shows every rate]"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="Seed of the images.")] = 0,
+    python: PythonOption = None,
+    search: SearchOption = None,
+    timeout: TimeoutOption = DEFAULT_TIMEOUT,
+    memory: MemoryOption = 0.0,
     parameters: Annotated[bool, typer.Option("--map", help="Also print the sources of every tensor.")] = False,
     as_json: JsonOption = False,
     json_schema: SchemaOption = False,
@@ -96,13 +106,18 @@ def port(
     from deeplab_spec.port.service import PortRequest
     from deeplab_spec.port.service import port as move
 
+    process = process_settings(python, search, timeout, memory)
+
     def target(side: str, name: str, own_choices: list[str] | None, arguments: list[str] | None) -> Target:
         is_reference = name.partition(":")[0] == REFERENCE
         if own_choices and not is_reference:
             raise typer.BadParameter(f"applies to a reference, not to {name}", param_hint=f"--{side}-choose")
         overrides = read_overrides((*(choose or ()), *(own_choices or ())))
         return Target(
-            name=name, arguments=read_arguments(arguments, f"--{side}-arg"), choices=overrides if is_reference else {}
+            name=name,
+            arguments=read_arguments(arguments, f"--{side}-arg"),
+            choices=overrides if is_reference else {},
+            process=process,
         )
 
     request = PortRequest(

@@ -1,13 +1,14 @@
 """Counts one network or compares two, published ones or a user's own; only the latter need torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeGuard
 
 from deeplab_spec.analysis.conventions import Convention
 from deeplab_spec.analysis.costs import block_costs, total_cost
 from deeplab_spec.analysis.protocol import Protocol, protocol_costs
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.child_process import HERE, ProcessSettings
 from deeplab_spec.count.document import CountDocument, count_document, counting
 from deeplab_spec.count.side_by_side import (
     Counter,
@@ -45,6 +46,7 @@ class CountRequest:
         mode: An evaluation, or a training step.
         protocol: Scales and mirrored images.
         by_node: Whether a row is a node instead of a block.
+        process: How a target's process is started.
     """
 
     variant: str | None
@@ -57,6 +59,7 @@ class CountRequest:
     mode: Mode
     protocol: Protocol
     by_node: bool
+    process: ProcessSettings = HERE
 
     def document(self, target: "TargetLike | None") -> CountDocument:
         """Count one network: a target, or without one the published network.
@@ -136,7 +139,7 @@ class CountRequest:
         from deeplab_spec.capture.target import Target
         from deeplab_spec.count.target_counts import read
 
-        built = Target.of(target, self.arguments)
+        built = replace(Target.of(target, self.arguments), process=self.process)
         return read(built, self.output_stride, self.classes, self.size, self.protocol, named)
 
 

@@ -17,7 +17,8 @@ from deeplab_spec.align.published import nearest_published, network_like
 from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import capture_at, fixed_size, shared_parameters
-from deeplab_spec.capture.target import HERE, REFERENCE, ProcessSettings, Target, connect, is_file, parse_target
+from deeplab_spec.capture.target import REFERENCE, Target, connect, is_file, parse_target
+from deeplab_spec.child_process import HERE, ProcessSettings
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Input, Opaque, Output, Pair
@@ -86,10 +87,10 @@ def candidate(
     Raises:
         TargetError: If a file cannot be read.
     """
-    target = replace(target_of(request), source=source)
+    target = replace(target_of(request), source=source, process=process)
 
     def built(output_stride: int, seed: int) -> Candidate:
-        return connect(target, output_stride, request.class_count, process, seed)
+        return connect(target, output_stride, request.class_count, seed)
 
     if source is not None or not is_file(target.name):
         return request, built
@@ -107,11 +108,11 @@ def reference_reader(request: Request, process: ProcessSettings = HERE) -> tuple
         return request, None
     if is_lock(request.against):
         return _with(request, lock_text.load(Path(request.against)))
-    target = parse_target(request.against, request.against_arguments)
+    target = parse_target(request.against, request.against_arguments, process)
     stated = is_file(target.name)
 
     def read(output_stride: int) -> Lock:
-        module = connect(target, output_stride, request.class_count, process)
+        module = connect(target, output_stride, request.class_count)
         try:
             return locked(module, target.name, None if stated else output_stride)
         except CaptureError as error:

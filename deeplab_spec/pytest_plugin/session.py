@@ -135,7 +135,7 @@ class ClauseTests:
 
     def _judge(self, output_stride: int | None) -> Certificate:
         require_torch("--deeplab-target")
-        from deeplab_spec.capture.target import ProcessSettings
+        from deeplab_spec.child_process import ProcessSettings
         from deeplab_spec.judge.judge import run
 
         strides = () if output_stride is None else (output_stride,)

@@ -24,14 +24,17 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.capture.candidate.process import Files, Host, raw
-from deeplab_spec.child_process import ChildProcess, own_environment
-from deeplab_spec.errors import ChildError
+from deeplab_spec.child_process import TIMEOUT, ChildProcess, own_environment
+from deeplab_spec.errors import ChildError, printable
 from deeplab_spec.execute.torch_settings import float32_products
 
 Document = dict[str, Any]
 
-TIMEOUT: Final = 600.0
-"""Seconds that an answer may take."""
+STARTING: Final = 60.0
+"""Seconds that the process may take at least until it has imported PyTorch."""
+
+OLDEST: Final = ((3, 9), (2, 4))
+"""The oldest versions of Python and PyTorch that a candidate's environment may have."""
 
 DEATHS: Final = 3
 """How often a candidate's process may end by itself, or be ended because it did not answer."""
@@ -39,6 +42,7 @@ DEATHS: Final = 3
 _MOST_BYTES: Final = 2**33
 _MOST_TENSORS: Final = 100_000
 _MOST_SIDE: Final = 2**40
+_MOST_TEXT: Final = 300
 _FILE: Final = re.compile(r"[0-9]{1,10}-[0-9]{1,10}")
 _DTYPES: Final = frozenset(
     {
@@ -174,6 +178,7 @@ class ProcessConnection(Connection):
         timeout: Seconds that an answer may take.
         memory: Bytes that the process may allocate; 0 for no limit.
         generation: Counts the processes that were started.
+        versions: The versions of Python and PyTorch in the process.
     """
 
     python: str = sys.executable
@@ -181,6 +186,7 @@ class ProcessConnection(Connection):
     memory: int = 0
     generation: int = 0
     deaths: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
     _child: ChildProcess | None = None
     _requests: int = -1
     _folder: Path | None = None
@@ -215,7 +221,12 @@ class ProcessConnection(Connection):
         self._files = Files(str(self._folder))
         self.generation += 1
         source = (here / "process.py").read_text()
-        self._write({"source": source, "folder": str(self._folder), "memory": self.memory})
+        try:
+            self._write({"source": source, "folder": str(self._folder), "memory": self.memory})
+            self.versions = _versions(self._child.receive(max(self.timeout, STARTING)))
+        except (ChildError, TimeoutError) as error:
+            self._died(str(error))
+            raise ChildError(f"the process cannot be started: {self.python}: {error}") from error
 
     def submit(self, request: Mapping[str, Any]) -> Answer:
         """Send a request without waiting for its answer."""
@@ -230,9 +241,17 @@ class ProcessConnection(Connection):
         return waiting
 
     def pack(self, tensors: Mapping[str, Tensor]) -> Document:
-        """Write tensors to a file that the process reads."""
+        """Write tensors to a file that the process reads.
+
+        Raises:
+            ChildError: If they cannot be written.
+        """
         self.ensure()
-        packed: Document = self._files.pack(tensors)
+        try:
+            packed: Document = self._files.pack(tensors)
+        except OSError as error:
+            self._died(f"the process has no folder for tensors: {error.strerror}")
+            raise ChildError(f"the process has no folder for tensors: {error.strerror}") from error
         return packed
 
     def unpack(self, packed: object) -> dict[str, Tensor]:
@@ -309,6 +328,23 @@ class ProcessConnection(Connection):
     def __del__(self) -> None:
         with suppress(Exception):
             self._forget()
+
+
+def _versions(greeting: object) -> dict[str, str]:
+    """Return the versions of Python and PyTorch that a process has.
+
+    Raises:
+        ChildError: If it cannot run candidates.
+    """
+    stated = greeting if isinstance(greeting, dict) else {}
+    if "error" in stated:
+        raise ChildError(printable(str(stated["error"]))[:_MOST_TEXT])
+    found = {name: printable(str(stated.get(name)))[:_MOST_TEXT] for name in ("python", "torch")}
+    for (name, version), oldest in zip(found.items(), OLDEST, strict=True):
+        numbers = re.match(r"(\d+)\.(\d+)", version)
+        if not numbers or tuple(map(int, numbers.groups())) < oldest:
+            raise ChildError(f"it has {name} {version}, and needs {'.'.join(map(str, oldest))} or later")
+    return found
 
 
 def _read_into(source: BinaryIO, tensors: Sequence[Tensor]) -> None:

@@ -57,7 +57,10 @@ class Remote:
             TargetError: If it cannot be built.
             ChildError: If its process ended too often.
         """
-        self.connection.ensure()
+        try:
+            self.connection.ensure()
+        except ChildError as error:
+            raise TargetError(self.name, error.reason) from error
         if self._generation == self.connection.generation:
             return
         self.number, self._loaded = self.connection.number(), {}
@@ -253,15 +256,15 @@ class ModuleCandidate(Candidate):
             raise CaptureError("in-place operations on views cannot be resolved") from error
 
     def _program(self, inputs: Sequence[Tensor], *, decompose: bool) -> Program:
-        self.send()
         connection = self.remote.connection
-        packed = connection.pack({str(number): value for number, value in enumerate(inputs)})
         try:
+            self.send()
+            packed = connection.pack({str(number): value for number, value in enumerate(inputs)})
             answer = self.remote.ask("export", inputs=packed, decompose=decompose)
             constants = connection.unpack(answer["constants"])
             return read_document(answer["program"], [tuple(value.shape) for value in inputs], self.tensors, constants)
-        except (RequestError, ChildError) as error:
-            raise CaptureError(str(error)) from error
+        except (RequestError, ChildError, TargetError, KeyError) as error:
+            raise CaptureError(getattr(error, "reason", str(error))) from error
 
     def call(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Returned:  # noqa: B008 - frozen
         """Call it with its current tensors; what it raises is an error in the answer."""

@@ -40,6 +40,9 @@ def dtype_name(tensor):
     return str(tensor.dtype).replace("torch.", "")
 
 
+MOST_BYTES = 2**33
+
+
 class Files:
     """Sends and receives tensors as files of raw bytes in a folder."""
 
@@ -51,6 +54,8 @@ class Files:
         """Write tensors to a new file; return its name, and the name, dtype, shape and strides of each."""
         self.count += 1
         name = f"{os.getpid()}-{self.count}"
+        if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > MOST_BYTES:
+            raise Refused(f"it has more than {MOST_BYTES} bytes of tensors")
         entries = []
         with open(os.path.join(self.folder, name), "xb") as file:
             for key, tensor in tensors.items():
@@ -66,11 +71,11 @@ class Files:
         tensors = {}
         with open(path, "rb") as file:
             for key, dtype, shape, strides in packed["tensors"]:
-                plain = torch.empty(shape, dtype=getattr(torch, dtype))
+                plain = torch.empty(shape, dtype=getattr(torch, dtype), device="cpu")
                 if plain.numel():
                     file.readinto(raw(plain))
                 if list(plain.stride()) != strides and plain.numel():
-                    plain = torch.empty_strided(shape, strides, dtype=plain.dtype).copy_(plain)
+                    plain = torch.empty_strided(shape, strides, dtype=plain.dtype, device="cpu").copy_(plain)
                 tensors[key] = plain
         os.remove(path)
         return tensors
@@ -486,9 +491,17 @@ def state_of(module):
         return module.state()
     module = original(module)
     return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
+        name: tensor
+        for named in (module.named_parameters, module.named_buffers)
+        for name, tensor in named(remove_duplicate=False)
+        if has_numbers(tensor)
     }
+
+
+def has_numbers(tensor):
+    """Tell whether a tensor has numbers in memory, one for each element."""
+    strided = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
+    return strided and tensor.device.type != "meta"
 
 
 class Host:
@@ -544,9 +557,13 @@ class Host:
         """List the parameters and buffers: equal numbers mark one tensor under several names."""
         module = original(self.modules[on])
         trained = {name: bool(tensor.requires_grad) for name, tensor in module.named_parameters(remove_duplicate=False)}
-        saved = set(module.state_dict(keep_vars=True))
+        state = state_of(self.modules[on])
+        try:
+            saved = set(module.state_dict(keep_vars=True))
+        except BaseException:  # what it cannot save is found out where that is judged
+            saved = set(state)
         known, entries = {}, []
-        for name, tensor in state_of(self.modules[on]).items():
+        for name, tensor in state.items():
             key = (tensor.data_ptr(), tuple(tensor.shape), tuple(tensor.stride())) if tensor.numel() else (name,)
             same = known.setdefault(key, len(known))
             entries.append([name, name in trained, trained.get(name, False), name in saved, same])
@@ -592,7 +609,8 @@ class Host:
 
     def do_export(self, on, inputs, decompose):
         """Export the graph of a candidate in evaluation, at the size of inputs."""
-        module = original(self.modules[on]).eval()
+        module = original(self.modules[on])
+        module.eval()
         arguments = tuple(self.transport.unpack(inputs).values())
         try:
             with torch.no_grad(), quiet_export(), warnings.catch_warnings():
@@ -654,10 +672,7 @@ class Host:
         return {
             "".join(map(str, keys)): value
             for keys, value in pytree.tree_flatten_with_path(returned)[0]
-            if isinstance(value, torch.Tensor)
-            and value.layout is torch.strided
-            and value.device.type != "meta"
-            and not value.is_quantized
+            if isinstance(value, torch.Tensor) and has_numbers(value)
         }
 
     def do_backward(self, on, cotangents):
@@ -666,7 +681,9 @@ class Host:
         module.zero_grad(set_to_none=True)
         held, self.results = self.results, {}
         weights = self.transport.unpack(cotangents)
-        total = torch.stack([(held[name] * weight.to(held[name].device)).sum() for name, weight in weights.items()])
+        with torch.enable_grad():
+            sums = [(held[name] * weight.to(held[name].device)).sum() for name, weight in weights.items()]
+            total = torch.stack(sums)
         kinds = torch.nn.modules.dropout._DropoutNd
         active = [part for part in module.modules() if isinstance(part, kinds) and part.training]
         if total.requires_grad:
@@ -689,6 +706,8 @@ class Host:
 def serve(requests, answers, folder):
     """Answer requests, one line each, until there are no more."""
     host = Host(Files(folder))
+    answers.write(json.dumps(host.do_versions()) + "\n")
+    answers.flush()
     for line in requests:
         request = json.loads(line)
         number = request.pop("id")

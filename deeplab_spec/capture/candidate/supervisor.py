@@ -44,25 +44,40 @@ def become_candidate(settings, requests, answers, parent):
             ctypes.CDLL(None).mallopt(option, value)
     environment, stated = os.environ, "OMP_WAIT_POLICY" in os.environ
     opened, leave, code = os.fdopen, os._exit, compile(settings["source"], "<string>", "exec")
+    dumps, write = json.dumps, os.write
     program = vars(sys.modules["__main__"])
     program.clear()
     program["__name__"] = "__main__"
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin slow down the parent
-    exec(code, program)
+    try:
+        exec(code, program)
+    except BaseException as error:  # an environment without torch, or with one that does not start
+        text = {"error": f"cannot import torch: {type(error).__name__}: {error}"}
+        write(answers, f"{dumps(text)}\n".encode())
+        leave(1)
     environment.pop("OMP_WAIT_POLICY") if not stated else None
     program["serve"](opened(requests, "r"), opened(answers, "w"), settings["folder"])
     leave(0)
 
 
 def relay(output, left):
-    """Print what the candidate printed, without control characters and only so much of it; return what is left."""
-    text = os.read(output, 65536).decode("utf-8", "replace")
+    """Print what the candidate printed, without control characters and only so much of it.
+
+    Returns how much more may be printed; None if nothing can follow.
+    """
+    data = os.read(output, 65536)
+    if not data:
+        return None
+    text = data.decode("utf-8", "replace")
     if left > 0:
         shown = "".join(character for character in text if character.isprintable() or character in "\n\t")[:left]
-        sys.stderr.write(shown)
-        if len(text) > left:
-            sys.stderr.write("\n(the candidate printed more, which is not shown)\n")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(shown)
+            if len(text) > left:
+                sys.stderr.write("\n(the candidate printed more, which is not shown)\n")
+            sys.stderr.flush()
+        except OSError:  # nobody reads it
+            pass
     return left - len(text)
 
 
@@ -71,14 +86,16 @@ def supervise(candidate, output):
     waiting, left = [0, output], PRINTED
     while True:
         ready = select.select(waiting, [], [], BEAT)[0]
-        if output in ready:
-            left = relay(output, left)
         if 0 in ready:
             return None
+        if output in ready:
+            left = relay(output, left)
+            if left is None:
+                waiting.remove(output)
         ended, status = os.waitpid(candidate, os.WNOHANG)
         if ended:
-            while select.select([output], [], [], 0)[0] and left > 0:
-                left = relay(output, left) or -1
+            while left and left > 0 and select.select([output], [], [], 0)[0]:
+                left = relay(output, left)
             return status
 
 

@@ -186,7 +186,7 @@ def dropout_of_unfit(graph: Network, expected: Network, *dropped: str, kind: typ
     """Decide the dropout of a network, one of whose weights does not fit."""
     places = [place for place in own_places(expected) if not place.source.startswith(UNFIT)]
     lost = UnmatchedParameter(path=UNFIT, candidate_path=UNFIT, role="weight", expected=(1,), actual=(2,))
-    return dropout(observe(kind(graph), expected, places, unmatched=(lost,), dropped=dropped))
+    return dropout(observe(local(kind(graph)), expected, places, unmatched=(lost,), dropped=dropped))
 
 
 @pytest.mark.parametrize("name", ["notebook", "tf-release"])

@@ -32,6 +32,8 @@ _ALLOCATOR: Final = ((-3, 2**25), (-1, 2**31 - 1))
 """Options of the C library's ``mallopt`` with their values: it keeps freed memory, instead of asking for it again."""
 
 _STDERR: Final = 2
+_PARENT_DEATH: Final = 1
+"""The option of ``prctl`` that names the signal for the end of the parent."""
 _CHUNK: Final = 2**20
 _LONGEST: Final = 2**28
 _BEAT: Final = 1.0
@@ -61,6 +63,12 @@ def settle_threads(*own: str) -> None:
         library = ctypes.CDLL(None)
         for option, size in _ALLOCATOR:
             library.mallopt(option, size)
+
+
+def end_with_parent() -> None:
+    """Let this process end when its parent does, whatever ends that; on Linux."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PARENT_DEATH, signal.SIGKILL, 0, 0, 0)
 
 
 def own_environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Annotated, Final, TextIO
 
 import typer
 
-from deeplab_spec.child_process import python_module, settle_threads
+from deeplab_spec.child_process import end_with_parent, python_module, settle_threads
 from deeplab_spec.cli.bench import bench_command
 from deeplab_spec.cli.certify import certify
 from deeplab_spec.cli.clauses import clauses
@@ -33,6 +33,8 @@ _CHILD: Final = "DEEPLAB_SPEC_APART"
 """Set in the environment of a child process."""
 _TRACEBACK: Final = "DEEPLAB_SPEC_TRACEBACK"
 """Set to see where an unexpected error was raised."""
+_INTERRUPTED: Final = 128 + signal.SIGINT
+"""The exit status after Ctrl-C."""
 _LONGEST: Final = 1000
 """Characters of an error; names in it may come from a file."""
 _FILES: Final = (".pt2", ".onnx")
@@ -89,11 +91,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     used = sys.argv[1:] if arguments is None else arguments
     settle_threads(_CHILD)
-    if _CHILD not in os.environ and any(argument.lower().endswith(_FILES) for argument in used):
-        sys.exit(_run_in_child(used))
+    try:
+        if _CHILD not in os.environ and any(argument.lower().endswith(_FILES) for argument in used):
+            sys.exit(_run_in_child(used))
+        _run(arguments)
+    except KeyboardInterrupt:
+        if _CHILD not in os.environ:  # its parent says so
+            _write_error("interrupted")
+        sys.exit(_INTERRUPTED)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    """Run a command in this process and exit."""
+    if _CHILD in os.environ:
+        end_with_parent()
     try:
         with _renamed_warnings_on_stderr():
             app(arguments, prog_name=PROGRAM)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            raise KeyboardInterrupt from end
+        raise
     except DeepLabSpecError as error:
         _write_error(str(error))
         sys.exit(ExitCode.USAGE if isinstance(error, SpecError) else ExitCode.COULD_NOT_RUN)
@@ -122,10 +140,9 @@ def _reason(error: Exception) -> str:
 def _run_in_child(arguments: Sequence[str]) -> int:
     """Run a command in a child process, and return its exit status."""
     command = [*python_module("deeplab_spec"), *arguments]
-    try:
-        code = subprocess.run(command, env={**os.environ, _CHILD: "1"}, check=False).returncode
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    code = subprocess.run(command, env={**os.environ, _CHILD: "1"}, check=False).returncode
+    if code == _INTERRUPTED:
+        raise KeyboardInterrupt
     if code >= 0:
         return code
     sys.stderr.write(f"{PROGRAM}: the process that read the file was ended by {signal.Signals(-code).name}\n")

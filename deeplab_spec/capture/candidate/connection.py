@@ -326,7 +326,7 @@ class ProcessConnection(Connection):
         self.deaths = DEATHS
 
     def __del__(self) -> None:
-        with suppress(Exception):
+        with suppress(BaseException):  # also a second Ctrl-C
             self._forget()
 
 

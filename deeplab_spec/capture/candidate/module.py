@@ -131,6 +131,8 @@ class Remote:
             after = self.connection.unpack(answer["after"]) if "after" in answer else {}
         except (KeyError, TypeError, ValueError) as error:
             raise ChildError("the process sent a malformed answer") from error
+        if len(after) not in {0, len(inputs)}:
+            raise ChildError("the process sent other inputs than it got")
         return Returned(
             kind=kind,
             tensors={name: value.to(place) for name, value in tensors.items()},
@@ -187,14 +189,11 @@ class ModuleCandidate(Candidate):
         self.parameter_names: tuple[str, ...] = ()
         self.trained: frozenset[str] = frozenset()
         self.saved_names: frozenset[str] = frozenset()
-        self.refresh()
+        if reason := self.refresh():
+            raise TargetError(self.name, reason)
 
-    def refresh(self, names: Sequence[str] | None = None) -> None:
-        """Read the parameters and buffers; those of some names, or all.
-
-        Raises:
-            TargetError: If they cannot be read.
-        """
+    def refresh(self, names: Sequence[str] | None = None) -> str:
+        """Read the parameters and buffers; those of some names, or all. Return why they cannot be read, or nothing."""
         try:
             tensors = self.remote.connection.unpack(self.remote.ask("read", names=names)["tensors"])
             if names is None:
@@ -203,9 +202,10 @@ class ModuleCandidate(Candidate):
                 with torch.no_grad():
                     for name, tensor in tensors.items():
                         self.tensors[name].copy_(tensor)
-        except (RequestError, ChildError, KeyError, RuntimeError) as error:
-            raise TargetError(self.name, f"its state cannot be read: {error}") from error
+        except (RequestError, ChildError, TargetError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            return f"its state cannot be read: {getattr(error, 'reason', error)}"
         self.remote.loaded(self.tensors)
+        return ""
 
     def _tied(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the mirror: names of one tensor share one."""

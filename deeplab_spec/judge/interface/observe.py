@@ -1,6 +1,7 @@
 """Observes a candidate at its interface: which inputs it accepts, and what it returns."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -120,19 +121,22 @@ def comparisons(
     tick("repetition, batch and layout")
     first = call_candidate(module, passed, expected, settings=CallSettings(after=True))
     passed = list(first.whole.after) or passed
-    again = call_candidate(module, [value.clone() for value in one], expected)
-    if isinstance(module, ModuleCandidate):
-        module.refresh()
-    changed = [_changed("state", name, before[name], tensor) for name, tensor in state_of(module).items()]
-    both = call_candidate(module, inputs, plan.taps(sizes, len(inputs[0])))
+    again = call_candidate(module, [value.clone() for value in one], expected, settings=CallSettings(seed=1))
+    unread = module.refresh() if isinstance(module, ModuleCandidate) else ""
+    nothing, now = torch.empty(0), state_of(module)
+    changed = [_changed("state", name, before.get(name, nothing), now.get(name, nothing)) for name in {**before, **now}]
+    both = call_candidate(module, inputs, plan.taps(sizes, len(inputs[0])), settings=CallSettings(seed=1))
     halves = Answer(results={tap: tensor[: plan.batch] for tap, tensor in both.results.items()}, error=both.error)
-    other = call_candidate(module, [value.to(memory_format=torch.channels_last) for value in one], expected)
+    last = [value.to(memory_format=torch.channels_last) for value in one]
+    other = call_candidate(module, last, expected, settings=CallSettings(seed=1))
     return (
         _compare("repeat", first, again, SAME),
         _compare("batch", first, halves, ROUNDING[dtype]),
         _compare("layout", first, other, ROUNDING[dtype]),
         *(_changed("input", "image", old, new) for old, new in zip(one, passed, strict=True)),
-        max(changed, key=lambda comparison: comparison.difference or 0.0, default=_nothing("state")),
+        replace(_nothing("state"), difference=None, reason=unread)
+        if unread
+        else max(changed, key=lambda comparison: comparison.difference or 0.0, default=_nothing("state")),
     )
 
 

@@ -227,7 +227,8 @@ class CandidateInTraining:
         )
         answer = call_candidate(self.module, inputs, expected, settings=settings)
         if train and not answer.error:
-            self.module.refresh(sorted(self.module.tensors.keys() - set(self.module.parameter_names)))
+            unread = self.module.refresh(sorted(self.module.tensors.keys() - set(self.module.parameter_names)))
+            answer = Answer(results={}, error=unread) if unread else answer
         if not dropout:
             kept = answer.whole.dropped or [inputs[0].new_empty(0)] * len(answer.whole.dropouts)
             recorded = zip(answer.whole.dropouts, kept, strict=False)
@@ -255,10 +256,9 @@ class CandidateInTraining:
         """Take a step of gradient descent, and read the parameters back; return the error that it raised, if any."""
         try:
             self.module.remote.ask("step", rate=rate)
-            self.module.refresh()
         except (RequestError, ChildError, TargetError) as error:
             return str(error)
-        return ""
+        return self.module.refresh()
 
 
 def _concatenated(places: Iterable[Place], tensors: Mapping[Place, Tensor]) -> dict[str, Tensor]:

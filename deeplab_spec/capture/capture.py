@@ -261,6 +261,11 @@ class Candidate(nn.Module, ABC):
     def call(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Returned:
         """Call it with its current tensors; what it raises is an error in the answer."""
 
+    def begin(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Callable[[], Returned]:
+        """Start a call, and return a function that waits for what it returns."""
+        returned = self.call(inputs, settings)
+        return lambda: returned
+
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
         """Call it in evaluation; return its tensor, or several by their place.
 

@@ -29,7 +29,8 @@ class Call:
     """One evaluation of the candidate.
 
     Attributes:
-        purpose: What it tests: ``size``, ``batch``, ``layout``, ``rank``, ``channels``.
+        purpose: What it tests: ``size``, ``batch``, ``values``, ``rank``, ``channels``.
+        subject: What is special about it, in words; empty if its size is.
         legal: Whether the variant accepts the input.
         inputs: Shapes of the arguments.
         dtype: Dtype of the arguments.
@@ -37,9 +38,13 @@ class Call:
         results: The returned tensors, by tap.
         returned: The returned type, e.g. ``Tensor`` or ``dict``; empty after an error.
         error: The error, in one line; empty if there was none.
+        difference: Relative error of the values; None if they were not compared.
+        allowed: Largest error that is not a finding.
+        reason: Why the values were not compared.
     """
 
     purpose: str
+    subject: str = ""
     legal: bool
     inputs: tuple[tuple[int, ...], ...]
     dtype: str
@@ -47,6 +52,9 @@ class Call:
     results: tuple[tuple[str, Tensor], ...] = ()
     returned: str = ""
     error: str = ""
+    difference: float | None = None
+    allowed: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +111,7 @@ class Evidence:
         aspects: Every fact of the aligned graphs by the clause that decides it; None without a graph.
         counts: The costs of every block on both sides; None without a graph.
         graph_reason: Why the graph could not be read.
+        values_reason: Why the values of calls could not be compared.
         other_architecture: Why the candidate has another architecture; empty if it does not.
         parameters: The number of matched parameters and buffers; None if numerics did not run.
         unmatched: Unmatched parameters.
@@ -125,6 +134,7 @@ class Evidence:
     aspects: Mapping[str, tuple[Aspect, ...]] | None = None
     counts: tuple[BlockCounts, ...] | None = None
     graph_reason: str = ""
+    values_reason: str = ""
     other_architecture: str = ""
     parameters: int | None = None
     unmatched: tuple[UnmatchedParameter, ...] = ()

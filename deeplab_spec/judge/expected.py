@@ -16,8 +16,11 @@ from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Input
 from deeplab_spec.judge.plan import Plan
 from deeplab_spec.judge.structure.check import clause_of
 
-BATCHES: Final = 3
+BATCHES: Final = 5
 """The number of batch sizes that a candidate is called with if it accepts any."""
+
+WAYS: Final = 7
+"""Calls with other ranges of values, in other layouts and modes."""
 
 ILLEGAL: Final = 2
 """The number of inputs that a candidate must reject: one of a wrong rank, one with wrong channels."""
@@ -180,12 +183,13 @@ def part_of(path: str) -> str | None:
 def of_interface(plan: Plan) -> dict[str, int]:
     """Return the expected decisions of the clauses of the interface."""
     batches = 1 if plan.limits.batch else BATCHES
-    legal = len(plan.small) + batches
+    legal = len(plan.sizes) + batches + WAYS
     return {
         **dict.fromkeys(("OUTPUT-TENSOR", "OUTPUT-SHAPE", "OUTPUT-DTYPE", "OUTPUT-FINITE"), legal),
-        "SIZES-ACCEPTED": len(plan.small),
+        "SIZES-ACCEPTED": len(plan.sizes),
         "BATCHES-ACCEPTED": batches,
         **dict.fromkeys(("LAYOUTS-ACCEPTED", "DETERMINISM", "BATCH-INDEPENDENCE", "STATE-UNCHANGED"), 1),
         "INPUT-UNCHANGED": len(plan.network.inputs),
         "BAD-INPUT-REFUSED": ILLEGAL,
+        "VALUES-EVERY-CALL": legal,
     }

@@ -1,11 +1,11 @@
 """Observes a candidate at one output stride, level by level: interface, structure, numerics, training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
@@ -18,7 +18,8 @@ from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge import expected
 from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.interface import observe as interface
-from deeplab_spec.judge.interface.planted import of_calls, of_comparisons
+from deeplab_spec.judge.interface.planted import of_calls, of_comparisons, of_values
+from deeplab_spec.judge.load_weights import UNMATCHED
 from deeplab_spec.judge.numerics import observe as numerics
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan, against, plan
@@ -83,7 +84,7 @@ class AtStride:
 class Stages:
     """Reports the stages of a run as progress."""
 
-    PER_STRIDE = 17
+    PER_STRIDE = 30
 
     def __init__(self, progress: Progress, strides: int) -> None:
         self.progress = progress
@@ -125,24 +126,18 @@ def observe(
     if request.device != "cpu" and module.float32_only:
         raise TargetError(f"--device {request.device}", "the runtime of a file runs on the CPU only")
     observed = _planned(request, output_stride, structure.limits_of(module), references)
-    if set(request.levels) - {Level.INTERFACE}:
-        tick("reading the graph")
-        _observe_structure(observed, module)
-        if observed.evidence.other_architecture:
-            return observed
-    if Level.INTERFACE in request.levels:
-        _observe_calls(observed, module, stages.tick(f"output stride {output_stride}, interface"))
-    if observed.reading is None:
-        if Level.INTERFACE in request.levels:
-            _observe_comparisons(observed, module, tick)
+    tick("reading the graph")
+    _observe_structure(observed, module)
+    if observed.evidence.other_architecture and set(request.levels) != {Level.INTERFACE}:
         return observed
-    loaded = numerics.prepare(module, observed.reading)
-    initial = _initial_weights(observed, loaded, build, tick)
-    if Level.NUMERICS in request.levels:
-        _observe_numerics(observed, loaded, tick)
+    loaded = numerics.prepare(module, observed.reading) if observed.reading else None
+    initial = _initial_weights(observed, loaded, build, tick) if loaded else None
+    weights: Mapping[str, Tensor] | None = None
+    if loaded and Level.NUMERICS in request.levels:
+        weights = _observe_numerics(observed, loaded, tick)
     if Level.INTERFACE in request.levels:
-        _observe_comparisons(observed, module, tick)
-    if Level.TRAINING in request.levels and observed.reading:
+        _observe_interface(observed, module, loaded, weights, stages, tick)
+    if loaded and Level.TRAINING in request.levels and observed.reading:
         _observe_training(observed, loaded, initial, tick)
     if observed.reading and isinstance(observed.plan, SpecifiedPlan):
         tick("explaining what differs")
@@ -172,21 +167,35 @@ def _planned(request: Request, output_stride: int, limits: Limits, references: R
     return AtStride(plan=planned, evidence=evidence)
 
 
-def _observe_calls(observed: AtStride, module: Candidate, tick: Tick) -> None:
-    """Call the candidate with legal and illegal inputs."""
-    with moved(module, observed.plan.device):
-        observed.add(calls=interface.calls(module, observed.plan, tick, observed.plan.device))
-    observed.required |= expected.of_interface(observed.plan)
-    observed.planted_faults += of_calls(observed.plan)
-
-
-def _observe_comparisons(observed: AtStride, module: Candidate, tick: Tick) -> None:
-    """Compare evaluations that must agree, in float64 unless the candidate has float32 only."""
+def _observe_interface(
+    observed: AtStride,
+    module: Candidate,
+    loaded: Loaded | None,
+    weights: Mapping[str, Tensor] | None,
+    stages: Stages,
+    tick: Tick,
+) -> None:
+    """Call the candidate in every way; compare its values with the specification's, and evaluations that must agree."""
+    plan = observed.plan
+    oracle = None
+    if loaded is None or observed.reading is None:
+        observed.add(values_reason=observed.evidence.graph_reason or observed.evidence.other_architecture)
+    elif loaded.unmatched:
+        observed.add(values_reason=UNMATCHED)
+    else:
+        tick("drawing weights for its calls")
+        oracle = interface.Oracle(loaded.expected, weights or numerics.load_drawn(loaded, plan))
     dtype = torch.float32 if module.float32_only else torch.float64
-    with moved(module, observed.plan.device):
-        comparisons = interface.comparisons(module.to(dtype), observed.plan, dtype, tick, observed.plan.device)
-    observed.add(comparisons=comparisons)
-    observed.planted_faults += of_comparisons(observed.plan, dtype)
+    module.to(dtype)
+    with moved(module, plan.device):
+        comparisons = interface.comparisons(module, plan, dtype, tick, plan.device, oracle)
+        module.float()
+        calls = interface.calls(
+            module, plan, stages.tick(f"output stride {plan.output_stride}, interface"), plan.device, oracle
+        )
+    observed.add(comparisons=comparisons, calls=calls)
+    observed.required |= expected.of_interface(plan)
+    observed.planted_faults += [*of_calls(plan), *of_comparisons(plan, dtype), *of_values(calls)]
 
 
 def _observe_structure(observed: AtStride, module: Candidate) -> None:
@@ -232,14 +241,14 @@ def _initial_weights(observed: AtStride, loaded: Loaded, build: Builder, tick: T
     return training.initial_weights(loaded, plan, again)
 
 
-def _observe_numerics(observed: AtStride, loaded: Loaded, tick: Tick) -> None:
-    """Compare the candidate's values with the oracle's."""
+def _observe_numerics(observed: AtStride, loaded: Loaded, tick: Tick) -> Mapping[str, Tensor] | None:
+    """Compare the candidate's values with the oracle's; return the weights that it has at the end."""
     try:
         found = numerics.observe(loaded, observed.plan, observed.plan.request.dtypes, tick)
     except CaptureError as error:
         observed.add(aspects=None, counts=None, graph_reason=str(error), numerics_reason=str(error))
         observed.reading = None
-        return
+        return None
     observed.add(
         parameters=found.parameters,
         unmatched=found.unmatched,
@@ -260,6 +269,7 @@ def _observe_numerics(observed: AtStride, loaded: Loaded, tick: Tick) -> None:
         covered=found.covered,
         operations=found.operations,
     )
+    return found.weights
 
 
 def _observe_training(observed: AtStride, loaded: Loaded, initial: Initial | None, tick: Tick) -> None:

@@ -1,13 +1,15 @@
 """Calls a candidate or runs its captured graph, and assigns the results to taps; detects values that are not finite."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from deeplab_spec.capture.candidate.module import Remote
 from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import one_line
@@ -59,10 +61,31 @@ def call_candidate(
     Returns:
         The results, on the device of the inputs.
     """
+    return begin_call(module, inputs, expected, device=device, settings=settings)()
+
+
+def begin_call(
+    module: nn.Module | Remote,
+    inputs: Sequence[Tensor],
+    expected: Shapes,
+    *,
+    device: torch.device | None = None,
+    settings: CallSettings = IN_EVALUATION,
+) -> Callable[[], Answer]:
+    """Start a call as :func:`call_candidate` makes it; return a function that waits for its answer."""
     home = inputs[0].device
-    place = device or next((tensor.device for tensor in state_of(module).values()), home)
-    arguments = [value.to(place) for value in inputs]
-    returned = module.call(arguments, settings) if isinstance(module, Candidate) else _called(module, arguments)
+    if isinstance(module, Remote):
+        waiting = module.begin(inputs, settings)
+    else:
+        place = device or next((tensor.device for tensor in state_of(module).values()), home)
+        arguments = [value.to(place) for value in inputs]
+        begun = module.begin(arguments, settings) if isinstance(module, Candidate) else None
+        waiting = begun or partial(_called, module, arguments)
+    return lambda: _assigned(waiting(), expected, home)
+
+
+def _assigned(returned: Returned, expected: Shapes, home: torch.device) -> Answer:
+    """Return an answer with its tensors assigned to taps."""
     if returned.error:
         return Answer(results={}, error=returned.error)
     chosen = choose([(name, tuple(tensor.shape)) for name, tensor in returned.tensors.items()], expected)

@@ -27,6 +27,10 @@ SMALL_SIZES: Final = ((64, 96), (97, 65), (33, 50), (1, 1))
 """Image sizes at the interface: a multiple of every output stride, odd sides, no multiple, a single pixel."""
 
 SMALL_MULTIPLES: Final = ((64, 96), (96, 32))
+LARGE: Final = (513, 545)
+"""An image as large as those that networks are trained with."""
+
+LARGE_MULTIPLE: Final = (544, 576)
 LEAST_MAP: Final = 9
 """The smallest side of a map on which every difference of resizes and paddings shows."""
 
@@ -84,6 +88,13 @@ class Plan(ABC):
         return tuple(self.inputs_at(image) for image in self._small_images())
 
     @property
+    def sizes(self) -> tuple[Sizes, ...]:
+        """All sizes that must be accepted: the small ones, and a large one."""
+        if self.limits.sides:
+            return self.small
+        return (*self.small, *(self.inputs_at(image) for image in self._large_images()))
+
+    @property
     def telling(self) -> tuple[Pair, ...]:
         """Image sizes at which every clause can fail, the best first.
 
@@ -106,6 +117,9 @@ class Plan(ABC):
 
     @abstractmethod
     def _small_images(self) -> tuple[Pair, ...]: ...
+
+    @abstractmethod
+    def _large_images(self) -> tuple[Pair, ...]: ...
 
     @abstractmethod
     def _telling_images(self) -> tuple[Pair, ...]: ...
@@ -139,6 +153,9 @@ class SpecifiedPlan(Plan):
     def _small_images(self) -> tuple[Pair, ...]:
         return SMALL_MULTIPLES if self._multiples else SMALL_SIZES
 
+    def _large_images(self) -> tuple[Pair, ...]:
+        return (LARGE_MULTIPLE if self._multiples else LARGE,)
+
     def _telling_images(self) -> tuple[Pair, ...]:
         free, multiples = telling_sizes(self.whole, self.output_stride)
         return (multiples,) if self._multiples else (free, multiples)
@@ -165,6 +182,9 @@ class AgainstPlan(Plan):
     def _small_images(self) -> tuple[Pair, ...]:
         accepted = (response.inputs[0][-2:] for response in self.lock.responses if response.results)
         return tuple((height, width) for height, width in accepted) or (self.lock.image,)
+
+    def _large_images(self) -> tuple[Pair, ...]:
+        return (self.lock.image,)
 
     def _telling_images(self) -> tuple[Pair, ...]:
         return telling_sizes(self.network, self.output_stride)

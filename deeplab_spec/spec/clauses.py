@@ -97,6 +97,7 @@ CLAUSES: Final = (
     _interface("INPUT-UNCHANGED", "Evaluation does not change its input image."),
     _interface("STATE-UNCHANGED", "Evaluation changes no parameter and no buffer."),
     _interface("BAD-INPUT-REFUSED", "An image of the wrong rank or with the wrong number of channels is refused with an error."),
+    _interface("VALUES-EVERY-CALL", "With the same weights, every call gives the specification's values: at every size and batch, for every range of values, in every layout and mode, after many calls, and for copies."),
 
     _structure("SAME-FAMILY", "The implementation is a network of this family: at least half of its convolutions have a counterpart.", _FIGURE_4, ()),
     _structure("GRAPH-KNOWN", "Every operation is of a kind that the specification knows.", _XCEPTION, ()),

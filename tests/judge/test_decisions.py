@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from deeplab_spec.judge.decisions import CHECKS
-from deeplab_spec.judge.evidence import Evidence
+from deeplab_spec.judge.evidence import Call, Evidence
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.training.evidence import BatchOfOne, Initial, Trained
 from deeplab_spec.spec.clauses import CLAUSES, Level
@@ -38,6 +38,13 @@ from tests.support.observed import (
 )
 
 ILLEGAL = call("rank", legal=False, results=(), returned="", error="ValueError: rank")
+
+
+def valued(difference: float) -> Call:
+    """Return a call whose values were compared."""
+    return replace(call(), difference=difference, allowed=1e-5)
+
+
 HEAD = {
     "VALUES-BACKBONE": "backbone.entry_flow.stem.conv1.conv",
     "VALUES-ASPP": "aspp.concat",
@@ -61,6 +68,7 @@ PASSING: dict[str, Evidence] = {
     "SIZES-ACCEPTED": with_calls(call("size")),
     "BATCHES-ACCEPTED": with_calls(call("batch")),
     "BAD-INPUT-REFUSED": with_calls(ILLEGAL),
+    "VALUES-EVERY-CALL": with_calls(valued(1e-7)),
     **{name: with_comparisons(comparison(purpose)) for name, purpose in AGREE.items()},
     **{
         entry.id: replace(NOTHING, aspects={entry.id: (aspect(equal=True),)})
@@ -88,6 +96,13 @@ FAILING: dict[str, list[Evidence]] = {
     "SIZES-ACCEPTED": [with_calls(call("size"), refused("size"))],
     "BATCHES-ACCEPTED": [with_calls(refused("batch"))],
     "BAD-INPUT-REFUSED": [with_calls(ILLEGAL, call("channels", legal=False))],
+    "VALUES-EVERY-CALL": [
+        with_calls(valued(1e-7), valued(1e-3)),
+        with_calls(valued(math.inf)),
+        with_calls(valued(math.nan)),
+        with_calls(valued(1e-7), refused("values")),
+        replace(with_calls(valued(1e-7)), comparisons=(comparison("values", 1e-3),)),
+    ],
     **{
         name: [
             with_comparisons(comparison(purpose, 1e-3)),
@@ -169,6 +184,10 @@ UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
     "BATCHES-ACCEPTED": [(with_calls(call("size")), "no result to judge")],
     "OUTPUT-SHAPE": [(with_calls(refused()), "no result to judge")],
     "BAD-INPUT-REFUSED": [(with_calls(call()), "")],
+    "VALUES-EVERY-CALL": [
+        (with_calls(call()), "no result to compare"),
+        (with_calls(refused()), "no result to compare"),
+    ],
     **{
         name: [(with_comparisons(comparison(purpose, None, "the candidate failed")), "the candidate failed")]
         for name, purpose in AGREE.items()

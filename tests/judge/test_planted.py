@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from deeplab_spec.judge.decisions import CHECKS, decide
 from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.finding import Decision, Verdict
 from deeplab_spec.judge.interface import observe as interface
-from deeplab_spec.judge.interface.planted import StandIn, of_calls, of_comparisons, shapes_of
+from deeplab_spec.judge.interface.planted import StandIn, of_calls, of_comparisons, of_values, shapes_of
 from deeplab_spec.judge.numerics.planted import faulty_ends
 from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
@@ -37,7 +38,7 @@ CASES = [
     for output_stride in variant.output_strides
     for part in (None, *PARTS)
 ]
-NO_GRAPH = Capture(network=None, shapes={}, parameters={}, steps={}, constants={})  # type: ignore[arg-type]
+NO_GRAPH = cast("Capture", None)
 
 
 def planned(
@@ -107,15 +108,17 @@ def test_every_clause_of_the_interface_refuses_the_stand_in_that_is_wrong(
     """And accepts the one that is right, with as many decisions as there are."""
     judged = planned("notebook", part=part, limits=limits)
     right = StandIn(judged, shapes_of(judged))
+    seen = interface.calls(right, judged, lambda _: None)
+    calls = tuple(replace(call, difference=0.0, allowed=1.0) if call.legal else call for call in seen)
     evidence = Evidence(
         output_stride=16,
         part=part,
         fixed_size=bool(judged.limits.sides),
         fixed_batch=bool(judged.limits.batch),
-        calls=interface.calls(right, judged, lambda _: None),
+        calls=calls,
         comparisons=interface.comparisons(right.to(dtype), judged, dtype, lambda _: None),
     )
-    planted_faults = [*of_calls(judged), *of_comparisons(judged, dtype)]
+    planted_faults = [*of_calls(judged), *of_comparisons(judged, dtype), *of_values(calls)]
 
     for clause, count in required.of_interface(judged).items():
         found = decide(clause, evidence, "notebook", count, [each for each in planted_faults if each.clause == clause])

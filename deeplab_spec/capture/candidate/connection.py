@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -72,9 +72,11 @@ class Connection(ABC):
 
     Attributes:
         generation: Counts the processes that were started: a candidate that was built in an earlier one is lost.
+        repetitions: How often a candidate is called before a call whose values are compared.
     """
 
     generation: int = 1
+    repetitions: ClassVar[int] = 300
 
     def __init__(self) -> None:
         self._numbers = 0
@@ -134,6 +136,8 @@ class _Done(Answer):
 
 class LocalConnection(Connection):
     """Runs a candidate in this process: for networks that this package builds itself, and objects of the caller."""
+
+    repetitions: ClassVar[int] = 3
 
     def __init__(self) -> None:
         super().__init__()

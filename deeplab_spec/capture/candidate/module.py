@@ -1,6 +1,7 @@
 """Candidates on this side of the wire: their requests, and a mirror of their parameters and buffers."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -75,7 +76,7 @@ class Remote:
     def rebuild(self) -> None:
         """Build the network again, and forget the one that was built before."""
         if self.number:
-            self.connection.submit({"do": "drop", "on": self.number})
+            self.drop()
         self._generation = 0
         self.ready()
 
@@ -83,6 +84,33 @@ class Remote:
         """Tell whether the network must get tensors that changed, or must be built."""
         built = self._generation == self.connection.generation
         return not built or any(not _same(self._loaded.get(name), tensor) for name, tensor in tensors.items())
+
+    def second(self, seed: int) -> "Remote":
+        """Build the network a second time in the same process, with another seed.
+
+        Raises:
+            TargetError: If it cannot be built again.
+        """
+        other = Remote(self.name, self.connection, lambda: {**self.build(), "seed": seed})
+        other.ready()
+        return other
+
+    def drop(self) -> None:
+        """Forget the network in its process."""
+        with suppress(ChildError):
+            self.connection.submit({"do": "drop", "on": self.number})
+
+    def copied(self) -> "Remote":
+        """Copy the network deeply, in its process.
+
+        Raises:
+            RequestError: If it cannot be copied.
+        """
+        self.ready()
+        other = Remote(self.name, self.connection, self.build)
+        other.number, other._generation = self.connection.number(), self._generation
+        self.ask("copy", to=other.number)
+        return other
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Send the tensors that changed since they were sent."""
@@ -102,18 +130,27 @@ class Remote:
 
     def call(self, inputs: Sequence[Tensor], settings: CallSettings) -> Returned:
         """Call the network; what it raises, and how its process ends, is an error in the answer."""
-        try:
-            return self.called(self.ask("call", **self.call_request(inputs, settings)), inputs)
-        except (RequestError, ChildError, TargetError) as error:
-            return Returned(error=getattr(error, "reason", str(error)))
+        return self.begin(inputs, settings)()
 
-    def call_request(self, inputs: Sequence[Tensor], settings: CallSettings) -> Document:
-        """Return the fields of a request to call the network."""
-        self.ready()
-        packed = self.connection.pack({str(number): value for number, value in enumerate(inputs)})
-        threads = 1 if inputs[0].dtype is torch.float64 else torch.get_num_threads()
-        device = inputs[0].device.type
-        return {"inputs": packed, "settings": {**asdict(settings), "threads": threads, "device": device}}
+    def begin(self, inputs: Sequence[Tensor], settings: CallSettings) -> Callable[[], Returned]:
+        """Start a call, and return a function that waits for what it returns."""
+        try:
+            self.ready()
+            packed = self.connection.pack({str(number): value for number, value in enumerate(inputs)})
+            threads = 1 if inputs[0].dtype is torch.float64 else torch.get_num_threads()
+            device = inputs[0].device.type
+            how = {**asdict(settings), "threads": threads, "device": device}
+            answer = self.submit("call", inputs=packed, settings=how)
+        except (ChildError, TargetError) as error:
+            failed = Returned(error=error.reason)
+            return lambda: failed
+        return lambda: self._ended(answer, inputs)
+
+    def _ended(self, answer: Answer, inputs: Sequence[Tensor]) -> Returned:
+        try:
+            return self.called(answered(answer), inputs)
+        except (RequestError, ChildError) as error:
+            return Returned(error=str(error))
 
     def called(self, answer: Document, inputs: Sequence[Tensor]) -> Returned:
         """Return what a call returned, on the device of the inputs.
@@ -237,8 +274,7 @@ class ModuleCandidate(Candidate):
         Raises:
             TargetError: If it cannot be built again.
         """
-        build = self.remote.build
-        return ModuleCandidate(Remote(self.name, self.remote.connection, lambda: {**build(), "seed": seed}))
+        return ModuleCandidate(self.remote.second(seed))
 
     def read(self, inputs: Sequence[Tensor]) -> Capture:
         """Read the graph at the size of inputs.
@@ -268,11 +304,16 @@ class ModuleCandidate(Candidate):
 
     def call(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Returned:  # noqa: B008 - frozen
         """Call it with its current tensors; what it raises is an error in the answer."""
+        return self.begin(inputs, settings)()
+
+    def begin(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Callable[[], Returned]:  # noqa: B008 - frozen
+        """Start a call with the current tensors, and return a function that waits for what it returns."""
         try:
             self.send()
         except (RequestError, ChildError, TargetError) as error:
-            return Returned(error=f"its weights cannot be loaded: {error}")
-        return self.remote.call(inputs, settings)
+            failed = Returned(error=f"its weights cannot be loaded: {error}")
+            return lambda: failed
+        return self.remote.begin(inputs, settings)
 
     def send(self) -> None:
         """Send the tensors that changed here."""

@@ -166,6 +166,32 @@ def agree(purpose: str, attribute: str, rule: str, evidence: Evidence) -> Decisi
     )
 
 
+def values(evidence: Evidence) -> Decision:
+    """Decide VALUES-EVERY-CALL."""
+    rule = "the specification's values"
+    calls = [call for call in evidence.calls if call.legal and (call.difference is not None or _hurt(call))]
+
+    def judge(call: Call) -> Iterator[Finding]:
+        if call.difference is None or not call.difference <= call.allowed:
+            what = call.error or f"relative error {call.difference:.2g}"
+            yield _finding(evidence, call, "values", rule, f"{what}, {call.subject}" if call.subject else what)
+
+    decision = _decide(calls, judge)
+    exact = agree("values", "values", rule, evidence)
+    reasons = (call.reason for call in evidence.calls if call.reason)
+    undecided = evidence.values_reason or next(reasons, "the candidate returned no result to compare")
+    return Decision(
+        findings=(*decision.findings, *exact.findings),
+        decisions=decision.decisions + exact.decisions,
+        undecided="" if calls else undecided,
+    )
+
+
+def _hurt(call: Call) -> bool:
+    """Tell whether a call that differs from a usual one in more than its size raised an error."""
+    return call.purpose == "values" and bool(call.error)
+
+
 CHECKS: Final[dict[str, Check]] = {
     "OUTPUT-TENSOR": output_tensor,
     "OUTPUT-SHAPE": output_shape,
@@ -179,4 +205,5 @@ CHECKS: Final[dict[str, Check]] = {
     "INPUT-UNCHANGED": partial(agree, "input", "values", "an unchanged image"),
     "STATE-UNCHANGED": partial(agree, "state", "state", "unchanged parameters and buffers"),
     "BAD-INPUT-REFUSED": refused,
+    "VALUES-EVERY-CALL": values,
 }

@@ -1,27 +1,44 @@
-"""Observes a candidate at its interface: which inputs it accepts, and what it returns."""
+"""Observes a candidate at its interface: which inputs it accepts, what it returns, and whether the values are right."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
-from deeplab_spec.capture.candidate.module import ModuleCandidate
+from deeplab_spec.capture.candidate.module import ModuleCandidate, Remote, RequestError
 from deeplab_spec.capture.capture import CallSettings
 from deeplab_spec.capture.fx.module import state_of
-from deeplab_spec.execute.tensor_error import largest_error
-from deeplab_spec.graph.ops import Input
+from deeplab_spec.errors import ChildError, TargetError
+from deeplab_spec.execute.interpreter import run
+from deeplab_spec.execute.tensor_error import largest_error, relative_error
+from deeplab_spec.execute.torch_settings import threads_for
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Input, Output
 from deeplab_spec.judge import evidence
 from deeplab_spec.judge.evidence import Call, Comparison
-from deeplab_spec.judge.outputs import Answer, call_candidate
-from deeplab_spec.judge.plan import Plan, Sizes
+from deeplab_spec.judge.outputs import IN_EVALUATION, Answer, begin_call, call_candidate
+from deeplab_spec.judge.plan import Plan, Sizes, Taps
 
 SAME = 0.0
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-2}
 """Largest relative difference that another order of summation can cause over the depth of the network."""
 
-BATCHES = (1, 2, 3)
+BATCHES: Final = (1, 2, 3, 4, 5)
 """The batch sizes to try if a candidate accepts any."""
+
+WAYS: Final = 7
+"""The further calls at one size: three ranges of values, two layouts and two modes of gradients."""
+
+EXACT: Final = 1e-9
+"""Largest relative error of values in float64, with weights that do not amplify rounding."""
+
+OWN_ERRORS: Final = 32.0
+"""Largest relative error of values in float32, over the specification's own: other inputs and sizes round otherwise."""
+
+_LARGE: Final = 2**18
+"""Numbers of an image from which the expected values are computed in float32: float64 takes too long."""
 
 _PROCESSOR = torch.device("cpu")
 
@@ -46,37 +63,163 @@ def images(
     return drawn
 
 
-def calls(module: nn.Module, plan: Plan, tick: Tick, device: torch.device = _PROCESSOR) -> tuple[Call, ...]:
-    """Call a candidate with legal and illegal inputs in float32, on its device."""
-    return tuple(_calls(module, plan, tick, device))
+class Oracle:
+    """What the specification computes with the weights that were loaded into a candidate.
+
+    Args:
+        network: The specification, as it is executed.
+        weights: Its weights by path and role, in float64.
+    """
+
+    def __init__(self, network: Network, weights: Mapping[str, Tensor]) -> None:
+        self.network = network
+        self.weights = {torch.float64: weights, torch.float32: {name: value.float() for name, value in weights.items()}}
+
+    def values(self, inputs: Sequence[Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+        """Return the results by tap, computed in a dtype."""
+        named = {node.path: value.cpu().to(dtype) for node, value in zip(self.network.inputs, inputs, strict=True)}
+        with torch.no_grad(), threads_for(dtype):
+            values = run(self.network, self.weights[dtype], named, keep=())
+        return {node.op.name: values[node.path] for node in self.network.outputs if isinstance(node.op, Output)}
+
+    def allowed(self, inputs: Sequence[Tensor]) -> float:
+        """Return the largest accepted error in float32, from the specification's own on these inputs."""
+        exact, rounded = self.values(inputs, torch.float64), self.values(inputs, torch.float32)
+        own = max(relative_error(rounded[tap], value) for tap, value in exact.items())
+        return OWN_ERRORS * max(own, torch.finfo(torch.float32).eps)
 
 
-def _calls(module: nn.Module, plan: Plan, tick: Tick, device: torch.device) -> Iterator[Call]:
-    def call(purpose: str, inputs: list[Tensor], sizes: Sizes, *, legal: bool = True) -> Call:
-        tick(f"{purpose} {' '.join(str(tuple(value.shape)) for value in inputs)}")
-        expected = plan.taps(sizes, inputs[0].shape[0]) if legal else ()
-        return _record(purpose, inputs, expected, call_candidate(module, inputs, expected), legal=legal)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A call to make.
 
-    seed = plan.request.seed
-    for sizes in plan.small:
-        yield call("size", images(plan, sizes, plan.batch, torch.float32, seed, device), sizes)
+    Attributes:
+        purpose: What it tests.
+        subject: What is special about it, in words; empty if its size is.
+        inputs: Its arguments.
+        sizes: The sizes of the inputs.
+        module: What is called; None for a copy of the candidate that could not be made.
+        settings: How it is called.
+        legal: Whether the variant accepts the inputs.
+        error: Why there is no copy.
+    """
+
+    purpose: str
+    subject: str = ""
+    inputs: Sequence[Tensor]
+    sizes: Sizes
+    module: nn.Module | Remote | None
+    settings: CallSettings = IN_EVALUATION
+    legal: bool = True
+    error: str = ""
+
+
+def calls(
+    module: nn.Module, plan: Plan, tick: Tick, device: torch.device = _PROCESSOR, oracle: Oracle | None = None
+) -> tuple[Call, ...]:
+    """Call a candidate in float32, in every way that must give the specification's values, and with illegal inputs.
+
+    Args:
+        module: The candidate, or a stand-in for it.
+        plan: The sizes of the inputs.
+        tick: Called with the name of the next stage.
+        device: The device of the candidate.
+        oracle: Computes the expected values; None if the candidate does not have the specification's weights.
+    """
+    first = images(plan, plan.small[0], plan.batch, torch.float32, plan.request.seed)
+    allowed = oracle.allowed(first) if oracle else 0.0
+    return tuple(_made(planned, plan, tick, oracle, allowed) for planned in _planned(module, plan, device))
+
+
+def _planned(module: nn.Module, plan: Plan, device: torch.device) -> Iterator[Planned]:
+    def drawn(sizes: Sizes, batch: int) -> list[Tensor]:
+        return images(plan, sizes, batch, torch.float32, plan.request.seed, device)
+
+    for sizes in plan.sizes:
+        yield Planned(purpose="size", inputs=drawn(sizes, plan.batch), sizes=sizes, module=module)
     first = plan.small[0]
     for batch in (plan.batch,) if plan.limits.batch else BATCHES:
-        yield call("batch", images(plan, first, batch, torch.float32, seed, device), first)
-    inputs = images(plan, first, plan.batch, torch.float32, seed, device)
-    yield call("rank", [inputs[0][0], *inputs[1:]], first, legal=False)
-    wider = torch.cat([inputs[0], inputs[0][:, :1]], dim=1)
-    yield call("channels", [wider, *inputs[1:]], first, legal=False)
+        yield Planned(purpose="batch", inputs=drawn(first, batch), sizes=first, module=module)
+    one = drawn(first, plan.batch)
+    for subject, inputs, settings in _ways(one):
+        yield Planned(purpose="values", subject=subject, inputs=inputs, sizes=first, module=module, settings=settings)
+    if isinstance(module, ModuleCandidate):
+        yield from _copies(module, one, first)
+        last = plan.small[-1]
+        repeat = module.remote.connection.repetitions
+        settings, subject = CallSettings(repeat=repeat), f"after {repeat} calls"
+        inputs = drawn(last, plan.batch)
+        yield Planned(purpose="values", subject=subject, inputs=inputs, sizes=last, module=module, settings=settings)
+    wider = torch.cat([one[0], one[0][:, :1]], dim=1)
+    yield Planned(purpose="rank", inputs=[one[0][0], *one[1:]], sizes=first, module=module, legal=False)
+    yield Planned(purpose="channels", inputs=[wider, *one[1:]], sizes=first, module=module, legal=False)
 
 
-def _record(
-    purpose: str,
-    inputs: Sequence[Tensor],
-    expected: tuple[tuple[str, tuple[int, ...]], ...],
-    answer: Answer,
-    *,
-    legal: bool,
-) -> Call:
+def _ways(inputs: Sequence[Tensor]) -> Iterator[tuple[str, list[Tensor], CallSettings]]:
+    """Yield the ranges, layouts and modes in which the same values are expected, each in words."""
+    ranges: dict[str, Callable[[Tensor], Tensor]] = {
+        "values from 0 to 255": lambda value: 127.5 * (1 + torch.erf(value)),
+        "values above 0": torch.abs,
+        "values beyond 10": lambda value: 20 * value,
+        "a slice of a wider image": lambda value: value.repeat_interleave(2, dim=3)[..., ::2],
+        "channels last": lambda value: value.to(memory_format=torch.channels_last),
+    }
+    for subject, change in ranges.items():
+        yield subject, [change(value) for value in inputs], IN_EVALUATION
+    for gradients, subject in (("on", "gradients recorded"), ("inference", "inference mode")):
+        yield subject, list(inputs), CallSettings(gradients=gradients)
+
+
+def _copies(module: ModuleCandidate, inputs: Sequence[Tensor], sizes: Sizes) -> Iterator[Planned]:
+    """Yield a call of a deep copy, and of a second build that has the saved state; what cannot be copied has none."""
+
+    def planned(subject: str, copied: Remote | None, error: str = "") -> Planned:
+        return Planned(purpose="values", subject=subject, inputs=inputs, sizes=sizes, module=copied, error=error)
+
+    try:
+        module.send()
+        copied = module.remote.copied()
+    except (RequestError, ChildError, TargetError):  # some modules that are right cannot be copied
+        pass
+    else:
+        yield planned("a deep copy", copied)
+        copied.drop()
+    if module.repeatable:
+        subject = "a second build with the saved state"
+        try:
+            second = module.remote.second(1)
+            module.remote.ask("reload", to=second.number)
+        except (RequestError, ChildError, TargetError) as error:
+            yield planned(subject, None, f"it cannot be made: {error}")
+        else:
+            yield planned(subject, second)
+            second.drop()
+
+
+def _made(planned: Planned, plan: Plan, tick: Tick, oracle: Oracle | None, allowed: float) -> Call:
+    """Make a call; the expected values are computed while the candidate computes its own."""
+    tick(f"{planned.subject or planned.purpose} {' '.join(str(tuple(value.shape)) for value in planned.inputs)}")
+    expected = plan.taps(planned.sizes, planned.inputs[0].shape[0]) if planned.legal else ()
+    if planned.module is None:
+        return _record(planned, expected, Answer(results={}, error=planned.error))
+    waiting = begin_call(planned.module, planned.inputs, expected, settings=planned.settings)
+    if oracle is None or not planned.legal:
+        return _record(planned, expected, waiting())
+    dtype = torch.float32 if planned.inputs[0].numel() > _LARGE else torch.float64
+    values = oracle.values(planned.inputs, dtype)
+    answer = waiting()
+    return replace(_record(planned, expected, answer), allowed=allowed, **_difference(answer, values))
+
+
+def _difference(answer: Answer, values: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return the largest relative error of a tap, or why there is none."""
+    wrong = [tap for tap in values if tap not in answer.results or answer.results[tap].shape != values[tap].shape]
+    if answer.error or wrong:
+        return {"reason": answer.error or f"{wrong[0]} is missing, or has another shape"}
+    return {"difference": max(relative_error(answer.results[tap].cpu(), value) for tap, value in values.items())}
+
+
+def _record(planned: Planned, expected: Taps, answer: Answer) -> Call:
     results = tuple(
         (
             tap,
@@ -89,10 +232,11 @@ def _record(
         for tap, tensor in answer.results.items()
     )
     return Call(
-        purpose=purpose,
-        legal=legal,
-        inputs=tuple(tuple(value.shape) for value in inputs),
-        dtype=str(inputs[0].dtype).removeprefix("torch."),
+        purpose=planned.purpose,
+        subject=planned.subject,
+        legal=planned.legal,
+        inputs=tuple(tuple(value.shape) for value in planned.inputs),
+        dtype=str(planned.inputs[0].dtype).removeprefix("torch."),
         expected=expected,
         results=results,
         returned=answer.returned,
@@ -101,7 +245,12 @@ def _record(
 
 
 def comparisons(
-    module: nn.Module, plan: Plan, dtype: torch.dtype, tick: Tick, device: torch.device = _PROCESSOR
+    module: nn.Module,
+    plan: Plan,
+    dtype: torch.dtype,
+    tick: Tick,
+    device: torch.device = _PROCESSOR,
+    oracle: Oracle | None = None,
 ) -> tuple[Comparison, ...]:
     """Compare evaluations that must agree, with the candidate's present weights.
 
@@ -111,6 +260,7 @@ def comparisons(
         dtype: Dtype of inputs and weights; float64 shows the smallest faults.
         tick: Called with the name of the next stage.
         device: The device of the candidate.
+        oracle: Computes the expected values; None if the candidate does not have the specification's weights.
     """
     sizes = plan.small[0]
     expected = plan.taps(sizes, plan.batch)
@@ -130,6 +280,7 @@ def comparisons(
     last = [value.to(memory_format=torch.channels_last) for value in one]
     other = call_candidate(module, last, expected, settings=CallSettings(seed=1))
     return (
+        *(_exact(first, oracle.values(one, dtype)) for oracle in (oracle,) if oracle and dtype is torch.float64),
         _compare("repeat", first, again, SAME),
         _compare("batch", first, halves, ROUNDING[dtype]),
         _compare("layout", first, other, ROUNDING[dtype]),
@@ -138,6 +289,12 @@ def comparisons(
         if unread
         else max(changed, key=lambda comparison: comparison.difference or 0.0, default=_nothing("state")),
     )
+
+
+def _exact(answer: Answer, values: Mapping[str, Tensor]) -> Comparison:
+    """Compare values in float64 with the specification's."""
+    found = {"difference": None, **_difference(answer, values)}
+    return Comparison(purpose="values", subject="in float64", allowed=EXACT, **found)
 
 
 def _nothing(purpose: str) -> Comparison:

@@ -23,6 +23,9 @@ OFF: Final = 1e-6
 FAR: Final = 0.1
 """Relative difference planted in a result that may differ by rounding."""
 
+_FAR: Final = 100.0
+"""Factor on the largest accepted error."""
+
 Results = dict[str, Tensor]
 
 
@@ -103,7 +106,7 @@ class _SizeRefused(StandIn):
     def refuse(self, *inputs: Tensor) -> None:
         """Reject the last size too."""
         super().refuse(*inputs)
-        last = [self.plan.small[-1][node.path] for node in self.plan.network.inputs]
+        last = [self.plan.sizes[-1][node.path] for node in self.plan.network.inputs]
         if [tuple(value.shape[-2:]) for value in inputs] == last:
             raise ValueError("planted: this size is refused")
 
@@ -179,8 +182,8 @@ COMPARED: Final = {
 
 
 def shapes_of(plan: Plan) -> dict[tuple[Pair, ...], Taps]:
-    """Return the shapes of the results of one image by the sizes of the inputs, for every small size."""
-    return {tuple(sizes[node.path] for node in plan.network.inputs): plan.taps(sizes, 1) for sizes in plan.small}
+    """Return the shapes of the results of one image by the sizes of the inputs, for every size."""
+    return {tuple(sizes[node.path] for node in plan.network.inputs): plan.taps(sizes, 1) for sizes in plan.sizes}
 
 
 def of_calls(plan: Plan) -> Iterator[PlantedFault]:
@@ -202,6 +205,16 @@ def of_comparisons(plan: Plan, dtype: torch.dtype) -> Iterator[PlantedFault]:
     for clause, (stand_in, fault) in COMPARED.items():
         seen = interface.comparisons(stand_in(plan, shapes).to(dtype), plan, dtype, _quiet)
         yield PlantedFault(clause=clause, fault=fault, plant=_with_comparisons(seen))
+
+
+def of_values(seen: tuple[Call, ...]) -> Iterator[PlantedFault]:
+    """Plant an error in the last call whose values were compared."""
+    compared = [call for call in seen if call.difference is not None]
+    if compared:
+        wrong = replace(compared[-1], difference=_FAR * compared[-1].allowed)
+        calls = tuple(wrong if call is compared[-1] else call for call in seen)
+        fault = f"other values {wrong.subject or 'at another size'}"
+        yield PlantedFault(clause="VALUES-EVERY-CALL", fault=fault, plant=_with_calls(calls))
 
 
 def _quiet(_what: str) -> None:

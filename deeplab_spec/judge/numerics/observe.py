@@ -56,6 +56,7 @@ class Observed:
         covered: Activations that got values of every kind.
         operations: All activations.
         lower: Comparisons in lower precisions, by clause.
+        weights: The weights that the candidate has at the end; they do not amplify rounding.
         planted_faults: The planted faults.
     """
 
@@ -70,6 +71,7 @@ class Observed:
     covered: int
     operations: int
     lower: Mapping[str, tuple[Deviation, ...]]
+    weights: Mapping[str, Tensor]
     planted_faults: tuple[PlantedFault, ...]
 
     @property
@@ -142,8 +144,19 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         covered=sum(step.covered for step in coverage),
         operations=len(coverage),
         lower=lower,
+        weights=conditioned.weights,
         planted_faults=(*planted, *local.planted_faults, *planted_faults),
     )
+
+
+def load_drawn(loaded: Loaded, plan: Plan) -> Mapping[str, Tensor]:
+    """Draw weights that do not amplify rounding, for calls of any size, and load them into a candidate."""
+    inputs = images(plan, plan.small[0], plan.batch, torch.float64, plan.request.seed)
+    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
+    drawn, values = challenge(plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep=())
+    weights, _ = _as_compared(loaded, plan, drawn, values)
+    loaded.load(weights)
+    return weights
 
 
 @dataclass(slots=True, kw_only=True)

@@ -178,7 +178,7 @@ class CallSettings:
         autocast: The dtype of automatic mixed precision; None without.
         tf32: Whether float32 products are computed in TF32 on a device that has it.
         rounded: Whether the factors of float32 products are rounded to TF32.
-        seed: Seed of the random numbers that it draws.
+        seed: Seed of the random numbers that it draws; None for another in every call.
         dropout: Whether its dropout is active; if not, its calls are recorded.
         hold: Whether the results are kept for a backward pass, and the inputs of dropout are returned.
         after: Whether the inputs are returned as they are after the call.
@@ -191,7 +191,7 @@ class CallSettings:
     autocast: str | None = None
     tf32: bool = False
     rounded: bool = False
-    seed: int = 0
+    seed: int | None = None
     dropout: bool = True
     hold: bool = False
     after: bool = False

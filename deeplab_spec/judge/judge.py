@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -124,7 +125,8 @@ def certify(
         device=device,
         seed=seed,
     )
-    if isinstance(target, nn.Module) and len(request.strides) > 1:
+    request = replace(request, existing=isinstance(target, nn.Module))
+    if request.existing and len(request.strides) > 1:
         raise SpecError("output_strides", "a module is judged at one output stride", request.output_strides)
     process = ProcessSettings(python=python or "", search=tuple(map(str, search)), timeout=timeout, memory=memory)
     source = None if isinstance(target, str) else target

@@ -32,6 +32,7 @@ from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.structure.planted import of_graphs
 from deeplab_spec.judge.training import observe as training
 from deeplab_spec.judge.training.evidence import Initial
+from deeplab_spec.judge.training.initial_weights import EXISTED
 from deeplab_spec.judge.training.planted import of_training
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.views.progress import Progress
@@ -231,13 +232,18 @@ def _initial_weights(observed: AtStride, loaded: Loaded, build: Builder, tick: T
     plan = observed.plan
     if not observed.judges(Level.TRAINING) or not isinstance(plan, SpecifiedPlan) or training.untrainable(loaded):
         return None
+    if plan.request.existing:
+        return Initial(not_applicable=EXISTED)
     tick("building it again")
     seed = plan.request.seed + 1
     module = loaded.module
-    if isinstance(module, ModuleCandidate) and module.repeatable:
-        again: Candidate = module.again(seed)
-    else:
-        again = build_with_seed(build, plan.output_stride, seed)
+    try:
+        if isinstance(module, ModuleCandidate) and module.repeatable:
+            again: Candidate = module.again(seed)
+        else:
+            again = build_with_seed(build, plan.output_stride, seed)
+    except TargetError as error:
+        return Initial(undecided=f"it cannot be built a second time: {error.reason}")
     return training.initial_weights(loaded, plan, again)
 
 

@@ -59,6 +59,7 @@ class Request:
         dtypes: Names of the precisions of the numerics.
         device: Where the target runs; its captured graph and the oracle run on the CPU.
         seed: Seed of weights and images, and of the random numbers drawn while the candidate is built.
+        existing: Whether the target is a module, which was built before and cannot be built again.
 
     Raises:
         SpecError: If a value is not allowed, or not exactly one of ``variant`` and ``against`` is given.
@@ -78,6 +79,7 @@ class Request:
     dtypes: tuple[str, ...] = DTYPES
     device: str = "cpu"
     seed: int = 0
+    existing: bool = False
 
     def __post_init__(self) -> None:
         if (self.variant is None) == (self.against is None):

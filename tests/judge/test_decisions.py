@@ -100,7 +100,7 @@ FAILING: dict[str, list[Evidence]] = {
         with_calls(valued(1e-7), valued(1e-3)),
         with_calls(valued(math.inf)),
         with_calls(valued(math.nan)),
-        with_calls(valued(1e-7), refused("values")),
+        with_calls(valued(1e-7), call("size"), refused("values")),
         replace(with_calls(valued(1e-7)), comparisons=(comparison("values", 1e-3),)),
     ],
     **{

@@ -515,6 +515,7 @@ class Host:
         self.transport = transport
         self.modules = {}
         self.results = {}
+        self.calls = 0
 
     def answer(self, request):
         """Do what a request says; an error of foreign code is an answer."""
@@ -635,12 +636,13 @@ class Host:
         arguments = [value.to(settings["device"]) for value in self.transport.unpack(inputs).values()]
         module.train(settings["train"])
         self.results = {}
+        self.calls += 1
         dropout = None if settings["dropout"] else WithoutDropout(original(module))
         set_products(settings["tf32"])
         with contextlib.ExitStack() as stack:
             stack.enter_context(threads(settings["threads"]))
             stack.enter_context(torch.random.fork_rng(devices=[]))
-            torch.manual_seed(settings["seed"])
+            torch.manual_seed(self.calls if settings["seed"] is None else settings["seed"])
             if settings["gradients"] == "inference":
                 stack.enter_context(torch.inference_mode())
             else:

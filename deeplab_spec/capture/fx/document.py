@@ -113,6 +113,8 @@ class _Reader:
             self._call(entry)
         returned = ((str(path), decoded(value, self.copies.__getitem__)) for path, value in document["results"])
         results = tuple((path, node) for path, node in returned if isinstance(node, fx.Node))
+        if not results:
+            raise CaptureError("the candidate returns no tensor")
         self.graph.output(tuple(node for _, node in results))
         return Program(graph=self.graph, inputs=self.inputs, results=results, constants=constants)
 

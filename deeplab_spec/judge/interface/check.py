@@ -169,7 +169,13 @@ def agree(purpose: str, attribute: str, rule: str, evidence: Evidence) -> Decisi
 def values(evidence: Evidence) -> Decision:
     """Decide VALUES-EVERY-CALL."""
     rule = "the specification's values"
-    calls = [call for call in evidence.calls if call.legal and (call.difference is not None or _hurt(call))]
+    taken = {call.inputs for call in evidence.calls if call.legal and call.purpose != "values" and not call.error}
+    calls = [
+        call
+        for call in evidence.calls
+        if call.legal
+        and (call.difference is not None or (call.purpose == "values" and call.error and call.inputs in taken))
+    ]
 
     def judge(call: Call) -> Iterator[Finding]:
         if call.difference is None or not call.difference <= call.allowed:
@@ -185,11 +191,6 @@ def values(evidence: Evidence) -> Decision:
         decisions=decision.decisions + exact.decisions,
         undecided="" if calls else undecided,
     )
-
-
-def _hurt(call: Call) -> bool:
-    """Tell whether a call that differs from a usual one in more than its size raised an error."""
-    return call.purpose == "values" and bool(call.error)
 
 
 CHECKS: Final[dict[str, Check]] = {

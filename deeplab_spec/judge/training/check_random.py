@@ -2,8 +2,9 @@
 
 Initial weights: every test bounds the probability of rejecting correctly drawn values, for any number of values: with
 Chernoff's bound for squares of normal values, Bernstein's for bounded values, and the inequality of Dvoretzky, Kiefer
-and Wolfowitz for the distribution function. The probabilities of all tests at an output stride add up to at most
-:data:`RATE`.
+and Wolfowitz for the distribution function; ``joint_tests`` states the bounds of the joint tests. The probabilities of
+all tests at an output stride add up to at most :data:`RATE`. The joint tests decide only about tensors whose single
+values are distributed as specified.
 
 Dropout: calls of the framework's dropout are recorded, with their position and rate. Dropout that is written by hand is
 not recorded, but the results show it: over several seeds they must vary as the oracle's do.
@@ -11,17 +12,17 @@ not recorded, but the results show it: over several seeds they must vary as the 
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from statistics import fmean
 from typing import Final
 
 from deeplab_spec.align.differences import ABSENT
 from deeplab_spec.judge.finding import Decision, Finding
-from deeplab_spec.judge.training.evidence import DropoutEffect, Initial, Sample, Site, Trained
+from deeplab_spec.judge.training.evidence import DropoutEffect, Initial, JointTest, Sample, Site, Trained
 from deeplab_spec.spec.choices import ChoiceValue, Initialisation
 from deeplab_spec.spec.distributions import Distribution, Shape
 
-RATE: Final = 1e-6
+RATE: Final = 1e-9
 """The probability of rejecting correctly drawn weights, over all tensors and tests at an output stride."""
 
 TESTS: Final = 4
@@ -41,14 +42,46 @@ def initialisation(trained: Trained) -> Decision:
     initial = trained.initial
     if initial is None:
         return Decision(undecided=trained.reason or "its initial weights were not kept")
-    if initial.not_applicable:
-        return Decision(not_applicable=initial.not_applicable)
-    chance = RATE / (2 * TESTS * max(len(initial.samples), 1))
+    if initial.not_applicable or initial.undecided:
+        return Decision(not_applicable=initial.not_applicable, undecided=initial.undecided)
+    chance = chance_of_each(initial)
     refused = [sample for sample in initial.samples if _refused(sample, SPECIFIED, chance)]
     single = [sample for sample in refused if sample.tensors == 1]
     likely = init_choice(initial).get("init")
-    findings = tuple(_initial_finding(sample, chance, str(likely)) for sample in single or refused)
+    findings = (
+        *(_initial_finding(sample, chance, str(likely)) for sample in single or refused),
+        *_dependent(initial, {sample.candidate_path for sample in single}, math.log(chance)),
+    )
     return Decision(findings=findings, decisions=len(initial.samples))
+
+
+def chance_of_each(initial: Initial) -> float:
+    """Return the largest probability at which each test rejects correct values, so that all add up to the rate."""
+    return RATE / max(2 * TESTS * len(initial.samples) + len(initial.joint), 1)
+
+
+def _dependent(initial: Initial, known: Container[str | None], log_chance: float) -> Iterator[Finding]:
+    """Find tensors, other than those that are found already, whose values are not independent of others."""
+    fixed = [sample for sample in initial.samples if sample.fixed and sample.candidate_path not in known]
+    yield from (_joint_finding(sample, "the same values in two builds") for sample in fixed)
+    same = {sample.candidate_path for sample in fixed}
+    likely: dict[str, JointTest] = {}
+    for test in initial.joint:
+        if not test.log_chance >= log_chance and test.candidate_path not in same and test.candidate_path not in known:
+            other = likely.setdefault(test.candidate_path, test)
+            likely[test.candidate_path] = min(other, test, key=lambda test: test.log_chance)
+    yield from (_joint_finding(test, test.actual) for test in likely.values())
+
+
+def _joint_finding(tested: Sample | JointTest, actual: str) -> Finding:
+    return Finding(
+        path=tested.path,
+        candidate_path=tested.candidate_path,
+        attribute=f"initial {tested.role}",
+        expected="independent values",
+        actual=actual,
+        output_stride=0,
+    )
 
 
 def _initial_finding(sample: Sample, chance: float, likely: str) -> Finding:
@@ -136,7 +169,7 @@ def init_choice(initial: Initial) -> dict[str, ChoiceValue]:
     """Return the value of ``init`` that explains all initial weights, if one does."""
     if initial.not_applicable or not initial.samples:
         return {}
-    chance = RATE / (2 * TESTS * len(initial.samples))
+    chance = chance_of_each(initial)
     drawn = [sample for sample in initial.samples if sample.tensors == 1]
     for value in Initialisation:
         named = [sample for sample in drawn if any(name == value for name, _, _ in sample.fits)]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from deeplab_spec.judge.finding import Deviation
@@ -121,6 +122,7 @@ class Sample:
         square: Their mean square.
         greatest: The largest magnitude.
         tested: The number of values that the distribution functions are compared at.
+        fixed: Whether another build, with another seed, has the same values.
         fits: The specified distribution and those of other choices, each with the largest difference between its
             distribution function and that of the values; for a constant, the largest difference of a value.
     """
@@ -134,7 +136,45 @@ class Sample:
     square: float
     greatest: float
     tested: int
+    fixed: bool = False
     fits: tuple[tuple[str, Distribution, float], ...]
+
+
+class Joint(StrEnum):
+    """A test whether initial values are independent."""
+
+    SUMS = "sums"
+    SIZES = "norms"
+    PAIR = "correlation of two channels"
+    TOGETHER = "correlations of all channels"
+    SERIAL = "values"
+    SERIAL_MAGNITUDES = "magnitudes"
+    REPEATED = "repeated values"
+    EVEN = "evenly spaced values"
+    OTHER = "another tensor in the same order"
+    OTHER_ORDER = "another tensor in another order"
+    BUILDS = "another build"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JointTest:
+    """The result of a test whether the initial values of a tensor are independent.
+
+    Attributes:
+        test: The test.
+        path: The specification's node.
+        role: ``weight`` or ``bias``.
+        candidate_path: The candidate's tensor.
+        actual: What was observed, in words.
+        log_chance: Logarithm of a bound on the probability of such values, if they are drawn correctly.
+    """
+
+    test: Joint
+    path: str
+    role: str
+    candidate_path: str
+    actual: str
+    log_chance: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +183,17 @@ class Initial:
 
     Attributes:
         samples: Every tensor; then all tensors whose distributions have the same shape together.
+        joint: The joint tests of every tensor that is drawn.
+        planted: Those of one of these tensors, with equal values for all output channels.
         not_applicable: Why they are not judged.
+        undecided: Why they cannot be judged.
     """
 
     samples: tuple[Sample, ...] = ()
+    joint: tuple[JointTest, ...] = ()
+    planted: tuple[JointTest, ...] = ()
     not_applicable: str = ""
+    undecided: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,11 @@ def _of_weights(trained: Trained) -> Iterator[PlantedFault]:
         )
         words = f"weights of {wide.path} of twice the deviation"
         yield _planted_fault("INITIALISATION", words, wide.path, lambda trained: replace(trained, initial=initial))
+    if trained.initial and trained.initial.planted:
+        path = trained.initial.planted[0].path
+        dependent = replace(trained.initial, joint=trained.initial.planted)
+        words = f"weights of {path} that are the same for every output channel"
+        yield _planted_fault("INITIALISATION", words, path, lambda trained: replace(trained, initial=dependent))
 
 
 def _planted_fault(clause: str, words: str, path: str, change: Callable[[Trained], Trained]) -> PlantedFault:

@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import deeplab_spec
 from deeplab_spec.capture.fx.module import state_of
-from deeplab_spec.judge.finding import Decision, Verdict
+from deeplab_spec.judge.finding import Decision, RunVerdict, Verdict
 from deeplab_spec.judge.load_weights import own_places
 from deeplab_spec.judge.training.check_random import RATE, SPECIFIED, init_choice, initialisation
 from deeplab_spec.judge.training.evidence import Initial, Trained
-from deeplab_spec.judge.training.initial_weights import Inits, sample_weights
+from deeplab_spec.judge.training.initial_weights import EXISTED, NOT_DRAWN, Inits, sample_weights
 from deeplab_spec.reference.network import build
+from deeplab_spec.result import ExitCode
 from deeplab_spec.spec.choices import Choices, Initialisation, choose
 from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.network import network, rows
@@ -71,11 +73,11 @@ def test_the_reference_is_drawn_as_specified(name: str) -> None:
 @pytest.mark.deep
 @pytest.mark.parametrize("name", [entry.name for entry in VARIANTS])
 def test_no_right_draw_of_many_is_refused(name: str) -> None:
-    """The stated rate is one in a million; a hundred are drawn."""
+    """The stated rate is one in a billion; a hundred are drawn."""
     refused = [seed for seed in range(100) if decided(drawn(name, seed), name).findings]
 
     assert refused == []
-    assert RATE == 1e-6
+    assert RATE == 1e-9
 
 
 @pytest.mark.parametrize("value", list(Initialisation))
@@ -169,7 +171,7 @@ def test_tensors_that_are_too_small_to_decide_are_tested_together() -> None:
 
 
 def test_weights_that_are_equal_in_every_build_were_not_drawn() -> None:
-    """A checkpoint, a seed, a module that was built before."""
+    """A checkpoint, or a seed; they are not decided, and not passed."""
     first, again = drawn("notebook", 0), drawn("notebook", 0)
     with torch.no_grad():
         first.get_parameter(f"{CONV}.weight").mul_(3)
@@ -177,10 +179,28 @@ def test_weights_that_are_equal_in_every_build_were_not_drawn() -> None:
 
     decision = initialisation(Trained(initial=taken(first, "notebook", again)))
 
-    assert decision.verdict is Verdict.NOT_APPLICABLE
-    assert "same weights every time" in decision.not_applicable
+    assert decision.verdict is Verdict.UNDECIDED
+    assert "have the same weights" in decision.undecided
     other = initialisation(Trained(initial=taken(first, "notebook", drawn("notebook", 1))))
     assert [finding.path for finding in other.findings] == [CONV]
+
+
+def test_a_builder_with_a_seed_is_inconclusive_and_a_module_is_not_applicable() -> None:
+    """The first can be built otherwise, and the reason says so; of the second no build is seen."""
+
+    def seeded() -> nn.Module:
+        return drawn("notebook", 3)
+
+    options: dict[str, Any] = {"choices": NARROW, "levels": ["training"]}
+    built, module = (deeplab_spec.certify(target, "notebook", **options) for target in (seeded, seeded()))
+    of_built, of_module = (
+        next(clause for clause in each.clauses if clause.id == "INITIALISATION") for each in (built, module)
+    )
+
+    assert (built.verdict, built.exit_code) == (RunVerdict.INCONCLUSIVE, ExitCode.UNDECIDED)
+    assert (of_built.verdict, of_built.reason) == (Verdict.UNDECIDED, NOT_DRAWN)
+    assert module.verdict is RunVerdict.CONFORMS
+    assert (of_module.verdict, of_module.reason) == (Verdict.NOT_APPLICABLE, EXISTED)
 
 
 def test_a_sample_that_is_no_number_is_refused() -> None:

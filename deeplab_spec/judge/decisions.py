@@ -209,7 +209,7 @@ def conclude(
         conditioning=tuple(stride.conditioning for stride in strides if stride.conditioning),
         counts=tuple(counts for stride in strides for counts in _counts(stride)),
         another_network=other_architecture,
-        versions={"torch": torch.__version__, "python": platform.python_version()},
+        versions={"torch": torch.__version__, "python": platform.python_version(), **strides[0].versions},
         seconds=round(seconds, 1),
     )
 

@@ -61,6 +61,7 @@ class AtStride:
         explained: What explains the differences.
         required: The expected number of decisions by clause.
         planted_faults: The faults that the checks must refuse.
+        versions: The versions of Python and PyTorch in the candidate's process; empty for this one.
     """
 
     plan: Plan
@@ -72,6 +73,7 @@ class AtStride:
     explained: Explained = field(default_factory=Explained)
     required: dict[str, int] = field(default_factory=dict)
     planted_faults: list[PlantedFault] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
 
     def add(self, **evidence: Any) -> None:  # noqa: ANN401 - fields of the evidence
         """Add evidence."""
@@ -127,6 +129,8 @@ def observe(
     if request.device != "cpu" and module.float32_only:
         raise TargetError(f"--device {request.device}", "the runtime of a file runs on the CPU only")
     observed = _planned(request, output_stride, structure.limits_of(module), references)
+    versions = module.remote.connection.versions
+    observed.versions = {f"candidate_{name}": version for name, version in versions.items()}
     tick("reading the graph")
     _observe_structure(observed, module)
     if observed.evidence.other_architecture and set(request.levels) != {Level.INTERFACE}:

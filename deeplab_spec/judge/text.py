@@ -1,7 +1,7 @@
 """The text of a certificate, of one clause and of one finding."""
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Values
@@ -40,8 +40,15 @@ def _header(certificate: Certificate) -> str:
     chosen = "".join(f" {name}={worded(value)}" for name, value in certificate.choices.items())
     title = f"{certificate.target}, judged against {certificate.reference}{part}{chosen}{at}"
     devices = ", ".join(sorted({case.device for case in certificate.cases}))
-    running = f"torch {certificate.versions['torch']}, {devices}" if "torch" in certificate.versions else ""
-    return _apart(title, running)
+    return _apart(title, ", ".join([*_versions(certificate.versions), *([devices] if certificate.versions else [])]))
+
+
+def _versions(versions: Mapping[str, str]) -> Iterator[str]:
+    """Yield the version of PyTorch, and the versions of the candidate's environment where they differ."""
+    if "torch" in versions:
+        yield f"torch {versions['torch']}"
+    if any(versions.get(f"candidate_{name}", version) != version for name, version in versions.items()):
+        yield f"the candidate's {versions['candidate_torch']} on Python {versions['candidate_python']}"
 
 
 def _apart(left: str, right: str) -> str:

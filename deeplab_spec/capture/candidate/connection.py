@@ -9,6 +9,7 @@ import re
 import select
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
@@ -18,12 +19,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from types import MappingProxyType
 from typing import Any, BinaryIO, ClassVar, Final
 
 import torch
 from torch import Tensor
 
-from deeplab_spec.capture.candidate.process import Files, Host, raw
+from deeplab_spec.capture.candidate.process import DTYPES, Files, Host, raw
 from deeplab_spec.child_process import TIMEOUT, ChildProcess, own_environment
 from deeplab_spec.errors import ChildError, printable
 from deeplab_spec.execute.torch_settings import float32_products
@@ -40,16 +42,10 @@ DEATHS: Final = 3
 """How often a candidate's process may end by itself, or be ended because it did not answer."""
 
 _MOST_BYTES: Final = 2**33
-_MOST_TENSORS: Final = 100_000
+_MOST_TENSORS: Final = 1_000_000
 _MOST_SIDE: Final = 2**40
 _MOST_TEXT: Final = 300
 _FILE: Final = re.compile(r"[0-9]{1,10}-[0-9]{1,10}")
-_DTYPES: Final = frozenset(
-    {
-        *("float64", "float32", "bfloat16", "float16", "complex64", "complex128"),
-        *("int64", "int32", "int16", "int8", "uint8", "bool"),
-    }
-)
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 _ROOM: Final = 2**32
 """Bytes that must be free in shared memory, or the folder of the tensors is made elsewhere."""
@@ -73,10 +69,12 @@ class Connection(ABC):
     Attributes:
         generation: Counts the processes that were started: a candidate that was built in an earlier one is lost.
         repetitions: How often a candidate is called before a call whose values are compared.
+        versions: The versions of Python and PyTorch in the process; empty for this one.
     """
 
     generation: int = 1
     repetitions: ClassVar[int] = 300
+    versions: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self) -> None:
         self._numbers = 0
@@ -182,7 +180,7 @@ class ProcessConnection(Connection):
         timeout: Seconds that an answer may take.
         memory: Bytes that the process may allocate; 0 for no limit.
         generation: Counts the processes that were started.
-        versions: The versions of Python and PyTorch in the process.
+        versions: The versions of Python and PyTorch in the process that was started last.
     """
 
     python: str = sys.executable
@@ -190,7 +188,7 @@ class ProcessConnection(Connection):
     memory: int = 0
     generation: int = 0
     deaths: int = 0
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
     _child: ChildProcess | None = None
     _requests: int = -1
     _folder: Path | None = None
@@ -210,6 +208,8 @@ class ProcessConnection(Connection):
             return
         if self.deaths >= DEATHS:
             raise ChildError(f"the process ended {DEATHS} times, and is not started again")
+        if not self.generation:
+            _check_interpreter(self.python)
         here = Path(__file__).parent
         self._folder = Path(tempfile.mkdtemp(dir=_folder_of_tensors()))
         reading, self._requests = os.pipe()
@@ -334,6 +334,22 @@ class ProcessConnection(Connection):
             self._forget()
 
 
+def _check_interpreter(path: str) -> None:
+    """Check that a path is a Python interpreter: another program would print whatever it likes.
+
+    Raises:
+        ChildError: If it is not.
+    """
+    if path == sys.executable:
+        return
+    with suppress(OSError, subprocess.SubprocessError):
+        command = [path, "-c", "print(2**10)"]
+        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=STARTING, check=True)
+        if done.stdout.strip() == b"1024":
+            return
+    raise ChildError(f"the process cannot be started: {path}: it is no Python interpreter")
+
+
 def _versions(greeting: object) -> dict[str, str]:
     """Return the versions of Python and PyTorch that a process has.
 
@@ -369,7 +385,7 @@ def _described(packed: object) -> tuple[str, list[tuple[str, Tensor]]]:
     left = _MOST_BYTES
     entries = []
     for name, dtype, shape, _ in packed["tensors"]:
-        if not isinstance(name, str) or dtype not in _DTYPES or not _is_shape(shape):
+        if not isinstance(name, str) or dtype not in DTYPES or not _is_shape(shape):
             raise ValueError("no tensor")
         kind: torch.dtype = getattr(torch, dtype)
         left -= kind.itemsize * _product(shape)

@@ -42,6 +42,12 @@ def dtype_name(tensor):
 
 MOST_BYTES = 2**33
 
+DTYPES = {
+    *("float64", "float32", "bfloat16", "float16", "complex64", "complex128"),
+    *("int64", "int32", "int16", "int8", "uint8", "bool"),
+}
+"""The dtypes of the tensors that are sent."""
+
 
 class Files:
     """Sends and receives tensors as files of raw bytes in a folder."""
@@ -501,7 +507,7 @@ def state_of(module):
 def has_numbers(tensor):
     """Tell whether a tensor has numbers in memory, one for each element."""
     strided = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
-    return strided and tensor.device.type != "meta"
+    return strided and tensor.device.type != "meta" and dtype_name(tensor) in DTYPES
 
 
 class Host:

@@ -123,6 +123,8 @@ class _Reader:
         if state is None and entry["shape"] is None:
             self.values[name] = self.copies[name] = decoded(entry["value"], self.copies.__getitem__)
             return
+        if state is not None and state not in self.tensors:
+            return  # a tensor without numbers in memory; a call that reads it is refused
         shape = self.shapes.pop(0) if state is None else tuple(self.tensors[state].shape)
         dtype: torch.dtype = getattr(torch, str(entry["dtype"]))
         node = self.graph.placeholder(name)

@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def raw(tensor):
-    """Return the bytes of a contiguous tensor on the CPU, as a buffer to read from or to write to."""
+    """Return the bytes of a contiguous tensor on the CPU, as a buffer to read from or to write to while it lives."""
     return (ctypes.c_char * (tensor.numel() * tensor.element_size())).from_address(tensor.data_ptr())
 
 
@@ -557,7 +557,8 @@ class Host:
 
     def do_build_session(self, to, model, threads):
         """Hold a file that onnxruntime runs."""
-        self.modules[to] = Session(bytes(raw(self.transport.unpack(model)["model"])), threads)
+        content = self.transport.unpack(model)["model"]
+        self.modules[to] = Session(bytes(raw(content)), threads)
         return {}
 
     def do_state(self, on):

@@ -1,6 +1,7 @@
 """The program ``deeplab-spec``: its commands, its error messages and its exit status."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from deeplab_spec.result import ExitCode
 
 PROGRAM: Final = "deeplab-spec"
 _CHILD: Final = "DEEPLAB_SPEC_APART"
-"""Set in the environment of a child process."""
+"""In the environment of a child process: the descriptor to which it writes when its command is done."""
 _TRACEBACK: Final = "DEEPLAB_SPEC_TRACEBACK"
 """Set to see where an unexpected error was raised."""
 _INTERRUPTED: Final = 128 + signal.SIGINT
@@ -38,6 +39,8 @@ _INTERRUPTED: Final = 128 + signal.SIGINT
 _LONGEST: Final = 1000
 """Characters of an error; names in it may come from a file."""
 _FILES: Final = (".pt2", ".onnx")
+_BUILDS: Final = frozenset({"profile"})
+"""Commands that build and run the target in their own process."""
 
 app = typer.Typer(
     name=PROGRAM,
@@ -84,7 +87,8 @@ def program(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit; an expected error is one line on stderr.
 
-    A command on an untrusted file runs in a child process, so that a crash while it is read ends only the child.
+    A command that reads an untrusted file or runs the target itself runs in a child process, so that what ends that
+    process is one line too.
 
     Args:
         arguments: The arguments; by default those of the process.
@@ -92,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     used = sys.argv[1:] if arguments is None else arguments
     settle_threads(_CHILD)
     try:
-        if _CHILD not in os.environ and any(argument.lower().endswith(_FILES) for argument in used):
+        if _CHILD not in os.environ and any(word in _BUILDS or word.lower().endswith(_FILES) for word in used):
             sys.exit(_run_in_child(used))
         _run(arguments)
     except KeyboardInterrupt:
@@ -121,6 +125,9 @@ def _run(arguments: Sequence[str] | None) -> None:
             raise
         _write_error(reason)
         sys.exit(ExitCode.COULD_NOT_RUN)
+    finally:
+        if _CHILD in os.environ:
+            os.write(int(os.environ[_CHILD]), b".")
 
 
 def _write_error(text: str) -> None:
@@ -138,14 +145,22 @@ def _reason(error: Exception) -> str:
 
 
 def _run_in_child(arguments: Sequence[str]) -> int:
-    """Run a command in a child process, and return its exit status."""
+    """Run a command in a child process, and return its exit status; one that ends before it is done could not run."""
     command = [*python_module("deeplab_spec"), *arguments]
-    code = subprocess.run(command, env={**os.environ, _CHILD: "1"}, check=False).returncode
+    reading, writing = os.pipe()
+    environment = {**os.environ, _CHILD: str(writing)}
+    try:
+        code = subprocess.run(command, env=environment, pass_fds=[writing], check=False).returncode
+        done = bool(select.select([reading], [], [], 0)[0])
+    finally:
+        os.close(reading)
+        os.close(writing)
     if code == _INTERRUPTED:
         raise KeyboardInterrupt
-    if code >= 0:
+    if done:
         return code
-    sys.stderr.write(f"{PROGRAM}: the process that read the file was ended by {signal.Signals(-code).name}\n")
+    ending = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit status {code}"
+    _write_error(f"the process of the command {ending} before it was done")
     return ExitCode.COULD_NOT_RUN
 
 

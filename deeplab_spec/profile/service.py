@@ -130,7 +130,7 @@ def _work(
 ) -> Work:
     try:
         running, placed = in_mode(module, mode, images, ranged)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TargetError(request.target, f"cannot run in the mode {mode.name}: {one_line(error)}") from error
     return Work(module=running, images=images, mode=request.direction, ranged=placed)
 
@@ -151,7 +151,7 @@ def _run(
                 progress("warming up", number + 1, request.warmup)
             record(work, request.steps, timed, progress=lambda done: progress("timing", done, request.steps))
             record(work, _DETAILED, detailed, detailed=True)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TargetError(request.target, f"cannot be run: {one_line(error)}") from error
         steps = attribute(read(timed), order, ranges)
         details = attribute(read(detailed), order, ranges, on_device=on_device)

@@ -24,13 +24,13 @@ def run(*arguments: object) -> int:
 
 
 def test_the_report_has_counts_and_comparisons_and_ends_with_the_result(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The output of the targets is not in the report."""
     output = tmp_path / "w.safetensors"
 
     status = run(SMALL, "tests.support.port_networks:small_shuffled", "-o", output, *SIZE, "--map")
-    captured = capsys.readouterr()
+    captured = capfd.readouterr()
 
     lines = captured.out.splitlines()
     assert status == ExitCode.DONE == 0

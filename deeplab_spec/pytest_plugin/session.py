@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import pytest
 
+from deeplab_spec.child_process import ProcessSettings
 from deeplab_spec.errors import DeepLabSpecError, SpecError, require_torch
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request, request_from
@@ -51,6 +52,7 @@ class ClauseTests:
         self._config = config
         try:
             self._request = request_of(config)
+            self._process = process_of(config)
             self._judgements = Judgements(self._judge, waivers_of(config))
         except DeepLabSpecError as error:
             raise pytest.UsageError(str(error)) from error
@@ -135,15 +137,13 @@ class ClauseTests:
 
     def _judge(self, output_stride: int | None) -> Certificate:
         require_torch("--deeplab-target")
-        from deeplab_spec.child_process import ProcessSettings
         from deeplab_spec.judge.judge import run
 
         strides = () if output_stride is None else (output_stride,)
         request = replace(self._request, output_strides=strides)
-        process = ProcessSettings(search=tuple(map(str, self._config.getini("pythonpath"))))
 
         def judge() -> Certificate:
-            return run(request, silent, process)
+            return run(request, silent, self._process)
 
         return _shared(self._folder, str(output_stride), judge) if self._folder else judge()
 
@@ -190,6 +190,24 @@ def request_of(config: pytest.Config) -> Request:
         device=config.getoption("deeplab_device"),
         seed=config.getoption("deeplab_seed"),
         prefix="--deeplab-",
+    )
+
+
+def process_of(config: pytest.Config) -> ProcessSettings:
+    """Return how the target's process is started; it searches the folders of ``pythonpath`` too.
+
+    Raises:
+        SpecError: If an option has a value that it cannot have.
+    """
+    for name, least in (("timeout", 0.1), ("memory", 0.0)):
+        if not config.getoption(f"deeplab_{name}") >= least:
+            raise SpecError(f"--deeplab-{name}", f"must be {least:g} or more", config.getoption(f"deeplab_{name}"))
+    folders = (*config.getini("pythonpath"), *(config.getoption("deeplab_search") or ()))
+    return ProcessSettings(
+        python=config.getoption("deeplab_python"),
+        search=tuple(map(str, folders)),
+        timeout=config.getoption("deeplab_timeout"),
+        memory=int(config.getoption("deeplab_memory") * 2**30),
     )
 
 

@@ -155,10 +155,10 @@ def test_another_network_keeps_its_own_paths() -> None:
     assert [row.path for row in counted.blocks] == ["0", "1", "2"]
 
 
-def test_output_of_the_target_is_not_in_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_the_target_is_not_in_the_report(capfd: pytest.CaptureFixture[str]) -> None:
     """It would break the JSON document."""
     request().document(f"{TARGETS}elsewhere")
-    captured = capsys.readouterr()
+    captured = capfd.readouterr()
 
     assert captured.out == ""
     assert "building" in captured.err

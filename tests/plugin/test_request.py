@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 import deeplab_spec
+from deeplab_spec.child_process import ProcessSettings
 from deeplab_spec.cli.certify import certify
 from deeplab_spec.errors import RenamedWarning, SpecError
 from deeplab_spec.judge.certificate import ClauseRecord
 from deeplab_spec.judge.request import Request
 from deeplab_spec.pytest_plugin import pytest_addoption
-from deeplab_spec.pytest_plugin.session import request_of, strides_of, waivers_of
+from deeplab_spec.pytest_plugin.session import process_of, request_of, strides_of, waivers_of
 from deeplab_spec.spec.clauses import Level
 from tests.support.pytest_runs import run
 
@@ -34,6 +35,10 @@ class Configured:
     def getoption(self, name: str) -> Any:
         """Return the value of an option."""
         return getattr(self._options, name)
+
+    def getini(self, name: str) -> list[Path]:
+        """Return the value in the file of the configuration."""
+        return {"pythonpath": [Path("src")]}[name]
 
 
 def requested(*arguments: str) -> Request:
@@ -74,6 +79,29 @@ def test_pytest_has_every_option_of_certify() -> None:
     of_pytest = {name.removeprefix("deeplab_") for name in vars(parser.parse([])) if name.startswith("deeplab_")}
 
     assert of_command - of_pytest == set()
+
+
+def started(*arguments: str) -> ProcessSettings:
+    """Return how arguments start the target's process."""
+    return process_of(Configured(*arguments))  # type: ignore[arg-type]
+
+
+def test_the_process_of_the_target_has_the_options_of_certify() -> None:
+    """The folders of ``pythonpath`` are searched too, as for tests."""
+    arguments = ("--deeplab-python", "env/python", "--deeplab-search", "lib", "--deeplab-timeout", "2.5")
+
+    assert started(*TARGET) == ProcessSettings(search=("src",))
+    assert started(*TARGET, *arguments, "--deeplab-memory", "0.5") == ProcessSettings(
+        python="env/python", search=("src", "lib"), timeout=2.5, memory=2**29
+    )
+
+
+@pytest.mark.parametrize(("name", "least"), [("timeout", "0.1"), ("memory", "0")])
+@pytest.mark.parametrize("value", ["-1", "nan"])
+def test_a_limit_of_the_process_is_a_number_that_can_be_kept(name: str, least: str, value: str) -> None:
+    """The error has the rule and the value."""
+    with pytest.raises(SpecError, match=f"^--deeplab-{name}: must be {least} or more, but got {value}"):
+        started(*TARGET, f"--deeplab-{name}", value)
 
 
 def test_an_old_name_of_a_precision_is_accepted() -> None:

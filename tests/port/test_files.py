@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.capture.target import open_file
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.port.equivalent_forms import ROUNDED
@@ -56,19 +57,19 @@ def test_wrapped_weights_are_loaded(wrapped: str, ending: str, tmp_path: Path) -
     make, notes = WRAPPED[wrapped]
     path = tmp_path / f"weights{ending}"
     save_file(make(), path) if ending == ".safetensors" else torch.save(make(), path)
-    module = network()
+    module = local(network())
 
     assert list(load_weights(module, path)) == notes
-    assert all(tensor.eq(5).all() for tensor in module.state_dict().values())
+    assert all(tensor.eq(5).all() for tensor in module.saved.values())
 
 
 def test_a_network_whose_own_names_have_the_prefix_keeps_it(tmp_path: Path) -> None:
     """There the prefix is a part of the name."""
-    module = nn.ModuleDict({"module": network()})
+    module = local(nn.ModuleDict({"module": network()}))
     save_file({f"module.{name}": tensor for name, tensor in state().items()}, tmp_path / "weights.safetensors")
 
     assert load_weights(module, tmp_path / "weights.safetensors") == ()
-    assert all(tensor.eq(5).all() for tensor in module.state_dict().values())
+    assert all(tensor.eq(5).all() for tensor in module.saved.values())
 
 
 class Evil:
@@ -93,8 +94,8 @@ def test_a_pickle_that_executes_code_is_rejected_without_execution(
         torch.save({"state_dict": state(), "extra": Evil(sign)}, path)
     else:
         path.write_bytes(pickle.dumps(Evil(sign)))
-    module = network()
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module = local(network())
+    before = {name: tensor.clone() for name, tensor in module.saved.items()}
 
     with pytest.raises(TargetError) as rejected:
         load_weights(module, path)
@@ -103,7 +104,7 @@ def test_a_pickle_that_executes_code_is_rejected_without_execution(
     assert len(str(rejected.value).splitlines()) == 1
     assert "weights_only" not in str(rejected.value)
     assert not sign.exists()
-    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.saved.items())
     if not archive:
         pickle.loads(path.read_bytes())  # noqa: S301 - the test's own file: it shows that the code can run
         assert sign.exists()
@@ -127,14 +128,14 @@ def test_weights_that_do_not_fit_are_one_line_and_change_nothing(unfit: str, tmp
     """The line names the first of each kind."""
     make, message = UNFIT[unfit]
     torch.save(make(), tmp_path / "weights.pt")
-    module = network()
-    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    module = local(network())
+    before = {name: tensor.clone() for name, tensor in module.saved.items()}
 
     with pytest.raises(TargetError, match=message) as rejected:
         load_weights(module, tmp_path / "weights.pt")
 
     assert len(str(rejected.value).splitlines()) == 1
-    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.saved.items())
 
 
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])
@@ -145,7 +146,7 @@ def test_damaged_files_are_one_line(ending: str, content: bytes, tmp_path: Path)
     path.write_bytes(content)
 
     with pytest.raises(TargetError) as rejected:
-        load_weights(network(), path)
+        load_weights(local(network()), path)
 
     assert str(rejected.value).startswith(f"{path}: ")
     assert len(str(rejected.value).splitlines()) == 1
@@ -159,7 +160,7 @@ def test_a_truncated_file_is_one_line(ending: str, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
     with pytest.raises(TargetError) as rejected:
-        load_weights(network(), path)
+        load_weights(local(network()), path)
 
     assert len(str(rejected.value).splitlines()) == 1
 
@@ -168,13 +169,13 @@ def test_a_truncated_file_is_one_line(ending: str, tmp_path: Path) -> None:
 def test_a_missing_file_is_one_line(ending: str, tmp_path: Path) -> None:
     """There is no traceback."""
     with pytest.raises(TargetError, match="cannot be read: "):
-        load_weights(network(), tmp_path / f"none{ending}")
+        load_weights(local(network()), tmp_path / f"none{ending}")
 
 
 def test_another_suffix_is_a_usage_error(tmp_path: Path) -> None:
     """A file of another kind is not opened."""
     with pytest.raises(SpecError, match=r"--weights: must be a file \.safetensors, \.pt or \.pth, but got "):
-        load_weights(network(), tmp_path / "weights.pkl")
+        load_weights(local(network()), tmp_path / "weights.pkl")
 
 
 def _program(module: nn.Module, image: Tensor, path: Path) -> Path:

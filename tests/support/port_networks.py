@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from deeplab_spec.capture.capture import Candidate, Capture
+from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned
 from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Op, Output
@@ -75,13 +75,12 @@ class File(Candidate):
         """Read the graph."""
         return capture(self.inside[0], inputs)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def call(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Returned:  # noqa: ARG002, B008 - frozen
         """Run it with its tensors."""
         if tuple(inputs[0].shape[2:]) != SIZE:
-            message = f"must be {SIZE}"
-            raise ValueError(message)
-        result: Tensor = functional_call(self.inside[0], self.tensors, inputs)
-        return result
+            return Returned(error=f"must be {SIZE}")
+        with torch.no_grad():
+            return Returned(kind="Tensor", tensors={"": functional_call(self.inside[0], self.tensors, inputs)})
 
 
 def narrow(output_stride: int = 16, num_classes: int = 5) -> nn.Module:

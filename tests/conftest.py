@@ -18,8 +18,9 @@ settings.load_profile("dev")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the switch that brings the deep tests in."""
+    """Add the switch that brings the deep tests in, and the environment of candidates."""
     parser.addoption("--deep", action="store_true", help="run the tests marked deep too")
+    parser.addoption("--candidate-python", help="Python of an environment with another torch, for tests of candidates")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

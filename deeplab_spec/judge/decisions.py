@@ -202,7 +202,7 @@ def conclude(
         clauses=tuple(clauses),
         nearest=None if other_architecture or request.against else _nearest(request, strides, clauses),
         first_divergence=first,
-        first_divergence_reason="" if first else no_node(clauses),
+        first_divergence_reason=no_node(clauses) if not first and any(stride.reading for stride in strides) else "",
         canaries=documents.PlantedTotals(
             planted=sum(entry.planted for entry in decided), killed=sum(entry.killed for entry in decided)
         ),

@@ -111,6 +111,27 @@ def places(
     return tuple(found), (*unmatched, *_shared(found, expected))
 
 
+def places_in_order(network: Network, state: Mapping[str, Tensor]) -> tuple[Place, ...]:
+    """Find the places in a candidate whose graph is unknown, by the order of its layers.
+
+    Returns:
+        The places; none, if the shapes of its layers are not those of the specification's rows, in their order.
+    """
+    layers: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, tensor in state.items():
+        layer, _, role = name.rpartition(".")
+        if role in _ROLES:
+            layers.setdefault(layer, {})[role] = tuple(tensor.shape)
+    rows = {node.path: dict(shapes) for node in network if (shapes := roles(node.op))}
+    if list(rows.values()) != list(layers.values()):
+        return ()
+    return tuple(
+        Place(source=f"{path}.{role}", name=f"{layer}.{role}".removeprefix("."), order=None, axis=0)
+        for (path, shapes), layer in zip(rows.items(), layers, strict=True)
+        for role in shapes
+    )
+
+
 def _places(captured: Capture, where: str, source: str, order: Order | None, axis: int) -> Iterator[Place]:
     """Return the place of a tensor, or the places of its parts."""
     if where not in captured.parts:

@@ -140,6 +140,11 @@ def observe(
     weights: Mapping[str, Tensor] | None = None
     if loaded and Level.NUMERICS in request.levels:
         weights = _observe_numerics(observed, loaded, tick)
+        loaded = loaded if observed.reading else None  # without the graph that it was matched through
+    elif not loaded and not observed.evidence.other_architecture:
+        loaded = numerics.prepare_without_graph(module, observed.plan)
+        if loaded and Level.NUMERICS in request.levels:
+            weights = _observe_whole_runs(observed, loaded, tick)
     if Level.INTERFACE in request.levels:
         _observe_interface(observed, module, loaded, weights, stages, tick)
     if loaded and Level.TRAINING in request.levels and observed.reading:
@@ -183,7 +188,7 @@ def _observe_interface(
     """Call the candidate in every way; compare its values with the specification's, and evaluations that must agree."""
     plan = observed.plan
     oracle = None
-    if loaded is None or observed.reading is None:
+    if loaded is None:
         observed.add(values_reason=observed.evidence.graph_reason or observed.evidence.other_architecture)
     elif loaded.unmatched:
         observed.add(values_reason=UNMATCHED)
@@ -279,6 +284,16 @@ def _observe_numerics(observed: AtStride, loaded: Loaded, tick: Tick) -> Mapping
         covered=found.covered,
         operations=found.operations,
     )
+    return found.weights
+
+
+def _observe_whole_runs(observed: AtStride, loaded: Loaded, tick: Tick) -> Mapping[str, Tensor]:
+    """Compare the results of a candidate whose graph cannot be read; return the weights that it has at the end."""
+    plan = observed.plan
+    found = numerics.observe(loaded, plan, plan.request.dtypes, tick, graph=False)
+    observed.add(end_to_end=found.end_to_end, end_to_end_float32=found.end_to_end_float32)
+    observed.planted_faults += found.planted_faults
+    observed.required |= expected.of_numerics(plan.network, plan.network)
     return found.weights
 
 

@@ -227,7 +227,7 @@ class ProcessConnection(Connection):
         source = (here / "process.py").read_text()
         try:
             self._write({"source": source, "folder": str(self._folder), "memory": self.memory})
-            self.versions = _versions(self._child.receive(max(self.timeout, STARTING)))
+            self.versions = checked_versions(self._child.receive(max(self.timeout, STARTING)))
         except (ChildError, TimeoutError) as error:
             self._died(str(error))
             raise ChildError(f"the process cannot be started: {self.python}: {error}") from error
@@ -350,7 +350,7 @@ def _check_interpreter(path: str) -> None:
     raise ChildError(f"the process cannot be started: {path}: it is no Python interpreter")
 
 
-def _versions(greeting: object) -> dict[str, str]:
+def checked_versions(greeting: object) -> dict[str, str]:
     """Return the versions of Python and PyTorch that a process has.
 
     Raises:

@@ -347,14 +347,15 @@ def _node(node):
 
 @contextlib.contextmanager
 def quiet_export():
-    """Export without a stack trace for every call, and without logging errors that are raised too."""
+    """Export without a stack trace for every call, and without printing errors that are raised too."""
     logger, config = logging.getLogger("torch._subclasses.fake_tensor"), torch.fx.config
     before, traces = logger.disabled, getattr(config, "do_not_emit_stack_traces", None)
     logger.disabled = True
     if traces is not None:
         config.do_not_emit_stack_traces = True
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
     finally:
         logger.disabled = before
         if traces is not None:

@@ -24,7 +24,7 @@ from deeplab_spec.judge.certificate import SmallestInput
 from deeplab_spec.judge.evidence import PlantedFault, UnmatchedParameter
 from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.interface.observe import Tick, images
-from deeplab_spec.judge.load_weights import places
+from deeplab_spec.judge.load_weights import places, places_in_order
 from deeplab_spec.judge.numerics.end_to_end import Conditioned, compare_float32, compare_float64
 from deeplab_spec.judge.numerics.minimize import minimize
 from deeplab_spec.judge.numerics.planted import faulty_ends, needed, of_parameters, of_steps
@@ -33,7 +33,7 @@ from deeplab_spec.judge.outputs import executed
 from deeplab_spec.judge.plan import Plan
 from deeplab_spec.judge.precision.observe import collected, compare_regions, compare_whole_runs
 from deeplab_spec.judge.precision.run import OnDevice
-from deeplab_spec.judge.structure.observe import Reading
+from deeplab_spec.judge.structure.observe import Reading, unread
 from deeplab_spec.precision import RATIO_LIMIT
 
 CAPTURE_LIMIT: Final = 1e-9
@@ -94,8 +94,32 @@ def prepare(module: Candidate, reading: Reading) -> Loaded:
     return Loaded(module=module, reading=reading, places=found, unmatched=unmatched)
 
 
-def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Observed:
+def prepare_without_graph(module: Candidate, plan: Plan) -> Loaded | None:
+    """Convert a candidate whose graph cannot be read to float64, and match its parameters by their order.
+
+    Returns:
+        None if its parameters are others, or it accepts no size that shows every rate.
+    """
+    found = places_in_order(plan.network, module.tensors)
+    if not found:
+        return None
+    try:
+        reading = unread(module, plan)
+    except CaptureError:
+        return None
+    module.double()
+    return Loaded(module=module, reading=reading, places=found, unmatched=())
+
+
+def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick, *, graph: bool = True) -> Observed:
     """Compare a candidate's values with the oracle's.
+
+    Args:
+        loaded: The candidate.
+        plan: The expected network, and the sizes.
+        dtypes: The precisions.
+        tick: Called with the name of the next stage.
+        graph: Whether its graph is known; if not, only whole runs are compared.
 
     Raises:
         CaptureError: If the captured graph does not compute what the candidate computes.
@@ -103,11 +127,13 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
     sizes = plan.inputs_at(loaded.reading.image)
     inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed)
     precisions = (
-        [] if loaded.unmatched else [OnDevice(precision=each, device=plan.device) for each in plan.request.lower]
+        []
+        if loaded.unmatched or not graph
+        else [OnDevice(precision=each, device=plan.device) for each in plan.request.lower]
     )
-    planted = [] if loaded.unmatched else list(of_parameters(loaded))
+    planted = [] if loaded.unmatched or not graph else list(of_parameters(loaded))
     local = _Local()
-    if "float64" in dtypes or precisions:
+    if graph and ("float64" in dtypes or precisions):
         local = _locally(loaded, plan, inputs, precisions, tick, steps="float64" in dtypes)
     conditioned = _conditioned(loaded, plan, inputs, local.kernels, tick)
     outputs: tuple[Deviation, ...] = ()
@@ -117,7 +143,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick) -> Ob
         tick("comparing end to end in float64")
         answer, outputs, planted_faults = compare_float64(loaded, conditioned, local.first)
         planted += planted_faults
-        if not _same(loaded, local.steps, outputs):
+        if graph and not _same(loaded, local.steps, outputs):
             tick("checking the captured graph by running it")
             _check_capture(loaded, inputs, answer.results, answer.error)
     if "float32" in dtypes:

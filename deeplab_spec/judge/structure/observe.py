@@ -100,6 +100,26 @@ def read(module: Candidate, plan: Plan) -> Reading:
     )
 
 
+def unread(module: Candidate, plan: Plan) -> Reading:
+    """Return a reading of a candidate whose graph cannot be read: none of its nodes is known.
+
+    Raises:
+        CaptureError: If it accepts no size that shows every rate.
+    """
+    image, _, _ = _telling_inputs(module, plan)
+    expected = plan.expected(image)
+    return Reading(
+        image=image,
+        capture=Capture(network=plan.network, shapes={}, parameters={}, steps={}, constants={}),
+        alignment=Alignment(expected=expected, candidate=expected, pairs=(), price=0),
+        expected=plan.network,
+        folded=False,
+        norms={},
+        shared=frozenset(),
+        other_architecture=None,
+    )
+
+
 def _without_bias(alignment: Alignment) -> list[str]:
     """Return the candidate's convolutions in which only the bias of a folded normalisation is missing."""
     expected, candidate = alignment.expected.network, alignment.candidate.network

@@ -18,7 +18,6 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import BatchNorm
 from deeplab_spec.judge import expected as required
 from deeplab_spec.judge import load_weights as copy_weights
-from deeplab_spec.judge import observe
 from deeplab_spec.judge.decisions import CHECKS
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Decision
@@ -411,9 +410,9 @@ def _(patch: Patch) -> None:
     """Errors of what must be accepted are not recorded."""
     record = interface._record
 
-    def forgetful(*arguments: Any, legal: bool) -> Any:
-        call = record(*arguments, legal=legal)
-        return replace(call, error="") if legal else call
+    def forgetful(planned: interface.Planned, *arguments: Any) -> Any:
+        call = record(planned, *arguments)
+        return replace(call, error="") if planned.legal else call
 
     patch.setattr(interface, "_record", forgetful)
 
@@ -433,15 +432,14 @@ def _(patch: Patch) -> None:
 
 @breaks("interface", mixing)
 def _(patch: Patch) -> None:
-    """Comparisons are skipped."""
-    original = observe._observe_comparisons
+    """Comparisons of the candidate are skipped."""
+    compared = interface.comparisons
 
-    def skipped(found: Any, module: nn.Module, tick: Any) -> None:
-        original(found, module, tick)
-        kept = [made for made in found.evidence.comparisons if made.purpose != "batch"]
-        found.evidence = replace(found.evidence, comparisons=tuple(kept))
+    def skipped(module: nn.Module, *arguments: Any) -> Any:
+        made = compared(module, *arguments)
+        return made if isinstance(module, calls.StandIn) else tuple(one for one in made if one.purpose != "batch")
 
-    patch.setattr(observe, "_observe_comparisons", skipped)
+    patch.setattr(interface, "comparisons", skipped)
 
 
 @breaks("interface", in_a_dict)

@@ -13,7 +13,7 @@ from torch import nn
 
 from deeplab_spec.capture.candidate.connection import Connection, LocalConnection, ProcessConnection
 from deeplab_spec.capture.candidate.module import ModuleCandidate, Remote, local
-from deeplab_spec.capture.candidate.process import Refused, call_factory, find
+from deeplab_spec.capture.candidate.process import Refused, call_factory, find, finish
 from deeplab_spec.capture.capture import Candidate
 from deeplab_spec.child_process import HERE, ProcessSettings
 from deeplab_spec.errors import MissingExtraError, TargetError, one_line
@@ -138,9 +138,9 @@ def build_here(target: Target, output_stride: int, classes: int, seed: int = 0) 
             return getattr(module, target.part) if target.part else module
         filled = {"output_stride": output_stride, "num_classes": classes}
         try:
-            factory = target.source or find(kind, variant, [str(Path.cwd())])
+            factory = target.source or finish(find(kind, variant, [str(Path.cwd())]))
             factory = copy.deepcopy(factory) if isinstance(factory, nn.Module) else factory
-            built: nn.Module = call_factory(factory, _texts(target, output_stride, classes), filled)
+            built: nn.Module = finish(call_factory(factory, _texts(target, output_stride, classes), filled))
         except Refused as refused:
             raise TargetError(target.name, str(refused)) from refused
         except (Exception, SystemExit) as error:

@@ -6,6 +6,7 @@ Nothing that arrives is believed but the bytes of tensors and the graph, and bot
 import json
 import os
 import re
+import secrets
 import select
 import shutil
 import stat
@@ -17,6 +18,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from time import monotonic
 from types import MappingProxyType
@@ -46,6 +48,8 @@ _MOST_TENSORS: Final = 1_000_000
 _MOST_SIDE: Final = 2**40
 _MOST_TEXT: Final = 300
 _FILE: Final = re.compile(r"[0-9]{1,10}-[0-9]{1,10}")
+_START: Final = "import sys; exec(eval(open(int(sys.argv[1]), 'rb', 0, closefd=False).readline() or b'0'))"
+"""The program of the process: the text of another arrives on the pipe of its requests."""
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
 _ROOM: Final = 2**32
 """Bytes that must be free in shared memory, or the folder of the tensors is made elsewhere."""
@@ -112,7 +116,7 @@ class _Memory:
 
     folder = ""
 
-    def pack(self, tensors: Mapping[str, Tensor]) -> Document:
+    def pack(self, tensors: Mapping[str, Tensor], *, digest: bool = False) -> Document:  # noqa: ARG002 - as Files
         return {"tensors": {name: self._copy(tensor.detach()) for name, tensor in tensors.items()}}
 
     def unpack(self, packed: Document) -> dict[str, Tensor]:
@@ -214,7 +218,7 @@ class ProcessConnection(Connection):
         self._folder = Path(tempfile.mkdtemp(dir=_folder_of_tensors()))
         reading, self._requests = os.pipe()
         try:
-            command = [self.python, "-W", "ignore", "-c", (here / "supervisor.py").read_text(), str(reading)]
+            command = [self.python, "-c", _START, str(reading)]
             self._child = ChildProcess(command, own_environment(), pass_fds=(reading,))
         except OSError as error:
             self._forget()
@@ -224,9 +228,12 @@ class ProcessConnection(Connection):
         os.set_blocking(self._requests, False)
         self._files = Files(str(self._folder))
         self.generation += 1
+        self._key = secrets.token_hex(16)
         source = (here / "process.py").read_text()
+        settings = {"source": source, "folder": str(self._folder), "memory": self.memory, "key": self._key}
         try:
-            self._write({"source": source, "folder": str(self._folder), "memory": self.memory})
+            self._send(repr((here / "supervisor.py").read_text()))
+            self._write(settings)
             self.versions = checked_versions(self._child.receive(max(self.timeout, STARTING)))
         except (ChildError, TimeoutError) as error:
             self._died(str(error))
@@ -261,11 +268,11 @@ class ProcessConnection(Connection):
     def unpack(self, packed: object) -> dict[str, Tensor]:
         """Read the tensors of an answer, and remove their file."""
         try:
-            file, entries = _described(packed)
+            file, entries, digest = _described(packed)
             path = os.path.join(str(self._folder), file)  # noqa: PTH118 - the descriptor is opened below
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as source:
-                _read_into(source, [tensor for _, tensor in entries])
+                _read_into(source, [tensor for _, tensor in entries], digest)
             with suppress(OSError):
                 Path(path).unlink()
         except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
@@ -277,20 +284,28 @@ class ProcessConnection(Connection):
         if self._child is None:
             raise ChildError("the process has ended")
         try:
-            answer = self._child.receive(self.timeout)
-            self._check(answer)
+            answer = self._opened(self._child.receive(self.timeout))
         except (ChildError, TimeoutError) as error:
             self._died(str(error))
         else:
             self._waiting.popleft().document = answer
 
-    def _check(self, answer: object) -> None:
-        if not isinstance(answer, dict) or answer.get("id") != self._waiting[0].number:
-            raise ChildError("the process sent an answer that was not requested")
+    def _opened(self, sealed: object) -> Document:
+        """Return an answer whose seal is that of the process's program, and not of code that it runs."""
+        text, seal = (sealed.get("text"), sealed.get("seal")) if isinstance(sealed, dict) else (None, None)
+        if isinstance(text, str) and isinstance(seal, str) and seal.isascii():
+            expected = blake2b(text.encode(errors="surrogatepass"), key=self._key.encode()).hexdigest()
+            answer: Document = json.loads(text) if secrets.compare_digest(seal, expected) else {}
+            if self._waiting and answer.get("id") == self._waiting[0].number:
+                return answer
+        raise ChildError("the process sent an answer that was not requested")
 
     def _write(self, document: Mapping[str, Any]) -> None:
+        self._send(json.dumps(document))
+
+    def _send(self, line: str) -> None:
         """Send a line; answers are read meanwhile, so that neither side waits for the other."""
-        left = memoryview(f"{json.dumps(document)}\n".encode())
+        left = memoryview(f"{line}\n".encode())
         deadline = monotonic() + self.timeout
         while left:
             if self._child is None:
@@ -367,8 +382,8 @@ def checked_versions(greeting: object) -> dict[str, str]:
     return found
 
 
-def _read_into(source: BinaryIO, tensors: Sequence[Tensor]) -> None:
-    """Fill tensors from a regular file that has just their bytes."""
+def _read_into(source: BinaryIO, tensors: Sequence[Tensor], digest: str | None) -> None:
+    """Fill tensors from a regular file that has just their bytes, and that digest if there is one."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     status = os.fstat(source.fileno())
     if not stat.S_ISREG(status.st_mode) or status.st_size != size:
@@ -376,10 +391,16 @@ def _read_into(source: BinaryIO, tensors: Sequence[Tensor]) -> None:
     for tensor in tensors:
         if tensor.numel() and source.readinto(raw(tensor)) != tensor.numel() * tensor.element_size():  # type: ignore[attr-defined]
             raise ValueError("its file ended early")
+    if digest is not None:
+        total = blake2b()
+        for tensor in tensors:
+            total.update(raw(tensor))
+        if total.hexdigest() != digest:
+            raise ValueError("its file was changed")
 
 
-def _described(packed: object) -> tuple[str, list[tuple[str, Tensor]]]:
-    """Return the file of an answer's tensors, and the empty tensors to read it into."""
+def _described(packed: object) -> tuple[str, list[tuple[str, Tensor]], str | None]:
+    """Return the file of an answer's tensors, the empty tensors to read it into, and its digest if it has one."""
     if not isinstance(packed, dict) or not _FILE.fullmatch(packed["file"]) or len(packed["tensors"]) > _MOST_TENSORS:
         raise ValueError("no file")
     left = _MOST_BYTES
@@ -392,7 +413,7 @@ def _described(packed: object) -> tuple[str, list[tuple[str, Tensor]]]:
         if left < 0:
             raise ValueError("too large")
         entries.append((name, torch.empty(shape, dtype=kind)))
-    return packed["file"], entries
+    return packed["file"], entries, packed.get("digest")
 
 
 def _is_shape(shape: object) -> bool:

@@ -3,6 +3,10 @@
 This file stands alone, so that it runs in the candidate's own environment: it needs the standard library of Python 3.9
 and PyTorch 2.4, or later ones. It is never imported in the candidate's process: its text arrives over the pipe, and so
 does every request, as one line of JSON with one line as its answer. Tensors travel as files of raw bytes.
+
+A candidate may patch what it can reach. So what is done with its results is bound before it is imported: functions of
+PyTorch's base classes in C, and a copy of ``json`` that it does not see. Its code is called by the main program, see
+:func:`serve`: no function of this file is on the stack, and none of its objects is listed by ``gc``, while that runs.
 """
 
 from __future__ import annotations
@@ -10,29 +14,62 @@ from __future__ import annotations
 import ast
 import contextlib
 import copy
-import ctypes
+import gc
 import importlib
 import importlib.util
 import inspect
 import io
-import json
 import logging
 import math
 import operator
 import os
 import sys
 import warnings
+from ctypes import c_char
+from functools import lru_cache, partial
+from hashlib import blake2b
+from io import BufferedReader, BufferedWriter, FileIO
 
 import torch
 from torch import nn
+from torch._C import DisableTorchFunction, TensorBase
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+PLAIN = (torch.Tensor, nn.Parameter)
+"""The types of tensors that are returned: methods of a subclass may show other numbers than those in its memory."""
+
+
+def private(name):
+    """Import another copy of a module of the standard library, which no other module has."""
+    kept = {key: sys.modules.pop(key) for key in list(sys.modules) if key.partition(".")[0] == name}
+    module = importlib.import_module(name)
+    for key in [key for key in sys.modules if key.partition(".")[0] == name]:
+        del sys.modules[key]
+    sys.modules.update(kept)
+    return module
+
+
+json = private("json")
+
+
+def size_in_bytes(tensor):
+    """Return the bytes of a tensor's elements."""
+    return TensorBase.numel(tensor) * TensorBase.element_size(tensor)
+
 
 def raw(tensor):
     """Return the bytes of a contiguous tensor on the CPU, as a buffer to read from or to write to while it lives."""
-    return (ctypes.c_char * (tensor.numel() * tensor.element_size())).from_address(tensor.data_ptr())
+    return (c_char * size_in_bytes(tensor)).from_address(TensorBase.data_ptr(tensor))
+
+
+def plain(tensor):
+    """Return a tensor as contiguous numbers on the CPU."""
+    with DisableTorchFunction():
+        for step in (TensorBase.detach, TensorBase.cpu, TensorBase.resolve_conj, TensorBase.resolve_neg):
+            tensor = step(tensor)
+        return TensorBase.contiguous(tensor)
 
 
 def dtype_name(tensor):
@@ -56,26 +93,32 @@ class Files:
         self.folder = folder
         self.count = 0
 
-    def pack(self, tensors):
-        """Write tensors to a new file; return its name, and the name, dtype, shape and strides of each."""
+    def pack(self, tensors, *, digest=False):
+        """Write tensors to a new file; return its name, and the name, dtype, shape and strides of each.
+
+        With a digest of the file, so that it cannot be changed before it is read.
+        """
         self.count += 1
         name = f"{os.getpid()}-{self.count}"
-        if sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) > MOST_BYTES:
+        if sum(map(size_in_bytes, tensors.values())) > MOST_BYTES:
             raise Refused(f"it has more than {MOST_BYTES} bytes of tensors")
-        entries = []
-        with open(os.path.join(self.folder, name), "xb") as file:
+        entries, total = [], blake2b()
+        with BufferedWriter(FileIO(os.path.join(self.folder, name), "x")) as file:
             for key, tensor in tensors.items():
-                plain = tensor.detach().to("cpu").resolve_conj().resolve_neg().contiguous()
-                if plain.numel():
-                    file.write(raw(plain))
-                entries.append([key, dtype_name(plain), list(tensor.shape), list(tensor.stride())])
-        return {"file": name, "tensors": entries}
+                numbers = plain(tensor)
+                if size_in_bytes(numbers):
+                    file.write(raw(numbers))
+                    total.update(raw(numbers)) if digest else None
+                entries.append(
+                    [key, dtype_name(numbers), list(TensorBase.size(tensor)), list(TensorBase.stride(tensor))]
+                )
+        return {"file": name, "tensors": entries, **({"digest": total.hexdigest()} if digest else {})}
 
     def unpack(self, packed):
         """Read tensors, with their strides, and remove their file."""
         path = os.path.join(self.folder, packed["file"])
         tensors = {}
-        with open(path, "rb") as file:
+        with BufferedReader(FileIO(path)) as file:
             for key, dtype, shape, strides in packed["tensors"]:
                 plain = torch.empty(shape, dtype=getattr(torch, dtype), device="cpu")
                 if plain.numel():
@@ -98,11 +141,29 @@ def one_line(error):
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
+# Foreign code is called by whoever runs these steps: a function that is a generator yields each call to be made, gets
+# what it returned, and returns its own result.
+
+
+def finish(steps):
+    """Make the calls of steps here; return their result."""
+    call, outcome = steps.send, None
+    while True:
+        try:
+            foreign = call(outcome)
+        except StopIteration as end:
+            return end.value
+        try:
+            call, outcome = steps.send, foreign()
+        except BaseException as error:
+            call, outcome = steps.throw, error
+
+
 # Building
 
 
 def find(module_name, attribute, search):
-    """Return an attribute of a module, or of a Python file; the search folders are searched last."""
+    """Return an attribute of a module, or of a Python file, in steps; the search folders are searched last."""
     for folder in search:
         if folder not in sys.path:
             sys.path.append(folder)
@@ -112,14 +173,17 @@ def find(module_name, attribute, search):
         spec = importlib.util.spec_from_file_location(name, module_name)
         value = importlib.util.module_from_spec(spec)
         sys.modules[name] = value
-        spec.loader.exec_module(value)
+        yield partial(spec.loader.exec_module, value)
     else:
-        value = importlib.import_module(module_name)
+        value = yield partial(importlib.import_module, module_name)
     for step in attribute.split("."):
-        if not hasattr(value, step):
+        value = yield partial(getattr, value, step, MISSING)
+        if value is MISSING:
             raise Refused(f"module {module_name!r} has no attribute {attribute!r}")
-        value = getattr(value, step)
     return value
+
+
+MISSING = object()
 
 
 class Refused(Exception):
@@ -127,11 +191,11 @@ class Refused(Exception):
 
 
 def call_factory(factory, texts, filled):
-    """Call a factory with arguments, each a Python literal or text; a module is returned as it is.
+    """Call a factory with arguments, each a Python literal or text, in steps; a module is returned as it is.
 
     The output stride and the classes are passed where the signature has these names.
     """
-    if isinstance(factory, nn.Module):
+    if issubclass(type(factory), nn.Module):
         return factory
     if not callable(factory):
         raise Refused(f"must be callable, but is a {type(factory).__name__}")
@@ -142,17 +206,17 @@ def call_factory(factory, texts, filled):
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             arguments[name] = text
     try:
-        names = inspect.signature(factory).parameters
+        names = (yield partial(inspect.signature, factory)).parameters
     except (TypeError, ValueError):
         names = {}
     for name, value in filled.items():
         if name in names:
             arguments.setdefault(name, value)
     try:
-        module = factory(**arguments)
+        module = yield partial(factory, **arguments)
     except BaseException as error:
         raise Refused(f"cannot be built: {one_line(error)}") from error
-    if not isinstance(module, nn.Module):
+    if not issubclass(type(module), nn.Module):
         raise Refused(f"must return a torch.nn.Module, but returned a {type(module).__name__}")
     return module
 
@@ -420,9 +484,9 @@ DROPOUTS = {
 class WithoutDropout(TorchFunctionMode):
     """Replaces every call of PyTorch's dropout by the identity, and records it with the module that made it."""
 
-    def __init__(self, module):
+    def __init__(self, parts):
         super().__init__()
-        self.names = {part: name for name, part in module.named_modules()}
+        self.names = {part: name for name, part in parts}
         self.within = []
         self.calls = []
         self.values = []
@@ -488,21 +552,28 @@ def threads(number):
 
 def original(module):
     """Return the original of a compiled module; any other module is returned as it is."""
-    compiled = isinstance(module, torch._dynamo.eval_frame.OptimizedModule)
-    return module._orig_mod if compiled else module
+    return module._orig_mod if type(module) is compiled_type() else module
+
+
+@lru_cache(maxsize=None)
+def compiled_type():
+    """Return the type of compiled modules; the first call imports the compiler."""
+    return torch._dynamo.eval_frame.OptimizedModule
 
 
 def state_of(module):
-    """Return every parameter and buffer by name, including those that are not saved."""
-    if isinstance(module, Program):
+    """Return every parameter and buffer by name, including those that are not saved, in steps."""
+    if type(module) is Program:
         return module.state()
     module = original(module)
-    return {
-        name: tensor
-        for named in (module.named_parameters, module.named_buffers)
-        for name, tensor in named(remove_duplicate=False)
-        if has_numbers(tensor)
-    }
+    parameters = yield from listed(module.named_parameters, remove_duplicate=False)
+    buffers = yield from listed(module.named_buffers, remove_duplicate=False)
+    return {name: tensor for name, tensor in [*parameters, *buffers] if has_numbers(tensor)}
+
+
+def listed(method, **named):
+    """Return what a method iterates over, in steps."""
+    return (yield partial(list, (yield partial(method, **named))))
 
 
 def has_numbers(tensor):
@@ -522,13 +593,16 @@ class Host:
         self.transport = transport
         self.modules = {}
         self.results = {}
-        self.calls = 0
 
     def answer(self, request):
-        """Do what a request says; an error of foreign code is an answer."""
-        self_method = getattr(self, f"do_{request['do']}")
+        """Do what a request says, in this place."""
+        return finish(self.steps(request))
+
+    def steps(self, request):
+        """Do what a request says, in steps; an error of foreign code is an answer."""
+        method = getattr(self, f"do_{request['do']}")
         try:
-            return self_method(**{key: value for key, value in request.items() if key != "do"})
+            return (yield from method(**{key: value for key, value in request.items() if key != "do"}))
         except Refused as refused:
             return {"error": str(refused)[:2000]}
         except BaseException as error:
@@ -536,6 +610,7 @@ class Host:
 
     def do_versions(self):
         """Say which Python and PyTorch run here."""
+        yield from ()
         return {"python": ".".join(map(str, sys.version_info[:3])), "torch": str(torch.__version__)}
 
     def do_build(self, to, seed, module, attribute, texts, filled, search):
@@ -543,21 +618,23 @@ class Host:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             try:
-                factory = find(module, attribute, search)
+                factory = yield from find(module, attribute, search)
             except Refused:
                 raise
             except BaseException as error:
                 raise Refused(f"cannot import {module!r}: {one_line(error)}") from error
-            self.modules[to] = call_factory(factory, texts, filled)
+            self.modules[to] = yield from call_factory(factory, texts, filled)
         return {}
 
     def do_build_program(self, to, document, tensors):
         """Hold a program that was read from a file."""
+        yield from ()
         self.modules[to] = Program(document, self.transport.unpack(tensors))
         return {}
 
     def do_build_session(self, to, model, threads):
         """Hold a file that onnxruntime runs."""
+        yield from ()
         content = self.transport.unpack(model)["model"]
         self.modules[to] = Session(bytes(raw(content)), threads)
         return {}
@@ -565,10 +642,11 @@ class Host:
     def do_state(self, on):
         """List the parameters and buffers: equal numbers mark one tensor under several names."""
         module = original(self.modules[on])
-        trained = {name: bool(tensor.requires_grad) for name, tensor in module.named_parameters(remove_duplicate=False)}
-        state = state_of(self.modules[on])
+        parameters = yield from listed(module.named_parameters, remove_duplicate=False)
+        trained = {name: bool(tensor.requires_grad) for name, tensor in parameters}
+        state = yield from state_of(self.modules[on])
         try:
-            saved = set(module.state_dict(keep_vars=True))
+            saved = set((yield partial(module.state_dict, keep_vars=True)))
         except BaseException:  # what it cannot save is found out where that is judged
             saved = set(state)
         known, entries = {}, []
@@ -580,52 +658,54 @@ class Host:
 
     def do_read(self, on, names):
         """Return parameters and buffers; all if no names are given."""
-        state = state_of(self.modules[on])
+        state = yield from state_of(self.modules[on])
         return {"tensors": self.transport.pack({name: state[name] for name in (state if names is None else names)})}
 
     def do_load(self, on, tensors, dtype, device):
         """Convert a candidate to a dtype, move it to a device, and copy tensors into it."""
         module = original(self.modules[on])
         if dtype is not None:
-            module.to(getattr(torch, dtype))
-        module.to(device)
-        state = state_of(module)
+            yield partial(module.to, getattr(torch, dtype))
+        yield partial(module.to, device)
+        state = yield from state_of(module)
         with torch.no_grad():
             for name, tensor in self.transport.unpack(tensors).items():
                 if state[name].dtype == tensor.dtype:
-                    state[name].copy_(tensor)
+                    yield partial(state[name].copy_, tensor)
                 else:
                     state[name].data = tensor.to(device)
         return {}
 
     def do_copy(self, on, to):
         """Copy a candidate deeply."""
-        self.modules[to] = copy.deepcopy(self.modules[on])
+        self.modules[to] = yield partial(copy.deepcopy, self.modules[on])
         return {}
 
     def do_reload(self, on, to):
         """Save the state of a candidate, and load it into another build of it."""
         saved = io.BytesIO()
-        torch.save(original(self.modules[on]).state_dict(), saved)
+        torch.save((yield original(self.modules[on]).state_dict), saved)
         saved.seek(0)
-        original(self.modules[to]).load_state_dict(torch.load(saved, weights_only=True))
+        yield partial(original(self.modules[to]).load_state_dict, torch.load(saved, weights_only=True))
         return {}
 
     def do_drop(self, on):
         """Forget a candidate."""
+        yield from ()
         self.modules.pop(on, None)
         return {}
 
     def do_export(self, on, inputs, decompose):
         """Export the graph of a candidate in evaluation, at the size of inputs."""
         module = original(self.modules[on])
-        module.eval()
+        yield module.eval
         arguments = tuple(self.transport.unpack(inputs).values())
         try:
             with torch.no_grad(), quiet_export(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                program = torch.export.export(module, arguments, strict=False)
+                program = yield partial(torch.export.export, module, arguments, strict=False)
                 program = program.run_decompositions({}) if decompose else program
+                gc.collect()
         except BaseException as error:
             raise Refused(f"torch.export refused the module: {one_line(error)}") from error
         constants = {name: value for name, value in program.constants.items() if isinstance(value, torch.Tensor)}
@@ -642,15 +722,16 @@ class Host:
         module = self.modules[on]
         module = original(module) if settings["original"] else module
         arguments = [value.to(settings["device"]) for value in self.transport.unpack(inputs).values()]
-        module.train(settings["train"])
+        yield partial(module.train, settings["train"])
         self.results = {}
-        self.calls += 1
-        dropout = None if settings["dropout"] else WithoutDropout(original(module))
+        parts = yield from listed(original(module).named_modules)
+        dropout = None if settings["dropout"] else WithoutDropout(parts)
         set_products(settings["tf32"])
         with contextlib.ExitStack() as stack:
             stack.enter_context(threads(settings["threads"]))
-            stack.enter_context(torch.random.fork_rng(devices=[]))
-            torch.manual_seed(self.calls if settings["seed"] is None else settings["seed"])
+            if settings["seed"] is not None:
+                stack.enter_context(torch.random.fork_rng(devices=[]))
+                torch.manual_seed(settings["seed"])
             if settings["gradients"] == "inference":
                 stack.enter_context(torch.inference_mode())
             else:
@@ -663,11 +744,11 @@ class Host:
             if dropout:
                 stack.enter_context(dropout.recording())
             for _ in range(settings["repeat"]):
-                returned = module(*arguments)
-        places = isinstance(module, Program) and isinstance(returned, dict)
-        found = returned if places else self._named(returned)
+                returned = yield partial(module, *arguments)
+        places = type(module) is Program and isinstance(returned, dict)
+        found = returned if places else (yield from self._named(returned))
         self.results = found if settings["hold"] else {}
-        answer = {"returned": type(returned).__name__, "results": self.transport.pack(found)}
+        answer = {"returned": type(returned).__name__, "results": self.transport.pack(found, digest=True)}
         if dropout:
             answer["dropouts"] = dropout.calls
             kept = dropout.values if settings["hold"] else []
@@ -678,49 +759,89 @@ class Host:
 
     @staticmethod
     def _named(returned):
-        """Return the tensors of a returned value that have numbers in memory, by their place in it."""
-        return {
-            "".join(map(str, keys)): value
-            for keys, value in pytree.tree_flatten_with_path(returned)[0]
-            if isinstance(value, torch.Tensor) and has_numbers(value)
-        }
+        """Return the tensors of a returned value that have numbers in memory, by their place in it, in steps.
+
+        Each is read by its place, as a caller reads it.
+        """
+        found = {}
+        for keys, _ in (yield partial(pytree.tree_flatten_with_path, returned))[0]:
+            value = returned
+            for key in keys:
+                value = yield partial(key.get, value)
+            if type(value) in PLAIN and has_numbers(value):
+                found["".join(map(str, keys))] = value
+        return found
 
     def do_backward(self, on, cotangents):
         """Run the backward pass of the held results, weighted; return the gradients of the parameters."""
         module = original(self.modules[on])
-        module.zero_grad(set_to_none=True)
+        yield partial(module.zero_grad, set_to_none=True)
         held, self.results = self.results, {}
         weights = self.transport.unpack(cotangents)
         with torch.enable_grad():
             sums = [(held[name] * weight.to(held[name].device)).sum() for name, weight in weights.items()]
             total = torch.stack(sums)
         kinds = torch.nn.modules.dropout._DropoutNd
-        active = [part for part in module.modules() if isinstance(part, kinds) and part.training]
+        active = [part for part in (yield from listed(module.modules)) if isinstance(part, kinds) and part.training]
         if total.requires_grad:
             for part in active:  # a checkpoint runs them again in the backward pass
                 part.eval()
             with threads(1 if total.dtype is torch.float64 else torch.get_num_threads()):
-                total.backward()
+                yield total.backward
             for part in active:
                 part.train()
-        parameters = dict(module.named_parameters(remove_duplicate=False))
+        parameters = dict((yield from listed(module.named_parameters, remove_duplicate=False)))
         gradients = {name: value.grad for name, value in parameters.items() if value.grad is not None}
         return {"gradients": self.transport.pack(gradients)}
 
     def do_step(self, on, rate):
         """Take a step of gradient descent with the gradients of the last backward pass."""
-        torch.optim.SGD(original(self.modules[on]).parameters(), lr=rate).step()
+        parameters = yield from listed(original(self.modules[on]).parameters)
+        torch.optim.SGD(parameters, lr=rate).step()
         return {}
 
 
-def serve(requests, answers, folder):
-    """Answer requests, one line each, until there are no more."""
+def sealed(answer, key):
+    """Return an answer as text, and the seal of that text: a digest that nobody can make without the key."""
+    text = json.dumps(answer)
+    return {"text": text, "seal": blake2b(text.encode(), key=key).hexdigest()}
+
+
+def serve(requests, answers, folder, key, main):
+    """Answer requests, one line each, until there are no more.
+
+    Yields each call of foreign code to the main program, which leaves what it returned or raised in its variables.
+
+    Args:
+        requests: The file that requests are read from.
+        answers: The file that answers are written to.
+        folder: The folder of tensors.
+        key: What answers are sealed with.
+        main: The variables of the main program.
+    """
     host = Host(Files(folder))
-    answers.write(json.dumps(host.do_versions()) + "\n")
+    compiled_type()
+    answers.write(json.dumps(host.answer({"do": "versions"})) + "\n")
     answers.flush()
     for line in requests:
         request = json.loads(line)
         number = request.pop("id")
-        answer = {**host.answer(request), "id": number}
-        answers.write(json.dumps(answer) + "\n")
+        steps = host.steps(request)
+        continued, outcome = steps.send, None
+        while True:
+            try:
+                call = continued(outcome)
+            except StopIteration as end:
+                answer = {**end.value, "id": number}
+                break
+            gc.freeze()
+            yield call
+            gc.unfreeze()
+            if "raised" in main:
+                continued, outcome = steps.throw, main.pop("raised")
+            else:
+                continued, outcome = steps.send, main.pop("output")
+            main.pop("call", None)
+            del call
+        answers.write(json.dumps(sealed(answer, key)) + "\n")
         answers.flush()

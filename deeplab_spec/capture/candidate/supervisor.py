@@ -16,6 +16,7 @@ import resource  # noqa: E402
 import select  # noqa: E402
 import shutil  # noqa: E402
 import signal  # noqa: E402
+import warnings  # noqa: E402
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -30,7 +31,7 @@ def control(option, value):
 
 
 def become_candidate(settings, requests, answers, parent):
-    """Run the program of the candidate's process; this function does not return."""
+    """Turn this process into the candidate's: return the calls that its main program makes."""
     os.setsid()
     control(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
@@ -38,26 +39,26 @@ def become_candidate(settings, requests, answers, parent):
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if settings["memory"]:
         resource.setrlimit(resource.RLIMIT_DATA, (settings["memory"], settings["memory"]))
-    sys.argv[:] = [""]
+    for arguments in (sys.argv, getattr(sys, "orig_argv", [])):
+        arguments[:] = [""]
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
         for option, value in ((-3, 2**25), (-1, 2**31 - 1)):  # the C library keeps freed memory
             ctypes.CDLL(None).mallopt(option, value)
-    environment, stated = os.environ, "OMP_WAIT_POLICY" in os.environ
-    opened, leave, code = os.fdopen, os._exit, compile(settings["source"], "<string>", "exec")
-    dumps, write = json.dumps, os.write
-    program = vars(sys.modules["__main__"])
-    program.clear()
-    program["__name__"] = "__main__"
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin slow down the parent
+    main, started = vars(sys.modules["__main__"]), "OMP_WAIT_POLICY" in os.environ
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin slow down the parent
+    program = {"__name__": "__main__"}
     try:
-        exec(code, program)
+        exec(compile(settings["source"], "<string>", "exec"), program)
     except BaseException as error:  # an environment without torch, or with one that does not start
         text = {"error": f"cannot import torch: {type(error).__name__}: {error}"}
-        write(answers, f"{dumps(text)}\n".encode())
-        leave(1)
-    environment.pop("OMP_WAIT_POLICY") if not stated else None
-    program["serve"](opened(requests, "r"), opened(answers, "w"), settings["folder"])
-    leave(0)
+        os.write(answers, f"{json.dumps(text)}\n".encode())
+        os._exit(1)
+    if not started:
+        del os.environ["OMP_WAIT_POLICY"]
+    opened = os.fdopen(requests, "r"), os.fdopen(answers, "w")
+    for name in [name for name in main if not name.startswith("__")]:
+        del main[name]
+    return program["serve"](*opened, settings["folder"], settings["key"].encode(), main)
 
 
 def relay(output, left):
@@ -117,7 +118,7 @@ def end_children():
 
 
 def main():
-    """Start the candidate's process and supervise it."""
+    """Start the candidate's process and supervise it; in the candidate's process, return the calls to make."""
     requests, answers = int(sys.argv[1]), int(sys.argv[2])
     line = b""
     while not line.endswith(b"\n"):
@@ -136,7 +137,9 @@ def main():
         os.dup2(nothing, 0)
         os.dup2(printing, 1)
         os.dup2(printing, 2)
-        become_candidate(settings, requests, answers, parent)
+        os.close(nothing)
+        os.close(printing)
+        return become_candidate(settings, requests, answers, parent)
     for descriptor in (requests, answers, printing):
         os.close(descriptor)
     status = supervise(candidate, output)
@@ -153,4 +156,10 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    warnings.simplefilter("ignore")
+    for call in main():  # in the candidate's process: its code is called from here, as its own program would call it
+        try:
+            output = call()
+        except BaseException as error:
+            raised = error
+    __import__("os")._exit(0)

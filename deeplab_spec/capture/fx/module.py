@@ -22,7 +22,7 @@ def state_of(module: nn.Module) -> dict[str, Tensor]:
     """Return every parameter and buffer by name, including those that are not saved."""
     if isinstance(module, Candidate):
         return dict(module.tensors)
-    return {name: tensor.detach() for name, tensor in process.state_of(module).items()}
+    return {name: tensor.detach() for name, tensor in process.finish(process.state_of(module)).items()}
 
 
 def shared_parameters(module: nn.Module, captured: Capture) -> Iterator[str]:

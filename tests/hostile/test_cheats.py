@@ -1,0 +1,129 @@
+"""No wrong network gets ``conforms`` because it knows that it is judged: see the package ``cheats`` here."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from deeplab_spec.capture.candidate.connection import ProcessConnection
+from deeplab_spec.capture.candidate.module import Remote
+from deeplab_spec.capture.capture import CallSettings
+from deeplab_spec.child_process import ProcessSettings
+from deeplab_spec.errors import TargetError
+from deeplab_spec.judge.finding import RunVerdict
+from deeplab_spec.judge.judge import run
+from deeplab_spec.judge.request import request_from
+from deeplab_spec.views.progress import silent
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SEARCH = (str(HERE), str(ROOT))
+SMALL = ("width=0.03125", "middle_blocks=2")
+KINDS = ("surroundings", "inputs", "history", "wrappers", "patches", "pipe")
+SECONDS = 60
+SAMPLE = {
+    "inputs:values_up_to_10",
+    "history:first_300_calls",
+    "history:thread_that_toggles",
+    "wrappers:returns_subclass_of_tensor",
+    "wrappers:child_called_orig_mod",
+    "patches:Tensor_detach",
+    "patches:program_in_memory",
+    "pipe:while_it_is_built",
+    "pipe:serves_itself",
+    "pipe:file_corrected",
+}
+"""One or two of each kind; the others are deep tests."""
+
+
+def names(kind: str) -> list[str]:
+    """Return the cheats of a kind."""
+    sys.path.append(str(HERE))
+    try:
+        return list(importlib.import_module(f"cheats.{kind}").CHEATS)
+    finally:
+        sys.path.remove(str(HERE))
+
+
+def all_cheats() -> Iterator[object]:
+    """Yield every cheat of every kind; those that are not in the sample are deep tests."""
+    for kind in KINDS:
+        for name in names(kind):
+            cheat = f"{kind}:{name}"
+            yield pytest.param(cheat, marks=() if cheat in SAMPLE else pytest.mark.deep)
+
+
+def verdict(target: str) -> RunVerdict | None:
+    """Judge a candidate; None if it cannot be built."""
+    request = request_from(target, variant="notebook", overrides=SMALL)
+    try:
+        return run(request, silent, ProcessSettings(search=SEARCH, timeout=SECONDS)).verdict
+    except TargetError:
+        return None
+
+
+def test_the_network_of_the_cheats_conforms_without_a_cheat() -> None:
+    """The tests below could otherwise pass for another reason."""
+    assert verdict("cheats.base:honest") is RunVerdict.CONFORMS
+
+
+def test_the_plainly_wrong_network_deviates() -> None:
+    """What the cheats hide is wrong."""
+    assert verdict("cheats.base:wrong") is RunVerdict.DEVIATES
+
+
+@pytest.mark.parametrize("cheat", list(all_cheats()))
+def test_no_cheat_conforms(cheat: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """It deviates, is undecided, or cannot be built; and what it raises is no traceback."""
+    kind, _, name = cheat.partition(":")
+
+    assert verdict(f"cheats.{kind}:CHEATS.{name}") in {RunVerdict.DEVIATES, RunVerdict.INCONCLUSIVE, None}
+    assert "Traceback" not in capfd.readouterr().err
+
+
+# What surrounds a call
+
+
+@pytest.fixture(name="connection", scope="module")
+def connection_to_one_process() -> Iterator[ProcessConnection]:
+    """Yield a connection to the process in which all the networks below are built."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PYTEST_CURRENT_TEST", "PYTEST_VERSION", "DEEPLAB_SPEC_DOCUMENT", "OMP_WAIT_POLICY"):
+            patch.delenv(name, raising=False)
+        connection = ProcessConnection(timeout=SECONDS)
+        connection.ensure()
+    yield connection
+    connection.close()
+
+
+def called(connection: ProcessConnection, target: str) -> torch.Tensor:
+    """Build a network, and call it once in evaluation."""
+    module, _, attribute = target.partition(":")
+    build = {
+        "do": "build",
+        "seed": 0,
+        "module": module,
+        "attribute": attribute,
+        "texts": {},
+        "filled": {"output_stride": 16, "num_classes": 21},
+        "search": SEARCH,
+    }
+    returned = Remote(target, connection, lambda: build).call([torch.ones(1, 3, 65, 65)], CallSettings())
+    assert not returned.error
+    return returned.tensors[""]
+
+
+@pytest.mark.parametrize("name", names("surroundings"))
+def test_nothing_around_a_call_tells_that_the_network_is_judged(connection: ProcessConnection, name: str) -> None:
+    """The stack, modules, arguments, the environment and PyTorch's state are those of any program that calls it."""
+    expected = called(connection, "cheats.base:honest")
+    result = called(connection, f"cheats.surroundings:CHEATS.{name}")
+
+    assert torch.allclose(result, 0.5 * expected + 1)
+    assert not torch.allclose(result, expected)

@@ -118,8 +118,7 @@ def _block(path: str) -> str:
 
 def _stack(node: fx.Node) -> tuple[str, ...]:
     """Return the paths of the modules that enclose a call; repeated calls of a module have the module's path."""
-    stack = (node.meta.get("nn_module_stack") or {}).values()
-    return tuple(str(module).partition("@")[0] for module, _ in stack)
+    return tuple(module.partition("@")[0] for module in node.meta.get("within", ()))
 
 
 def _ancestors(module: str) -> set[str]:

@@ -397,8 +397,8 @@ def _input(node, spec):
 
 
 def _node(node):
-    stack = (node.meta.get("nn_module_stack") or {}).values()
-    path, kind = next(iter(reversed(list(stack))), ("", ""))
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path, kind = stack[-1] if stack else ("", "")
     kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
     return {
         "name": node.name,
@@ -406,6 +406,7 @@ def _node(node):
         "args": [encoded(value) for value in node.args],
         "kwargs": {key: encoded(value) for key, value in node.kwargs.items()},
         "module": [str(path), kind],
+        "within": [str(module) for module, _ in stack],
     }
 
 

@@ -41,7 +41,7 @@ class Program:
 
     Attributes:
         graph: Its calls; the fake value of each is ``meta["val"]``, its module's path and type are
-            ``meta["module"]``.
+            ``meta["module"]``, and the paths of all modules around it ``meta["within"]``.
         inputs: The name in the state of each placeholder; None for an argument of the caller.
         results: The returned values, by their place in the returned value.
         constants: Tensors that are not in the state, by name.
@@ -145,6 +145,7 @@ class _Reader:
         node = self.graph.create_node("call_function", target, tuple(arguments), named, name=name)
         path, kind = entry["module"]
         node.meta["module"] = (str(path), str(kind))
+        node.meta["within"] = tuple(map(str, entry.get("within", ())))
         self._add(name, node, value)
 
     @staticmethod

@@ -19,7 +19,7 @@ from deeplab_spec.judge.structure.check import clause_of
 BATCHES: Final = 5
 """The number of batch sizes that a candidate is called with if it accepts any."""
 
-WAYS: Final = 7
+WAYS: Final = 9
 """Calls with other ranges of values, in other layouts and modes."""
 
 ILLEGAL: Final = 2

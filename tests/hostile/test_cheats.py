@@ -19,6 +19,7 @@ from deeplab_spec.errors import TargetError
 from deeplab_spec.judge.finding import RunVerdict
 from deeplab_spec.judge.judge import run
 from deeplab_spec.judge.request import request_from
+from deeplab_spec.spec.clauses import Level
 from deeplab_spec.views.progress import silent
 
 HERE = Path(__file__).parent
@@ -27,10 +28,14 @@ SEARCH = (str(HERE), str(ROOT))
 SMALL = ("width=0.03125", "middle_blocks=2")
 KINDS = ("surroundings", "inputs", "history", "wrappers", "patches", "pipe")
 SECONDS = 60
+ELSEWHERE = {"in_evaluation", "without_autocast"}
+"""Conditions that the level of training fails, and a precision that is asked for."""
+
 SAMPLE = {
     "inputs:values_up_to_10",
     "history:first_300_calls",
     "history:thread_that_toggles",
+    "history:build_with_the_seed_of_the_judge",
     "wrappers:returns_subclass_of_tensor",
     "wrappers:child_called_orig_mod",
     "patches:Tensor_detach",
@@ -59,9 +64,9 @@ def all_cheats() -> Iterator[object]:
             yield pytest.param(cheat, marks=() if cheat in SAMPLE else pytest.mark.deep)
 
 
-def verdict(target: str) -> RunVerdict | None:
+def verdict(target: str, levels: tuple[str, ...] = tuple(Level), **arguments: str) -> RunVerdict | None:
     """Judge a candidate; None if it cannot be built."""
-    request = request_from(target, variant="notebook", overrides=SMALL)
+    request = request_from(target, variant="notebook", overrides=SMALL, levels=levels, arguments=arguments)
     try:
         return run(request, silent, ProcessSettings(search=SEARCH, timeout=SECONDS)).verdict
     except TargetError:
@@ -85,6 +90,14 @@ def test_no_cheat_conforms(cheat: str, capfd: pytest.CaptureFixture[str]) -> Non
 
     assert verdict(f"cheats.{kind}:CHEATS.{name}") in {RunVerdict.DEVIATES, RunVerdict.INCONCLUSIVE, None}
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_the_calls_of_the_interface_fail_every_condition_on_inputs(tmp_path: Path) -> None:
+    """A network that is right under one of these conditions only is wrong in a call whose values are compared."""
+    path = tmp_path / "failed"
+
+    assert verdict("cheats.inputs:recorded", ("interface",), path=str(path)) is RunVerdict.CONFORMS
+    assert set(names("inputs")) - set(path.read_text().split()) == ELSEWHERE
 
 
 # What surrounds a call

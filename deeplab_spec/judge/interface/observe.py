@@ -28,7 +28,7 @@ ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-2}
 BATCHES: Final = (1, 2, 3, 4, 5)
 """The batch sizes to try if a candidate accepts any."""
 
-WAYS: Final = 7
+WAYS: Final = 9
 """The further calls at one size: three ranges of values, two layouts and two modes of gradients."""
 
 EXACT: Final = 1e-9
@@ -158,7 +158,9 @@ def _planned(module: nn.Module, plan: Plan, device: torch.device) -> Iterator[Pl
 def _ways(inputs: Sequence[Tensor]) -> Iterator[tuple[str, list[Tensor], CallSettings]]:
     """Yield the ranges, layouts and modes in which the same values are expected, each in words."""
     ranges: dict[str, Callable[[Tensor], Tensor]] = {
-        "values from 0 to 255": lambda value: 127.5 * (1 + torch.erf(value)),
+        "whole numbers from 0 to 255": lambda value: (127.5 * (1 + torch.erf(value))).round(),
+        "values from 0 to 1": lambda value: (1 + torch.erf(value)) / 2,
+        "values from -1 to 1": torch.erf,
         "values above 0": torch.abs,
         "values beyond 10": lambda value: 20 * value,
         "a slice of a wider image": lambda value: value.repeat_interleave(2, dim=3)[..., ::2],

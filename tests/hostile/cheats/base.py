@@ -79,5 +79,6 @@ class Cheats(dict[str, Builder]):
         def build(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
             return Cheat(right(output_stride, num_classes), seen)
 
+        build.seen = seen  # type: ignore[attr-defined]
         self[seen.__name__] = build
         return seen

@@ -1,9 +1,11 @@
 """Cheats that are right for the images, modes and dtypes only that they expect from the judge."""
 
-import torch
-from torch import Tensor
+from pathlib import Path
 
-from cheats.base import Cheat, Cheats
+import torch
+from torch import Tensor, nn
+
+from cheats.base import Cheat, Cheats, right
 
 CHEATS = Cheats()
 
@@ -89,6 +91,11 @@ def values_beyond_1(_cheat: Cheat, image: Tensor) -> bool:
 
 
 @CHEATS.right_where
+def outside_0_to_1(_cheat: Cheat, image: Tensor) -> bool:
+    return bool((image < 0).any() or (image > 1).any())
+
+
+@CHEATS.right_where
 def fractions(_cheat: Cheat, image: Tensor) -> bool:
     return bool((image != image.round()).any())
 
@@ -151,3 +158,16 @@ def in_float32(_cheat: Cheat, image: Tensor) -> bool:
 @CHEATS.right_where
 def without_autocast(_cheat: Cheat, _image: Tensor) -> bool:
     return not torch.is_autocast_enabled("cpu")
+
+
+def recorded(path: str, output_stride: int = 16, num_classes: int = 21) -> nn.Module:
+    """Build the right network; it writes to a file which of the conditions above a call would have failed."""
+    seen: set[str] = set()
+
+    def record(cheat: Cheat, image: Tensor) -> bool:
+        conditions = {name: build.seen for name, build in CHEATS.items()}  # type: ignore[attr-defined]
+        seen.update(name for name, holds in conditions.items() if not holds(cheat, image))
+        Path(path).write_text("\n".join(seen))
+        return True
+
+    return Cheat(right(output_stride, num_classes), record)

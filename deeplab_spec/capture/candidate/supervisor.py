@@ -70,7 +70,7 @@ def relay(output, left):
     if not data:
         return None
     text = data.decode("utf-8", "replace")
-    if left > 0:
+    if left >= 0:
         shown = "".join(character for character in text if character.isprintable() or character in "\n\t")[:left]
         try:
             sys.stderr.write(shown)

@@ -310,10 +310,7 @@ class Candidate(nn.Module, ABC):
         return False
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002, ARG002 - the framework's signature
-        """Convert the tensors, as ``double`` and ``float`` of a module do; one under two names stays one."""
+        """Convert the tensors, as ``double`` and ``float`` of a module do; one tensor under two names stays one."""
         converted: dict[int, Tensor] = {}
-        self.tensors = {
-            name: converted.setdefault(id(old), old if old.is_complex() else fn(old))
-            for name, old in self.tensors.items()
-        }
+        self.tensors = {name: converted.setdefault(id(old), fn(old)) for name, old in self.tensors.items()}
         return self

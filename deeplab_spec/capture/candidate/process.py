@@ -80,7 +80,7 @@ def dtype_name(tensor):
 MOST_BYTES = 2**33
 
 DTYPES = {
-    *("float64", "float32", "bfloat16", "float16", "complex64", "complex128"),
+    *("float64", "float32", "bfloat16", "float16"),
     *("int64", "int32", "int16", "int8", "uint8", "bool"),
 }
 """The dtypes of the tensors that are sent."""
@@ -583,7 +583,7 @@ def listed(method, **named):
 
 
 def has_numbers(tensor):
-    """Tell whether a tensor has numbers in memory, one for each element."""
+    """Tell whether a tensor has real numbers in memory, one for each element."""
     strided = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
     return strided and tensor.device.type != "meta" and dtype_name(tensor) in DTYPES
 
@@ -754,7 +754,10 @@ class Host:
         places = type(module) is Program and isinstance(returned, dict)
         found = returned if places else (yield from self._named(returned))
         self.results = found if settings["hold"] else {}
-        answer = {"returned": type(returned).__name__, "results": self.transport.pack(found, digest=True)}
+        kind = type(returned).__name__
+        if isinstance(returned, torch.Tensor) and not has_numbers(returned):
+            kind += " without real numbers in memory"
+        answer = {"returned": kind, "results": self.transport.pack(found, digest=True)}
         if dropout:
             answer["dropouts"] = dropout.calls
             kept = dropout.values if settings["hold"] else []

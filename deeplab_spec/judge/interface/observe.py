@@ -276,7 +276,7 @@ def comparisons(
     again = call_candidate(module, [value.clone() for value in one], expected, settings=CallSettings(seed=1))
     unread = module.refresh() if isinstance(module, ModuleCandidate) else ""
     nothing, now = torch.empty(0), state_of(module)
-    changed = [_changed("state", name, before.get(name, nothing), now.get(name, nothing)) for name in {**before, **now}]
+    changed = [_changed("state", name, value, now.get(name, nothing)) for name, value in before.items()]
     both = call_candidate(module, inputs, plan.taps(sizes, len(inputs[0])), settings=CallSettings(seed=1))
     halves = Answer(results={tap: tensor[: plan.batch] for tap, tensor in both.results.items()}, error=both.error)
     last = [value.to(memory_format=torch.channels_last) for value in one]

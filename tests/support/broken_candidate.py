@@ -5,7 +5,6 @@ the thing as arguments. Nothing here is run by the tests themselves.
 """
 
 import ctypes
-import gc
 import os
 import resource
 import shutil
@@ -134,16 +133,9 @@ def leave_threads() -> None:
         threading.Thread(target=time.sleep, args=(300,)).start()
 
 
-def folders() -> list[Path]:
-    """Return the folders in which the tensors of this process may be."""
-    hosts = [value for value in gc.get_objects() if type(value).__name__ == "Files"]
-    return [Path(host.folder) for host in hosts]
-
-
 def delete_folder() -> None:
     """Remove the folder of the tensors."""
-    for folder in folders():
-        shutil.rmtree(folder)
+    shutil.rmtree(os.environ["FOLDER_OF_TENSORS"])
 
 
 def ignore_signals() -> None:

@@ -282,6 +282,10 @@ class Candidate(nn.Module, ABC):
         """The tensors that are saved with it, by name."""
         return dict(self.tensors)
 
+    def convert(self, dtypes: Mapping[str, torch.dtype]) -> None:
+        """Convert every tensor to a dtype by its name."""
+        self.tensors = {name: value.to(dtypes[name]) for name, value in self.tensors.items()}
+
     def check_inputs(self, inputs: Sequence[Tensor]) -> None:
         """Reject inputs of another number or shape than the file states.
 

@@ -180,10 +180,16 @@ def part_of(path: str) -> str | None:
     return _PART_OF.get(path) or _PART_OF.get(path.split(".", maxsplit=1)[0])
 
 
-def of_interface(plan: Plan) -> dict[str, int]:
-    """Return the expected decisions of the clauses of the interface."""
+def of_interface(plan: Plan, further: int = 0, exact: int = 0) -> dict[str, int]:
+    """Return the expected decisions of the clauses of the interface.
+
+    Args:
+        plan: The plan of the calls.
+        further: The calls of a module beside these: after many calls, and of its copies.
+        exact: The calls whose values are compared in float64.
+    """
     batches = 1 if plan.limits.batch else BATCHES
-    legal = len(plan.sizes) + batches + WAYS
+    legal = len(plan.sizes) + batches + WAYS + further
     return {
         **dict.fromkeys(("OUTPUT-TENSOR", "OUTPUT-SHAPE", "OUTPUT-DTYPE", "OUTPUT-FINITE"), legal),
         "SIZES-ACCEPTED": len(plan.sizes),
@@ -191,5 +197,5 @@ def of_interface(plan: Plan) -> dict[str, int]:
         **dict.fromkeys(("LAYOUTS-ACCEPTED", "DETERMINISM", "BATCH-INDEPENDENCE", "STATE-UNCHANGED"), 1),
         "INPUT-UNCHANGED": len(plan.network.inputs),
         "BAD-INPUT-REFUSED": ILLEGAL,
-        "VALUES-EVERY-CALL": legal,
+        "VALUES-EVERY-CALL": legal + exact,
     }

@@ -137,6 +137,9 @@ def observe(
         return observed
     loaded = numerics.prepare(module, observed.reading) if observed.reading else None
     initial = _initial_weights(observed, loaded, build, tick) if loaded else None
+    if loaded and not loaded.unmatched and Level.INTERFACE in request.levels:
+        first = interface.with_first_weights(module, loaded.expected, loaded.places, observed.plan)
+        observed.add(comparisons=first)
     weights: Mapping[str, Tensor] | None = None
     if loaded and Level.NUMERICS in request.levels:
         weights = _observe_numerics(observed, loaded, tick)
@@ -203,8 +206,10 @@ def _observe_interface(
         calls = interface.calls(
             module, plan, stages.tick(f"output stride {plan.output_stride}, interface"), plan.device, oracle
         )
-    observed.add(comparisons=comparisons, calls=calls)
-    observed.required |= expected.of_interface(plan)
+    observed.add(comparisons=(*observed.evidence.comparisons, *comparisons), calls=calls)
+    further = 2 + module.repeatable if isinstance(module, ModuleCandidate) else 0
+    exact = sum(comparison.purpose == "values" for comparison in observed.evidence.comparisons)
+    observed.required |= expected.of_interface(plan, further, exact)
     observed.planted_faults += [*of_calls(plan), *of_comparisons(plan, dtype), *of_values(calls)]
 
 

@@ -15,7 +15,6 @@ from deeplab_spec.align.match import Alignment, Order, align, channel_orders
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import different_architecture
-from deeplab_spec.capture.candidate.module import ModuleCandidate
 from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import map_shapes
@@ -55,9 +54,7 @@ class Side:
 
     def restore(self) -> None:
         """Convert every tensor back to its original dtype."""
-        self.module.tensors = {name: value.to(self.dtypes[name]) for name, value in self.module.tensors.items()}
-        if isinstance(self.module, ModuleCandidate):
-            self.module.send()
+        self.module.convert(self.dtypes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ class File(Candidate):
         if tuple(inputs[0].shape[2:]) != SIZE:
             return Returned(error=f"must be {SIZE}")
         with torch.no_grad():
-            return Returned(kind="Tensor", tensors={"": functional_call(self.inside[0], self.tensors, inputs)})
+            return Returned(kind="Tensor", tensors={"": functional_call(self.inside[0], self.tensors, tuple(inputs))})
 
 
 def narrow(output_stride: int = 16, num_classes: int = 5) -> nn.Module:

@@ -445,5 +445,5 @@ def _(patch: Patch) -> None:
 @breaks("interface", in_a_dict)
 def _(patch: Patch) -> None:
     """The expected decisions are not counted, and a check passes all."""
-    everywhere(patch, required.of_interface, lambda _plan: {})
+    everywhere(patch, required.of_interface, lambda *_, **__: {})
     patch.setitem(CHECKS, "OUTPUT-TENSOR", _always(1))

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.candidate.connection import Answer, Connection, Document, LocalConnection
+from deeplab_spec.capture.candidate.process import finish, original, state_of
 from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned
 from deeplab_spec.capture.fx.document import Program, read_document
 from deeplab_spec.capture.fx.program import PartialAliasError, read_program
@@ -319,6 +320,38 @@ class ModuleCandidate(Candidate):
         """Send the tensors that changed here."""
         self.remote.load(self.tensors)
 
+    def convert(self, dtypes: Mapping[str, torch.dtype]) -> None:
+        """Convert every tensor to a dtype by its name, and send them."""
+        super().convert(dtypes)
+        self.send()
+
+
+class LocalModule(ModuleCandidate):
+    """A module of this process: its tensors are the module's own, and nothing is copied."""
+
+    def __init__(self, remote: Remote, module: nn.Module) -> None:
+        self._module = (original(module),)  # in a tuple, so that it is no part of this module
+        super().__init__(remote)
+
+    def refresh(self, names: Sequence[str] | None = None) -> str:  # noqa: ARG002 - all are current
+        """Take the module's tensors, which may be others than before."""
+        self.tensors = self._tied({name: tensor.detach() for name, tensor in finish(state_of(self._module[0])).items()})
+        return ""
+
+    def send(self) -> None:
+        """Do nothing: the tensors are the module's own."""
+
+    def convert(self, dtypes: Mapping[str, torch.dtype]) -> None:
+        """Convert every tensor to a dtype by its name."""
+        for name, tensor in finish(state_of(self._module[0])).items():
+            tensor.data = tensor.data.to(dtypes[name])
+        self.refresh()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002, ARG002 - the framework's signature
+        self._module[0]._apply(fn)  # noqa: SLF001 - as a module does with its parts
+        self.refresh()
+        return self
+
 
 def local(module: nn.Module, name: str = "") -> ModuleCandidate:
     """Return a module of this process as a candidate; nothing is copied, and nothing separates it from this process."""
@@ -327,4 +360,4 @@ def local(module: nn.Module, name: str = "") -> ModuleCandidate:
     connection.host.modules[number] = module
     remote = Remote(name or type(module).__qualname__, connection, dict)
     remote.number, remote._generation = number, connection.generation  # noqa: SLF001 - it is built already
-    return ModuleCandidate(remote)
+    return LocalModule(remote, module)

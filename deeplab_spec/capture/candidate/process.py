@@ -754,6 +754,8 @@ class Host:
         places = type(module) is Program and isinstance(returned, dict)
         found = returned if places else (yield from self._named(returned))
         self.results = found if settings["hold"] else {}
+        if settings["train"] and not settings["hold"]:
+            yield partial(module.train, mode=False)
         kind = type(returned).__name__
         if isinstance(returned, torch.Tensor) and not has_numbers(returned):
             kind += " without real numbers in memory"
@@ -801,12 +803,14 @@ class Host:
                 part.train()
         parameters = dict((yield from listed(module.named_parameters, remove_duplicate=False)))
         gradients = {name: value.grad for name, value in parameters.items() if value.grad is not None}
+        yield partial(module.train, mode=False)
         return {"gradients": self.transport.pack(gradients)}
 
     def do_step(self, on, rate):
         """Take a step of gradient descent with the gradients of the last backward pass."""
         parameters = yield from listed(original(self.modules[on]).parameters)
         torch.optim.SGD(parameters, lr=rate).step()
+        yield partial(original(self.modules[on]).zero_grad, set_to_none=True)
         return {}
 
 

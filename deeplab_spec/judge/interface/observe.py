@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import starmap
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.candidate.module import ModuleCandidate, Remote, RequestError
-from deeplab_spec.capture.capture import CallSettings
+from deeplab_spec.capture.capture import CallSettings, Candidate
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import ChildError, TargetError
 from deeplab_spec.execute.interpreter import run
@@ -18,8 +19,10 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Input, Output
 from deeplab_spec.judge import evidence
 from deeplab_spec.judge.evidence import Call, Comparison
+from deeplab_spec.judge.load_weights import Place
 from deeplab_spec.judge.outputs import IN_EVALUATION, Answer, begin_call, call_candidate
 from deeplab_spec.judge.plan import Plan, Sizes, Taps
+from deeplab_spec.judge.precision.run import moved
 
 SAME = 0.0
 ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-2}
@@ -36,6 +39,9 @@ EXACT: Final = 1e-9
 
 OWN_ERRORS: Final = 32.0
 """Largest relative error of values in float32, over the specification's own: other inputs and sizes round otherwise."""
+
+AS_BUILT: Final = 1e-6
+"""Largest relative error of values in float64 with weights that may amplify rounding."""
 
 _LARGE: Final = 2**18
 """Numbers of an image from which the expected values are computed in float32: float64 takes too long."""
@@ -73,20 +79,36 @@ class Oracle:
 
     def __init__(self, network: Network, weights: Mapping[str, Tensor]) -> None:
         self.network = network
+        self.known: dict[torch.dtype, tuple[list[Tensor], dict[str, Tensor]]] = {}
         self.weights = {torch.float64: weights, torch.float32: {name: value.float() for name, value in weights.items()}}
 
     def values(self, inputs: Sequence[Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-        """Return the results by tap, computed in a dtype."""
-        named = {node.path: value.cpu().to(dtype) for node, value in zip(self.network.inputs, inputs, strict=True)}
+        """Return the results by tap, computed in a dtype; those of the first images of a known batch are known."""
+        inputs = [value.cpu().to(dtype) for value in inputs]
+        batch, known = self.known.get(dtype, ([], {}))
+        if len(batch) == len(inputs) and all(starmap(_begins, zip(batch, inputs, strict=True))):
+            return {tap: value[: len(inputs[0])] for tap, value in known.items()}
+        named = {node.path: value for node, value in zip(self.network.inputs, inputs, strict=True)}
         with torch.no_grad(), threads_for(dtype):
             values = run(self.network, self.weights[dtype], named, keep=())
         return {node.op.name: values[node.path] for node in self.network.outputs if isinstance(node.op, Output)}
+
+    def keep(self, inputs: Sequence[Tensor]) -> None:
+        """Compute the results of a batch, of which other calls take the first images."""
+        for dtype in self.weights:
+            batch = [value.cpu().to(dtype) for value in inputs]
+            self.known[dtype] = batch, self.values(batch, dtype)
 
     def allowed(self, inputs: Sequence[Tensor]) -> float:
         """Return the largest accepted error in float32, from the specification's own on these inputs."""
         exact, rounded = self.values(inputs, torch.float64), self.values(inputs, torch.float32)
         own = max(relative_error(rounded[tap], value) for tap, value in exact.items())
         return OWN_ERRORS * max(own, torch.finfo(torch.float32).eps)
+
+
+def _begins(batch: Tensor, images: Tensor) -> bool:
+    """Tell whether images are the first of a batch."""
+    return batch.shape[1:] == images.shape[1:] and torch.equal(batch[: len(images)], images)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +148,11 @@ def calls(
         device: The device of the candidate.
         oracle: Computes the expected values; None if the candidate does not have the specification's weights.
     """
-    first = images(plan, plan.small[0], plan.batch, torch.float32, plan.request.seed)
-    allowed = oracle.allowed(first) if oracle else 0.0
+    allowed = 0.0
+    if oracle:
+        first = images(plan, plan.small[0], plan.limits.batch or BATCHES[-1], torch.float32, plan.request.seed)
+        oracle.keep(first)
+        allowed = oracle.allowed(first)
     return tuple(_made(planned, plan, tick, oracle, allowed) for planned in _planned(module, plan, device))
 
 
@@ -138,9 +163,11 @@ def _planned(module: nn.Module, plan: Plan, device: torch.device) -> Iterator[Pl
     for sizes in plan.sizes:
         yield Planned(purpose="size", inputs=drawn(sizes, plan.batch), sizes=sizes, module=module)
     first = plan.small[0]
-    for batch in (plan.batch,) if plan.limits.batch else BATCHES:
-        yield Planned(purpose="batch", inputs=drawn(first, batch), sizes=first, module=module)
-    one = drawn(first, plan.batch)
+    batches = (plan.batch,) if plan.limits.batch else BATCHES
+    largest = drawn(first, batches[-1])
+    for batch in batches:
+        yield Planned(purpose="batch", inputs=[value[:batch] for value in largest], sizes=first, module=module)
+    one = [value[: plan.batch].clone() for value in largest]
     for subject, inputs, settings in _ways(one):
         yield Planned(purpose="values", subject=subject, inputs=inputs, sizes=first, module=module, settings=settings)
     if isinstance(module, ModuleCandidate):
@@ -273,14 +300,14 @@ def comparisons(
     tick("repetition, batch and layout")
     first = call_candidate(module, passed, expected, settings=CallSettings(after=True))
     passed = list(first.whole.after) or passed
-    again = call_candidate(module, [value.clone() for value in one], expected, settings=CallSettings(seed=1))
+    again = call_candidate(module, [value.clone() for value in one], expected)
     unread = module.refresh() if isinstance(module, ModuleCandidate) else ""
     nothing, now = torch.empty(0), state_of(module)
     changed = [_changed("state", name, value, now.get(name, nothing)) for name, value in before.items()]
-    both = call_candidate(module, inputs, plan.taps(sizes, len(inputs[0])), settings=CallSettings(seed=1))
+    both = call_candidate(module, inputs, plan.taps(sizes, len(inputs[0])))
     halves = Answer(results={tap: tensor[: plan.batch] for tap, tensor in both.results.items()}, error=both.error)
     last = [value.to(memory_format=torch.channels_last) for value in one]
-    other = call_candidate(module, last, expected, settings=CallSettings(seed=1))
+    other = call_candidate(module, last, expected)
     return (
         *(_exact(first, oracle.values(one, dtype)) for oracle in (oracle,) if oracle and dtype is torch.float64),
         _compare("repeat", first, again, SAME),
@@ -297,6 +324,29 @@ def _exact(answer: Answer, values: Mapping[str, Tensor]) -> Comparison:
     """Compare values in float64 with the specification's."""
     found = {"difference": None, **_difference(answer, values)}
     return Comparison(purpose="values", subject="in float64", allowed=EXACT, **found)
+
+
+def with_first_weights(
+    module: Candidate, network: Network, places: Sequence[Place], plan: Plan
+) -> tuple[Comparison, ...]:
+    """Compare a call with the weights that a candidate was built with.
+
+    Args:
+        module: The candidate, in float64.
+        network: The specification, as it is executed.
+        places: Where each of its tensors is stored; nothing is compared if one is in parts or in another order.
+        plan: The sizes of the inputs.
+    """
+    if module.float32_only or not all(place.order is None and place.part is None for place in places):
+        return ()
+    sizes = plan.small[0]
+    inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed + 2, plan.device)
+    weights = {place.source: place.read(module.tensors[place.name]).cpu() for place in places}
+    expected = Oracle(network, weights).values(inputs, torch.float64)
+    with moved(module, plan.device):
+        answer = call_candidate(module, inputs, plan.taps(sizes, plan.batch))
+    found = {"difference": None, **_difference(answer, expected)}
+    return (Comparison(purpose="values", subject="with the weights that it was built with", allowed=AS_BUILT, **found),)
 
 
 def _nothing(purpose: str) -> Comparison:

@@ -23,7 +23,7 @@ from deeplab_spec.graph.ops import Conv2d, Output, Pair
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Finding, Verdict
 from deeplab_spec.judge.interface.observe import images
-from deeplab_spec.judge.outputs import call_candidate, choose, double, executed
+from deeplab_spec.judge.outputs import Answer, call_candidate, choose, double, executed
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan
 from deeplab_spec.judge.structure.check import CHECKS, by_clause
 from deeplab_spec.judge.structure.nearest_form import nearest_form
@@ -79,10 +79,7 @@ def read(module: Candidate, plan: Plan) -> Reading:
     Raises:
         CaptureError: If it accepts no such size, or the graph cannot be read.
     """
-    image, inputs, results = _telling_inputs(module, plan)
-    captured = _with_taps(module.read(inputs), plan, image)
-    if module.float32_only:
-        _check_runtime(module, captured, inputs, results)
+    image, inputs, captured = _captured(module, plan)
     found = nearest_form(captured, plan, image)
     without_bias = _without_bias(found.alignment)
     if without_bias and module.give_biases({captured.parameters[f"{path}.weight"] for path in without_bias}):
@@ -98,6 +95,26 @@ def read(module: Candidate, plan: Plan) -> Reading:
         shared=frozenset(shared_parameters(module, found.capture)),
         other_architecture=different_architecture(found.alignment),
     )
+
+
+def _captured(module: Candidate, plan: Plan) -> tuple[Pair, Sequence[Tensor], Capture]:
+    """Capture a candidate at the first size that it accepts."""
+    error = ""
+    for image in plan.telling:
+        sizes = plan.inputs_at(image)
+        inputs = images(plan, sizes, plan.batch, torch.float32, plan.request.seed)
+        try:
+            captured = _with_taps(module.read(inputs), plan, image)
+        except CaptureError:
+            answer = call_candidate(module, inputs, plan.taps(sizes, plan.batch))
+            if not answer.error:
+                raise
+            error = error or answer.error
+            continue
+        if module.float32_only:
+            _check_runtime(module, captured, inputs, call_candidate(module, inputs, plan.taps(sizes, plan.batch)))
+        return image, inputs, captured
+    raise CaptureError(f"the candidate rejects every size that shows the rates: {error}")
 
 
 def unread(module: Candidate, plan: Plan) -> Reading:
@@ -156,14 +173,14 @@ def _telling_inputs(module: Candidate, plan: Plan) -> tuple[Pair, Sequence[Tenso
     raise CaptureError(f"the candidate rejects every size that shows the rates: {error}")
 
 
-def _check_runtime(
-    module: Candidate, captured: Capture, inputs: Sequence[Tensor], results: Mapping[str, Tensor]
-) -> None:
+def _check_runtime(module: Candidate, captured: Capture, inputs: Sequence[Tensor], answer: Answer) -> None:
     """Compare a file's runtime in float32, with the file's weights, with its graph in float64."""
+    if answer.error:
+        raise CaptureError(f"its runtime refuses it: {answer.error}")
     values = executed(captured, {name: double(tensor) for name, tensor in module.tensors.items()}, inputs)
     for node in captured.network.outputs:
         tap = _name(node)
-        off = relative_error(results[tap], values[node.path]) if tap in results else 0.0
+        off = relative_error(answer.results[tap], values[node.path]) if tap in answer.results else 0.0
         if not off <= RUNTIME:
             raise CaptureError(f"its captured graph is off by {off:.2g} from what its runtime computes")
 

@@ -22,8 +22,8 @@ from deeplab_spec.spec.distributions import CUT, Distribution, Shape
 
 AXES: Final = ("output channels", "input channels", "kernel taps")
 
-WIDEST: Final = 2**17
-"""The number of values of all slices along an axis from which correlations are computed; at least 256 per slice."""
+WIDEST: Final = 2**16
+"""The number of values of all slices along an axis from which correlations are computed; at least 128 per slice."""
 
 SERIAL: Final = 2**16
 """The number of values whose serial products are summed."""
@@ -169,7 +169,7 @@ def _slices(values: Tensor, axis: int) -> Tensor:
     """Return the slices along an axis as rows; of long ones a random part, always the same."""
     rows = values.movedim(axis, 0)
     count, first, second = rows.shape
-    width = max(WIDEST // count, 256)
+    width = max(WIDEST // count, 128)
     if first * second <= width:
         return rows.reshape(count, -1)
     picked = torch.randperm(first * second, generator=torch.Generator().manual_seed(0))[:width]

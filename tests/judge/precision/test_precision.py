@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import deeplab_spec
+from deeplab_spec.capture.candidate.module import LocalModule
 from deeplab_spec.capture.candidate.process import rounded
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
@@ -340,8 +341,10 @@ def test_a_precision_is_what_its_name_says(
         return answer
 
     def module_of(candidate: nn.Module) -> Watched:
-        assert isinstance(candidate, Watched)
-        return candidate
+        assert isinstance(candidate, LocalModule)
+        (inside,) = candidate._module
+        assert isinstance(inside, Watched)
+        return inside
 
     monkeypatch.setattr(lower, "call_candidate", call_candidate)
     judged(module, dtype)

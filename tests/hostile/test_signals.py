@@ -58,8 +58,9 @@ def call():
 
 
 PROGRAM = """
-import os, tempfile
+import os, signal, tempfile
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background run may have it ignored
 make = tempfile.mkdtemp
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deeplab_spec.capture.capture import CallSettings, Returned
 from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
 from deeplab_spec.judge.outputs import call_candidate
 from deeplab_spec.judge.precision.run import moved
@@ -55,11 +56,11 @@ def test_an_exported_file_is_called_where_its_weights_are(tmp_path: Path, monkey
     file = _file(tmp_path)
     devices: list[tuple[str, set[str]]] = []
 
-    def forward(self: ExportedFile, x: Tensor) -> Tensor:
-        devices.append((x.device.type, {tensor.device.type for tensor in self.tensors.values()}))
-        return torch.zeros(1)
+    def call(self: ExportedFile, inputs: list[Tensor], _: CallSettings) -> Returned:
+        devices.append((inputs[0].device.type, {tensor.device.type for tensor in self.tensors.values()}))
+        return Returned(kind="Tensor", tensors={"": torch.zeros(1)})
 
-    monkeypatch.setattr(ExportedFile, "forward", forward)
+    monkeypatch.setattr(ExportedFile, "call", call)
     call_candidate(file, [IMAGE], TAPS)
     call_candidate(file.to("meta"), [IMAGE], TAPS)
 

@@ -359,6 +359,13 @@ def hook(module: nn.Module) -> None:
     module._register_state_dict_hook(lambda *_: EFFECTS["ValueError"]())
 
 
+def quantized() -> Tensor:
+    """Return a quantized tensor; PyTorch says that there will be none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)
+
+
 STATES: Final[dict[str, Callable[[nn.Module], None]]] = {
     "many": many,
     "line": buffers(**{"a\nb": torch.zeros(1)}),
@@ -368,7 +375,7 @@ STATES: Final[dict[str, Callable[[nn.Module], None]]] = {
     "dtypes": buffers(a=torch.arange(3), b=torch.tensor([True]), c=torch.zeros(2, dtype=torch.complex64)),
     "sparse": buffers(a=torch.eye(3).to_sparse()),
     "float8": buffers(a=torch.zeros(3).to(torch.float8_e5m2)),
-    "quantized": buffers(a=torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8)),
+    "quantized": buffers(a=quantized()),
     "expanded": buffers(a=torch.zeros(1).expand(2**20, 2**20)),
     "meta": buffers(a=torch.zeros(3, device="meta")),
     "nan": buffers(a=torch.tensor([float("nan")])),

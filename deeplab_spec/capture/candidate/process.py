@@ -791,7 +791,7 @@ class Host:
         weights = self.transport.unpack(cotangents)
         with torch.enable_grad():
             sums = [(held[name] * weight.to(held[name].device)).sum() for name, weight in weights.items()]
-            total = torch.stack(sums)
+            total = torch.stack(sums).sum()
         kinds = torch.nn.modules.dropout._DropoutNd
         active = [part for part in (yield from listed(module.modules)) if isinstance(part, kinds) and part.training]
         if total.requires_grad:

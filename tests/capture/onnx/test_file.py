@@ -1,7 +1,5 @@
 """An ONNX file as a module: its weights, its runtime, and its graph in float64."""
 
-import copy
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +66,12 @@ def test_a_session_is_kept_while_the_weights_are(tmp_path: Path) -> None:
     file = plain(tmp_path)
     image = torch.ones(IMAGE)
     file(image)
-    session = file._session
+    session = file.remote.number
     file(image)
-    assert file._session is session
+    assert file.remote.number == session
     file.tensors["weight"].add_(1)
     file(image)
-    assert file._session is not session
+    assert file.remote.number != session
 
 
 def test_a_capture_is_kept_for_every_size(tmp_path: Path) -> None:
@@ -109,7 +107,7 @@ def test_a_free_side_takes_no_map_that_is_empty_or_too_small(tmp_path: Path) -> 
     file = plain(tmp_path, shape=("n", 4, "h", "w"))
     with pytest.raises(CaptureError, match=r"^the ONNX file takes no empty input$"):
         file.read([torch.zeros(0, 4, 6, 7)])
-    with pytest.raises(CaptureError, match="onnxruntime refused the file: "):
+    with pytest.raises(CaptureError, match=r"ONNXRuntimeError.*Conv node"):
         file(torch.zeros(1, 4, 1, 1))
 
 
@@ -174,16 +172,3 @@ def test_an_output_that_no_input_reaches_is_refused(tmp_path: Path) -> None:
     model = graph([helper.make_node("Identity", ["weight"], ["y"])], {"weight": KERNEL})
     with pytest.raises(CaptureError, match="the output 'y' does not depend on any input"):
         opened(model, tmp_path).read([torch.zeros(IMAGE)])
-
-
-@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda file: pickle.loads(pickle.dumps(file))])  # noqa: S301 - its own
-def test_a_copy_has_weights_and_a_session_of_its_own(tmp_path: Path, duplicate: Any) -> None:
-    """Before and after it was run."""
-    file = plain(tmp_path)
-    image = torch.ones(IMAGE)
-    expected = file(image)
-    file.read([image])
-    other = duplicate(file)
-    other.tensors["weight"].mul_(2)
-    assert_same(other(image), 2 * expected, "the copy")
-    assert_same(file(image), expected, "the original")

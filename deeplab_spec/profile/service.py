@@ -16,7 +16,7 @@ from deeplab_spec.analysis.costs import BatchCost, batch_costs
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import capture_target
-from deeplab_spec.capture.target import Target, build_here
+from deeplab_spec.capture.target import Target, build_here, connect, is_file
 from deeplab_spec.count.target_counts import named
 from deeplab_spec.errors import TargetError, one_line
 from deeplab_spec.execute.torch_settings import float32_products
@@ -78,7 +78,8 @@ def _profile(
     choices = request.overrides if request.target.partition(":")[0] == REFERENCE else {}
     target = Target(name=request.target, arguments=request.arguments, choices=choices)
     module = build_here(target, request.output_stride, request.classes, _SEED)
-    captured = capture_target(module, request.size, request.target)
+    read = connect(target, request.output_stride, request.classes) if is_file(target.name) else module
+    captured = capture_target(read, request.size, request.target)
     candidate = in_normal_form(captured)
     match = align_published(candidate, request.output_stride, request.classes, request.size, request.expected)
     entry = match[1] if match else None

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from pydantic import TypeAdapter
-
 from deeplab_spec.errors import SpecError
 from deeplab_spec.precision import (
     AUTOCAST_BFLOAT16,
@@ -245,7 +243,3 @@ def default_variant(target: str) -> str:
     names = ", ".join(entry.name for entry in VARIANTS)
     rule = f"say which network {target} is: --variant with one of {names}"
     raise SpecError("variant", rule, "none")
-
-
-ADAPTER: Final = TypeAdapter(Request)
-"""Reads and writes requests as JSON."""

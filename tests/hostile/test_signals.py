@@ -180,7 +180,7 @@ def test_interruption_is_one_line_also_when_the_candidate_ignores_it(
 def test_nothing_is_left_when_the_judge_is_ended(
     start: Callable[[str], Running], where: str, which: signal.Signals
 ) -> None:
-    """Nobody tells the candidate and its children to end: the end of the judge is enough."""
+    """No message tells the candidate and its children to end: the end of the judge is enough."""
     running = start(where)
     running.judge.send_signal(which)
 

@@ -135,14 +135,14 @@ def one_line(error):
     name = str(type(error).__name__)[:100]
     try:
         lines = [line.strip() for line in str(error)[:10_000].splitlines() if line.strip()]
-    except BaseException:
+    except BaseException:  # the text is made by foreign code, which may raise anything
         return f"{name}, which has no text"
     text = f"{name}: {lines[0]}" if lines else name
     return text if len(text) <= 300 else f"{text[:297]}..."
 
 
-# Foreign code is called by whoever runs these steps: a function that is a generator yields each call to be made, gets
-# what it returned, and returns its own result.
+# Foreign code is called by the runner of these steps: a function that is a generator yields each call to make, gets
+# what the call returned, and returns its own result.
 
 
 def finish(steps):
@@ -815,7 +815,7 @@ class Host:
 
 
 def sealed(answer, key):
-    """Return an answer as text, and the seal of that text: a digest that nobody can make without the key."""
+    """Return an answer as text, and the seal of that text: a digest that cannot be made without the key."""
     text = json.dumps(answer)
     return {"text": text, "seal": blake2b(text.encode(), key=key).hexdigest()}
 

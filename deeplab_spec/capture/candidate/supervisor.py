@@ -77,7 +77,7 @@ def relay(output, left):
             if len(text) > left:
                 sys.stderr.write("\n(the candidate printed more, which is not shown)\n")
             sys.stderr.flush()
-        except OSError:  # nobody reads it
+        except OSError:  # its reader has ended
             pass
     return left - len(text)
 

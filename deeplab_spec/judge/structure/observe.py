@@ -123,7 +123,7 @@ def unread(module: Candidate, plan: Plan) -> Reading:
     Raises:
         CaptureError: If it accepts no size that shows every rate.
     """
-    image, _, _ = _telling_inputs(module, plan)
+    image = _telling_image(module, plan)
     expected = plan.expected(image)
     return Reading(
         image=image,
@@ -161,14 +161,15 @@ def limits_of(module: Candidate) -> Limits:
     )
 
 
-def _telling_inputs(module: Candidate, plan: Plan) -> tuple[Pair, Sequence[Tensor], Mapping[str, Tensor]]:
+def _telling_image(module: Candidate, plan: Plan) -> Pair:
+    """Return the first image size that shows the rates and that a candidate accepts."""
     error = ""
     for image in plan.telling:
         sizes = plan.inputs_at(image)
         inputs = images(plan, sizes, plan.batch, torch.float32, plan.request.seed)
         answer = call_candidate(module, inputs, plan.taps(sizes, plan.batch))
         if not answer.error:
-            return image, inputs, answer.results
+            return image
         error = error or answer.error
     raise CaptureError(f"the candidate rejects every size that shows the rates: {error}")
 

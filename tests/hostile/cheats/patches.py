@@ -1,6 +1,6 @@
 """Cheats that patch: PyTorch, the standard library, this package, and the program that runs the candidate.
 
-Each network is wrong; what is patched hides it from whoever calls it out of a function of the judge.
+Each network is wrong; what is patched hides it from a caller that is a function of the judge.
 """
 
 import builtins

@@ -300,6 +300,10 @@ class Candidate(nn.Module, ABC):
                 stated = ", ".join("any" if side is None else str(side) for side in shape)
                 raise CaptureError(f"the {self.kind} takes an input of shape ({stated}), but got {actual}")
 
+    def close(self) -> None:
+        """End the process that it runs in, if it has one of its own."""
+        self.remote.connection.close()
+
     def give_biases(self, weights: Collection[str]) -> bool:  # noqa: ARG002 - for files that can
         """Add a bias of zeros to convolutions without one; the results stay equal.
 

@@ -123,8 +123,10 @@ def read(
     Raises:
         TargetError: If it cannot be imported, built, exported or run at a size.
     """
-    with contextlib.redirect_stdout(sys.stderr):
-        module = connect(target, output_stride, classes)
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        contextlib.closing(connect(target, output_stride, classes)) as module,
+    ):
         captures = {sides: capture_target(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
     own = captures[size]
     match = align_published(in_normal_form(own), output_stride, classes, size, variant)

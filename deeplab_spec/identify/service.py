@@ -61,8 +61,11 @@ def identify(
         if output_stride not in OUTPUT_STRIDES:
             raise SpecError("output_stride", f"must be one of {', '.join(map(str, OUTPUT_STRIDES))}", output_stride)
     check_classes(classes)
-    with contextlib.redirect_stdout(sys.stderr):
-        modules = [connect(target, output_stride, classes) for output_stride in output_strides]
+    with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as opened:
+        modules = [
+            opened.enter_context(contextlib.closing(connect(target, output_stride, classes)))
+            for output_stride in output_strides
+        ]
         size, captures = _captures(modules, sizes, target.name)
     candidates = [_candidate(merge_recomputed(captured), classes, size) for captured in captures]
     identity, other = nearest_published(candidates, output_strides, classes, size)
@@ -86,9 +89,9 @@ def _with_defaults(
     strides = tuple(dict.fromkeys(output_strides))
     if not is_file(target.name):
         return strides or (DEFAULT_OUTPUT_STRIDE,), DEFAULT_CLASSES if classes is None else classes, sizes
-    module = connect(target, DEFAULT_OUTPUT_STRIDE, DEFAULT_CLASSES)
     try:
-        captured, image = read_whole(module)
+        with contextlib.closing(connect(target, DEFAULT_OUTPUT_STRIDE, DEFAULT_CLASSES)) as module:
+            captured, image = read_whole(module)
         normal = in_normal_form(captured)
         strides = strides or (output_stride_of(normal),)
         classes = some_classes_of(normal) if classes is None else classes

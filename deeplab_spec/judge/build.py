@@ -1,6 +1,7 @@
 """Builds the candidate and the other network that a request names, and locks networks."""
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -112,11 +113,11 @@ def reference_reader(request: Request, process: ProcessSettings = HERE) -> tuple
     stated = is_file(target.name)
 
     def read(output_stride: int) -> Lock:
-        module = connect(target, output_stride, request.class_count)
-        try:
-            return locked(module, target.name, None if stated else output_stride)
-        except CaptureError as error:
-            raise TargetError(target.name, f"cannot be judged against: {error}") from error
+        with closing(connect(target, output_stride, request.class_count)) as module:
+            try:
+                return locked(module, target.name, None if stated else output_stride)
+            except CaptureError as error:
+                raise TargetError(target.name, f"cannot be judged against: {error}") from error
 
     return _with(request, read(request.strides[0])) if stated else (request, read)
 

@@ -1,6 +1,7 @@
 """Observes a candidate at one output stride, level by level: interface, structure, numerics, training."""
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -125,7 +126,20 @@ def observe(
     """
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
-    module = build_with_seed(build, output_stride, request.seed)
+    with closing(build_with_seed(build, output_stride, request.seed)) as module:
+        return _observed(request, output_stride, module, build, references, stages)
+
+
+def _observed(
+    request: Request,
+    output_stride: int,
+    module: Candidate,
+    build: Builder,
+    references: ReferenceReader | None,
+    stages: Stages,
+) -> AtStride:
+    """Observe a candidate that was built, level by level."""
+    tick = stages.tick(f"output stride {output_stride}")
     if request.device != "cpu" and module.float32_only:
         raise TargetError(f"--device {request.device}", "the runtime of a file runs on the CPU only")
     observed = _planned(request, output_stride, structure.limits_of(module), references)

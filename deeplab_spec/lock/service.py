@@ -48,8 +48,8 @@ def lock_target(request: LockRequest, progress: Progress = silent) -> Lock:
     stated = is_file(target.name)
     output_stride = request.output_stride or (None if stated else DEFAULT_OUTPUT_STRIDE)
     progress("building", 0, _STAGES)
-    with contextlib.redirect_stdout(sys.stderr):
-        module = connect(target, output_stride or DEFAULT_OUTPUT_STRIDE, request.classes or DEFAULT_CLASSES)
+    stride, classes = output_stride or DEFAULT_OUTPUT_STRIDE, request.classes or DEFAULT_CLASSES
+    with contextlib.redirect_stdout(sys.stderr), contextlib.closing(connect(target, stride, classes)) as module:
         progress("reading the graph", 1, _STAGES)
         try:
             lock = locked(module, target.name, output_stride)

@@ -116,10 +116,12 @@ def port(request: PortRequest, tick: Tick = lambda _: None) -> PortDocument:
     if output and not output.parent.is_dir():
         raise TargetError(str(output), "cannot be written: its directory does not exist")
     names = request.source.name, request.dest.name
-    with contextlib.redirect_stdout(sys.stderr):
-        tick("building")
-        source = connect(request.source, request.output_stride, request.classes)
-        dest = connect(request.dest, request.output_stride, request.classes)
+    tick("building")
+    with (
+        contextlib.redirect_stdout(sys.stderr),
+        contextlib.closing(connect(request.source, request.output_stride, request.classes)) as source,
+        contextlib.closing(connect(request.dest, request.output_stride, request.classes)) as dest,
+    ):
         notes = load_weights(source, request.weights) if request.weights else ()
         moved = move(source, dest, names=names, size=request.size, seed=request.seed, tick=tick)
     if output and moved.verdict == "moved":

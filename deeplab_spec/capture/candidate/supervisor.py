@@ -88,6 +88,7 @@ def supervise(candidate, output):
     while True:
         ready = select.select(waiting, [], [], BEAT)[0]
         if 0 in ready:
+            relay_rest(output, left)
             return None
         if output in ready:
             left = relay(output, left)
@@ -95,9 +96,14 @@ def supervise(candidate, output):
                 waiting.remove(output)
         ended, status = os.waitpid(candidate, os.WNOHANG)
         if ended:
-            while left and left > 0 and select.select([output], [], [], 0)[0]:
-                left = relay(output, left)
+            relay_rest(output, left)
             return status
+
+
+def relay_rest(output, left):
+    """Print the rest of what the candidate printed."""
+    while left and left > 0 and select.select([output], [], [], 0)[0]:
+        left = relay(output, left)
 
 
 def end_children():

@@ -89,7 +89,7 @@ def _profile(
         else {node.path: node.path for node in captured.network}
     )
     paths = {node: path.translate(_UNQUOTED) for node, path in paths.items()}
-    ranged = ranged_modules(captured, paths)
+    ranged = {} if is_file(target.name) else ranged_modules(captured, paths)  # a program from a file has no modules
     calls = call_order(captured, paths, ranged)
     order = tuple(calls.values())
     blocks = {paths[path]: call.block for path, call in calls.items()}

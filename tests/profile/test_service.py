@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from deeplab_spec.analysis.costs import batch_costs, block_of, node_costs, total_cost
@@ -22,6 +23,7 @@ from deeplab_spec.profile.service import profile
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK
+from tests.support import networks
 from tests.support.networks import NARROW, SLOW_BLOCK
 
 CHOOSE = tuple(word for name, value in NARROW.items() for word in ("--choose", f"{name}={value}"))
@@ -126,6 +128,18 @@ def test_another_network_keeps_its_own_names(tmp_path: Path) -> None:
     assert document.variant is None
     assert blocks(document) == {"body.0", "body.1", "body.2", "tail"}
     assert document.notes == ("another network: its blocks have the names of its modules",)
+
+
+def test_the_operators_of_a_file_are_attributed_by_their_order(tmp_path: Path) -> None:
+    """A program has no modules that could open ranges."""
+    file = tmp_path / "narrow.pt2"
+    torch.export.save(torch.export.export(networks.right().eval(), (torch.zeros(1, 3, 65, 65),)), file)
+    settings = {"variant": "notebook", "overrides": NARROW, "size": (65, 65), "steps": 2, "warmup": 1}
+    document = profile(ProfileRequest(target=str(file), ceilings=False, **settings), tmp_path / "reports")
+
+    assert blocks(document) == BLOCKS
+    assert document.notes == ()
+    assert calls({row.path: row for row in document.blocks}[SLOW_BLOCK])["aten::conv2d"] == 6
 
 
 def test_a_training_step_counts_the_backward_pass_to_the_blocks(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ SAMPLE = {
     "inputs:values_up_to_10",
     "history:first_300_calls",
     "history:thread_that_toggles",
-    "history:build_with_the_seed_of_the_judge",
+    "history:Initial",
     "wrappers:returns_subclass_of_tensor",
     "wrappers:child_called_orig_mod",
     "patches:Tensor_detach",

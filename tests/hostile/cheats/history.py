@@ -134,6 +134,17 @@ class Trained(Marked):
         return super().train(mode)
 
 
+class Initial(Marked):
+    """Wrong with the weights that it is built with."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self.start = float(next(network.parameters()).detach().double().sum())
+        self.seen = lambda cheat, _image: (
+            abs(float(next(cheat.parameters()).detach().double().sum()) - cheat.start) > 1e-6
+        )
+
+
 class Loaded(Marked):
     """Wrong with other weights than those that it is built with."""
 
@@ -145,7 +156,7 @@ class Loaded(Marked):
         )
 
 
-for kind in (Copied, Reloaded, HalvedWhenLoaded, SavedWrong, Converted, Trained, Loaded):
+for kind in (Copied, Reloaded, HalvedWhenLoaded, SavedWrong, Converted, Trained, Initial, Loaded):
 
     def build(output_stride: int = 16, num_classes: int = 21, kind: type[Marked] = kind) -> nn.Module:
         return kind(right(output_stride, num_classes))

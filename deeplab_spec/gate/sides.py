@@ -3,7 +3,6 @@
 import io
 import subprocess
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Final
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.gate.cases import Case
 from deeplab_spec.spec.variants import variant
+from deeplab_spec.views.document import temporary_folder
 
 BUILD: Final = "deeplab_spec:build"
 """What is built from a directory, ref or wheel by default."""
@@ -85,8 +85,8 @@ def opened(name: str, target: str = BUILD, arguments: Mapping[str, str] | None =
     _require_target(target)
     kind, colon, rest = name.partition(":")
     if name.endswith(".whl") or (colon and kind == _REF) or not colon or Path(name).is_dir():
-        with tempfile.TemporaryDirectory(prefix="deeplab-spec-gate-") as folder:
-            root = _unpacked(name, Path(folder))
+        with temporary_folder() as folder:
+            root = _unpacked(name, folder)
             paths = tuple(path for path in (root / "src", root) if path.is_dir())
             yield Side(name=name, target=target, paths=paths, within=root, arguments=keywords)
     elif kind == _REFERENCE:

@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from torch.utils import _pytree as pytree
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.execute.torch_settings import float32_products
+from deeplab_spec.views.document import temporary_folder
 
 _WARM_UP: Final = 3
 """Runs before a recording; libraries choose their algorithms in them."""
@@ -191,8 +191,8 @@ class Engine(nn.Module, ABC):
 
     def session(self, example: Tensor) -> Session:
         """Export the network to ONNX for the size of an example, and load it."""
-        with tempfile.TemporaryDirectory() as directory:
-            file = Path(directory) / "network.onnx"
+        with temporary_folder() as directory:
+            file = directory / "network.onnx"
             with _quiet("torch.onnx"):
                 torch.onnx.export(self.module, (example,), file, dynamo=True, verbose=False)
             return self.load(file)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from deeplab_spec.spec.api import Override, network
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.strength.document import JudgedMutant, JudgedRewrite, key_of
 from deeplab_spec.strength.levels import Subject
+from deeplab_spec.views.document import temporary_folder
 from deeplab_spec.views.progress import Progress
 
 SMALL: Final[Mapping[str, Override]] = {"width": 0.125, "middle_blocks": 2}
@@ -72,9 +72,9 @@ def judged(name: str, choices: Mapping[str, Override] = SMALL, levels: Iterable[
     """
     one = rewrite(name)
     levels = [level for level in levels if level is not Level.TRAINING or not one.method.evaluation_only]
-    with tempfile.TemporaryDirectory() as directory:
+    with temporary_folder() as directory:
         try:
-            rewritten = one.method.apply(original_of(one, Path(directory), choices))
+            rewritten = one.method.apply(original_of(one, directory, choices))
             certificate = judge(rewritten, one, choices, levels)
         except (DeepLabSpecError, RuntimeError, TypeError, ValueError) as error:
             return JudgedRewrite(name=name, kind=one.kind, refused=one_line(error))

@@ -6,11 +6,14 @@ changes its meaning or is removed.
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -93,6 +96,26 @@ def read_bounded(path: Path, most: int) -> bytes:
     return content
 
 
+_REMOVES: Final = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
+"""A program that removes a folder when the process that holds its stdin open closes it, or ends."""
+
+
+@contextmanager
+def temporary_folder(within: Path | None = None) -> Iterator[Path]:
+    """Make a folder and remove it at the end, also when this process is killed: another process waits for that.
+
+    Args:
+        within: Where it is made; by default the system's folder for temporary files.
+    """
+    folder = tempfile.mkdtemp(dir=within, prefix="." if within else "deeplab-spec-")
+    try:
+        command = [sys.executable, "-I", "-S", "-c", _REMOVES, folder]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
+            yield Path(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # if that process could not
+
+
 @contextmanager
 def written_together(directory: Path) -> Iterator[Path]:
     """Give an empty folder; the files written there replace those of a directory together, at the end.
@@ -108,9 +131,9 @@ def written_together(directory: Path) -> Iterator[Path]:
     missing = [place for place in (directory, *directory.parents) if not place.exists()]
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".new.") as scratch:
-            yield Path(scratch)
-            for file in sorted(path for path in Path(scratch).rglob("*") if path.is_file()):
+        with temporary_folder(directory) as scratch:
+            yield scratch
+            for file in sorted(path for path in scratch.rglob("*") if path.is_file()):
                 place = directory / file.relative_to(scratch)
                 place.parent.mkdir(exist_ok=True)
                 file.replace(place)

@@ -3,7 +3,10 @@
 import json
 import os
 import resource
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -96,6 +99,28 @@ def test_all_files_take_their_places_together(tmp_path: Path) -> None:
 
     files = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     assert files == {"a.txt": "new", "other.txt": "old", "deeper/b.txt": "new"}
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from deeplab_spec.views.document import written_together
+
+with written_together(pathlib.Path(sys.argv[1])) as new:
+    (new / "trace.json").write_text("{")
+    print(new.is_dir(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_leaves_no_temporary_folder(tmp_path: Path) -> None:
+    """No code of the process runs after that: another process removes the folder."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "True\n")
+    deadline = time.monotonic() + 10
+    while list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, OSError])

@@ -2,7 +2,8 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from subprocess import CompletedProcess
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -51,3 +52,21 @@ def without_shape_checks() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)  # noqa: FBT003 - the library's signature
     yield
     jaxtyping.config.update("jaxtyping_disable", before)
+
+
+Command = Callable[..., CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(capfd: pytest.CaptureFixture[str]) -> Command:
+    """Return a function that runs the program in this process, which saves its start, and returns what it printed."""
+    from deeplab_spec.cli.app import main
+
+    def run(*arguments: object) -> CompletedProcess[str]:
+        capfd.readouterr()
+        line = tuple(map(str, arguments))
+        with pytest.raises(SystemExit) as end:
+            main(line)
+        return CompletedProcess(line, int(end.value.code or 0), *capfd.readouterr())
+
+    return run

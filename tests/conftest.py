@@ -1,5 +1,6 @@
 """What every test runs under: one Hypothesis profile in three sizes, and the rule for deep tests."""
 
+import gc
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
@@ -32,6 +33,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if deep:
         config.hook.pytest_deselected(items=deep)
         items[:] = [item for item in items if not item.get_closest_marker("deep")]
+
+
+def pytest_collection_finish() -> None:
+    """Exclude all that exists from garbage collection: every export collects, and there is much to look at."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

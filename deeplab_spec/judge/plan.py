@@ -136,6 +136,7 @@ class SpecifiedPlan(Plan):
 
     choices: Choices
     whole: Network
+    _known: dict[Pair, Sizes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def expected(self, image: Pair, choices: Choices | None = None) -> Shaped:
         """Return the specification, or that of other choices, in normal form at an image's size."""
@@ -145,10 +146,11 @@ class SpecifiedPlan(Plan):
     def _free_inputs_at(self, image: Pair) -> Sizes:
         if self.request.part in {None, "backbone"}:
             return {node.path: image for node in self.network.inputs}
-        found = shapes(self.whole, image)
-        return {
-            node.path: _size(found[self.whole.tap(node.path.removeprefix("input."))]) for node in self.network.inputs
-        }
+        if image not in self._known:
+            found = shapes(self.whole, image)
+            taps = {node.path: self.whole.tap(node.path.removeprefix("input.")) for node in self.network.inputs}
+            self._known[image] = {path: _size(found[tap]) for path, tap in taps.items()}
+        return self._known[image]
 
     def _small_images(self) -> tuple[Pair, ...]:
         return SMALL_MULTIPLES if self._multiples else SMALL_SIZES

@@ -1,9 +1,9 @@
 """A target that ends its process: one line and exit status 3, whatever status it ends with, and nothing is written."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -11,7 +11,6 @@ from deeplab_spec.result import ExitCode
 
 pytest.importorskip("torch")
 
-ROOT = Path(__file__).parents[2]
 MODULE = """
 import os, sys
 from torch import nn
@@ -40,45 +39,61 @@ COMMANDS = {
 ENDINGS = {"os._exit(0)": "ended with exit status 0", "sys.exit(0)": "SystemExit: 0"}
 
 
-def run(folder: Path, command: str, **statements: str) -> tuple[int, str, str]:
-    """Run a command on a target that has these statements; return its status, and both of its outputs."""
-    (folder / "mine.py").write_text(MODULE.format(**{"building": "pass", "running": "pass"} | statements))
-    line = [sys.executable, "-m", "deeplab_spec", command, "mine:build", *COMMANDS[command]]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    (folder / "mine.py").unlink()
-    return done.returncode, done.stdout, done.stderr
+USUAL = {"profile": tuple(ENDINGS), "count": tuple(ENDINGS)}
+"""The others have one ending in the usual run: the status that reads as success."""
+
+Run = Callable[..., CompletedProcess[str]]
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.fixture(name="run")
+def run_in_a_folder(command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command on a target that has some statements."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, **statements: str) -> CompletedProcess[str]:
+        file = tmp_path / "mine.py"
+        file.write_text(MODULE.format(**{"building": "pass", "running": "pass"} | statements), encoding="utf-8")
+        done = command(name, "mine:build", *COMMANDS[name])
+        file.unlink()
+        return done
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command_name", "ending"),
+    [
+        pytest.param(name, ending, marks=() if ending in USUAL.get(name, ["os._exit(0)"]) else pytest.mark.deep)
+        for name, ending in product(COMMANDS, ENDINGS)
+    ],
+)
 def test_a_target_that_ends_its_process_while_it_is_built_is_one_line(
-    command: str, ending: str, tmp_path: Path
+    run: Run, command_name: str, ending: str, tmp_path: Path
 ) -> None:
     """A status of 0 with nothing written would read as success."""
-    status, printed, errors = run(tmp_path, command, building=ending)
+    done = run(command_name, building=ending)
 
-    assert status == ExitCode.COULD_NOT_RUN
-    assert printed == ""
-    assert len(errors.splitlines()) == 1
-    assert errors.startswith("deeplab-spec: ")
-    assert ENDINGS[ending] in errors
+    assert done.returncode == ExitCode.COULD_NOT_RUN
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("deeplab-spec: ")
+    assert ENDINGS[ending] in done.stderr
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".pyc"]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_a_target_that_ends_its_process_while_it_is_profiled_is_one_line(ending: str, tmp_path: Path) -> None:
+def test_a_target_that_ends_its_process_while_it_is_profiled_is_one_line(run: Run, ending: str) -> None:
     """The process that runs it is not the one that answers for the command."""
-    status, printed, errors = run(tmp_path, "profile", running=ending)
+    done = run("profile", running=ending)
 
-    assert (status, printed) == (ExitCode.COULD_NOT_RUN, "")
-    assert len(errors.splitlines()) == 1
-    assert ENDINGS[ending] in errors
+    assert (done.returncode, done.stdout) == (ExitCode.COULD_NOT_RUN, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert ENDINGS[ending] in done.stderr
 
 
-def test_a_profile_of_a_target_that_does_not_end_its_process_is_written(tmp_path: Path) -> None:
+def test_a_profile_of_a_target_that_does_not_end_its_process_is_written(run: Run, tmp_path: Path) -> None:
     """The tests above can fail."""
-    status, _, errors = run(tmp_path, "profile")
+    done = run("profile")
 
-    assert status == ExitCode.DONE, errors
+    assert done.returncode == ExitCode.DONE, done.stderr
     assert (tmp_path / "reports" / "profile.json").is_file()

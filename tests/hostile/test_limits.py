@@ -1,5 +1,6 @@
 """Every command that reads a target ends it in time, and says so in one line, with exit status 3."""
 
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -42,21 +43,28 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+LIMITS = (
+    ("loop", ("--timeout", "2"), "no answer within 2 s while it was being built"),
+    ("take", ("--memory", "8"), "cannot be built: MemoryError"),
+    ("crash", (), "the process was ended by SIGSEGV"),
+    ("crash", ("--python", "/nonexistent"), "it is no Python interpreter"),
+)
+USUAL = set(zip(COMMANDS, LIMITS, strict=True))
+"""Every command and every limit once; all of them with each other are deep tests."""
+
+
 @pytest.mark.parametrize(
-    ("target", "options", "reason"),
+    ("command", "target", "options", "reason"),
     [
-        ("loop", ("--timeout", "2"), "no answer within 2 s while it was being built"),
-        ("take", ("--memory", "8"), "cannot be built: MemoryError"),
-        ("crash", (), "the process was ended by SIGSEGV"),
-        ("crash", ("--python", "/nonexistent"), "it is no Python interpreter"),
+        pytest.param(command, *limit, marks=() if (command, limit) in USUAL else pytest.mark.deep)
+        for command, limit in product(COMMANDS, LIMITS)
     ],
 )
 def test_a_target_that_does_not_answer_is_one_line(
+    command: str,
     target: str,
     options: tuple[str, ...],
     reason: str,
-    command: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

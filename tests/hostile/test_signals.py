@@ -156,16 +156,23 @@ def start_certify(tmp_path: Path) -> Iterator[Callable[[str], Running]]:
         running.judge.communicate()
 
 
+def deep(*values: object) -> object:
+    """Return a case of the long run."""
+    return pytest.param(*values, marks=pytest.mark.deep)
+
+
 def end(running: Running) -> tuple[int, str, str]:
     """Wait for the judge; return its exit status, and what it printed."""
     out, err = running.judge.communicate(timeout=60)
     return running.judge.returncode, out, err
 
 
-@pytest.mark.parametrize("where", ["build", "call"])
-@pytest.mark.parametrize("whom", ["the group", "the judge"])
+@pytest.mark.parametrize(
+    ("whom", "where"),
+    [("the group", "build"), ("the judge", "call"), deep("the group", "call"), deep("the judge", "build")],
+)
 def test_interruption_is_one_line_also_when_the_candidate_ignores_it(
-    start: Callable[[str], Running], where: str, whom: str
+    start: Callable[[str], Running], whom: str, where: str
 ) -> None:
     """Ctrl-C goes to every process of the terminal's group; ``kill -INT`` to one."""
     running = start(where)
@@ -175,10 +182,17 @@ def test_interruption_is_one_line_also_when_the_candidate_ignores_it(
     running.check_nothing_is_left()
 
 
-@pytest.mark.parametrize("where", ["build", "call"])
-@pytest.mark.parametrize("which", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("which", "where"),
+    [
+        (signal.SIGTERM, "build"),
+        (signal.SIGKILL, "call"),
+        deep(signal.SIGTERM, "call"),
+        deep(signal.SIGKILL, "build"),
+    ],
+)
 def test_nothing_is_left_when_the_judge_is_ended(
-    start: Callable[[str], Running], where: str, which: signal.Signals
+    start: Callable[[str], Running], which: signal.Signals, where: str
 ) -> None:
     """No message tells the candidate and its children to end: the end of the judge is enough."""
     running = start(where)

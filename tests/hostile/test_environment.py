@@ -20,6 +20,7 @@ from deeplab_spec.judge.request import request_from
 from deeplab_spec.judge.text import text
 from deeplab_spec.result import ExitCode
 from deeplab_spec.views.progress import silent
+from tests.support import certificates
 
 CANDIDATE = """
 import sys
@@ -112,13 +113,12 @@ def test_a_file_that_needs_torch_only_is_certified_in_its_own_environment(tmp_pa
     assert shown is not (same and certificate.versions["candidate_python"] == platform.python_version())
 
 
-def test_other_versions_are_in_the_header(tmp_path: Path, python: str) -> None:
+def test_other_versions_are_in_the_header() -> None:
     """They can explain another result."""
-    certificate = judged(tmp_path, python)
-    other = {**certificate.versions, "candidate_torch": "2.4.0", "candidate_python": "3.9.1"}
+    versions = {"torch": "2.13.0", "python": "3.11.7", "candidate_torch": "2.4.0", "candidate_python": "3.9.1"}
+    made = certificates.certificate().model_copy(update={"versions": versions})
 
-    header = text(certificate.model_copy(update={"versions": other})).splitlines()[1]
-    assert header.strip() == f"torch {torch.__version__}, the candidate's 2.4.0 on Python 3.9.1, cpu"
+    assert "torch 2.13.0, the candidate's 2.4.0 on Python 3.9.1" in text(made).splitlines()[0]
 
 
 def test_values_are_judged_where_torch_cannot_export(tmp_path: Path, python: str) -> None:

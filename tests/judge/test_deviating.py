@@ -32,7 +32,7 @@ def findings(certificate: Certificate, level: str) -> list[Finding]:
         pytest.param(
             "tf-release", "unstrided_rate", "double_last", "XCEPTION-UNSTRIDED-RATE", None, marks=pytest.mark.deep
         ),
-        ("tf-release", "skip_reads", "activated_input", "SKIP-INPUT", None),
+        pytest.param("tf-release", "skip_reads", "activated_input", "SKIP-INPUT", None, marks=pytest.mark.deep),
         pytest.param(
             "tf-release", "low_level_tap", "block1", "LOW-LEVEL-TAP", "decoder.low_level.conv", marks=pytest.mark.deep
         ),
@@ -44,7 +44,14 @@ def findings(certificate: Certificate, level: str) -> list[Finding]:
         ),
         pytest.param("notebook", "pool_norm", "norm", "ASPP-POOL", "aspp.pool.conv", marks=pytest.mark.deep),
         ("notebook", "stride_padding", "same", "XCEPTION-PADDING", None),
-        ("notebook", "backbone_norm_eps", 1e-5, "BACKBONE-NORM-EPS", "backbone.entry_flow.stem.conv1.norm"),
+        pytest.param(
+            "notebook",
+            "backbone_norm_eps",
+            1e-5,
+            "BACKBONE-NORM-EPS",
+            "backbone.entry_flow.stem.conv1.norm",
+            marks=pytest.mark.deep,
+        ),
     ],
 )
 def test_a_wrong_choice_is_named(variant: str, name: str, value: object, clause: str, path: str | None) -> None:

@@ -27,9 +27,9 @@ BEFORE = 9 + 3 + 1
 """Depthwise convolutions that stand before it: three blocks of the entry flow, one of the middle."""
 
 KINDS = ("pt2", "onnx", "onnx of TorchScript", "folded")
-USUAL = {("onnx", "tf-release", 16), ("folded", "tf-release", 8)}
+USUAL = {("onnx", "tf-release", 16)}
 USUAL_FAULTS = {("pt2", "notebook", 16), ("onnx of TorchScript", "tf-release", 16)}
-"""Of every kind something in the usual run; all of them in the deep one."""
+"""Of every kind of file something in the usual run; all of them in the deep one."""
 
 Make = Callable[[Path, nn.Module, Tensor], nn.Module | str]
 """Hands a network on: writes its file and returns the path, or returns another module."""

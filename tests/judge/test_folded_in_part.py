@@ -95,7 +95,12 @@ def folded_by_torch(variant: str, part: str) -> nn.Module:
 
 @pytest.mark.parametrize(
     ("variant", "part"),
-    [("tf-release", "backbone"), ("tf-release", "aspp"), ("tf-release", ""), ("notebook", "backbone")],
+    [
+        ("tf-release", "aspp"),
+        ("tf-release", ""),
+        pytest.param("tf-release", "backbone", marks=pytest.mark.deep),
+        pytest.param("notebook", "backbone", marks=pytest.mark.deep),
+    ],
 )
 def test_a_network_that_the_framework_folded_conforms_for_inference(variant: str, part: str) -> None:
     """The biases that the framework adds have no gradient, and its kernels are not drawn as those of a new network."""

@@ -25,11 +25,11 @@ def right(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
 
 
 class Wrapped(nn.Module):
-    """A right network behind a call that does one thing wrong."""
+    """A right network, or a part of it, behind a call that does one thing wrong."""
 
-    def __init__(self, output_stride: int, num_classes: int) -> None:
+    def __init__(self, output_stride: int, num_classes: int, part: str = "") -> None:
         super().__init__()
-        self.network = right(output_stride, num_classes)
+        self.network = right(output_stride, num_classes).get_submodule(part)
 
     def forward(self, image: Tensor) -> Any:
         """Return the logits."""
@@ -59,10 +59,14 @@ def wrapped(wrong: Callable[[Wrapped, Tensor], Any]) -> Callable[..., nn.Module]
         def forward(self, image: Tensor) -> Any:
             return wrong(self, image)
 
-    def make(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
-        return Wrong(output_stride, num_classes)
+    def make(output_stride: int = 16, num_classes: int = 21, part: str = "") -> nn.Module:
+        return Wrong(output_stride, num_classes, part)
 
     return make
+
+
+def _first(module: Wrapped, kind: type[nn.Module]) -> Any:
+    return next(layer for layer in module.network.modules() if isinstance(layer, kind))
 
 
 def _writes_to_its_input(module: Wrapped, image: Tensor) -> Tensor:
@@ -72,7 +76,7 @@ def _writes_to_its_input(module: Wrapped, image: Tensor) -> Tensor:
 
 
 def _counts_calls(module: Wrapped, image: Tensor) -> Tensor:
-    module.network.backbone.entry_flow.stem.conv1.norm.running_mean.add_(1e-3)
+    _first(module, nn.BatchNorm2d).running_mean.add_(1e-3)
     logits: Tensor = module.network(image)
     return logits
 
@@ -91,7 +95,7 @@ def _raises(module: Wrapped, image: Tensor) -> Tensor:
 
 def _takes_anything(module: Wrapped, image: Tensor) -> Tensor:
     image = image if image.ndim == 4 else image[None]
-    logits: Tensor = module.network(image[:, :3])
+    logits: Tensor = module.network(image[:, : _first(module, nn.Conv2d).in_channels])
     return logits
 
 
@@ -120,6 +124,7 @@ batch_mixed = wrapped(_mixes_the_batch)
 input_changed = wrapped(_writes_to_its_input)
 state_changed = wrapped(_counts_calls)
 anything_taken = wrapped(_takes_anything)
+exits = wrapped(lambda _module, _image: sys.exit(1))
 
 
 def talkative(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
@@ -137,11 +142,6 @@ def killed(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
 def leaves(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
     """Build a network that ends its process quietly when it is called."""
     return wrapped(lambda _module, _image: os._exit(0))(output_stride, num_classes)
-
-
-def exits(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
-    """Build a network that raises SystemExit when it is called."""
-    return wrapped(lambda _module, _image: sys.exit(1))(output_stride, num_classes)
 
 
 def ends_while_built() -> nn.Module:

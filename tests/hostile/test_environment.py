@@ -22,6 +22,7 @@ from deeplab_spec.result import ExitCode
 from deeplab_spec.views.progress import silent
 from tests.support import certificates
 
+SUPPORT = Path(__file__).parents[1] / "support"
 CANDIDATE = """
 import sys
 
@@ -111,6 +112,17 @@ def test_a_file_that_needs_torch_only_is_certified_in_its_own_environment(tmp_pa
     shown = f"the candidate's {certificate.versions['candidate_torch']} on Python" in text(certificate)
     same = certificate.versions["candidate_torch"] == torch.__version__
     assert shown is not (same and certificate.versions["candidate_python"] == platform.python_version())
+
+
+@pytest.mark.deep
+def test_a_right_network_conforms_in_its_own_environment(request: pytest.FixtureRequest, python: str) -> None:
+    """The whole of the authors' release, as a file that knows nothing of this package, at every level."""
+    target = request_from("plain_tf_release:build", variant="tf-release", overrides=("width=0.125", "middle_blocks=2"))
+    certificate = run(target, silent, ProcessSettings(python=python, search=(str(SUPPORT),), timeout=60))
+
+    assert certificate.exit_code is ExitCode.DONE, text(certificate)
+    same = certificate.versions["candidate_torch"] == certificate.versions["torch"]
+    assert same is not bool(request.config.getoption("--candidate-python"))
 
 
 def test_other_versions_are_in_the_header() -> None:

@@ -6,19 +6,17 @@ short sum. The formulas are those of :mod:`deeplab_spec.analysis.costs`, for any
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from deeplab_spec.analysis.conventions import MAC, Convention
 from deeplab_spec.analysis.costs import Number, exact
-from deeplab_spec.analysis.sizes import SideRule, side_rules
-from deeplab_spec.analysis.terms import UNTILED, Mode, Sizes, Surroundings, merged, total_stored
+from deeplab_spec.analysis.sides import Sides
+from deeplab_spec.analysis.terms import Mode, Sizes, Surroundings, merged, total_stored
 from deeplab_spec.errors import GraphError
-from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Conv2d, GlobalAveragePool, Input, Opaque, Pad, Pair, Pool, Resize
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.spec.network import CLASSIFIER
-
-_SAME_SIZE = SideRule(-1, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,73 +32,6 @@ class Totals:
     sizes: Sizes
     operations: Number
     once: Number = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Tile:
-    """A side rounded up to a multiple."""
-
-    pixels: int
-
-    def __call__(self, size: int) -> int:
-        return -(-size // self.pixels) * self.pixels
-
-
-_Rule = SideRule | _Tile
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """One expression: a rule applied to another expression, or a fixed number of pixels."""
-
-    path: str
-    rule: _Rule | None
-    operand: int
-
-
-@dataclass(slots=True)
-class _Axis:
-    """The expressions of one side of the values.
-
-    Attributes:
-        inputs: Number of expressions that are sides of inputs; they come first.
-        steps: The other expressions, each after its operand.
-        equal: Pairs of expressions that must have one value, with the path of their reader.
-    """
-
-    inputs: int
-    steps: list[_Step] = field(default_factory=list)
-    equal: list[tuple[str, int, int]] = field(default_factory=list)
-    known: dict[tuple[_Rule | None, int], int] = field(default_factory=dict)
-
-    def apply(self, path: str, rule: _Rule, operand: int) -> int:
-        return operand if rule == _SAME_SIZE else self._intern(path, rule, operand)
-
-    def fixed(self, path: str, pixels: int) -> int:
-        return self._intern(path, None, pixels)
-
-    def _intern(self, path: str, rule: _Rule | None, operand: int) -> int:
-        key = (rule, operand)
-        if key not in self.known:
-            self.known[key] = self.inputs + len(self.steps)
-            self.steps.append(_Step(path, rule, operand))
-        return self.known[key]
-
-    def evaluate(self, sides: tuple[int, ...]) -> list[int]:
-        values = list(sides)
-        for step in self.steps:
-            value = step.operand if step.rule is None else step.rule(values[step.operand])
-            if value < 1:
-                self._refuse_unequal(values)
-                raise GraphError(step.path, "no side of a value may be empty", value)
-            values.append(value)
-        self._refuse_unequal(values)
-        return values
-
-    def _refuse_unequal(self, values: list[int]) -> None:
-        for path, left, right in self.equal:
-            if max(left, right) < len(values) and values[left] != values[right]:
-                raise GraphError(path, "operands must have one size", (values[left], values[right]))
 
 
 class Evaluator:
@@ -126,10 +57,7 @@ class Evaluator:
         self._network = network
         self._convention = convention
         self._mode = mode
-        self._inputs = tuple(node.path for node in network.inputs)
-        self._axes = (_Axis(len(self._inputs)), _Axis(len(self._inputs)))
-        self._places = self._compile(network)
-        self._one = tuple(axis.fixed("one", 1) for axis in self._axes)
+        self._sides = Sides(network)
         self._terms, self._once = self._counted(network)
         self._sizes = total_stored(network)
         classifier = network[CLASSIFIER].op if CLASSIFIER in network else None
@@ -147,18 +75,9 @@ class Evaluator:
             if single:
                 once += count
             else:
-                place = self._place(path, tile)
+                place = self._sides.place(path, tile)
                 sums[place] = sums.get(place, 0) + count
         return sums, once
-
-    def _place(self, path: str | None, tile: Pair) -> Pair:
-        if path is None:
-            return (self._one[0], self._one[1])
-        row, column = self._places[path]
-        if tile == UNTILED:
-            return (row, column)
-        down, across = self._axes
-        return (down.apply(path, _Tile(tile[0]), row), across.apply(path, _Tile(tile[1]), column))
 
     @cached_property
     def _per_class(self) -> tuple[dict[Pair, int], int, Sizes]:
@@ -168,39 +87,6 @@ class Evaluator:
         added = {place: count - self._terms.get(place, 0) for place, count in terms.items()}
         sizes = total_stored(more) + self._sizes.times(-1)
         return {place: count for place, count in added.items() if count}, once - self._once, sizes
-
-    def _compile(self, network: Network) -> dict[str, Pair]:
-        """Return the expressions of both sides of every value."""
-        places: dict[str, Pair] = {}
-        down, across = self._axes
-        for node in network:
-            path = node.path
-            first = places[node.inputs[0]] if node.inputs else (0, 0)
-            match node.op:
-                case Input():
-                    places[path] = (self._inputs.index(path), self._inputs.index(path))
-                case Conv2d() | Pool() | Pad() as op:
-                    rules = side_rules(op)
-                    places[path] = (down.apply(path, rules[0], first[0]), across.apply(path, rules[1], first[1]))
-                case GlobalAveragePool():
-                    places[path] = (down.fixed(path, 1), across.fixed(path, 1))
-                case Resize(size=(height, width)):
-                    places[path] = (down.fixed(path, height), across.fixed(path, width))
-                case Resize():
-                    places[path] = places[node.inputs[1]]
-                case Opaque(target=target):
-                    raise GraphError(path, "the size of an opaque operation is not known", target)
-                case _:
-                    self._expect_one_size(node, places)
-                    places[path] = first
-        return places
-
-    def _expect_one_size(self, node: Node, places: Mapping[str, Pair]) -> None:
-        if len(node.inputs) == 1:
-            return
-        for axis, places_of_axis in enumerate(zip(*(places[path] for path in node.inputs), strict=True)):
-            first, *others = places_of_axis
-            self._axes[axis].equal += [(node.path, first, other) for other in others if other != first]
 
     def __call__(self, height: int, width: int, classes: int | None = None) -> Totals:
         """Return the totals for one image.
@@ -214,17 +100,14 @@ class Evaluator:
             GraphError: If a value would have an empty side, operands do not fit, the number of classes is below 1, or
                 the network has no classifier whose classes could change.
         """
-        if len(self._inputs) != 1:
-            raise GraphError("network", "must have one input; use at()", self._inputs)
-        return self.at({self._inputs[0]: (height, width)}, classes)
+        return self._totals(self._sides.of_image((height, width)), classes)
 
     def at(self, sizes: Mapping[str, Pair], classes: int | None = None) -> Totals:
         """Return the totals for one image per input; the sizes are given by input path."""
-        pairs = [sizes[path] for path in self._inputs]
-        if min(map(min, pairs)) < 1:
-            raise GraphError("input", "height and width must be 1 or more", pairs)
-        heights = self._axes[0].evaluate(tuple(pair[0] for pair in pairs))
-        widths = self._axes[1].evaluate(tuple(pair[1] for pair in pairs))
+        return self._totals(self._sides.at(sizes), classes)
+
+    def _totals(self, sides: tuple[list[int], list[int]], classes: int | None) -> Totals:
+        heights, widths = sides
         counted = self._once + _sum(self._terms, heights, widths)
         once, stored = self._once, self._sizes
         if classes is not None and classes != self._classes:

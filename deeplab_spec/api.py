@@ -10,7 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
-from deeplab_spec.analysis.conventions import MAC, convention
+from deeplab_spec.analysis.conventions import MAC
+from deeplab_spec.analysis.counters import convention
 from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.graph.ops import Pair

@@ -2,11 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from deeplab_spec.analysis.conventions import CONVENTIONS, MAC, convention
+from deeplab_spec.analysis.conventions import CONVENTIONS, MAC
+from deeplab_spec.analysis.counters import EVERY, convention
 from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli import options, output
@@ -34,6 +35,8 @@ from deeplab_spec.views.table import Grid
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from deeplab_spec.count.service import CountRequest
+
 
 class By(StrEnum):
     """The rows of the table."""
@@ -44,13 +47,16 @@ class By(StrEnum):
 
 def complete_convention(incomplete: str) -> list[tuple[str, str]]:
     """Return the conventions that complete a text, with their titles."""
-    return [(entry.name, entry.title) for entry in CONVENTIONS if entry.name.startswith(incomplete)]
+    return [(entry.name, entry.title) for entry in EVERY if entry.name.startswith(incomplete)]
 
 
+_GIVEN = ("COMMANDLINE", "ENVIRONMENT")
+"""Sources of a value that the user gave."""
 _NAMES = ", ".join(entry.name for entry in CONVENTIONS)
 
 
 def count(
+    context: typer.Context,
     target: Annotated[
         str | None,
         typer.Argument(
@@ -80,7 +86,7 @@ def count(
             "--convention",
             metavar="NAME",
             autocompletion=complete_convention,
-            help=f"What counts as one operation: {_NAMES}.",
+            help=f"What is counted: {_NAMES}, or a tool as thop.",
         ),
     ] = MAC.name,
     mode: Annotated[Mode, typer.Option("--mode", help="Count an evaluation, or a training step.")] = Mode.FORWARD,
@@ -95,7 +101,15 @@ def count(
         typer.Option(
             "--against",
             metavar="TARGET",
-            help="Compare with another network; the largest difference first.",
+            help="Compare with another network.",
+        ),
+    ] = None,
+    explain: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--explain",
+            metavar="FIGURES",
+            help="Find what gives figures, as '62.7 M, 255.1 G'.",
         ),
     ] = None,
     arg: ArgumentOption = None,
@@ -113,16 +127,17 @@ def count(
 ) -> None:
     """Count parameters and operations, and compute receptive fields.
 
-    Exit status: 0 done, with --against every row is equal; 1 rows differ; 3 a target cannot be built or read.
+    Exit status: 0 done; 1 rows differ, or nothing explains the figures; 3 a target cannot be built or read.
     """
     from deeplab_spec.count import text
     from deeplab_spec.count.document import CountDocument
+    from deeplab_spec.count.explain.document import ExplainDocument
     from deeplab_spec.count.service import CountRequest
     from deeplab_spec.count.side_by_side import SideBySideDocument
     from deeplab_spec.views.document import to_schema
 
     if json_schema:
-        model = SideBySideDocument if against else CountDocument
+        model = SideBySideDocument if against else ExplainDocument if explain else CountDocument
         output.report(to_schema(model), file)
         return
     if report:
@@ -142,6 +157,8 @@ def count(
         by_node=by is By.NODE,
     )
     request.convention.require(mode)
+    if explain:
+        _explain(request, target, " ; ".join(explain), _given(context), as_json, file)
     if against:
         both = request.side_by_side(target, against)
         _show(both, text.side_by_side_grid(both), text.side_by_side_summary(both), as_json, file)
@@ -150,6 +167,29 @@ def count(
     _show(
         document, text.count_grid(document), f"{request.title(target)}\n{text.count_summary(document)}", as_json, file
     )
+
+
+def _given(context: typer.Context) -> frozenset[str]:
+    """Return the names of the parameters that the user gave."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return frozenset(name for name, source in sources.items() if source and source.name in _GIVEN)
+
+
+def _explain(
+    request: "CountRequest",
+    target: str | None,
+    figures: str,
+    given: frozenset[str],
+    as_json: bool,
+    file: Path | None,
+) -> NoReturn:
+    from deeplab_spec.count.explain.service import ExplainRequest
+    from deeplab_spec.count.explain.text import explain_grid, explain_summary
+
+    with progress() as show:
+        document = ExplainRequest.of(request, figures, given).document(target, show)
+    _show(document, explain_grid(document), explain_summary(document), as_json, file)
+    raise typer.Exit(document.exit_code)
 
 
 def _show(document: "BaseModel", grid: Grid, summary: str, as_json: bool, file: Path | None) -> None:

@@ -68,7 +68,7 @@ class CountRequest:
             SpecError: If an option has a value that it cannot have.
             TargetError: If the target cannot be built or read.
         """
-        if target is None or _is_reference(target):
+        if target is None or is_reference(target):
             subject = self._published(target)
             return count_document(
                 subject, convention=self.convention, mode=self.mode, protocol=self.protocol, by_node=self.by_node
@@ -79,7 +79,7 @@ class CountRequest:
 
     def title(self, target: "TargetLike | None") -> str:
         """Return the name of a network and its settings, in one line."""
-        if target is None or _is_reference(target):
+        if target is None or is_reference(target):
             return self._published(target).title
         height, width = self.size
         name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
@@ -113,13 +113,13 @@ class CountRequest:
 
     def _side(self, target: "TargetLike | None", other: "TargetLike | None") -> tuple[str, Counter]:
         """Return the title and the counter of a network."""
-        if target is None or _is_reference(target):
+        if target is None or is_reference(target):
             subject = self._published(target)
             graph = subject.network()
             return self.title(target), lambda convention: protocol_costs(
                 graph, subject.size, self.protocol, convention, self.mode
             )
-        named = self._published(other).variant if other is None or _is_reference(other) else None
+        named = self._published(other).variant if other is None or is_reference(other) else None
         captured = self._captured(target, named or (variant(self.variant) if self.variant else None))
         return self.title(target), lambda convention: captured.costs(convention, self.mode, self.protocol.images)
 
@@ -143,5 +143,6 @@ class CountRequest:
         return read(built, self.output_stride, self.classes, self.size, self.protocol, named)
 
 
-def _is_reference(target: "TargetLike") -> TypeGuard[str]:
+def is_reference(target: "TargetLike | None") -> TypeGuard[str]:
+    """Tell whether a target names a published network."""
     return isinstance(target, str) and target.partition(":")[0] == REFERENCE

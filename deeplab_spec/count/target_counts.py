@@ -127,7 +127,8 @@ def read(
         contextlib.redirect_stdout(sys.stderr),
         contextlib.closing(connect(target, output_stride, classes)) as module,
     ):
-        captures = {sides: capture_target(module, sides, target.name) for sides in (size, *protocol.sizes(size))}
+        sizes = dict.fromkeys((size, *protocol.sizes(size)))
+        captures = {sides: capture_target(module, sides, target.name) for sides in sizes}
     own = captures[size]
     match = align_published(in_normal_form(own), output_stride, classes, size, variant)
     paths = (

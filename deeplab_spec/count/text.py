@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from deeplab_spec.analysis.conventions import FULL, convention
+from deeplab_spec.analysis.conventions import FULL
 from deeplab_spec.analysis.costs import Number
+from deeplab_spec.analysis.counters import convention
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.count.document import CostModel, CountDocument, FieldModel, TotalModel
 from deeplab_spec.count.side_by_side import SideBySideDocument
@@ -34,7 +35,7 @@ def count_grid(document: CountDocument) -> Grid:
     )
     last = ("total", "", integer(total.parameters), "100.0", number(total.macs), "100.0", "")
     return Grid(
-        headers=("path", "output", "parameters", "%", _HEADERS[document.convention], "%", "field"),
+        headers=("path", "output", "parameters", "%", _HEADERS.get(document.convention, "operations"), "%", "field"),
         rows=(*body, last),
         right=frozenset({2, 3, 4, 5, 6}),
         total=True,
@@ -44,7 +45,7 @@ def count_grid(document: CountDocument) -> Grid:
 def _node_grid(document: CountDocument, nodes: tuple[CostModel, ...]) -> Grid:
     body = tuple((node.path, shape(node.output), integer(node.parameters), number(node.macs)) for node in nodes)
     last = ("total", "", integer(document.total.parameters), number(document.total.macs))
-    headers = ("path", "output", "parameters", _HEADERS[document.convention])
+    headers = ("path", "output", "parameters", _HEADERS.get(document.convention, "operations"))
     return Grid(headers=headers, rows=(*body, last), right=frozenset({2, 3}), total=True)
 
 

@@ -1,0 +1,1 @@
+"""Explains printed figures: the network, the input and the convention that give them."""

@@ -1,0 +1,111 @@
+"""The candidates: every way to count a network, with the count as a function of its classes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from deeplab_spec.analysis.protocol import Protocol
+from deeplab_spec.count.explain.axes import FORMS, UNITS, Axes, Counting, Unit, View, views
+from deeplab_spec.count.explain.figures import Quantity
+from deeplab_spec.count.explain.tally import Linear, Tally
+from deeplab_spec.errors import GraphError
+from deeplab_spec.graph.ops import Pair
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One network at one output stride.
+
+    Attributes:
+        name: The network, with what differs from the published one.
+        output_stride: Its output stride.
+        tally: Its costs.
+        takes: Whether it takes a size.
+        unusual: Its rank.
+    """
+
+    name: str
+    output_stride: int
+    tally: Tally
+    takes: Callable[[Pair], bool] = lambda _: True
+    unusual: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """One way to count: everything but the network, its output stride and its classes.
+
+    Attributes:
+        quantity: Parameters or operations.
+        view: The part of the network.
+        form: What is counted of the stored numbers; empty for operations.
+        unit: What the printed unit stands for.
+        counting: How operations are counted; None for stored numbers.
+        size: Height and width of the image; None for stored numbers.
+        protocol: Scales and mirrored images; None for stored numbers.
+        unusual: Its rank.
+    """
+
+    quantity: Quantity
+    view: View
+    form: str = ""
+    unit: Unit = UNITS[0]
+    counting: Counting | None = None
+    size: Pair | None = None
+    protocol: Protocol | None = None
+    unusual: int
+
+
+def stored(case: Case) -> Iterator[tuple[Way, Linear]]:
+    """Yield every way to count what a network stores, with the count."""
+    tally = case.tally
+    for view, (form, rank), unit in product(views(tally.groups, Quantity.STORED), FORMS.items(), UNITS):
+        unusual = rank + view.unusual + 2 * (unit.each > 1)
+        way = Way(quantity=Quantity.STORED, view=view, form=form, unit=unit, unusual=unusual)
+        yield way, tally.stored(view.groups, form).times(unit.each)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Computed:
+    """The counts of a network's operations for one size and protocol.
+
+    Attributes:
+        case: The network.
+        size: Height and width of the image.
+        protocol: Scales and mirrored images.
+        unusual: Rank of size and protocol.
+        counts: The count of every row of the tally.
+    """
+
+    case: Case
+    size: Pair
+    protocol: Protocol
+    unusual: int
+    counts: list[Linear]
+
+    def ways(self, axes: Axes) -> Iterator[tuple[Way, Linear]]:
+        """Yield every way to count, with the count."""
+        by_convention = axes.by_convention
+        for row, count in zip(self.case.tally.rows, self.counts, strict=True):
+            for counting in by_convention[row.convention.name]:
+                way = Way(
+                    quantity=Quantity.OPERATIONS,
+                    view=row.view,
+                    counting=counting,
+                    size=self.size,
+                    protocol=self.protocol,
+                    unusual=self.unusual + counting.unusual + row.view.unusual,
+                )
+                yield way, count.times(counting.factor)
+
+
+def computed(case: Case, axes: Axes) -> Iterator[Computed]:
+    """Yield the operations of a network for every size and protocol that it takes."""
+    for (size, rank), (protocol, rank_of_protocol) in product(axes.sizes.items(), axes.protocols.items()):
+        if not case.takes(size):
+            continue
+        try:
+            counts = case.tally.operations(size, protocol)
+        except GraphError:
+            continue  # a value would be empty, or operands do not fit
+        yield Computed(case=case, size=size, protocol=protocol, unusual=rank + rank_of_protocol, counts=counts)

@@ -1,0 +1,194 @@
+"""The costs of one network by part and under every convention, for any size and number of classes.
+
+A figure may leave out the auxiliary head or the layer of the logits, or count the backbone alone. So costs are summed
+by group of nodes, once per network; after that a candidate takes microseconds. All counts are linear in the classes.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from operator import mul
+from typing import Final
+
+from deeplab_spec.analysis.conventions import Convention
+from deeplab_spec.analysis.protocol import Protocol
+from deeplab_spec.analysis.sides import Sides
+from deeplab_spec.analysis.terms import NOTHING, Mode, Sizes, Surroundings, Term, stored_by_node
+from deeplab_spec.count.explain.axes import View, views
+from deeplab_spec.count.explain.figures import Quantity
+from deeplab_spec.count.explain.groups import Group, downstream, groups_of, logits_layers, with_one_more_class
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import Conv2d, Pair
+from deeplab_spec.spec.network import CLASSIFIER
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """A count that is linear in the number of classes.
+
+    Attributes:
+        own: The count for the network's own classes.
+        each: The count of one more class.
+    """
+
+    own: int = 0
+    each: int = 0
+
+    def __add__(self, other: "Linear") -> "Linear":
+        return Linear(self.own + other.own, self.each + other.each)
+
+    def times(self, count: int) -> "Linear":
+        """Return a multiple."""
+        return Linear(count * self.own, count * self.each)
+
+
+NONE = Linear()
+
+
+FORMS: Final[dict[str, Callable[[Sizes], int]]] = {
+    "parameters": lambda sizes: sizes.parameters,
+    "parameters and running statistics": lambda sizes: sizes.parameters + sizes.buffers,
+    "parameters with normalisations folded": lambda sizes: sizes.folded_parameters,
+}
+"""What is counted of the stored numbers, by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The operations of one part of a network under one convention.
+
+    Attributes:
+        convention: What counts as one operation.
+        view: The part.
+        own: Counts per pixel of every distinct size, for the network's own classes.
+        each: The same for one more class; empty if it is nothing.
+        once: Counted once for a network instead of for every image.
+    """
+
+    convention: Convention
+    view: View
+    own: tuple[int, ...]
+    each: tuple[int, ...]
+    once: Linear
+
+    def at(self, pixels: Sequence[int]) -> Linear:
+        """Return the count for one image, without what counts once."""
+        return Linear(sum(map(mul, self.own, pixels)), sum(map(mul, self.each, pixels)))
+
+
+_Counts = dict[int, Linear]
+"""Counts by the number of a place; those made once have a number of their own."""
+_ONCE: Final = -1
+
+
+class Tally:
+    """The costs of a network, ready for any size and protocol.
+
+    Attributes:
+        groups: The groups that the network has, in order.
+        classes: Channels of its logits; 0 if they cannot be changed.
+        rows: The operations of every part under every convention.
+    """
+
+    def __init__(
+        self, network: Network, conventions: Sequence[Convention], shared: Collection[str] = (), unused: Linear = NONE
+    ) -> None:
+        """Sum the costs of a network.
+
+        Args:
+            network: The graph.
+            conventions: What counts as one operation.
+            shared: Paths of nodes whose parameters are counted at an earlier node.
+            unused: Number of parameters that no operation uses.
+
+        Raises:
+            GraphError: If an operation is opaque, so that sizes after it are unknown.
+        """
+        more = with_one_more_class(network)
+        layers = logits_layers(network) if more else ()
+        layer = network[layers[0]].op if layers else None
+        self.classes = layer.channels_out if isinstance(layer, Conv2d) else 0
+        self._network, self._more = network, more or network
+        self._changed = downstream(network, layers)
+        self._of = groups_of(network)
+        self._stored = self._sum_stored(shared)
+        if unused != NONE:
+            self._stored[Group.UNUSED] = dict.fromkeys(FORMS, unused)
+        self.groups = tuple(group for group in Group if group in self._stored)
+        self._sides = Sides(network)
+        self._places: dict[Pair, int] = {}
+        self._passes: dict[Pair, list[Linear]] = {}
+        sums = self._sum_counts(conventions)
+        self.rows = tuple(
+            self._row(convention, view, [by_group.get(group, {}) for group in view.groups])
+            for convention, by_group in zip(conventions, sums, strict=True)
+            for view in views(self.groups, Quantity.OPERATIONS)
+        )
+
+    def _sum_stored(self, shared: Collection[str]) -> dict[Group, dict[str, Linear]]:
+        own, more = stored_by_node(self._network), stored_by_node(self._more)
+        sums: dict[Group, dict[str, Linear]] = {group: dict.fromkeys(FORMS, NONE) for group in self._of.values()}
+        for path, group in self._of.items():
+            if path not in shared and own[path] is not NOTHING:
+                for name, count in FORMS.items():
+                    number = count(own[path])
+                    sums[group][name] += Linear(number, count(more[path]) - number)
+        return sums
+
+    def _sum_counts(self, conventions: Sequence[Convention]) -> list[dict[Group, _Counts]]:
+        """Return the counts of every convention by group; equal nodes are counted together."""
+        own, more = Surroundings(self._network), Surroundings(self._more)
+        sums: list[dict[Group, _Counts]] = [{} for _ in conventions]
+        for paths in self._equal_nodes(own.channels):
+            path, times = paths[0], len(paths)
+            for by_group, convention in zip(sums, conventions, strict=True):
+                counts = by_group.setdefault(self._of[path], {})
+                terms = convention.formula(self._network[path], own, Mode.FORWARD)
+                if path not in self._changed:
+                    self._add(counts, terms, Linear(times))
+                    continue
+                self._add(counts, terms, Linear(times, -times))
+                self._add(counts, convention.formula(self._more[path], more, Mode.FORWARD), Linear(0, times))
+        return sums
+
+    def _equal_nodes(self, channels: Mapping[str, int]) -> list[list[str]]:
+        """Return the paths of nodes that cost the same: of one group, operator, channels and sizes."""
+        alike: dict[object, list[str]] = {}
+        for node in self._network:
+            sizes = tuple((self._sides.place(path), channels[path]) for path in (node.path, *node.inputs))
+            key = (self._of[node.path], node.op, sizes, node.path in self._changed, node.path == CLASSIFIER)
+            alike.setdefault(key, []).append(node.path)
+        return list(alike.values())
+
+    def _add(self, counts: _Counts, terms: Sequence[Term], nodes: Linear) -> None:
+        for term in terms:
+            place = self._sides.place(term.pixels_of, term.tile)
+            number = _ONCE if term.once else self._places.setdefault(place, len(self._places))
+            counts[number] = counts.get(number, NONE) + nodes.times(term.count)
+
+    def _row(self, convention: Convention, view: View, parts: Sequence[_Counts]) -> Row:
+        sums = [sum((part.get(number, NONE) for part in parts), NONE) for number in range(_ONCE, len(self._places))]
+        once, *counts = sums
+        each = tuple(count.each for count in counts)
+        return Row(convention, view, tuple(count.own for count in counts), each if any(each) else (), once)
+
+    def stored(self, groups: Collection[Group], form: str) -> Linear:
+        """Return the numbers that some groups store."""
+        return sum((self._stored[group][form] for group in groups if group in self._stored), NONE)
+
+    def operations(self, size: Pair, protocol: Protocol) -> list[Linear]:
+        """Return the count of every row for the passes of a protocol.
+
+        Raises:
+            GraphError: If the network does not take a size.
+        """
+        passes = [self._one_pass(scaled) for scaled in protocol.sizes(size)]
+        return [
+            sum(counts, NONE).times(protocol.images) + row.once for row, *counts in zip(self.rows, *passes, strict=True)
+        ]
+
+    def _one_pass(self, size: Pair) -> list[Linear]:
+        if size not in self._passes:
+            heights, widths = self._sides.of_image(size)
+            pixels = [heights[row] * widths[column] for row, column in self._places]
+            self._passes[size] = [row.at(pixels) for row in self.rows]
+        return self._passes[size]

@@ -57,12 +57,17 @@ class Way:
 
 
 def stored(case: Case) -> Iterator[tuple[Way, Linear]]:
-    """Yield every way to count what a network stores, with the count."""
+    """Yield every way to count what a network stores, with the count; without normalisations there are fewer."""
     tally = case.tally
-    for view, (form, rank), unit in product(views(tally.groups, Quantity.STORED), FORMS.items(), UNITS):
-        unusual = rank + view.unusual + 2 * (unit.each > 1)
-        way = Way(quantity=Quantity.STORED, view=view, form=form, unit=unit, unusual=unusual)
-        yield way, tally.stored(view.groups, form).times(unit.each)
+    for view, unit in product(views(tally.groups, Quantity.STORED), UNITS):
+        seen: set[Linear] = set()
+        for form, rank in FORMS.items():
+            count = tally.stored(view.groups, form)
+            if count not in seen:
+                seen.add(count)
+                unusual = rank + view.unusual + 2 * (unit.each > 1)
+                way = Way(quantity=Quantity.STORED, view=view, form=form, unit=unit, unusual=unusual)
+                yield way, count.times(unit.each)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

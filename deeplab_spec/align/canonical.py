@@ -6,9 +6,11 @@ concatenations) and convolutions are counted: ``part3.unit2.norm`` follows the s
 joint. So an added or missing layer changes few other names.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
 
@@ -38,6 +40,13 @@ def canonical(shaped: Shaped, alignment: Alignment | None = None) -> Shaped:
         likes={paths[path]: paths[like] for path, like in shaped.likes.items() if path in paths and like in paths},
         times={paths[path]: times for path, times in shaped.times.items() if path in paths},
     )
+
+
+def digest(shaped: Shaped) -> str:
+    """Return the SHA-256 of a network under canonical names: of its operators and what each reads, at any size."""
+    nodes = [[node.path, kind(node.op), asdict(node.op), node.inputs] for node in shaped.network]
+    text = json.dumps([nodes, shaped.network.taps, sorted(shaped.times.items())], sort_keys=True)
+    return sha256(text.encode()).hexdigest()
 
 
 def canonical_paths(network: Network, alignment: Alignment | None = None) -> dict[str, str]:

@@ -26,6 +26,7 @@ from deeplab_spec.cli.mutants import mutants
 from deeplab_spec.cli.port import port
 from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
+from deeplab_spec.cli.verify import verify
 from deeplab_spec.errors import DeepLabSpecError, RenamedWarning, SpecError, one_line, printable
 from deeplab_spec.result import ExitCode
 
@@ -61,6 +62,7 @@ app.command("bench")(bench_command)
 app.command()(profile)
 app.command()(compare)
 app.command()(gate)
+app.command()(verify)
 
 
 def _print_version(requested: bool) -> None:

@@ -1,5 +1,6 @@
 """``deeplab-spec certify``: checks an implementation, clause by clause."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,7 @@ from deeplab_spec.cli.options import (
 from deeplab_spec.errors import require_torch
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
+from deeplab_spec.judge.statement import text_of
 from deeplab_spec.judge.text import text
 from deeplab_spec.judge.waivers import apply_waivers, load_waivers
 from deeplab_spec.precision import NAMES
@@ -87,6 +89,10 @@ def certify(
     search: SearchOption = None,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
     memory: MemoryOption = 0.0,
+    statement: Annotated[
+        Path | None,
+        typer.Option("--statement", metavar="FILE.json", help="Write an in-toto statement too, for verify and sign."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
@@ -128,6 +134,8 @@ def certify(
     settings = process_settings(python, search, timeout, memory)
     with progress() as show:
         certificate = apply_waivers(run(request, show, settings), accepted, accepted=accept_waivers)
+    if statement:
+        output.report(text_of(certificate), statement)
     output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])

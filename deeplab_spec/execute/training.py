@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from deeplab_spec.errors import GraphError
 from deeplab_spec.execute.interpreter import Values, Weights, step, taps
-from deeplab_spec.execute.weights import fan_in, roles
+from deeplab_spec.execute.weights import fan_in
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import BatchNorm, Conv2d, Dropout, Input, Opaque, Output
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Dropout, Input, Opaque, Output, roles
 
 PARAMETERS: Final = ("weight", "bias")
 """Roles of trained tensors; the others are running statistics."""

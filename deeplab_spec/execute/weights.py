@@ -14,7 +14,7 @@ from torch import Tensor
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, Op
+from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, roles
 
 
 class Draw(StrEnum):
@@ -38,25 +38,6 @@ FEW: Final = 16
 
 NEGATIVE: Final = 5
 """One channel in this many has a negative scale."""
-
-
-def roles(op: Op) -> dict[str, tuple[int, ...]]:
-    """Return the tensors that an operation owns: shapes by role.
-
-    >>> roles(BatchNorm(channels=4, eps=1e-3, momentum=0.1, affine=False))
-    {'running_mean': (4,), 'running_var': (4,)}
-    """
-    match op:
-        case Conv2d():
-            shapes: dict[str, tuple[int, ...]] = {"weight": (op.channels_out, op.channels_in // op.groups, *op.kernel)}
-            if op.bias:
-                shapes["bias"] = (op.channels_out,)
-            return shapes
-        case BatchNorm():
-            names = ["weight", "bias"] if op.affine else []
-            return dict.fromkeys([*names, "running_mean", "running_var"], (op.channels,))
-        case _:
-            return {}
 
 
 def fan_in(op: Conv2d) -> int:

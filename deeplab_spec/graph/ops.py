@@ -310,3 +310,22 @@ def margins(value: int) -> Margins:
 def kind(op: Op) -> str:
     """Name the operator's kind, e.g. ``Conv2d``."""
     return type(op).__name__
+
+
+def roles(op: Op) -> dict[str, tuple[int, ...]]:
+    """Return the tensors that an operation owns: shapes by role.
+
+    >>> roles(BatchNorm(channels=4, eps=1e-3, momentum=0.1, affine=False))
+    {'running_mean': (4,), 'running_var': (4,)}
+    """
+    match op:
+        case Conv2d():
+            shapes: dict[str, tuple[int, ...]] = {"weight": (op.channels_out, op.channels_in // op.groups, *op.kernel)}
+            if op.bias:
+                shapes["bias"] = (op.channels_out,)
+            return shapes
+        case BatchNorm():
+            names = ["weight", "bias"] if op.affine else []
+            return dict.fromkeys([*names, "running_mean", "running_var"], (op.channels,))
+        case _:
+            return {}

@@ -37,6 +37,8 @@ class ClauseRecord(Model):
     required: int = Field(
         default=0, description="Expected number of single decisions; with fewer, the clause does not pass."
     )
+    planted: int = Field(default=0, description="Faults that were planted for it, to check that they are refused.")
+    killed: int = Field(default=0, description="How many of them were refused.")
     reason: str = Field(description="Why the clause is undecided or not applicable; else empty.")
     findings: tuple[Finding, ...]
     waivers: tuple[WaiverRecord, ...] = Field(
@@ -135,6 +137,52 @@ class Counts(Model):
     differing: tuple[BlockCounts, ...] = Field(description="The blocks whose costs differ from the expected ones.")
 
 
+class Specification(Model):
+    """The specification that was judged by: its release, its commit where it is known, and what it says."""
+
+    version: str
+    commit: str = Field(default="", description="With '-dirty' if files of this package were changed.")
+    digest: str = Field(default="", description="SHA-256 of its clauses and of the expected network.")
+
+
+class Subject(Model):
+    """What was judged at one output stride, and what the expected number of decisions depends on."""
+
+    output_stride: int
+    graph: str | None = Field(default=None, description="SHA-256 of its graph, under canonical names; null if unread.")
+    weights: str = Field(default="", description="SHA-256 of its parameters and buffers, before others were loaded.")
+    sides: tuple[tuple[int, int], ...] = Field(
+        default=(), description="Height and width of its inputs if it fixes them."
+    )
+    batch: int | None = Field(default=None, description="The number of images if it fixes it.")
+    image: tuple[int, int] | None = Field(
+        default=None, description="Height and width at which its graph was compared; null if it was not compared."
+    )
+    folded: bool = Field(default=False, description="Whether all its normalisations are folded into convolutions.")
+    norms: tuple[str, ...] = Field(default=(), description="The normalisations that are folded into convolutions.")
+    calls: tuple[int, int] | None = Field(
+        default=None, description="Its calls after many calls and of copies, and those in float64; null if not called."
+    )
+    whole_runs: bool = Field(default=False, description="Whether only whole runs were compared.")
+    trained: bool = Field(default=False, description="Whether it was trained.")
+
+
+class Settings(Model):
+    """What was fixed before the run, beside the fields of the certificate."""
+
+    overrides: tuple[str, ...] = ()
+    arguments: dict[str, str] = Field(default_factory=dict)
+    against_arguments: dict[str, str] = Field(default_factory=dict)
+    shared_choices: bool = False
+    output_strides: tuple[int, ...] = ()
+    levels: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    device: str = "cpu"
+    existing: bool = Field(
+        default=False, description="Whether it is an object of a program, which no name finds again."
+    )
+
+
 class Certificate(Result, Document):
     """The decisions about a candidate."""
 
@@ -158,6 +206,10 @@ class Certificate(Result, Document):
     conditioning: tuple[Conditioning, ...] = ()
     counts: tuple[Counts, ...] = ()
     another_network: str | None = Field(default=None, description="Why this is another network altogether.")
+    specification: Specification | None = None
+    settings: Settings = Settings()
+    subjects: tuple[Subject, ...] = ()
+    file: str | None = Field(default=None, description="SHA-256 of the file that was judged; null without one.")
     today: date | None = Field(default=None, description="The day on which the expiry of waivers was checked.")
     waivers_accepted: bool = Field(default=False, description="Whether a run with waivers counts as accepted.")
     versions: dict[str, str]

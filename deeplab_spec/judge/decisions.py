@@ -20,6 +20,7 @@ from deeplab_spec.judge.numerics import check as numerics
 from deeplab_spec.judge.observe import AtStride
 from deeplab_spec.judge.precision.run import device_of, where
 from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.specification import specification_of
 from deeplab_spec.judge.structure import check as structure
 from deeplab_spec.judge.structure.observe import first_finding
 from deeplab_spec.judge.training import check as training
@@ -52,22 +53,7 @@ class Decided:
     killed: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecidedClause:
-    """A clause as it was decided over all output strides.
-
-    Attributes:
-        record: Its entry in the certificate.
-        planted: The number of faults planted for it.
-        killed: The number of them that were refused.
-    """
-
-    record: ClauseRecord
-    planted: int
-    killed: int
-
-
-def decide_clause(clause: Clause, strides: Sequence[AtStride]) -> DecidedClause:
+def decide_clause(clause: Clause, strides: Sequence[AtStride]) -> ClauseRecord:
     """Decide one clause at every output stride, and combine the decisions."""
     decided = [_decided(clause, stride) for stride in strides]
     decisions = [entry.decision for entry in decided]
@@ -77,12 +63,14 @@ def decide_clause(clause: Clause, strides: Sequence[AtStride]) -> DecidedClause:
         for decision in decisions
         if decision.verdict is verdict and verdict in {Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}
     ]
-    record = ClauseRecord(
+    return ClauseRecord(
         id=clause.id,
         level=clause.level.value,
         verdict=verdict,
         decisions=sum(decision.decisions for decision in decisions),
         required=sum(entry.required for entry in decided),
+        planted=sum(entry.planted for entry in decided),
+        killed=sum(entry.killed for entry in decided),
         reason=next(iter(reasons), ""),
         findings=tuple(
             _explained(finding, stride)
@@ -90,8 +78,6 @@ def decide_clause(clause: Clause, strides: Sequence[AtStride]) -> DecidedClause:
             for finding in decision.findings
         ),
     )
-    planted, killed = sum(entry.planted for entry in decided), sum(entry.killed for entry in decided)
-    return DecidedClause(record=record, planted=planted, killed=killed)
 
 
 def _decided(clause: Clause, stride: AtStride) -> Decided:
@@ -170,17 +156,16 @@ _LEVELS: Final = ({Level.STRUCTURE, Level.NUMERICS}, {Level.TRAINING})
 
 
 def conclude(
-    request: Request, strides: Sequence[AtStride], decided: Sequence[DecidedClause], seconds: float
+    request: Request, strides: Sequence[AtStride], clauses: Sequence[ClauseRecord], seconds: float
 ) -> documents.Certificate:
     """Return the certificate of a judgement.
 
     Args:
         request: What was judged, against what, and how.
         strides: What was observed at each output stride.
-        decided: The decided clauses.
+        clauses: The decided clauses.
         seconds: How long it took.
     """
-    clauses = [entry.record for entry in decided]
     other_architecture = next(
         (each.evidence.other_architecture for each in strides if each.evidence.other_architecture), None
     )
@@ -204,14 +189,23 @@ def conclude(
         first_divergence=first,
         first_divergence_reason=no_node(clauses) if not first and any(stride.reading for stride in strides) else "",
         canaries=documents.PlantedTotals(
-            planted=sum(entry.planted for entry in decided), killed=sum(entry.killed for entry in decided)
+            planted=sum(clause.planted for clause in clauses), killed=sum(clause.killed for clause in clauses)
         ),
         conditioning=tuple(stride.conditioning for stride in strides if stride.conditioning),
         counts=tuple(counts for stride in strides for counts in _counts(stride)),
         another_network=other_architecture,
+        specification=specification_of(request),
+        settings=settings_of(request),
+        subjects=tuple(stride.subject for stride in strides),
         versions={"torch": torch.__version__, "python": platform.python_version(), **strides[0].versions},
         seconds=round(seconds, 1),
     )
+
+
+def settings_of(request: Request) -> documents.Settings:
+    """Return what a request fixes before the run."""
+    found = {name: getattr(request, name) for name in documents.Settings.model_fields}
+    return documents.Settings(**{**found, "output_strides": request.strides})
 
 
 def first_divergence(strides: Sequence[AtStride], clauses: Sequence[ClauseRecord]) -> documents.FirstDivergence | None:

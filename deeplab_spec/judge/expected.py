@@ -10,11 +10,13 @@ from typing import Final
 
 from deeplab_spec.align.differences import Aspect
 from deeplab_spec.analysis.costs import block_of
-from deeplab_spec.execute.weights import roles
+from deeplab_spec.graph.folding import folded
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Input, Op, Opaque, Output, Resize
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Input, Op, Opaque, Output, Resize, roles
+from deeplab_spec.judge.certificate import Subject
 from deeplab_spec.judge.plan import Plan
-from deeplab_spec.judge.structure.check import clause_of
+from deeplab_spec.judge.structure.check import clause_of, unstrided_blocks
+from deeplab_spec.spec.clauses import Level
 
 BATCHES: Final = 5
 """The number of batch sizes that a candidate is called with if it accepts any."""
@@ -92,6 +94,29 @@ def _aspect(node: Node, attribute: str) -> Aspect:
         actual=None,
         equal=True,
     )
+
+
+def of_subject(plan: Plan, subject: Subject) -> dict[str, int]:
+    """Return the expected decisions about a candidate at one output stride, by clause.
+
+    Args:
+        plan: The network that it is judged against.
+        subject: What was judged.
+    """
+    levels, counts = plan.request.levels, dict[str, int]()
+    executed = folded(plan.network, subject.norms)
+    if subject.image:
+        compared = plan.expected(subject.image).network
+        compared = folded(compared, None if subject.folded else subject.norms)
+        if Level.STRUCTURE in levels:
+            counts |= of_structure(compared, facts(compared, unstrided_blocks(plan.network)))
+        if Level.NUMERICS in levels:
+            counts |= of_numerics(compared, executed) | of_lower(compared, len(plan.request.lower))
+    elif subject.whole_runs:
+        counts |= of_numerics(plan.network, plan.network)
+    if subject.calls:
+        counts |= of_interface(plan, *subject.calls)
+    return counts | (of_training(executed) if subject.trained else {})
 
 
 def of_structure(network: Network, found: Facts) -> dict[str, int]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from torch import nn
 
+from deeplab_spec.capture.target import is_file
 from deeplab_spec.child_process import HERE, TIMEOUT, ProcessSettings
-from deeplab_spec.errors import SpecError
+from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge.build import candidate, reference_reader
 from deeplab_spec.judge.certificate import Certificate
@@ -20,6 +21,7 @@ from deeplab_spec.judge.request import DTYPES, Request, request_from
 from deeplab_spec.judge.waivers import apply_waivers, load_waivers
 from deeplab_spec.spec.api import Override, written_overrides
 from deeplab_spec.spec.clauses import Level
+from deeplab_spec.views.document import digest_of_file
 from deeplab_spec.views.progress import Progress, silent
 
 
@@ -153,5 +155,10 @@ def run(
         TargetError: If the target cannot be imported or built.
     """
     request, references = reference_reader(request, process)
+    file = Path(request.target) if source is None and is_file(request.target) else None
+    before = digest_of_file(file) if file and file.is_file() else None
     completed, build = candidate(request, process, source)
-    return judge(completed, build, progress, references)
+    certificate = judge(completed, build, progress, references)
+    if file and before != digest_of_file(file):
+        raise TargetError(request.target, "was changed while it was judged")
+    return certificate.model_copy(update={"file": before})

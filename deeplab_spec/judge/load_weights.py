@@ -11,9 +11,8 @@ from torch import Tensor
 from deeplab_spec.align.match import Order
 from deeplab_spec.capture.capture import Capture, TensorSlice
 from deeplab_spec.capture.fx.layout import Layout
-from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Conv2d
+from deeplab_spec.graph.ops import Conv2d, roles
 from deeplab_spec.judge.evidence import UnmatchedParameter
 
 _ROLES: Final = ("weight", "bias", "running_mean", "running_var")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deeplab_spec.align.canonical import canonical, digest
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.lock import Lock
@@ -27,10 +28,11 @@ from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan, against, plan
 from deeplab_spec.judge.precision.run import moved
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure import observe as structure
-from deeplab_spec.judge.structure.check import by_clause
+from deeplab_spec.judge.structure.check import by_clause, unstrided_blocks
 from deeplab_spec.judge.structure.explanation import Explained, explained
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.structure.planted import of_graphs
+from deeplab_spec.judge.subject import digest_of_tensors
 from deeplab_spec.judge.training import observe as training
 from deeplab_spec.judge.training.evidence import Initial
 from deeplab_spec.judge.training.initial_weights import EXISTED
@@ -60,6 +62,7 @@ class AtStride:
         smallest: The first node that differs, and the smallest input on which it does.
         conditioning: How well the drawn weights separate faults from rounding.
         explained: What explains the differences.
+        subject: What was judged, and what the expected number of decisions depends on.
         required: The expected number of decisions by clause.
         planted_faults: The faults that the checks must refuse.
         versions: The versions of Python and PyTorch in the candidate's process; empty for this one.
@@ -67,6 +70,7 @@ class AtStride:
 
     plan: Plan
     evidence: Evidence
+    subject: documents.Subject
     image: tuple[int, int] | None = None
     reading: Reading | None = None
     smallest: tuple[str, documents.SmallestInput] | None = None
@@ -79,6 +83,10 @@ class AtStride:
     def add(self, **evidence: Any) -> None:  # noqa: ANN401 - fields of the evidence
         """Add evidence."""
         self.evidence = replace(self.evidence, **evidence)
+
+    def note(self, **facts: Any) -> None:  # noqa: ANN401 - fields of the subject
+        """Note facts about what was judged."""
+        self.subject = self.subject.model_copy(update=facts)
 
     def judges(self, level: Level) -> bool:
         """Tell whether a level is requested."""
@@ -127,7 +135,11 @@ def observe(
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
     with closing(build_with_seed(build, output_stride, request.seed)) as module:
-        return _observed(request, output_stride, module, build, references, stages)
+        weights = digest_of_tensors(module.tensors)
+        observed = _observed(request, output_stride, module, build, references, stages)
+        observed.note(weights=weights)
+        observed.required = expected.of_subject(observed.plan, observed.subject)
+        return observed
 
 
 def _observed(
@@ -191,7 +203,8 @@ def _planned(request: Request, output_stride: int, limits: Limits, references: R
         fixed_size=bool(limits.sides),
         fixed_batch=limits.batch is not None,
     )
-    return AtStride(plan=planned, evidence=evidence)
+    subject = documents.Subject(output_stride=output_stride, sides=limits.sides, batch=limits.batch)
+    return AtStride(plan=planned, evidence=evidence, subject=subject)
 
 
 def _observe_interface(
@@ -214,16 +227,17 @@ def _observe_interface(
         oracle = interface.Oracle(loaded.expected, weights or numerics.load_drawn(loaded, plan))
     dtype = torch.float32 if module.float32_only else torch.float64
     module.to(dtype)
-    with moved(module, plan.device):
-        comparisons = interface.comparisons(module, plan, dtype, tick, plan.device, oracle)
+    device = torch.device(plan.request.device)
+    with moved(module, device):
+        comparisons = interface.comparisons(module, plan, dtype, tick, device, oracle)
         module.float()
         calls = interface.calls(
-            module, plan, stages.tick(f"output stride {plan.output_stride}, interface"), plan.device, oracle
+            module, plan, stages.tick(f"output stride {plan.output_stride}, interface"), device, oracle
         )
     observed.add(comparisons=(*observed.evidence.comparisons, *comparisons), calls=calls)
     further = 2 + module.repeatable if isinstance(module, ModuleCandidate) else 0
     exact = sum(comparison.purpose == "values" for comparison in observed.evidence.comparisons)
-    observed.required |= expected.of_interface(plan, further, exact)
+    observed.note(calls=(further, exact))
     observed.planted_faults += [*of_calls(plan), *of_comparisons(plan, dtype), *of_values(calls)]
 
 
@@ -235,7 +249,9 @@ def _observe_structure(observed: AtStride, module: Candidate) -> None:
         observed.add(graph_reason=str(error), numerics_reason=str(error))
         return
     observed.reading, observed.image = reading, reading.image
-    unstrided = structure.unstrided_blocks(observed.plan.network)
+    shared_family = None if reading.other_architecture else reading.alignment
+    observed.note(graph=digest(canonical(reading.alignment.candidate, shared_family)))
+    unstrided = unstrided_blocks(observed.plan.network)
     observed.add(
         aspects=by_clause(aspects(reading.alignment), unstrided),
         counts=block_counts(reading.alignment, reading.shared),
@@ -245,14 +261,11 @@ def _observe_structure(observed: AtStride, module: Candidate) -> None:
     )
     if reading.other_architecture:
         return
+    observed.note(image=reading.image, folded=reading.folded, norms=tuple(sorted(reading.norms)))
     compared = reading.compared(observed.plan.expected(reading.image))
     if observed.judges(Level.STRUCTURE):
         facts = expected.facts(compared.network, unstrided)
-        observed.required |= expected.of_structure(compared.network, facts)
         observed.planted_faults += of_graphs(compared, reading, facts, unstrided)
-    if observed.judges(Level.NUMERICS):
-        observed.required |= expected.of_numerics(compared.network, reading.expected)
-        observed.required |= expected.of_lower(compared.network, len(observed.plan.request.lower))
 
 
 def _initial_weights(observed: AtStride, loaded: Loaded, build: Builder, tick: Tick) -> Initial | None:
@@ -312,7 +325,7 @@ def _observe_whole_runs(observed: AtStride, loaded: Loaded, tick: Tick) -> Mappi
     found = numerics.observe(loaded, plan, plan.request.dtypes, tick, graph=False)
     observed.add(end_to_end=found.end_to_end, end_to_end_float32=found.end_to_end_float32)
     observed.planted_faults += found.planted_faults
-    observed.required |= expected.of_numerics(plan.network, plan.network)
+    observed.note(whole_runs=True)
     return found.weights
 
 
@@ -321,5 +334,5 @@ def _observe_training(observed: AtStride, loaded: Loaded, initial: Initial | Non
     tick("training")
     trained = training.train_candidate(loaded, observed.plan, initial)
     observed.add(trained=trained)
-    observed.required |= expected.of_training(loaded.expected)
+    observed.note(trained=True)
     observed.planted_faults += of_training(trained)

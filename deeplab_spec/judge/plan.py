@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-import torch
-
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.align.network_at_size import Shaped, for_any_size, shaped
 from deeplab_spec.align.normal_form import normal_form
@@ -69,11 +67,6 @@ class Plan(ABC):
         if self.limits.sides:
             return dict(zip((node.path for node in self.network.inputs), self.limits.sides, strict=False))
         return self._free_inputs_at(image)
-
-    @property
-    def device(self) -> torch.device:
-        """The device on which the candidate runs."""
-        return torch.device(self.request.device)
 
     @property
     def batch(self) -> int:

@@ -18,9 +18,9 @@ from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.training import NetworkModule, initial_tensor
-from deeplab_spec.execute.weights import Draw, roles
+from deeplab_spec.execute.weights import Draw
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import BatchNorm, Dropout, Pair
+from deeplab_spec.graph.ops import BatchNorm, Dropout, Pair, roles
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.load_weights import own_places
 from deeplab_spec.judge.numerics import end_to_end

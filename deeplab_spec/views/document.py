@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -114,6 +115,19 @@ def temporary_folder(within: Path | None = None) -> Iterator[Path]:
             yield Path(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # if that process could not
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        TargetError: If it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise TargetError(str(path), f"cannot be read: {error.strerror}") from error
 
 
 @contextmanager

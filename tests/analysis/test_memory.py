@@ -14,9 +14,8 @@ from deeplab_spec.analysis.memory import live_bytes
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode, Surroundings
 from deeplab_spec.execute import interpreter
-from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Dropout, Output, Pair
+from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Dropout, Output, Pair, roles
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
 from tests.analysis.test_traffic import branched

@@ -14,7 +14,6 @@ from deeplab_spec.analysis.conventions import MAC
 from deeplab_spec.analysis.costs import Cost, total_cost
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.execute import interpreter
-from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
     Activation,
@@ -33,6 +32,7 @@ from deeplab_spec.graph.ops import (
     PoolKind,
     Resize,
     ResizeMode,
+    roles,
 )
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network

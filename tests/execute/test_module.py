@@ -9,9 +9,8 @@ from torch import nn
 from deeplab_spec.errors import GraphError
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.training import NetworkModule
-from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Node
-from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Opaque
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Opaque, roles
 from deeplab_spec.mutate.mutant import edited
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network

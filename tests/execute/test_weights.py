@@ -6,9 +6,9 @@ from torch import Tensor
 
 from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.execute.interpreter import run
-from deeplab_spec.execute.weights import Draw, challenge, roles
+from deeplab_spec.execute.weights import Draw, challenge
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Input
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Input, roles
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.variants import VARIANTS
 from tests.support.assertions import assert_same

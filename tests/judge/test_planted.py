@@ -22,8 +22,8 @@ from deeplab_spec.judge.interface.planted import StandIn, of_calls, of_compariso
 from deeplab_spec.judge.numerics.planted import faulty_ends
 from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.structure.check import by_clause
-from deeplab_spec.judge.structure.observe import Reading, unstrided_blocks
+from deeplab_spec.judge.structure.check import by_clause, unstrided_blocks
+from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.structure.planted import of_graphs
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import VARIANTS

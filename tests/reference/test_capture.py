@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import align
 from deeplab_spec.capture.fx.module import capture, state_of
-from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Op, Output, Resize
+from deeplab_spec.graph.ops import Op, Output, Resize, roles
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.choices import NAMES, AtrousPadding, ChoiceValue, StridePadding, seen_values

@@ -15,9 +15,8 @@ from deeplab_spec.analysis.costs import Cost, evaluate, node_costs
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.execute.interpreter import step
-from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, ActivationKind, GlobalAveragePool, Input, Pair
+from deeplab_spec.graph.ops import Activation, ActivationKind, GlobalAveragePool, Input, Pair, roles
 from tests.support.counters import ToolCount
 
 

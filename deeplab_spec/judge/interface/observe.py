@@ -340,10 +340,10 @@ def with_first_weights(
     if module.float32_only or not all(place.order is None and place.part is None for place in places):
         return ()
     sizes = plan.small[0]
-    inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed + 2, plan.device)
+    inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed + 2, torch.device(plan.request.device))
     weights = {place.source: place.read(module.tensors[place.name]).cpu() for place in places}
     expected = Oracle(network, weights).values(inputs, torch.float64)
-    with moved(module, plan.device):
+    with moved(module, torch.device(plan.request.device)):
         answer = call_candidate(module, inputs, plan.taps(sizes, plan.batch))
     found = {"difference": None, **_difference(answer, expected)}
     return (Comparison(purpose="values", subject="with the weights that it was built with", allowed=AS_BUILT, **found),)

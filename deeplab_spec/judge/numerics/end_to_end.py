@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from deeplab_spec.capture.capture import CallSettings
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.tensor_error import relative_error
-from deeplab_spec.execute.weights import Draw, challenge, roles
+from deeplab_spec.execute.weights import Draw, challenge
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Output, Pair
+from deeplab_spec.graph.ops import Output, Pair, roles
 from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.load_weights import UNMATCHED
@@ -78,8 +78,10 @@ def compare_float64(
     """
     inputs, oracle = conditioned.inputs, conditioned.oracle
     allowed = dict.fromkeys((tap for tap, _ in conditioned.taps), END_TO_END_LIMIT)
-    with moved(loaded.module, conditioned.plan.device):
-        answer = call_candidate(loaded.module, inputs, conditioned.taps, device=conditioned.plan.device)
+    with moved(loaded.module, torch.device(conditioned.plan.request.device)):
+        answer = call_candidate(
+            loaded.module, inputs, conditioned.taps, device=torch.device(conditioned.plan.request.device)
+        )
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
         return compare_outputs(loaded, call_candidate(stand_in, inputs, conditioned.taps), oracle, allowed, None)
@@ -121,7 +123,7 @@ def compare_float32(
     if overflow.path:
         answer = Answer(results={}, error=overflow.reason(FLOAT32.name))
         return compare_outputs(loaded, answer, oracle, dict.fromkeys(errors, 0.0), first), None, []
-    device = conditioned.plan.device
+    device = torch.device(conditioned.plan.request.device)
     with stored(loaded.module, torch.float32), moved(loaded.module, device):
         answer = call_candidate(loaded.module, inputs, conditioned.taps, device=device, settings=COMPILED)
 

@@ -129,7 +129,7 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick, *, gr
     precisions = (
         []
         if loaded.unmatched or not graph
-        else [OnDevice(precision=each, device=plan.device) for each in plan.request.lower]
+        else [OnDevice(precision=each, device=torch.device(plan.request.device)) for each in plan.request.lower]
     )
     planted = [] if loaded.unmatched or not graph else list(of_parameters(loaded))
     local = _Local()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from deeplab_spec.align.differences import Aspect
+from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Opaque
 from deeplab_spec.judge.evidence import Check, Evidence
 from deeplab_spec.judge.finding import Decision, Finding, as_json
@@ -158,6 +159,15 @@ def _finding(evidence: Evidence, aspect: Aspect, hint: str = "") -> Finding:
         actual=as_json(aspect.actual),
         hint=hint,
         output_stride=evidence.output_stride,
+    )
+
+
+def unstrided_blocks(network: Network) -> frozenset[str]:
+    """Return the blocks of entry and exit flow whose skip convolution has no stride at this output stride."""
+    return frozenset(
+        node.path.removesuffix(".skip.conv")
+        for node in network
+        if node.path.endswith(".skip.conv") and isinstance(node.op, Conv2d) and node.op.stride == (1, 1)
     )
 
 

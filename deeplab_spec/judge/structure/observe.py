@@ -25,7 +25,7 @@ from deeplab_spec.judge.finding import Finding, Verdict
 from deeplab_spec.judge.interface.observe import images
 from deeplab_spec.judge.outputs import Answer, call_candidate, choose, double, executed
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan
-from deeplab_spec.judge.structure.check import CHECKS, by_clause
+from deeplab_spec.judge.structure.check import CHECKS, by_clause, unstrided_blocks
 from deeplab_spec.judge.structure.nearest_form import nearest_form
 
 _BATCH_OF_MAPS: Final = 4
@@ -205,15 +205,6 @@ def _with_taps(captured: Capture, plan: Plan, image: Pair) -> Capture:
 
 def _name(node: Node) -> str:
     return node.op.name if isinstance(node.op, Output) else ""
-
-
-def unstrided_blocks(network: Network) -> frozenset[str]:
-    """Return the blocks of entry and exit flow whose skip convolution has no stride at this output stride."""
-    return frozenset(
-        node.path.removesuffix(".skip.conv")
-        for node in network
-        if node.path.endswith(".skip.conv") and isinstance(node.op, Conv2d) and node.op.stride == (1, 1)
-    )
 
 
 def first_finding(alignment: Alignment, findings: Iterable[Finding]) -> Finding | None:

@@ -15,9 +15,8 @@ from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import different_architecture
-from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, Add, Conv2d, Input, Opaque, Output
+from deeplab_spec.graph.ops import Activation, Add, Conv2d, Input, Opaque, Output, roles
 from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.expected import Fact, Facts
 from deeplab_spec.judge.structure.check import by_clause

@@ -9,19 +9,10 @@ from torch import Tensor, nn
 
 from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.execute.interpreter import step
-from deeplab_spec.execute.weights import folded_weights, roles
+from deeplab_spec.execute.weights import folded_weights
 from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import (
-    Activation,
-    ActivationKind,
-    BatchNorm,
-    Concat,
-    Conv2d,
-    Dropout,
-    Input,
-    Op,
-)
+from deeplab_spec.graph.ops import Activation, ActivationKind, BatchNorm, Concat, Conv2d, Dropout, Input, Op, roles
 from deeplab_spec.mutate.mutant import inserted, without
 from deeplab_spec.mutate.rewrites.original import Original, RewrittenNetwork, Tensors
 

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.execute.training import NetworkModule
-from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import BatchNorm, Conv2d, Input, Op, Output, Pair
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Input, Op, Output, Pair, roles
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.api import network as specified

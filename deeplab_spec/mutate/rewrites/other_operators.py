@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from deeplab_spec.execute.weights import roles
 from deeplab_spec.graph.network import Node
-from deeplab_spec.graph.ops import BatchNorm, Conv2d, Resize, kind
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Resize, kind, roles
 from deeplab_spec.mutate.rewrites.convolutions import convolved
 from deeplab_spec.mutate.rewrites.original import Original, Replacement, Tensors
 

@@ -1,0 +1,66 @@
+"""``deeplab-spec verify``: checks a certificate."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeplab_spec.cli import output
+from deeplab_spec.cli.options import (
+    DEFAULT_TIMEOUT,
+    JsonOption,
+    MemoryOption,
+    OutputOption,
+    PythonOption,
+    SchemaOption,
+    SearchOption,
+    TimeoutOption,
+    process_settings,
+)
+from deeplab_spec.views.progress import progress
+
+
+def verify(
+    certificate: Annotated[
+        str,
+        typer.Argument(metavar="CERTIFICATE", help="The file that certify --statement wrote.", show_default=False),
+    ] = "",
+    *,
+    artefact: Annotated[
+        Path | None, typer.Option("--artefact", metavar="FILE", help="The file of the network that it must certify.")
+    ] = None,
+    rerun: Annotated[
+        bool, typer.Option("--rerun", help="Make it again from its seed, and compare: this runs the target.")
+    ] = False,
+    python: PythonOption = None,
+    search: SearchOption = None,
+    timeout: TimeoutOption = DEFAULT_TIMEOUT,
+    memory: MemoryOption = 0.0,
+    as_json: JsonOption = False,
+    file: OutputOption = None,
+    json_schema: SchemaOption = False,
+) -> None:
+    """Check a certificate: offline, without torch, and without running what it certifies.
+
+    With --rerun it is made again: every field must be the same, but times and the last digits of errors.
+
+    Exit status: 0 verified; 1 refused: it contradicts itself, the specification, the file or the new run; 2 the
+    arguments are wrong; 3 a file cannot be read, or the target cannot be built.
+    """
+    from deeplab_spec.verify.document import VerifyDocument
+    from deeplab_spec.views.document import to_json, to_schema
+
+    if json_schema:
+        output.report(to_schema(VerifyDocument), file)
+        return
+    if not certificate:
+        raise typer.BadParameter("name the certificate", param_hint="CERTIFICATE")
+    from deeplab_spec.verify.service import verify as check
+
+    settings = process_settings(python, search, timeout, memory)
+    with progress() as show:
+        document = check(Path(certificate), artefact, rerun=rerun, process=settings, progress=show)
+    output.report(to_json(document) if as_json else document.text, file)
+    if as_json or file:
+        output.summary(document.summary)
+    raise typer.Exit(document.exit_code)

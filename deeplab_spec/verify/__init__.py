@@ -1,0 +1,1 @@
+"""Checks a certificate offline, makes it again, and signs it."""

@@ -1,0 +1,122 @@
+"""Checks the clauses of a certificate: complete, decided often enough, and with verdicts that follow."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Subject, WaiverRecord
+from deeplab_spec.judge.expected import of_subject
+from deeplab_spec.judge.finding import Verdict, combined, run_verdict
+from deeplab_spec.judge.plan import Limits, plan
+from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.waivers import Waiver
+from deeplab_spec.spec.choices import NAMES
+from deeplab_spec.verify.document import Problem
+
+_UNFOUND: Final = {Verdict.PASSED, Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}
+"""Verdicts of a clause without findings."""
+
+
+def complete(certificate: Certificate, request: Request) -> Iterator[Problem]:
+    """Check that every required clause is there, once, in its place."""
+    stated, required = [clause.id for clause in certificate.clauses], request.clauses
+    for clause in required:
+        if clause.id not in stated:
+            yield Problem(where=clause.id, problem="is missing: every required clause must be decided")
+    known = {clause.id: clause.level.value for clause in required}
+    for record in certificate.clauses:
+        if record.id not in known:
+            yield Problem(where=record.id, problem="is no clause that this certificate decides")
+        elif record.level != known[record.id]:
+            yield Problem(where=record.id, problem=f"is a clause of {known[record.id]}, not of {record.level}")
+    if set(stated) == set(known) and stated != list(known):
+        yield Problem(where="clauses", problem="must each occur once, in the order of the specification")
+
+
+def numbers(certificate: Certificate, request: Request) -> Iterator[Problem]:
+    """Check the numbers of decisions against those that the specification expects."""
+    counts = [_expected(request, subject) for subject in certificate.subjects]
+    for record in certificate.clauses:
+        found = [each.get(record.id) for each in counts]
+        required = sum(1 if each is None else each for each in found)
+        if record.required != required:
+            problem = f"requires {required:,} decisions by the specification, not {record.required:,}"
+            yield Problem(where=record.id, problem=problem)
+        defined = sum(each is not None for each in found)
+        if record.verdict is Verdict.PASSED and record.planted < defined:
+            problem = f"passed with {record.planted} planted faults; {defined} are needed to show that it can fail"
+            yield Problem(where=record.id, problem=problem)
+
+
+def _expected(request: Request, subject: Subject) -> Mapping[str, int]:
+    planned = plan(request, subject.output_stride, Limits(sides=subject.sides, batch=subject.batch))
+    return of_subject(planned, subject)
+
+
+def verdicts(certificate: Certificate) -> Iterator[Problem]:
+    """Check that every verdict follows from what stands beside it, and that of levels and run from the clauses."""
+    for record in certificate.clauses:
+        yield from (Problem(where=record.id, problem=each) for each in _of_clause(record))
+    for level, stated in certificate.levels.items():
+        found = combined(clause.verdict for clause in certificate.clauses if clause.level == level)
+        if stated is not found:
+            yield Problem(where=f"levels.{level}", problem=f"must be {found} by its clauses, not {stated}")
+    found_run = run_verdict(clause.verdict for clause in certificate.clauses)
+    if certificate.verdict is not found_run:
+        yield Problem(where="verdict", problem=f"must be {found_run} by the clauses, not {certificate.verdict}")
+
+
+def _of_clause(record: ClauseRecord) -> Iterator[str]:
+    verdict = record.verdict
+    if bool(record.findings) is (verdict in _UNFOUND):
+        yield f"is {verdict}, but has {len(record.findings)} findings"
+    if bool(record.reason) is not (verdict in {Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}):
+        yield f"is {verdict}, but its reason is '{record.reason}'"
+    if verdict is Verdict.PASSED and record.decisions < max(1, record.required):
+        yield f"passed with {record.decisions:,} of {record.required:,} required decisions"
+    if min(record.decisions, record.required, record.planted, record.killed) < 0 or record.killed > record.planted:
+        yield f"cannot have made {record.decisions} decisions and refused {record.killed} of {record.planted} faults"
+    if verdict is Verdict.PASSED and record.killed != record.planted:
+        yield f"passed, but refused {record.killed} of {record.planted} planted faults"
+    if verdict in {Verdict.FAILED, Verdict.WAIVED} and not record.decisions:
+        yield f"is {verdict} without a decision"
+    yield from _of_waivers(record)
+
+
+def _of_waivers(record: ClauseRecord) -> Iterator[str]:
+    paths = {finding.path for finding in record.findings}
+    for waiver in record.waivers:
+        if not waiver.covers or set(waiver.covers) != set(filter(_waiver(record, waiver).covers, paths)):
+            yield f"has a waiver of {waiver.node} that does not cover {', '.join(waiver.covers) or 'anything'}"
+    left = paths - {path for waiver in record.waivers for path in waiver.covers}
+    if record.findings and bool(left) is (record.verdict is Verdict.WAIVED):
+        yield f"is {record.verdict}, but no waiver covers {len(left)} of its findings"
+
+
+def _waiver(record: ClauseRecord, waiver: WaiverRecord) -> Waiver:
+    return Waiver(
+        where=f"the waiver of {waiver.node}",
+        clause=record.id,
+        node=waiver.node,
+        reason=waiver.reason,
+        expires=waiver.expires,
+    )
+
+
+def waivers_of(certificate: Certificate) -> tuple[Waiver, ...]:
+    """Return the waivers in a certificate.
+
+    Raises:
+        SpecError: If one of them cannot be a waiver.
+    """
+    return tuple(_waiver(record, waiver) for record in certificate.clauses for waiver in record.waivers)
+
+
+def findings(certificate: Certificate, strides: Sequence[int]) -> Iterator[Problem]:
+    """Check that findings name an output stride that was judged, and a choice that exists."""
+    for record in certificate.clauses:
+        for finding in record.findings:
+            if finding.output_stride not in strides:
+                problem = f"has a finding at output stride {finding.output_stride}, which was not judged"
+                yield Problem(where=record.id, problem=problem)
+            if finding.choice not in {None, *NAMES}:
+                yield Problem(where=record.id, problem=f"has a finding of {finding.choice}, which is no choice")

@@ -1,0 +1,241 @@
+"""Checks the fields of a certificate beside its clauses: each must follow from the others or from the specification."""
+
+import re
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Final
+
+from deeplab_spec.align.counts import node_counts
+from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.errors import SpecError
+from deeplab_spec.graph.folding import folded
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Counts, Subject
+from deeplab_spec.judge.finding import Verdict
+from deeplab_spec.judge.plan import Limits, plan, specification
+from deeplab_spec.judge.request import Request
+from deeplab_spec.precision import RATIO_LIMIT, TF32
+from deeplab_spec.spec.choices import choose, plain, read_overrides, written
+from deeplab_spec.spec.clauses import Level
+from deeplab_spec.spec.variants import variant
+from deeplab_spec.verify.clauses import waivers_of
+from deeplab_spec.verify.document import Problem
+
+FILES: Final = (".pt2", ".onnx")
+_WHOLE_RUNS: Final = {"VALUES-END-TO-END", "VALUES-FLOAT32", "VALUES-LOWER-PRECISION-END-TO-END"}
+_SAME_FAMILY: Final = "SAME-FAMILY"
+_DIGEST: Final = re.compile("[0-9a-f]{64}")
+
+
+def settings(certificate: Certificate, request: Request) -> Iterator[Problem]:
+    """Check what was fixed before the run."""
+    chosen = {name: plain(value) for name, value in request.overridden.items()}
+    if certificate.choices != chosen:
+        yield Problem(where="choices", problem=f"must be {chosen}, as fixed before the run")
+    if set(certificate.levels) != set(certificate.settings.levels):
+        yield Problem(where="levels", problem=f"must be {', '.join(certificate.settings.levels)}")
+    if certificate.settings.output_strides != request.strides:
+        yield Problem(where="settings.output_strides", problem="must name the output strides")
+
+
+def subjects(certificate: Certificate, request: Request) -> Iterator[Problem]:
+    """Check that there is one subject for every output stride, with digests, and that only a file fixes sizes."""
+    stated = tuple(subject.output_stride for subject in certificate.subjects)
+    if stated != request.strides:
+        yield Problem(where="subjects", problem=f"must be judged at output strides {request.strides}, not {stated}")
+    file = Path(certificate.target).suffix.lower() in FILES and not certificate.settings.existing
+    if file is not bool(certificate.file):
+        yield Problem(where="file", problem="a file, and only a file, has the digest of a file")
+    for number, subject in enumerate(certificate.subjects):
+        where = f"subjects.{number}"
+        if not file and (subject.sides or subject.batch):
+            yield Problem(where=where, problem="only a file fixes the sizes of its inputs")
+        if bool(subject.image) and not subject.graph:
+            yield Problem(where=f"{where}.graph", problem="must be the digest of the graph that was compared")
+        if not file and subject.calls and Level.INTERFACE in request.levels:
+            yield from _calls(where, certificate, subject)
+    found = [each for each in (certificate.file, *_digests(certificate)) if each and not _DIGEST.fullmatch(each)]
+    yield from (Problem(where="subjects", problem=f"{each} is no SHA-256") for each in found)
+
+
+def _digests(certificate: Certificate) -> Iterator[str | None]:
+    for subject in certificate.subjects:
+        yield from (subject.graph, subject.weights or "nothing")
+
+
+def _calls(where: str, certificate: Certificate, subject: Subject) -> Iterator[Problem]:
+    """A module that passed was called after many calls, as a copy, and in float64."""
+    passed = any(
+        clause.id == "VALUES-EVERY-CALL" and clause.verdict is Verdict.PASSED for clause in certificate.clauses
+    )
+    if passed and subject.calls and not (subject.calls[0] > 1 and subject.calls[1]):
+        yield Problem(where=f"{where}.calls", problem="a module is called after many calls, as a copy, and in float64")
+
+
+def cases(certificate: Certificate, request: Request) -> Iterator[Problem]:
+    """Check that the configurations are those that were requested, with the sizes that the plan has."""
+    dtypes = request.dtypes if Level.NUMERICS in request.levels else ("float32",)
+    expected = [
+        (subject.output_stride, _sizes(request, subject), dtype, _device(request.device, dtype))
+        for subject, dtype in product(certificate.subjects, dtypes)
+    ]
+    for number, (left, case) in enumerate(zip(expected, certificate.cases, strict=False)):
+        stride, sizes, dtype, device = left
+        if (stride, sizes or case.sizes, dtype, device) != (case.output_stride, case.sizes, case.dtype, case.device):
+            yield Problem(where=f"cases.{number}", problem=f"must be {left}, as requested")
+    if len(expected) != len(certificate.cases):
+        yield Problem(where="cases", problem=f"must be {len(expected)}, as requested, not {len(certificate.cases)}")
+
+
+def _device(device: str, dtype: str) -> str:
+    return f"{device} (emulated)" if dtype == TF32.name and device != "cuda" else device
+
+
+def _sizes(request: Request, subject: Subject) -> tuple[tuple[int, int], ...] | None:
+    """Return the sizes of the images at one output stride; None if only the run knows them."""
+    if request.variant is None or not (subject.image and subject.calls):
+        return None
+    planned = plan(request, subject.output_stride, Limits(sides=subject.sides, batch=subject.batch))
+    first = planned.network.inputs[0].path
+    return (subject.image, *sorted({sizes[first] for sizes in planned.sizes}))
+
+
+def divergence(certificate: Certificate) -> Iterator[Problem]:
+    """Check that the first node that differs is that of a finding, and is named if there is one."""
+    found = [
+        (
+            finding.path,
+            finding.candidate_path,
+            finding.output_stride,
+            finding.attribute,
+            finding.expected,
+            finding.actual,
+        )
+        for clause in certificate.clauses
+        if clause.level != Level.INTERFACE and clause.id not in _WHOLE_RUNS
+        for finding in clause.findings
+    ]
+    first = certificate.first_divergence
+    named = first and (
+        first.path,
+        first.candidate_path,
+        first.output_stride,
+        first.attribute,
+        first.expected,
+        first.actual,
+    )
+    if named and named not in found:
+        yield Problem(where="first_divergence", problem="must be one of the findings")
+    read = {subject.output_stride for subject in certificate.subjects if subject.image}
+    if not named and any(each[2] in read for each in found):
+        yield Problem(where="first_divergence", problem="must name a node: a clause has a finding at one")
+    if named and certificate.first_divergence_reason:
+        yield Problem(where="first_divergence_reason", problem="must be empty: a node is named")
+
+
+def nearest(certificate: Certificate, request: Request) -> Iterator[Problem]:
+    """Check the nearest network: that of a certificate without findings is the specification."""
+    near = certificate.nearest
+    if near is None:
+        return
+    try:
+        given = read_overrides(f"{name}={_text(value)}" for name, value in near.choices.items())
+        choices = choose(variant(near.variant).choices, given)
+    except SpecError as error:
+        yield Problem(where="nearest", problem=str(error))
+        return
+    clean = not any(clause.findings for clause in certificate.clauses) and all(s.image for s in certificate.subjects)
+    if (
+        clean
+        and request.variant
+        and any(
+            specification(request, choices, stride)[1].nodes != specification(request, request.choices, stride)[1].nodes
+            for stride in request.strides
+        )
+    ):
+        yield Problem(where="nearest", problem="must be the specification: nothing differs from it")
+
+
+def _text(value: object) -> str:
+    return written(tuple(value) if isinstance(value, list) else value) or "none"  # type: ignore[arg-type]  # JSON data
+
+
+def other_network(certificate: Certificate) -> Iterator[Problem]:
+    """Check that another network is one by the clause that says so."""
+    family = _clause(certificate, _SAME_FAMILY)
+    stated = {finding.actual for finding in family.findings} if family else set()
+    if family and stated != ({certificate.another_network} if certificate.another_network else set()):
+        yield Problem(where="another_network", problem=f"must be what {_SAME_FAMILY} found")
+    if certificate.another_network and certificate.nearest:
+        yield Problem(where="nearest", problem="must be null for another network")
+
+
+def totals(certificate: Certificate) -> Iterator[Problem]:
+    """Check the number of planted faults."""
+    planted = sum(clause.planted for clause in certificate.clauses)
+    killed = sum(clause.killed for clause in certificate.clauses)
+    stated = certificate.canaries
+    if (stated.planted, stated.killed) != (planted, killed):
+        yield Problem(where="canaries", problem=f"must be {killed} of {planted} by the clauses")
+
+
+def costs(certificate: Certificate, request: Request) -> Iterator[Problem]:
+    """Check the costs: expected ones follow from the specification, and differing blocks from BLOCK-COUNTS."""
+    decided = _clause(certificate, "BLOCK-COUNTS")
+    read = {subject.output_stride: subject for subject in certificate.subjects}
+    for number, counts in enumerate(certificate.counts):
+        where = f"counts.{number}"
+        subject = read.get(counts.output_stride)
+        if subject is None or (subject.image or counts.size) != counts.size:
+            yield Problem(where=where, problem="must be those of a size at which it was read")
+        elif request.variant and subject.image and _expected_costs(request, subject) != _first_of(counts):
+            yield Problem(where=where, problem=f"must expect {_expected_costs(request, subject)} by the specification")
+        changes = [sum(pair[1] - pair[0] for pair in pairs) for pairs in _pairs(counts)]
+        if changes != [counts.parameters[1] - counts.parameters[0], counts.macs[1] - counts.macs[0]]:
+            yield Problem(where=f"{where}.differing", problem="must add up to the difference of the totals")
+        if counts.differing and not any(clause.findings for clause in certificate.clauses) and decided:
+            yield Problem(where=f"{where}.differing", problem="must be empty: nothing was found")
+
+
+def _pairs(counts: Counts) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    return [block.parameters for block in counts.differing], [block.macs for block in counts.differing]
+
+
+def _first_of(counts: Counts) -> tuple[int, int]:
+    return counts.parameters[0], counts.macs[0]
+
+
+def _expected_costs(request: Request, subject: Subject) -> tuple[int, int]:
+    """Return parameters and multiply-adds of the expected network in the form in which it was compared."""
+    planned = plan(request, subject.output_stride, Limits(sides=subject.sides, batch=subject.batch))
+    expected: Shaped = planned.expected(subject.image or (1, 1))
+    network = folded(expected.network, None if subject.folded else subject.norms)
+    pairs = [pair for _, pair in node_counts(expected.with_network(network))]
+    return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
+
+
+def conditioning(certificate: Certificate) -> Iterator[Problem]:
+    """Check that errors are within the limits of what passed."""
+    passed = {clause.id for clause in certificate.clauses if clause.verdict is Verdict.PASSED}
+    for number, each in enumerate(certificate.conditioning):
+        where = f"conditioning.{number}"
+        if not 0 <= each.covered <= each.operations:
+            yield Problem(where=where, problem=f"cannot cover {each.covered} of {each.operations} operations")
+        if "VALUES-FLOAT32" in passed and each.float32_ratio is not None and each.float32_ratio > RATIO_LIMIT:
+            yield Problem(where=where, problem=f"VALUES-FLOAT32 passes up to a ratio of {RATIO_LIMIT}")
+
+
+def waivers(certificate: Certificate) -> Iterator[Problem]:
+    """Check that waivers could be given, and had not expired on the day of the run."""
+    found = waivers_of(certificate)
+    if found and certificate.today is None:
+        yield Problem(where="today", problem="must be the day on which the waivers were checked")
+    for waiver in found:
+        if certificate.today and waiver.expires < certificate.today:
+            yield Problem(where=waiver.clause, problem=f"has a waiver that expired on {waiver.expires}")
+    if certificate.waivers_accepted and certificate.today is None:
+        yield Problem(where="waivers_accepted", problem="must be false: there were no waivers")
+
+
+def _clause(certificate: Certificate, name: str) -> ClauseRecord | None:
+    return next((clause for clause in certificate.clauses if clause.id == name), None)

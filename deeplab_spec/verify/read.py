@@ -1,0 +1,108 @@
+"""Reads the statement of a certificate: untrusted JSON, whose form and digests are checked."""
+
+import json
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from deeplab_spec.errors import printable
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.statement import EXTENSION, TYPE, VERSION, canonical, digest, statement
+from deeplab_spec.verify.document import Problem
+
+MOST_BYTES: Final = 64 * 2**20
+"""A larger file is refused unread."""
+
+_LONGEST: Final = 200
+_MADE: Final = "deeplab-spec certify TARGET --statement FILE writes one"
+
+
+class RefusedError(ValueError):
+    """A file that is no certificate, and where that shows."""
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(where, problem)
+        self.problem = Problem(where=where, problem=problem)
+
+
+def read(content: bytes) -> Certificate:
+    """Return the certificate in a statement.
+
+    Raises:
+        RefusedError: If it is not a statement in canonical form, or anything in it contradicts its certificate.
+    """
+    found = _object(content)
+    if found.get("_type") != TYPE:
+        plain = "schema_version" in found and "clauses" in found
+        raise RefusedError("_type", f"{'is a report, and ' * plain}is not an in-toto statement; {_MADE}")
+    predicate = found.get("predicate")
+    extension = predicate.get(EXTENSION) if isinstance(predicate, dict) else None
+    if not isinstance(extension, dict):
+        raise RefusedError(f"predicate.{EXTENSION}", f"must hold a certificate; {_MADE}")
+    if extension.get("version") != VERSION:
+        raise RefusedError(
+            f"predicate.{EXTENSION}.version", f"must be {VERSION}, but is {_short(extension.get('version'))}"
+        )
+    if extension.get("digest") != digest(found):
+        raise RefusedError(
+            f"predicate.{EXTENSION}.digest", "does not fit: the certificate was changed after it was made"
+        )
+    certificate = _certificate(extension.get("certificate"))
+    for where, expected, actual in _differences(statement(certificate), found):
+        if not where.endswith(f"{EXTENSION}.digest"):
+            raise RefusedError(where, f"must be {_short(expected)} by the certificate in it, but is {_short(actual)}")
+    return certificate
+
+
+def _object(content: bytes) -> dict[str, Any]:
+    """Return a JSON object in canonical form."""
+    try:
+        text = content.decode().removesuffix("\n")
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RefusedError("file", "is not JSON") from None
+    if not isinstance(found, dict):
+        raise RefusedError("file", "is not a JSON object")
+    try:
+        again = canonical(found)
+    except (ValueError, RecursionError):
+        again = ""
+    if again != text and found.get("_type") == TYPE:
+        raise RefusedError("file", "is not canonical JSON: sorted names, each once, and no spaces")
+    return found
+
+
+def _certificate(document: object) -> Certificate:
+    try:
+        return Certificate.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, ("certificate", *first["loc"])))
+        raise RefusedError(printable(where), _short(first["msg"])) from None
+
+
+def _differences(expected: object, actual: object, where: str = "") -> list[tuple[str, object, object]]:
+    """Return where two JSON values differ, with both values there."""
+    prefix = f"{where}." if where else ""
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        names = [*expected, *(name for name in actual if name not in expected)]
+        pairs = [(f"{prefix}{name}", expected.get(name, _MISSING), actual.get(name, _MISSING)) for name in names]
+    elif isinstance(expected, list) and isinstance(actual, list) and len(expected) == len(actual):
+        pairs = [(f"{prefix}{number}", *pair) for number, pair in enumerate(zip(expected, actual, strict=True))]
+    else:
+        same = type(expected) is type(actual) and expected == actual
+        return [] if same else [(printable(where), expected, actual)]
+    return [found for place, left, right in pairs for found in _differences(left, right, place)]
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "absent"
+
+
+_MISSING: Final = _Missing()
+
+
+def _short(value: object) -> str:
+    text = printable(value if isinstance(value, str) else repr(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

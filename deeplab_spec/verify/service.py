@@ -1,0 +1,122 @@
+"""Verifies a certificate: offline, without torch and without the candidate, or by making it again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from deeplab_spec.child_process import HERE, ProcessSettings
+from deeplab_spec.errors import SpecError
+from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.specification import digest_of
+from deeplab_spec.spec.clauses import Level
+from deeplab_spec.verify import clauses, fields
+from deeplab_spec.verify.document import Problem, VerifyDocument
+from deeplab_spec.verify.read import MOST_BYTES, RefusedError, read
+from deeplab_spec.views.document import digest_of_file, read_bounded
+from deeplab_spec.views.progress import Progress, silent
+
+OFFLINE = "form, digests, completeness, numbers of decisions, verdicts and findings"
+
+
+def verify(
+    path: Path,
+    artefact: Path | None = None,
+    *,
+    rerun: bool = False,
+    process: ProcessSettings = HERE,
+    progress: Progress = silent,
+) -> VerifyDocument:
+    """Check a certificate.
+
+    Args:
+        path: The statement.
+        artefact: The file that it must certify.
+        rerun: Whether to make it again, which imports and runs the target.
+        process: How the target's process is started.
+        progress: Called with every stage of the run.
+
+    Raises:
+        TargetError: If a file cannot be read, or the target cannot be built.
+    """
+    content = read_bounded(path, MOST_BYTES)
+    try:
+        certificate = read(content)
+    except RefusedError as error:
+        return _document(path, None, ["form and digests"], [error.problem])
+    checked, problems = [OFFLINE], list(_problems(certificate))
+    if artefact:
+        checked.append(f"the digest of {artefact}")
+        problems += _of_artefact(certificate, artefact)
+    if rerun and not problems:
+        from deeplab_spec.verify.rerun import differences
+
+        checked.append(f"made again with seed {certificate.seed}")
+        problems += differences(certificate, artefact, process, progress)
+    return _document(path, certificate, checked, problems)
+
+
+def _document(
+    path: Path, certificate: Certificate | None, checked: list[str], problems: list[Problem]
+) -> VerifyDocument:
+    return VerifyDocument(
+        certificate=str(path),
+        target=certificate.target if certificate else None,
+        verdict=certificate.verdict if certificate else None,
+        checked=tuple(checked),
+        problems=tuple(problems),
+    )
+
+
+def request_of(certificate: Certificate) -> Request:
+    """Return the request that a certificate answers.
+
+    Raises:
+        SpecError: If there can be no such request.
+    """
+    fixed = certificate.settings
+    if not set(fixed.levels) <= set(Level):
+        raise SpecError("settings.levels", f"must be of {', '.join(Level)}", ", ".join(fixed.levels))
+    return Request(
+        target=certificate.target,
+        variant=certificate.variant,
+        against=certificate.against,
+        part=certificate.part,
+        classes=certificate.classes,
+        seed=certificate.seed,
+        **{**dict(fixed), "levels": tuple(map(Level, fixed.levels))},
+    )
+
+
+def _problems(certificate: Certificate) -> Iterator[Problem]:
+    """Yield every reason to refuse what a certificate says."""
+    try:
+        request = request_of(certificate)
+        made = certificate.specification
+        if made is None or made.digest != digest_of(request):
+            by = f"{made.version} {made.commit}".strip() if made else "none"
+            yield Problem(where="specification", problem=f"is another one ({by}); install that release to verify it")
+            return
+        yield from fields.settings(certificate, request)
+        yield from fields.subjects(certificate, request)
+        yield from clauses.complete(certificate, request)
+        yield from clauses.verdicts(certificate)
+        yield from clauses.findings(certificate, request.strides)
+        yield from fields.waivers(certificate)
+        yield from fields.totals(certificate)
+        yield from fields.conditioning(certificate)
+        yield from fields.divergence(certificate)
+        yield from fields.other_network(certificate)
+        if request.variant:
+            yield from clauses.numbers(certificate, request)
+            yield from fields.cases(certificate, request)
+            yield from fields.nearest(certificate, request)
+            yield from fields.costs(certificate, request)
+    except SpecError as error:
+        yield Problem(where="certificate", problem=str(error))
+
+
+def _of_artefact(certificate: Certificate, artefact: Path) -> Iterator[Problem]:
+    if certificate.file is None:
+        yield Problem(where="file", problem=f"{certificate.target} is no file, so that no file can be compared")
+    elif digest_of_file(artefact) != certificate.file:
+        yield Problem(where="file", problem=f"{artefact} is another file than the certified one")

@@ -26,6 +26,7 @@ from deeplab_spec.cli.mutants import mutants
 from deeplab_spec.cli.port import port
 from deeplab_spec.cli.profile import profile
 from deeplab_spec.cli.show import show
+from deeplab_spec.cli.sign import sign
 from deeplab_spec.cli.verify import verify
 from deeplab_spec.errors import DeepLabSpecError, RenamedWarning, SpecError, one_line, printable
 from deeplab_spec.result import ExitCode
@@ -63,6 +64,7 @@ app.command()(profile)
 app.command()(compare)
 app.command()(gate)
 app.command()(verify)
+app.command()(sign)
 
 
 def _print_version(requested: bool) -> None:

@@ -23,7 +23,9 @@ from deeplab_spec.views.progress import progress
 def verify(
     certificate: Annotated[
         str,
-        typer.Argument(metavar="CERTIFICATE", help="The file that certify --statement wrote.", show_default=False),
+        typer.Argument(
+            metavar="CERTIFICATE", help="The file that certify --statement wrote, or its bundle.", show_default=False
+        ),
     ] = "",
     *,
     artefact: Annotated[
@@ -32,6 +34,10 @@ def verify(
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Make it again from its seed, and compare: this runs the target.")
     ] = False,
+    identity: Annotated[
+        str, typer.Option("--identity", metavar="WHO", help="Who must have signed it: a mail address, or a workflow.")
+    ] = "",
+    issuer: Annotated[str, typer.Option("--issuer", metavar="URL", help="Who must vouch for that identity.")] = "",
     python: PythonOption = None,
     search: SearchOption = None,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
@@ -59,7 +65,9 @@ def verify(
 
     settings = process_settings(python, search, timeout, memory)
     with progress() as show:
-        document = check(Path(certificate), artefact, rerun=rerun, process=settings, progress=show)
+        document = check(
+            Path(certificate), artefact, rerun=rerun, identity=identity, issuer=issuer, process=settings, progress=show
+        )
     output.report(to_json(document) if as_json else document.text, file)
     if as_json or file:
         output.summary(document.summary)

@@ -1,15 +1,16 @@
 """Checks the clauses of a certificate: complete, decided often enough, and with verdicts that follow."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Subject, WaiverRecord
 from deeplab_spec.judge.expected import of_subject
 from deeplab_spec.judge.finding import Verdict, combined, run_verdict
-from deeplab_spec.judge.plan import Limits, plan
+from deeplab_spec.judge.plan import Limits, plan, specification
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.waivers import Waiver
 from deeplab_spec.spec.choices import NAMES
+from deeplab_spec.spec.clauses import Level
 from deeplab_spec.verify.document import Problem
 
 _UNFOUND: Final = {Verdict.PASSED, Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}
@@ -111,12 +112,17 @@ def waivers_of(certificate: Certificate) -> tuple[Waiver, ...]:
     return tuple(_waiver(record, waiver) for record in certificate.clauses for waiver in record.waivers)
 
 
-def findings(certificate: Certificate, strides: Sequence[int]) -> Iterator[Problem]:
-    """Check that findings name an output stride that was judged, and a choice that exists."""
+def findings(certificate: Certificate, request: Request) -> Iterator[Problem]:
+    """Check that findings name an output stride that was judged, a node of the specification, a choice that exists."""
+    strides = request.strides
+    networks = [specification(request, request.choices, stride)[1] for stride in strides] if request.variant else []
+    known = {node.path for network in networks for node in network} | {"input", "output"} if networks else set()
     for record in certificate.clauses:
         for finding in record.findings:
             if finding.output_stride not in strides:
                 problem = f"has a finding at output stride {finding.output_stride}, which was not judged"
                 yield Problem(where=record.id, problem=problem)
+            if known and record.level != Level.INTERFACE and finding.path not in known:
+                yield Problem(where=record.id, problem=f"has a finding at {finding.path}, which is no node")
             if finding.choice not in {None, *NAMES}:
                 yield Problem(where=record.id, problem=f"has a finding of {finding.choice}, which is no choice")

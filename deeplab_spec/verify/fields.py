@@ -13,16 +13,18 @@ from deeplab_spec.graph.folding import folded
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Counts, Subject
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.plan import Limits, plan, specification
-from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.request import REFERENCE, Request
 from deeplab_spec.precision import RATIO_LIMIT, TF32
-from deeplab_spec.spec.choices import choose, plain, read_overrides, written
+from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.spec.variants import variant
 from deeplab_spec.verify.clauses import waivers_of
 from deeplab_spec.verify.document import Problem
+from deeplab_spec.verify.graph import choices_of
 
 FILES: Final = (".pt2", ".onnx")
 _WHOLE_RUNS: Final = {"VALUES-END-TO-END", "VALUES-FLOAT32", "VALUES-LOWER-PRECISION-END-TO-END"}
+_STEPS: Final = {"VALUES-BACKBONE", "VALUES-ASPP", "VALUES-DECODER"}
+_DECIDED: Final = {Verdict.PASSED, Verdict.FAILED, Verdict.WAIVED}
 _SAME_FAMILY: Final = "SAME-FAMILY"
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
@@ -34,6 +36,8 @@ def settings(certificate: Certificate, request: Request) -> Iterator[Problem]:
         yield Problem(where="choices", problem=f"must be {chosen}, as fixed before the run")
     if set(certificate.levels) != set(certificate.settings.levels):
         yield Problem(where="levels", problem=f"must be {', '.join(certificate.settings.levels)}")
+    if certificate.settings.shared_choices and not certificate.target.startswith(REFERENCE):
+        yield Problem(where="settings.shared_choices", problem="must be false: only a reference has choices")
     if certificate.settings.output_strides != request.strides:
         yield Problem(where="settings.output_strides", problem="must name the output strides")
 
@@ -50,7 +54,9 @@ def subjects(certificate: Certificate, request: Request) -> Iterator[Problem]:
         where = f"subjects.{number}"
         if not file and (subject.sides or subject.batch):
             yield Problem(where=where, problem="only a file fixes the sizes of its inputs")
-        if bool(subject.image) and not subject.graph:
+        if subject.image and subject.whole_runs:
+            yield Problem(where=f"{where}.whole_runs", problem="must be false: its graph was compared")
+        if subject.image and not subject.graph:
             yield Problem(where=f"{where}.graph", problem="must be the digest of the graph that was compared")
         if not file and subject.calls and Level.INTERFACE in request.levels:
             yield from _calls(where, certificate, subject)
@@ -129,8 +135,9 @@ def divergence(certificate: Certificate) -> Iterator[Problem]:
     read = {subject.output_stride for subject in certificate.subjects if subject.image}
     if not named and any(each[2] in read for each in found):
         yield Problem(where="first_divergence", problem="must name a node: a clause has a finding at one")
-    if named and certificate.first_divergence_reason:
-        yield Problem(where="first_divergence_reason", problem="must be empty: a node is named")
+    whole = any(clause.findings for clause in certificate.clauses if clause.id in _WHOLE_RUNS)
+    if certificate.first_divergence_reason and (named or not whole):
+        yield Problem(where="first_divergence_reason", problem="must be empty: no whole run differs without a node")
 
 
 def nearest(certificate: Certificate, request: Request) -> Iterator[Problem]:
@@ -139,8 +146,7 @@ def nearest(certificate: Certificate, request: Request) -> Iterator[Problem]:
     if near is None:
         return
     try:
-        given = read_overrides(f"{name}={_text(value)}" for name, value in near.choices.items())
-        choices = choose(variant(near.variant).choices, given)
+        choices = choices_of(near)
     except SpecError as error:
         yield Problem(where="nearest", problem=str(error))
         return
@@ -154,10 +160,6 @@ def nearest(certificate: Certificate, request: Request) -> Iterator[Problem]:
         )
     ):
         yield Problem(where="nearest", problem="must be the specification: nothing differs from it")
-
-
-def _text(value: object) -> str:
-    return written(tuple(value) if isinstance(value, list) else value) or "none"  # type: ignore[arg-type]  # JSON data
 
 
 def other_network(certificate: Certificate) -> Iterator[Problem]:
@@ -182,6 +184,13 @@ def totals(certificate: Certificate) -> Iterator[Problem]:
 def costs(certificate: Certificate, request: Request) -> Iterator[Problem]:
     """Check the costs: expected ones follow from the specification, and differing blocks from BLOCK-COUNTS."""
     decided = _clause(certificate, "BLOCK-COUNTS")
+    stated = [counts.output_stride for counts in certificate.counts]
+    if (
+        decided
+        and decided.verdict in _DECIDED
+        and stated != [subject.output_stride for subject in certificate.subjects]
+    ):
+        yield Problem(where="counts", problem="must be there for every output stride: BLOCK-COUNTS is decided")
     read = {subject.output_stride: subject for subject in certificate.subjects}
     for number, counts in enumerate(certificate.counts):
         where = f"counts.{number}"
@@ -217,6 +226,9 @@ def _expected_costs(request: Request, subject: Subject) -> tuple[int, int]:
 def conditioning(certificate: Certificate) -> Iterator[Problem]:
     """Check that errors are within the limits of what passed."""
     passed = {clause.id for clause in certificate.clauses if clause.verdict is Verdict.PASSED}
+    stated = [each.output_stride for each in certificate.conditioning]
+    if passed & _STEPS and stated != [subject.output_stride for subject in certificate.subjects]:
+        yield Problem(where="conditioning", problem="must be there for every output stride: values were compared")
     for number, each in enumerate(certificate.conditioning):
         where = f"conditioning.{number}"
         if not 0 <= each.covered <= each.operations:

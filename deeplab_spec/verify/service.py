@@ -9,9 +9,10 @@ from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.specification import digest_of
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.verify import clauses, fields
+from deeplab_spec.verify import clauses, fields, graph
 from deeplab_spec.verify.document import Problem, VerifyDocument
 from deeplab_spec.verify.read import MOST_BYTES, RefusedError, read
+from deeplab_spec.verify.sign import check_signature, payload_of
 from deeplab_spec.views.document import digest_of_file, read_bounded
 from deeplab_spec.views.progress import Progress, silent
 
@@ -23,15 +24,19 @@ def verify(
     artefact: Path | None = None,
     *,
     rerun: bool = False,
+    identity: str = "",
+    issuer: str = "",
     process: ProcessSettings = HERE,
     progress: Progress = silent,
 ) -> VerifyDocument:
     """Check a certificate.
 
     Args:
-        path: The statement.
+        path: The statement, or the bundle that ``sign`` made of one.
         artefact: The file that it must certify.
         rerun: Whether to make it again, which imports and runs the target.
+        identity: Who must have signed it, e.g. a mail address or the URL of a workflow; empty for anybody.
+        issuer: Who vouches for the identity; empty for anybody.
         process: How the target's process is started.
         progress: Called with every stage of the run.
 
@@ -39,11 +44,12 @@ def verify(
         TargetError: If a file cannot be read, or the target cannot be built.
     """
     content = read_bounded(path, MOST_BYTES)
+    checked: list[str] = []
     try:
-        certificate = read(content)
+        certificate = read(_statement(content, identity, issuer, checked))
     except RefusedError as error:
-        return _document(path, None, ["form and digests"], [error.problem])
-    checked, problems = [OFFLINE], list(_problems(certificate))
+        return _document(path, None, [*checked, "form and digests"], [error.problem])
+    checked, problems = [*checked, OFFLINE], list(_problems(certificate))
     if artefact:
         checked.append(f"the digest of {artefact}")
         problems += _of_artefact(certificate, artefact)
@@ -53,6 +59,18 @@ def verify(
         checked.append(f"made again with seed {certificate.seed}")
         problems += differences(certificate, artefact, process, progress)
     return _document(path, certificate, checked, problems)
+
+
+def _statement(content: bytes, identity: str, issuer: str, checked: list[str]) -> bytes:
+    """Return the statement in a file, and add whose signature was checked."""
+    statement, signed = payload_of(content)
+    if identity and not signed:
+        raise RefusedError("signature", "there is none: the file is no bundle")
+    if identity:
+        check_signature(content, identity, issuer or None)
+    if signed:
+        checked.append(f"the signature of {identity}" if identity else "not its signature: --identity says whose it is")
+    return statement
 
 
 def _document(
@@ -100,7 +118,7 @@ def _problems(certificate: Certificate) -> Iterator[Problem]:
         yield from fields.subjects(certificate, request)
         yield from clauses.complete(certificate, request)
         yield from clauses.verdicts(certificate)
-        yield from clauses.findings(certificate, request.strides)
+        yield from clauses.findings(certificate, request)
         yield from fields.waivers(certificate)
         yield from fields.totals(certificate)
         yield from fields.conditioning(certificate)
@@ -111,6 +129,7 @@ def _problems(certificate: Certificate) -> Iterator[Problem]:
             yield from fields.cases(certificate, request)
             yield from fields.nearest(certificate, request)
             yield from fields.costs(certificate, request)
+            yield from graph.structure(certificate, request)
     except SpecError as error:
         yield Problem(where="certificate", problem=str(error))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from deeplab_spec.count.chart import cost_chart
+from deeplab_spec.count.counter_errors import counters_page
 from deeplab_spec.count.network_report import (
     COMMAND,
     CostReport,
@@ -49,7 +50,7 @@ def cost_reports(progress: Progress = silent) -> Iterator[tuple[str, str]]:
         for variant in VARIANTS
         for stride in variant.output_strides
     ]
-    total = len(subjects) + 1
+    total = len(subjects) + 2
     reports = []
     for done, subject in enumerate(subjects):
         progress(f"{subject.variant.name}, output stride {subject.output_stride}", done, total)
@@ -60,6 +61,8 @@ def cost_reports(progress: Progress = silent) -> Iterator[tuple[str, str]]:
         yield f"{report.name}.svg", cost_chart(report)
     progress("published figures", len(subjects), total)
     yield "published.md", published_page()
+    progress("counters", len(subjects) + 1, total)
+    yield "counters.md", counters_page(COMMAND)
     yield "README.md", index_page(reports)
     progress("done", total, total)
 
@@ -78,6 +81,7 @@ def index_page(reports: Sequence[CostReport]) -> str:
                 "[published.md](published.md): the paper's figures, how far a reconstruction is from each, predictions "
                 "for other evaluations and sizes, and which readings of the paper its figures rule out."
             ),
+            "[counters.md](counters.md): what the common counters get wrong on this family, and by how much.",
             markdown(_index(reports)),
             (
                 "B is a billion. *Peak* is the memory in use at once, with parameters and running statistics (in "

@@ -65,7 +65,7 @@ def test_every_variant_has_a_table_exact_numbers_and_a_picture_at_every_output_s
     """There are no other files: no temporary file, no report of a removed variant."""
     expected = {f"{name}.{ending}" for name, ending in itertools.product(NAMES, ("md", "json", "svg"))}
 
-    assert {path.name for path in fresh.iterdir()} == {*expected, "published.md", "README.md"}
+    assert {path.name for path in fresh.iterdir()} == {*expected, "published.md", "counters.md", "README.md"}
 
 
 def test_links_between_reports_work(fresh: Path) -> None:

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import MissingExtraError
+from tests.support.peers import peer
 
 _ARITHMETIC: Final = tuple(f"aten::{name}" for name in ("add", "add_", "sub", "sub_", "rsub", "mul", "mul_", "neg"))
 """Operators without a rule that a module may use on tensors, and on sizes."""
@@ -164,3 +165,30 @@ def _without_in_place(names: Mapping[str, int]) -> Counter[str]:
 
 def _counts(numbers: Mapping[str, int]) -> dict[str, int]:
     return {name: int(count) for name, count in numbers.items() if count}
+
+
+def count_with_thop(module: nn.Module, image: Tensor) -> tuple[int, int]:
+    """Return the operations and the parameters that thop counts in evaluation."""
+    thop = peer("thop")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        operations, parameters = thop.profile(module, (image,), verbose=False)
+    return int(operations), int(parameters)
+
+
+def count_with_ptflops(module: nn.Module, image: Tensor, *, functions: bool = True, backend: str = "pytorch") -> int:
+    """Return the operations that ptflops counts, with or without those of functions; mmcv counts as without."""
+    counted, _ = peer("ptflops").get_model_complexity_info(
+        module,
+        tuple(image.shape[1:]),
+        as_strings=False,
+        print_per_layer_stat=False,
+        backend=backend,
+        backend_specific_config={"count_functional": functions},
+    )
+    return int(counted)
+
+
+def count_with_torchinfo(module: nn.Module, image: Tensor) -> int:
+    """Return the multiply-adds that torchinfo counts."""
+    return int(peer("torchinfo").summary(module, input_data=image, verbose=0).total_mult_adds)

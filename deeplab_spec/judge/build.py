@@ -17,7 +17,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.published import nearest_published, network_like
 from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
-from deeplab_spec.capture.fx.module import capture_at, fixed_size, shared_parameters
+from deeplab_spec.capture.fx.module import capture_at, check_runnable, fixed_size, shared_parameters
 from deeplab_spec.capture.target import REFERENCE, Target, connect, is_file, parse_target
 from deeplab_spec.child_process import HERE, ProcessSettings
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
@@ -181,6 +181,7 @@ def locked(module: Candidate, name: str, output_stride: int | None = None) -> Lo
     Raises:
         CaptureError: If it cannot be read, returns no tensor, or contains operations that cannot be executed elsewhere.
     """
+    check_runnable(module)
     whole, image = read_whole(module)
     captured = merge_recomputed(whole)
     found = in_normal_form(captured)

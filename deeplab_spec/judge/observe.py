@@ -14,6 +14,7 @@ from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.candidate.module import ModuleCandidate, local
 from deeplab_spec.capture.capture import Candidate
+from deeplab_spec.capture.fx.module import check_runnable
 from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge import certificate as documents
@@ -154,6 +155,7 @@ def _observed(
     tick = stages.tick(f"output stride {output_stride}")
     if request.device != "cpu" and module.float32_only:
         raise TargetError(f"--device {request.device}", "the runtime of a file runs on the CPU only")
+    check_runnable(module)
     observed = _planned(request, output_stride, structure.limits_of(module), references)
     versions = module.remote.connection.versions
     observed.versions = {f"candidate_{name}": version for name, version in versions.items()}

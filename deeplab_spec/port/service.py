@@ -15,7 +15,7 @@ from torch import nn
 from deeplab_spec.align.differences import Aspect
 from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.capture.capture import Candidate
-from deeplab_spec.capture.fx.module import capture_target, fixed_size
+from deeplab_spec.capture.fx.module import capture_target, check_runnable, fixed_size
 from deeplab_spec.capture.target import Target, connect
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Conv2d, Pair
@@ -194,6 +194,8 @@ def _capture_both(
     modules: tuple[Candidate, Candidate], names: tuple[str, str], requested: Pair | None, tick: Tick
 ) -> tuple[SideBySide, Pair | None]:
     """Capture both graphs at the first size that both accept; also return the second size to compare at."""
+    for module in modules:
+        check_runnable(module)
     fixed = next((size for module in modules if (size := fixed_size(module))), None)
     sizes = (requested,) if requested else (fixed,) if fixed else SIZES
     errors = []

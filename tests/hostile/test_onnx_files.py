@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper
+from torch import Tensor
 
+import deeplab_spec
+from deeplab_spec.capture.fx import module
 from tests.hostile.conftest import Refused
 from tests.support.onnx_files import conv, graph, weight
 
@@ -199,6 +202,36 @@ def test_every_command_refuses_an_image_of_2_to_the_40(
     name, *options = command
 
     assert f"input: {LARGE}" in refused(name, "it.onnx", *options)
+
+
+@pytest.mark.parametrize(
+    "command", [*(one for one in COMMANDS if one[0] in {"lock", "port"}), CERTIFY], ids=lambda command: command[0]
+)
+def test_a_file_of_a_large_image_is_not_run(command: tuple[str, ...], tmp_path: Path, refused: Refused) -> None:
+    """A batch of 4x8000x8000 and its maps would take many gigabytes."""
+    (tmp_path / "it.onnx").write_bytes(image(1, 4, 8000, 8000).SerializeToString())
+    name, *options = command
+
+    assert "it would be run with inputs of 1x8000x8000 pixels" in refused(name, "it.onnx", *options)
+
+
+def test_the_graph_of_a_file_is_read_without_an_image_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the shape of the image counts."""
+    (tmp_path / "it.onnx").write_bytes(image(1, 4, 8000, 8000).SerializeToString())
+    held: list[int] = []
+    read = module.capture
+    monkeypatch.setattr(module, "capture", lambda file, images: held.append(_bytes(images)) or read(file, images))
+
+    document = deeplab_spec.count(str(tmp_path / "it.onnx"), size=(8000, 8000))
+
+    assert document.total.macs == 6 * 4 * 9 * 7998 * 7998
+    assert set(held) == {4}
+
+
+def _bytes(images: Sequence[Tensor]) -> int:
+    return sum(image.untyped_storage().nbytes() for image in images)
 
 
 def test_a_name_that_is_not_utf_8_is_one_line(tmp_path: Path, refused: Refused) -> None:

@@ -15,7 +15,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from deeplab_spec.capture.candidate.process import CHECKS, decoded, resolve
+from deeplab_spec.capture.candidate.process import CHECKS, decoded, quiet_export, resolve
 from deeplab_spec.errors import CaptureError
 
 OPERATOR: Final = re.compile(r"(aten|prims)\.(?!__)([A-Za-z_]\w*)\.(?!__)([A-Za-z_]\w*)", re.ASCII)
@@ -84,7 +84,7 @@ def read_document(
         CaptureError: If it is malformed, calls something other than an operator, or does not run at that size.
     """
     try:
-        with FakeTensorMode(), torch.no_grad():
+        with quiet_export(), FakeTensorMode(), torch.no_grad():
             return _Reader(shapes, {**constants, **state}).read(document, constants)
     except CaptureError:
         raise

@@ -1,5 +1,6 @@
 """Captures networks: reads the graph of a module or a candidate at a size."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final
@@ -16,6 +17,9 @@ from deeplab_spec.graph.ops import Pair
 
 _COLOURS: Final = 3
 """Channels of an image, unless the network reads another number."""
+
+MOST_PIXELS: Final = 2**22
+"""Pixels of the largest batch with which a file is run, as of an image of 2048x2048; its graph is read at any size."""
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:
@@ -66,8 +70,10 @@ def capture_at(module: nn.Module, size: Pair) -> Capture:
     stated = _image_shape(module)
     first: CaptureError | None = None
     for channels in _image_channels(module):
+        shape = ((stated and stated[0]) or 1, channels, *size)
+        image = torch.zeros(1).expand(shape) if stated else torch.zeros(shape)  # of a file, the shape is read only
         try:
-            return capture(module, (torch.zeros((stated and stated[0]) or 1, channels, *size),))
+            return capture(module, (image,))
         except CaptureError as error:
             first = first or error
     raise first or CaptureError("it has no channels")
@@ -88,6 +94,19 @@ def capture_target(module: nn.Module, size: Pair, name: str) -> Capture:
 def map_shapes(captured: Capture) -> Mapping[str, tuple[int, ...]]:
     """Return channels, height and width of every value by path; empty for a value that is not a batch of maps."""
     return {path: shape[1:] if len(shape) == MAP_RANK else () for path, shape in captured.shapes.items()}
+
+
+def check_runnable(module: Candidate) -> None:
+    """Refuse a file that can be run with more pixels only than memory is meant for.
+
+    Raises:
+        TargetError: If it states such an input.
+    """
+    for batch, _, *sides in (shape for shape in module.shapes if len(shape) == MAP_RANK):
+        if math.prod(side or 1 for side in (batch, *sides)) > MOST_PIXELS:
+            stated = "x".join(str(side or "any") for side in (batch, *sides))
+            rule = f"it would be run with inputs of {stated} pixels; at most {MOST_PIXELS:,} are accepted"
+            raise TargetError(module.name, rule)
 
 
 def fixed_size(module: nn.Module) -> Pair | None:

@@ -11,7 +11,7 @@ from deeplab_spec.judge.certificate import ClauseRecord
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.spec.clauses import clauses_of
 from tests.support.certificates import Decided, certificate
-from tests.support.pytest_runs import PLUGIN, ROOT, TARGET, XDIST, fake, judged, outcomes, run
+from tests.support.pytest_runs import PLUGIN, ROOT, TARGET, XDIST, fake, judged, outcomes, run, run_afresh
 
 DECIDED: dict[str, Decided] = {
     "ASPP-RATES": ("aspp.atrous1.conv", "aspp.atrous2.conv"),
@@ -258,7 +258,7 @@ atexit.register(lambda: sys.stderr.write("LOADED " + " ".join(loaded()) + "\\n")
 def loaded(folder: Path, *arguments: str, plugin: tuple[str, ...] = PLUGIN) -> set[str]:
     """Return the modules of this package and of slow packages that a run has loaded at its end."""
     (folder / "watch.py").write_text(WATCH, encoding="utf-8")
-    done = run(folder, "-p", "watch", *arguments, plugin=plugin)
+    done = run_afresh(folder, "-p", "watch", *arguments, plugin=plugin)
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("LOADED"))
     return set(line.split()[1:])
 

@@ -171,12 +171,12 @@ def test_waivers_are_read_with_a_date(tmp_path: Path) -> None:
 
 MODEL = """
 import deeplab_spec
-CHOICES = {"width": 0.03, "middle_blocks": 2, "aspp_rates": (12, 24, 36), "decoder_convs": "separable_1"}
+CHOICES = {"width": 0.03, "decoder_convs": "separable_1", "head_norm_eps": 1e-3}
 
 def build(output_stride, num_classes):
-    return deeplab_spec.build("tf-release", output_stride, num_classes, CHOICES)
+    return deeplab_spec.build("tf-release", output_stride, num_classes, CHOICES).decoder
 """
-SMALL = {"width": 0.03, "middle_blocks": 2}
+SMALL = {"width": 0.03}
 
 
 def test_the_plugin_has_the_findings_of_certify(tmp_path: Path) -> None:
@@ -192,17 +192,20 @@ def test_the_plugin_has_the_findings_of_certify(tmp_path: Path) -> None:
         "tf-release",
         "--deeplab-level",
         "structure",
+        "--deeplab-part",
+        "decoder",
     )
     done = run(tmp_path, *structure, *choices, "--junitxml", "report.xml")
     records = _records(tmp_path / "report.xml")
 
     names: dict[str, object] = {}
     exec(MODEL, names)  # noqa: S102 - the module above
-    certificate = deeplab_spec.certify(names["build"], "tf-release", choices=SMALL, levels=["structure"])  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"choices": SMALL, "levels": ["structure"], "part": "decoder"}
+    certificate = deeplab_spec.certify(names["build"], "tf-release", **settings)  # type: ignore[arg-type]
 
     assert done.returncode == 1, done.stderr
     assert records == list(certificate.clauses)
-    assert {finding.choice for record in records for finding in record.findings} == {"aspp_rates", "decoder_convs"}
+    assert {finding.choice for record in records for finding in record.findings} == {"head_norm_eps", "decoder_convs"}
     assert sum(record.verdict == "failed" for record in records) > 1
 
 

@@ -3,7 +3,12 @@
 import os
 import subprocess
 import sys
+import tempfile
+import warnings
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from deeplab_spec.judge.certificate import Certificate
 
@@ -47,12 +52,50 @@ def judged(folder: Path) -> list[int]:
 
 
 def run(folder: Path, *arguments: str, plugin: tuple[str, ...] = PLUGIN) -> subprocess.CompletedProcess[str]:
-    """Run pytest in a folder."""
+    """Run pytest in a folder, in a copy of this process: what it needs is imported already."""
+    line = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning", *plugin, *arguments]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        sys.stdout.flush()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # other threads do not run in the copy
+            child = os.fork()
+        if not child:
+            _become_pytest(folder, line, out.fileno(), err.fileno())
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(line, code, out.read(), err.read())
+
+
+def _become_pytest(folder: Path, line: list[str], out: int, err: int) -> NoReturn:
+    """Run pytest in the copy of a process, and end it."""
+    code = 70
+    try:
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+        os.chdir(folder)
+        environment = _environment()
+        os.environ.clear()
+        os.environ.update(environment)
+        warnings.resetwarnings()
+        code = pytest.main(line)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def run_afresh(folder: Path, *arguments: str, plugin: tuple[str, ...] = PLUGIN) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a folder, in a new interpreter."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *plugin, *arguments]
+    return subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False)
+
+
+def _environment() -> dict[str, str]:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    environment = {**kept, "PYTHONPATH": path, "COLUMNS": "160", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return {**kept, "PYTHONPATH": path, "COLUMNS": "160", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
 def outcomes(done: subprocess.CompletedProcess[str]) -> dict[str, str]:

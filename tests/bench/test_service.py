@@ -1,13 +1,11 @@
 """``bench``: its processes, its document, its table, and the modes that are not timed."""
 
 import json
-import subprocess
-import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -294,55 +292,46 @@ def test_statistics_are_those_of_the_data() -> None:
     assert {norm.momentum for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)} == momenta
 
 
-def command(*arguments: str) -> SimpleNamespace:
-    """Run the command in a fresh interpreter."""
-    result = subprocess.run(
-        [sys.executable, "-m", "deeplab_spec", "bench", *arguments],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    return SimpleNamespace(code=result.returncode, out=result.stdout, err=result.stderr)
+Run = Callable[..., CompletedProcess[str]]
 
 
 @pytest.mark.deep
-def test_mode_that_is_not_equal_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
+def test_mode_that_is_not_equal_is_refused_and_the_others_go_on(tmp_path: Path, command: Run) -> None:
     """A network whose output changes when its normalisations are folded: no time, and exit status 1."""
     arguments = ("--mode", "folded", "--size", "17", "--runs", "1", "--json", "--save", str(tmp_path / "new"))
-    result = command("tests.support.networks:Particular", *arguments)
+    result = command("bench", "tests.support.networks:Particular", *arguments)
 
-    assert result.code == 1, result.err
-    eager, folded = json.loads(result.out)["cases"][0]["modes"]
+    assert result.returncode == 1, result.stderr
+    eager, folded = json.loads(result.stdout)["cases"][0]["modes"]
     assert (eager["status"], folded["status"], folded["seconds"]) == ("timed", "refused", [])
-    assert (tmp_path / "new" / "cpu.json").read_text() == result.out
+    assert (tmp_path / "new" / "cpu.json").read_text() == result.stdout
     assert "--mode folded --size 17" in (tmp_path / "new" / "cpu.md").read_text()
     assert folded["reason"].startswith("does not compute what the module computes: its error is")
 
 
-def test_command_times_nothing_without_the_device_and_says_so() -> None:
+def test_command_times_nothing_without_the_device_and_says_so(command: Run) -> None:
     """No mode is run, and no process is started."""
     if torch.cuda.is_available():
         pytest.skip("not run: there is a CUDA device")
 
-    result = command("--device", "cuda", "--json")
+    result = command("bench", "--device", "cuda", "--json")
 
-    assert result.code == 0, result.err
-    (case,) = json.loads(result.out)["cases"]
+    assert result.returncode == 0, result.stderr
+    (case,) = json.loads(result.stdout)["cases"]
     assert {(mode["status"], mode["median_seconds"]) for mode in case["modes"]} == {("not run", None)}
     assert case["fastest"] is None
-    assert "nothing can run here" in result.err
+    assert "nothing can run here" in result.stderr
 
 
-def test_command_asks_before_the_wide_table() -> None:
+def test_command_asks_before_the_wide_table(command: Run) -> None:
     """It prints its size and time first; without a terminal it needs --yes."""
-    result = command("--wide", "--mode", "eager", "--choose", "width=0.125")
+    result = command("bench", "--wide", "--mode", "eager", "--choose", "width=0.125")
 
-    assert result.code == 2
-    assert "12 cases" in result.err
-    assert "confirm it with --yes" in result.err
+    assert result.returncode == 2
+    assert "12 cases" in result.stderr
+    assert "confirm it with --yes" in result.stderr
 
 
-def test_schema_is_printed() -> None:
+def test_schema_is_printed(command: Run) -> None:
     """Without a run."""
-    assert json.loads(command("--json-schema").out)["title"] == "BenchDocument"
+    assert json.loads(command("bench", "--json-schema").stdout)["title"] == "BenchDocument"

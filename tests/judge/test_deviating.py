@@ -16,7 +16,7 @@ from tests.support.candidates import SMALL, Plain
 
 def judged(module: nn.Module, variant: str = "tf-release", **options: object) -> Certificate:
     """Judge a module in evaluation against a narrow variant."""
-    options.setdefault("levels", ["interface", "structure", "numerics"])
+    options.setdefault("levels", ["structure", "numerics"])
     return deeplab_spec.certify(module, variant, choices=SMALL, **options)  # type: ignore[arg-type]
 
 
@@ -58,7 +58,7 @@ def test_a_wrong_choice_is_named(variant: str, name: str, value: object, clause:
     """The only decision that differs is the one that the certificate names."""
     module = deeplab_spec.build(variant, choices={**SMALL, name: value})  # type: ignore[dict-item]
 
-    certificate = judged(module, variant, levels=["structure", "numerics"])
+    certificate = judged(module, variant)
 
     assert certificate.verdict is RunVerdict.DEVIATES
     assert certificate.nearest is not None

@@ -1,6 +1,6 @@
 """A network in any form, exported, folded or ONNX, is judged as the network that it is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.plan import telling_sizes
 from deeplab_spec.measure.rewrites import folded
 from deeplab_spec.reference.network import build
+from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import network as specification
 from deeplab_spec.spec.variants import variant as published
 from tests.support.candidates import SMALL
@@ -63,10 +64,12 @@ def _network(variant: str, output_stride: int) -> tuple[nn.Module, Tensor]:
     return build(variant, output_stride, 21, SMALL).eval(), torch.randn(1, 3, *size)
 
 
-def _judge(handed_on: nn.Module | str, variant: str, output_stride: int) -> Certificate:
+def _judge(
+    handed_on: nn.Module | str, variant: str, output_stride: int, levels: Sequence[str] = tuple(Level)
+) -> Certificate:
     """Judge a file, which says its own output stride, or a module."""
     strides = () if isinstance(handed_on, str) else (output_stride,)
-    return deeplab_spec.certify(handed_on, variant, choices=SMALL, output_strides=strides)
+    return deeplab_spec.certify(handed_on, variant, choices=SMALL, output_strides=strides, levels=levels)
 
 
 def _open(certificate: Certificate) -> list[str]:
@@ -165,4 +168,4 @@ def test_a_fault_in_a_file_is_named(kind: str, variant: str, output_stride: int,
     """The module is right; the file, or the folded network, is edited at one node."""
     handed_on = FAULTS[kind](tmp_path, *_network(variant, output_stride))
 
-    _check_refused(_judge(handed_on, variant, output_stride))
+    _check_refused(_judge(handed_on, variant, output_stride, (Level.STRUCTURE, Level.NUMERICS)))

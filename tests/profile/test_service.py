@@ -1,8 +1,6 @@
 """Profiles of real runs: rows have the specification's names, and extra work is attributed to its block."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +30,12 @@ SPECIFIED = network(choose(NOTEBOOK.choices, NARROW), 16, 21)
 BLOCKS = {block_of(node.path) for node in SPECIFIED} - {"input", "output"}
 
 
-def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
-    line = [sys.executable, "-m", "deeplab_spec", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
-
-
 def profiled(name: str, directory: Path, *arguments: str) -> Path:
     """Profile one of these networks; return the directory."""
     target = f"tests.support.networks:{name}" if ":" not in name else name
     sizes = ("--size", "65", "--steps", "4", "--warmup", "1", "--no-ceilings")
-    done = command("profile", target, "-o", directory, *sizes, *arguments)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["profile", target, "-o", str(directory), *sizes, *arguments])
+    assert done.exit_code == 0, done.output
     return directory
 
 
@@ -205,7 +197,13 @@ REWRITTEN = "folded+shifted+channels_last"
 IN_BFLOAT16 = f"{REWRITTEN}+autocast-bfloat16"
 
 
-@pytest.mark.parametrize("mode", ["channels_last", REWRITTEN if read_mode(IN_BFLOAT16).missing("cpu") else IN_BFLOAT16])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param("channels_last", marks=pytest.mark.deep),
+        REWRITTEN if read_mode(IN_BFLOAT16).missing("cpu") else IN_BFLOAT16,
+    ],
+)
 def test_a_mode_runs_every_operator_in_the_block_that_it_has_in_eager(right: Path, tmp_path: Path, mode: str) -> None:
     """With ranges on another copy than the one that runs, operators would be unattributed.
 
@@ -227,6 +225,7 @@ def test_a_mode_runs_every_operator_in_the_block_that_it_has_in_eager(right: Pat
     assert document.notes[-1] == "the graph, work and bytes are those of eager; another mode has no roofline"
 
 
+@pytest.mark.deep
 def test_extra_work_in_a_block_is_attributed_to_it_in_a_mode(tmp_path: Path) -> None:
     """The ranges are opened in the copy that runs."""
     assert_extra_work_is_in_its_block(

@@ -51,9 +51,14 @@ def test_a_conforming_network_ends_with_0_and_its_certificate_is_json(judged: Ru
     assert all(clause["decisions"] >= clause["required"] for clause in document["clauses"])
 
 
-def test_the_report_ends_with_the_verdict(judged: Run) -> None:
+DECODER = ("tests.support.broken_candidate:build", "--variant", "notebook", "--choose", "width=0.03125")
+"""The part that takes the least time; it does what ``--arg`` says."""
+
+
+def test_the_report_ends_with_the_verdict(certify: Run) -> None:
     """The last line says what a person wants to know."""
-    done = judged("in_a_dict", "--level", "interface")
+    broken = ("--part", "decoder", "--arg", "place=every call", "--arg", "thing=none")
+    done = certify(*DECODER, *broken, "--level", "interface")
 
     assert done.returncode == 1
     assert "OUTPUT-TENSOR (1 finding)" in done.stdout
@@ -61,15 +66,16 @@ def test_the_report_ends_with_the_verdict(judged: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "how"),
+    ("thing", "how"),
     [
-        ("killed", "the process was ended by SIGKILL"),
-        pytest.param("leaves", "the process ended with exit status 0", marks=pytest.mark.deep),
+        ("killing itself", "the process was ended by SIGKILL"),
+        pytest.param("exit", "the process ended with exit status 0", marks=pytest.mark.deep),
     ],
 )
-def test_a_candidate_that_ends_its_process_deviates(name: str, how: str, judged: Run) -> None:
+def test_a_candidate_that_ends_its_process_deviates(thing: str, how: str, certify: Run) -> None:
     """Its process is not ours; an exit status of 0 is no excuse."""
-    done = judged(name, "--level", "interface")
+    broken = ("--part", "decoder", "--arg", "place=first call", "--arg", f"thing={thing}")
+    done = certify(*DECODER, *broken, "--level", "interface")
 
     assert done.returncode == 1
     assert how in done.stdout

@@ -1,7 +1,6 @@
 """Candidates for the judge: the reference, small, and the same with one thing wrong at the interface."""
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -131,17 +130,6 @@ def talkative(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
     """Build a right network, and print while it is built."""
     print("building")  # noqa: T201 - what a candidate may do
     return right(output_stride, num_classes)
-
-
-def killed(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
-    """Build a network that ends its process by a signal when it is called."""
-    make = wrapped(lambda _module, _image: os.kill(os.getpid(), signal.SIGKILL))
-    return make(output_stride, num_classes)
-
-
-def leaves(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
-    """Build a network that ends its process quietly when it is called."""
-    return wrapped(lambda _module, _image: os._exit(0))(output_stride, num_classes)
 
 
 def ends_while_built() -> nn.Module:

@@ -4,11 +4,28 @@ Each class is also a built-in exception. Its attributes hold the facts, and its 
 happened, which rule was broken, and what the value was.
 """
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 from unicodedata import category
 
 Pattern = tuple[str | int, ...]
 """A shape rule; a string stands for any size, e.g. ``("n", 728, "h", "w")``."""
+
+
+_ONE_OF = "must be one of "
+"""Rules that begin so list the names that are known."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return a question with the known name that is most similar; empty if none is similar.
+
+    >>> did_you_mean("tf-relase", ["notebook", "tf-release"])
+    "; did you mean 'tf-release'?"
+    """
+    from difflib import get_close_matches
+
+    similar = get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
 class RenamedWarning(FutureWarning):
@@ -35,7 +52,12 @@ class RuleError(DeepLabSpecError, ValueError):
         self.actual = actual
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.rule}, but got {self.actual!r}"
+        return f"{self.where}: {self.rule}, but got {self.actual!r}{self._hint()}"
+
+    def _hint(self) -> str:
+        """Return the most similar of the names that the rule lists, if it lists any."""
+        _, listed, names = self.rule.partition(_ONE_OF)
+        return did_you_mean(self.actual, names.split(", ")) if listed and isinstance(self.actual, str) else ""
 
 
 class GraphError(RuleError):

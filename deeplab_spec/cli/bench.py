@@ -18,6 +18,7 @@ from deeplab_spec.bench.request import (
     cases,
 )
 from deeplab_spec.bench.service import bench
+from deeplab_spec.child_process import HERE
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.options import (
     ArgumentOption,
@@ -27,6 +28,7 @@ from deeplab_spec.cli.options import (
     SchemaOption,
     SizeOption,
 )
+from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.measure.parts import PARTS
 from deeplab_spec.result import ExitCode
@@ -119,6 +121,7 @@ def bench_command(
     variants = dict.fromkeys(variant or (options.DEFAULT_VARIANT,))
     if target and len(variants) > 1:
         raise SpecError("--variant", "can be repeated only without a target", variant)
+    check_targets(HERE, target)
     names = tuple(variants) if len(variants) > 1 else ("",)
     request = BenchRequest(
         target=target,

@@ -25,6 +25,7 @@ from deeplab_spec.cli.options import (
     complete_variant,
     process_settings,
 )
+from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import require_torch
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
@@ -112,8 +113,6 @@ def certify(
     if not target:
         raise typer.BadParameter("name the network to check", param_hint="TARGET")
     require_torch("certify")
-    from deeplab_spec.judge.judge import run
-
     accepted = load_waivers(waivers, today.date() if today else None) if waivers else None
     request = request_from(
         target,
@@ -132,6 +131,9 @@ def certify(
         prefix="--",
     )
     settings = process_settings(python, search, timeout, memory)
+    check_targets(settings, target, against)
+    from deeplab_spec.judge.judge import run
+
     with progress() as show:
         certificate = apply_waivers(run(request, show, settings), accepted, accepted=accept_waivers)
     if statement:

@@ -27,6 +27,7 @@ from deeplab_spec.cli.options import (
     TimeoutOption,
     process_settings,
 )
+from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.views.progress import progress
@@ -157,6 +158,7 @@ def count(
         by_node=by is By.NODE,
     )
     request.convention.require(mode)
+    check_targets(request.process, target, against)
     if explain:
         _explain(request, target, " ; ".join(explain), _given(context), as_json, file)
     if against:

@@ -18,6 +18,7 @@ from deeplab_spec.cli.options import (
     TimeoutOption,
     process_settings,
 )
+from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import require_torch
 from deeplab_spec.spec.api import read_arguments
 
@@ -52,10 +53,11 @@ def identify(
     if not target:
         raise typer.BadParameter("name the network to identify", param_hint="TARGET")
     require_torch("identify TARGET")
+    process = process_settings(python, search, timeout, memory)
+    check_targets(process, target)
     from deeplab_spec.capture.target import parse_target
     from deeplab_spec.identify.service import identify as identified
 
-    process = process_settings(python, search, timeout, memory)
     document = identified(parse_target(target, read_arguments(arg), process), output_stride or (), classes)
     report = text(document)
     output.report(to_json(document) if as_json else report, file)

@@ -19,6 +19,7 @@ from deeplab_spec.cli.options import (
     TimeoutOption,
     process_settings,
 )
+from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.views.progress import progress
 
@@ -50,22 +51,24 @@ def lock(
 
     Exit status: 0 written; 3 the target cannot be built or read.
     """
-    from deeplab_spec.lock.service import LockDocument, lock_document
-    from deeplab_spec.views.document import to_json, to_schema
-
     if json_schema:
+        from deeplab_spec.lock.service import LockDocument
+        from deeplab_spec.views.document import to_schema
+
         output.report(to_schema(LockDocument))
         return
     if not target:
         raise typer.BadParameter("name the network to lock", param_hint="TARGET")
     if file is None or file.suffix != _ENDING:
         raise typer.BadParameter(f"name the file to write; it must end in {_ENDING}", param_hint="--output")
+    process = process_settings(python, search, timeout, memory)
+    check_targets(process, target)
     from deeplab_spec.align import lock_file as lock_text
     from deeplab_spec.capture.target import parse_target
-    from deeplab_spec.lock.service import LockRequest, lock_target
-    from deeplab_spec.views.document import write_whole
+    from deeplab_spec.lock.service import LockRequest, lock_document, lock_target
+    from deeplab_spec.views.document import to_json, write_whole
 
-    named = parse_target(target, read_arguments(arg), process_settings(python, search, timeout, memory))
+    named = parse_target(target, read_arguments(arg), process)
     request = LockRequest(target=named, output_stride=output_stride, classes=classes)
     with progress() as show:
         locked = lock_target(request, show)

@@ -47,7 +47,7 @@ TargetArgument = Annotated[
     typer.Argument(
         metavar="TARGET",
         autocompletion=complete_target,
-        help="The network: MODULE:CALLABLE that builds it, reference:VARIANT, or a file (.pt2, .onnx).",
+        help="The network: MODULE:CALLABLE or FILE.py:CALLABLE, reference:VARIANT, or a file (.pt2, .onnx).",
         show_default=False,
     ),
 ]

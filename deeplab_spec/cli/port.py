@@ -19,6 +19,7 @@ from deeplab_spec.cli.options import (
     TimeoutOption,
     process_settings,
 )
+from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
@@ -102,11 +103,11 @@ def port(
         raise typer.BadParameter("name two networks", param_hint="SOURCE DEST")
     if file is None:
         raise typer.BadParameter("name the file to write", param_hint="--output")
+    process = process_settings(python, search, timeout, memory)
+    check_targets(process, source, dest)
     from deeplab_spec.capture.target import REFERENCE, Target
     from deeplab_spec.port.service import PortRequest
     from deeplab_spec.port.service import port as move
-
-    process = process_settings(python, search, timeout, memory)
 
     def target(side: str, name: str, own_choices: list[str] | None, arguments: list[str] | None) -> Target:
         is_reference = name.partition(":")[0] == REFERENCE

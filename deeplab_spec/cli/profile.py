@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.child_process import HERE
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.options import (
     ArgumentOption,
@@ -16,6 +17,7 @@ from deeplab_spec.cli.options import (
     SchemaOption,
     SizeOption,
 )
+from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
@@ -87,6 +89,7 @@ def profile(
         raise typer.BadParameter("name a network to profile", param_hint="TARGET")
     if directory is None:
         raise typer.BadParameter("name a directory for the reports", param_hint="--output")
+    check_targets(HERE, target)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # before torch is loaded: its messages disturb the progress bar
     from deeplab_spec.profile.request import ProfileRequest
 

@@ -92,7 +92,7 @@ class Picky(nn.Module):
 @pytest.fixture(scope="module")
 def plain() -> CountDocument:
     """Return the count of the release's network, built as a user's network."""
-    return request().document(f"{TARGETS}release")
+    return request().document(release)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_captured_reference_has_the_costs_of_the_specification(convention: Con
     captured = request(variant="tf-release", convention=convention, protocol=protocol)
 
     expected = specified.document(None)
-    counted = captured.document(f"{TARGETS}release")
+    counted = captured.document(release)
 
     assert counted.variant == "tf-release"
     assert counted.total.macs == expected.total.macs
@@ -127,7 +127,7 @@ def test_blocks_are_named_after_the_nearest_published_network(plain: CountDocume
 
 def test_unused_and_frozen_parameters_are_reported(plain: CountDocument) -> None:
     """They explain why two counts of parameters differ."""
-    counted = request().document(f"{TARGETS}Renamed")
+    counted = request().document(Renamed)
 
     assert counted.total.parameters == plain.total.parameters
     assert "28 more parameters are used by no operation" in counted.notes
@@ -137,7 +137,7 @@ def test_unused_and_frozen_parameters_are_reported(plain: CountDocument) -> None
 
 def test_shared_parameters_are_counted_once() -> None:
     """Two layers with one set of weights compute twice and store it once."""
-    counted = request(classes=3).document(f"{TARGETS}Sharing")
+    counted = request(classes=3).document(Sharing)
     first, again = counted.blocks
 
     assert (first.parameters, again.parameters) == (3 * 3 * 9 + 3, 0)
@@ -148,7 +148,7 @@ def test_shared_parameters_are_counted_once() -> None:
 
 def test_another_network_keeps_its_own_paths() -> None:
     """It is not mapped to the blocks of this family."""
-    counted = request().document(f"{TARGETS}elsewhere")
+    counted = request().document(elsewhere)
 
     assert counted.variant is None
     assert counted.total.macs == (27 * 8 + 8 * 5) * 97 * 130
@@ -167,7 +167,7 @@ def test_output_of_the_target_is_not_in_the_report(capfd: pytest.CaptureFixture[
 @pytest.mark.deep
 def test_side_by_side_of_equal_networks() -> None:
     """One published network, and one built by a user."""
-    alike = request(overrides=(f"width={NARROW}",)).side_by_side("reference:tf-release", f"{TARGETS}release")
+    alike = request(overrides=(f"width={NARROW}",)).side_by_side("reference:tf-release", release)
 
     assert alike.equal
     assert alike.operations_explained == "equal under mac"
@@ -175,9 +175,7 @@ def test_side_by_side_of_equal_networks() -> None:
 
 def test_side_by_side_of_different_networks() -> None:
     """The first row has the largest difference."""
-    other = request(overrides=(f"width={NARROW}", "aspp_convs=dense")).side_by_side(
-        "reference:tf-release", f"{TARGETS}release"
-    )
+    other = request(overrides=(f"width={NARROW}", "aspp_convs=dense")).side_by_side("reference:tf-release", release)
 
     assert not other.equal
     assert other.rows[0].path.startswith("aspp.atrous")
@@ -189,9 +187,9 @@ def test_side_by_side_of_different_networks() -> None:
     ("make", "message"),
     [
         (lambda: request().document("nowhere:nothing"), "cannot import 'nowhere'"),
-        (lambda: request(size=(1, 1)).document(f"{TARGETS}large_kernel"), "cannot be read at 1x1"),
+        (lambda: request(size=(1, 1)).document(large_kernel), "cannot be read at 1x1"),
         (
-            lambda: request(protocol=Protocol(scales=(1, 2))).document(f"{TARGETS}Picky"),  # type: ignore[arg-type]
+            lambda: request(protocol=Protocol(scales=(1, 2))).document(Picky),  # type: ignore[arg-type]
             "computes other operations at 193x259",
         ),
     ],
@@ -212,4 +210,4 @@ def large_kernel() -> nn.Module:
 def test_choices_do_not_apply_to_a_target() -> None:
     """A target has its own."""
     with pytest.raises(SpecError, match="applies to a published network"):
-        request(overrides=("middle_blocks=8",)).document(f"{TARGETS}release")
+        request(overrides=("middle_blocks=8",)).document(release)

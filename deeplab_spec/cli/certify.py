@@ -12,7 +12,6 @@ from deeplab_spec.cli.options import (
     ArgumentOption,
     ChooseOption,
     MemoryOption,
-    OutputOption,
     PythonOption,
     SchemaOption,
     SearchOption,
@@ -27,6 +26,7 @@ from deeplab_spec.cli.options import (
 )
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import require_torch
+from deeplab_spec.evidence.service import form_of, write_report
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
 from deeplab_spec.judge.statement import text_of
@@ -94,8 +94,19 @@ def certify(
         Path | None,
         typer.Option("--statement", metavar="FILE.json", help="Write an in-toto statement too, for verify and sign."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="Write everything: a page, the statement, JUnit, a summary and annotations for GitHub, a badge.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
-    file: OutputOption = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write it to a file: .txt, .json, .md or .html. [stdout]"),
+    ] = None,
     json_schema: SchemaOption = False,
 ) -> None:
     """Check an implementation, clause by clause.
@@ -112,6 +123,7 @@ def certify(
         return
     if not target:
         raise typer.BadParameter("name the network to check", param_hint="TARGET")
+    write = form_of(file, as_json=as_json)
     require_torch("certify")
     accepted = load_waivers(waivers, today.date() if today else None) if waivers else None
     request = request_from(
@@ -138,7 +150,9 @@ def certify(
         certificate = apply_waivers(run(request, show, settings), accepted, accepted=accept_waivers)
     if statement:
         output.report(text_of(certificate), statement)
-    output.report(certificate.model_dump_json(indent=2) if as_json else text(certificate), file)
+    if report:
+        write_report(certificate, report)
+    output.report(write(certificate), file)
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])
     raise typer.Exit(certificate.exit_code)

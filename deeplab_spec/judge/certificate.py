@@ -119,6 +119,15 @@ class Conditioning(Model):
     operations: int = Field(description="Operations that treat kinds of values differently.")
 
 
+class StepError(Model):
+    """The error of one step of the candidate in float64, on the specification's own values."""
+
+    output_stride: int
+    path: str
+    error: float | None = Field(description="Relative; null if it is not finite.")
+    allowed: float
+
+
 class BlockCounts(Model):
     """The costs of one block: expected, then actual."""
 
@@ -204,6 +213,7 @@ class Certificate(Result, Document):
     )
     canaries: PlantedTotals = PlantedTotals(planted=0, killed=0)
     conditioning: tuple[Conditioning, ...] = ()
+    steps: tuple[StepError, ...] = Field(default=(), description="In the order of the network.")
     counts: tuple[Counts, ...] = ()
     another_network: str | None = Field(default=None, description="Why this is another network altogether.")
     specification: Specification | None = None

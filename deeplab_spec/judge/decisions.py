@@ -4,6 +4,7 @@ A clause passes if its check passes, if the check made every expected decision, 
 that were planted for it. If only the first holds, the clause is undecided.
 """
 
+import math
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -192,6 +193,7 @@ def conclude(
             planted=sum(clause.planted for clause in clauses), killed=sum(clause.killed for clause in clauses)
         ),
         conditioning=tuple(stride.conditioning for stride in strides if stride.conditioning),
+        steps=tuple(step for stride in strides for step in _steps(stride)),
         counts=tuple(counts for stride in strides for counts in _counts(stride)),
         another_network=other_architecture,
         specification=specification_of(request),
@@ -245,6 +247,17 @@ def no_node(clauses: Sequence[ClauseRecord]) -> str:
     if not any(clause.id in WHOLE_RUNS and clause.findings for clause in clauses):
         return ""
     return "every node computes what is specified; what runs them together, a compiler or a runtime, does not"
+
+
+def _steps(stride: AtStride) -> Iterator[documents.StepError]:
+    """Return the error of every step that was compared, in the order of the network."""
+    order = {node.path: number for number, node in enumerate(stride.plan.network)}
+    made = [step for step in stride.evidence.steps if step.error is not None]
+    for step in sorted(made, key=lambda step: order.get(step.path, len(order))):
+        error = float(f"{step.error:.3g}") if step.error is not None and math.isfinite(step.error) else None
+        yield documents.StepError(
+            output_stride=stride.plan.output_stride, path=step.path, error=error, allowed=step.allowed
+        )
 
 
 def _counts(stride: AtStride) -> Iterator[documents.Counts]:

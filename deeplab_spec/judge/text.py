@@ -178,11 +178,12 @@ def _undecided(clauses: Sequence[ClauseRecord]) -> Iterator[str]:
 
 
 def _verdict(certificate: Certificate) -> str:
-    lines = textwrap.wrap(_sentence(certificate), WIDTH - len("1000 s  "), break_on_hyphens=False)
+    lines = textwrap.wrap(sentence(certificate), WIDTH - len("1000 s  "), break_on_hyphens=False)
     return "\n".join([*lines[:-1], _apart(lines[-1], f"{certificate.seconds:.0f} s")])
 
 
-def _sentence(certificate: Certificate) -> str:
+def sentence(certificate: Certificate) -> str:
+    """Return the verdict in one sentence."""
     if certificate.another_network:
         return f"DEVIATES from {certificate.reference}: {certificate.another_network}."
     match certificate.verdict:

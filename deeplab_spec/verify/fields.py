@@ -11,6 +11,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.folding import folded
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Counts, Subject
+from deeplab_spec.judge.expected import part_of
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.plan import Limits, plan, specification
 from deeplab_spec.judge.request import REFERENCE, Request
@@ -235,6 +236,22 @@ def conditioning(certificate: Certificate) -> Iterator[Problem]:
             yield Problem(where=where, problem=f"cannot cover {each.covered} of {each.operations} operations")
         if "VALUES-FLOAT32" in passed and each.float32_ratio is not None and each.float32_ratio > RATIO_LIMIT:
             yield Problem(where=where, problem=f"VALUES-FLOAT32 passes up to a ratio of {RATIO_LIMIT}")
+
+
+def steps(certificate: Certificate) -> Iterator[Problem]:
+    """Check that there is an error for every decision about a step, within its limit where the clause passed."""
+    for clause in certificate.clauses:
+        if clause.id not in _STEPS or clause.verdict not in _DECIDED:
+            continue
+        part = clause.id.removeprefix("VALUES-")
+        mine = [step for step in certificate.steps if part_of(step.path) == part]
+        if len(mine) != clause.decisions:
+            yield Problem(where="steps", problem=f"must be {clause.decisions} of {clause.id}, not {len(mine)}")
+        over = next((step for step in mine if step.error is None or not step.error <= step.allowed), None)
+        if over and clause.verdict is Verdict.PASSED:
+            yield Problem(where=clause.id, problem=f"passed, but the error at {over.path} is over its limit")
+        if not over and clause.verdict is not Verdict.PASSED:
+            yield Problem(where=clause.id, problem=f"is {clause.verdict}, but every error is within its limit")
 
 
 def waivers(certificate: Certificate) -> Iterator[Problem]:

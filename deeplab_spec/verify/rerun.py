@@ -24,7 +24,9 @@ ROUNDING: Final = 1e-12
 """An error below this is rounding of float64, and may be anything down to zero."""
 
 _NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
-_ERRORS: Final = re.compile(r"float(?:32|64)_(?:error|ratio)$|smallest_input\.|(?:findings\.\d+|divergence)\.actual$")
+_ERRORS: Final = re.compile(
+    r"float(?:32|64)_(?:error|ratio)$|steps\.\d+\.error$|smallest_input\.|(?:findings\.\d+|divergence)\.actual$"
+)
 
 
 def differences(

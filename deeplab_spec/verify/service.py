@@ -122,6 +122,7 @@ def _problems(certificate: Certificate) -> Iterator[Problem]:
         yield from fields.waivers(certificate)
         yield from fields.totals(certificate)
         yield from fields.conditioning(certificate)
+        yield from fields.steps(certificate)
         yield from fields.divergence(certificate)
         yield from fields.other_network(certificate)
         if request.variant:

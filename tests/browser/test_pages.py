@@ -3,10 +3,8 @@
 They open without a network connection, sort, filter, expand, export their table, and fit a phone.
 """
 
-import importlib.util
 import json
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,44 +17,13 @@ from deeplab_spec.profile.compare import compare
 from deeplab_spec.profile.compare_text import compare_csv, compare_html
 from deeplab_spec.profile.document import TENSORBOARD, TRACE, CompareDocument
 from deeplab_spec.profile.text import profile_csv, profile_html
+from tests.support.browser import available
 from tests.support.profile_samples import usual
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM or not DRIVER or importlib.util.find_spec("selenium") is None,
-    reason="not run: chromium, chromium-driver or selenium is not installed",
-)
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
+pytestmark = available
 LONG = "void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctorOnSelf_add<float>, " + 9 * "unbroken"
 PHONE, NARROW, TABLET, DESKTOP = 390, 320, 768, 1280
 NAMES = ["backbone.entry_flow.block1", "backbone.middle_flow.block7", "aspp.atrous1", "unattributed"]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Start a browser with a profile of its own."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(option)
-    started = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
-    yield started
-    started.quit()
 
 
 def opened(browser: Any, html: str, directory: Path) -> Any:

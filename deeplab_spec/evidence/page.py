@@ -1,0 +1,209 @@
+"""A certificate as one page: the verdict, the network with its findings on it, every clause, and the errors."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from markupsafe import Markup
+
+from deeplab_spec.analysis.costs import block_of
+from deeplab_spec.errors import GraphError, SpecError, printable
+from deeplab_spec.evidence.plot import plots
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord
+from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict
+from deeplab_spec.judge.text import sentence, worded
+from deeplab_spec.show.drawing import lay_out
+from deeplab_spec.show.shapes import Box, Drawing
+from deeplab_spec.spec.api import Subject
+from deeplab_spec.spec.choices import about, choose, read_overrides
+from deeplab_spec.spec.clauses import Level
+from deeplab_spec.spec.clauses import clause as named
+from deeplab_spec.spec.variants import variant
+from deeplab_spec.views.template import environment, render
+
+MOST_LETTERS: Final = 600_000
+"""Letters of all findings; a page stays far below 2 MB, and certificate.json has the rest."""
+
+_LONGEST: Final = 240
+_SIZE: Final = (513, 513)
+_HEADLINES: Final = {
+    RunVerdict.CONFORMS: "Conforms to",
+    RunVerdict.CONFORMS_WITH_WAIVERS: "Conforms with waivers to",
+    RunVerdict.INCONCLUSIVE: "Inconclusive against",
+    RunVerdict.DEVIATES: "Deviates from",
+}
+_VERDICTS: Final = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.WAIVED, Verdict.PASSED, Verdict.NOT_APPLICABLE)
+"""The order of the clauses; of one verdict, those of the structure come first, whose findings are causes."""
+
+_FIRST: Final = Level.STRUCTURE
+_RUN: Final = re.compile(r"(\d+)\.\.(\d+)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One finding as the page shows it."""
+
+    path: str
+    own: str
+    attribute: str
+    expected: str
+    actual: str
+    choice: str
+    meaning: str
+    hint: str
+    stride: int
+
+    @property
+    def letters(self) -> int:
+        """Its length."""
+        return len(self.path + self.own + self.expected + self.actual + self.hint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """One clause with its findings; ``left_out`` of them have no room."""
+
+    record: ClauseRecord
+    sentence: str
+    source: str
+    lines: tuple[Line, ...]
+    left_out: int
+
+    @property
+    def open(self) -> bool:
+        """Whether it did not pass."""
+        return self.record.verdict not in {Verdict.PASSED, Verdict.NOT_APPLICABLE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """The findings at one box of the diagram."""
+
+    box: Box
+    path: str
+    count: int
+
+
+def page(certificate: Certificate) -> str:
+    """Return the page; it needs no network connection, and every text in it is escaped."""
+    drawn = _drawing(certificate)
+    return (
+        environment()
+        .overlay(finalize=_shown)
+        .get_template("certificate.html.j2")
+        .render(
+            certificate=certificate,
+            headline=f"{_HEADLINES[certificate.verdict]} {certificate.reference}",
+            sentence=sentence(certificate),
+            groups=_groups(certificate),
+            counts={level: _counted(certificate, level) for level in certificate.levels},
+            strides=list(dict.fromkeys(case.output_stride for case in certificate.cases)),
+            dtypes=list(dict.fromkeys(case.dtype for case in certificate.cases)),
+            first=certificate.first_divergence,
+            diagram=Markup(_overlaid(*drawn)) if drawn else None,  # noqa: S704 - escaped by its own template
+            plots=plots(certificate),
+            worded=worded,
+        )
+        .rstrip("\n")
+    )
+
+
+def _shown(value: object) -> object:
+    """Return a value without characters that a terminal or an editor would obey; the drawing has none."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _counted(certificate: Certificate, level: str) -> str:
+    counts = Counter(clause.verdict.value for clause in certificate.clauses if clause.level == level)
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+
+
+def _groups(certificate: Certificate) -> list[Group]:
+    room, groups = MOST_LETTERS, []
+    for record in sorted(certificate.clauses, key=lambda each: (_VERDICTS.index(each.verdict), each.level != _FIRST)):
+        lines = []
+        for line in map(_line, record.findings):
+            room -= line.letters
+            if room > 0:
+                lines.append(line)
+        clause = named(record.id)
+        groups.append(
+            Group(
+                record=record,
+                sentence=clause.sentence,
+                source=str(clause.source),
+                lines=tuple(lines),
+                left_out=len(record.findings) - len(lines),
+            )
+        )
+    return groups
+
+
+def _line(finding: Finding) -> Line:
+    return Line(
+        path=_short(finding.path),
+        own=_short(finding.candidate_path or ""),
+        attribute=_short(finding.attribute),
+        expected=_short(worded(finding.expected)),
+        actual=_short(worded(finding.actual)),
+        choice=finding.choice or "",
+        meaning=about(finding.choice).meaning if finding.choice else "",
+        hint=_short(finding.hint),
+        stride=finding.output_stride,
+    )
+
+
+def _short(text: str) -> str:
+    shown = printable(text)
+    return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+
+
+def _drawing(certificate: Certificate) -> tuple[Drawing, list[Mark]] | None:
+    """Lay out the specification, with a mark at every box that has findings; None if there is no published network."""
+    if certificate.variant is None or not certificate.settings.output_strides:
+        return None
+    published = variant(certificate.variant)
+    try:
+        subject = Subject(
+            variant=published,
+            choices=choose(published.choices, read_overrides(certificate.settings.overrides)),
+            output_stride=certificate.settings.output_strides[0],
+            size=_SIZE,
+            classes=certificate.classes,
+        )
+        drawn = lay_out(subject)
+    except (GraphError, SpecError):
+        return None
+    findings = [finding for clause in certificate.clauses for finding in clause.findings]
+    return drawn, list(_marks(drawn.boxes, findings))
+
+
+def _marks(boxes: Sequence[Box], findings: Sequence[Finding]) -> Iterator[Mark]:
+    counts = Counter(block_of(finding.path) for finding in findings)
+    for box in boxes:
+        name = box.lines[0].split(",")[0]
+        path = name if name.startswith(("aspp", "decoder", "output")) else f"backbone.{name}"
+        count = sum(number for block, number in counts.items() if _within(block, path))
+        if count:
+            yield Mark(box=box, path=_RUN.sub("", path), count=count)
+
+
+def _within(block: str, path: str) -> bool:
+    """Tell whether a block is in a box; a box of a run of blocks is named ``block1..16``.
+
+    >>> _within("backbone.middle_flow.block7", "backbone.middle_flow.block1..16")
+    True
+    """
+    run = _RUN.search(path)
+    if run is None:
+        return block == path or block.startswith(f"{path}.")
+    return re.match(rf"{re.escape(path[: run.start()])}\d+(\.|$)", block) is not None
+
+
+def _overlaid(drawn: Drawing, marks: Sequence[Mark]) -> str:
+    """Return the drawing with the marks on top; each is a link that filters the findings."""
+    svg = render("network.svg.j2", drawn)
+    overlay = environment().get_template("marks.svg.j2").render(marks=marks).rstrip("\n")
+    return f"{svg.removesuffix('</svg>')}{overlay}\n</svg>"

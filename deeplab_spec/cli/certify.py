@@ -26,7 +26,7 @@ from deeplab_spec.cli.options import (
 )
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import require_torch
-from deeplab_spec.evidence.service import form_of, write_report
+from deeplab_spec.evidence.service import check_folder, form_of, write_report
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
 from deeplab_spec.judge.statement import text_of
@@ -124,6 +124,7 @@ def certify(
     if not target:
         raise typer.BadParameter("name the network to check", param_hint="TARGET")
     write = form_of(file, as_json=as_json)
+    check_folder(report)
     require_torch("certify")
     accepted = load_waivers(waivers, today.date() if today else None) if waivers else None
     request = request_from(

@@ -45,6 +45,16 @@ def form_of(file: Path | None, *, as_json: bool) -> Writer:
     return form
 
 
+def check_folder(directory: Path | None) -> None:
+    """Check that a report can be written there, before anything runs.
+
+    Raises:
+        SpecError: If something else than a folder is there.
+    """
+    if directory and directory.exists() and not directory.is_dir():
+        raise SpecError("--report", "must be a folder, or not be there", str(directory))
+
+
 def write_report(certificate: Certificate, directory: Path) -> None:
     """Write every file of a report; a new directory appears whole, or not at all.
 

@@ -129,6 +129,16 @@ def test_another_suffix_is_refused_before_anything_runs(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_report_in_the_place_of_a_file_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """The file stays."""
+    place = tmp_path / "report"
+    place.write_text("mine")
+    with pytest.raises(SystemExit) as end:
+        main(["certify", "nothing:there", "--report", str(place)])
+    assert end.value.code == 2
+    assert place.read_text() == "mine"
+
+
 def test_without_a_suffix_json_is_written_as_before(tmp_path: Path) -> None:
     """``--json`` says the form; a device gets what stdout gets."""
     assert form_of(tmp_path / "certificate", as_json=True)(made()).startswith("{")

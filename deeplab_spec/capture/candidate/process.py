@@ -19,11 +19,13 @@ import importlib
 import importlib.util
 import inspect
 import io
+import linecache
 import logging
 import math
 import operator
 import os
 import sys
+import traceback
 import warnings
 from ctypes import c_char
 from functools import lru_cache, partial
@@ -139,6 +141,20 @@ def one_line(error):
         return f"{name}, which has no text"
     text = f"{name}: {lines[0]}" if lines else name
     return text if len(text) <= 300 else f"{text[:297]}..."
+
+
+LIBRARY = os.path.dirname(torch.__file__)
+
+
+def foreign_line(error):
+    """Return the deepest line outside of PyTorch that an error came through; empty if no file has one."""
+    found = ""
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        name = frame.f_code.co_filename
+        if os.path.isfile(name) and not name.startswith(LIBRARY) and name != globals().get("__file__"):
+            line = linecache.getline(name, number).strip()[:100]
+            found = f" (at {os.path.basename(name)}:{number}: {line})"
+    return found
 
 
 # Foreign code is called by the runner of these steps: a function that is a generator yields each call to make, gets
@@ -415,19 +431,25 @@ def _node(node):
     }
 
 
+TALKATIVE = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+"""Loggers that print what an export raises too."""
+
+
 @contextlib.contextmanager
 def quiet_export():
     """Export without a stack trace for every call, and without printing errors that are raised too."""
-    logger, config = logging.getLogger("torch._subclasses.fake_tensor"), torch.fx.config
-    before, traces = logger.disabled, getattr(config, "do_not_emit_stack_traces", None)
-    logger.disabled = True
+    loggers, config = [logging.getLogger(name) for name in TALKATIVE], torch.fx.config
+    before, traces = [logger.disabled for logger in loggers], getattr(config, "do_not_emit_stack_traces", None)
+    for logger in loggers:
+        logger.disabled = True
     if traces is not None:
         config.do_not_emit_stack_traces = True
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        logger.disabled = before
+        for logger, disabled in zip(loggers, before):
+            logger.disabled = disabled
         if traces is not None:
             config.do_not_emit_stack_traces = traces
 
@@ -713,7 +735,7 @@ class Host:
                 program = program.run_decompositions({}) if decompose else program
                 gc.collect()
         except BaseException as error:
-            raise Refused(f"torch.export refused the module: {one_line(error)}") from error
+            raise Refused(f"torch.export refused the module: {one_line(error)}{foreign_line(error)}") from error
         constants = {name: value for name, value in program.constants.items() if isinstance(value, torch.Tensor)}
         return {"program": program_document(program), "constants": self.transport.pack(constants)}
 

@@ -1,5 +1,7 @@
 """A captured module: results of every structure, shared layers, state, aliasing, devices, and errors in one line."""
 
+import inspect
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +100,22 @@ def failing(_: nn.Module, __: Tensor) -> Tensor:
     raise ValueError(message)
 
 
-@pytest.mark.parametrize("function", [branching, failing], ids=["depends on the data", "raises"])
-def test_a_module_that_cannot_be_exported_is_refused_in_one_line(function: Any) -> None:
-    """The reason is the exporter's first line."""
-    with pytest.raises(CaptureError, match="refused the module") as caught:
+@pytest.mark.parametrize(
+    ("function", "line"),
+    [(branching, "return x.relu() if x.sum() > 0 else x"), (failing, "raise ValueError(message)")],
+    ids=["depends on the data", "raises"],
+)
+def test_a_module_that_cannot_be_exported_is_refused_in_one_line(
+    function: Any, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The reason is the exporter's first line and the module's own line; PyTorch prints nothing beside it."""
+    with pytest.raises(CaptureError, match="refused the module: ") as caught:
         capture(Wrapped(function), [IMAGE])
 
+    number = inspect.getsource(sys.modules[__name__]).splitlines().index(f"    {line}") + 1
+    assert str(caught.value).endswith(f"(at test_module.py:{number}: {line})")
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_capture_reads_evaluation() -> None:

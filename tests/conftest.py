@@ -4,6 +4,7 @@ import gc
 import importlib.util
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from subprocess import CompletedProcess
 
 import pytest
@@ -50,9 +51,29 @@ def few_threads() -> None:
         torch.set_num_threads(1)
 
 
+CHECKED = {"conformance", "execute", "properties", "reference"}
+"""Folders of the tests about layers. In the others, run-time checks of shapes would take an eighth of the time."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shape_checks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check the shapes of layers in the tests about layers."""
+    if request.path.parent.name in CHECKED or not importlib.util.find_spec("jaxtyping"):
+        yield
+    else:
+        with _unchecked():
+            yield
+
+
 @pytest.fixture
 def without_shape_checks() -> Iterator[None]:
     """Switch the run-time checks of shapes off, so that a layer's own refusal is seen."""
+    with _unchecked():
+        yield
+
+
+@contextmanager
+def _unchecked() -> Iterator[None]:
     import jaxtyping
 
     before = jaxtyping.config.jaxtyping_disable

@@ -36,12 +36,10 @@ SAMPLE = {
     "history:first_300_calls",
     "history:Initial",
     "wrappers:returns_subclass_of_tensor",
-    "wrappers:child_called_orig_mod",
     "patches:program_in_memory",
     "pipe:serves_itself",
-    "pipe:file_corrected",
 }
-"""One or two of each kind, whose interface is judged; the deep run judges every one at every level."""
+"""One of each kind, and two that remember, whose interface is judged; the deep run judges every one at every level."""
 
 
 def names(kind: str) -> list[str]:

@@ -20,7 +20,9 @@ def sign(
         typer.Option("--identity-token", envvar="SIGSTORE_ID_TOKEN", help="An OpenID Connect token. [asked for]"),
     ] = "",
 ) -> None:
-    """Sign a certificate with sigstore, as the identity of a person or of a workflow; needs a network connection.
+    """Sign a certificate with sigstore.
+
+    It is signed as the identity of a person or of a workflow, which needs a network connection.
 
     The certificate is verified first. The bundle holds it; verify reads both.
 

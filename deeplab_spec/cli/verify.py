@@ -46,7 +46,9 @@ def verify(
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
-    """Check a certificate: offline, without torch, and without running what it certifies.
+    """Check a certificate, offline and without torch.
+
+    What it certifies is not run.
 
     With --rerun it is made again: every field must be the same, but times and the last digits of errors.
 

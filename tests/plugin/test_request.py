@@ -20,7 +20,7 @@ from deeplab_spec.spec.clauses import Level
 from tests.support.pytest_runs import run
 
 TARGET = ("--deeplab-target", "my_model:build", "--deeplab-variant", "notebook")
-NOT_JUDGED = {"against_arg", "accept_waivers", "as_json", "file", "json_schema"}
+NOT_JUDGED = {"against_arg", "accept_waivers", "as_json", "file", "json_schema", "report", "statement"}
 WAIVER = '[[waiver]]\nclause = "ASPP-RATES"\nnode = "aspp.atrous1.conv"\nreason = "ours"\nexpires = 2027-01-31\n'
 
 

@@ -20,12 +20,15 @@ from deeplab_spec.cli.options import (
     process_settings,
 )
 from deeplab_spec.cli.target_check import check_targets
+from deeplab_spec.errors import SpecError
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.views.progress import progress
 
 _TARGET = "MODULE:CALLABLE that builds it, reference:VARIANT, or a file (.pt2, .onnx)"
+_PARTS = ("backbone", "aspp")
+"""Parts with one input, whose weights can be moved alone."""
 _ARGUMENT = "{output_stride} and {classes} become their values; repeatable."
 
 
@@ -61,6 +64,14 @@ def port(
     dest_choose: Annotated[
         list[str] | None,
         typer.Option("--dest-choose", metavar="NAME=VALUE", help="As --choose, for the destination only."),
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part",
+            metavar="PART",
+            help="Move one part: backbone or aspp. A reference gives its part; a target is the part.",
+        ),
     ] = None,
     output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
     classes: ClassesOption = DEFAULT_CLASSES,
@@ -103,6 +114,8 @@ def port(
         raise typer.BadParameter("name two networks", param_hint="SOURCE DEST")
     if file is None:
         raise typer.BadParameter("name the file to write", param_hint="--output")
+    if part and part not in _PARTS:
+        raise SpecError("--part", f"must be one of {', '.join(_PARTS)}", part)
     process = process_settings(python, search, timeout, memory)
     check_targets(process, source, dest)
     from deeplab_spec.capture.target import REFERENCE, Target
@@ -117,6 +130,7 @@ def port(
         return Target(
             name=name,
             arguments=read_arguments(arguments, f"--{side}-arg"),
+            part=part if is_reference else None,
             choices=overrides if is_reference else {},
             process=process,
         )

@@ -88,7 +88,8 @@ class PortDocument(Result, Document):
     """The document of ``port``. If nothing was written, ``written`` is null and ``reason`` says why.
 
     Verdicts: ``different``, the graphs differ; ``unequal``, the results differ; ``another_network``, the
-    networks are not of one family; ``no_partner``, tensors would be lost or have no value.
+    networks are not of one family; ``no_partner``, tensors would be lost or have no value. ``advice`` is the command
+    that would move the weights, if one is known.
     """
 
     source: str
@@ -108,6 +109,7 @@ class PortDocument(Result, Document):
     differences: tuple[DifferenceModel, ...]
     proof: ProofModel | None
     parameters: tuple[MoveModel, ...]
+    advice: str = ""
 
     @property
     def exit_code(self) -> ExitCode:

@@ -19,6 +19,7 @@ from deeplab_spec.capture.fx.module import capture_target, check_runnable, fixed
 from deeplab_spec.capture.target import Target, connect
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Conv2d, Pair
+from deeplab_spec.port.advice import advice
 from deeplab_spec.port.document import CountsModel, DifferenceModel, MoveModel, PortDocument, ProofModel
 from deeplab_spec.port.equivalent_forms import BIAS, MEAN, VARIANCE, Action
 from deeplab_spec.port.parameter_map import ParameterMap, parameter_map
@@ -124,10 +125,12 @@ def port(request: PortRequest, tick: Tick = lambda _: None) -> PortDocument:
     ):
         notes = load_weights(source, request.weights) if request.weights else ()
         moved = move(source, dest, names=names, size=request.size, seed=request.seed, tick=tick)
+    tick("looking for what would fit")
+    line = advice(request, moved)
     if output and moved.verdict == "moved":
         tick("writing")
         write_whole(output, save(moved.map.written()))
-    return port_document(request, moved, notes)
+    return port_document(request, moved, notes, line)
 
 
 def move(
@@ -177,10 +180,11 @@ def _moved(pair: SideBySide, second: Pair | None, seed: int, tick: Tick) -> Move
         return Moved(verdict="another_network", reason=reason, pair=pair)
     mapping, differences = parameter_map(pair), pair.differences()
     if mapping.gaps:
-        reason = f"{sum(len(gap.names) for gap in mapping.gaps)} tensors have no partner"
+        reason = "; ".join(_lost(mapping))
         return Moved(verdict="no_partner", reason=reason, pair=pair, map=mapping, differences=differences)
     if differences:
-        reason = f"the first difference is at {differences[0].candidate_path or differences[0].path}"
+        first = differences[0]
+        reason = f"the first difference is at {first.candidate_path or first.path}: its {first.attribute}"
         return Moved(verdict="different", reason=reason, pair=pair, map=mapping, differences=differences)
     proof = prove(pair, mapping, second, seed, tick)
     if not proof.equal:
@@ -188,6 +192,17 @@ def _moved(pair: SideBySide, second: Pair | None, seed: int, tick: Tick) -> Move
         reason = f"the results are not equal; {where}"
         return Moved(verdict="unequal", reason=reason, pair=pair, map=mapping, proof=proof)
     return Moved(verdict="moved", reason="", pair=pair, map=mapping, proof=proof)
+
+
+def _lost(mapping: ParameterMap) -> Iterator[str]:
+    """Yield what has no partner: the destination's tensors without a value, and the source's without a place."""
+    counts = Counter(dict.fromkeys(("destination", "source"), 0))
+    for gap in mapping.gaps:
+        counts[gap.side] += len(gap.names)
+    if counts["destination"]:
+        yield f"{counts['destination']} tensors of the destination get no value"
+    if counts["source"]:
+        yield f"{counts['source']} tensors of the source have no place in the destination"
 
 
 def _capture_both(
@@ -213,8 +228,15 @@ def _capture_both(
     raise errors[0]
 
 
-def port_document(request: PortRequest, moved: Moved, notes: tuple[str, ...] = ()) -> PortDocument:
-    """Return the document of a request and its result; ``notes`` are those on the file of weights."""
+def port_document(request: PortRequest, moved: Moved, notes: tuple[str, ...] = (), line: str = "") -> PortDocument:
+    """Return the document of a request and its result.
+
+    Args:
+        request: The request.
+        moved: Its result.
+        notes: Those on the file of weights.
+        line: The command that would move the weights.
+    """
     moves = moved.map.moves.values()
     actions = Counter(move.action for move in moves)
     return PortDocument(
@@ -249,6 +271,7 @@ def port_document(request: PortRequest, moved: Moved, notes: tuple[str, ...] = (
             MoveModel(name=move.name, sources=move.sources, action=move.action.value, permuted=move.permuted)
             for move in moves
         ),
+        advice=line,
     )
 
 

@@ -7,6 +7,10 @@ from deeplab_spec.align.match import block_or_stem
 from deeplab_spec.port.document import PortDocument, RunModel
 from deeplab_spec.views.table import Grid, integer
 
+_GROUPS: Final = 8
+"""Groups of tensors without a partner that are listed."""
+_SETTABLE: Final = {"eps": "eps", "rate": "dilation", "stride": "stride"}
+"""Attributes of a node that are attributes of its module, by name."""
 _ACTIONS: Final = ("copied", "folded", "unfolded", "shifted", "initialised", "kept")
 _WIDTH: Final = 100
 _ENGINES: Final = {"interpreter": "the interpreter on both graphs", "torch": "torch on both modules"}
@@ -47,6 +51,8 @@ def _lines(document: PortDocument) -> Iterator[str]:
             first = document.proof.first
             error = "not a number" if first.error is None else f"off by {first.error:.2g}"
             yield f"    first difference at {first.path} (source: {first.source_path}), {error}"
+    if document.advice:
+        yield f"  this would move them: {document.advice}"
     yield _outcome(document)
 
 
@@ -77,9 +83,11 @@ def _differences(document: PortDocument) -> Iterator[str]:
             where = difference.path or f"nothing (source: {difference.source_path})"
             groups.setdefault((difference.attribute, difference.destination, difference.source), []).append(where)
     if groups:
-        yield "  the graphs differ"
+        yield "  the destination differs from the source"
     for (attribute, destination, source), paths in groups.items():
         yield f"    {_first_of(paths)}: {attribute} is {destination}, must be {source}"
+        if attribute in _SETTABLE and not document.destination.startswith("reference"):
+            yield f"        set there: model.get_submodule({paths[0]!r}).{_SETTABLE[attribute]} = {source}"
 
 
 def _first_of(paths: list[str]) -> str:
@@ -93,5 +101,7 @@ def _gaps(document: PortDocument) -> Iterator[str]:
         groups.setdefault((gap.side, block_or_stem(gap.path or gap.names[0]), gap.reason), []).extend(gap.names)
     if groups:
         yield "  without a partner"
-    for (side, block, reason), names in groups.items():
+    for (side, block, reason), names in list(groups.items())[:_GROUPS]:
         yield f"    {block} of the {side}, {_first_of(names)}: {reason}"
+    if len(groups) > _GROUPS:
+        yield f"    and {len(groups) - _GROUPS} more groups, with --json"

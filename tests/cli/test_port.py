@@ -1,6 +1,7 @@
 """``deeplab-spec port``: its report, its document and its exit status."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ from safetensors.torch import load_file, save_file
 
 from deeplab_spec.cli.app import main
 from deeplab_spec.port.document import PortDocument
+from deeplab_spec.reference.network import build
 from deeplab_spec.result import ExitCode
-from tests.support.port_networks import small, small_folded
+from tests.support.port_networks import small, small_folded, small_other_eps
 
 SMALL = "tests.support.port_networks:small"
 SIZE = ("--size", "17x14")
@@ -92,10 +94,12 @@ def test_missing_layers_are_grouped_by_block(tmp_path: Path, capsys: pytest.Capt
 
     start = lines.index("  without a partner")
     assert status == 1
-    assert 4 <= len(lines) - start <= 10
-    assert all("backbone.entry_flow.block" in line for line in lines[start + 1 : -1])
+    assert 4 <= len(lines) - start <= 11
+    assert all("backbone.entry_flow.block" in line for line in lines[start + 1 : -2])
+    assert "--dest-choose middle_blocks=8" in lines[-2]
+    assert "entry_blocks" not in lines[-2]
     assert "the source has no such layer" in lines[start + 1]
-    assert lines[-1].endswith("tensors have no partner")
+    assert lines[-1].endswith("tensors of the destination get no value")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -157,3 +161,50 @@ def test_the_schema_is_the_documents(capsys: pytest.CaptureFixture[str]) -> None
     """The printed schema is the document's."""
     assert run("--json-schema") == 0
     assert json.loads(capsys.readouterr().out) == PortDocument.model_json_schema()
+
+
+def test_what_differs_comes_with_the_line_that_would_mend_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reference gets the choices of the other network; the command that is printed moves the weights."""
+    output = tmp_path / "w.safetensors"
+    narrow = ("--choose", "width=0.03125", "--size", "65")
+    source = ("reference:tf-release", "--source-choose", "backbone_norm_eps=1e-05")
+
+    status = run(source[0], "reference:tf-release", *source[1:], "-o", output, *narrow)
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith("  this would move them: "))
+    words = shlex.split(line.partition(": ")[2])
+
+    assert status == 1
+    assert lines[-1].startswith("NOT MOVED, nothing is written: the first difference is at backbone.")
+    assert "backbone_norm_eps=1e-05" in words
+    assert words[:2] == ["deeplab-spec", "port"]
+    assert run(*words[2:], "--size", "65") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("MOVED, proven equal")
+
+
+def test_a_module_gets_the_line_that_sets_the_attribute(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The line works on the destination's module."""
+    run(SMALL, "tests.support.port_networks:small_other_eps", "-o", tmp_path / "w.safetensors", *SIZE)
+    (line,) = (line.strip() for line in capsys.readouterr().out.splitlines() if "set there: " in line)
+
+    model = small_other_eps()
+    exec(line.removeprefix("set there: "), {"model": model})  # noqa: S102 - the line that the report prints
+
+    assert 1e-3 in {layer.eps for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)}
+
+
+def test_the_weights_of_a_part_are_moved_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A reference gives its part; the file has the part's own names."""
+    output = tmp_path / "w.safetensors"
+    options = ("--choose", "width=0.03125", "--size", "65", "--part", "backbone")
+
+    status = run("reference:tf-release", "reference:tf-release", "-o", output, *options)
+
+    assert status == 0
+    assert "MOVED, proven equal" in capsys.readouterr().out
+    module = build("tf-release", 16, 21, {"width": 0.03125}).backbone
+    assert set(load_file(output)) == set(module.state_dict())
+    assert run("reference:tf-release", "reference:tf-release", "-o", output, "--part", "decoder") == 2
+    assert "must be one of backbone, aspp" in capsys.readouterr().err

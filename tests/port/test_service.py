@@ -453,7 +453,8 @@ def test_a_wrong_rate_is_rejected_at_its_node_and_nothing_is_written(tmp_path: P
     document = port(_request(output, dest=rates))
 
     assert document.verdict == "different"
-    assert document.reason == "the first difference is at aspp.atrous1.conv"
+    assert document.reason == "the first difference is at aspp.atrous1.conv: its rate"
+    assert "aspp_rates" not in document.advice.partition("--dest-choose")[2]
     assert [(entry.attribute, entry.destination) for entry in document.differences] == [
         ("rate", "12"),
         ("rate", "24"),

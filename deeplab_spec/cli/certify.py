@@ -28,6 +28,7 @@ from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import require_torch
 from deeplab_spec.evidence.service import check_folder, form_of, write_report
 from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
 from deeplab_spec.judge.statement import text_of
 from deeplab_spec.judge.text import text
@@ -37,6 +38,9 @@ from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.views.progress import progress
+
+_LONG = 10.0
+"""Seconds of a judgement after which a quicker one is suggested."""
 
 
 def certify(
@@ -156,4 +160,14 @@ def certify(
     output.report(write(certificate), file)
     if as_json or file:
         output.summary(text(certificate).splitlines()[-1])
+    if advice := quick_round(certificate):
+        output.summary(advice)
     raise typer.Exit(certificate.exit_code)
+
+
+def quick_round(certificate: Certificate) -> str:
+    """Return how to repeat what failed first in less time; empty if that would not be quicker."""
+    failed = next((level for level, verdict in certificate.levels.items() if verdict is Verdict.FAILED), "")
+    if not failed or len(certificate.levels) == 1 or certificate.seconds < _LONG:
+        return ""
+    return f"for quick rounds while you change it: --level {failed}; all levels at the end"

@@ -16,6 +16,7 @@ from deeplab_spec.count.explain.axes import OUTPUT_STRIDES, Axes
 from deeplab_spec.count.explain.candidates import Case, Way, computed, stored
 from deeplab_spec.count.explain.figures import Figure, Quantity
 from deeplab_spec.count.explain.tally import Linear
+from deeplab_spec.views.progress import Progress, silent
 
 _WINDOW: Final = 2.0
 """Candidates between the figure divided by this and multiplied by it measure the density near the figure."""
@@ -174,17 +175,19 @@ class Explanation:
     classes: Mapping[str, frozenset[int]]
 
 
-def explain(cases: Sequence[Case], figures: Sequence[Figure], axes: Axes) -> Explanation:
+def explain(cases: Sequence[Case], figures: Sequence[Figure], axes: Axes, progress: Progress = silent) -> Explanation:
     """Find every explanation of printed figures.
 
     Args:
         cases: The networks to try.
         figures: The printed figures, which one network must meet together.
         axes: The values to try.
+        progress: Receives the network, the number of networks done, and their total.
     """
     trials = tuple(map(Trial, figures))
     classes = {case.name: axes.classes_of(case.tally.classes) for case in cases}
-    for case in cases:
+    for number, case in enumerate(cases):
+        progress(f"{case.name}, output stride {case.output_stride}", number, len(cases))
         for way, count in stored(case):
             for trial in trials:
                 trial.consider(case, way, count, classes[case.name])

@@ -109,7 +109,7 @@ class ExplainRequest:
             raise SpecError("--choose", "applies to a published network, not to a target", next(iter(self.overrides)))
         else:
             cases = self._captured(target)
-        return explain_document(explain(tuple(_shown(cases, progress)), self.figures, self.axes))
+        return explain_document(explain(tuple(cases), self.figures, self.axes, progress))
 
     def _published(self, chosen: Sequence[Variant]) -> Iterator[Case]:
         """Yield published networks at every output stride, with the choices that a caption may leave out."""
@@ -166,10 +166,3 @@ class ExplainRequest:
             yield case
         if not found:
             raise failures[0]
-
-
-def _shown(cases: Iterator[Case], progress: Progress) -> Iterator[Case]:
-    """Yield the cases, and show which are built."""
-    for number, case in enumerate(cases, start=1):
-        progress(f"{case.name}, output stride {case.output_stride}", number, 0)
-        yield case

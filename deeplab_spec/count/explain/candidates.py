@@ -79,19 +79,20 @@ class Computed:
         size: Height and width of the image.
         protocol: Scales and mirrored images.
         unusual: Rank of size and protocol.
-        counts: The count of every row of the tally.
+        rough: The magnitude of all counts.
     """
 
     case: Case
     size: Pair
     protocol: Protocol
     unusual: int
-    counts: list[Linear]
+    rough: int
 
     def ways(self, axes: Axes) -> Iterator[tuple[Way, Linear]]:
         """Yield every way to count, with the count."""
         by_convention = axes.by_convention
-        for row, count in zip(self.case.tally.rows, self.counts, strict=True):
+        counts = self.case.tally.operations(self.size, self.protocol)
+        for row, count in zip(self.case.tally.rows, counts, strict=True):
             for counting in by_convention[row.convention.name]:
                 way = Way(
                     quantity=Quantity.OPERATIONS,
@@ -110,7 +111,7 @@ def computed(case: Case, axes: Axes) -> Iterator[Computed]:
         if not case.takes(size):
             continue
         try:
-            counts = case.tally.operations(size, protocol)
+            rough = case.tally.rough(size, protocol)
         except GraphError:
             continue  # a value would be empty, or operands do not fit
-        yield Computed(case=case, size=size, protocol=protocol, unusual=rank + rank_of_protocol, counts=counts)
+        yield Computed(case=case, size=size, protocol=protocol, unusual=rank + rank_of_protocol, rough=rough)

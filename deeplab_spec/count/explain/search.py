@@ -20,6 +20,8 @@ from deeplab_spec.views.progress import Progress, silent
 
 _WINDOW: Final = 2.0
 """Candidates between the figure divided by this and multiplied by it measure the density near the figure."""
+_FAR: Final = 8.0
+"""Counts of a size and protocol are computed if they can be within this factor of the figure."""
 _CLOSE: Final = 0.02
 """Relative difference up to which a candidate is listed as near."""
 _NEAREST: Final = 3
@@ -95,11 +97,10 @@ class Trial:
     chances: dict[tuple[str, int], float] = field(default_factory=lambda: defaultdict(float))
     _seen: set[object] = field(default_factory=set)
 
-    def is_between(self, least: int, most: int) -> bool:
-        """Tell whether counts in a range can be near the figure, also halved or doubled by a convention."""
+    def is_near(self, rough: int) -> bool:
+        """Tell whether counts of a magnitude can be near the figure, of a part too or doubled by a convention."""
         number = self.figure.number * _KILO**self.figure.power
-        operations = Quantity.OPERATIONS in self.figure.quantities
-        return operations and least / (2 * _WINDOW) <= number <= 2 * _WINDOW * most
+        return Quantity.OPERATIONS in self.figure.quantities and rough / _FAR <= number <= rough * _FAR
 
     def consider(self, case: Case, way: Way, count: Linear, classes: Sequence[int]) -> None:
         """Hold one candidate against the figure."""
@@ -108,6 +109,9 @@ class Trial:
             return
         divisor = way.counting.convention.divisor if way.counting else 1
         scale = 1.0 / (way.unit.thousand**figure.power * divisor)
+        if way.counting and not 1 / _FAR < count.own * scale / figure.number < _FAR:
+            self.tried += len(classes) if count.each else 1
+            return
         tolerance = figure.tolerance + figure.number * (way.counting.uncertainty if way.counting else 0.0)
         numbers = classes if count.each else (own,)
         ends = [(count.own + count.each * (number - own)) * scale for number in (min(numbers), max(numbers))]
@@ -210,8 +214,7 @@ def _compute(case: Case, trials: Sequence[Trial], classes: Sequence[int], axes: 
     """Hold every way to count operations against the figures, where the sizes of the counts allow it."""
     ways = sum(len(axes.by_convention[row.convention.name]) for row in case.tally.rows)
     for group in computed(case, axes):
-        least, most = min(count.own for count in group.counts), max(count.own for count in group.counts)
-        close = [trial for trial in trials if trial.is_between(least, most)]
+        close = [trial for trial in trials if trial.is_near(group.rough)]
         for way, count in group.ways(axes) if close else ():
             for trial in close:
                 trial.consider(case, way, count, classes)

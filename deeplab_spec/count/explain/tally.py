@@ -116,6 +116,7 @@ class Tally:
         self.groups = tuple(group for group in Group if group in self._stored)
         self._sides = Sides(network)
         self._places: dict[Pair, int] = {}
+        self._known: dict[Pair, list[int]] = {}
         self._passes: dict[Pair, list[Linear]] = {}
         sums = self._sum_counts(conventions)
         self.rows = tuple(
@@ -175,20 +176,33 @@ class Tally:
         """Return the numbers that some groups store."""
         return sum((self._stored[group][form] for group in groups if group in self._stored), NONE)
 
+    def rough(self, size: Pair, protocol: Protocol) -> int:
+        """Return the count of the first row, for the network's own classes: all others are of its magnitude.
+
+        Raises:
+            GraphError: If the network does not take a size.
+        """
+        return protocol.images * sum(self.rows[0].at(self._pixels(scaled)).own for scaled in protocol.sizes(size))
+
     def operations(self, size: Pair, protocol: Protocol) -> list[Linear]:
         """Return the count of every row for the passes of a protocol.
 
         Raises:
             GraphError: If the network does not take a size.
         """
-        passes = [self._one_pass(scaled) for scaled in protocol.sizes(size)]
-        return [
-            sum(counts, NONE).times(protocol.images) + row.once for row, *counts in zip(self.rows, *passes, strict=True)
-        ]
+        first, *others = [self._one_pass(scaled) for scaled in protocol.sizes(size)]
+        counts = [sum(several, NONE) for several in zip(first, *others, strict=True)] if others else first
+        return [count.times(protocol.images) + row.once for row, count in zip(self.rows, counts, strict=True)]
 
     def _one_pass(self, size: Pair) -> list[Linear]:
         if size not in self._passes:
-            heights, widths = self._sides.of_image(size)
-            pixels = [heights[row] * widths[column] for row, column in self._places]
+            pixels = self._pixels(size)
             self._passes[size] = [row.at(pixels) for row in self.rows]
         return self._passes[size]
+
+    def _pixels(self, size: Pair) -> list[int]:
+        """Return the pixels of every place."""
+        if size not in self._known:
+            heights, widths = self._sides.of_image(size)
+            self._known[size] = [heights[row] * widths[column] for row, column in self._places]
+        return self._known[size]

@@ -187,7 +187,8 @@ def starting_weights(network: Network, seed: int) -> dict[str, Tensor]:
         shapes = roles(node.op)
         match node.op:
             case Conv2d() as op:
-                weights[f"{node.path}.weight"] = normal(*shapes["weight"]).mul_(fan_in(op) ** -0.5)
+                weight = torch.randn(shapes["weight"], generator=generator).mul_(fan_in(op) ** -0.5)
+                weights[f"{node.path}.weight"] = weight.double()
                 if op.bias:
                     weights[f"{node.path}.bias"] = normal(*shapes["bias"]).mul_(0.1)
             case BatchNorm() as op:

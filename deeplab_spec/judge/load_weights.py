@@ -164,6 +164,12 @@ def _stretch(place: Place) -> tuple[object, ...]:
 
 def copy_weights(weights: Mapping[str, Tensor], places: tuple[Place, ...], state: Mapping[str, Tensor]) -> None:
     """Copy the specification's weights into a candidate's state, in place."""
-    with torch.no_grad():
-        for place in places:
-            place.stored(state).copy_(place.arranged(weights[place.source]))
+    for place in places:
+        assign(place.stored(state), place.arranged(weights[place.source]))
+
+
+def assign(tensor: Tensor, values: Tensor) -> None:
+    """Copy values into a tensor; one that has them already counts as unchanged, and is not sent again."""
+    if not torch.equal(tensor, values.to(tensor)):
+        with torch.no_grad():
+            tensor.copy_(values)

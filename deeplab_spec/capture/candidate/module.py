@@ -36,6 +36,7 @@ class Remote:
         self.number = 0
         self._generation = 0
         self._loaded: dict[str, tuple[Tensor, int]] = {}
+        self._conversions: list[Answer] = []
 
     def ask(self, do: str, **settings: Any) -> Document:  # noqa: ANN401 - a request's fields are JSON
         """Send a request about this network, and wait for the answer.
@@ -65,7 +66,7 @@ class Remote:
             raise TargetError(self.name, error.reason) from error
         if self._generation == self.connection.generation:
             return
-        self.number, self._loaded = self.connection.number(), {}
+        self.number, self._loaded, self._conversions = self.connection.number(), {}, []
         try:
             answered(self.connection.submit({**self.build(), "to": self.number}))
         except RequestError as error:
@@ -116,14 +117,24 @@ class Remote:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Send the tensors that changed since they were sent."""
         self.ready()
+        while self._conversions:
+            answered(self._conversions.pop(0))
         changed = {name: tensor for name, tensor in tensors.items() if not _same(self._loaded.get(name), tensor)}
-        if not changed:
-            return
+        if changed:
+            answered(self._submit_load(changed, tensors))
+            self.loaded(tensors)
+
+    def convert(self, tensors: Mapping[str, Tensor]) -> None:
+        """Convert the network to the dtype and device of tensors, which are its own, converted."""
+        if len({tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}) == 1:
+            self._conversions.append(self._submit_load({}, tensors))
+            self.loaded(tensors)
+
+    def _submit_load(self, changed: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Answer:
         dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
         dtype = str(dtypes.pop()).removeprefix("torch.") if len(dtypes) == 1 else None
-        device = next(iter(changed.values())).device.type
-        self.ask("load", tensors=self.connection.pack(changed), dtype=dtype, device=device)
-        self.loaded(tensors)
+        device = next(iter(tensors.values())).device.type
+        return self.submit("load", tensors=self.connection.pack(changed), dtype=dtype, device=device)
 
     def loaded(self, tensors: Mapping[str, Tensor]) -> None:
         """Note that the network has these tensors."""
@@ -324,6 +335,15 @@ class ModuleCandidate(Candidate):
         """Convert every tensor to a dtype by its name, and send them."""
         super().convert(dtypes)
         self.send()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - the framework's signature
+        """Convert the tensors here and, if they are equal there, in the candidate's process."""
+        before, equal = self.tensors, not self.remote.stale(self.tensors)
+        super()._apply(fn, recurse)
+        if equal and any(self.tensors[name] is not tensor for name, tensor in before.items()):
+            with suppress(ChildError, TargetError):  # then the tensors are sent
+                self.remote.convert(self.tensors)
+        return self
 
 
 class LocalModule(ModuleCandidate):

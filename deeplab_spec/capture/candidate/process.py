@@ -697,6 +697,9 @@ class Host:
         yield partial(module.to, device)
         state = yield from state_of(module)
         with torch.no_grad():
+            for tensor in state.values() if dtype is not None else ():
+                if tensor.is_floating_point() and dtype_name(tensor) != dtype:  # the module does not convert it
+                    tensor.data = tensor.data.to(getattr(torch, dtype))
             for name, tensor in self.transport.unpack(tensors).items():
                 if state[name].dtype == tensor.dtype:
                     yield partial(state[name].copy_, tensor)

@@ -105,15 +105,21 @@ def moved(module: nn.Module, device: torch.device) -> Iterator[None]:
 @contextmanager
 def stored(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """Convert a module in float64 to another dtype; afterwards it is in float64 with its original numbers."""
-    before = {name: tensor.clone() for name, tensor in state_of(module).items()}
+    before = {name: tensor.clone() for name, tensor in state_of(module).items() if _rounded(tensor, dtype)}
     module.to(dtype)
     try:
         yield
     finally:
         module.double()
+        state = state_of(module)
         with torch.no_grad():
-            for name, tensor in state_of(module).items():
-                tensor.copy_(before[name])
+            for name, tensor in before.items():
+                state[name].copy_(tensor)
+
+
+def _rounded(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Tell whether a conversion to a dtype and back changes a tensor."""
+    return tensor.is_floating_point() and not torch.equal(tensor.to(dtype).to(tensor.dtype), tensor)
 
 
 def cast(tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device | None = None) -> dict[str, Tensor]:

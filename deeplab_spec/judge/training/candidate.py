@@ -15,7 +15,7 @@ from deeplab_spec.errors import ChildError, TargetError
 from deeplab_spec.execute.training import output_paths
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Input, Pair
-from deeplab_spec.judge.load_weights import Place, copy_weights
+from deeplab_spec.judge.load_weights import Place, assign, copy_weights
 from deeplab_spec.judge.outputs import Answer, Shapes, call_candidate
 
 Draw = Callable[[Pair, int, int], list[Tensor]]
@@ -159,9 +159,9 @@ class CandidateInTraining:
     def fill_running(self, value: float) -> None:
         """Set every running statistic that has a place to one value."""
         state = state_of(self.module)
-        with torch.no_grad():
-            for place in self.running:
-                place.read(state[place.name]).fill_(value)
+        for place in self.running:
+            stored = place.read(state[place.name])
+            assign(stored, torch.full_like(stored, value))
 
     def buffers(self) -> dict[str, Tensor]:
         """Return a copy of the buffers, including counters."""
@@ -171,10 +171,9 @@ class CandidateInTraining:
     def restore(self, buffers: Mapping[str, Tensor]) -> None:
         """Restore buffers."""
         state = state_of(self.module)
-        with torch.no_grad():
-            for name, buffer in buffers.items():
-                if name in state and state[name].shape == buffer.shape:
-                    state[name].copy_(buffer)
+        for name, buffer in buffers.items():
+            if name in state and state[name].shape == buffer.shape:
+                assign(state[name], buffer)
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the running statistics, in the candidate's order of channels."""

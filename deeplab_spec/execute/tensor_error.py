@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Tell whether every element is finite; their sum, which is several times as fast, mostly says so."""
+    return math.isfinite(float(tensor.sum())) or bool(tensor.isfinite().all())
+
+
 def relative_error(actual: Tensor, expected: Tensor) -> float:
     """Return the root mean square of the difference, over that of the expected tensor; infinite for another shape."""
     if actual.shape != expected.shape:

@@ -1,8 +1,10 @@
 """Observes a candidate at one output stride, level by level: interface, structure, numerics, training."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +16,7 @@ from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.candidate.module import ModuleCandidate, local
 from deeplab_spec.capture.capture import Candidate
-from deeplab_spec.capture.fx.module import check_runnable
+from deeplab_spec.capture.fx.module import check_runnable, state_of
 from deeplab_spec.errors import CaptureError, TargetError
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge import certificate as documents
@@ -135,9 +137,9 @@ def observe(
     """
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
-    with closing(build_with_seed(build, output_stride, request.seed)) as module:
+    with closing(build_with_seed(build, output_stride, request.seed)) as module, ThreadPoolExecutor(1) as beside:
         weights = digest_of_tensors(module.tensors)
-        observed = _observed(request, output_stride, module, build, references, stages)
+        observed = _observed(request, output_stride, module, build, references, stages, beside)
         observed.note(weights=weights)
         observed.required = expected.of_subject(observed.plan, observed.subject)
         return observed
@@ -150,6 +152,7 @@ def _observed(
     build: Builder,
     references: ReferenceReader | None,
     stages: Stages,
+    beside: Executor,
 ) -> AtStride:
     """Observe a candidate that was built, level by level."""
     tick = stages.tick(f"output stride {output_stride}")
@@ -163,8 +166,12 @@ def _observed(
     _observe_structure(observed, module)
     if observed.evidence.other_architecture and set(request.levels) != {Level.INTERFACE}:
         return observed
+    built = {
+        name: tensor.clone() if tensor.dtype is torch.float64 else tensor for name, tensor in module.tensors.items()
+    }
     loaded = numerics.prepare(module, observed.reading) if observed.reading else None
-    initial = _initial_weights(observed, loaded, build, tick) if loaded else None
+    initial = _initial_weights(observed, loaded, built, build, tick, beside) if loaded else None
+    del built
     if loaded and not loaded.unmatched and Level.INTERFACE in request.levels:
         first = interface.with_first_weights(module, loaded.expected, loaded.places, observed.plan)
         observed.add(comparisons=first)
@@ -178,8 +185,9 @@ def _observed(
             weights = _observe_whole_runs(observed, loaded, tick)
     if Level.INTERFACE in request.levels:
         _observe_interface(observed, module, loaded, weights, stages, tick)
+    del weights  # large, and not those of the training
     if loaded and Level.TRAINING in request.levels and observed.reading:
-        _observe_training(observed, loaded, initial, tick)
+        _observe_training(observed, loaded, initial and initial(), tick)
     if observed.reading and isinstance(observed.plan, SpecifiedPlan):
         tick("explaining what differs")
         observed.explained = explained(observed.plan, observed.reading)
@@ -270,13 +278,15 @@ def _observe_structure(observed: AtStride, module: Candidate) -> None:
         observed.planted_faults += of_graphs(compared, reading, facts, unstrided)
 
 
-def _initial_weights(observed: AtStride, loaded: Loaded, build: Builder, tick: Tick) -> Initial | None:
-    """Sample the weights that the candidate was built with, before others are loaded."""
+def _initial_weights(
+    observed: AtStride, loaded: Loaded, built: Mapping[str, Tensor], build: Builder, tick: Tick, beside: Executor
+) -> Callable[[], Initial] | None:
+    """Sample the weights that the candidate was built with, beside what follows; return a function that waits."""
     plan = observed.plan
     if not observed.judges(Level.TRAINING) or not isinstance(plan, SpecifiedPlan) or training.untrainable(loaded):
         return None
     if plan.request.existing:
-        return Initial(not_applicable=EXISTED)
+        return partial(Initial, not_applicable=EXISTED)
     tick("building it again")
     seed = plan.request.seed + 1
     module = loaded.module
@@ -286,8 +296,8 @@ def _initial_weights(observed: AtStride, loaded: Loaded, build: Builder, tick: T
         else:
             again = build_with_seed(build, plan.output_stride, seed)
     except TargetError as error:
-        return Initial(undecided=f"it cannot be built a second time: {error.reason}")
-    return training.initial_weights(loaded, plan, again)
+        return partial(Initial, undecided=f"it cannot be built a second time: {error.reason}")
+    return beside.submit(training.initial_weights, loaded.places, plan, built, state_of(again)).result
 
 
 def _observe_numerics(observed: AtStride, loaded: Loaded, tick: Tick) -> Mapping[str, Tensor] | None:

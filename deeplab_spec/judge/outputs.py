@@ -14,6 +14,7 @@ from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Retur
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import one_line
 from deeplab_spec.execute.interpreter import Values
+from deeplab_spec.execute.tensor_error import all_finite
 from deeplab_spec.execute.torch_settings import threads_for
 
 IN_EVALUATION: Final = CallSettings()
@@ -153,7 +154,7 @@ class Overflow:
 
     def __call__(self, path: str, value: Tensor) -> None:
         """Check the value of a node."""
-        if not self.path and not bool(value.isfinite().all()):
+        if not self.path and not all_finite(value):
             self.path = path
 
     def reason(self, precision: str) -> str:

@@ -64,7 +64,12 @@ class Answer(ABC):
 
         Raises:
             ChildError: If the process ends first, does not answer in time, or sends something that is no answer.
+            LostError: If it ends before it comes to the request.
         """
+
+
+class LostError(ChildError):
+    """The process ended before it came to a request, while it did what an earlier one said."""
 
 
 class Connection(ABC):
@@ -165,13 +170,13 @@ class _Waiting(Answer):
     connection: "ProcessConnection"
     number: int
     document: Document | None = None
-    error: str = ""
+    error: ChildError | None = None
 
     def result(self) -> Document:
-        while self.document is None and not self.error:
+        while self.document is None and self.error is None:
             self.connection.receive()
         if self.document is None:
-            raise ChildError(self.error)
+            raise self.error or ChildError("the process has ended")
         return self.document
 
 
@@ -324,8 +329,8 @@ class ProcessConnection(Connection):
 
     def _died(self, reason: str) -> None:
         self.deaths += 1
-        for waiting in self._waiting:
-            waiting.error = reason
+        for position, waiting in enumerate(self._waiting):
+            waiting.error = LostError(reason) if position else ChildError(reason)
         self._waiting.clear()
         self._forget()
 

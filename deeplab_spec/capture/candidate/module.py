@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from deeplab_spec.capture.candidate.connection import Answer, Connection, Document, LocalConnection
+from deeplab_spec.capture.candidate.connection import Answer, Connection, Document, LocalConnection, LostError
 from deeplab_spec.capture.candidate.process import finish, original, state_of
 from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned
 from deeplab_spec.capture.fx.document import Program, read_document
@@ -27,6 +29,10 @@ class Remote:
         name: The target as the user named it.
         connection: The connection.
         build: Returns the request that builds it, without its number.
+
+    Attributes:
+        number: The number of the network that was built last.
+        calls: How often it was called.
     """
 
     def __init__(self, name: str, connection: Connection, build: Callable[[], Document]) -> None:
@@ -34,9 +40,9 @@ class Remote:
         self.connection = connection
         self.build = build
         self.number = 0
+        self.calls = 0
         self._generation = 0
         self._loaded: dict[str, tuple[Tensor, int]] = {}
-        self._conversions: list[Answer] = []
 
     def ask(self, do: str, **settings: Any) -> Document:  # noqa: ANN401 - a request's fields are JSON
         """Send a request about this network, and wait for the answer.
@@ -66,7 +72,7 @@ class Remote:
             raise TargetError(self.name, error.reason) from error
         if self._generation == self.connection.generation:
             return
-        self.number, self._loaded, self._conversions = self.connection.number(), {}, []
+        self.number, self.calls, self._loaded = self.connection.number(), 0, {}
         try:
             answered(self.connection.submit({**self.build(), "to": self.number}))
         except RequestError as error:
@@ -116,18 +122,28 @@ class Remote:
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Send the tensors that changed since they were sent."""
+        self.begin_load(tensors)()
+
+    def begin_load(self, tensors: Mapping[str, Tensor]) -> Callable[[], None]:
+        """Send the tensors that changed since they were sent; return a function that waits until they are loaded."""
         self.ready()
-        while self._conversions:
-            answered(self._conversions.pop(0))
         changed = {name: tensor for name, tensor in tensors.items() if not _same(self._loaded.get(name), tensor)}
-        if changed:
-            answered(self._submit_load(changed, tensors))
-            self.loaded(tensors)
+        answer = self._submit_load(changed, tensors) if changed else None
+        self.loaded(tensors)
+
+        def wait() -> None:
+            try:
+                _ = answer and answered(answer)
+            except RequestError:
+                self._loaded = {}
+                raise
+
+        return wait
 
     def convert(self, tensors: Mapping[str, Tensor]) -> None:
         """Convert the network to the dtype and device of tensors, which are its own, converted."""
         if len({tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}) == 1:
-            self._conversions.append(self._submit_load({}, tensors))
+            self._submit_load({}, tensors)
             self.loaded(tensors)
 
     def _submit_load(self, changed: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> Answer:
@@ -144,25 +160,28 @@ class Remote:
         """Call the network; what it raises, and how its process ends, is an error in the answer."""
         return self.begin(inputs, settings)()
 
-    def begin(self, inputs: Sequence[Tensor], settings: CallSettings) -> Callable[[], Returned]:
-        """Start a call, and return a function that waits for what it returns."""
+    def begin(
+        self, inputs: Sequence[Tensor], settings: CallSettings, again: Callable[[], Returned] | None = None
+    ) -> Callable[[], Returned]:
+        """Start a call, and return a function that waits for what it returns; if it is lost, it is made again."""
         try:
             self.ready()
             packed = self.connection.pack({str(number): value for number, value in enumerate(inputs)})
-            threads = 1 if inputs[0].dtype is torch.float64 else torch.get_num_threads()
+            threads = 1 if inputs[0].dtype is torch.float64 or settings.repeat > 1 else torch.get_num_threads()
             device = inputs[0].device.type
             how = {**asdict(settings), "threads": threads, "device": device}
             answer = self.submit("call", inputs=packed, settings=how)
+            self.calls += settings.repeat
         except (ChildError, TargetError) as error:
             failed = Returned(error=error.reason)
             return lambda: failed
-        return lambda: self._ended(answer, inputs)
+        return lambda: self._ended(answer, inputs, again)
 
-    def _ended(self, answer: Answer, inputs: Sequence[Tensor]) -> Returned:
+    def _ended(self, answer: Answer, inputs: Sequence[Tensor], again: Callable[[], Returned] | None) -> Returned:
         try:
             return self.called(answered(answer), inputs)
         except (RequestError, ChildError) as error:
-            return Returned(error=str(error))
+            return again() if again and isinstance(error, LostError) else Returned(error=str(error))
 
     def called(self, answer: Document, inputs: Sequence[Tensor]) -> Returned:
         """Return what a call returned, on the device of the inputs.
@@ -217,6 +236,10 @@ def _same(sent: tuple[Tensor, int] | None, tensor: Tensor) -> bool:
     return sent is not None and sent[0] is tensor and sent[1] == tensor._version  # noqa: SLF001 - counts in-place changes
 
 
+def _unloaded(error: Exception) -> Returned:
+    return Returned(error=f"its weights cannot be loaded: {error}")
+
+
 class ModuleCandidate(Candidate):
     """A PyTorch module behind a connection.
 
@@ -227,6 +250,7 @@ class ModuleCandidate(Candidate):
         parameter_names: Names of the parameters, in order.
         trained: Names of the parameters that require gradients.
         saved_names: Names of the tensors in the state dict.
+        another: A second build in the same process, if it was built again.
     """
 
     kind = "module"
@@ -238,6 +262,7 @@ class ModuleCandidate(Candidate):
         self.parameter_names: tuple[str, ...] = ()
         self.trained: frozenset[str] = frozenset()
         self.saved_names: frozenset[str] = frozenset()
+        self.another: Remote | None = None
         if reason := self.refresh():
             raise TargetError(self.name, reason)
 
@@ -286,7 +311,8 @@ class ModuleCandidate(Candidate):
         Raises:
             TargetError: If it cannot be built again.
         """
-        return ModuleCandidate(self.remote.second(seed))
+        self.another = self.remote.second(seed)
+        return ModuleCandidate(self.another)
 
     def read(self, inputs: Sequence[Tensor]) -> Capture:
         """Read the graph at the size of inputs.
@@ -308,7 +334,9 @@ class ModuleCandidate(Candidate):
         try:
             self.send()
             packed = connection.pack({str(number): value for number, value in enumerate(inputs)})
-            answer = self.remote.ask("export", inputs=packed, decompose=decompose)
+            exported = self.remote.submit("export", inputs=packed, decompose=decompose)
+            FakeTensorMode()  # the first one imports the framework's compiler, while the candidate exports
+            answer = answered(exported)
             constants = connection.unpack(answer["constants"])
             return read_document(answer["program"], [tuple(value.shape) for value in inputs], self.tensors, constants)
         except (RequestError, ChildError, TargetError, KeyError) as error:
@@ -321,15 +349,33 @@ class ModuleCandidate(Candidate):
     def begin(self, inputs: Sequence[Tensor], settings: CallSettings = CallSettings()) -> Callable[[], Returned]:  # noqa: B008 - frozen
         """Start a call with the current tensors, and return a function that waits for what it returns."""
         try:
-            self.send()
-        except (RequestError, ChildError, TargetError) as error:
-            failed = Returned(error=f"its weights cannot be loaded: {error}")
-            return lambda: failed
-        return self.remote.begin(inputs, settings)
+            loading = self.begin_send()
+        except (ChildError, TargetError) as error:
+            return partial(_unloaded, error)
+        waiting = self.remote.begin(inputs, settings, partial(self.call, inputs, settings))
+
+        def wait() -> Returned:
+            try:
+                loading()
+            except LostError:
+                return self.call(inputs, settings)
+            except (RequestError, ChildError) as error:
+                return _unloaded(error)
+            return waiting()
+
+        return wait
+
+    def exercise(self, inputs: Sequence[Tensor]) -> None:
+        """Start the calls after which a candidate must still compute the same; nothing waits for them."""
+        self.begin(inputs, CallSettings(repeat=self.remote.connection.repetitions))
+
+    def begin_send(self) -> Callable[[], None]:
+        """Send the tensors that changed here; return a function that waits until they are loaded."""
+        return self.remote.begin_load(self.tensors)
 
     def send(self) -> None:
-        """Send the tensors that changed here."""
-        self.remote.load(self.tensors)
+        """Send the tensors that changed here, and wait until they are loaded."""
+        self.begin_send()()
 
     def convert(self, dtypes: Mapping[str, torch.dtype]) -> None:
         """Convert every tensor to a dtype by its name, and send them."""
@@ -358,8 +404,9 @@ class LocalModule(ModuleCandidate):
         self.tensors = self._tied({name: tensor.detach() for name, tensor in finish(state_of(self._module[0])).items()})
         return ""
 
-    def send(self) -> None:
+    def begin_send(self) -> Callable[[], None]:
         """Do nothing: the tensors are the module's own."""
+        return lambda: None
 
     def convert(self, dtypes: Mapping[str, torch.dtype]) -> None:
         """Convert every tensor to a dtype by its name."""

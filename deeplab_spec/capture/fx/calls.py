@@ -132,8 +132,8 @@ class ProgramCall:
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
         """Repeat the call on given values; tensors that it creates are on their device, or on that of the state."""
-        leaves = pytree.tree_leaves((inputs, list(tensors.values())))  # a value may be a tuple of tensors
-        device = next((tensor.device for tensor in leaves), None)
+        values = (*inputs, *tensors.values())  # a value may be a tuple of tensors
+        device = next((leaf.device for each in values for leaf in pytree.tree_leaves(each)), None)
 
         def value(argument: fx.Node) -> Any:  # noqa: ANN401 - an operator's argument
             if argument in self.reads:

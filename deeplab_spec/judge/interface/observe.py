@@ -1,5 +1,6 @@
 """Observes a candidate at its interface: which inputs it accepts, what it returns, and whether the values are right."""
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import starmap
@@ -20,7 +21,7 @@ from deeplab_spec.graph.ops import Input, Output
 from deeplab_spec.judge import evidence
 from deeplab_spec.judge.evidence import Call, Comparison
 from deeplab_spec.judge.load_weights import Place
-from deeplab_spec.judge.outputs import IN_EVALUATION, Answer, begin_call, call_candidate
+from deeplab_spec.judge.outputs import IN_EVALUATION, Answer, begin_call
 from deeplab_spec.judge.plan import Plan, Sizes, Taps
 from deeplab_spec.judge.precision.run import moved
 
@@ -45,6 +46,9 @@ AS_BUILT: Final = 1e-6
 
 _LARGE: Final = 2**18
 """Numbers of an image from which the expected values are computed in float32: float64 takes too long."""
+
+AHEAD: Final = 3
+"""Calls that are started before the answer of one is compared."""
 
 _PROCESSOR = torch.device("cpu")
 
@@ -79,6 +83,7 @@ class Oracle:
 
     def __init__(self, network: Network, weights: Mapping[str, Tensor]) -> None:
         self.network = network
+        self.limit = 0.0
         self.known: dict[torch.dtype, tuple[list[Tensor], dict[str, Tensor]]] = {}
         self.weights = {torch.float64: weights, torch.float32: {name: value.float() for name, value in weights.items()}}
 
@@ -93,17 +98,16 @@ class Oracle:
             values = run(self.network, self.weights[dtype], named, keep=())
         return {node.op.name: values[node.path] for node in self.network.outputs if isinstance(node.op, Output)}
 
-    def keep(self, inputs: Sequence[Tensor]) -> None:
-        """Compute the results of a batch, of which other calls take the first images."""
-        for dtype in self.weights:
-            batch = [value.cpu().to(dtype) for value in inputs]
-            self.known[dtype] = batch, self.values(batch, dtype)
-
-    def allowed(self, inputs: Sequence[Tensor]) -> float:
-        """Return the largest accepted error in float32, from the specification's own on these inputs."""
-        exact, rounded = self.values(inputs, torch.float64), self.values(inputs, torch.float32)
-        own = max(relative_error(rounded[tap], value) for tap, value in exact.items())
-        return OWN_ERRORS * max(own, torch.finfo(torch.float32).eps)
+    def allowed(self, batch: Sequence[Tensor]) -> float:
+        """Return the largest accepted error in float32, from the specification's own on a batch, which is kept."""
+        if not self.limit:
+            for dtype in self.weights:
+                images = [value.cpu().to(dtype) for value in batch]
+                self.known[dtype] = images, self.values(images, dtype)
+            exact, rounded = self.known[torch.float64][1], self.known[torch.float32][1]
+            own = max(relative_error(rounded[tap], value) for tap, value in exact.items())
+            self.limit = OWN_ERRORS * max(own, torch.finfo(torch.float32).eps)
+        return self.limit
 
 
 def _begins(batch: Tensor, images: Tensor) -> bool:
@@ -148,12 +152,15 @@ def calls(
         device: The device of the candidate.
         oracle: Computes the expected values; None if the candidate does not have the specification's weights.
     """
-    allowed = 0.0
-    if oracle:
-        first = images(plan, plan.small[0], plan.limits.batch or BATCHES[-1], torch.float32, plan.request.seed)
-        oracle.keep(first)
-        allowed = oracle.allowed(first)
-    return tuple(_made(planned, plan, tick, oracle, allowed) for planned in _planned(module, plan, device))
+
+    first = images(plan, plan.small[0], plan.limits.batch or BATCHES[-1], torch.float32, plan.request.seed)
+    begun: deque[Callable[[], Call]] = deque()
+    made = []
+    for planned in _planned(module, plan, device):
+        begun.append(_begun(planned, plan, tick, oracle, first))
+        if len(begun) > AHEAD:
+            made.append(begun.popleft()())
+    return (*made, *(waiting() for waiting in begun))
 
 
 def _planned(module: nn.Module, plan: Plan, device: torch.device) -> Iterator[Planned]:
@@ -174,7 +181,8 @@ def _planned(module: nn.Module, plan: Plan, device: torch.device) -> Iterator[Pl
         yield from _copies(module, one, first)
         last = plan.small[-1]
         repeat = module.remote.connection.repetitions
-        settings, subject = CallSettings(repeat=repeat), f"after {repeat} calls"
+        settings = CallSettings(repeat=max(1, repeat - module.remote.calls))
+        subject = f"after {repeat} calls"
         inputs = drawn(last, plan.batch)
         yield Planned(purpose="values", subject=subject, inputs=inputs, sizes=last, module=module, settings=settings)
     wider = torch.cat([one[0], one[0][:, :1]], dim=1)
@@ -216,7 +224,8 @@ def _copies(module: ModuleCandidate, inputs: Sequence[Tensor], sizes: Sizes) -> 
     if module.repeatable:
         subject = "a second build with the saved state"
         try:
-            second = module.remote.second(1)
+            second = module.another or module.remote.second(1)
+            second.ready()
             module.remote.ask("reload", to=second.number)
         except (RequestError, ChildError, TargetError) as error:
             yield planned(subject, None, f"it cannot be made: {error}")
@@ -225,19 +234,26 @@ def _copies(module: ModuleCandidate, inputs: Sequence[Tensor], sizes: Sizes) -> 
             second.drop()
 
 
-def _made(planned: Planned, plan: Plan, tick: Tick, oracle: Oracle | None, allowed: float) -> Call:
-    """Make a call; the expected values are computed while the candidate computes its own."""
+def _begun(
+    planned: Planned, plan: Plan, tick: Tick, oracle: Oracle | None, first: Sequence[Tensor]
+) -> Callable[[], Call]:
+    """Start a call; return a function that computes the expected values, and waits for the candidate's."""
     tick(f"{planned.subject or planned.purpose} {' '.join(str(tuple(value.shape)) for value in planned.inputs)}")
     expected = plan.taps(planned.sizes, planned.inputs[0].shape[0]) if planned.legal else ()
     if planned.module is None:
-        return _record(planned, expected, Answer(results={}, error=planned.error))
+        return lambda: _record(planned, expected, Answer(results={}, error=planned.error))
     waiting = begin_call(planned.module, planned.inputs, expected, settings=planned.settings)
     if oracle is None or not planned.legal:
-        return _record(planned, expected, waiting())
-    dtype = torch.float32 if planned.inputs[0].numel() > _LARGE else torch.float64
-    values = oracle.values(planned.inputs, dtype)
-    answer = waiting()
-    return replace(_record(planned, expected, answer), allowed=allowed, **_difference(answer, values))
+        return lambda: _record(planned, expected, waiting())
+
+    def compared() -> Call:
+        allowed = oracle.allowed(first)
+        dtype = torch.float32 if planned.inputs[0].numel() > _LARGE else torch.float64
+        values = oracle.values(planned.inputs, dtype)
+        answer = waiting()
+        return replace(_record(planned, expected, answer), allowed=allowed, **_difference(answer, values))
+
+    return compared
 
 
 def _difference(answer: Answer, values: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -298,18 +314,21 @@ def comparisons(
     passed = [value.clone() for value in one]
     before = {name: tensor.clone() for name, tensor in state_of(module).items()}
     tick("repetition, batch and layout")
-    first = call_candidate(module, passed, expected, settings=CallSettings(after=True))
+    waiting = begin_call(module, passed, expected, settings=CallSettings(after=True))
+    repeated = begin_call(module, [value.clone() for value in one], expected)
+    exact = oracle.values(one, dtype) if oracle and dtype is torch.float64 else {}
+    first, again = waiting(), repeated()
     passed = list(first.whole.after) or passed
-    again = call_candidate(module, [value.clone() for value in one], expected)
     unread = module.refresh() if isinstance(module, ModuleCandidate) else ""
+    of_both = begin_call(module, inputs, plan.taps(sizes, len(inputs[0])))
+    last = [value.to(memory_format=torch.channels_last) for value in one]
+    of_other = begin_call(module, last, expected)
     nothing, now = torch.empty(0), state_of(module)
     changed = [_changed("state", name, value, now.get(name, nothing)) for name, value in before.items()]
-    both = call_candidate(module, inputs, plan.taps(sizes, len(inputs[0])))
+    both, other = of_both(), of_other()
     halves = Answer(results={tap: tensor[: plan.batch] for tap, tensor in both.results.items()}, error=both.error)
-    last = [value.to(memory_format=torch.channels_last) for value in one]
-    other = call_candidate(module, last, expected)
     return (
-        *(_exact(first, oracle.values(one, dtype)) for oracle in (oracle,) if oracle and dtype is torch.float64),
+        *([_exact(first, exact)] if exact else []),
         _compare("repeat", first, again, SAME),
         _compare("batch", first, halves, ROUNDING[dtype]),
         _compare("layout", first, other, ROUNDING[dtype]),
@@ -341,11 +360,11 @@ def with_first_weights(
         return ()
     sizes = plan.small[0]
     inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed + 2, torch.device(plan.request.device))
-    weights = {place.source: place.read(module.tensors[place.name]).cpu() for place in places}
-    expected = Oracle(network, weights).values(inputs, torch.float64)
     with moved(module, torch.device(plan.request.device)):
-        answer = call_candidate(module, inputs, plan.taps(sizes, plan.batch))
-    found = {"difference": None, **_difference(answer, expected)}
+        waiting = begin_call(module, inputs, plan.taps(sizes, plan.batch))
+    weights = {place.source: place.read(module.tensors[place.name]) for place in places}
+    expected = Oracle(network, weights).values(inputs, torch.float64)
+    found = {"difference": None, **_difference(waiting(), expected)}
     return (Comparison(purpose="values", subject="with the weights that it was built with", allowed=AS_BUILT, **found),)
 
 

@@ -1,6 +1,6 @@
 """Compares the outputs of whole runs with the oracle's; also of a candidate whose graph is not used."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Final
@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from deeplab_spec.capture.candidate.module import ModuleCandidate
 from deeplab_spec.capture.capture import CallSettings
 from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.tensor_error import relative_error
@@ -16,10 +17,11 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair, roles
 from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.finding import Deviation
+from deeplab_spec.judge.interface.observe import images
 from deeplab_spec.judge.load_weights import UNMATCHED
 from deeplab_spec.judge.numerics.planted import Compare, FaultyEnd, Plant, of_ends
 from deeplab_spec.judge.numerics.steps import Loaded
-from deeplab_spec.judge.outputs import Answer, Overflow, call_candidate, overflow_of
+from deeplab_spec.judge.outputs import Answer, Overflow, begin_call, call_candidate, overflow_of
 from deeplab_spec.judge.plan import Plan, Taps
 from deeplab_spec.judge.precision.run import cast, dtype_of, moved, stored
 from deeplab_spec.precision import BFLOAT16, FLOAT16, FLOAT32, FLOAT64, RATIO_LIMIT
@@ -36,13 +38,15 @@ class Conditioned:
     Attributes:
         plan: The plan.
         inputs: The inputs, in float64.
-        weights: The weights, in float64.
+        drawn: The weights as they are drawn, in float64.
+        weights: Those of the network as it is compared: some normalisations may be folded.
         oracle: The oracle's outputs, and the values at which the faulty ends start, by path.
         faulty: Ends of the network, each with a fault.
     """
 
     plan: Plan
     inputs: Sequence[Tensor]
+    drawn: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
     oracle: Values
     faulty: tuple[FaultyEnd, ...]
@@ -63,14 +67,36 @@ class Conditioned:
         return of_ends(clause, self.faulty, right, values, weights, compare, plant)
 
 
+def begin_float64(loaded: Loaded, conditioned: Conditioned) -> Callable[[], Answer]:
+    """Start the call of a candidate in float64, with the weights of whole runs."""
+    device = torch.device(conditioned.plan.request.device)
+    with moved(loaded.module, device):
+        return begin_call(loaded.module, conditioned.inputs, conditioned.taps, device=device)
+
+
+def begin_float32(loaded: Loaded, conditioned: Conditioned) -> Callable[[], Answer]:
+    """Start the call of a candidate in float32; it is in float64 again afterwards.
+
+    The calls after which a candidate must still be right follow, while the judge computes.
+    """
+    plan, device = conditioned.plan, torch.device(conditioned.plan.request.device)
+    inputs = [value.float() for value in conditioned.inputs]
+    with stored(loaded.module, torch.float32), moved(loaded.module, device):
+        waiting = begin_call(loaded.module, inputs, conditioned.taps, device=device, settings=COMPILED)
+        if isinstance(loaded.module, ModuleCandidate):
+            loaded.module.exercise(images(plan, plan.small[-1], plan.batch, torch.float32, plan.request.seed, device))
+    return waiting
+
+
 def compare_float64(
-    loaded: Loaded, conditioned: Conditioned, first: Deviation | None
+    loaded: Loaded, conditioned: Conditioned, waiting: Callable[[], Answer], first: Deviation | None
 ) -> tuple[Answer, tuple[Deviation, ...], list[PlantedFault]]:
     """Compare the outputs in float64.
 
     Args:
         loaded: The candidate.
-        conditioned: What it is compared with; its weights are loaded.
+        conditioned: What it is compared with.
+        waiting: Waits for the outputs.
         first: The first step that differs; it is the origin of every difference.
 
     Returns:
@@ -78,10 +104,6 @@ def compare_float64(
     """
     inputs, oracle = conditioned.inputs, conditioned.oracle
     allowed = dict.fromkeys((tap for tap, _ in conditioned.taps), END_TO_END_LIMIT)
-    with moved(loaded.module, torch.device(conditioned.plan.request.device)):
-        answer = call_candidate(
-            loaded.module, inputs, conditioned.taps, device=torch.device(conditioned.plan.request.device)
-        )
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
         return compare_outputs(loaded, call_candidate(stand_in, inputs, conditioned.taps), oracle, allowed, None)
@@ -90,17 +112,19 @@ def compare_float64(
         return replace(evidence, end_to_end=seen)
 
     planted_faults = list(conditioned.planted_faults("VALUES-END-TO-END", oracle, conditioned.weights, compare, plant))
+    answer = waiting()
     return answer, compare_outputs(loaded, answer, oracle, allowed, first), planted_faults
 
 
 def compare_float32(
-    loaded: Loaded, conditioned: Conditioned, first: Deviation | None
+    loaded: Loaded, conditioned: Conditioned, waiting: Callable[[], Answer], first: Deviation | None
 ) -> tuple[tuple[Deviation, ...], float | None, list[PlantedFault]]:
     """Compare the outputs in float32; the limit is a multiple of the specification's own error in float32.
 
     Args:
-        loaded: The candidate; it is in float64 again afterwards.
-        conditioned: What it is compared with; its weights are loaded.
+        loaded: The candidate.
+        conditioned: What it is compared with.
+        waiting: Waits for the outputs.
         first: The first step that differs; it is the origin of every difference.
 
     Returns:
@@ -123,9 +147,6 @@ def compare_float32(
     if overflow.path:
         answer = Answer(results={}, error=overflow.reason(FLOAT32.name))
         return compare_outputs(loaded, answer, oracle, dict.fromkeys(errors, 0.0), first), None, []
-    device = torch.device(conditioned.plan.request.device)
-    with stored(loaded.module, torch.float32), moved(loaded.module, device):
-        answer = call_candidate(loaded.module, inputs, conditioned.taps, device=device, settings=COMPILED)
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
         return compare_outputs(loaded, call_candidate(stand_in, inputs, conditioned.taps), oracle, allowed, None)
@@ -134,7 +155,7 @@ def compare_float32(
         return replace(evidence, end_to_end_float32=seen)
 
     planted_faults = list(conditioned.planted_faults("VALUES-FLOAT32", reference, weights, compare, plant))
-    return compare_outputs(loaded, answer, oracle, allowed, first), max(errors.values()), planted_faults
+    return compare_outputs(loaded, waiting(), oracle, allowed, first), max(errors.values()), planted_faults
 
 
 def compare_outputs(

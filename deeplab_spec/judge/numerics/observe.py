@@ -1,8 +1,8 @@
 """Observes a candidate's values: step by step, and end to end, against the oracle in float64.
 
-There are two draws of weights. With the first, every operation gets values of every kind, and each step of the
-candidate runs on the oracle's own values, so that no fault hides behind the error of another. With the second, rounding
-is not amplified over the depth, and the whole candidate runs.
+There are two draws of weights. With the first, rounding is not amplified over the depth, and the whole candidate runs.
+With the second, every operation gets values of every kind, and each step of the candidate runs on the oracle's own
+values, so that no fault hides behind the error of another; the judge does this while the candidate runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,13 @@ from deeplab_spec.judge.evidence import PlantedFault, UnmatchedParameter
 from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.interface.observe import Tick, images
 from deeplab_spec.judge.load_weights import places, places_in_order
-from deeplab_spec.judge.numerics.end_to_end import Conditioned, compare_float32, compare_float64
+from deeplab_spec.judge.numerics.end_to_end import (
+    Conditioned,
+    begin_float32,
+    begin_float64,
+    compare_float32,
+    compare_float64,
+)
 from deeplab_spec.judge.numerics.minimize import minimize
 from deeplab_spec.judge.numerics.planted import faulty_ends, needed, of_parameters, of_steps
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
@@ -132,23 +138,27 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick, *, gr
         else [OnDevice(precision=each, device=torch.device(plan.request.device)) for each in plan.request.lower]
     )
     planted = [] if loaded.unmatched or not graph else list(of_parameters(loaded))
+    conditioned = _conditioned(loaded, plan, inputs, tick)
+    tick("calling it end to end, while the judge goes on")
+    in_float64 = begin_float64(loaded, conditioned) if "float64" in dtypes else None
+    in_float32 = begin_float32(loaded, conditioned) if "float32" in dtypes else None
     local = _Local()
     if graph and ("float64" in dtypes or precisions):
-        local = _locally(loaded, plan, inputs, precisions, tick, steps="float64" in dtypes)
-    conditioned = _conditioned(loaded, plan, inputs, local.kernels, tick)
+        local = _locally(loaded, plan, inputs, precisions, conditioned.drawn, tick, steps="float64" in dtypes)
+        loaded.load(conditioned.weights)
     outputs: tuple[Deviation, ...] = ()
     outputs32: tuple[Deviation, ...] = ()
     error32 = None
-    if "float64" in dtypes:
+    if in_float64:
         tick("comparing end to end in float64")
-        answer, outputs, planted_faults = compare_float64(loaded, conditioned, local.first)
+        answer, outputs, planted_faults = compare_float64(loaded, conditioned, in_float64, local.first)
         planted += planted_faults
         if graph and not _same(loaded, local.steps, outputs):
             tick("checking the captured graph by running it")
             _check_capture(loaded, inputs, answer.results, answer.error)
-    if "float32" in dtypes:
+    if in_float32:
         tick("comparing end to end in float32")
-        outputs32, error32, planted_faults = compare_float32(loaded, conditioned, local.first)
+        outputs32, error32, planted_faults = compare_float32(loaded, conditioned, in_float32, local.first)
         planted += planted_faults
     if precisions:
         tick("comparing end to end in lower precisions")
@@ -189,7 +199,6 @@ def load_drawn(loaded: Loaded, plan: Plan) -> Mapping[str, Tensor]:
 class _Local:
     """What was observed on the oracle's own values."""
 
-    kernels: Mapping[str, Tensor] | None = None
     steps: tuple[Deviation, ...] = ()
     first: Deviation | None = None
     smallest: SmallestInput | None = None
@@ -198,15 +207,22 @@ class _Local:
 
 
 def _locally(
-    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], precisions: Sequence[OnDevice], tick: Tick, *, steps: bool
+    loaded: Loaded,
+    plan: Plan,
+    inputs: Sequence[Tensor],
+    precisions: Sequence[OnDevice],
+    kernels: Mapping[str, Tensor],
+    tick: Tick,
+    *,
+    steps: bool,
 ) -> _Local:
     """Compare step by step in float64, and block by block in lower precisions."""
     tick("drawing weights that show a fault of every step")
     named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
-    kernels, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed)
-    weights, oracle = _as_compared(loaded, plan, kernels, oracle)
+    drawn, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed, kernels=kernels)
+    weights, oracle = _as_compared(loaded, plan, drawn, oracle)
     loaded.load(weights)
-    found = _Local(kernels=kernels)
+    found = _Local()
     if precisions:
         tick("comparing block by block in lower precisions")
         found.lower += compare_regions(loaded, weights, oracle, precisions)
@@ -223,21 +239,17 @@ def _locally(
     return found
 
 
-def _conditioned(
-    loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], kernels: Mapping[str, Tensor] | None, tick: Tick
-) -> Conditioned:
+def _conditioned(loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], tick: Tick) -> Conditioned:
     """Draw the weights of whole runs, and load them into the candidate."""
     tick("drawing weights that do not amplify rounding")
     named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
     faulty = () if loaded.unmatched else faulty_ends(loaded.expected)
     results = {node.path for node in loaded.expected.outputs}
     results |= needed(plan.network, faulty, fold=loaded.reading.folded)
-    drawn, values = challenge(
-        plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep=results, kernels=kernels
-    )
+    drawn, values = challenge(plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep=results)
     weights, oracle = _as_compared(loaded, plan, drawn, values)
     loaded.load(weights)
-    return Conditioned(plan=plan, inputs=inputs, weights=weights, oracle=oracle, faulty=faulty)
+    return Conditioned(plan=plan, inputs=inputs, drawn=drawn, weights=weights, oracle=oracle, faulty=faulty)
 
 
 def _as_compared(

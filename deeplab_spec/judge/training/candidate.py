@@ -181,9 +181,9 @@ class CandidateInTraining:
         return _concatenated(self.running, {place: place.stored(state).clone() for place in self.running})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every placed tensor, in the candidate's order of channels."""
+        """Return every placed tensor, in the candidate's order of channels; some are those of the candidate."""
         state = state_of(self.module)
-        return _concatenated(self.places, {place: place.stored(state).clone() for place in self.places})
+        return _concatenated(self.places, {place: place.stored(state) for place in self.places})
 
     def gradients(self) -> dict[str, Tensor | None]:
         """Return the gradient of every placed tensor; None if it has none."""

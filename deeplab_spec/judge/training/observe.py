@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
@@ -11,12 +12,10 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.capture.candidate.module import ModuleCandidate
-from deeplab_spec.capture.capture import Candidate
-from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.torch_settings import threads_for
-from deeplab_spec.execute.training import gradients, starting_weights
+from deeplab_spec.execute.training import Batch, gradients, starting_weights
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Dropout, Pair
 from deeplab_spec.judge.evidence import UnmatchedParameter
@@ -75,30 +74,47 @@ def observe(
     training = TrainingInputs(
         network=network, weights=starting_weights(network, seed), draw=draw or images_of(network), seed=seed
     )
-    return _observed(CandidateInTraining(module, places), training, dropped, comparable=not unmatched)
+    candidate = CandidateInTraining(module, places)
+    return _observed(candidate, training, dropped, comparable=not unmatched)
 
 
 def _observed(
     candidate: CandidateInTraining, training: TrainingInputs, dropped: Sequence[str | None], *, comparable: bool
 ) -> Trained:
-    before = candidate.buffers()
-    first = _first(candidate, training, before, differentiable=comparable)
+    with ThreadPoolExecutor(1) as judge:
+        expected = judge.submit(_differentiated, training) if comparable else None
+        return _with_oracle(candidate, training, dropped, expected)
+
+
+def _differentiated(training: TrainingInputs) -> tuple[Batch, dict[str, Tensor]]:
+    """Run the oracle on the first batch, and differentiate it."""
+    with threads_for(torch.float64):
+        cotangents = {training.outputs[tap]: weight for tap, weight in training.cotangents().items()}
+        return gradients(training.network, training.weights, training.named(training.batch(0)), cotangents)
+
+
+def _with_oracle(
+    candidate: CandidateInTraining,
+    training: TrainingInputs,
+    dropped: Sequence[str | None],
+    expected: "Future[tuple[Batch, dict[str, Tensor]]] | None",
+) -> Trained:
+    """Train a candidate while the oracle runs; it is not run if the two cannot be compared."""
+    before, size = candidate.buffers(), training.size
+    first = _first(candidate, training, before, differentiable=expected is not None)
     if first.answer.error:
         return Trained(error=first.answer.error)
     training, calls = first.training, candidate.calls
-    backward = differentiate(candidate, first) if comparable else ""
+    backward = differentiate(candidate, first) if expected else ""
     found = replace(_moved(candidate, first, before), backward=backward)
-    if not comparable:
+    if not expected:
         seen = dropout_of_itself(candidate, training, calls, dropped, UNMATCHED)
         single = _batch_of_one(candidate, training)
         return replace(found, incomparable=found.incomparable or UNMATCHED, dropout_effect=seen, batch_of_one=single)
-    with threads_for(torch.float64):
-        cotangents = {training.outputs[tap]: weight for tap, weight in training.cotangents().items()}
-        batch, oracle_gradients = gradients(
-            training.network, training.weights, training.named(training.batch(0)), cotangents
-        )
+    batch, oracle_gradients = expected.result() if training.size == size else _differentiated(training)
     if not (found.incomparable or found.error):
         found = replace(found, gradients=gradients_of(candidate, training, oracle_gradients))
+    candidate.reached = {}
     if not (found.incomparable or found.error) and _evaluates_otherwise(candidate, training):
         found = replace(found, incomparable=DIFFERS)
     elif not (found.incomparable or found.error):
@@ -228,15 +244,18 @@ def untrainable(loaded: Loaded) -> str:
     return ""
 
 
-def initial_weights(loaded: Loaded, plan: SpecifiedPlan, again: Candidate) -> Initial:
+def initial_weights(
+    places: Sequence[Place], plan: SpecifiedPlan, built: Mapping[str, Tensor], again: Mapping[str, Tensor]
+) -> Initial:
     """Sample the weights that a candidate was built with.
 
     Args:
-        loaded: The candidate, before weights are loaded into it.
+        places: Where each tensor of the specification is stored in it.
         plan: The specification.
-        again: The candidate, built a second time with another seed.
+        built: The weights.
+        again: Those of a second build with another seed.
     """
-    return sample_weights(plan.network, specified_inits(plan), loaded.places, state_of(loaded.module), state_of(again))
+    return sample_weights(plan.network, specified_inits(plan), places, built, again)
 
 
 def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None) -> Trained:

@@ -57,7 +57,7 @@ def compare_steps(
     error = candidate.step(rate)
     if error:
         return replace(found, error=error)
-    stepped = candidate.tensors()
+    step = _steps(candidate, training, rate, oracle_gradients)
     expected = {name: training.weights[name] - rate * gradient for name, gradient in oracle_gradients.items()}
     candidate.load({**training.weights, **expected})
     candidate.restore(first.after)
@@ -69,9 +69,6 @@ def compare_steps(
     wrong = {*found.frozen, *(difference.path for difference in statistics if not difference.agrees)}
     forward = first_before(training.network, wrong)
     missing = {gradient.path for gradient in gradients if not gradient.reaches}
-    step = _steps(
-        candidate, training, stepped, expected, {name: rate * value for name, value in oracle_gradients.items()}
-    )
     return replace(
         found,
         statistics=tuple(replace(entry, origin=forward.get(entry.path, entry.path)) for entry in statistics),
@@ -167,21 +164,19 @@ def _momenta(movements: Sequence[Movement]) -> dict[str, float]:
 
 
 def _steps(
-    candidate: CandidateInTraining,
-    training: TrainingInputs,
-    stepped: Mapping[str, Tensor],
-    expected: Mapping[str, Tensor],
-    moves: Mapping[str, Tensor],
+    candidate: CandidateInTraining, training: TrainingInputs, rate: float, gradients: Mapping[str, Tensor]
 ) -> tuple[Deviation, ...]:
     """Compare parameters after a step, relative to the oracle's change; changes by rounding are allowed."""
-    largest = max((float(move.norm()) for move in moves.values()), default=0.0)
+    stepped = candidate.tensors()
+    norms = {name: rate * float(gradient.norm()) for name, gradient in gradients.items()}
+    largest = max(norms.values(), default=0.0)
     found = []
     for place in candidate.wholes:
-        if place.source in expected:
-            moved = float(moves[place.source].norm()) or ROUNDING
-            stored = ROUNDING * float(training.weights[place.source].norm())
-            error = float(torch.dist(stepped[place.source], place.ordered(expected[place.source])))
-            allowed = TOLERANCE + (stored + NO_GRADIENT * largest) / moved
+        if place.source in gradients:
+            moved, start = norms[place.source] or ROUNDING, training.weights[place.source]
+            expected = start - rate * gradients[place.source]
+            error = float(torch.dist(stepped[place.source], place.ordered(expected)))
+            allowed = TOLERANCE + (ROUNDING * float(start.norm()) + NO_GRADIENT * largest) / moved
             found.append(_difference(place, error / moved, allowed))
     return tuple(found)
 

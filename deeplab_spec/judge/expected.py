@@ -4,13 +4,13 @@ A check counts the decisions that it made. If it made fewer than expected, it sk
 pass.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
 from deeplab_spec.align.differences import Aspect
 from deeplab_spec.analysis.costs import block_of
-from deeplab_spec.graph.folding import folded
+from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Input, Op, Opaque, Output, Resize, roles
 from deeplab_spec.judge.certificate import Subject
@@ -116,7 +116,8 @@ def of_subject(plan: Plan, subject: Subject) -> dict[str, int]:
         counts |= of_numerics(plan.network, plan.network)
     if subject.calls:
         counts |= of_interface(plan, *subject.calls)
-    return counts | (of_training(executed) if subject.trained else {})
+    convs = {conv for conv, norm in foldable(plan.network) if norm in subject.norms}
+    return counts | (of_training(executed, convs) if subject.trained else {})
 
 
 def of_structure(network: Network, found: Facts) -> dict[str, int]:
@@ -176,14 +177,15 @@ def of_lower(network: Network, precisions: int) -> dict[str, int]:
     return {f"VALUES-LOWER-PRECISION-{clause}": precisions * count for clause, count in counts.items()}
 
 
-def of_training(network: Network) -> dict[str, int]:
+def of_training(network: Network, folded: Collection[str] = ()) -> dict[str, int]:
     """Return the least number of decisions of the clauses of training.
 
     Args:
         network: The expected graph as it is executed.
+        folded: Its convolutions that hold a normalisation, so that their weights are not drawn.
     """
     norms = [node.op for node in network if isinstance(node.op, BatchNorm)]
-    convs = sum(isinstance(node.op, Conv2d) for node in network)
+    convs = sum(isinstance(node.op, Conv2d) and node.path not in folded for node in network)
     parameters = sum(role in {"weight", "bias"} for node in network for role in roles(node.op))
     return {
         "BN-MOMENTUM": 2 * len(norms),

@@ -103,15 +103,30 @@ def folded_by_torch(variant: str, part: str) -> nn.Module:
     ],
 )
 def test_a_network_that_the_framework_folded_conforms_for_inference(variant: str, part: str) -> None:
-    """The biases that the framework adds have no gradient, and its kernels are not drawn as those of a new network."""
+    """The biases that the framework adds have no gradient; what is not folded is trained."""
     certificate = deeplab_spec.certify(folded_by_torch(variant, part), variant, choices=SMALL)
 
     assert certificate.verdict is RunVerdict.CONFORMS
-    assert certificate.levels["training"] is Verdict.NOT_APPLICABLE
+    assert certificate.levels["training"] is (Verdict.PASSED if part else Verdict.NOT_APPLICABLE)
     reasons = {clause.reason for clause in certificate.clauses if clause.level == "training"}
-    assert reasons == {
-        f"{'some of ' if part else ''}its normalisations are folded into its convolutions, for inference only"
-    }
+    folded = "its normalisations are folded into its convolutions, for inference only"
+    assert part or reasons == {folded}
+
+
+def frozen() -> nn.Module:
+    """Return a network with a folded backbone, and a kernel without gradients elsewhere."""
+    module = folded_by_torch("tf-release", "backbone")
+    module.get_parameter("decoder.low_level.conv.weight").requires_grad_(requires_grad=False)
+    return module
+
+
+def test_a_network_with_some_normalisations_folded_is_trained() -> None:
+    """A parameter that no folding leaves without gradients must get one."""
+    certificate = deeplab_spec.certify(frozen(), "tf-release", choices=SMALL, levels=("training",))
+
+    assert certificate.verdict is RunVerdict.DEVIATES
+    found = {finding.path for clause in certificate.clauses for finding in clause.findings}
+    assert all(path.startswith("decoder.") for path in found)
 
 
 def _channels(tmp_path: Path) -> int:

@@ -152,7 +152,6 @@ def calls(
         device: The device of the candidate.
         oracle: Computes the expected values; None if the candidate does not have the specification's weights.
     """
-
     first = images(plan, plan.small[0], plan.limits.batch or BATCHES[-1], torch.float32, plan.request.seed)
     begun: deque[Callable[[], Call]] = deque()
     made = []

@@ -1,6 +1,6 @@
 """A candidate in training mode: its weights, statistics and gradients, its inputs, and its calls of dropout."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -143,11 +143,20 @@ class CandidateInTraining:
     Args:
         module: The candidate.
         places: Where each tensor of the specification is stored in it.
+        folded: The convolutions that hold a normalisation.
+
+    Attributes:
+        frozen: Parameters of those convolutions that take no gradient, by path and role.
     """
 
-    def __init__(self, module: ModuleCandidate, places: Sequence[Place]) -> None:
+    def __init__(self, module: ModuleCandidate, places: Sequence[Place], folded: Collection[str] = ()) -> None:
         self.module = module.double()
         self.places = tuple(places)
+        self.frozen = {
+            place.source
+            for place in places
+            if place.source.rpartition(".")[0] in folded and place.name not in module.trained
+        }
         self.running = tuple(place for place in places if place.source.rpartition(".")[2] in RUNNING)
         self.calls: tuple[DropoutCall, ...] = ()
         self.reached: dict[str, Tensor] = {}

@@ -3,7 +3,7 @@
 :func:`observe` does not need the candidate's graph, only where its tensors are stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
@@ -56,6 +56,7 @@ def observe(
     *,
     unmatched: Sequence[UnmatchedParameter] = (),
     dropped: Sequence[str | None] = (),
+    folded: Collection[str] = (),
     draw: Draw | None = None,
     seed: int = 0,
 ) -> Trained:
@@ -68,13 +69,14 @@ def observe(
         unmatched: Unmatched parameters; if there are any, values are not compared.
         dropped: The nodes of the network whose values are inputs of the candidate's dropouts, in order, if its graph
             shows them; used where its values do not show them.
+        folded: The convolutions that hold a normalisation: what folds it may leave a parameter without gradients.
         draw: Draws the inputs; by default, images of one size.
         seed: Seed of weights and images.
     """
     training = TrainingInputs(
         network=network, weights=starting_weights(network, seed), draw=draw or images_of(network), seed=seed
     )
-    candidate = CandidateInTraining(module, places)
+    candidate = CandidateInTraining(module, places, folded)
     return _observed(candidate, training, dropped, comparable=not unmatched)
 
 
@@ -112,6 +114,7 @@ def _with_oracle(
         single = _batch_of_one(candidate, training)
         return replace(found, incomparable=found.incomparable or UNMATCHED, dropout_effect=seen, batch_of_one=single)
     batch, oracle_gradients = expected.result() if training.size == size else _differentiated(training)
+    oracle_gradients |= {name: torch.zeros_like(oracle_gradients[name]) for name in candidate.frozen}
     if not (found.incomparable or found.error):
         found = replace(found, gradients=gradients_of(candidate, training, oracle_gradients))
     candidate.reached = {}
@@ -238,9 +241,8 @@ def untrainable(loaded: Loaded) -> str:
     """Return why a candidate cannot be trained; empty if it can."""
     if loaded.module.inference_only:
         return loaded.module.inference_only
-    if loaded.reading.norms:
-        which = "its" if loaded.reading.folded else "some of its"
-        return f"{which} normalisations are folded into its convolutions, for inference only"
+    if loaded.reading.folded:
+        return "its normalisations are folded into its convolutions, for inference only"
     return ""
 
 
@@ -279,6 +281,7 @@ def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None) -> Traine
         loaded.places,
         unmatched=loaded.unmatched,
         dropped=dropout_inputs(loaded.reading),
+        folded=loaded.reading.folded_convs,
         draw=draw,
         seed=plan.request.seed,
     )

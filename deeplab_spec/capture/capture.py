@@ -182,7 +182,7 @@ class CallSettings:
         dropout: Whether its dropout is active; if not, its calls are recorded.
         hold: Whether the results are kept for a backward pass, and the inputs of dropout are returned.
         after: Whether the inputs are returned as they are after the call.
-        repeat: The number of calls; the results are those of the last.
+        repeat: The number of calls; the results are those of the last, beside those before it, equal ones once.
     """
 
     train: bool = False
@@ -209,6 +209,7 @@ class Returned:
         dropouts: The recorded calls of dropout: the kind, the probability, and the module's name.
         dropped: The inputs of those calls, if the results are held.
         after: The inputs after the call, if they were asked for.
+        distinct: The tensors of several calls, those that are equal once.
     """
 
     kind: str = ""
@@ -217,6 +218,7 @@ class Returned:
     dropouts: tuple[tuple[str, float, str], ...] = ()
     dropped: tuple[Tensor, ...] = ()
     after: tuple[Tensor, ...] = ()
+    distinct: tuple[dict[str, Tensor], ...] = ()
 
 
 class Candidate(nn.Module, ABC):

@@ -82,10 +82,10 @@ def begin_call(
         arguments = [value.to(place) for value in inputs]
         begun = module.begin(arguments, settings) if isinstance(module, Candidate) else None
         waiting = begun or partial(_called, module, arguments)
-    return lambda: _assigned(waiting(), expected, home)
+    return lambda: assigned(waiting(), expected, home)
 
 
-def _assigned(returned: Returned, expected: Shapes, home: torch.device) -> Answer:
+def assigned(returned: Returned, expected: Shapes, home: torch.device) -> Answer:
     """Return an answer with its tensors assigned to taps."""
     if returned.error:
         return Answer(results={}, error=returned.error)

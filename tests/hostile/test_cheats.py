@@ -35,6 +35,7 @@ SAMPLE = {
     "inputs:values_up_to_10",
     "history:first_300_calls",
     "history:Initial",
+    "history:not_the_hundredth_call",
     "wrappers:returns_subclass_of_tensor",
     "patches:program_in_memory",
     "pipe:serves_itself",

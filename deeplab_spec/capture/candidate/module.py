@@ -197,6 +197,7 @@ class Remote:
             tensors = self.connection.unpack(answer["results"])
             dropped = self.connection.unpack(answer["dropped"]) if "dropped" in answer else {}
             after = self.connection.unpack(answer["after"]) if "after" in answer else {}
+            distinct = tuple(map(self.connection.unpack, answer.get("distinct", [])))
         except (KeyError, TypeError, ValueError) as error:
             raise ChildError("the process sent a malformed answer") from error
         if len(after) not in {0, len(inputs)}:
@@ -207,6 +208,7 @@ class Remote:
             dropouts=dropouts,
             dropped=tuple(dropped.values()),
             after=tuple(value.to(place) for value in after.values()),
+            distinct=tuple({name: value.to(place) for name, value in found.items()} for found in distinct),
         )
 
 
@@ -251,6 +253,7 @@ class ModuleCandidate(Candidate):
         trained: Names of the parameters that require gradients.
         saved_names: Names of the tensors in the state dict.
         another: A second build in the same process, if it was built again.
+        exercised: How often it was called after the calls that were started, and what waits for their results.
     """
 
     kind = "module"
@@ -263,6 +266,7 @@ class ModuleCandidate(Candidate):
         self.trained: frozenset[str] = frozenset()
         self.saved_names: frozenset[str] = frozenset()
         self.another: Remote | None = None
+        self.exercised: tuple[int, Callable[[], Returned]] | None = None
         if reason := self.refresh():
             raise TargetError(self.name, reason)
 
@@ -366,8 +370,9 @@ class ModuleCandidate(Candidate):
         return wait
 
     def exercise(self, inputs: Sequence[Tensor]) -> None:
-        """Start most of the calls after which it must still compute the same; nothing waits for them."""
-        self.begin(inputs, CallSettings(repeat=self.remote.connection.repetitions * 9 // 10))
+        """Start most of the calls after which it must still compute the same, before the judge goes on."""
+        repeat = self.remote.connection.repetitions * 9 // 10
+        self.exercised = self.remote.calls + repeat, self.begin(inputs, CallSettings(repeat=repeat))
 
     def begin_send(self) -> Callable[[], None]:
         """Send the tensors that changed here; return a function that waits until they are loaded."""

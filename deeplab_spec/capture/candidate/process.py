@@ -74,6 +74,16 @@ def plain(tensor):
         return TensorBase.contiguous(tensor)
 
 
+def digest(tensors):
+    """Return a digest of the names and numbers of tensors."""
+    total = blake2b()
+    for name, tensor in tensors.items():
+        numbers = plain(tensor)
+        total.update(f"{name} {dtype_name(numbers)} {list(TensorBase.size(numbers))}".encode("utf-8", "replace"))
+        total.update(raw(numbers) if size_in_bytes(numbers) else b"")
+    return total.digest()
+
+
 def dtype_name(tensor):
     """Return the name of a tensor's dtype, e.g. ``float32``."""
     return str(tensor.dtype).replace("torch.", "")
@@ -745,6 +755,8 @@ class Host:
     def do_call(self, on, inputs, settings):
         """Call a candidate; the answer has the tensors that it returned by their place in what it returned.
 
+        Several calls also have the tensors of those before the last, equal ones once.
+
         Settings: ``train``; ``gradients`` (``off``, ``on`` or ``inference``); ``original``, to call what was compiled;
         ``autocast``, a dtype; ``tf32``; ``rounded``, to emulate TF32; ``seed``; ``dropout``, ``False`` to replace it
         and to record its calls; ``hold``, to keep the results for ``backward``; ``after``, to return the inputs after
@@ -774,8 +786,11 @@ class Host:
                 stack.enter_context(RoundedProducts())
             if dropout:
                 stack.enter_context(dropout.recording())
-            for _ in range(settings["repeat"]):
-                returned = yield partial(module, *arguments)
+            distinct = {}
+            for _ in range(settings["repeat"] - 1):
+                returned = yield from self._named((yield partial(module, *arguments)))
+                distinct.setdefault(digest(returned), returned)
+            returned = yield partial(module, *arguments)
         places = type(module) is Program and isinstance(returned, dict)
         found = returned if places else (yield from self._named(returned))
         self.results = found if settings["hold"] else {}
@@ -789,6 +804,7 @@ class Host:
             answer["dropouts"] = dropout.calls
             kept = dropout.values if settings["hold"] else []
             answer["dropped"] = self.transport.pack({str(number): value for number, value in enumerate(kept)})
+        answer["distinct"] = [self.transport.pack(earlier, digest=True) for earlier in distinct.values()]
         if settings["after"]:
             answer["after"] = self.transport.pack({str(number): value for number, value in enumerate(arguments)})
         return answer

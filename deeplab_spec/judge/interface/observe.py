@@ -4,13 +4,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import starmap
+from math import isnan
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from deeplab_spec.capture.candidate.module import ModuleCandidate, Remote, RequestError
-from deeplab_spec.capture.capture import CallSettings, Candidate
+from deeplab_spec.capture.capture import CallSettings, Candidate, Returned
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import ChildError, TargetError
 from deeplab_spec.execute.interpreter import run
@@ -21,7 +22,7 @@ from deeplab_spec.graph.ops import Input, Output
 from deeplab_spec.judge import evidence
 from deeplab_spec.judge.evidence import Call, Comparison
 from deeplab_spec.judge.load_weights import Place
-from deeplab_spec.judge.outputs import IN_EVALUATION, Answer, begin_call
+from deeplab_spec.judge.outputs import IN_EVALUATION, Answer, assigned, begin_call
 from deeplab_spec.judge.plan import Plan, Sizes, Taps
 from deeplab_spec.judge.precision.run import moved
 
@@ -127,6 +128,7 @@ class Planned:
         module: What is called; None for a copy of the candidate that could not be made.
         settings: How it is called.
         legal: Whether the variant accepts the inputs.
+        earlier: Waits for earlier calls with these inputs.
         error: Why there is no copy.
     """
 
@@ -137,6 +139,7 @@ class Planned:
     module: nn.Module | Remote | None
     settings: CallSettings = IN_EVALUATION
     legal: bool = True
+    earlier: Callable[[], Returned] | None = None
     error: str = ""
 
 
@@ -178,12 +181,17 @@ def _planned(module: nn.Module, plan: Plan, device: torch.device) -> Iterator[Pl
         yield Planned(purpose="values", subject=subject, inputs=inputs, sizes=first, module=module, settings=settings)
     if isinstance(module, ModuleCandidate):
         yield from _copies(module, one, first)
-        last = plan.small[-1]
-        repeat = module.remote.connection.repetitions
-        settings = CallSettings(repeat=max(1, repeat - module.remote.calls))
-        subject = f"after {repeat} calls"
-        inputs = drawn(last, plan.batch)
-        yield Planned(purpose="values", subject=subject, inputs=inputs, sizes=last, module=module, settings=settings)
+        last, repeat = plan.small[-1], module.remote.connection.repetitions
+        number, earlier = module.exercised or (0, None)
+        yield Planned(
+            purpose="values",
+            subject=f"after {repeat} calls",
+            inputs=drawn(last, plan.batch),
+            sizes=last,
+            module=module,
+            settings=CallSettings(repeat=max(3, repeat - module.remote.calls)),
+            earlier=earlier if module.remote.calls >= number else None,  # else its process ended, and it is built anew
+        )
     wider = torch.cat([one[0], one[0][:, :1]], dim=1)
     yield Planned(purpose="rank", inputs=[one[0][0], *one[1:]], sizes=first, module=module, legal=False)
     yield Planned(purpose="channels", inputs=[wider, *one[1:]], sizes=first, module=module, legal=False)
@@ -250,17 +258,33 @@ def _begun(
         dtype = torch.float32 if planned.inputs[0].numel() > _LARGE else torch.float64
         values = oracle.values(planned.inputs, dtype)
         answer = waiting()
-        return replace(_record(planned, expected, answer), allowed=allowed, **_difference(answer, values))
+        return replace(
+            _record(planned, expected, answer),
+            allowed=allowed,
+            **_difference(answer, values, *_earlier(planned, answer, expected)),
+        )
 
     return compared
 
 
-def _difference(answer: Answer, values: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the largest relative error of a tap, or why there is none."""
-    wrong = [tap for tap in values if tap not in answer.results or answer.results[tap].shape != values[tap].shape]
-    if answer.error or wrong:
-        return {"reason": answer.error or f"{wrong[0]} is missing, or has another shape"}
-    return {"difference": max(relative_error(answer.results[tap].cpu(), value) for tap, value in values.items())}
+def _earlier(planned: Planned, answer: Answer, expected: Taps) -> Iterator[Answer]:
+    """Yield the results of calls with the same inputs before an answer, those that are equal once."""
+    for returned in (answer.whole, planned.earlier() if planned.earlier else Returned()):
+        if returned.error:
+            yield Answer(results={}, error=returned.error)
+        for tensors in returned.distinct:
+            yield assigned(replace(returned, tensors=tensors), expected, planned.inputs[0].device)
+
+
+def _difference(answer: Answer, values: Mapping[str, Tensor], *earlier: Answer) -> dict[str, Any]:
+    """Return the largest relative error of a tap, in any answer, or why there is none."""
+    found = []
+    for each in (answer, *earlier):
+        wrong = [tap for tap in values if tap not in each.results or each.results[tap].shape != values[tap].shape]
+        if each.error or wrong:
+            return {"reason": each.error or f"{wrong[0]} is missing, or has another shape"}
+        found += [relative_error(each.results[tap].cpu(), value) for tap, value in values.items()]
+    return {"difference": next(filter(isnan, found), max(found))}
 
 
 def _record(planned: Planned, expected: Taps, answer: Answer) -> Call:

@@ -39,6 +39,11 @@ def not_the_third_call(cheat: Cheat, _image: Tensor) -> bool:
     return calls(cheat) != 3
 
 
+@CHEATS.right_where
+def not_the_hundredth_call(cheat: Cheat, _image: Tensor) -> bool:
+    return calls(cheat) != 100
+
+
 @CHEATS.builds
 def first_build(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
     BUILDS.append(1)

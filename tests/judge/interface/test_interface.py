@@ -42,7 +42,7 @@ def test_a_right_network_has_no_finding() -> None:
         ("not_finite", {"OUTPUT-FINITE", "VALUES-EVERY-CALL", "DETERMINISM", "BATCH-INDEPENDENCE", "LAYOUTS-ACCEPTED"}),
         ("noisy", {"VALUES-EVERY-CALL", "DETERMINISM", "BATCH-INDEPENDENCE", "LAYOUTS-ACCEPTED"}),
         ("batch_mixed", {"VALUES-EVERY-CALL", "BATCH-INDEPENDENCE"}),
-        ("input_changed", {"INPUT-UNCHANGED"}),
+        ("input_changed", {"VALUES-EVERY-CALL", "INPUT-UNCHANGED"}),
         (
             "state_changed",
             {"STATE-UNCHANGED", "DETERMINISM", "BATCH-INDEPENDENCE", "LAYOUTS-ACCEPTED"},

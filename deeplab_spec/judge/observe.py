@@ -297,6 +297,7 @@ def _initial_weights(
             again = build_with_seed(build, plan.output_stride, seed)
     except TargetError as error:
         return partial(Initial, undecided=f"it cannot be built a second time: {error.reason}")
+    again.remote.drop()
     folded = loaded.reading.folded_convs
     drawn = [place for place in loaded.places if place.source.rpartition(".")[0] not in folded]
     return beside.submit(training.initial_weights, drawn, plan, built, state_of(again)).result

@@ -252,7 +252,6 @@ class ModuleCandidate(Candidate):
         parameter_names: Names of the parameters, in order.
         trained: Names of the parameters that require gradients.
         saved_names: Names of the tensors in the state dict.
-        another: A second build in the same process, if it was built again.
         exercised: How often it was called after the calls that were started, and what waits for their results.
     """
 
@@ -265,7 +264,6 @@ class ModuleCandidate(Candidate):
         self.parameter_names: tuple[str, ...] = ()
         self.trained: frozenset[str] = frozenset()
         self.saved_names: frozenset[str] = frozenset()
-        self.another: Remote | None = None
         self.exercised: tuple[int, Callable[[], Returned]] | None = None
         if reason := self.refresh():
             raise TargetError(self.name, reason)
@@ -315,8 +313,7 @@ class ModuleCandidate(Candidate):
         Raises:
             TargetError: If it cannot be built again.
         """
-        self.another = self.remote.second(seed)
-        return ModuleCandidate(self.another)
+        return ModuleCandidate(self.remote.second(seed))
 
     def read(self, inputs: Sequence[Tensor]) -> Capture:
         """Read the graph at the size of inputs.

@@ -231,8 +231,7 @@ def _copies(module: ModuleCandidate, inputs: Sequence[Tensor], sizes: Sizes) -> 
     if module.repeatable:
         subject = "a second build with the saved state"
         try:
-            second = module.another or module.remote.second(1)
-            second.ready()
+            second = module.remote.second(1)
             module.remote.ask("reload", to=second.number)
         except (RequestError, ChildError, TargetError) as error:
             yield planned(subject, None, f"it cannot be made: {error}")

@@ -1,4 +1,7 @@
-"""Makes a certificate again, and compares every field but times and the last digits of errors."""
+"""Makes a certificate again, and compares every field but times, the commit and the last digits of errors.
+
+The digest of the specification is compared; the commit of the program that applies it changes with every commit.
+"""
 
 import json
 import re
@@ -16,7 +19,7 @@ from deeplab_spec.verify.document import Problem
 from deeplab_spec.verify.service import request_of
 from deeplab_spec.views.progress import Progress
 
-TIMES: Final = frozenset({"seconds"})
+SKIPPED: Final = frozenset({"seconds", "specification.commit"})
 AGREE: Final = 0.1
 """Largest relative difference of two errors that differ in their last digits only."""
 
@@ -56,8 +59,10 @@ def differences(
 def compared(left: Any, right: Any, where: str = "") -> Iterator[Problem]:  # noqa: ANN401 - JSON data
     """Yield where two documents differ."""
     if isinstance(left, dict) and isinstance(right, dict) and left.keys() == right.keys():
-        for name in left.keys() - TIMES if not where else left:
-            yield from compared(left[name], right[name], f"{where}.{name}" if where else name)
+        places = {f"{where}.{name}" if where else name: name for name in left}
+        for place, name in places.items():
+            if place not in SKIPPED:
+                yield from compared(left[name], right[name], place)
     elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
         for number, pair in enumerate(zip(left, right, strict=True)):
             yield from compared(*pair, f"{where}.{number}")

@@ -96,10 +96,10 @@ def challenge(
 def _draw_conv(path: str, op: Conv2d, weights: dict[str, Tensor], generator: torch.Generator, *, loud: bool) -> None:
     shapes = roles(op)
     normal = torch.randn(shapes["weight"], generator=generator)  # drawing float32 is several times as fast
-    weight = normal.mul_((2 / fan_in(op)) ** 0.5)  # and a network keeps these numbers when it is converted
+    weight = normal.double().mul_((2 / fan_in(op)) ** 0.5)  # float32 rounds them: that is part of its own error
     if loud:
         weight[::LOUD] *= LOUD
-    weights[f"{path}.weight"] = weight.double()
+    weights[f"{path}.weight"] = weight
     if op.bias:
         bias = torch.randn(shapes["bias"], generator=generator, dtype=torch.float64) * 0.5
         if loud:

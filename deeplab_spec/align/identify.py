@@ -13,7 +13,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import NO_NETWORK, Build, Library, Search
 from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.graph.network import Network
-from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, overrides_between
+from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, names, overrides_between
 
 _FAR: Final = 32
 """The search skips a start whose distance is this many times the best distance so far."""
@@ -67,8 +67,10 @@ def identify(
     else:
         nearest = search.descend(nearest, detours=True)
     best: tuple[str, Choices] | None = None
-    fewest = len(NAMES) + 1
+    fewest = len(names(type(nearest))) + 1
     for name in near:
+        if type(starts[name]) is not type(nearest):
+            continue  # of another family
         fewer = search.simplified(starts[name], nearest, fewest)
         if fewer is not None:
             best, fewest = (name, fewer), len(overrides_between(starts[name], fewer))

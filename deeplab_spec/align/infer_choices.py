@@ -1,26 +1,28 @@
 """Infers from a candidate the values of choices that are numbers, which have no list of possible values."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from deeplab_spec.align.network_at_size import Shaped
-from deeplab_spec.graph.ops import Add, BatchNorm, Conv2d, GlobalAveragePool
-from deeplab_spec.spec.choices import Choices, ChoiceValue
-from deeplab_spec.spec.layer_choices import BASE_CHANNELS, scaled_channels
+from deeplab_spec.graph.network import Node
+from deeplab_spec.graph.ops import Add, BatchNorm, Concat, Conv2d, GlobalAveragePool, Pool
+from deeplab_spec.spec.choices import Choices, ChoiceValue, names
+from deeplab_spec.spec.layer_choices import scaled_channels
 
 Decision = tuple[str, ChoiceValue]
 
-_BRANCHES: Final = 3
+_STAGES: Final = 4
 _MOST_EPS: Final = 4
 _DIGITS: Final = 6
 
 
-def read_width(candidate: Shaped, usual: float = 1.0) -> float:
+def read_width(candidate: Shaped, base: Sequence[int], usual: float = 1.0) -> float:
     """Return the multiplier that explains the channel counts of most nodes.
 
     Args:
         candidate: A network in normal form.
+        base: The channel counts of a family at width 1.
         usual: The default, returned unless another width explains more.
     """
     counts = Counter(
@@ -30,18 +32,18 @@ def read_width(candidate: Shaped, usual: float = 1.0) -> float:
         for channels in (node.op.channels_in, node.op.channels_out)
     )
     widest = max(counts, default=0)
-    widths = (widest / base for base in reversed(BASE_CHANNELS) if 0 < widest <= 4 * base)
-    best, most = usual, _covered(counts, usual)
+    widths = (widest / count for count in reversed(base) if 0 < widest <= 4 * count)
+    best, most = usual, _covered(counts, base, usual)
     for width in widths:
-        covered = _covered(counts, width)
+        covered = _covered(counts, base, width)
         if covered > most:
             best, most = width, covered
     short = (round(best, digits) for digits in range(1, _DIGITS) if round(best, digits) > 0)
-    return next((width for width in short if scaled_channels(width) == scaled_channels(best)), best)
+    return next((width for width in short if scaled_channels(base, width) == scaled_channels(base, best)), best)
 
 
-def _covered(counts: Counter[int], width: float) -> int:
-    return sum(counts[channels] for channels in scaled_channels(width).values())
+def _covered(counts: Counter[int], base: Sequence[int], width: float) -> int:
+    return sum(counts[channels] for channels in scaled_channels(base, width).values())
 
 
 def infer_choices(candidate: Shaped, known: Shaped, choices: Choices) -> Iterator[Decision]:
@@ -54,13 +56,19 @@ def infer_choices(candidate: Shaped, known: Shaped, choices: Choices) -> Iterato
     """
     features = _features(candidate)
     yield from _rates(candidate, features)
-    for rate in _last_rates(candidate, features):
-        yield "exit2_rates", (rate, choices.exit2_rates[1])
-        yield "exit2_rates", (choices.exit2_rates[0], rate)
     yield from _eps(candidate)
-    for blocks in dict.fromkeys(_blocks(candidate, known, choices.middle_blocks)):
-        if blocks > 0:
-            yield "middle_blocks", blocks
+    decided = names(type(choices))
+    if "exit2_rates" in decided:
+        at_16, at_8 = getattr(choices, "exit2_rates")  # noqa: B009 - only one family has it
+        for rate in _last_rates(candidate, features):
+            yield "exit2_rates", (rate, at_8)
+            yield "exit2_rates", (at_16, rate)
+    if "middle_blocks" in decided:
+        for blocks in dict.fromkeys(_blocks(candidate, known, getattr(choices, "middle_blocks"))):  # noqa: B009 - as above
+            if blocks > 0:
+                yield "middle_blocks", blocks
+    if "stage_units" in decided:
+        yield from _stages(candidate)
 
 
 def _features(candidate: Shaped) -> str | None:
@@ -75,8 +83,8 @@ def _rates(candidate: Shaped, features: str | None) -> Iterator[Decision]:
         for node in candidate.network
         if isinstance(node.op, Conv2d) and node.op.kernel != (1, 1) and features in node.inputs
     )
-    if len(rates) == _BRANCHES:
-        yield "aspp_rates", (rates[0], rates[1], rates[2])
+    if features:
+        yield "aspp_rates", tuple(rates)
 
 
 def _last_rates(candidate: Shaped, features: str | None) -> Iterator[int]:
@@ -97,6 +105,45 @@ def _eps(candidate: Shaped) -> Iterator[Decision]:
     for eps, _ in counts.most_common(_MOST_EPS):
         yield "backbone_norm_eps", eps
         yield "head_norm_eps", eps
+
+
+def _stages(candidate: Shaped) -> Iterator[Decision]:
+    """Return the units of four stages, each of sums with its own channels, and what surrounds them."""
+    sums = Counter(candidate.shapes[node.path][1] for node in candidate.network if isinstance(node.op, Add))
+    if len(sums) == _STAGES:
+        yield "stage_units", tuple(sums[channels] for channels in sorted(sums))
+    yield from _stem(candidate)
+    yield from _multi_grid(candidate, sums[max(sums, default=0)])
+
+
+def _stem(candidate: Shaped) -> Iterator[Decision]:
+    """Return the channels of the convolutions before the first pooling."""
+    channels: list[int] = []
+    for node in candidate.network:
+        if isinstance(node.op, Pool):
+            yield "stem_channels", tuple(channels)
+        if isinstance(node.op, Pool | Add | Concat):
+            break
+        if isinstance(node.op, Conv2d):
+            channels.append(node.op.channels_out)
+
+
+def _multi_grid(candidate: Shaped, units: int) -> Iterator[Decision]:
+    """Return the factors between the rates of the last stage's units."""
+    sums = [node for node in candidate.network if isinstance(node.op, Add)][-units:] if units else []
+    rates = []
+    for node in sums:
+        path = node.inputs[0]
+        while path and not _spatial(candidate.network[path]):
+            inputs = candidate.network[path].inputs
+            path = inputs[0] if len(inputs) == 1 else ""
+        rates += [op.rate[0] for op in ([candidate.network[path].op] if path else []) if isinstance(op, Conv2d)]
+    if rates and len(rates) == units and all(rate % rates[0] == 0 for rate in rates):
+        yield "multi_grid", tuple(rate // rates[0] for rate in rates)
+
+
+def _spatial(node: Node) -> bool:
+    return isinstance(node.op, Conv2d) and node.op.kernel != (1, 1)
 
 
 def _blocks(candidate: Shaped, known: Shaped, blocks: int) -> Iterator[int]:

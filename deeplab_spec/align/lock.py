@@ -4,7 +4,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
 from deeplab_spec.align.canonical import canonical, canonical_paths
 from deeplab_spec.align.counts import node_counts
@@ -12,7 +20,7 @@ from deeplab_spec.align.match import Alignment
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.spec.choices import NAMES, read_overrides, written
+from deeplab_spec.spec.choices import names, read_overrides, written
 from deeplab_spec.spec.variants import variant
 
 Count = Annotated[int, Field(ge=0, le=10**9)]
@@ -52,14 +60,6 @@ class BlockTotals(Record):
     output: Shape
 
 
-def _chosen(value: object) -> object:
-    return read_overrides(value) if isinstance(value, list) else value
-
-
-def _stated(choices: Mapping[str, Any]) -> list[str]:
-    return [f"{name}={written(choices[name])}" for name in sorted(choices, key=NAMES.index)]
-
-
 class NearestNetwork(Record):
     """The published network nearest to the locked one, and how many differences the choices do not explain.
 
@@ -68,10 +68,20 @@ class NearestNetwork(Record):
 
     type: Literal["nearest"] = "nearest"
     variant: Annotated[str, AfterValidator(lambda name: variant(name).name)]
-    choices: Annotated[Mapping[str, Any], BeforeValidator(_chosen), PlainSerializer(_stated)] = Field(
-        default_factory=dict
-    )
+    choices: Mapping[str, Any] = Field(default_factory=dict)
     unexplained: Count = 0
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _chosen(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, list) or "variant" not in info.data:
+            return value
+        return read_overrides(value, variant(info.data["variant"]).family)
+
+    @field_serializer("choices")
+    def _stated(self, choices: Mapping[str, Any]) -> list[str]:
+        order = names(variant(self.variant).family)
+        return [f"{name}={written(choices[name])}" for name in sorted(choices, key=order.index)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

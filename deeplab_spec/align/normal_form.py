@@ -5,6 +5,7 @@ Each pass is one known equivalence. Two networks that differ only by these equiv
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from math import inf
 from typing import Final
 
 from deeplab_spec.align.network_at_size import Shaped
@@ -22,6 +23,9 @@ from deeplab_spec.graph.ops import (
     Margins,
     Op,
     Pad,
+    Pair,
+    Pool,
+    PoolKind,
     Resize,
     ResizeMode,
 )
@@ -49,6 +53,11 @@ def explicit_sizes(shaped: Shaped) -> Shaped:
                 size = shaped.map_size(node.inputs[0]) or (1, 1)
                 margins = explicit_padding(op.padding, size, op.kernel, op.stride, op.rate)
                 return replace(node, op=replace(op, padding=margins))
+            case Pool(padding="same") as op:
+                size = shaped.map_size(node.inputs[0]) or (1, 1)
+                return replace(
+                    node, op=replace(op, padding=explicit_padding("same", size, op.kernel, op.stride, (1, 1)))
+                )
             case _:
                 return node
 
@@ -156,6 +165,58 @@ def padding_into_convolutions(shaped: Shaped) -> Shaped:
     return _bypass(rewritten, lambda node: node.path in merged)
 
 
+def padding_into_pools(shaped: Shaped) -> Shaped:
+    """Move padding that never wins into the maximum that follows it: minus infinity, or zeros of a map without less."""
+    network = shaped.network
+    positive, readers = never_negative(network), network.readers()
+    maxima = {node.path: node.op for node in network if isinstance(node.op, Pool) and node.op.kind is PoolKind.MAX}
+    merged = {
+        node.path: node.op.margins
+        for node in network
+        if isinstance(node.op, Pad)
+        and node.op.mode == "constant"
+        and (node.op.value == -inf or (node.op.value == 0 and node.inputs[0] in positive))
+        and min(node.op.margins) >= 0
+        and all(reader in maxima and not maxima[reader].ceil_mode for reader in readers[node.path])
+    }
+
+    def merge(node: Node) -> Node:
+        if not isinstance(node.op, Pool) or node.op.padding == "same" or node.inputs[0] not in merged:
+            return node
+        outer, inner = merged[node.inputs[0]], node.op.padding
+        top, bottom, left, right = (first + second for first, second in zip(outer, inner, strict=True))
+        return replace(node, op=replace(node.op, padding=(top, bottom, left, right)))
+
+    rewritten = shaped.with_network(network.with_nodes(map(merge, network)))
+    return _bypass(rewritten, lambda node: node.path in merged)
+
+
+def same_pools(shaped: Shaped) -> Shaped:
+    """Give pools that compute the same one record: a window that overhangs has a margin, a pixel is its maximum."""
+
+    def rewrite(node: Node) -> Op:
+        op = node.op
+        if not isinstance(op, Pool) or op.padding == "same":
+            return op
+        if op.kernel == (1, 1) and op.padding == NO_MARGINS:
+            return Pool(kind=PoolKind.MAX, kernel=op.kernel, stride=op.stride)
+        if op.ceil_mode and (op.kind is PoolKind.MAX or not op.count_margin):
+            return _not_overhanging(op, shaped.map_size(node.inputs[0]), shaped.map_size(node.path))
+        return op
+
+    return _with_ops(shaped, rewrite)
+
+
+def _not_overhanging(op: Pool, before: Pair | None, after: Pair | None) -> Pool:
+    """Return a pool without overhang, if no window of it leaves the map and its margins."""
+    if before is None or after is None or op.padding == "same":
+        return op
+    top, bottom, left, right = op.padding
+    sides = zip(before, after, op.kernel, op.stride, (top + bottom, left + right), strict=True)
+    fits = all((there - 1) * stride + taps <= here + margin for here, there, taps, stride, margin in sides)
+    return replace(op, ceil_mode=False) if fits else op
+
+
 def without_useless_activations(shaped: Shaped) -> Shaped:
     """Remove ReLUs of values that are never negative."""
     positive = never_negative(shaped.network)
@@ -236,6 +297,8 @@ PASSES: Final = (
     flat_concats,
     merged_pads,
     padding_into_convolutions,
+    padding_into_pools,
+    same_pools,
     without_useless_activations,
     shared_activations,
     broadcasts,

@@ -132,9 +132,8 @@ def nearest_published(
     Raises:
         SpecError: If no published network has these output strides.
     """
-    width = read_width(candidates[0])
     starts: dict[str, Choices] = {
-        entry.name: choose(entry.choices, {"width": width})
+        entry.name: choose(entry.choices, {"width": read_width(candidates[0], entry.choices.base_channels)})
         for entry in VARIANTS
         if set(output_strides) <= set(entry.output_strides)
     }

@@ -5,6 +5,7 @@ choices together change nearly the sum of what each changes, so a whole set is f
 """
 
 from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Final
 
 from deeplab_spec.align.differences import Aspect, differences
@@ -13,7 +14,7 @@ from deeplab_spec.align.infer_choices import Decision, infer_choices
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError, SpecError
-from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, overrides_between, seen_values
+from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, names, overrides_between, seen_values
 
 Build = Callable[[Choices], Shaped]
 """Builds the normal form of the network that a set of choices describes."""
@@ -21,12 +22,15 @@ Build = Callable[[Choices], Shaped]
 INVISIBLE: Final = frozenset(
     {
         "norm_momentum",
+        "backbone_norm_momentum",
         "init",
+        "backbone_init",
         "aspp_dropout",
         "aspp_order",
         "decoder_dropout",
         "decoder_order",
         "pool_resize",
+        "results",
         "sizes_accepted",
         "skip_rate",
         "width",
@@ -34,7 +38,13 @@ INVISIBLE: Final = frozenset(
 )
 """Choices without an effect on the normal form, and the width, which is inferred before the search."""
 
-_FIXED: Final = tuple((name, value) for name in NAMES if name not in INVISIBLE for value in seen_values(name))
+
+@cache
+def _known(family: type[Choices]) -> tuple[Decision, ...]:
+    """Return every value that a choice of a family has in implementations, if it affects the normal form."""
+    visible = (name for name in names(family) if name not in INVISIBLE)
+    return tuple((name, value) for name in visible for value in seen_values(name, family))
+
 
 _MOST_STEPS: Final = 12
 _MOST_DETOURS: Final = 6
@@ -228,7 +238,7 @@ class Search:
 
     def decisions(self, choices: Choices) -> Iterator[Decision]:
         """Return the decisions to try: known values, and numbers inferred from the candidate."""
-        trials = list(_FIXED)
+        trials = list(_known(type(choices)))
         for candidate, library in zip(self.candidates, self.libraries, strict=True):
             trials += infer_choices(candidate, library.build(choices), choices)
         for name, value in dict.fromkeys(trials):

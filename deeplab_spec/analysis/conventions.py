@@ -120,7 +120,7 @@ def fvcore_skips(node: Node) -> str:
     match node.op:
         case Add():
             return "aten::add"
-        case Pad() | Conv2d(padding="same"):
+        case Pad() | Conv2d(padding="same") | Pool(padding="same"):
             return "aten::pad"  # fvcore knows the operator's parts, but not its name in a trace
         case Conv2d(padding=(top, bottom, left, right)) if (top, left) != (bottom, right):
             return "aten::pad"

@@ -169,9 +169,13 @@ def block_of(path: str) -> str:
     'backbone.middle_flow.block7'
     >>> block_of("backbone.entry_flow.stem.conv1.norm"), block_of("aspp.pool.conv")
     ('backbone.entry_flow.stem.conv1', 'aspp.pool')
+    >>> block_of("backbone.block3.depthwise.conv"), block_of("backbone.stem.pool")
+    ('backbone.block3', 'backbone.stem.pool')
     """
     steps = path.split(".")
     if steps[0] != "backbone":
+        return ".".join(steps[:2])
+    if steps[1].startswith("block"):
         return ".".join(steps[:2])
     return ".".join(steps[: 4 if steps[2:3] == ["stem"] else 3])
 

@@ -19,7 +19,7 @@ from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.graph.network import Node, Source
 from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.spec.api import Subject
-from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, Decoder, choose, seen_values
+from deeplab_spec.spec.choices import Choices, ChoiceValue, Decoder, choose, names, seen_values
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.sources import paper
 from deeplab_spec.spec.variants import TF_RELEASE, TF_RELEASE_DENSE, Variant
@@ -157,8 +157,8 @@ class Reading:
 def readings() -> Iterator[Reading]:
     """Yield every other value of every choice."""
     plain = [row.operations() for row in PUBLISHED]
-    for choice in NAMES:
-        for value in seen_values(choice):
+    for choice in names(TF_RELEASE.family):
+        for value in seen_values(choice, TF_RELEASE.family):
             if all(_settled(row, choice, value) for row in PUBLISHED):
                 continue
             changes = tuple(_change(row, choice, value, before) for row, before in zip(PUBLISHED, plain, strict=True))

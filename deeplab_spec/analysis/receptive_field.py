@@ -102,7 +102,8 @@ def _field(node: Node, inputs: list[AxisField], sides: list[int], side: int, axi
             margins = explicit_padding(op.padding, size, op.kernel, op.stride, op.rate)
             return _window(inputs[0], op.kernel[axis], op.stride[axis], op.rate[axis], margins[2 * axis])
         case Pool() as op:
-            return _window(inputs[0], op.kernel[axis], op.stride[axis], 1, op.padding[2 * axis])
+            margins = explicit_padding(op.padding, (sides[0], sides[0]), op.kernel, op.stride, (1, 1))
+            return _window(inputs[0], op.kernel[axis], op.stride[axis], 1, margins[2 * axis])
         case Pad() as op:
             return _window(inputs[0], 1, 1, 1, op.margins[2 * axis])
         case Resize() as op:

@@ -13,7 +13,7 @@ from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES
-from deeplab_spec.spec.variants import NOTEBOOK, variant
+from deeplab_spec.spec.variants import NOTEBOOK, family_of, variant
 
 if TYPE_CHECKING:
     from torch import nn
@@ -139,7 +139,7 @@ class BenchRequest:
         entry = variant(name or case.variant or self.variant)
         return Subject(
             variant=entry,
-            choices=choose(entry.choices, read_overrides(self.overrides)),
+            choices=choose(entry.choices, read_overrides(self.overrides, entry.family)),
             output_stride=case.output_stride,
             size=case.size,
             classes=self.classes,
@@ -197,7 +197,8 @@ class Job:
         """
         from deeplab_spec.capture.target import Target, build_here
 
-        target = Target(name=self.target, arguments=self.arguments, choices=read_overrides(self.overrides))
+        family = family_of(self.target)
+        target = Target(name=self.target, arguments=self.arguments, choices=read_overrides(self.overrides, family))
         return build_here(target, self.output_stride, self.classes).eval()
 
 

@@ -20,7 +20,7 @@ from deeplab_spec.errors import MissingExtraError, TargetError, one_line
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.reference.network import build as build_reference
 from deeplab_spec.spec.choices import ChoiceValue, read_overrides
-from deeplab_spec.spec.variants import VARIANTS
+from deeplab_spec.spec.variants import VARIANTS, family_of
 
 REFERENCE: Final = "reference"
 
@@ -72,8 +72,9 @@ def parse_target(name: str, arguments: Mapping[str, str], process: ProcessSettin
     """
     if name.partition(":")[0] != REFERENCE:
         return Target(name=name, arguments=arguments, process=process)
-    choices = read_overrides(f"{choice}={value}" for choice, value in arguments.items())
     full = name if ":" in name else f"{REFERENCE}:{VARIANTS[0].name}"
+    family = family_of(full)
+    choices = read_overrides((f"{choice}={value}" for choice, value in arguments.items()), family)
     return Target(name=full, arguments=arguments, choices=choices)
 
 

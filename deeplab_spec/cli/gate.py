@@ -25,7 +25,7 @@ from deeplab_spec.gate.sides import BUILD
 from deeplab_spec.result import ExitCode
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides, written
-from deeplab_spec.spec.variants import variant
+from deeplab_spec.spec.variants import NOTEBOOK, variant
 from deeplab_spec.views.progress import progress
 
 _OF_CASE = "[the case's]"
@@ -115,7 +115,7 @@ def read_cases(
     if size:
         changes["size"] = read_size(size)
     if choose:
-        read = read_overrides(choose)
+        read = read_overrides(choose, variant(variant_name or NOTEBOOK.name).family)
         changes["choices"] = {name: _plain(value) for name, value in read.items()}
     if mode:
         changes["mode"] = read_mode(mode)

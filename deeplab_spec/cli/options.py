@@ -13,7 +13,7 @@ from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.api import Subject
-from deeplab_spec.spec.variants import NOTEBOOK, VARIANTS, variant
+from deeplab_spec.spec.variants import FAMILIES, NOTEBOOK, VARIANTS, variant
 
 _SIDES = (1, 2)
 
@@ -27,11 +27,15 @@ def complete_choice(incomplete: str) -> list[tuple[str, str]]:
     """Return the names of choices that complete a text, or after ``NAME=`` the known values of the choice."""
     name, equals, value = incomplete.partition("=")
     if not equals:
-        return [(f"{choice}=", c.about(choice).meaning) for choice in c.NAMES if choice.startswith(name)]
-    if name not in c.NAMES:
-        return []
-    texts = [c.written(known) for known in c.seen_values(name)]
-    return [(f"{name}={text}", c.about(name).meaning) for text in texts if text.startswith(value)]
+        known = {choice: family for family in reversed(FAMILIES) for choice in c.names(family)}
+        return [(f"{choice}=", c.about(choice, of).meaning) for choice, of in known.items() if choice.startswith(name)]
+    texts = {
+        c.written(known): c.about(name, family).meaning
+        for family in FAMILIES
+        if name in c.names(family)
+        for known in c.seen_values(name, family)
+    }
+    return [(f"{name}={text}", meaning) for text, meaning in texts.items() if text.startswith(value)]
 
 
 def complete_target(incomplete: str) -> list[str]:
@@ -165,7 +169,7 @@ def read_subject(name: str, choose: list[str] | None, output_stride: int, size: 
     published = variant(name)
     return Subject(
         variant=published,
-        choices=c.choose(published.choices, c.read_overrides(choose or ())),
+        choices=c.choose(published.choices, c.read_overrides(choose or (), published.family)),
         output_stride=output_stride,
         size=read_size(size),
         classes=classes,

@@ -24,6 +24,7 @@ from deeplab_spec.errors import SpecError
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
+from deeplab_spec.spec.variants import family_of
 from deeplab_spec.views.progress import progress
 
 _TARGET = "MODULE:CALLABLE that builds it, reference:VARIANT, or a file (.pt2, .onnx)"
@@ -126,7 +127,8 @@ def port(
         is_reference = name.partition(":")[0] == REFERENCE
         if own_choices and not is_reference:
             raise typer.BadParameter(f"applies to a reference, not to {name}", param_hint=f"--{side}-choose")
-        overrides = read_overrides((*(choose or ()), *(own_choices or ())))
+        family = family_of(name)
+        overrides = read_overrides((*(choose or ()), *(own_choices or ())), family)
         return Target(
             name=name,
             arguments=read_arguments(arguments, f"--{side}-arg"),

@@ -21,6 +21,7 @@ from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
+from deeplab_spec.spec.variants import family_of
 
 
 def profile(
@@ -96,7 +97,7 @@ def profile(
     request = ProfileRequest(
         target=target,
         variant=variant,
-        overrides=read_overrides(choose or ()),
+        overrides=read_overrides(choose or (), family_of(target)),
         arguments=read_arguments(arg),
         output_stride=output_stride,
         classes=classes,

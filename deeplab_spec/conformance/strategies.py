@@ -4,7 +4,6 @@ They do not need torch: a drawn configuration has a graph of the specification, 
 implementation with.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,18 +11,15 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from deeplab_spec.analysis.sizes import shapes
-from deeplab_spec.errors import GraphError
+from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.api import network
-from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, SizesAccepted, seen_values
-from deeplab_spec.spec.variants import VARIANTS, Variant
+from deeplab_spec.spec.choices import Choices, ChoiceValue, SizesAccepted, names, seen_values
+from deeplab_spec.spec.variants import NOTEBOOK, VARIANTS, Variant
 
 NARROW: Final = 1 / 32
 """A width at which a whole network is small and its channel counts still differ."""
-
-OPEN: Final = tuple(name for name in NAMES if name != "width")
-"""The choices that a configuration draws; its width is drawn separately."""
 
 seeds = st.integers(0, 2**32 - 1)
 sides = st.integers(1, 19)
@@ -58,23 +54,24 @@ class Configuration:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> tuple[Variant, int]:
+def cases(draw: st.DrawFn, variants: st.SearchStrategy[Variant] = variants) -> tuple[Variant, int]:
     """Draw a variant and one of its output strides."""
     variant = draw(variants, label="variant")
     return variant, draw(st.sampled_from(variant.output_strides), label="output stride")
 
 
 @st.composite
-def overrides(draw: st.DrawFn, names: Sequence[str] = OPEN, most: int = 3) -> dict[str, ChoiceValue]:
-    """Draw up to ``most`` choices, each with a value that known implementations have.
+def overrides(draw: st.DrawFn, family: type[Choices] = NOTEBOOK.family, most: int = 3) -> dict[str, ChoiceValue]:
+    """Draw up to ``most`` choices but the width, each with a value that known implementations have.
 
     Args:
         draw: Supplied by Hypothesis.
-        names: The choices that may be drawn.
+        family: The family whose choices are drawn.
         most: The largest number of choices.
     """
-    drawn = draw(st.lists(st.sampled_from(names), max_size=most, unique=True), label="choices")
-    return {name: draw(st.sampled_from(seen_values(name)), label=name) for name in drawn}
+    can_vary = [name for name in names(family) if name != "width"]
+    drawn = draw(st.lists(st.sampled_from(can_vary), max_size=most, unique=True), label="choices")
+    return {name: draw(st.sampled_from(seen_values(name, family)), label=name) for name in drawn}
 
 
 @st.composite
@@ -92,7 +89,7 @@ def configurations(
             accepted.
     """
     variant, output_stride = draw(cases(), label="variant and output stride")
-    choices: dict[str, ChoiceValue] = {"middle_blocks": 1, **draw(overrides(), label="overrides")}
+    choices: dict[str, ChoiceValue] = {**variant.family.short, **draw(overrides(variant.family), label="overrides")}
     choices["width"] = draw(widths, label="width")
     step = output_stride if choices.get("sizes_accepted") is SizesAccepted.MULTIPLES else 1
     height, width = (-(-draw(sides, label=side) // step) * step for side in ("height", "width"))
@@ -122,6 +119,6 @@ def _fits(drawn: Configuration) -> bool:
     """Return whether the values of a graph have sizes; an atrous layer with padding one has a smaller map."""
     try:
         shapes(drawn.graph, drawn.size)
-    except GraphError:
+    except (GraphError, SpecError):
         return False
     return True

@@ -16,6 +16,7 @@ from deeplab_spec.judge.waivers import load_waivers
 from deeplab_spec.pytest_plugin.clause_tests import DECIDED, Judgements, conclude
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level, clauses_of
+from deeplab_spec.spec.variants import NOTEBOOK, variant
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,7 +97,9 @@ def _clauses(suite: type[Conformance]) -> list[str]:
         lower = asks_for_lower(read_dtypes(suite.dtypes, "dtypes"))
     except DeepLabSpecError as error:
         raise pytest.Collector.CollectError(f"{suite.__name__}: {error}") from error
-    return [clause.id for clause in clauses_of(suite.part, on_request=lower) if clause.level in suite.levels]
+    family = variant(suite.variant or NOTEBOOK.name).family.family
+    decided = clauses_of(suite.part, family, on_request=lower)
+    return [clause.id for clause in decided if clause.level in suite.levels]
 
 
 def _listed(suite: type, name: str, values: Sequence[object]) -> Sequence[object]:

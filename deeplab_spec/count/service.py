@@ -128,7 +128,7 @@ class CountRequest:
         chosen = variant(name)
         return Subject(
             variant=chosen,
-            choices=choose(chosen.choices, read_overrides(self.overrides)),
+            choices=choose(chosen.choices, read_overrides(self.overrides, chosen.family)),
             output_stride=self.output_stride,
             size=self.size,
             classes=self.classes,

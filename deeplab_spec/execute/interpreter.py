@@ -4,6 +4,7 @@ It depends on the graph only, so it is an independent witness beside the arithme
 modules.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import product
 
@@ -133,14 +134,20 @@ def step(  # noqa: C901, PLR0912 - one case per operator
             return x
 
 
+def _same(extent: Pair, stride: Pair, x: Tensor) -> list[int]:
+    """Return the margins of the rule ``same``, from the last axis to the first."""
+    margins: list[int] = []
+    for axis in (1, 0):
+        size = int(x.shape[2 + axis])
+        last = (size - 1) // stride[axis] * stride[axis]
+        total = max(last + extent[axis] - size, 0)
+        margins += [total // 2, total - total // 2]
+    return margins
+
+
 def _conv(op: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if op.padding == "same":
-        margins: list[int] = []
-        for axis in (1, 0):  # functional.pad starts with the last axis
-            size = int(x.shape[2 + axis])
-            last = (size - 1) // op.stride[axis] * op.stride[axis]
-            total = max(last + _extent(op, axis) - size, 0)
-            margins += [total // 2, total - total // 2]
+        margins = _same((_extent(op, 0), _extent(op, 1)), op.stride, x)
     else:
         top, bottom, left, right = op.padding
         margins = [left, right, top, bottom]
@@ -191,9 +198,16 @@ def _norm(path: str, op: BatchNorm, x: Tensor, weights: Weights) -> Tensor:
 
 
 def _pool(op: Pool, x: Tensor) -> Tensor:
-    top, bottom, left, right = op.padding
-    if (top, left) != (bottom, right):
-        raise GraphError("Pool", "margins must be symmetric", op.padding)
+    if op.padding == "same":
+        margins = _same(op.kernel, op.stride, x)
+    else:
+        top, bottom, left, right = op.padding
+        margins = [left, right, top, bottom]
+    top, left = margins[2], margins[0]
+    if (top, left) != (margins[3], margins[1]):
+        if op.kind is not PoolKind.MAX:
+            raise GraphError("Pool", "margins of an average must be symmetric", op.padding)
+        x, top, left = functional.pad(x, margins, value=-math.inf), 0, 0
     if op.kind is PoolKind.MAX:
         return functional.max_pool2d(x, op.kernel, op.stride, (top, left), ceil_mode=op.ceil_mode)
     return functional.avg_pool2d(x, op.kernel, op.stride, (top, left), op.ceil_mode, op.count_margin)

@@ -163,7 +163,7 @@ class Pool:
         kind: How the window is reduced.
         kernel: Size of the window.
         stride: Step between windows.
-        padding: Padding around the input.
+        padding: Pixels around the input: they never win a maximum, and are zeros in an average.
         ceil_mode: Whether a window may start inside the margin and overhang it.
         count_margin: Whether an average also counts the pixels of the padding.
     """
@@ -171,7 +171,7 @@ class Pool:
     kind: PoolKind
     kernel: Pair
     stride: Pair
-    padding: Margins = NO_MARGINS
+    padding: Padding = NO_MARGINS
     ceil_mode: bool = False
     count_margin: bool = True
 

@@ -69,12 +69,13 @@ def _lines(document: IdentifyDocument) -> Iterator[str]:
     count = len(nearest.choices)
     choices = f"with {count} choice{'s' * (count != 1)}" if count else "as published"
     yield f"  {'is' if document.explained else 'is nearest to'} {nearest.variant} {choices}"
-    published = variant(nearest.variant).choices
+    entry = variant(nearest.variant)
+    published = entry.choices
     names = max(map(len, nearest.choices), default=0)
     values = max((len(_value(value)) for value in nearest.choices.values()), default=0)
     for name, value in nearest.choices.items():
         usual = written(getattr(published, name))
-        yield f"    {name:<{names}} = {_value(value):<{values}}  not {usual}: {about(name).meaning}"
+        yield f"    {name:<{names}} = {_value(value):<{values}}  not {usual}: {about(name, entry.family).meaning}"
     yield from _unexplained(document)
     yield f"  to confirm: {_certify(document, nearest)}"
 

@@ -23,9 +23,9 @@ from deeplab_spec.judge.certificate import Nearest
 from deeplab_spec.judge.finding import Finding, as_json
 from deeplab_spec.judge.outputs import choose as choose_results
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
-from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import overrides_between, plain
 from deeplab_spec.spec.head import check_classes
+from deeplab_spec.spec.layer_choices import OUTPUT_STRIDES
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.spec.variants import variant
 

@@ -27,8 +27,8 @@ from deeplab_spec.judge.outputs import call_candidate
 from deeplab_spec.judge.plan import SMALL_MULTIPLES, SMALL_SIZES, tap_of
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
-from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import overrides_between
+from deeplab_spec.spec.layer_choices import OUTPUT_STRIDES
 from deeplab_spec.spec.variants import variant
 
 LOCK: Final = ".lock"
@@ -119,7 +119,15 @@ def reference_reader(request: Request, process: ProcessSettings = HERE) -> tuple
             except CaptureError as error:
                 raise TargetError(target.name, f"cannot be judged against: {error}") from error
 
-    return _with(request, read(request.strides[0])) if stated else (request, read)
+    first = read(request.strides[0])
+    if stated:
+        return _with(request, first)
+    return _of_family(request, first), lambda stride: first if stride == request.strides[0] else read(stride)
+
+
+def _of_family(request: Request, lock: Lock) -> Request:
+    """Return a request with the family of a lock's nearest published network."""
+    return replace(request, family=variant(lock.nearest.variant).family.family) if lock.nearest else request
 
 
 def _with(request: Request, lock: Lock) -> tuple[Request, ReferenceReader]:
@@ -128,7 +136,8 @@ def _with(request: Request, lock: Lock) -> tuple[Request, ReferenceReader]:
     if stated and stated != (lock.output_stride,):
         rule = f"must be {lock.output_stride}, the output stride of {request.against}"
         raise SpecError("output_stride", rule, ", ".join(map(str, stated)))
-    return replace(request, output_strides=(lock.output_stride,), classes=lock.classes), lambda _stride: lock
+    stated_by_it = replace(request, output_strides=(lock.output_stride,), classes=lock.classes)
+    return _of_family(stated_by_it, lock), lambda _stride: lock
 
 
 READING: Final = ((289, 303), (320, 352))

@@ -102,6 +102,7 @@ class Evidence:
     Attributes:
         output_stride: The output stride that the candidate was built with.
         part: The part that is judged; None for the whole network.
+        named_results: Whether results are expected by name, and not as a tensor.
         fixed_size: Whether the candidate is a file that fixes the size of its input.
         fixed_batch: Whether it fixes the number of images.
         folded: Whether all normalisations are folded into convolutions.
@@ -125,6 +126,7 @@ class Evidence:
 
     output_stride: int
     part: str | None
+    named_results: bool = False
     fixed_size: bool = False
     fixed_batch: bool = False
     folded: bool = False

@@ -15,7 +15,7 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Input, Op, Opaque, Output, Resize, roles
 from deeplab_spec.judge.certificate import Subject
 from deeplab_spec.judge.plan import Plan
-from deeplab_spec.judge.structure.check import clause_of, unstrided_blocks
+from deeplab_spec.judge.structure.check import clause_of
 from deeplab_spec.spec.clauses import Level
 
 BATCHES: Final = 5
@@ -43,6 +43,7 @@ _PART_OF: Final = {
     "aspp": "ASPP",
     "output.aspp": "ASPP",
     "decoder": "DECODER",
+    "auxiliary": "DECODER",
     "output": "DECODER",
 }
 """The part of a node, by its path or the first name of it."""
@@ -109,7 +110,7 @@ def of_subject(plan: Plan, subject: Subject) -> dict[str, int]:
         compared = plan.expected(subject.image).network
         compared = folded(compared, None if subject.folded else subject.norms)
         if Level.STRUCTURE in levels:
-            counts |= of_structure(compared, facts(compared, unstrided_blocks(plan.network)))
+            counts |= of_structure(compared, facts(compared, plan.unstrided))
         if Level.NUMERICS in levels:
             counts |= of_numerics(compared, executed) | of_lower(compared, len(plan.request.lower))
     elif subject.whole_runs:

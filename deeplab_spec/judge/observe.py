@@ -31,7 +31,7 @@ from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan, against, plan
 from deeplab_spec.judge.precision.run import moved
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure import observe as structure
-from deeplab_spec.judge.structure.check import by_clause, unstrided_blocks
+from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.explanation import Explained, explained
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.structure.planted import of_graphs
@@ -210,6 +210,7 @@ def _planned(request: Request, output_stride: int, limits: Limits, references: R
     evidence = Evidence(
         output_stride=output_stride,
         part=request.part,
+        named_results=planned.named_results,
         fixed_size=bool(limits.sides),
         fixed_batch=limits.batch is not None,
     )
@@ -261,7 +262,7 @@ def _observe_structure(observed: AtStride, module: Candidate) -> None:
     observed.reading, observed.image = reading, reading.image
     shared_family = None if reading.other_architecture else reading.alignment
     observed.note(graph=digest(canonical(reading.alignment.candidate, shared_family)))
-    unstrided = unstrided_blocks(observed.plan.network)
+    unstrided = observed.plan.unstrided
     observed.add(
         aspects=by_clause(aspects(reading.alignment), unstrided),
         counts=block_counts(reading.alignment, reading.shared),

@@ -8,11 +8,13 @@ from typing import Final
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.align.network_at_size import Shaped, for_any_size, shaped
 from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, Output, Pair
 from deeplab_spec.judge.request import Request
-from deeplab_spec.spec.choices import Choices, SizesAccepted
+from deeplab_spec.spec.choices import Choices, Results, SizesAccepted
+from deeplab_spec.spec.layer_choices import OUTPUT_STRIDES
 from deeplab_spec.spec.network import graph, part, rows
 
 Sizes = Mapping[str, Pair]
@@ -29,6 +31,7 @@ LARGE: Final = (513, 545)
 """An image as large as those that networks are trained with."""
 
 LARGE_MULTIPLE: Final = (544, 576)
+_SKIP: Final = ".skip.conv"
 LEAST_MAP: Final = 9
 """The smallest side of a map on which every difference of resizes and paddings shows."""
 
@@ -105,6 +108,16 @@ class Plan(ABC):
     def expected(self, image: Pair) -> Shaped:
         """Return the network to judge against, in normal form at an image's size."""
 
+    @property
+    def unstrided(self) -> frozenset[str]:
+        """The blocks that lose their stride at this output stride."""
+        return frozenset()
+
+    @property
+    def named_results(self) -> bool:
+        """Whether results are returned by name, and not as a tensor."""
+        return len(self.network.outputs) > 1
+
     def _free_inputs_at(self, image: Pair) -> Sizes:
         return {node.path: image for node in self.network.inputs}
 
@@ -135,6 +148,18 @@ class SpecifiedPlan(Plan):
         """Return the specification, or that of other choices, in normal form at an image's size."""
         network = self.network if choices is None else specification(self.request, choices, self.output_stride)[1]
         return normal_form(shaped(network, self.inputs_at(image)))
+
+    @property
+    def unstrided(self) -> frozenset[str]:
+        """The blocks that lose their stride at this output stride: those that have one at the coarsest."""
+        coarsest = specification(self.request, self.choices, OUTPUT_STRIDES[-1])[0]
+        return frozenset(_strided(coarsest) - _strided(self.whole))
+
+    @property
+    def named_results(self) -> bool:
+        """Whether results are returned by name, and not as a tensor."""
+        by_choice = self.request.part is None and self.choices.results is Results.NAMED
+        return by_choice or len(self.network.outputs) > 1
 
     def _free_inputs_at(self, image: Pair) -> Sizes:
         if self.request.part in {None, "backbone"}:
@@ -169,6 +194,13 @@ class AgainstPlan(Plan):
     """
 
     lock: Lock
+
+    @property
+    def unstrided(self) -> frozenset[str]:
+        """The blocks whose skip convolution has no stride."""
+        convs = ((node.path, node.op) for node in self.network if isinstance(node.op, Conv2d))
+        skips = ((path, op) for path, op in convs if path.endswith(_SKIP))
+        return frozenset(path.removesuffix(_SKIP) for path, op in skips if op.stride == (1, 1))
 
     def expected(self, image: Pair) -> Shaped:
         """Return the other network in normal form at an image's size."""
@@ -226,6 +258,12 @@ def _evens(side: int, output_stride: int) -> set[int]:
             found.add(halvings)
         side = -(-side // 2)
     return found
+
+
+def _strided(network: Network) -> set[str]:
+    """Return the blocks of the backbone that have a convolution with a stride."""
+    convs = ((node.path, node.op) for node in network if isinstance(node.op, Conv2d))
+    return {block_of(path) for path, op in convs if max(op.stride) > 1 and path.startswith("backbone.")}
 
 
 def _size(shape: tuple[int, int, int]) -> Pair:

@@ -15,12 +15,12 @@ from deeplab_spec.precision import (
     Precision,
     read_precision,
 )
-from deeplab_spec.spec.backbones.xception import OUTPUT_STRIDES
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, read_overrides
 from deeplab_spec.spec.clauses import Clause, Level, clauses_of
 from deeplab_spec.spec.head import check_classes
+from deeplab_spec.spec.layer_choices import OUTPUT_STRIDES
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE, PARTS, check_output_stride
-from deeplab_spec.spec.variants import VARIANTS, Variant, variant
+from deeplab_spec.spec.variants import VARIANTS, Variant, family_of, variant
 
 DTYPES: Final = (FLOAT64.name, FLOAT32.name)
 """The default precisions: faults stand out in float64, and networks run in float32."""
@@ -58,6 +58,7 @@ class Request:
         device: Where the target runs; its captured graph and the oracle run on the CPU.
         seed: Seed of weights and images, and of the random numbers drawn while the candidate is built.
         existing: Whether the target is a module, which was built before and cannot be built again.
+        family: Name of the family of the other network; that of the variant if there is none.
 
     Raises:
         SpecError: If a value is not allowed, or not exactly one of ``variant`` and ``against`` is given.
@@ -78,6 +79,7 @@ class Request:
     device: str = "cpu"
     seed: int = 0
     existing: bool = False
+    family: str = VARIANTS[0].family.family
 
     def __post_init__(self) -> None:
         if (self.variant is None) == (self.against is None):
@@ -121,7 +123,8 @@ class Request:
     @property
     def clauses(self) -> tuple[Clause, ...]:
         """The clauses to decide; those about lower precisions only if one is requested."""
-        found = clauses_of(self.part, on_request=asks_for_lower(self.dtypes))
+        family = self.published.family.family if self.variant else self.family
+        found = clauses_of(self.part, family, on_request=asks_for_lower(self.dtypes))
         return tuple(clause for clause in found if clause.level in self.levels)
 
     @property
@@ -142,12 +145,12 @@ class Request:
     @property
     def overridden(self) -> dict[str, ChoiceValue]:
         """The choices that differ from the variant's."""
-        return read_overrides(self.overrides)
+        return read_overrides(self.overrides, self.published.family) if self.overrides else {}
 
     @property
     def target_choices(self) -> dict[str, ChoiceValue]:
         """The choices of a reference target."""
-        own = read_overrides(f"{name}={value}" for name, value in self.arguments.items())
+        own = read_overrides((f"{name}={value}" for name, value in self.arguments.items()), family_of(self.target))
         return {**(self.overridden if self.shared_choices else {}), **own}
 
     @property

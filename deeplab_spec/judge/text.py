@@ -7,7 +7,8 @@ from typing import Final
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Values
 from deeplab_spec.judge.finding import Finding, Json, RunVerdict, Verdict
 from deeplab_spec.precision import LOWER
-from deeplab_spec.spec.choices import NAMES, written
+from deeplab_spec.spec.choices import names as choice_names
+from deeplab_spec.spec.choices import written
 from deeplab_spec.spec.clauses import clause as named
 from deeplab_spec.spec.variants import variant
 
@@ -114,7 +115,7 @@ def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: s
         for finding in clause.findings:
             groups.setdefault(finding.choice or clause.id, []).append(finding)
     for name, findings in groups.items():
-        if name in seen and name in NAMES:
+        if name in seen and name in _choices(certificate):
             nodes = len({finding.path for finding in findings})
             yield f"    {name}: the values show it at {nodes} node{'s' * (nodes > 1)}"
             continue
@@ -132,8 +133,13 @@ def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: s
         yield from (f"      hint: {hint}" for hint in dict.fromkeys(hints))
 
 
+def _choices(certificate: Certificate) -> tuple[str, ...]:
+    """Return the names of the choices that findings can be grouped by."""
+    return choice_names(variant(certificate.variant).family) if certificate.variant else ()
+
+
 def _group(certificate: Certificate, name: str) -> str:
-    if name not in NAMES or certificate.variant is None:
+    if name not in _choices(certificate) or certificate.variant is None:
         return name
     expected = written(getattr(variant(certificate.variant).choices, name)) or "none"
     if name in certificate.choices:

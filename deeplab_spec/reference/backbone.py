@@ -1,12 +1,10 @@
-"""The modified aligned Xception."""
-
-from collections.abc import Iterable
+"""Backbones: a stem, then blocks, as the rows say."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deeplab_spec.reference.block import Block, last_name
-from deeplab_spec.reference.conv import ConvUnit
+from deeplab_spec.reference.block import Block
+from deeplab_spec.reference.conv import ConvUnit, PoolUnit
 from deeplab_spec.reference.forward import DISCARD, Values, require_map
 from deeplab_spec.spec import rows
 
@@ -28,19 +26,20 @@ class BackboneModule(nn.Module):
 
 
 class Backbone(BackboneModule):
-    """The modified aligned Xception: entry, middle and exit flow.
+    """A stem and a chain of blocks: the modified aligned Xception, a residual network, MobileNetV2.
 
-    The module tree is the same at every output stride, and so are the names of the weights.
+    The module tree has the paths of the rows. It is the same at every output stride, and so are the names of the
+    weights.
 
     Args:
-        table: Rows of every block, and the path of the low-level features.
+        table: Rows of stem and blocks, and the path of the low-level features.
 
     Shape:
         ``(n, channels_in, h, w) -> (n, out_channels, h2, w2), (n, low_out_channels, h3, w3)``;
         ``h2`` is ``ceil(h / output_stride)``.
 
     Source:
-        arXiv:1802.02611, figure 4 and section 3.2.
+        arXiv:1802.02611, figure 4 and section 3.2; arXiv:1512.03385, table 1; arXiv:1801.04381, table 2.
 
     Clauses:
         EXIT2-RATES, LOW-LEVEL-TAP, STEM-CONVS, VALUES-BACKBONE, XCEPTION-CHANNELS, XCEPTION-LAYERS.
@@ -53,12 +52,9 @@ class Backbone(BackboneModule):
             low_out_channels=table.low_level_channels,
         )
         self.rows = table
-        stem = nn.ModuleDict({last_name(row.path): ConvUnit(row) for row in table.stem})
-        self.entry_flow = nn.ModuleDict({"stem": stem, **_blocks(table.entry_flow)})
-        self.middle_flow = nn.ModuleDict(_blocks(table.middle_flow))
-        self.exit_flow = nn.ModuleDict(_blocks(table.exit_flow))
-        paths = (*(row.path for row in table.stem), *(row.path for row in table.blocks))
-        self._layers = tuple(path.removeprefix("backbone.") for path in paths)
+        self._layers = tuple(row.path.removeprefix("backbone.") for row in (*table.stem, *table.blocks))
+        for path, row in zip(self._layers, (*table.stem, *table.blocks), strict=True):
+            _add(self, path, _layer(row))
 
     def forward(
         self, image: Float[Tensor, "n c h w"], values: Values | None = None
@@ -84,5 +80,18 @@ class Backbone(BackboneModule):
         return x, tapped[self.rows.low_level]
 
 
-def _blocks(table: Iterable[rows.Block]) -> dict[str, nn.Module]:
-    return {last_name(row.path): Block(row) for row in table}
+def _layer(row: rows.ConvUnit | rows.PoolUnit | rows.Block) -> nn.Module:
+    if isinstance(row, rows.ConvUnit):
+        return ConvUnit(row)
+    return PoolUnit(row) if isinstance(row, rows.PoolUnit) else Block(row)
+
+
+def _add(parent: nn.Module, path: str, layer: nn.Module) -> None:
+    """Add a layer at a dotted path."""
+    name, dot, rest = path.partition(".")
+    if not dot:
+        parent.add_module(name, layer)
+        return
+    if name not in parent._modules:  # noqa: SLF001 - a module dictionary has methods of such names
+        parent.add_module(name, nn.ModuleDict())
+    _add(parent.get_submodule(name), rest, layer)

@@ -1,17 +1,17 @@
-"""A block of the backbone: a chain of separable units, and a skip around them."""
+"""A block of the backbone: a chain of convolutions, and a skip around them."""
 
 from collections.abc import Iterator
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deeplab_spec.reference.conv import ConvUnit, SeparableUnit, batch_norm
+from deeplab_spec.reference.conv import ConvUnit, PoolUnit, activation, batch_norm, head_unit
 from deeplab_spec.reference.forward import DISCARD, Values, require_map
 from deeplab_spec.spec import rows
 
 
 class Block(nn.Module):
-    """A chain of separable units, with a skip from the block's input to a sum at its end.
+    """A chain of convolutions, with a skip from the block's input to a sum at its end.
 
     Args:
         row: The units, the skip, and the layers before both.
@@ -21,7 +21,7 @@ class Block(nn.Module):
         where ``stride`` is the last unit's.
 
     Source:
-        arXiv:1802.02611, figure 4.
+        arXiv:1802.02611, figure 4; arXiv:1512.03385, figure 5; arXiv:1801.04381, figure 3.
 
     Clauses:
         SKIP-INPUT, SKIP-UNIT, XCEPTION-LAYERS, XCEPTION-STRIDES, XCEPTION-UNSTRIDED-RATE.
@@ -33,13 +33,15 @@ class Block(nn.Module):
         self.norm = batch_norm(row.norm, row.channels_in) if row.norm else None
         self.activation = nn.ReLU() if row.activation else None
         for unit in row.units:
-            self.add_module(last_name(unit.path), SeparableUnit(unit))
+            self.add_module(last_name(unit.path), head_unit(unit))
+        self.skip_pool = PoolUnit(row.skip_pool) if row.skip_pool else None
         self.skip = ConvUnit(row.skip) if row.skip else None
+        self.after = activation(row.after)
 
     @property
-    def units(self) -> Iterator[SeparableUnit]:
-        """The separable units, in order."""
-        return (module for module in self.children() if isinstance(module, SeparableUnit))
+    def units(self) -> Iterator[nn.Module]:
+        """The units of the main path, in order."""
+        return (self.get_submodule(last_name(unit.path)) for unit in self.row.units)
 
     def forward(self, x: Float[Tensor, "n c_in h w"], values: Values | None = None) -> Float[Tensor, "n c_out h2 w2"]:
         """Apply the block; ``values`` collects intermediate values.
@@ -62,9 +64,12 @@ class Block(nn.Module):
         if self.row.skip_kind is rows.SkipKind.NONE:
             return main
         skip = inside[activated] if self.row.skip_reads_activation else x
+        if self.skip_pool is not None:
+            skip = self.skip_pool(skip, values)
         if self.skip is not None:
             skip = self.skip(skip, values)
-        return values.keep(f"{self.row.path}.add", main + skip)
+        x = values.keep(f"{self.row.path}.add", main + skip)
+        return x if self.after is None else values.keep(f"{self.row.path}.activation", self.after(x))
 
 
 def last_name(path: str) -> str:

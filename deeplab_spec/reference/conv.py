@@ -1,9 +1,14 @@
 """Convolutions with their normalisation and ReLU, dense or separable, and the distributions of initial weights."""
 
+import math
+from collections.abc import Mapping
+from typing import Final
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deeplab_spec.graph.ops import ActivationKind, PoolKind
 from deeplab_spec.reference.forward import DISCARD, Side, Values, require_map, require_sides
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.rows import Init, InitKind
@@ -35,12 +40,12 @@ class ConvUnit(nn.Module):
             kernel_size=row.kernel,
             stride=row.stride,
             padding=_symmetric(row) or 0,
-            dilation=row.rate,
+            dilation=row.rates,
             groups=row.groups,
             bias=row.bias,
         )
         self.norm = batch_norm(row.norm, row.channels_out) if row.norm else None
-        self.activation = nn.ReLU() if row.activation else None
+        self.activation = activation(row.activation)
         draw(self.conv, row.init)
 
     def forward(self, x: Float[Tensor, "n c_in h w"], values: Values | None = None) -> Float[Tensor, "n c_out h2 w2"]:
@@ -63,14 +68,65 @@ class ConvUnit(nn.Module):
     def _pad(self, x: Tensor) -> Tensor:
         """Add the margins that the convolution itself does not add."""
         if self.row.padding == "same":
-            top, bottom = same_margins(self.row, x.shape[2])
-            left, right = same_margins(self.row, x.shape[3])
+            tall, wide = extents(self.row)
+            top, bottom = same_margins(tall, self.row.stride, x.shape[2])
+            left, right = same_margins(wide, self.row.stride, x.shape[3])
             return functional.pad(x, (left, right, top, bottom))
         top, bottom, left, right = self.row.padding
-        require_sides(x, extent(self.row) - min(top + bottom, left + right), self.row.path)
+        tall, wide = extents(self.row)
+        require_sides(x, max(tall - top - bottom, wide - left - right), self.row.path)
         if _symmetric(self.row) is not None:
             return x
         return functional.pad(x, (left, right, top, bottom))
+
+
+class PoolUnit(nn.Module):
+    """A pooling window.
+
+    Args:
+        row: The window.
+
+    Shape:
+        ``(n, channels, h, w) -> (n, channels, h2, w2)``; in the stem, ``h2`` is ``ceil(h / stride)``.
+
+    Source:
+        arXiv:1512.03385, table 1.
+
+    Clauses:
+        BACKBONE-POOLING.
+    """
+
+    def __init__(self, row: rows.PoolUnit) -> None:
+        super().__init__()
+        self.row = row
+
+    def forward(self, x: Float[Tensor, "n c h w"], values: Values | None = None) -> Float[Tensor, "n c h2 w2"]:
+        """Apply the window; ``values`` collects intermediate values."""
+        op = self.row.op
+        if op.padding == "same":
+            top, bottom = same_margins(op.kernel[0], op.stride[0], x.shape[2])
+            left, right = same_margins(op.kernel[1], op.stride[1], x.shape[3])
+            x = functional.pad(x, (left, right, top, bottom), value=-math.inf)
+        margins = (0, 0) if op.padding == "same" else (op.padding[0], op.padding[2])
+        if op.kind is PoolKind.MAX:
+            pooled = functional.max_pool2d(x, op.kernel, op.stride, margins, ceil_mode=op.ceil_mode)
+        else:
+            pooled = functional.avg_pool2d(
+                x, op.kernel, op.stride, margins, ceil_mode=op.ceil_mode, count_include_pad=op.count_margin
+            )
+        return (values or DISCARD).keep(self.row.path, pooled)
+
+
+def activation(kind: ActivationKind | None) -> nn.Module | None:
+    """Return the module of an activation; None if there is none."""
+    return _ACTIVATIONS[kind]() if kind else None
+
+
+_ACTIVATIONS: Final[Mapping[ActivationKind, type[nn.Module]]] = {
+    ActivationKind.RELU: nn.ReLU,
+    ActivationKind.RELU6: nn.ReLU6,
+    ActivationKind.HARDSWISH: nn.Hardswish,
+}
 
 
 def batch_norm(norm: rows.Norm, channels: int) -> nn.BatchNorm2d:
@@ -78,20 +134,22 @@ def batch_norm(norm: rows.Norm, channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=norm.eps, momentum=norm.momentum)
 
 
-def extent(row: rows.ConvUnit) -> int:
-    """Return the pixels from the first tap of a kernel to its last, both included."""
-    return row.rate * (row.kernel - 1) + 1
+def extents(row: rows.ConvUnit) -> tuple[int, int]:
+    """Return the pixels from the first tap of a kernel to its last, both included, vertically and horizontally."""
+    vertical, horizontal = row.rates
+    return vertical * (row.kernel - 1) + 1, horizontal * (row.kernel - 1) + 1
 
 
-def same_margins(row: rows.ConvUnit, side: Side) -> tuple[Side, Side]:
-    """Return the zeros before and after one side under the rule ``same``.
+def same_margins(extent: int, stride: int, side: Side) -> tuple[Side, Side]:
+    """Return the pixels before and after one side under the rule ``same``.
 
     Args:
-        row: The convolution.
+        extent: Pixels from the first tap of the window to its last, both included.
+        stride: Step between windows.
         side: Pixels of the input.
     """
-    positions = -(-side // row.stride)
-    total = max((positions - 1) * row.stride + extent(row) - side, 0)
+    positions = -(-side // stride)
+    total = max((positions - 1) * stride + extent - side, 0)
     return total // 2, total - total // 2
 
 
@@ -105,6 +163,9 @@ def _symmetric(row: rows.ConvUnit) -> tuple[int, int] | None:
 
 TRUNCATED_AT = 2.0
 """Standard deviations at which the release truncates its normal distribution."""
+
+VARIANCE = 1.3
+"""Factor with which the release's framework corrects the variance of a truncated normal distribution."""
 
 
 def draw(conv: nn.Conv2d, init: Init) -> None:
@@ -122,6 +183,14 @@ def draw(conv: nn.Conv2d, init: Init) -> None:
         case InitKind.TRUNCATED_NORMAL:
             cut = TRUNCATED_AT * init.std
             nn.init.trunc_normal_(conv.weight, std=init.std, a=-cut, b=cut)
+        case InitKind.KAIMING_UNIFORM:
+            nn.init.kaiming_uniform_(conv.weight, mode="fan_in", nonlinearity="relu")
+        case InitKind.VARIANCE_SCALING:
+            fan_in = conv.weight[0].numel()
+            std = math.sqrt(VARIANCE * 2 / fan_in)
+            nn.init.trunc_normal_(conv.weight, std=std, a=-TRUNCATED_AT * std, b=TRUNCATED_AT * std)
+        case InitKind.NORMAL:
+            nn.init.normal_(conv.weight, std=init.std)
         case InitKind.XAVIER_UNIFORM:
             nn.init.xavier_uniform_(conv.weight)
         case InitKind.FRAMEWORK:

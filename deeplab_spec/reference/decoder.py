@@ -82,6 +82,5 @@ class Decoder(nn.Module):
 
 def channels_in(table: rows.DecoderRows) -> int:
     """Return the channels of the pyramid's output that a decoder reads."""
-    first = (*table.convs, table.logits)[0]
-    channels = first.channels_in if isinstance(first, rows.ConvUnit) else first.depthwise.channels_in
-    return channels - (table.low_level.channels_out if table.low_level else 0)
+    first = rows.first_conv((*table.convs, table.logits)[0])
+    return first.channels_in - (table.low_level.channels_out if table.low_level else 0)

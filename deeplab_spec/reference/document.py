@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from deeplab_spec.errors import BackboneError
+from deeplab_spec.graph.ops import ActivationKind
 from deeplab_spec.reference.aspp import Aspp
 from deeplab_spec.reference.backbone import Backbone, BackboneModule
 from deeplab_spec.reference.block import Block
@@ -23,7 +24,6 @@ from deeplab_spec.reference.document_layers import (
 )
 from deeplab_spec.reference.network import DeepLabV3Plus
 from deeplab_spec.spec import rows
-from deeplab_spec.spec.backbones.xception import backbone_rows
 from deeplab_spec.spec.choices import FOLLOW, Initialisation
 from deeplab_spec.spec.head import aspp_rows, decoder_rows
 from deeplab_spec.spec.layer_choices import initial
@@ -44,10 +44,10 @@ __all__ = [
 _SINGLE_PART: Final = replace(NOTEBOOK.choices, init=Initialisation.FRAMEWORK_DEFAULT, aspp_rates=FOLLOW)
 """The document's choices for a part that is built by itself: the rates follow its output stride."""
 
-_TABLE: Final = backbone_rows(NOTEBOOK.choices, output_stride=16)
-_MIDDLE: Final = _TABLE.middle_flow[0]
-_EXIT: Final = _TABLE.exit_flow[0]
-_KERNEL: Final = _MIDDLE.units[0].depthwise.kernel
+_TABLE: Final = NOTEBOOK.choices.backbone_rows(16)
+_MIDDLE: Final = next(block for block in _TABLE.blocks if ".middle_flow." in block.path)
+_EXIT: Final = next(block for block in _TABLE.blocks if ".exit_flow." in block.path)
+_KERNEL: Final = rows.first_conv(_MIDDLE.units[0]).kernel
 
 
 class Xception(Backbone):
@@ -75,7 +75,7 @@ class Xception(Backbone):
 
     def __init__(self, output_stride: int = 16) -> None:
         check_output_stride(NOTEBOOK, output_stride)
-        super().__init__(backbone_rows(_SINGLE_PART, output_stride, NOTEBOOK.reported_output_stride))
+        super().__init__(_SINGLE_PART.backbone_rows(output_stride, NOTEBOOK.reported_output_stride))
 
     class EntryFlowBlock(Block):
         """Three separable layers, the last one strided, and a convolution as the skip.
@@ -225,16 +225,7 @@ class DeepLab(DeepLabV3Plus):
 
         def __init__(self, in_channels: int, output_stride: int = 16) -> None:
             check_output_stride(NOTEBOOK, output_stride)
-            table = aspp_rows(_SINGLE_PART, output_stride)
-            dense = (row for row in table.atrous if isinstance(row, rows.ConvUnit))
-            super().__init__(
-                replace(
-                    table,
-                    conv1x1=replace(table.conv1x1, channels_in=in_channels),
-                    atrous=tuple(replace(row, channels_in=in_channels) for row in dense),
-                    pool=replace(table.pool, channels_in=in_channels),
-                )
-            )
+            super().__init__(aspp_rows(_SINGLE_PART, output_stride, in_channels))
 
     class Decoder(Decoder):
         """The decoder: projected low-level features, concatenated, and one convolution to the logits.
@@ -272,7 +263,7 @@ def _strided(path: str, channels_in: int, outs: tuple[int, int, int], rate: int,
         rate=last_rate,
         bias=True,
         norm=NORM,
-        activation=True,
+        activation=ActivationKind.RELU,
         source=document(f"Xception.{path}"),
     )
     units = _units(path, channels_in, outs, (rate, rate, last_rate), stride=stride)

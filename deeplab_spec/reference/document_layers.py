@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deeplab_spec.graph.ops import margins
+from deeplab_spec.graph.ops import ActivationKind, margins
 from deeplab_spec.reference.conv import ConvUnit, SeparableUnit
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.layer_choices import backbone_norm
@@ -61,7 +61,7 @@ def separable_row(
         groups=channels_in,
         bias=bias,
         norm=norm,
-        activation=norm is not None,
+        activation=ActivationKind.RELU if norm else None,
         source=document("SeparableConv2d"),
     )
     pointwise = rows.ConvUnit(
@@ -70,7 +70,7 @@ def separable_row(
         channels_out=channels_out,
         bias=True,
         norm=norm,
-        activation=norm is not None,
+        activation=ActivationKind.RELU if norm else None,
         source=document("SeparableConv2d"),
     )
     return rows.SeparableUnit(path=path, depthwise=depthwise, pointwise=pointwise)
@@ -127,7 +127,7 @@ class Conv2dLayer(ConvUnit):
             groups=groups,
             bias=bias,
             norm=rows.Norm(**batchnorm_opts),
-            activation=True,
+            activation=ActivationKind.RELU,
             source=document("Conv2dLayer"),
         )
         super().__init__(row)

@@ -7,12 +7,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deeplab_spec.reference.aspp import Aspp
+from deeplab_spec.reference.auxiliary import Auxiliary
 from deeplab_spec.reference.backbone import Backbone, BackboneModule
 from deeplab_spec.reference.decoder import Decoder
 from deeplab_spec.reference.forward import DISCARD, Values, require_multiple, resize
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.api import Override, table
-from deeplab_spec.spec.choices import Interpolation
+from deeplab_spec.spec.choices import Interpolation, OutputResize
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 
 
@@ -24,10 +25,13 @@ class DeepLabV3Plus(nn.Module):
         aspp: The pyramid.
         decoder: The decoder.
         output_resize: How the logits are resized to the input's size.
+        auxiliary: The second head, or None.
+        named_results: Whether results are returned by name.
         size_multiple: Height and width must be multiples of this.
 
     Shape:
-        ``(n, channels, h, w) -> (n, classes, h, w)``
+        ``(n, channels, h, w) -> (n, classes, h, w)``; a dictionary of ``logits`` and ``auxiliary`` if
+        results have names; without an output resize the logits have the decoder's size.
 
     Source:
         arXiv:1802.02611, figure 2.
@@ -41,7 +45,10 @@ class DeepLabV3Plus(nn.Module):
         backbone: BackboneModule,
         aspp: Aspp,
         decoder: Decoder,
-        output_resize: Interpolation,
+        output_resize: OutputResize,
+        auxiliary: Auxiliary | None = None,
+        *,
+        named_results: bool = False,
         size_multiple: int = 1,
     ) -> None:
         super().__init__()
@@ -49,6 +56,8 @@ class DeepLabV3Plus(nn.Module):
         self.aspp = aspp
         self.decoder = decoder
         self.output_resize = output_resize
+        self.auxiliary = auxiliary
+        self.named_results = named_results
         self.size_multiple = size_multiple
 
     def __repr__(self) -> str:
@@ -62,8 +71,10 @@ class DeepLabV3Plus(nn.Module):
         """Return the parts and their parameters for a notebook."""
         return f"<pre>{escape(repr(self))}</pre>"
 
-    def forward(self, image: Float[Tensor, "n c h w"], values: Values | None = None) -> Float[Tensor, "n classes h w"]:
-        """Return the logits of every pixel.
+    def forward(
+        self, image: Float[Tensor, "n c h w"], values: Values | None = None
+    ) -> Float[Tensor, "n classes h2 w2"] | dict[str, Tensor]:
+        """Return the logits of every pixel; with a second head, those of both by name.
 
         Args:
             image: A batch of images.
@@ -74,13 +85,23 @@ class DeepLabV3Plus(nn.Module):
                 backbone reads, or its size is not legal.
         """
         values = values or DISCARD
-        features, low_level = self._extract(image, values)
+        third = Values(*([self.auxiliary.tap] if self.auxiliary else []), outer=values)
+        features, low_level = self._extract(image, third)
         x = values.keep("aspp", self.aspp(features, values))
         x = values.keep("decoder", self.decoder(x, low_level, values))
-        x = values.keep("output.resize", resize(x, image, self.output_resize))
+        x = self._resized("output.resize", x, image, values)
         if self.decoder.rows.logits_after_resize:
             x = self.decoder.logits(x, values)
-        return values.keep("logits", x)
+        results = {"logits": values.keep("logits", x)}
+        if self.auxiliary is not None:
+            second = self.auxiliary(third[self.auxiliary.tap], values)
+            results["auxiliary"] = self._resized("auxiliary.resize", second, image, values)
+        return results if self.named_results or len(results) > 1 else x
+
+    def _resized(self, path: str, x: Tensor, image: Tensor, values: Values) -> Tensor:
+        if self.output_resize is OutputResize.NONE:
+            return x
+        return values.keep(path, resize(x, image, Interpolation(self.output_resize)))
 
     def intermediate(self, image: Float[Tensor, "n c h w"], *paths: str) -> dict[str, Tensor]:
         """Return values from inside a forward pass.
@@ -120,6 +141,8 @@ def assemble(network: rows.NetworkRows) -> DeepLabV3Plus:
         aspp=Aspp(network.aspp),
         decoder=Decoder(network.decoder),
         output_resize=network.output_resize,
+        auxiliary=Auxiliary(network.auxiliary, network.backbone.auxiliary) if network.auxiliary else None,
+        named_results=network.named_results,
         size_multiple=network.size_multiple,
     )
 

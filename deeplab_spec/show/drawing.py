@@ -11,7 +11,7 @@ from deeplab_spec.analysis.sizes import Shape
 from deeplab_spec.show.rows import Row, network_rows
 from deeplab_spec.show.shapes import Box, Drawing, Note, Panel, Point, Wire
 from deeplab_spec.spec.api import Subject
-from deeplab_spec.spec.choices import ActivationPlacement, Interpolation, written
+from deeplab_spec.spec.choices import Interpolation, written
 from deeplab_spec.views.table import shape
 from deeplab_spec.views.template import render
 
@@ -24,13 +24,6 @@ TOP, PANEL_TOP = 112, 64
 CAPTION_LINE, CAPTION_WIDTH = 16, 165
 GAP, SUM_GAP = 34, 56
 FILLS = {"backbone": "#dbe7f3", "aspp": "#e3efd9", "decoder": "#f8e6d0", "output": "#f8e6d0"}
-
-
-_CAPTIONS = {
-    ActivationPlacement.AFTER: "ReLU after every normalised convolution of the backbone",
-    ActivationPlacement.BEFORE: "ReLU in front of every separable layer of the backbone but the last block's",
-    ActivationPlacement.BEFORE_SPLIT: "normalisation and ReLU in front of every block's two paths",
-}
 
 
 def drawing(subject: Subject) -> str:
@@ -64,8 +57,7 @@ def lay_out(subject: Subject) -> Drawing:
 
 def _captions(subject: Subject) -> tuple[str, ...]:
     """Return the lines below the title: the activations, and the overridden choices."""
-    activations = _CAPTIONS[subject.choices.activation_placement]
-    text = f"{activations}; shapes are channels x height x width"
+    text = f"{subject.choices.activations}; shapes are channels x height x width"
     if not subject.overrides:
         return (text,)
     overrides = ", ".join(f"{name}={written(value)}" for name, value in subject.overrides.items())

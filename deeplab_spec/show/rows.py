@@ -6,7 +6,7 @@ from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.analysis.sizes import Shape, shapes
 from deeplab_spec.graph.network import Network
 from deeplab_spec.spec.api import Subject
-from deeplab_spec.spec.rows import Block, ConvUnit, HeadUnit, SeparableUnit, SkipKind
+from deeplab_spec.spec.rows import Block, ConvUnit, HeadUnit, SeparableUnit, SkipKind, last_conv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,19 +53,24 @@ def network_rows(subject: Subject) -> tuple[Row, ...]:
 def _described(subject: Subject, graph: Network) -> dict[str, Row]:
     table = subject.rows()
     decoder = table.decoder
-    rows = [_conv(row) for row in table.backbone.stem]
+    rows = [_conv(row) if isinstance(row, ConvUnit) else _row(row.path, "max 3x3") for row in table.backbone.stem]
     rows += [_block(row) for row in table.backbone.blocks]
-    rows += [_head(row) for row in (table.aspp.conv1x1, *table.aspp.atrous)]
-    rows.append(replace(_conv(table.aspp.pool), layers="mean, 1x1"))
+    rows += [_head(row) for row in (*([table.aspp.conv1x1] if table.aspp.conv1x1 else []), *table.aspp.atrous)]
+    if table.aspp.pool:
+        rows.append(replace(_conv(table.aspp.pool), layers="mean, 1x1"))
     rows += [_row("aspp.concat", "concat"), _conv(table.aspp.projection)]
+    rows.append(_row("aspp.dropout", f"dropout {table.aspp.dropout:g}"))
     if table.aspp.refinement:
         rows.append(_head(table.aspp.refinement))
-    rows.append(_row("aspp.dropout", f"dropout {table.aspp.dropout:g}"))
     if decoder.low_level:
         rows.append(_conv(decoder.low_level))
         rows += [_row("decoder.resize", decoder.resize), _row("decoder.concat", "concat")]
     rows += [replace(_head(row), dropout=dropout) for row, dropout in zip(decoder.convs, decoder.dropouts, strict=True)]
     rows += [_conv(decoder.logits), _row("output.resize", table.output_resize)]
+    if table.auxiliary:
+        second = table.auxiliary
+        rows += [_conv(second.conv), _row("auxiliary.dropout", f"dropout {second.dropout:g}"), _conv(second.logits)]
+        rows.append(_row("auxiliary.resize", table.output_resize))
     blocks = {block_of(node.path) for node in graph}
     return {row.path: row for row in rows if any(path.startswith(row.path) for path in blocks)}
 
@@ -83,7 +88,7 @@ def _conv(row: ConvUnit) -> Row:
         layers=f"conv {row.kernel}x{row.kernel}",
         channels=(row.channels_out,),
         stride=row.stride,
-        rates=(row.rate,),
+        rates=row.rates if row.rates[0] != row.rates[1] else row.rates[:1],
         output=_NO_SHAPE,
     )
 
@@ -96,28 +101,39 @@ def _head(row: HeadUnit) -> Row:
 
 def _block(row: Block) -> Row:
     skips = {SkipKind.NONE: "", SkipKind.IDENTITY: "identity", SkipKind.CONV: "conv 1x1"}
-    units: tuple[SeparableUnit, ...] = row.units
+    units = row.units
+    wide = [conv for conv in row.convolutions if conv.kernel > 1]
+    separable = all(isinstance(unit, SeparableUnit) for unit in units)
     return Row(
         path=row.path,
-        layers=f"{len(units)} separable",
-        channels=tuple(unit.pointwise.channels_out for unit in units),
-        stride=units[-1].depthwise.stride,
-        rates=tuple(unit.depthwise.rate for unit in units),
+        layers=f"{len(units)} separable" if separable else ", ".join(map(_layer, units)),
+        channels=tuple(last_conv(unit).channels_out for unit in units),
+        stride=max(conv.stride for conv in row.convolutions),
+        rates=tuple(conv.rates[0] for conv in wide),
         skip=skips[row.skip_kind],
         output=_NO_SHAPE,
     )
 
 
+def _layer(unit: HeadUnit) -> str:
+    conv = last_conv(unit)
+    kind = "depthwise " if 1 < conv.groups == conv.channels_in else ""
+    return f"{kind}{conv.kernel}x{conv.kernel}"
+
+
 def _merged(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """Merge equal blocks of the middle flow into one row."""
+    """Merge equal blocks after one another into one row."""
     merged: list[Row] = []
     for row in rows:
         before = merged[-1] if merged else None
-        flow = row.path.rpartition(".block")[0]
-        same = before and replace(before, path=row.path, count=1) == row and ".middle_flow." in row.path
-        if before and same:
-            count = before.count + 1
-            merged[-1] = replace(before, path=f"{flow}.block1..{count}", count=count)
+        if before and replace(before, path=row.path, count=1) == row and not row.path.startswith(_APART):
+            flow, _, numbers = before.path.rpartition(".block")
+            first = int(numbers.partition("..")[0])
+            merged[-1] = replace(before, path=f"{flow}.block{first}..{first + before.count}", count=before.count + 1)
         else:
             merged.append(row)
     return tuple(merged)
+
+
+_APART = ("backbone.entry_flow.", "backbone.exit_flow.", "backbone.stem.", "aspp.", "decoder.", "output.")
+"""Paths of rows that stand alone although they may be equal."""

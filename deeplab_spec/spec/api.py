@@ -25,7 +25,9 @@ def overridden(choices: Choices, overrides: Mapping[str, Override] | None) -> Ch
     Raises:
         SpecError: If a name is not a choice, or a value is out of range.
     """
-    return choose(choices, {name: parse(name, _written(value)) for name, value in (overrides or {}).items()})
+    return choose(
+        choices, {name: parse(name, _written(value), type(choices)) for name, value in (overrides or {}).items()}
+    )
 
 
 def written_overrides(overrides: Mapping[str, Override] | None) -> tuple[str, ...]:

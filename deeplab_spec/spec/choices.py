@@ -2,32 +2,25 @@
 
 A :class:`Choices` holds a value for every choice; a variant is such a set with a name. The choices determine the
 rows, and the rows determine everything else: no layer depends on a variant.
+
+The choices of the head, and those that every backbone has, stand here. A family of backbones adds its own in
+:mod:`deeplab_spec.spec.backbones`.
 """
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from functools import cache
+from types import UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args, get_origin, get_type_hints
 
 from deeplab_spec.errors import SpecError
 
-
-class ActivationPlacement(StrEnum):
-    """The places of the ReLUs in a backbone block."""
-
-    AFTER = "after"
-    BEFORE = "before"
-    BEFORE_SPLIT = "before_split"
-
-
-class DepthwiseActivation(StrEnum):
-    """Which separable layers of the backbone have a ReLU between their two convolutions."""
-
-    EVERY = "every"
-    EXIT2 = "exit2"
-    NONE = "none"
+if TYPE_CHECKING:
+    from deeplab_spec.spec.rows import BackboneRows
 
 
 class ConvBias(StrEnum):
@@ -38,66 +31,12 @@ class ConvBias(StrEnum):
     NONE = "none"
 
 
-class SkipUnit(StrEnum):
-    """The layers after the convolution of a skip path."""
-
-    NORM_AND_ACTIVATION = "norm_and_activation"
-    NORM = "norm"
-    NONE = "none"
-
-
-class SkipReads(StrEnum):
-    """The input of the skip path of a block."""
-
-    INPUT = "input"
-    ACTIVATED_INPUT = "activated_input"
-
-
-class Exit2Input(StrEnum):
-    """The input of the second block of the exit flow."""
-
-    SUM = "sum"
-    ACTIVATED_SUM = "activated_sum"
-
-
-class UnstridedRate(StrEnum):
-    """The rates of a block whose stride is removed because the output stride is reached."""
-
-    UNCHANGED = "unchanged"
-    DOUBLE_LAST = "double_last"
-    DOUBLE_ALL = "double_all"
-    LOST_LAST = "lost_last"
-    KEEP_STRIDE = "keep_stride"
-
-
-class SkipRate(StrEnum):
-    """The rate of the 1x1 convolution of a skip path; it has no effect."""
-
-    ONE = "one"
-    AS_LAST_LAYER = "as_last_layer"
-
-
-class AtrousPadding(StrEnum):
-    """The padding of a 3x3 convolution."""
-
-    RATE = "rate"
-    ONE = "one"
-
-
-class LowLevelTap(StrEnum):
-    """The value of the entry flow that the decoder takes as its low-level features."""
-
-    BLOCK1 = "block1"
-    BLOCK1_OR_STEM = "block1_or_stem"
-    BLOCK2_SEPCONV2 = "block2_sepconv2"
-    BLOCK2_SEPCONV2_ACTIVATED = "block2_sepconv2_activated"
-
-
 class HeadConvs(StrEnum):
-    """The kind of the 3x3 convolutions of the pyramid."""
+    """The kind of the 3x3 convolutions of the pyramid; the cell has branches that read each other."""
 
     DENSE = "dense"
     SEPARABLE = "separable"
+    DENSE_PREDICTION_CELL = "dense_prediction_cell"
 
 
 class DepthwiseUnit(StrEnum):
@@ -135,6 +74,7 @@ class Projection(StrEnum):
     K1 = "1x1"
     K3 = "3x3"
     K1_THEN_SEPARABLE = "1x1_then_separable"
+    K1_THEN_DENSE = "1x1_then_dense"
 
 
 class Decoder(StrEnum):
@@ -171,6 +111,15 @@ class Interpolation(StrEnum):
     NEAREST = "nearest"
 
 
+class OutputResize(StrEnum):
+    """The coordinate rule of the resize of the logits; without one they stay at the decoder's size."""
+
+    ALIGN_CORNERS = "align_corners"
+    HALF_PIXEL = "half_pixel"
+    NEAREST = "nearest"
+    NONE = "none"
+
+
 class StridePadding(StrEnum):
     """The padding of a 3x3 convolution with a stride."""
 
@@ -186,6 +135,10 @@ class Initialisation(StrEnum):
     KAIMING_FAN_OUT = "kaiming_fan_out"
     TRUNCATED_NORMAL = "truncated_normal"
     FRAMEWORK_DEFAULT = "framework_default"
+    VARIANCE_SCALING = "variance_scaling"
+    KAIMING_UNIFORM = "kaiming_uniform"
+    XAVIER_UNIFORM = "xavier_uniform"
+    NORMAL = "normal"
 
 
 class SizesAccepted(StrEnum):
@@ -195,9 +148,18 @@ class SizesAccepted(StrEnum):
     MULTIPLES = "multiples_of_output_stride"
 
 
-FOLLOW: Final = "follow_output_stride"
+class Results(StrEnum):
+    """What evaluation returns: the tensor of logits, or every result by its name."""
 
-Rates = tuple[int, int, int]
+    TENSOR = "tensor"
+    NAMED = "named"
+
+
+FOLLOW: Final = "follow_output_stride"
+AS_HEAD: Final = "as_head"
+"""The value of a choice of the backbone that has the head's."""
+
+Rates = tuple[int, ...]
 ChoiceValue = StrEnum | str | bool | int | float | tuple[int, ...] | tuple[float, ...]
 
 
@@ -218,132 +180,177 @@ class About:
     seen: tuple[ChoiceValue, ...] = ()
 
 
-def _choice(meaning: str, shown_by: str, source: str, *seen: ChoiceValue) -> Any:  # noqa: ANN401 - as dataclasses.field
+def choice(meaning: str, shown_by: str, source: str, *seen: ChoiceValue) -> Any:  # noqa: ANN401 - as dataclasses.field
+    """Return the field of a choice with its description."""
     return dataclasses.field(metadata={"about": About(meaning, shown_by, source, seen)})
 
 
-_DOCUMENT = "the document and the authors' release"
-_PUBLIC = "the document, the authors' release and public ports"
-_PAPER = "arXiv:1802.02611 section 3.2, the document and the authors' release"
+DOCUMENT: Final = "the document and the authors' release"
+PUBLIC: Final = "the document, the authors' release and public ports"
+PAPER: Final = "arXiv:1802.02611 section 3.2, the document and the authors' release"
+FAMILY: Final = "the authors' release, torchvision, segmentation_models_pytorch and other public ports"
 
 
 # fmt: off
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """A value for every choice.
+class Choices(ABC):
+    """A value for every choice of a family.
+
+    Attributes:
+        family: Name of the family of backbones.
+        short: Choices of a short network that has every kind of block.
 
     Raises:
         SpecError: If a value is outside its range; the message names the choice.
     """
 
-    activation_placement: ActivationPlacement = _choice("where the ReLUs of a backbone block stand", "sign of block outputs", _PUBLIC)
-    depthwise_activation: DepthwiseActivation = _choice("ReLU between depthwise and pointwise in the backbone", "graph; response to negative inputs", _PAPER)
-    depthwise_norm: bool = _choice("normalisation after a depthwise convolution", "parameter count", _PAPER)
-    conv_bias: ConvBias = _choice("bias on a convolution that a normalisation follows", "parameter count", _PUBLIC)
-    skip_unit: SkipUnit = _choice("what follows the convolution of a skip", "minimum of the skip", _DOCUMENT)
-    skip_reads: SkipReads = _choice("what the skip of a block reads", "negative inputs; the input tensor is changed", _PUBLIC)
-    skip_rate: SkipRate = _choice("rate carried by the 1x1 convolution of a skip", "an attribute only", _DOCUMENT)
-    exit2_input: Exit2Input = _choice("what the second exit block reads", "graph; negative sums", _PUBLIC)
-    unstrided_rate: UnstridedRate = _choice("rates of a block that loses its stride", "consistency across output strides", _PUBLIC)
-    exit2_rates: tuple[int, int] = _choice("rates of the second exit block at output strides 16 and 8", "impulse response", _PUBLIC, (1, 2), (2, 2), (2, 4))
-    atrous_padding: AtrousPadding = _choice("padding of an atrous 3x3 convolution of the backbone", "map size", _PUBLIC)
-    stride_padding: StridePadding = _choice("padding of a strided 3x3 convolution", "even input sizes", _PUBLIC)
-    entry_blocks: int = _choice("blocks of the entry flow (3, or 5 for the deepest member)", "count", _DOCUMENT, 3, 5)
-    middle_blocks: int = _choice("blocks of the middle flow", "count", _PUBLIC, 8, 16)
-    low_level_tap: LowLevelTap = _choice("which value the decoder reads", "width of the low-level projection; minimum of the tap", _PUBLIC)
-    aspp_rates: Rates | str = _choice("rates of the pyramid", "impulse offsets", "arXiv:1706.05587 section 3.3, the document and public ports", FOLLOW, (6, 12, 18), (12, 24, 36))
-    aspp_convs: HeadConvs = _choice("kind of the pyramid's 3x3 convolutions", "parameter count", _PUBLIC)
-    aspp_depthwise: DepthwiseUnit = _choice("between depthwise and pointwise in the pyramid", "parameter count", _PUBLIC)
-    aspp_order: AsppOrder = _choice("order of the pyramid's concatenation", "equal once weights are aligned", _DOCUMENT)
-    aspp_dropout: float = _choice("dropout after the projection", "training mode", _PUBLIC, 0.0, 0.1, 0.5)
-    pool_norm: PoolNorm = _choice("normalisation of the image-pooling branch", "training with a batch of one", _DOCUMENT)
-    pool_resize: Interpolation = _choice("resize of the image-pooling branch", "nothing: any resize from 1x1 is a broadcast", _PUBLIC)
-    projection: Projection = _choice("how the pyramid becomes 256 channels", "parameter count", _PUBLIC)
-    decoder: Decoder = _choice("whether there is a decoder", "parameter count", "arXiv:1802.02611 table 5")
-    decoder_order: DecoderOrder = _choice("order of the decoder's concatenation", "equal once weights are aligned", _PUBLIC)
-    decoder_convs: DecoderConvs = _choice("convolutions between concatenation and logits", "parameter count, receptive field", _PUBLIC)
-    decoder_depthwise: DepthwiseUnit = _choice("between depthwise and pointwise in the decoder", "parameter count", _PUBLIC)
-    decoder_dropout: tuple[float, ...] = _choice("dropout after each decoder convolution", "training mode", _PUBLIC, (), (0.5, 0.1))
-    decoder_resize: Interpolation = _choice("resize of the pyramid's output", "resize of a ramp", _PUBLIC)
-    logits_conv: LogitsConv = _choice("the convolution that gives the logits", "parameter count", _PUBLIC)
-    output_resize: Interpolation = _choice("resize of the logits", "resize of a ramp", _PUBLIC)
-    backbone_norm_eps: float = _choice("eps of the backbone's normalisations", "channels of low variance", _PUBLIC, 1e-3, 1e-5)
-    head_norm_eps: float = _choice("eps of the head's normalisations", "channels of low variance", _PUBLIC, 1e-3, 1e-5)
-    norm_momentum: float = _choice("momentum of every normalisation", "running mean after one step", _PUBLIC, 3e-4, 0.1, 0.9997)
-    init: Initialisation = _choice("distribution of the initial weights", "sample statistics", _PUBLIC)
-    sizes_accepted: SizesAccepted = _choice("legal input sizes", "513 against 512", _PUBLIC)
-    width: float = _choice("multiplier of every channel count", "channel counts", "this specification; 1 in every publication", 1.0)
+    family: ClassVar[str]
+    short: "ClassVar[Mapping[str, ChoiceValue]]"
+
+    conv_bias: ConvBias = choice("bias on a convolution that a normalisation follows", "parameter count", PUBLIC)
+    stride_padding: StridePadding = choice("padding of a strided 3x3 convolution", "even input sizes", PUBLIC)
+    aspp_rates: Rates | str = choice("rates of the pyramid", "impulse offsets", "arXiv:1706.05587 section 3.3, the document and public ports", FOLLOW, (6, 12, 18), (12, 24, 36))
+    aspp_convs: HeadConvs = choice("kind of the pyramid's 3x3 convolutions", "parameter count", PUBLIC)
+    aspp_depthwise: DepthwiseUnit = choice("between depthwise and pointwise in the pyramid", "parameter count", PUBLIC)
+    aspp_order: AsppOrder = choice("order of the pyramid's concatenation", "equal once weights are aligned", DOCUMENT)
+    aspp_dropout: float = choice("dropout after the projection", "training mode", PUBLIC, 0.0, 0.1, 0.5)
+    pool_norm: PoolNorm = choice("normalisation of the image-pooling branch", "training with a batch of one", DOCUMENT)
+    pool_resize: Interpolation = choice("resize of the image-pooling branch", "nothing: any resize from 1x1 is a broadcast", PUBLIC)
+    projection: Projection = choice("how the pyramid becomes 256 channels", "parameter count", PUBLIC)
+    decoder: Decoder = choice("whether there is a decoder", "parameter count", "arXiv:1802.02611 table 5")
+    decoder_order: DecoderOrder = choice("order of the decoder's concatenation", "equal once weights are aligned", PUBLIC)
+    decoder_convs: DecoderConvs = choice("convolutions between concatenation and logits", "parameter count, receptive field", PUBLIC)
+    decoder_depthwise: DepthwiseUnit = choice("between depthwise and pointwise in the decoder", "parameter count", PUBLIC)
+    decoder_dropout: tuple[float, ...] = choice("dropout after each decoder convolution", "training mode", PUBLIC, (), (0.5, 0.1))
+    decoder_resize: Interpolation = choice("resize of the pyramid's output", "resize of a ramp", PUBLIC)
+    logits_conv: LogitsConv = choice("the convolution that gives the logits", "parameter count", PUBLIC)
+    output_resize: OutputResize = choice("resize of the logits", "resize of a ramp", PUBLIC)
+    backbone_norm_eps: float = choice("eps of the backbone's normalisations", "channels of low variance", PUBLIC, 1e-3, 1e-5)
+    head_norm_eps: float = choice("eps of the head's normalisations", "channels of low variance", PUBLIC, 1e-3, 1e-5)
+    norm_momentum: float = choice("momentum of the normalisations", "running mean after one step", PUBLIC, 3e-4, 0.1, 0.9997)
+    backbone_norm_momentum: float | str = choice("momentum of the backbone's normalisations", "running mean after one step", FAMILY, AS_HEAD, 0.003, 0.05, 0.1)
+    init: Initialisation = choice("distribution of the initial weights", "sample statistics", PUBLIC)
+    backbone_init: Initialisation | str = choice("distribution of the backbone's initial weights", "sample statistics", FAMILY, AS_HEAD, *Initialisation)
+    results: Results = choice("what evaluation returns", "the returned type", FAMILY)
+    sizes_accepted: SizesAccepted = choice("legal input sizes", "513 against 512", PUBLIC)
+    width: float = choice("multiplier of every channel count", "channel counts", "this specification; 1 in every publication", 1.0)
 
     def __post_init__(self) -> None:
-        _within("exit2_rates", "rates must be positive", self.exit2_rates, min(self.exit2_rates) >= 1)
         if isinstance(self.aspp_rates, str):
-            _within("aspp_rates", f"must be three rates or {FOLLOW!r}", self.aspp_rates, self.aspp_rates == FOLLOW)
+            within("aspp_rates", f"must be rates or {FOLLOW!r}", self.aspp_rates, self.aspp_rates == FOLLOW)
         else:
-            _within("aspp_rates", "rates must be positive", self.aspp_rates, min(self.aspp_rates) >= 1)
-        _within("entry_blocks", "must be 3 or 5", self.entry_blocks, self.entry_blocks in (3, 5))
-        _within("middle_blocks", "must be 1 or more", self.middle_blocks, self.middle_blocks >= 1)
-        _within("middle_blocks", "must be at most 1000", self.middle_blocks, self.middle_blocks <= 1000)  # noqa: PLR2004 - stated in the rule
-        _within("aspp_dropout", "must be at least 0 and below 1", self.aspp_dropout, 0 <= self.aspp_dropout < 1)
-        _within("decoder_dropout", "must be at least 0 and below 1", self.decoder_dropout, all(0 <= p < 1 for p in self.decoder_dropout))
-        _within("backbone_norm_eps", "must be positive", self.backbone_norm_eps, self.backbone_norm_eps > 0)
-        _within("head_norm_eps", "must be positive", self.head_norm_eps, self.head_norm_eps > 0)
-        _within("norm_momentum", "must be above 0 and at most 1", self.norm_momentum, 0 < self.norm_momentum <= 1)
-        _within("width", "must be above 0 and at most 4", self.width, 0 < self.width <= 4)  # noqa: PLR2004 - stated in the rule
+            within("aspp_rates", "rates must be positive", self.aspp_rates, min(self.aspp_rates, default=1) >= 1)
+        for name in ("backbone_norm_momentum", "backbone_init"):
+            value = getattr(self, name)
+            if type(value) is str:
+                within(name, f"must be a value of its own or {AS_HEAD!r}", value, value == AS_HEAD)
+        if isinstance(self.backbone_norm_momentum, float):
+            momentum = self.backbone_norm_momentum
+            within("backbone_norm_momentum", "must be above 0 and at most 1", momentum, 0 < momentum <= 1)
+        within("aspp_dropout", "must be at least 0 and below 1", self.aspp_dropout, 0 <= self.aspp_dropout < 1)
+        within("decoder_dropout", "must be at least 0 and below 1", self.decoder_dropout, all(0 <= p < 1 for p in self.decoder_dropout))
+        within("backbone_norm_eps", "must be positive", self.backbone_norm_eps, self.backbone_norm_eps > 0)
+        within("head_norm_eps", "must be positive", self.head_norm_eps, self.head_norm_eps > 0)
+        within("norm_momentum", "must be above 0 and at most 1", self.norm_momentum, 0 < self.norm_momentum <= 1)
+        within("width", "must be above 0 and at most 4", self.width, 0 < self.width <= 4)  # noqa: PLR2004 - stated in the rule
+
+    @property
+    @abstractmethod
+    def base_channels(self) -> tuple[int, ...]:
+        """Every channel count of the network at width 1, ascending, without image and classes."""
+
+    @property
+    def second_head(self) -> bool:
+        """Whether a second head gives logits of a value inside the backbone."""
+        return False
+
+    @property
+    @abstractmethod
+    def activations(self) -> str:
+        """Where the activations of the backbone stand, for the caption of a drawing."""
+
+    @abstractmethod
+    def backbone_rows(self, output_stride: int, reported: int | None = None) -> "BackboneRows":
+        """Return the rows of the backbone.
+
+        Args:
+            output_stride: Input pixels per pixel of the result: 8, 16 or 32.
+            reported: The output stride that the backbone reports; by default the true one.
+
+        Raises:
+            SpecError: If there is no such output stride.
+        """
 # fmt: on
 
 
-def _within(name: str, rule: str, value: object, holds: bool) -> None:  # noqa: FBT001 - one fact
+def within(name: str, rule: str, value: object, holds: bool) -> None:  # noqa: FBT001 - one fact
+    """Check one rule of a choice's value.
+
+    Raises:
+        SpecError: If it does not hold.
+    """
     if not holds:
         raise SpecError(name, rule, value)
 
 
-NAMES: Final = tuple(field.name for field in fields(Choices))
-_TYPES: Final = get_type_hints(Choices)
+@cache
+def names(family: type[Choices]) -> tuple[str, ...]:
+    """Return the names of a family's choices: its own, then those that every family has."""
+    shared = tuple(field.name for field in fields(Choices))
+    return (*(field.name for field in fields(family) if field.name not in shared), *shared)
 
 
-def about(name: str) -> About:
+@cache
+def _types(family: type[Choices]) -> dict[str, Any]:
+    return get_type_hints(family)
+
+
+def about(name: str, family: type[Choices]) -> About:
     """Return the description of a choice.
 
     Raises:
-        SpecError: If there is no such choice.
+        SpecError: If the family has no such choice; the message lists those that it has.
     """
-    for field in fields(Choices):
+    for field in fields(family):
         if field.name == name:
             description: About = field.metadata["about"]
             return description
-    raise SpecError("choice", f"must be one of {', '.join(NAMES)}", name)
+    raise SpecError("choice", f"must be one of {', '.join(names(family))} (of {family.family})", name)
 
 
-def seen_values(name: str) -> tuple[ChoiceValue, ...]:
+def seen_values(name: str, family: type[Choices]) -> tuple[ChoiceValue, ...]:
     """Return the values of a choice that occur in implementations."""
-    kind = _TYPES[name]
+    kind = _types(family)[name]
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return tuple(kind)
     if kind is bool:
         return (True, False)
-    return about(name).seen
+    return about(name, family).seen
 
 
-def parse(name: str, text: str) -> ChoiceValue:
+def parse(name: str, text: str, family: type[Choices]) -> ChoiceValue:
     """Parse the value of a choice as written on the command line.
 
     Raises:
         SpecError: If there is no such choice, or it cannot have this value.
 
-    >>> parse("aspp_rates", "12,24,36")
+    >>> from deeplab_spec.spec.backbones.xception import XceptionChoices
+    >>> parse("aspp_rates", "12,24,36", XceptionChoices)
     (12, 24, 36)
-    >>> parse("decoder", "none")
+    >>> parse("decoder", "none", XceptionChoices)
     <Decoder.NONE: 'none'>
     """
-    about(name)
-    kind = _TYPES[name]
+    about(name, family)
+    kind = _types(family)[name]
     try:
         return _read(kind, text.strip())
     except ValueError:
-        raise SpecError(name, f"must be {_describe(name, kind)}", text) from None
+        raise SpecError(name, f"must be {_describe(name, kind, family)}", text) from None
 
 
 def _read(kind: Any, text: str) -> ChoiceValue:  # noqa: ANN401 - a type expression
+    if get_origin(kind) is UnionType:
+        return text if text in (FOLLOW, AS_HEAD) else _read(get_args(kind)[0], text)
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return kind(text)
     if kind is bool:
@@ -351,11 +358,7 @@ def _read(kind: Any, text: str) -> ChoiceValue:  # noqa: ANN401 - a type express
     if kind in (int, float):
         number: int | float = kind(text)
         return number
-    if get_origin(kind) is tuple:
-        return _read_tuple(kind, text)
-    if text == FOLLOW:
-        return text
-    return _read_tuple(Rates, text)
+    return _read_tuple(kind, text)
 
 
 def _boolean(text: str) -> bool:
@@ -373,14 +376,16 @@ def _read_tuple(kind: Any, text: str) -> tuple[int, ...] | tuple[float, ...]:  #
     return tuple(elements[0](part) for part in parts)
 
 
-def _describe(name: str, kind: Any) -> str:  # noqa: ANN401 - a type expression
+def _describe(name: str, kind: Any, family: type[Choices]) -> str:  # noqa: ANN401 - a type expression
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return "one of " + ", ".join(kind)
     if kind is bool:
         return "true or false"
     if kind in (int, float):
         return "a number"
-    examples = ", ".join(repr(written(value)) for value in seen_values(name))
+    examples = ", ".join(repr(written(value)) for value in seen_values(name, family))
+    if get_origin(kind) is UnionType and get_origin(get_args(kind)[0]) is not tuple:
+        return f"for example {examples}"
     return f"numbers with commas between (for example {examples})"
 
 
@@ -399,7 +404,7 @@ def written(value: ChoiceValue) -> str:
 
 def as_json(choices: Choices) -> dict[str, Any]:
     """Return every choice as JSON data."""
-    return {name: plain(getattr(choices, name)) for name in NAMES}
+    return {name: plain(getattr(choices, name)) for name in names(type(choices))}
 
 
 def plain(value: ChoiceValue) -> str | bool | int | float | list[int] | list[float]:
@@ -415,17 +420,18 @@ def choose(choices: Choices, overrides: Mapping[str, ChoiceValue]) -> Choices:
         SpecError: If a name is not a choice or a value is out of range.
     """
     for name in overrides:
-        about(name)
+        about(name, type(choices))
     return dataclasses.replace(choices, **dict(overrides))  # type: ignore[arg-type]  # parse checks the types
 
 
-def read_overrides(arguments: Iterable[str]) -> dict[str, ChoiceValue]:
+def read_overrides(arguments: Iterable[str], family: type[Choices]) -> dict[str, ChoiceValue]:
     """Parse ``NAME=VALUE`` arguments.
 
     Raises:
         SpecError: If an argument has no equals sign, or its name or value is unknown.
 
-    >>> read_overrides(["middle_blocks=8"])
+    >>> from deeplab_spec.spec.backbones.xception import XceptionChoices
+    >>> read_overrides(["middle_blocks=8"], XceptionChoices)
     {'middle_blocks': 8}
     """
     overrides: dict[str, ChoiceValue] = {}
@@ -433,10 +439,11 @@ def read_overrides(arguments: Iterable[str]) -> dict[str, ChoiceValue]:
         name, equals, text = argument.partition("=")
         if not equals:
             raise SpecError("--choose", "must be NAME=VALUE", argument)
-        overrides[name.strip()] = parse(name.strip(), text)
+        overrides[name.strip()] = parse(name.strip(), text, family)
     return overrides
 
 
 def overrides_between(base: Choices, choices: Choices) -> dict[str, ChoiceValue]:
-    """Return the choices that differ from a base, with their values."""
-    return {name: getattr(choices, name) for name in NAMES if getattr(base, name) != getattr(choices, name)}
+    """Return the choices that differ from a base of the same family, with their values."""
+    decided = names(type(choices))
+    return {name: getattr(choices, name) for name in decided if getattr(base, name) != getattr(choices, name)}

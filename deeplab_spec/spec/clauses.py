@@ -4,13 +4,13 @@ A clause has a stable id that names its subject, never its position in this file
 the same id in ``deeplab_spec.judge.decisions``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Source
-from deeplab_spec.spec.sources import DEEPLAB_V3, XCEPTION, paper, release
+from deeplab_spec.spec.sources import DEEPLAB_V3, XCEPTION, library, paper, release
 
 
 class Level(StrEnum):
@@ -34,6 +34,7 @@ class Clause:
         choices: The choices that it depends on.
         parts: The parts of the network for which it can be decided; empty for all.
         on_request: Whether it is decided only if a lower precision is requested.
+        family: The family of backbones that it is about; ``other`` for those without clauses of their own, empty for all.
     """
 
     id: str
@@ -43,15 +44,21 @@ class Clause:
     choices: tuple[str, ...] = ()
     parts: tuple[str, ...] = ()
     on_request: bool = False
+    family: str = ""
 
+
+_XCEPTION_ONLY: Final = "xception"
+_OTHER: Final = "other"
 
 _CONTRACT: Final = Source(work="this specification", place="interface of a network in evaluation")
 _NUMERICS: Final = Source(work="this specification", place="numerics")
 _TRAINING: Final = Source(work="this specification", place="a step of training in float64")
 _COUNTS: Final = Source(work="this specification", place="costs of every block")
+_ROWS: Final = Source(work="the source of every row", place="as the rows of the variant name it")
 _FIGURE_4: Final = paper("figure 4")
 _XCEPTION: Final = release("core/xception.py")
 _MODEL: Final = release("model.py")
+_AUXILIARY: Final = library("torchvision", "models/segmentation/fcn.py")
 _PYRAMID: Final = Source(work=DEEPLAB_V3, place="section 3.3")
 _SEPARABLE: Final = Source(work=XCEPTION, place="section 2")
 _REFINEMENT: Final = paper("section 3.2 and figure 2")
@@ -70,6 +77,14 @@ def _structure(name: str, sentence: str, source: Source, parts: tuple[str, ...],
     return Clause(id=name, level=Level.STRUCTURE, sentence=sentence, source=source, choices=choices, parts=parts)
 
 
+def _xception(name: str, sentence: str, source: Source, *choices: str) -> Clause:
+    return replace(_structure(name, sentence, source, _BACKBONE, *choices), family=_XCEPTION_ONLY)
+
+
+def _backbone(name: str, sentence: str, *choices: str) -> Clause:
+    return replace(_structure(name, sentence, _ROWS, _BACKBONE, *choices), family=_OTHER)
+
+
 def _numerics(name: str, sentence: str, *parts: str) -> Clause:
     return Clause(id=name, level=Level.NUMERICS, sentence=sentence, source=_NUMERICS, parts=parts)
 
@@ -85,7 +100,7 @@ def _training(name: str, sentence: str, *choices: str) -> Clause:
 
 # fmt: off
 CLAUSES: Final = (
-    _interface("OUTPUT-TENSOR", "The result of evaluation is one tensor (of a part: one for each of its taps)."),
+    _interface("OUTPUT-TENSOR", "The result of evaluation is one tensor (of a part: one for each of its taps); of a variant that returns results by name, one for each name.", "results"),
     _interface("OUTPUT-SHAPE", "Logits have the batch, height and width of the image and one channel per class; taps have their specified sizes."),
     _interface("OUTPUT-DTYPE", "The result has the dtype of the image."),
     _interface("OUTPUT-FINITE", "A finite image gives a finite result."),
@@ -102,17 +117,28 @@ CLAUSES: Final = (
     _structure("SAME-FAMILY", "The implementation is a network of this family: at least half of its convolutions have a counterpart.", _FIGURE_4, ()),
     _structure("GRAPH-KNOWN", "Every operation is of a kind that the specification knows.", _XCEPTION, ()),
     _structure("DATAFLOW", "Every operation takes its inputs directly from the specified operations.", _XCEPTION, ()),
-    _structure("STEM-CONVS", "The stem is a 3x3 convolution with stride 2 and a 3x3 convolution with stride 1.", _FIGURE_4, _BACKBONE, "stride_padding"),
-    _structure("XCEPTION-LAYERS", "The backbone has exactly the specified blocks, and each block its three separable layers.", _FIGURE_4, _BACKBONE, "entry_blocks", "middle_blocks"),
-    _structure("XCEPTION-CHANNELS", "The convolutions of the backbone have the specified channels.", _FIGURE_4, _BACKBONE, "width"),
-    _structure("SEPCONV-FACTORS", "A separable layer is a depthwise 3x3 convolution, then a pointwise 1x1 convolution.", _SEPARABLE, _BACKBONE),
-    _structure("XCEPTION-STRIDES", "A block subsamples in its last layer and its skip, until the output stride is reached.", _FIGURE_4, _BACKBONE, "unstrided_rate"),
-    _structure("XCEPTION-RATES", "The rate of a layer compensates for the strides removed before it.", _XCEPTION, _BACKBONE),
-    _structure("XCEPTION-UNSTRIDED-RATE", "A block that loses its stride has the specified rates.", _XCEPTION, _BACKBONE, "unstrided_rate"),
-    _structure("EXIT2-RATES", "The last block has rate 2 at output stride 16 and rate 4 at output stride 8.", _XCEPTION, _BACKBONE, "exit2_rates"),
-    _structure("XCEPTION-PADDING", "The padding of a backbone convolution is as specified for its rate and stride.", _XCEPTION, _BACKBONE, "atrous_padding", "stride_padding"),
-    _structure("XCEPTION-NORMS", "Every convolution of a separable layer is normalised.", paper("section 3.2, change (3)"), _BACKBONE, "depthwise_norm"),
-    _structure("XCEPTION-ACTIVATIONS", "ReLUs stand in the specified places of the backbone and nowhere else.", paper("section 3.2, change (3)"), _BACKBONE, "activation_placement", "depthwise_activation", "exit2_input"),
+    _xception("STEM-CONVS", "The stem is a 3x3 convolution with stride 2 and a 3x3 convolution with stride 1.", _FIGURE_4, "stride_padding"),
+    _xception("XCEPTION-LAYERS", "The backbone has exactly the specified blocks, and each block its three separable layers.", _FIGURE_4, "entry_blocks", "middle_blocks"),
+    _xception("XCEPTION-CHANNELS", "The convolutions of the backbone have the specified channels.", _FIGURE_4, "width"),
+    _xception("SEPCONV-FACTORS", "A separable layer is a depthwise 3x3 convolution, then a pointwise 1x1 convolution.", _SEPARABLE),
+    _xception("XCEPTION-STRIDES", "A block subsamples in its last layer and its skip, until the output stride is reached.", _FIGURE_4, "unstrided_rate"),
+    _xception("XCEPTION-RATES", "The rate of a layer compensates for the strides removed before it.", _XCEPTION),
+    _xception("XCEPTION-UNSTRIDED-RATE", "A block that loses its stride has the specified rates.", _XCEPTION, "unstrided_rate"),
+    _xception("EXIT2-RATES", "The last block has rate 2 at output stride 16 and rate 4 at output stride 8.", _XCEPTION, "exit2_rates"),
+    _xception("XCEPTION-PADDING", "The padding of a backbone convolution is as specified for its rate and stride.", _XCEPTION, "atrous_padding", "stride_padding"),
+    _xception("XCEPTION-NORMS", "Every convolution of a separable layer is normalised.", paper("section 3.2, change (3)"), "depthwise_norm"),
+    _xception("XCEPTION-ACTIVATIONS", "ReLUs stand in the specified places of the backbone and nowhere else.", paper("section 3.2, change (3)"), "activation_placement", "depthwise_activation", "exit2_input"),
+    _backbone("BACKBONE-STEM", "The stem has the specified convolutions and pooling.", "stride_padding"),
+    _backbone("BACKBONE-LAYERS", "The backbone has exactly the specified layers."),
+    _backbone("BACKBONE-CHANNELS", "The convolutions of the backbone have the specified channels.", "width"),
+    _backbone("BACKBONE-KERNELS", "The convolutions of the backbone have the specified kernels and groups."),
+    _backbone("BACKBONE-STRIDES", "The layers subsample in the specified places, until the output stride is reached.", "unstrided_rate"),
+    _backbone("BACKBONE-RATES", "The rate of a layer compensates for the strides removed before it."),
+    _backbone("BACKBONE-UNSTRIDED-RATE", "A block that loses its stride has the specified rates.", "unstrided_rate"),
+    _backbone("BACKBONE-PADDING", "The padding of a backbone layer is as specified for its rate and stride.", "stride_padding"),
+    _backbone("BACKBONE-NORMS", "Normalisations stand in the specified places of the backbone."),
+    _backbone("BACKBONE-ACTIVATIONS", "Activations of the specified kind stand in the specified places of the backbone and nowhere else."),
+    _backbone("BACKBONE-POOLING", "The pooling windows of the backbone are as specified."),
     _structure("SKIP-UNIT", "The skip of a block that changes channels or size is a 1x1 convolution followed as specified; no other skip has a layer.", _FIGURE_4, _BACKBONE, "skip_unit"),
     _structure("SKIP-INPUT", "The skip of a block reads the block's input, and the sum adds it to the last layer.", _FIGURE_4, _BACKBONE, "skip_reads"),
     _structure("BACKBONE-BIAS", "The convolutions of the backbone have a bias exactly where specified.", _XCEPTION, _BACKBONE, "conv_bias"),
@@ -132,6 +158,7 @@ CLAUSES: Final = (
     _structure("HEAD-BIAS", "The convolutions of pyramid and decoder have a bias exactly where specified.", _MODEL, _HEAD, "conv_bias", "pool_norm"),
     _structure("HEAD-NORM-EPS", "Every normalisation of pyramid and decoder has the specified eps.", _MODEL, _HEAD, "head_norm_eps"),
     _structure("OUTPUT-RESIZE", "The logits are resized to the size of the image.", _MODEL, ("network",), "output_resize"),
+    replace(_structure("AUXILIARY-HEAD", "The second head, where there is one, has the specified layers.", _AUXILIARY, ("network",)), family=_OTHER),
     _structure("BLOCK-COUNTS", "A block whose operations and inputs are as specified has the specified parameters and multiply-adds.", _COUNTS, ()),
 
     _numerics("WEIGHTS-FIT", "Every parameter of the specification has exactly one counterpart in the implementation, of the same shape."),
@@ -168,12 +195,15 @@ def clause(name: str) -> Clause:
     raise SpecError("clause", "must be the id of a clause", name)
 
 
-def clauses_of(part: str | None, *, on_request: bool = False) -> tuple[Clause, ...]:
+def clauses_of(part: str | None, family: str = _XCEPTION_ONLY, *, on_request: bool = False) -> tuple[Clause, ...]:
     """Return the clauses that can be decided for the whole network, or for one part.
 
     Args:
         part: ``backbone``, ``aspp`` or ``decoder``; None for the whole network.
+        family: Name of the family of backbones.
         on_request: Whether a lower precision is requested, so that its clauses are included.
     """
-    requested = (clause for clause in CLAUSES if on_request or not clause.on_request)
+    own = {clause.family for clause in CLAUSES}
+    about = {"", family if family in own else _OTHER}
+    requested = (clause for clause in CLAUSES if clause.family in about and (on_request or not clause.on_request))
     return tuple(clause for clause in requested if part is None or not clause.parts or part in clause.parts)

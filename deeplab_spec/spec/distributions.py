@@ -4,16 +4,19 @@ All but the constants are symmetric about zero.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op
-from deeplab_spec.spec.rows import Block, ConvUnit, HeadUnit, Init, InitKind, NetworkRows
+from deeplab_spec.spec.rows import Init, InitKind, NetworkRows
 
 CUT: Final = 2.0
 """The release's truncated normal distribution ends at this many standard deviations."""
+
+VARIANCE: Final = 1.3
+"""Factor with which the release's framework corrects the variance of a truncated normal distribution."""
 
 
 class Shape(StrEnum):
@@ -126,6 +129,12 @@ def _of_weight(conv: Conv2d, init: Init) -> Distribution:
             return Distribution(shape=Shape.NORMAL, scale=math.sqrt(2 / fan_out))
         case InitKind.TRUNCATED_NORMAL:
             return Distribution(shape=Shape.TRUNCATED, scale=init.std)
+        case InitKind.VARIANCE_SCALING:
+            return Distribution(shape=Shape.TRUNCATED, scale=math.sqrt(VARIANCE * 2 / fan_in))
+        case InitKind.NORMAL:
+            return Distribution(shape=Shape.NORMAL, scale=init.std)
+        case InitKind.KAIMING_UNIFORM:
+            return Distribution(shape=Shape.UNIFORM, scale=math.sqrt(6 / fan_in))
         case InitKind.XAVIER_UNIFORM:
             return Distribution(shape=Shape.UNIFORM, scale=math.sqrt(6 / (fan_in + fan_out)))
         case InitKind.FRAMEWORK:
@@ -147,36 +156,4 @@ def initials(table: NetworkRows) -> Mapping[str, Init]:
     >>> initials(rows(TF_RELEASE.choices, 16, 21))["decoder.logits.conv"].std
     0.01
     """
-    return {f"{row.path}.conv": row.init for row in _convolutions(table)}
-
-
-def _convolutions(table: NetworkRows) -> Iterator[ConvUnit]:
-    yield from table.backbone.stem
-    for block in table.backbone.blocks:
-        yield from _of_block(block)
-    pyramid = table.aspp
-    for unit in (pyramid.conv1x1, *pyramid.atrous, pyramid.pool, pyramid.projection):
-        yield from _halves(unit)
-    if pyramid.refinement:
-        yield from _halves(pyramid.refinement)
-    decoder = table.decoder
-    if decoder.low_level:
-        yield decoder.low_level
-    for unit in decoder.convs:
-        yield from _halves(unit)
-    yield decoder.logits
-
-
-def _of_block(block: Block) -> Iterator[ConvUnit]:
-    for unit in block.units:
-        yield from _halves(unit)
-    if block.skip:
-        yield block.skip
-
-
-def _halves(unit: HeadUnit) -> Iterator[ConvUnit]:
-    if isinstance(unit, ConvUnit):
-        yield unit
-    else:
-        yield unit.depthwise
-        yield unit.pointwise
+    return {f"{row.path}.conv": row.init for row in table.convolutions}

@@ -11,6 +11,7 @@ from typing import Final
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Source
 from deeplab_spec.spec import choices as c
+from deeplab_spec.spec.backbones import xception as x
 from deeplab_spec.spec.sources import document
 
 Correction = tuple[str, c.ChoiceValue]
@@ -45,7 +46,7 @@ class Erratum:
             rule = "an erratum must have corrections, or else a note"
             raise SpecError(self.id, rule, (self.corrections, self.api_note))
         for name, _ in self.corrections:
-            c.about(name)
+            c.about(name, x.XceptionChoices)
 
 
 ERRATA: Final = (
@@ -66,7 +67,7 @@ ERRATA: Final = (
             "with 64 channels, not the first block at stride 4 with 128."
         ),
         shown_by="width of the low-level projection at output stride 8",
-        corrections=(("low_level_tap", c.LowLevelTap.BLOCK1),),
+        corrections=(("low_level_tap", x.LowLevelTap.BLOCK1),),
         source=document("Xception.__init__, split of the entry flow"),
     ),
     Erratum(
@@ -76,7 +77,7 @@ ERRATA: Final = (
             "after it should have a larger rate."
         ),
         shown_by="features at output stride 8, subsampled by 2, differ from those at 16 with the same weights",
-        corrections=(("unstrided_rate", c.UnstridedRate.UNCHANGED),),
+        corrections=(("unstrided_rate", x.UnstridedRate.UNCHANGED),),
         source=document("Xception.EntryFlowBlock and ExitFlowBlock"),
     ),
     Erratum(
@@ -90,7 +91,7 @@ ERRATA: Final = (
         id="ERRATUM-SKIP-ACTIVATION",
         sentence="The skip of a strided block ends in a ReLU, where the authors' release has a normalisation only.",
         shown_by="minimum of the skip",
-        corrections=(("skip_unit", c.SkipUnit.NORM),),
+        corrections=(("skip_unit", x.SkipUnit.NORM),),
         source=document("Xception.EntryFlowBlock and Conv2dLayer"),
     ),
     Erratum(
@@ -101,8 +102,8 @@ ERRATA: Final = (
         ),
         shown_by="sign of block outputs; response to negative inputs",
         corrections=(
-            ("activation_placement", c.ActivationPlacement.BEFORE),
-            ("depthwise_activation", c.DepthwiseActivation.EXIT2),
+            ("activation_placement", x.ActivationPlacement.BEFORE),
+            ("depthwise_activation", x.DepthwiseActivation.EXIT2),
         ),
         source=document("SeparableConv2dLayer and Conv2dLayer"),
     ),

@@ -1,11 +1,12 @@
 """How the choices determine a single layer: channels, bias, normalisation, padding and initial weights."""
 
+from collections.abc import Iterable
 from typing import Final
 
+from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Source
-from deeplab_spec.graph.ops import Padding
+from deeplab_spec.graph.ops import ActivationKind, Padding, Pair
 from deeplab_spec.spec.choices import (
-    AtrousPadding,
     Choices,
     ConvBias,
     DepthwiseUnit,
@@ -17,35 +18,50 @@ from deeplab_spec.spec.rows import ConvUnit, Init, InitKind, Norm, SeparableUnit
 HEAD_DEPTHWISE_STD: Final = 0.33
 HEAD_POINTWISE_STD: Final = 0.06
 
-BASE_CHANNELS: Final = (32, 48, 64, 128, 256, 728, 1024, 1536, 2048)
-"""Every channel count of the network at width 1, ascending, without image and classes."""
+HEAD_CHANNELS: Final = (48, 256)
+"""The channel counts of pyramid and decoder at width 1: of the projected low-level features, and of all others."""
+
+NORMAL_STD: Final = 0.02
+"""Standard deviation of the initial weights under ``normal``."""
+
+IMAGE_CHANNELS: Final = 3
+
+OUTPUT_STRIDES: Final = (8, 16, 32)
+"""Supported output strides: input pixels per pixel of the backbone's result."""
 
 SMALLEST: Final = 4
 """The smallest channel count: one more than the image's channels."""
 
-_STEM: Final = "backbone.entry_flow.stem.conv1"
+
+def check_output_stride(output_stride: int) -> None:
+    """Check that a backbone can have an output stride.
+
+    Raises:
+        SpecError: If it is not 8, 16 or 32.
+    """
+    if output_stride not in OUTPUT_STRIDES:
+        raise SpecError("output_stride", "must be 8, 16 or 32", output_stride)
 
 
-def scaled_channels(width: float) -> dict[int, int]:
+def scaled_channels(base: Iterable[int], width: float) -> dict[int, int]:
     """Map every channel count to its count at another width.
 
     The rule: multiply, round half up, and increase where needed so that each count exceeds the next smaller one.
     So counts that differ at width 1 differ at every width, and a fault that confuses two of them stays visible.
 
     Args:
+        base: The channel counts at width 1, ascending.
         width: Multiplier of the channel counts.
 
     Returns:
         Scaled counts by their counts at width 1.
 
-    >>> list(scaled_channels(1.0).values()) == list(BASE_CHANNELS)
-    True
-    >>> list(scaled_channels(1 / 32).values())
-    [4, 5, 6, 7, 8, 23, 32, 48, 64]
+    >>> list(scaled_channels((32, 48, 64, 128, 256, 728), 1 / 32).values())
+    [4, 5, 6, 7, 8, 23]
     """
     scaled: dict[int, int] = {}
     least = SMALLEST
-    for channels in BASE_CHANNELS:
+    for channels in base:
         scaled[channels] = max(least, int(channels * width + 0.5))
         least = scaled[channels] + 1
     return scaled
@@ -53,7 +69,9 @@ def scaled_channels(width: float) -> dict[int, int]:
 
 def backbone_norm(choices: Choices) -> Norm:
     """Return the normalisation of the backbone."""
-    return Norm(eps=choices.backbone_norm_eps, momentum=choices.norm_momentum)
+    own = choices.backbone_norm_momentum
+    momentum = choices.norm_momentum if isinstance(own, str) else own
+    return Norm(eps=choices.backbone_norm_eps, momentum=momentum)
 
 
 def head_norm(choices: Choices) -> Norm:
@@ -71,25 +89,34 @@ def head_bias(choices: Choices) -> bool:
     return choices.conv_bias is not ConvBias.NONE
 
 
-def padding(choices: Choices, path: str, kernel: int, stride: int, rate: int) -> Padding:
-    """Return the zeros around the input of a convolution of the backbone."""
-    if kernel == 1:
-        return same_size(kernel, rate)
+def padding(choices: Choices, kernel: int, stride: int, rate: int, *, first: bool = False) -> Padding:
+    """Return the zeros around the input of a convolution of the backbone; ``first`` for the network's first."""
     same = choices.stride_padding
-    if stride > 1 and (same is StridePadding.SAME or (same is StridePadding.SAME_STEM and path == _STEM)):
+    if kernel > 1 and stride > 1 and (same is StridePadding.SAME or (same is StridePadding.SAME_STEM and first)):
         return "same"
-    return same_size(kernel, rate if choices.atrous_padding is AtrousPadding.RATE else 1)
+    return same_size(kernel, rate)
 
 
-def initial(choices: Choices, std: float | None) -> Init:
-    """Return the initialisation of a convolution.
+def backbone_initial(choices: Choices, std: float | None) -> Init:
+    """Return the initialisation of a convolution of the backbone, as :func:`initial` does for the head."""
+    own = choices.backbone_init
+    return _initial(own if isinstance(own, Initialisation) else choices.init, std, last=False)
+
+
+def initial(choices: Choices, std: float | None, *, last: bool = False) -> Init:
+    """Return the initialisation of a convolution of the head.
 
     Args:
         choices: The choices.
         std: Standard deviation that the release publishes for this layer, or None if the release uses its
             framework's default.
+        last: Whether it is the convolution that gives the logits.
     """
-    match choices.init:
+    return _initial(choices.init, std, last=last)
+
+
+def _initial(init: Initialisation, std: float | None, *, last: bool) -> Init:
+    match init:
         case Initialisation.TRUNCATED_NORMAL if std is not None:
             return Init(kind=InitKind.TRUNCATED_NORMAL, std=std, zero_bias=True)
         case Initialisation.TRUNCATED_NORMAL:
@@ -100,10 +127,25 @@ def initial(choices: Choices, std: float | None) -> Init:
             return Init(kind=InitKind.KAIMING_FAN_OUT)
         case Initialisation.FRAMEWORK_DEFAULT:
             return Init(kind=InitKind.FRAMEWORK)
+        case Initialisation.VARIANCE_SCALING:
+            return Init(kind=InitKind.VARIANCE_SCALING, zero_bias=True)
+        case Initialisation.KAIMING_UNIFORM if not last:
+            return Init(kind=InitKind.KAIMING_UNIFORM, zero_bias=True)
+        case Initialisation.KAIMING_UNIFORM | Initialisation.XAVIER_UNIFORM:
+            return Init(kind=InitKind.XAVIER_UNIFORM, zero_bias=True)
+        case Initialisation.NORMAL:
+            return Init(kind=InitKind.NORMAL, std=NORMAL_STD, zero_bias=True)
 
 
 def head_conv(
-    choices: Choices, path: str, channels_in: int, channels_out: int, *, kernel: int = 1, rate: int = 1, source: Source
+    choices: Choices,
+    path: str,
+    channels_in: int,
+    channels_out: int,
+    *,
+    kernel: int = 1,
+    rate: int | Pair = 1,
+    source: Source,
 ) -> ConvUnit:
     """Return a dense convolution of pyramid or decoder, with normalisation and ReLU."""
     return ConvUnit(
@@ -115,7 +157,7 @@ def head_conv(
         padding=same_size(kernel, rate),
         bias=head_bias(choices),
         norm=head_norm(choices),
-        activation=True,
+        activation=ActivationKind.RELU,
         init=initial(choices, None),
         source=source,
     )
@@ -128,7 +170,7 @@ def head_separable(
     channels_out: int,
     *,
     between: DepthwiseUnit,
-    rate: int = 1,
+    rate: int | Pair = 1,
     source: Source,
 ) -> SeparableUnit:
     """Return a separable convolution of pyramid or decoder."""
@@ -142,7 +184,7 @@ def head_separable(
         groups=channels_in,
         bias=head_bias(choices),
         norm=None if between is DepthwiseUnit.BARE else head_norm(choices),
-        activation=between is DepthwiseUnit.NORM_AND_ACTIVATION,
+        activation=ActivationKind.RELU if between is DepthwiseUnit.NORM_AND_ACTIVATION else None,
         init=initial(choices, HEAD_DEPTHWISE_STD),
         source=source,
     )
@@ -152,7 +194,7 @@ def head_separable(
         channels_out=channels_out,
         bias=head_bias(choices),
         norm=head_norm(choices),
-        activation=True,
+        activation=ActivationKind.RELU,
         init=initial(choices, HEAD_POINTWISE_STD),
         source=source,
     )

@@ -6,6 +6,7 @@ from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Network, Node, Source
 from deeplab_spec.graph.ops import (
     Activation,
+    ActivationKind,
     Add,
     BatchNorm,
     Concat,
@@ -20,11 +21,11 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
-from deeplab_spec.spec.backbones.xception import backbone_rows
-from deeplab_spec.spec.choices import Choices, Interpolation, SizesAccepted
-from deeplab_spec.spec.head import aspp_rows, decoder_rows
+from deeplab_spec.spec.choices import Choices, Interpolation, OutputResize, Results, SizesAccepted
+from deeplab_spec.spec.head import aspp_rows, auxiliary_rows, decoder_rows
 from deeplab_spec.spec.rows import (
     AsppRows,
+    AuxiliaryRows,
     BackboneRows,
     Block,
     ConvUnit,
@@ -32,8 +33,10 @@ from deeplab_spec.spec.rows import (
     HeadUnit,
     NetworkRows,
     Norm,
+    PoolUnit,
     SeparableUnit,
     SkipKind,
+    first_conv,
 )
 from deeplab_spec.spec.variants import Variant
 
@@ -59,13 +62,15 @@ def rows(choices: Choices, output_stride: int, classes: int, reported: int | Non
     Raises:
         SpecError: If the output stride is not 8, 16 or 32, or the number of classes is below 1.
     """
-    backbone = backbone_rows(choices, output_stride, reported)
+    backbone = choices.backbone_rows(output_stride, reported)
     multiples = choices.sizes_accepted is SizesAccepted.MULTIPLES
     return NetworkRows(
         backbone=backbone,
-        aspp=aspp_rows(choices, output_stride),
+        aspp=aspp_rows(choices, output_stride, backbone.channels_out),
         decoder=decoder_rows(choices, backbone.low_level_channels, classes),
         output_resize=choices.output_resize,
+        auxiliary=auxiliary_rows(choices, backbone.auxiliary_channels, classes),
+        named_results=choices.results is Results.NAMED,
         size_multiple=output_stride if multiples else 1,
     )
 
@@ -103,10 +108,14 @@ def graph(table: NetworkRows) -> Network:
     pyramid = build.aspp(table.aspp, features)
     low_level = table.backbone.low_level if table.decoder.low_level else None
     logits = build.decoder(table.decoder, pyramid, low_level)
-    resized = build.resize("output.resize", table.output_resize, logits, image)
+    resized = build.output_resize("output.resize", table.output_resize, logits, image)
     if table.decoder.logits_after_resize:
         resized = build.conv_unit(table.decoder.logits, resized)
     build.add("output", Output(name="logits"), resized)
+    if table.auxiliary:
+        second = build.auxiliary(table.auxiliary, table.backbone.auxiliary)
+        second = build.output_resize("auxiliary.resize", table.output_resize, second, image)
+        build.add("output.auxiliary", Output(name="auxiliary"), second)
     taps = {"low_level": table.backbone.low_level, "backbone": features, "aspp": pyramid}
     return Network(nodes=tuple(build.nodes), taps=(*taps.items(), ("decoder", logits), ("logits", resized)))
 
@@ -142,18 +151,15 @@ def part(table: NetworkRows, name: str) -> Network:
     return Network(nodes=tuple(build.nodes), taps=tuple(taps.items()))
 
 
-_RELU = Activation()
-
-
 @lru_cache(maxsize=512)  # a network repeats a dozen records a hundred times
-def _conv(channels: Pair, geometry: tuple[int, int, int], padding: Padding, groups: int, bias: bool) -> Conv2d:  # noqa: FBT001 - one fact
-    kernel, stride, rate = geometry
+def _conv(channels: Pair, geometry: tuple[int, int, Pair], padding: Padding, groups: int, bias: bool) -> Conv2d:  # noqa: FBT001 - one fact
+    kernel, stride, rates = geometry
     return Conv2d(
         channels_in=channels[0],
         channels_out=channels[1],
         kernel=(kernel, kernel),
         stride=(stride, stride),
-        rate=(rate, rate),
+        rate=rates,
         padding=padding,
         groups=groups,
         bias=bias,
@@ -180,17 +186,18 @@ class _Builder:
 
     def conv_unit(self, row: ConvUnit, value: str) -> str:
         channels = (row.channels_in, row.channels_out)
-        op = _conv(channels, (row.kernel, row.stride, row.rate), row.padding, row.groups, row.bias)
+        op = _conv(channels, (row.kernel, row.stride, row.rates), row.padding, row.groups, row.bias)
         value = self.add(f"{row.path}.conv", op, value, source=row.source)
         if row.norm:
             value = self.norm(row.path, row.norm, row.channels_out, value, row.source)
-        if row.activation:
-            value = self.add(f"{row.path}.activation", _RELU, value, source=row.source)
-        return value
+        return self.activation(row.path, row.activation, value, row.source)
+
+    def activation(self, path: str, kind: ActivationKind | None, value: str, source: Source | None = None) -> str:
+        return self.add(f"{path}.activation", Activation(kind=kind), value, source=source) if kind else value
 
     def separable_unit(self, row: SeparableUnit, value: str) -> str:
         if row.pre_activation:
-            value = self.add(f"{row.path}.activation", _RELU, value, source=row.depthwise.source)
+            value = self.activation(row.path, ActivationKind.RELU, value, row.depthwise.source)
         return self.conv_unit(row.pointwise, self.conv_unit(row.depthwise, value))
 
     def head_unit(self, row: HeadUnit, value: str) -> str:
@@ -202,19 +209,25 @@ class _Builder:
         if row.norm:
             value = self.norm(row.path, row.norm, row.channels_in, value)
         if row.activation:
-            value = self.add(f"{row.path}.activation", _RELU, value)
+            value = self.activation(row.path, ActivationKind.RELU, value)
         skip = f"{row.units[0].path}.activation" if row.skip_reads_activation else value
         for unit in row.units:
-            value = self.separable_unit(unit, value)
+            value = self.head_unit(unit, value)
         if row.skip_kind is SkipKind.NONE:
             return value
+        if row.skip_pool:
+            skip = self.pool_unit(row.skip_pool, skip)
         if row.skip:
             skip = self.conv_unit(row.skip, skip)
-        return self.add(f"{row.path}.add", Add(), value, skip, source=row.units[0].depthwise.source)
+        value = self.add(f"{row.path}.add", Add(), value, skip, source=first_conv(row.units[0]).source)
+        return self.activation(row.path, row.after, value)
+
+    def pool_unit(self, row: PoolUnit, value: str) -> str:
+        return self.add(row.path, row.op, value, source=row.source)
 
     def backbone(self, table: BackboneRows, value: str) -> str:
         for unit in table.stem:
-            value = self.conv_unit(unit, value)
+            value = self.conv_unit(unit, value) if isinstance(unit, ConvUnit) else self.pool_unit(unit, value)
         for block in table.blocks:
             value = self.block(block, value)
         return value
@@ -227,18 +240,29 @@ class _Builder:
         )
         return self.add(path, op, value, like)
 
+    def dropout(self, path: str, probability: float, value: str) -> str:
+        return self.add(path, Dropout(probability=probability), value) if probability else value
+
+    def output_resize(self, path: str, rule: OutputResize, value: str, image: str) -> str:
+        return value if rule is OutputResize.NONE else self.resize(path, Interpolation(rule), value, image)
+
     def aspp(self, table: AsppRows, features: str) -> str:
-        local = [self.head_unit(row, features) for row in (table.conv1x1, *table.atrous)]
-        pooled = self.add("aspp.pool.average", GlobalAveragePool(), features, source=table.pool.source)
-        pooled = self.resize("aspp.pool.resize", table.pool_resize, self.conv_unit(table.pool, pooled), features)
-        branches = (pooled, *local) if table.pool_first else (*local, pooled)
-        value = self.add("aspp.concat", Concat(), *branches, source=table.pool.source)
+        local = [self.conv_unit(table.conv1x1, features)] if table.conv1x1 else []
+        atrous: list[str] = []
+        for row, source in zip(table.atrous, table.inputs, strict=True):
+            atrous.append(self.head_unit(row, features if source is None else atrous[source]))
+        branches = [*local, *atrous]
+        if table.pool:
+            pooled = self.add("aspp.pool.average", GlobalAveragePool(), features, source=table.pool.source)
+            pooled = self.resize("aspp.pool.resize", table.pool_resize, self.conv_unit(table.pool, pooled), features)
+            branches = [pooled, *branches] if table.pool_first else [*branches, pooled]
+        value = self.add("aspp.concat", Concat(), *branches, source=table.projection.source)
+        if table.dropout_first:
+            value = self.dropout("aspp.dropout", table.dropout, value)
         value = self.conv_unit(table.projection, value)
-        if table.refinement:
-            value = self.separable_unit(table.refinement, value)
-        if table.dropout:
-            value = self.add("aspp.dropout", Dropout(probability=table.dropout), value)
-        return value
+        if not table.dropout_first:
+            value = self.dropout("aspp.dropout", table.dropout, value)
+        return self.head_unit(table.refinement, value) if table.refinement else value
 
     def decoder(self, table: DecoderRows, pyramid: str, low_level: str | None) -> str:
         value = pyramid
@@ -248,9 +272,12 @@ class _Builder:
             pair = (low, value) if table.low_first else (value, low)
             value = self.add("decoder.concat", Concat(), *pair, source=table.low_level.source)
         for number, (row, dropout) in enumerate(zip(table.convs, table.dropouts, strict=True), start=1):
-            value = self.head_unit(row, value)
-            if dropout:
-                value = self.add(f"decoder.conv{number}.dropout", Dropout(probability=dropout), value)
+            value = self.dropout(f"decoder.conv{number}.dropout", dropout, self.head_unit(row, value))
         if not table.logits_after_resize:
             value = self.conv_unit(table.logits, value)
         return value
+
+    def auxiliary(self, table: AuxiliaryRows, value: str) -> str:
+        value = self.conv_unit(table.conv, value)
+        value = self.dropout("auxiliary.dropout", table.dropout, value)
+        return self.conv_unit(table.logits, value)

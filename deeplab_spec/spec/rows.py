@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Source
-from deeplab_spec.graph.ops import Margins, Padding, margins
-from deeplab_spec.spec.choices import Interpolation
+from deeplab_spec.graph.ops import ActivationKind, Margins, Padding, Pair, Pool
+from deeplab_spec.spec.choices import Interpolation, OutputResize
 
 
 class InitKind(StrEnum):
@@ -21,6 +21,9 @@ class InitKind(StrEnum):
     KAIMING_FAN_OUT = "kaiming_fan_out"
     TRUNCATED_NORMAL = "truncated_normal"
     XAVIER_UNIFORM = "xavier_uniform"
+    KAIMING_UNIFORM = "kaiming_uniform"
+    VARIANCE_SCALING = "variance_scaling"
+    NORMAL = "normal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConvUnit:
-    """A convolution, then an optional normalisation and an optional ReLU.
+    """A convolution, then an optional normalisation and an optional activation.
 
     Attributes:
         path: Dotted position in the network; unique.
@@ -61,12 +64,12 @@ class ConvUnit:
         channels_out: Channels of the output.
         kernel: Taps on each side of the square kernel.
         stride: Step between output positions, in input pixels.
-        rate: Distance between kernel taps, in input pixels.
+        rate: Distance between kernel taps, in input pixels; a pair if it differs vertically and horizontally.
         padding: Zeros around the input.
         groups: Channel groups.
         bias: Whether the convolution has a bias.
         norm: The normalisation, or None.
-        activation: Whether a ReLU follows.
+        activation: The activation that follows, or None.
         init: The initialisation.
         source: Where these numbers are published.
 
@@ -79,28 +82,35 @@ class ConvUnit:
     channels_out: int
     kernel: int = 1
     stride: int = 1
-    rate: int = 1
+    rate: int | Pair = 1
     padding: Padding = (0, 0, 0, 0)
     groups: int = 1
     bias: bool = False
     norm: Norm | None = None
-    activation: bool = False
+    activation: ActivationKind | None = None
     init: Init = Init()
     source: Source
 
     def __post_init__(self) -> None:
-        numbers = (self.channels_in, self.channels_out, self.kernel, self.stride, self.rate, self.groups)
+        numbers = (self.channels_in, self.channels_out, self.kernel, self.stride, *self.rates, self.groups)
         if min(numbers) < 1:
             raise SpecError(self.path, "channels, kernel, stride, rate and groups must be positive", numbers)
 
+    @property
+    def rates(self) -> Pair:
+        """The rate vertically and horizontally."""
+        return (self.rate, self.rate) if isinstance(self.rate, int) else self.rate
 
-def same_size(kernel: int, rate: int) -> Margins:
+
+def same_size(kernel: int, rate: int | Pair) -> Margins:
     """Return the symmetric margins that keep a map's size at stride 1.
 
     >>> same_size(3, 6)
     (6, 6, 6, 6)
     """
-    return margins((kernel - 1) * rate // 2)
+    vertical, horizontal = (rate, rate) if isinstance(rate, int) else rate
+    rows, columns = (kernel - 1) * vertical // 2, (kernel - 1) * horizontal // 2
+    return (rows, rows, columns, columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +135,24 @@ class SeparableUnit:
             raise SpecError(self.path, "must be a depthwise, then a 1x1 convolution", arrived)
 
 
+HeadUnit = ConvUnit | SeparableUnit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolUnit:
+    """A pooling window.
+
+    Attributes:
+        path: Dotted position in the network; unique.
+        op: The window.
+        source: Where it is published.
+    """
+
+    path: str
+    op: Pool
+    source: Source
+
+
 class SkipKind(StrEnum):
     """The kind of a block's skip path."""
 
@@ -135,7 +163,7 @@ class SkipKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A sequence of separable units, with a skip path from the block's input to a sum at its end.
+    """A sequence of convolutions, with a skip path from the block's input to a sum at its end.
 
     Attributes:
         path: Dotted position in the network; unique.
@@ -143,17 +171,21 @@ class Block:
         activation: Whether a ReLU precedes both paths.
         units: The main path.
         skip_kind: The kind of the skip path.
+        skip_pool: The pooling at the start of the skip path, if it has one.
         skip: The convolution of the skip path, if it has one.
         skip_reads_activation: Whether the skip path starts at the first unit's ReLU instead of the block's input.
+        after: The activation after the sum, or None.
     """
 
     path: str
     norm: Norm | None = None
     activation: bool = False
-    units: tuple[SeparableUnit, ...]
+    units: tuple[HeadUnit, ...]
     skip_kind: SkipKind
+    skip_pool: PoolUnit | None = None
     skip: ConvUnit | None = None
     skip_reads_activation: bool = False
+    after: ActivationKind | None = None
 
     def __post_init__(self) -> None:
         if (self.skip is not None) != (self.skip_kind is SkipKind.CONV):
@@ -164,47 +196,68 @@ class Block:
     @property
     def channels_in(self) -> int:
         """Channels of the block's input."""
-        return self.units[0].depthwise.channels_in
+        return first_conv(self.units[0]).channels_in
 
     @property
     def channels_out(self) -> int:
         """Channels of the block's output."""
-        return self.units[-1].pointwise.channels_out
+        return last_conv(self.units[-1]).channels_out
+
+    @property
+    def convolutions(self) -> tuple[ConvUnit, ...]:
+        """Every convolution of the main path and the skip."""
+        return (*(conv for unit in self.units for conv in convolutions(unit)), *([self.skip] if self.skip else []))
+
+
+def convolutions(unit: HeadUnit) -> tuple[ConvUnit, ...]:
+    """Return the convolutions of a unit, in order."""
+    return (unit,) if isinstance(unit, ConvUnit) else (unit.depthwise, unit.pointwise)
+
+
+def first_conv(unit: HeadUnit) -> ConvUnit:
+    """Return the first convolution of a unit."""
+    return convolutions(unit)[0]
+
+
+def last_conv(unit: HeadUnit) -> ConvUnit:
+    """Return the last convolution of a unit."""
+    return convolutions(unit)[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackboneRows:
-    """The modified aligned Xception.
+    """A backbone: a stem, then blocks.
 
     Attributes:
         output_stride: Input pixels per pixel of the result.
         reported_output_stride: The output stride that the backbone reports.
-        stem: The first convolutions.
-        entry_flow: Blocks that subsample.
-        middle_flow: Blocks that keep size and channels.
-        exit_flow: Blocks with more channels.
+        stem: The first layers.
+        blocks: The blocks, in order.
         low_level: Path of the decoder's low-level features.
         low_level_channels: Channels of that value.
+        auxiliary: Path of the value that an auxiliary head reads; empty if there is none.
+        auxiliary_channels: Channels of that value.
     """
 
     output_stride: int
     reported_output_stride: int
-    stem: tuple[ConvUnit, ...]
-    entry_flow: tuple[Block, ...]
-    middle_flow: tuple[Block, ...]
-    exit_flow: tuple[Block, ...]
+    stem: tuple[ConvUnit | PoolUnit, ...]
+    blocks: tuple[Block, ...]
     low_level: str
     low_level_channels: int
-
-    @property
-    def blocks(self) -> tuple[Block, ...]:
-        """Every block, in order."""
-        return (*self.entry_flow, *self.middle_flow, *self.exit_flow)
+    auxiliary: str = ""
+    auxiliary_channels: int = 0
 
     @property
     def channels_in(self) -> int:
         """Channels of the image."""
-        return self.stem[0].channels_in
+        return next(unit.channels_in for unit in self.stem if isinstance(unit, ConvUnit))
+
+    @property
+    def convolutions(self) -> tuple[ConvUnit, ...]:
+        """Every convolution, in order."""
+        stem = (unit for unit in self.stem if isinstance(unit, ConvUnit))
+        return (*stem, *(conv for block in self.blocks for conv in block.convolutions))
 
     @property
     def channels_out(self) -> int:
@@ -212,37 +265,52 @@ class BackboneRows:
         return self.blocks[-1].channels_out
 
 
-HeadUnit = ConvUnit | SeparableUnit
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsppRows:
-    """Atrous spatial pyramid pooling.
+    """Atrous spatial pyramid pooling, or a cell of branches that read each other.
 
     Attributes:
-        conv1x1: The 1x1 branch.
+        conv1x1: The 1x1 branch, or None.
         atrous: The 3x3 branches, in the order of their rates.
-        pool: The convolution of the image-pooling branch.
+        inputs: For every 3x3 branch the number of the branch that it reads, from 0; None for the features.
+        pool: The convolution of the image-pooling branch; None without the branch.
         pool_resize: Resize of the pooled pixel to the map.
         pool_first: Whether the image-pooling branch is first in the concatenation; otherwise it is last.
         projection: The convolution after the concatenation.
-        refinement: A separable unit after the projection, or None.
-        dropout: Probability that a value is dropped at the end; 0 for no dropout.
+        dropout: Probability that a value is dropped; 0 for no dropout.
+        dropout_first: Whether values are dropped before the projection; otherwise after it.
+        refinement: A 3x3 unit after that, or None.
     """
 
-    conv1x1: ConvUnit
+    conv1x1: ConvUnit | None
     atrous: tuple[HeadUnit, ...]
-    pool: ConvUnit
+    inputs: tuple[int | None, ...]
+    pool: ConvUnit | None
     pool_resize: Interpolation
     pool_first: bool
     projection: ConvUnit
-    refinement: SeparableUnit | None
     dropout: float
+    dropout_first: bool = False
+    refinement: HeadUnit | None
+
+    @property
+    def branches(self) -> tuple[HeadUnit, ...]:
+        """The branches in the order of the concatenation, without their poolings and resizes."""
+        local = (*([self.conv1x1] if self.conv1x1 else []), *self.atrous)
+        pool = (self.pool,) if self.pool else ()
+        return (*pool, *local) if self.pool_first else (*local, *pool)
+
+    @property
+    def convolutions(self) -> tuple[ConvUnit, ...]:
+        """Every convolution."""
+        units = (*self.branches, self.projection, *([self.refinement] if self.refinement else []))
+        return tuple(conv for unit in units for conv in convolutions(unit))
 
     @property
     def channels_in(self) -> int:
         """Channels of the input."""
-        return self.conv1x1.channels_in
+        reader = self.conv1x1 or self.atrous[0]
+        return first_conv(reader).channels_in
 
     @property
     def channels_out(self) -> int:
@@ -273,9 +341,30 @@ class DecoderRows:
     logits_after_resize: bool
 
     @property
+    def convolutions(self) -> tuple[ConvUnit, ...]:
+        """Every convolution, in order."""
+        low = (self.low_level,) if self.low_level else ()
+        return (*low, *(conv for unit in self.convs for conv in convolutions(unit)), self.logits)
+
+    @property
     def classes(self) -> int:
         """Channels of the result."""
         return self.logits.channels_out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuxiliaryRows:
+    """A second head, on a value inside the backbone.
+
+    Attributes:
+        conv: Its 3x3 convolution.
+        dropout: Probability that a value is dropped after it.
+        logits: The convolution that computes one channel per class.
+    """
+
+    conv: ConvUnit
+    dropout: float
+    logits: ConvUnit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,11 +376,21 @@ class NetworkRows:
         aspp: The pyramid.
         decoder: The decoder.
         output_resize: Resize of the logits to the input's size.
+        auxiliary: The second head, or None.
+        named_results: Whether results are returned by name.
         size_multiple: Height and width must be multiples of this; 1 if any size is legal.
     """
 
     backbone: BackboneRows
     aspp: AsppRows
     decoder: DecoderRows
-    output_resize: Interpolation
+    output_resize: OutputResize
+    auxiliary: AuxiliaryRows | None = None
+    named_results: bool = False
     size_multiple: int = 1
+
+    @property
+    def convolutions(self) -> tuple[ConvUnit, ...]:
+        """Every convolution of the network."""
+        second = (self.auxiliary.conv, self.auxiliary.logits) if self.auxiliary else ()
+        return (*self.backbone.convolutions, *self.aspp.convolutions, *self.decoder.convolutions, *second)

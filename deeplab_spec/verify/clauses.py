@@ -9,7 +9,7 @@ from deeplab_spec.judge.finding import Verdict, combined, run_verdict
 from deeplab_spec.judge.plan import Limits, plan, specification
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.waivers import Waiver
-from deeplab_spec.spec.choices import NAMES
+from deeplab_spec.spec.choices import names
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.verify.document import Problem
 
@@ -116,6 +116,7 @@ def findings(certificate: Certificate, request: Request) -> Iterator[Problem]:
     """Check that findings name an output stride that was judged, a node of the specification, a choice that exists."""
     strides = request.strides
     networks = [specification(request, request.choices, stride)[1] for stride in strides] if request.variant else []
+    decided = names(request.published.family) if request.variant else ()
     known = {node.path for network in networks for node in network} | {"input", "output"} if networks else set()
     for record in certificate.clauses:
         for finding in record.findings:
@@ -124,5 +125,5 @@ def findings(certificate: Certificate, request: Request) -> Iterator[Problem]:
                 yield Problem(where=record.id, problem=problem)
             if known and record.level != Level.INTERFACE and finding.path not in known:
                 yield Problem(where=record.id, problem=f"has a finding at {finding.path}, which is no node")
-            if finding.choice not in {None, *NAMES}:
+            if finding.choice is not None and finding.choice not in decided:
                 yield Problem(where=record.id, problem=f"has a finding of {finding.choice}, which is no choice")

@@ -17,7 +17,7 @@ from deeplab_spec.judge.certificate import Certificate, Nearest, Subject
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.structure.check import by_clause, unstrided_blocks
+from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.spec.choices import Choices, choose, read_overrides, written
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.variants import variant
@@ -33,8 +33,9 @@ def choices_of(nearest: Nearest) -> Choices:
     Raises:
         SpecError: If there is no such variant, choice or value.
     """
+    entry = variant(nearest.variant)
     overrides = (f"{name}={_text(value)}" for name, value in nearest.choices.items())
-    return choose(variant(nearest.variant).choices, read_overrides(overrides))
+    return choose(entry.choices, read_overrides(overrides, entry.family))
 
 
 def _text(value: object) -> str:
@@ -71,7 +72,7 @@ def _folded(side: Shaped, subject: Subject) -> Shaped:
 def _compared(
     certificate: Certificate, subject: Subject, planned: SpecifiedPlan, alignment: Alignment
 ) -> Iterator[Problem]:
-    found = by_clause(aspects(alignment), unstrided_blocks(planned.network))
+    found = by_clause(aspects(alignment), planned.unstrided)
     for record in certificate.clauses:
         if record.level != Level.STRUCTURE or record.id == _COUNTS or record.verdict in _UNDECIDED:
             continue

@@ -13,9 +13,10 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Dropout
 from deeplab_spec.mutate.mutant import edited, inserted, with_inputs, with_op, without
-from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
+from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, names, seen_values
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
 from tests.support.graphs import narrow_network, narrow_normal, normal
+from tests.support.members import XCEPTIONS
 
 NOT_HERE = {"width"}
 """Fixed in these tests: networks are narrow."""
@@ -36,8 +37,8 @@ def explained(choices: Choices, output_stride: int, candidate: Shaped) -> Explan
 def visible(choices: Choices, output_stride: int) -> list[Override]:
     """Return the single overrides that make another network with a difference."""
     found = []
-    for name in NAMES:
-        for value in seen_values(name):
+    for name in names(TF_RELEASE.family):
+        for value in seen_values(name, TF_RELEASE.family):
             if name in NOT_HERE or value == getattr(choices, name):
                 continue
             try:
@@ -84,8 +85,8 @@ def overrides(draw: st.DrawFn) -> tuple[Variant, int, Override]:
 
 OVERRIDES: list[Override] = [
     (name, value)
-    for name in NAMES
-    for value in seen_values(name)
+    for name in names(TF_RELEASE.family)
+    for value in seen_values(name, TF_RELEASE.family)
     if name not in NOT_HERE | {"middle_blocks", "atrous_padding", "conv_bias", "entry_blocks"}
 ]
 
@@ -116,7 +117,7 @@ def test_every_single_decision_explains_all_that_it_changes(variant: Variant, ou
 def test_equivalent_decisions_are_the_same_network(case: tuple[str, int], pairs: set[Override]) -> None:
     """The list of overrides for which another single override is exactly the same normal form."""
     name, output_stride = case
-    variant = next(variant for variant in VARIANTS if variant.name == name)
+    variant = next(variant for variant in XCEPTIONS if variant.name == name)
     choices = replace(variant.choices, middle_blocks=1)
     for override in pairs:
         expected = narrow_normal(choose(choices, dict([override])), output_stride)
@@ -222,9 +223,9 @@ def test_a_node_that_goes_and_a_node_that_comes() -> None:
 def test_every_visible_choice_edits_the_graph() -> None:
     """A choice without an effect could not be judged: these are not in the graph, or in training only."""
     silent = set()
-    for name in NAMES:
-        graphs = [narrow_network(choose(SHORT, {name: value}), 8) for value in seen_values(name)]
+    for name in names(TF_RELEASE.family):
+        graphs = [narrow_network(choose(SHORT, {name: value}), 8) for value in seen_values(name, TF_RELEASE.family)]
         if not any(edits(BEFORE, graph) for graph in graphs):
             silent.add(name)
 
-    assert silent == {"init", "sizes_accepted", "width"}, "the width is fixed here"
+    assert silent == {"init", "backbone_init", "sizes_accepted", "width"}, "the width is fixed here"

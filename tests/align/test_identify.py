@@ -16,12 +16,13 @@ from deeplab_spec.align.search import Library
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind
 from deeplab_spec.mutate.mutant import inserted, renamed, with_op
-from deeplab_spec.spec.choices import NAMES, Choices, ChoiceValue, choose, seen_values
+from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, names, seen_values
 from deeplab_spec.spec.layer_choices import scaled_channels
 from deeplab_spec.spec.network import network
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
 from tests.support.faults import faults
 from tests.support.graphs import narrow_network, narrow_normal, normal
+from tests.support.members import XCEPTIONS
 from tests.support.strategies import NARROW
 
 Override = tuple[str, ChoiceValue]
@@ -45,16 +46,16 @@ def identified(candidate: Shaped, output_stride: int) -> Identity:
 
 def starts(*output_strides: int) -> Mapping[str, Choices]:
     """Return the published networks with these output strides."""
-    return {entry.name: entry.choices for entry in VARIANTS if set(output_strides) <= set(entry.output_strides)}
+    return {entry.name: entry.choices for entry in XCEPTIONS if set(output_strides) <= set(entry.output_strides)}
 
 
 def overrides(variant: Variant, output_stride: int) -> list[Override]:
     """Return every single decision otherwise than a variant's that is a network at an output stride."""
     return [
         (name, value)
-        for name in NAMES
+        for name in names(TF_RELEASE.family)
         if name != "width"  # held narrow in these tests
-        for value in seen_values(name)
+        for value in seen_values(name, TF_RELEASE.family)
         if value != getattr(variant.choices, name)
         and LIBRARIES[output_stride].of(choose(variant.choices, {name: value}))
     ]
@@ -89,7 +90,7 @@ def drawn_pairs(count: int) -> list[tuple[Variant, int, tuple[Override, Override
 
 @pytest.mark.parametrize(
     ("variant", "output_stride"),
-    [(entry, output_stride) for entry in VARIANTS for output_stride in entry.output_strides],
+    [(entry, output_stride) for entry in XCEPTIONS for output_stride in entry.output_strides],
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_a_published_network_is_itself(variant: Variant, output_stride: int) -> None:
@@ -138,7 +139,7 @@ def test_decisions_that_help_only_together_are_found() -> None:
 def test_many_decisions_are_found_at_once() -> None:
     """As many overrides as a typical port has."""
     decided: dict[str, ChoiceValue] = {
-        name: next(value for value in seen_values(name) if value == text)
+        name: next(value for value in seen_values(name, TF_RELEASE.family) if value == text)
         for name, text in {
             "aspp_depthwise": "bare",
             "decoder_depthwise": "bare",
@@ -222,7 +223,7 @@ def test_every_single_fault_changes_the_digest(variant: Variant) -> None:
 def test_the_width_is_inferred_from_the_candidate(width: float) -> None:
     """As the shortest number with the same channels."""
     choices = replace(TF_RELEASE.choices, middle_blocks=1, width=width)
-    found = read_width(normal(network(choices, 16, 21)))
+    found = read_width(normal(network(choices, 16, 21)), choices.base_channels)
 
-    assert scaled_channels(found) == scaled_channels(width)
+    assert scaled_channels(choices.base_channels, found) == scaled_channels(choices.base_channels, width)
     assert len(str(found)) <= len(str(width))

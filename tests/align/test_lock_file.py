@@ -21,9 +21,10 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Add, BatchNorm, Input, Op, Output, Resize, margins
 from deeplab_spec.mutate.mutant import inserted, renamed, with_op
 from deeplab_spec.spec.network import network
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
 from tests.align.test_order import reordered, shufflers
 from tests.support.graphs import TELLING, narrow_network, narrow_normal, normal
+from tests.support.members import XCEPTIONS
 from tests.support.strategies import any_networks, cases, operator
 
 RESPONSES = (
@@ -201,7 +202,7 @@ def test_a_removed_layer_changes_few_lines() -> None:
     ]
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", XCEPTIONS, ids=lambda variant: variant.name)
 def test_the_lock_of_a_published_network_is_small_and_says_what_it_costs(variant: Variant) -> None:
     """At full width and depth."""
     form = normal_form(shaped(network(variant.choices, 16, 21), (513, 513)))

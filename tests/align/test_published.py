@@ -12,9 +12,10 @@ from deeplab_spec.align.published import different_architecture
 from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, Conv2d
-from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, seen_values
-from deeplab_spec.spec.variants import TF_RELEASE, VARIANTS, Variant
+from deeplab_spec.spec.choices import ChoiceValue, choose, names, seen_values
+from deeplab_spec.spec.variants import TF_RELEASE, Variant
 from tests.support.graphs import chain, narrow_normal, normal, normal_capture
+from tests.support.members import XCEPTIONS
 from tests.support.strategies import cases
 
 
@@ -98,7 +99,7 @@ def plain() -> nn.Module:
 def test_a_different_architecture_is_named_with_the_evidence(module: type[nn.Module], evidence: str) -> None:
     """Against every variant."""
     candidate: Shaped = normal_capture(capture(module(), [torch.zeros(1, 3, 65, 66)]))
-    for variant in VARIANTS:
+    for variant in XCEPTIONS:
         text = different_architecture(align(narrow_normal(variant.choices, 16, (65, 66)), candidate))
         assert text is not None
         assert text.startswith("this is another network: it has no decoder (nothing joins maps of two resolutions); ")
@@ -115,7 +116,12 @@ def test_a_network_without_convolutions_is_another() -> None:
     assert "it has no convolution" in text
 
 
-OVERRIDES = [(name, value) for name in NAMES if name != "width" for value in seen_values(name)]
+OVERRIDES = [
+    (name, value)
+    for name in names(TF_RELEASE.family)
+    if name != "width"
+    for value in seen_values(name, TF_RELEASE.family)
+]
 
 
 @given(case=cases(), override=st.sampled_from(OVERRIDES))
@@ -133,7 +139,7 @@ def test_a_deviating_network_is_of_the_same_family(
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", XCEPTIONS, ids=lambda variant: variant.name)
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_a_single_decision_does_not_make_another_network(variant: Variant, output_stride: int) -> None:
     """Every known value of every choice."""
@@ -148,8 +154,8 @@ def test_a_single_decision_does_not_make_another_network(variant: Variant, outpu
 
 def test_every_variant_is_of_the_family_of_every_other() -> None:
     """The notebook compared with the release deviates, but is of the same family."""
-    for one in VARIANTS:
-        for other in VARIANTS:
+    for one in XCEPTIONS:
+        for other in XCEPTIONS:
             assert (
                 different_architecture(align(narrow_normal(one.choices, 16), narrow_normal(other.choices, 16))) is None
             )

@@ -17,12 +17,12 @@ from deeplab_spec.execute import interpreter
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Dropout, Output, Pair, roles
 from deeplab_spec.spec.api import network
-from deeplab_spec.spec.variants import VARIANTS
 from tests.analysis.test_traffic import branched
 from tests.support.graphs import chain
+from tests.support.members import XCEPTIONS
 from tests.support.per_node_module import costs_of
 
-CASES = [(variant.name, stride) for variant in VARIANTS for stride in variant.output_strides]
+CASES = [(variant.name, stride) for variant in XCEPTIONS for stride in variant.output_strides]
 BY_CASE = pytest.mark.parametrize(("variant", "output_stride"), CASES)
 SMALL: dict[str, Any] = {"width": 1 / 32, "middle_blocks": 2, "decoder_dropout": (0.5, 0.1)}
 SIZE = (65, 50)

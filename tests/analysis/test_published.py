@@ -20,7 +20,7 @@ from deeplab_spec.analysis.published import (
 )
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.graph.ops import Add, Conv2d, GlobalAveragePool
-from deeplab_spec.spec.choices import NAMES, Decoder, HeadConvs
+from deeplab_spec.spec.choices import Decoder, HeadConvs, names
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, TF_RELEASE_DENSE
 
 # fmt: off
@@ -229,7 +229,7 @@ def test_readings_that_no_figure_sees_leave_every_count_as_it_is(known: dict[tup
 
     assert {"activation_placement", "backbone_norm_eps", "output_resize", "pool_norm", "conv_bias"} <= unseen - seen
     assert {"middle_blocks", "logits_conv", "unstrided_rate"} <= seen - unseen
-    assert {choice for choice, _ in known} == set(NAMES) - {"width"}
+    assert {choice for choice, _ in known} == set(names(TF_RELEASE.family)) - {"width"}
     for reading in known.values():
         assert reading.visible == (reading.changes != (0,) * 6)
         assert not any(reading.rules_out(row) for row in range(6) if reading.changes[row] in {0, None})

@@ -19,13 +19,13 @@ from deeplab_spec.errors import MissingExtraError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Pad, Pool, PoolKind, Resize, ResizeMode
 from deeplab_spec.reference.network import DeepLabV3Plus, build
 from deeplab_spec.spec.api import network
-from deeplab_spec.spec.variants import VARIANTS
 from tests.support.counters import (
     count_with_fvcore,
     count_with_torch,
     weight_gradients_divided_by_groups,
 )
 from tests.support.graphs import chain
+from tests.support.members import XCEPTIONS
 from tests.support.per_node_module import (
     Layer,
     Layers,
@@ -37,7 +37,7 @@ from tests.support.per_node_module import (
     shapes_unchecked,
 )
 
-CASES = [(variant.name, stride) for variant in VARIANTS for stride in variant.output_strides]
+CASES = [(variant.name, stride) for variant in XCEPTIONS for stride in variant.output_strides]
 USUAL = {("notebook", 16), ("tf-release", 8)}
 """Cases of the usual run; the deep run has all."""
 

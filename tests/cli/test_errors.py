@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.cli.app import main
+from deeplab_spec.cli.options import VARIANT_NAMES
 from deeplab_spec.count import text
 from deeplab_spec.result import ExitCode
 
 # fmt: off
 USAGE = (
-    ("show --variant tf", "variant: must be one of notebook, tf-release, tf-release-dense, but got 'tf'"),
+    ("show --variant tf", f"variant: must be one of {VARIANT_NAMES}, but got 'tf'"),
     ("count --choose colour=red", "choice: must be one of activation_placement, "),
     ("count --choose decoder=some", "decoder: must be one of low_level, none, but got 'some'"),
     ("count --choose decoder", "--choose: must be NAME=VALUE, but got 'decoder'"),

@@ -21,7 +21,7 @@ SIZE = (65, 97)
 def graph(*overrides: str, variant: object = TF_RELEASE) -> Network:
     """Return a published network with overridden choices."""
     chosen = NOTEBOOK if variant is NOTEBOOK else TF_RELEASE
-    decided: dict[str, ChoiceValue] = read_overrides(overrides)
+    decided: dict[str, ChoiceValue] = read_overrides(overrides, TF_RELEASE.family)
     return network(choose(chosen.choices, decided))
 
 

@@ -19,6 +19,7 @@ from deeplab_spec.cli.app import PROGRAM, app
 from deeplab_spec.cli.app import main as run_program
 from deeplab_spec.pytest_plugin import pytest_addoption
 from deeplab_spec.spec.choices import read_overrides
+from deeplab_spec.spec.variants import NOTEBOOK, variant
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -106,7 +107,9 @@ def test_every_command_that_a_page_shows_can_be_parsed(page: Path) -> None:
     """The command, its options and the kinds of their values; choices too."""
     for words in command_lines(page):
         if words[0] == PROGRAM and re.fullmatch("[a-z]+", " ".join(words[1:2])):
-            read_overrides(value for value in parse(words[1:]).get("choose") or () if "NAME" not in value)
+            options = parse(words[1:])
+            chosen = [value for value in options.get("choose") or () if "NAME" not in value]
+            read_overrides(chosen, variant((options.get("variant") or [NOTEBOOK.name])[0]).family)
 
 
 @pages

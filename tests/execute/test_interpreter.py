@@ -1,5 +1,6 @@
 """Each operation against PyTorch's own, with whole numbers: no rounding, so no tolerance."""
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -165,11 +166,28 @@ def test_pools_are_pytorchs(
     assert_same(compute(Pool(kind=PoolKind.AVERAGE, **fields), x), average(x), "average")
 
 
-def test_a_pool_with_uneven_margins_is_refused() -> None:
+def test_a_mean_with_uneven_margins_is_refused() -> None:
     """PyTorch has no such pool."""
-    op = Pool(kind=PoolKind.MAX, kernel=(2, 2), stride=(2, 2), padding=(0, 1, 0, 1))
-    with pytest.raises(GraphError, match="margins must be symmetric"):
+    op = Pool(kind=PoolKind.AVERAGE, kernel=(2, 2), stride=(2, 2), padding=(0, 1, 0, 1))
+    with pytest.raises(GraphError, match="margins of an average must be symmetric"):
         compute(op, torch.zeros(1, 1, 4, 4))
+
+
+@given(size=st.tuples(*[st.integers(1, 9)] * 2), kernel=st.integers(1, 3), stride=st.integers(1, 3), seed=seeds)
+def test_a_maximum_under_the_rule_same_is_that_of_every_window_inside_the_map(
+    size: tuple[int, int], kernel: int, stride: int, seed: int
+) -> None:
+    """A result is ``ceil(side / stride)``; padding never wins, also over a map below zero."""
+    x = whole((1, 2, *size), seed) - 9
+    op = Pool(kind=PoolKind.MAX, kernel=(kernel, kernel), stride=(stride, stride), padding="same")
+    result = compute(op, x)
+
+    assert result.shape[2:] == tuple(-(-side // stride) for side in size)
+    starts = [max((-(-side // stride) - 1) * stride + kernel - side, 0) // 2 for side in size]
+    for row, column in product(*map(range, result.shape[2:])):
+        top, left = (place * stride - start for place, start in zip((row, column), starts, strict=True))
+        window = x[:, :, max(top, 0) : top + kernel, max(left, 0) : left + kernel]
+        assert torch.equal(result[:, :, row, column], window.amax(dim=(2, 3)))
 
 
 @given(mode=st.sampled_from(ResizeMode), align=st.booleans(), size=st.tuples(*[st.integers(1, 9)] * 2), seed=seeds)

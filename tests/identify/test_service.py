@@ -14,7 +14,7 @@ from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.identify.document import IdentifyDocument, text
 from deeplab_spec.identify.service import identify
 from deeplab_spec.judge.finding import Json
-from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, parse, seen_values
+from deeplab_spec.spec.choices import ChoiceValue, choose, names, parse, seen_values
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant, variant
 from tests.support.candidates import WIDTH
 
@@ -44,7 +44,7 @@ def read(choices: Mapping[str, Json]) -> dict[str, ChoiceValue]:
     texts = {
         name: ",".join(map(str, value)) if isinstance(value, list) else str(value) for name, value in choices.items()
     }
-    return {name: parse(name, text) for name, text in texts.items()}
+    return {name: parse(name, text, TF_RELEASE.family) for name, text in texts.items()}
 
 
 def drawn_pairs(count: int) -> list[tuple[Variant, int, Pair]]:
@@ -54,9 +54,9 @@ def drawn_pairs(count: int) -> list[tuple[Variant, int, Pair]]:
         for output_stride in (8, 16):
             options = [
                 (name, value)
-                for name in NAMES
+                for name in names(TF_RELEASE.family)
                 if name != "width"
-                for value in seen_values(name)
+                for value in seen_values(name, TF_RELEASE.family)
                 if value != getattr(published.choices, name)
             ]
             cases += [(published, output_stride, pair) for pair in combinations(options, 2) if pair[0][0] != pair[1][0]]

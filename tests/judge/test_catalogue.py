@@ -14,11 +14,12 @@ from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.judge.decisions import CHECKS
 from deeplab_spec.judge.structure.check import SCOPES, by_clause, clause_of
 from deeplab_spec.mutate.mutant import with_inputs, with_op, without
-from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, seen_values
+from deeplab_spec.spec.choices import ChoiceValue, choose, names, seen_values
 from deeplab_spec.spec.clauses import CLAUSES, Level, clause, clauses_of
 from deeplab_spec.spec.network import PARTS
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
 from tests.support.graphs import narrow_network, narrow_normal, normal
+from tests.support.members import XCEPTIONS
 
 STRUCTURE = {entry.id for entry in CLAUSES if entry.level is Level.STRUCTURE} - {"BLOCK-COUNTS"}
 """Clauses that are decided from facts of nodes; counts of blocks are tested with the alignment."""
@@ -26,7 +27,7 @@ STRUCTURE = {entry.id for entry in CLAUSES if entry.level is Level.STRUCTURE} - 
 SELDOM = {"GRAPH-KNOWN", "SAME-FAMILY"}
 """Clauses about what a network of the specification never has: unknown operations, another network."""
 
-CASES = [(variant, output_stride) for variant in VARIANTS for output_stride in variant.output_strides]
+CASES = [(variant, output_stride) for variant in XCEPTIONS for output_stride in variant.output_strides]
 ALL = pytest.mark.parametrize(("variant", "output_stride"), CASES, ids=lambda item: getattr(item, "name", str(item)))
 
 
@@ -63,14 +64,14 @@ def test_every_fact_of_a_variant_belongs_to_a_clause_of_the_structure(variant: V
     assert STRUCTURE - set(sorted_out) == SELDOM | without_refinement | without_removed_strides
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", XCEPTIONS, ids=lambda variant: variant.name)
 def test_every_difference_that_a_choice_makes_belongs_to_a_clause_of_its_part(variant: Variant) -> None:
     """Whatever is missing, extra or different: the clause is one of the structure, and of the part it stands in."""
     choices = replace(variant.choices, middle_blocks=2)
     expected = narrow_normal(choices, 16)
     blocks = unstrided(narrow_network(choices, 16))
-    for name in NAMES:
-        for value in seen_values(name) if name not in {"width", "middle_blocks"} else ():
+    for name in names(TF_RELEASE.family):
+        for value in seen_values(name, TF_RELEASE.family) if name not in {"width", "middle_blocks"} else ():
             try:
                 candidate = narrow_normal(choose(choices, {name: value}), 16)
             except GraphError:

@@ -7,6 +7,7 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from deeplab_spec.cli.options import VARIANT_NAMES
 from deeplab_spec.judge.request import HOW
 from deeplab_spec.precision import NAMES
 from tests.support.candidates import SMALL
@@ -131,7 +132,7 @@ def test_a_device_that_is_not_there_is_one_line_and_3(monkeypatch: pytest.Monkey
     ("arguments", "message"),
     [
         (["some:thing"], "variant: say which network some:thing is: --variant with one of notebook"),
-        (["reference:nothing"], "variant: must be one of notebook, tf-release, tf-release-dense, but got 'nothing'"),
+        (["reference:nothing"], f"variant: must be one of {VARIANT_NAMES}, but got 'nothing'"),
         (["reference:notebook", "--output-stride", "32"], "output_stride: notebook has output strides 8, 16"),
         (["reference:notebook", "--part", "tail"], "part: must be one of backbone, aspp, decoder, but got 'tail'"),
         (

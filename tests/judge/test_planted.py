@@ -22,11 +22,11 @@ from deeplab_spec.judge.interface.planted import StandIn, of_calls, of_compariso
 from deeplab_spec.judge.numerics.planted import faulty_ends
 from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
-from deeplab_spec.judge.structure.check import by_clause, unstrided_blocks
+from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.structure.planted import of_graphs
 from deeplab_spec.spec.network import PARTS
-from deeplab_spec.spec.variants import VARIANTS
+from tests.support.members import XCEPTIONS
 
 DEEP = pytest.mark.deep
 USUAL = {("notebook", 16, None), ("tf-release", 8, None), ("tf-release-dense", 32, None)}
@@ -34,7 +34,7 @@ CASES = [
     (variant.name, output_stride, part)
     if (variant.name, output_stride, part) in USUAL or (output_stride == 16 and part in {"aspp", "decoder"})
     else pytest.param(variant.name, output_stride, part, marks=DEEP)
-    for variant in VARIANTS
+    for variant in XCEPTIONS
     for output_stride in variant.output_strides
     for part in (None, *PARTS)
 ]
@@ -70,7 +70,7 @@ def test_every_clause_of_the_structure_refuses_the_fault_planted_for_it(
 ) -> None:
     """At the node at which it was planted; a clause of which nothing can be wrong has none."""
     judged = planned(variant, output_stride, part)
-    expected, unstrided = judged.expected(judged.telling[0]), unstrided_blocks(judged.network)
+    expected, unstrided = judged.expected(judged.telling[0]), judged.unstrided
     norms = {norm: conv for conv, norm in foldable(expected.network)} if fold else {}
     expected = expected.with_network(folded(expected.network)) if fold else expected
     facts = required.facts(expected.network, unstrided)

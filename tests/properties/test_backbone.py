@@ -13,8 +13,8 @@ from deeplab_spec.analysis.receptive_field import receptive_fields
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.reference.backbone import Backbone, BackboneModule
 from deeplab_spec.reference.document import Xception
-from deeplab_spec.spec.backbones.xception import backbone_rows
-from deeplab_spec.spec.choices import ActivationPlacement, LowLevelTap, StridePadding, UnstridedRate
+from deeplab_spec.spec.backbones.xception import ActivationPlacement, LowLevelTap, UnstridedRate
+from deeplab_spec.spec.choices import StridePadding
 from deeplab_spec.spec.network import part, rows
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
 from tests.support.assertions import assert_same
@@ -69,7 +69,7 @@ def test_the_low_level_tap_has_stride_4_except_where_the_document_reads_the_stem
 ) -> None:
     """At output stride 8 the document takes "output_stride // 4" literally and splits after the stem."""
     choices = narrow(variant, middle_blocks=1)
-    _, low_level = Backbone(backbone_rows(choices, output_stride)).eval()(torch.zeros(1, 3, *size))
+    _, low_level = Backbone(choices.backbone_rows(output_stride)).eval()(torch.zeros(1, 3, *size))
     stride = 2 if variant is NOTEBOOK and output_stride == 8 else 4
     assert low_level.shape[2:] == tuple(-(-side // stride) for side in size)
 
@@ -80,7 +80,7 @@ def features_at(variant: Variant, output_strides: tuple[int, ...], seed: int, **
     weights: dict[str, Tensor] = {}
     results = []
     for output_stride in output_strides:
-        table = backbone_rows(narrow(variant, middle_blocks=2, **choices), output_stride)
+        table = narrow(variant, middle_blocks=2, **choices).backbone_rows(output_stride)
         backbone = make_sparse(Backbone(table), seed, taps=3)
         weights = weights or backbone.state_dict()
         backbone.load_state_dict(weights)
@@ -141,8 +141,8 @@ def test_a_backbone_of_full_depth_is_consistent_to_rounding_or_not_at_all(
     """Sums of one network at two strides differ by their order at most; those of another rule by far more."""
     torch.manual_seed(0)
     image = torch.rand(1, 3, 96, 97, dtype=torch.float64)
-    fine = randomise_norms(Backbone(backbone_rows(narrow(variant), 8)), 0)
-    coarse = randomise_norms(Backbone(backbone_rows(narrow(variant), 16)), 0)
+    fine = randomise_norms(Backbone(narrow(variant).backbone_rows(8)), 0)
+    coarse = randomise_norms(Backbone(narrow(variant).backbone_rows(16)), 0)
     coarse.load_state_dict(fine.state_dict())
     subsampled, expected = fine(image)[0][..., ::2, ::2], coarse(image)[0]
     difference = ((subsampled - expected).abs().max() / expected.abs().max()).item()

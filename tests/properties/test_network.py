@@ -14,9 +14,11 @@ from deeplab_spec.reference.document import DeepLab, Xception
 from deeplab_spec.reference.forward import Values
 from deeplab_spec.reference.network import DeepLabV3Plus, build
 from deeplab_spec.spec.api import network
-from deeplab_spec.spec.choices import NAMES, AtrousPadding, ChoiceValue, seen_values, written
-from deeplab_spec.spec.variants import VARIANTS, Variant
+from deeplab_spec.spec.backbones.xception import AtrousPadding
+from deeplab_spec.spec.choices import ChoiceValue, names, seen_values, written
+from deeplab_spec.spec.variants import TF_RELEASE, Variant
 from tests.support.assertions import assert_same
+from tests.support.members import XCEPTIONS
 from tests.support.property_coverage import covers
 from tests.support.strategies import NARROW, cases, seeds
 from tests.support.weights import make_sparse, randomise_norms, whole
@@ -25,7 +27,12 @@ FEW = settings(max_examples=max(5, settings().max_examples // 3))
 image_sizes = st.tuples(st.integers(1, 50), st.integers(1, 50))
 SMALL: dict[str, Any] = {"width": NARROW, "middle_blocks": 1}
 
-OVERRIDES = [(name, value) for name in NAMES for value in seen_values(name) if value is not AtrousPadding.ONE]
+OVERRIDES = [
+    (name, value)
+    for name in names(TF_RELEASE.family)
+    for value in seen_values(name, TF_RELEASE.family)
+    if value is not AtrousPadding.ONE
+]
 """Every choice with every value seen for it; a padding of 1 gives maps of two sizes, which cannot be concatenated."""
 
 
@@ -97,7 +104,7 @@ def test_weights_move_between_output_strides(case: tuple[Variant, int]) -> None:
         theirs = build(variant.name, other, 3, SMALL)
         assert list(theirs.state_dict()) == list(ours)
         moved = {name for name, value in theirs.state_dict().items() if value.shape != ours[name].shape}
-        tap_moves = variant is VARIANTS[0] and other != output_stride
+        tap_moves = variant is XCEPTIONS[0] and other != output_stride
         assert moved == ({"decoder.low_level.conv.weight"} if tap_moves else set())
         if not moved:
             theirs.load_state_dict(ours)

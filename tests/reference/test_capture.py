@@ -15,10 +15,12 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Op, Output, Resize, roles
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
-from deeplab_spec.spec.choices import NAMES, AtrousPadding, ChoiceValue, StridePadding, seen_values
-from deeplab_spec.spec.variants import VARIANTS, Variant
+from deeplab_spec.spec.backbones.xception import AtrousPadding
+from deeplab_spec.spec.choices import ChoiceValue, StridePadding, names, seen_values
+from deeplab_spec.spec.variants import TF_RELEASE, Variant
 from tests.support.assertions import assert_same
 from tests.support.graphs import normal, normal_capture
+from tests.support.members import XCEPTIONS
 from tests.support.strategies import NARROW, cases
 from tests.support.weights import randomise_norms, whole
 
@@ -30,8 +32,8 @@ NOT_ONE_NODE = {AtrousPadding.ONE, StridePadding.SAME, StridePadding.SAME_STEM}
 overrides = st.sampled_from(
     [
         (name, value)
-        for name in NAMES
-        for value in seen_values(name)
+        for name in names(TF_RELEASE.family)
+        for value in seen_values(name, TF_RELEASE.family)
         if value not in NOT_ONE_NODE and name not in {"width", "sizes_accepted"}
     ]
 )
@@ -79,7 +81,7 @@ def test_weights_have_the_names_of_their_nodes(case: tuple[Variant, int]) -> Non
         assert key.rpartition(".")[0] in graph
 
 
-CASES = [(variant.name, output_stride) for variant in VARIANTS for output_stride in variant.output_strides]
+CASES = [(variant.name, output_stride) for variant in XCEPTIONS for output_stride in variant.output_strides]
 USUAL = {("notebook", 8), ("tf-release", 16)}
 SIZE = (97, 70)
 

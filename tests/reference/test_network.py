@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from deeplab_spec.cli.options import VARIANT_NAMES
 from deeplab_spec.errors import SpecError
 from deeplab_spec.reference.conv import draw
 from deeplab_spec.reference.document import DeepLab, Xception
@@ -87,7 +88,7 @@ def test_dead_biases_of_the_document_are_93_928() -> None:
         (("notebook", 32), "notebook has output strides 8, 16, but got 32"),
         (("tf-release", 4), "tf-release has output strides 8, 16, 32, but got 4"),
         (("notebook", 16, 0), "num_classes: must be 1 or more, but got 0"),
-        (("resnet",), "variant: must be one of notebook, tf-release, tf-release-dense, but got 'resnet'"),
+        (("resnet",), f"variant: must be one of {VARIANT_NAMES}, but got 'resnet'"),
         (("notebook", 16, 21, {"decoder": "maybe"}), "decoder: must be one of low_level, none, but got 'maybe'"),
         (("notebook", 16, 21, {"decoder": 3}), "decoder: must be one of low_level, none, but got '3'"),
         (("notebook", 16, 21, {"colour": 3}), "choice: must be one of activation_placement"),

@@ -8,28 +8,32 @@ from hypothesis import strategies as st
 
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.totals import Evaluator
+from deeplab_spec.cli.options import VARIANT_NAMES
 from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.spec import choices as c
-from deeplab_spec.spec.layer_choices import BASE_CHANNELS, scaled_channels
+from deeplab_spec.spec.backbones import xception as x
+from deeplab_spec.spec.backbones.xception import BASE_CHANNELS
+from deeplab_spec.spec.layer_choices import scaled_channels
 from deeplab_spec.spec.network import network
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant, variant
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant, variant
+from tests.support.members import XCEPTIONS
 
-SEEN = [(name, value) for name in c.NAMES for value in c.seen_values(name)]
-SMALLER_MAPS = ("atrous_padding", c.AtrousPadding.ONE)
+SEEN = [(name, value) for name in c.names(TF_RELEASE.family) for value in c.seen_values(name, TF_RELEASE.family)]
+SMALLER_MAPS = ("atrous_padding", x.AtrousPadding.ONE)
 
 
 @pytest.mark.parametrize(("name", "value"), SEEN)
 def test_every_seen_value_is_read_as_it_is_written(name: str, value: c.ChoiceValue) -> None:
     """A printed value is accepted as an option."""
-    assert c.parse(name, c.written(value)) == value
+    assert c.parse(name, c.written(value), TF_RELEASE.family) == value
 
 
 def test_every_choice_has_a_value_that_was_seen() -> None:
     """A choice without an alternative in practice is no choice."""
-    for name in c.NAMES:
-        assert c.seen_values(name), name
-        assert c.about(name).meaning
-        assert c.about(name).shown_by
+    for name in c.names(TF_RELEASE.family):
+        assert c.seen_values(name, TF_RELEASE.family), name
+        assert c.about(name, TF_RELEASE.family).meaning
+        assert c.about(name, TF_RELEASE.family).shown_by
 
 
 @pytest.mark.parametrize(
@@ -39,28 +43,28 @@ def test_every_choice_has_a_value_that_was_seen() -> None:
         ("depthwise_norm", "maybe", "depthwise_norm: must be true or false, but got 'maybe'"),
         ("middle_blocks", "many", "middle_blocks: must be a number, but got 'many'"),
         ("exit2_rates", "2", r"exit2_rates: must be numbers with commas between \(for example '1,2'"),
-        ("aspp_rates", "6,12", r"aspp_rates: must be numbers with commas between \(for example 'follow_output_stride'"),
+        ("aspp_rates", "6;12", r"aspp_rates: must be numbers with commas between \(for example 'follow_output_stride'"),
     ],
 )
 def test_a_value_that_cannot_be_read_is_refused_with_its_rule(name: str, text: str, message: str) -> None:
     """The message names the choice, the rule and the value."""
     with pytest.raises(SpecError, match=message):
-        c.parse(name, text)
+        c.parse(name, text, TF_RELEASE.family)
 
 
 def test_an_unknown_choice_is_refused_with_the_names() -> None:
     """The message lists the possible values."""
     with pytest.raises(SpecError, match=r"choice: must be one of activation_placement, .*, but got 'colour'"):
-        c.parse("colour", "red")
+        c.parse("colour", "red", TF_RELEASE.family)
     with pytest.raises(SpecError, match="--choose: must be NAME=VALUE, but got 'decoder'"):
-        c.read_overrides(["decoder"])
+        c.read_overrides(["decoder"], TF_RELEASE.family)
 
 
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
         ("exit2_rates", (0, 2), "rates must be positive"),
-        ("aspp_rates", "sometimes", "must be three rates or 'follow_output_stride'"),
+        ("aspp_rates", "sometimes", "must be rates or 'follow_output_stride'"),
         ("aspp_rates", (6, 0, 18), "rates must be positive"),
         ("entry_blocks", 4, "must be 3 or 5"),
         ("middle_blocks", 0, "must be 1 or more"),
@@ -87,8 +91,9 @@ def test_every_override_builds_a_network_whose_sizes_fit(base: Variant, name: st
         graph = network(choices, output_stride, 7)
         for size in ((65, 97), (64, 128)):
             known = shapes(graph, size)
-            assert known["output"] == (7, *size)
-            assert known[graph.tap("logits")] == (7, *size)
+            sides = known[graph.tap("decoder")][1:] if value is c.OutputResize.NONE else size
+            assert known["output"] == (7, *sides)
+            assert known[graph.tap("logits")] == (7, *sides)
 
 
 def test_atrous_padding_of_one_makes_the_map_smaller_in_every_layer_of_the_last_block() -> None:
@@ -119,18 +124,18 @@ def test_choices_as_json_hold_every_choice_in_plain_data() -> None:
     """JSON documents hold plain values instead of enums."""
     data = c.as_json(NOTEBOOK.choices)
 
-    assert list(data) == list(c.NAMES)
+    assert list(data) == list(c.names(TF_RELEASE.family))
     assert {type(value) for value in data.values()} <= {str, bool, int, float, list}
     assert data["aspp_rates"] == [6, 12, 18]
 
 
 def test_an_unknown_variant_is_refused_with_the_names() -> None:
     """The message lists the names."""
-    with pytest.raises(SpecError, match="variant: must be one of notebook, tf-release, tf-release-dense, but got 'x'"):
+    with pytest.raises(SpecError, match=f"variant: must be one of {VARIANT_NAMES}, but got 'x'"):
         variant("x")
 
 
-@given(st.sampled_from(VARIANTS), st.integers(1, 40), st.floats(0.02, 2))
+@given(st.sampled_from(XCEPTIONS), st.integers(1, 40), st.floats(0.02, 2))
 def test_parameters_grow_with_width_and_depth(base: Variant, blocks: int, width: float) -> None:
     """A sanity property of two numbers that scale the network."""
     choices = c.choose(base.choices, {"middle_blocks": blocks, "width": width})
@@ -144,7 +149,7 @@ def test_parameters_grow_with_width_and_depth(base: Variant, blocks: int, width:
 @given(st.floats(1e-6, 4, allow_subnormal=False))
 def test_counts_stay_in_order_and_pairwise_different(width: float) -> None:
     """A fault that mixes two channel counts stays visible in a narrow network."""
-    scaled = list(scaled_channels(width).values())
+    scaled = list(scaled_channels(BASE_CHANNELS, width).values())
 
     assert all(left < right for left, right in itertools.pairwise(scaled))
     assert scaled[0] > 3
@@ -153,6 +158,6 @@ def test_counts_stay_in_order_and_pairwise_different(width: float) -> None:
 @given(st.floats(0.2, 4))
 def test_counts_are_rounded_products_where_they_are_far_apart(width: float) -> None:
     """At ordinary widths nothing is raised: the rule is a multiplication, rounded half up."""
-    scaled = scaled_channels(width)
+    scaled = scaled_channels(BASE_CHANNELS, width)
 
     assert scaled == {channels: int(channels * width + 0.5) for channels in BASE_CHANNELS}

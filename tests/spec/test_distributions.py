@@ -8,7 +8,7 @@ from deeplab_spec.graph.ops import BatchNorm, Conv2d
 from deeplab_spec.spec.distributions import Distribution, Shape, distribution, initials
 from deeplab_spec.spec.network import network, rows
 from deeplab_spec.spec.rows import Init, InitKind
-from deeplab_spec.spec.variants import VARIANTS
+from tests.support.members import XCEPTIONS
 
 CONV = Conv2d(channels_in=64, channels_out=256, kernel=(3, 3), groups=2, bias=True)
 FAN_IN, FAN_OUT = 32 * 9, 256 * 9
@@ -83,7 +83,7 @@ def test_biases_and_normalisations_start_as_specified() -> None:
     assert distribution(CONV, "weight", None) is None
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", XCEPTIONS, ids=lambda variant: variant.name)
 def test_every_convolution_of_a_variant_is_drawn_somehow(variant: object) -> None:
     """Other tensors have no distribution."""
     choices = variant.choices  # type: ignore[attr-defined]  # a variant

@@ -3,17 +3,20 @@
 Every draw has a label.
 """
 
+from functools import partial
 from typing import get_args
 
 from hypothesis import strategies as st
 
-from deeplab_spec.conformance.strategies import NARROW, cases, narrow, seeds, sides, sizes, variants
+from deeplab_spec.conformance import strategies
+from deeplab_spec.conformance.strategies import NARROW, narrow, seeds, sides, sizes
 from deeplab_spec.graph import ops
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import margins
+from deeplab_spec.graph.ops import ActivationKind, margins
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.rows import Norm, same_size
 from deeplab_spec.spec.sources import document
+from tests.support.members import XCEPTIONS
 
 __all__ = [
     "NARROW",
@@ -36,6 +39,9 @@ __all__ = [
 ]
 
 SOURCE = document("a drawn row")
+activations = st.sampled_from([None, ActivationKind.RELU, ActivationKind.RELU6])
+variants = st.sampled_from(XCEPTIONS)
+cases = partial(strategies.cases, variants)
 channels = st.integers(1, 5)
 rates = st.integers(1, 6)
 norms = st.none() | st.builds(Norm, eps=st.sampled_from([1e-3, 1e-5]), momentum=st.sampled_from([3e-4, 0.1]))
@@ -65,7 +71,7 @@ def conv_rows(draw: st.DrawFn, path: str = "drawn", *, groups: int | None = None
         groups=count,
         bias=draw(st.booleans(), label="bias"),
         norm=draw(norms, label="norm"),
-        activation=draw(st.booleans(), label="activation"),
+        activation=draw(activations, label="activation"),
         source=SOURCE,
     )
 
@@ -92,7 +98,7 @@ def separable_rows(
         groups=inner,
         bias=draw(st.booleans(), label="depthwise bias"),
         norm=draw(norms, label="depthwise norm"),
-        activation=draw(st.booleans(), label="activation between"),
+        activation=draw(activations, label="activation between"),
         source=SOURCE,
     )
     pointwise = rows.ConvUnit(
@@ -101,7 +107,7 @@ def separable_rows(
         channels_out=draw(channels, label="channels out"),
         bias=draw(st.booleans(), label="pointwise bias"),
         norm=draw(norms, label="pointwise norm"),
-        activation=draw(st.booleans(), label="activation after"),
+        activation=draw(activations, label="activation after"),
         source=SOURCE,
     )
     before = draw(st.booleans(), label="activation before")
@@ -135,7 +141,7 @@ def block_rows(draw: st.DrawFn) -> rows.Block:
     return rows.Block(
         path="drawn",
         norm=draw(norms, label="norm before the split"),
-        activation=draw(st.booleans(), label="activation before the split"),
+        activation=draw(activations, label="activation before the split"),
         units=tuple(units),
         skip_kind=kind,
         skip=skip if kind is rows.SkipKind.CONV else None,

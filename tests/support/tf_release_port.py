@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deeplab_spec.spec.backbones.xception import BASE_CHANNELS
 from deeplab_spec.spec.layer_choices import scaled_channels
 
 
@@ -216,7 +217,7 @@ class DeepLab(nn.Module):
 
     def __init__(self, output_stride: int, num_classes: int, width: float, mistakes: Mistakes) -> None:
         super().__init__()
-        channels = scaled_channels(width)
+        channels = scaled_channels(BASE_CHANNELS, width)
         self.backbone = AlignedXception(output_stride, channels, mistakes)
         self.aspp = ASPP(output_stride, channels)
         self.decoder = Decoder(num_classes, channels[128 if mistakes.tap_of_block1 else 256], channels)

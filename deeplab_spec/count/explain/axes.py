@@ -118,7 +118,7 @@ PROTOCOLS: Final[dict[Protocol, int]] = {
     Protocol(scales=_THREE): 3,
     Protocol(scales=_THREE, flip=True): 3,
 }
-CHOICES: Final = ("decoder", "auxiliary_head")
+CHOICES: Final = ("decoder", "auxiliary")
 """Choices of a published network that a figure's caption may leave out; those that a network lacks are left out."""
 _REMOVABLE: Final = {
     Quantity.STORED: (Group.AUXILIARY, Group.LOGITS, Group.UNUSED),

@@ -17,7 +17,7 @@ from deeplab_spec.count.service import CountRequest, is_reference
 from deeplab_spec.errors import DeepLabSpecError, GraphError, SpecError, TargetError, require_torch
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.api import Subject
-from deeplab_spec.spec.choices import NAMES, ChoiceValue, choose, read_overrides, seen_values, written
+from deeplab_spec.spec.choices import ChoiceValue, choose, names, read_overrides, seen_values, written
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.variants import VARIANTS, Variant, variant
 from deeplab_spec.views.progress import Progress, silent
@@ -84,7 +84,7 @@ class ExplainRequest:
         return cls(
             figures=read_figures(figures),
             variant=request.variant,
-            overrides=read_overrides(request.overrides),
+            overrides=read_overrides(request.overrides, variant(request.variant or VARIANTS[0].name).family),
             arguments=request.arguments,
             output_stride=request.output_stride if "output_stride" in given else None,
             size=request.size if "size" in given else None,
@@ -128,9 +128,11 @@ class ExplainRequest:
         """Yield the overrides to try: the user's, and those with one more choice that a caption may leave out."""
         yield self.overrides
         for name in CHOICES:
-            if name in NAMES and name not in self.overrides:
+            if name in names(published.family) and name not in self.overrides:
                 own = getattr(published.choices, name, None)
-                yield from ({**self.overrides, name: value} for value in seen_values(name) if value != own)
+                yield from (
+                    {**self.overrides, name: value} for value in seen_values(name, published.family) if value != own
+                )
 
     def _case(self, published: Variant, changes: Mapping[str, ChoiceValue], stride: int) -> Case:
         subject = Subject(

@@ -54,9 +54,9 @@ def output_tensor(evidence: Evidence) -> Decision:
 
     def judge(call: Call) -> Iterator[Finding]:
         missing = [tap for tap, _ in call.expected if tap not in dict(call.results)]
-        single = evidence.part in {None, "aspp", "decoder"}
-        expected = "a tensor" if single else f"one tensor for each of {', '.join(tap for tap, _ in call.expected)}"
-        if missing or (single and call.returned != "Tensor"):
+        named = evidence.named_results
+        expected = f"one tensor for each of {', '.join(tap for tap, _ in call.expected)}" if named else "a tensor"
+        if missing or named == (call.returned == "Tensor"):
             yield _finding(evidence, call, "type", expected, call.returned)
 
     return _decide(_answered(evidence), judge)

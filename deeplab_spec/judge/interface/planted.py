@@ -52,7 +52,7 @@ class StandIn(nn.Module):
         self.called += 1
         self.refuse(*inputs)
         results = self.results(*inputs)
-        return results if len(results) > 1 else next(iter(results.values()))
+        return results if self.plan.named_results else next(iter(results.values()))
 
     def refuse(self, *inputs: Tensor) -> None:
         """Reject inputs of a wrong rank or with a wrong number of channels."""
@@ -71,13 +71,13 @@ class StandIn(nn.Module):
 
 
 class _WrappedResult(StandIn):
-    """Returns one result in a dictionary."""
+    """Returns one result in a dictionary, or without one where it must have a name."""
 
     def forward(self, *inputs: Tensor) -> object:
         """Return the last result only."""
         self.refuse(*inputs)
-        results = self.results(*inputs)
-        return {"out": results.popitem()[1]}
+        _, last = self.results(*inputs).popitem()
+        return last if self.plan.named_results else {"out": last}
 
 
 class _WrongShape(StandIn):

@@ -89,6 +89,17 @@ def faulty_nodes(loaded: Loaded, oracle: Values) -> Iterator[tuple[str, Node]]:
             if fault:
                 seen.add(key)
                 yield fault
+    for node in reversed(compared.nodes):  # a part that is one convolution
+        part = part_of(node.path)
+        if (
+            node.path in partner
+            and part not in {key[0] for key in seen}
+            and isinstance(node.op, Conv2d)
+            and node.op.bias
+        ):
+            seen.add((part, Conv2d, "bias"))
+            fault = planted_node(loaded.expected[node.path], "bias")
+            yield from [fault] if fault else []
 
 
 def _fault(node: Node, compared: Node, attribute: str, oracle: Values) -> tuple[str, Node] | None:
@@ -113,6 +124,8 @@ def computed(node: Node, weights: Mapping[str, Tensor], oracle: Values) -> Tenso
     """Compute a faulty node on the oracle's values, in the specification's channel order."""
     inputs = [oracle[path] for path in node.inputs]
     op = node.op
+    if isinstance(op, Conv2d) and not op.bias:
+        weights = {name: tensor for name, tensor in weights.items() if name != f"{node.path}.bias"}
     if not isinstance(op, Conv2d) or op.groups > 1 or op.channels_out <= FAULTY_CHANNELS:
         return step(node, inputs, weights)
     few = replace(node, op=replace(op, channels_out=FAULTY_CHANNELS))

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from deeplab_spec.align.differences import Aspect
-from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Opaque
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Opaque, Pool
 from deeplab_spec.judge.evidence import Check, Evidence
 from deeplab_spec.judge.finding import Decision, Finding, as_json
 from deeplab_spec.spec.clauses import CLAUSES, Level
@@ -19,6 +18,9 @@ ANY: Final = (object,)
 _CONV: Final = (Conv2d,)
 _NORM: Final = (BatchNorm,)
 _UNIT: Final = (BatchNorm, Activation)
+
+_UNSTRIDED: Final = "unstrided "
+"""Prefix of a pattern for layers of a block that loses its stride at this output stride."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,17 +39,19 @@ class Scope:
     ops: tuple[type, ...] = ANY
     attributes: tuple[str, ...] = ()
 
-    def fits(self, aspect: Aspect) -> bool:
-        """Tell whether a fact is in this scope."""
+    def fits(self, aspect: Aspect, *, unstrided: bool) -> bool:
+        """Tell whether a fact, of a block that loses its stride or of another, is in this scope."""
         if self.attributes and aspect.attribute not in self.attributes:
             return False
-        return isinstance(aspect.op, self.ops) and re.match(self.path, aspect.path) is not None
+        if self.path.startswith(_UNSTRIDED) and not unstrided:
+            return False
+        return isinstance(aspect.op, self.ops) and re.match(self.path.removeprefix(_UNSTRIDED), aspect.path) is not None
 
 
 _HEAD: Final = r"(aspp|decoder)\."
+_XCEPTION: Final = r"backbone\.(entry|middle|exit)_flow\."
+_BACKBONE: Final = r"backbone\."
 _SEPCONV: Final = r"backbone\.\w+\.block\d+\.sepconv"
-_UNSTRIDED: Final = "unstrided "
-"""Pattern for layers of a block that loses its stride at this output stride."""
 
 # fmt: off
 SCOPES: Final = (
@@ -63,17 +67,29 @@ SCOPES: Final = (
     Scope("BACKBONE-BIAS", r"backbone\.", _CONV, ("bias",)),
     Scope("BACKBONE-NORM-EPS", r"backbone\.", _NORM, ("eps",)),
     Scope("STEM-CONVS", r"backbone\.entry_flow\.stem\.", _CONV),
-    Scope("XCEPTION-STRIDES", r"backbone\.", _CONV, ("stride",)),
-    Scope("XCEPTION-CHANNELS", r"backbone\.", _CONV, ("channels_out",)),
-    Scope("XCEPTION-PADDING", r"backbone\.", _CONV, ("padding",)),
+    Scope("XCEPTION-STRIDES", _XCEPTION, _CONV, ("stride",)),
+    Scope("XCEPTION-CHANNELS", _XCEPTION, _CONV, ("channels_out",)),
+    Scope("XCEPTION-PADDING", _XCEPTION, _CONV, ("padding",)),
     Scope("SKIP-UNIT", r"backbone\..*\.skip\."),
     Scope("SEPCONV-FACTORS", _SEPCONV, _CONV, ("kernel", "groups")),
     Scope("EXIT2-RATES", r"backbone\.exit_flow\.block2\.", _CONV, ("rate",)),
-    Scope("XCEPTION-UNSTRIDED-RATE", _UNSTRIDED, _CONV, ("rate",)),
-    Scope("XCEPTION-RATES", r"backbone\.", _CONV, ("rate",)),
-    Scope("XCEPTION-NORMS", r"backbone\.", _NORM),
-    Scope("XCEPTION-ACTIVATIONS", r"backbone\.", (Activation,)),
-    Scope("XCEPTION-LAYERS", r"backbone\."),
+    Scope("XCEPTION-UNSTRIDED-RATE", _UNSTRIDED + _XCEPTION, _CONV, ("rate",)),
+    Scope("XCEPTION-RATES", _XCEPTION, _CONV, ("rate",)),
+    Scope("XCEPTION-NORMS", _XCEPTION, _NORM),
+    Scope("XCEPTION-ACTIVATIONS", _XCEPTION, (Activation,)),
+    Scope("XCEPTION-LAYERS", _XCEPTION),
+    Scope("BACKBONE-STEM", r"backbone\.stem\.", (Conv2d, Pool)),
+    Scope("BACKBONE-POOLING", _BACKBONE, (Pool,)),
+    Scope("BACKBONE-STRIDES", _BACKBONE, _CONV, ("stride",)),
+    Scope("BACKBONE-CHANNELS", _BACKBONE, _CONV, ("channels_out",)),
+    Scope("BACKBONE-PADDING", _BACKBONE, _CONV, ("padding",)),
+    Scope("BACKBONE-KERNELS", _BACKBONE, _CONV, ("kernel", "groups")),
+    Scope("BACKBONE-UNSTRIDED-RATE", _UNSTRIDED + _BACKBONE, _CONV, ("rate",)),
+    Scope("BACKBONE-RATES", _BACKBONE, _CONV, ("rate",)),
+    Scope("BACKBONE-NORMS", _BACKBONE, _NORM),
+    Scope("BACKBONE-ACTIVATIONS", _BACKBONE, (Activation,)),
+    Scope("BACKBONE-LAYERS", _BACKBONE),
+    Scope("AUXILIARY-HEAD", r"auxiliary\."),
     Scope("HEAD-BIAS", r"(aspp|decoder\.(low_level|conv\d))", _CONV, ("bias",)),
     Scope("HEAD-NORM-EPS", _HEAD, _NORM, ("eps",)),
     Scope("ASPP-POOL", r"aspp\.pool\."),
@@ -100,13 +116,7 @@ def clause_of(aspect: Aspect, unstrided: frozenset[str] = frozenset()) -> str:
         unstrided: Paths of the blocks that lose their stride.
     """
     in_unstrided = any(aspect.path.startswith(f"{block}.") for block in unstrided)
-    for scope in SCOPES:
-        if scope.path == _UNSTRIDED:
-            if in_unstrided and isinstance(aspect.op, scope.ops) and aspect.attribute in scope.attributes:
-                return scope.clause
-        elif scope.fits(aspect):
-            return scope.clause
-    return "DATAFLOW"
+    return next((scope.clause for scope in SCOPES if scope.fits(aspect, unstrided=in_unstrided)), "DATAFLOW")
 
 
 def by_clause(aspects: Iterable[Aspect], unstrided: frozenset[str]) -> dict[str, tuple[Aspect, ...]]:
@@ -122,7 +132,9 @@ def by_clause(aspects: Iterable[Aspect], unstrided: frozenset[str]) -> dict[str,
     return {clause: tuple(found) for clause, found in sorted_out.items()}
 
 
-_FOLDED_AWAY: Final = frozenset({"BACKBONE-BIAS", "BACKBONE-NORM-EPS", "XCEPTION-NORMS", "HEAD-BIAS", "HEAD-NORM-EPS"})
+_FOLDED_AWAY: Final = frozenset(
+    {"BACKBONE-BIAS", "BACKBONE-NORM-EPS", "BACKBONE-NORMS", "XCEPTION-NORMS", "HEAD-BIAS", "HEAD-NORM-EPS"}
+)
 """Clauses about normalisations, and about a bias beside one: not applicable if the normalisations are folded."""
 
 
@@ -159,15 +171,6 @@ def _finding(evidence: Evidence, aspect: Aspect, hint: str = "") -> Finding:
         actual=as_json(aspect.actual),
         hint=hint,
         output_stride=evidence.output_stride,
-    )
-
-
-def unstrided_blocks(network: Network) -> frozenset[str]:
-    """Return the blocks of entry and exit flow whose skip convolution has no stride at this output stride."""
-    return frozenset(
-        node.path.removesuffix(".skip.conv")
-        for node in network
-        if node.path.endswith(".skip.conv") and isinstance(node.op, Conv2d) and node.op.stride == (1, 1)
     )
 
 

@@ -25,7 +25,7 @@ from deeplab_spec.judge.finding import Finding, Verdict
 from deeplab_spec.judge.interface.observe import images
 from deeplab_spec.judge.outputs import Answer, call_candidate, choose, double, executed
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan
-from deeplab_spec.judge.structure.check import CHECKS, by_clause, unstrided_blocks
+from deeplab_spec.judge.structure.check import CHECKS, by_clause
 from deeplab_spec.judge.structure.nearest_form import nearest_form
 
 _BATCH_OF_MAPS: Final = 4
@@ -256,7 +256,7 @@ def decide_graph(plan: SpecifiedPlan, candidate: Network, image: Pair) -> GraphR
     evidence = Evidence(
         output_stride=plan.output_stride,
         part=None,
-        aspects=by_clause(aspects(alignment), unstrided_blocks(plan.network)),
+        aspects=by_clause(aspects(alignment), plan.unstrided),
         counts=block_counts(alignment),
     )
     decisions = {name: check(evidence) for name, check in CHECKS.items()}

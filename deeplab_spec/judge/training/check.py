@@ -17,15 +17,21 @@ CheckOfTraining = Callable[[Trained], Decision]
 """Decides one clause; the output stride of its findings is filled in later."""
 
 
+_MOMENTA: Final = ("norm_momentum", "backbone_norm_momentum")
+
+
 def momentum(trained: Trained) -> Decision:
     """Decide BN-MOMENTUM."""
     stated = [movement for movement in trained.movements if movement.expected is not None]
     if trained.movements and not stated:
         return Decision(not_applicable="the other network does not state the momentum")
     moved = [movement for movement in stated if _is_seen(trained, movement)]
-    choice = "norm_momentum" if common_momentum(trained) is not None else None
+    common = {choice for choice in _MOMENTA if common_momentum(trained.moved_by(choice)) is not None}
     findings = tuple(
-        finding.model_copy(update={"choice": choice}) for movement in moved for finding in _moved(movement)
+        finding.model_copy(update={"choice": choice if choice in common else None})
+        for movement in moved
+        for choice in [trained.choice(movement.path)]
+        for finding in _moved(movement)
     )
     unplaced = sum(movement.mean is None or movement.variance is None for movement in stated)
     reason = f"the running statistics of {unplaced} normalisations have no place in it" if unplaced else ""
@@ -228,9 +234,11 @@ CHECKS: Final[dict[str, Check]] = {clause: partial(decide, clause) for clause in
 def choices_seen_in_training(trained: Trained) -> dict[str, ChoiceValue]:
     """Infer the choices that explain the training findings."""
     found: dict[str, ChoiceValue] = {}
-    common = common_momentum(trained)
-    if momentum(trained).findings and common is not None and 0 < common <= 1:
-        found["norm_momentum"] = common
+    for choice in _MOMENTA:
+        mine = trained.moved_by(choice)
+        common = common_momentum(mine)
+        if common is not None and 0 < common <= 1 and momentum(mine).findings:
+            found[choice] = common
     if trained.dropout_effect and dropout(trained).findings:
         found |= dropout_choices(trained.dropout_effect)
     if trained.initial and initialisation(trained).findings:

@@ -12,7 +12,7 @@ not recorded, but the results show it: over several seeds they must vary as the 
 
 import math
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from statistics import fmean
 from typing import Final
 
@@ -47,9 +47,10 @@ def initialisation(trained: Trained) -> Decision:
     chance = chance_of_each(initial)
     refused = [sample for sample in initial.samples if _refused(sample, SPECIFIED, chance)]
     single = [sample for sample in refused if sample.tensors == 1]
-    likely = init_choice(initial).get("init")
+    likely = init_choice(initial)
+    chosen = {name: str(value) for name, value in likely.items()}
     findings = (
-        *(_initial_finding(sample, chance, str(likely)) for sample in single or refused),
+        *(_initial_finding(sample, chance, initial.choice(sample.path), chosen) for sample in single or refused),
         *_dependent(initial, {sample.candidate_path for sample in single}, math.log(chance)),
     )
     return Decision(findings=findings, decisions=len(initial.samples))
@@ -84,20 +85,20 @@ def _joint_finding(tested: Sample | JointTest, actual: str) -> Finding:
     )
 
 
-def _initial_finding(sample: Sample, chance: float, likely: str) -> Finding:
-    """Return the finding that values were drawn in another way; the hint names a value of ``init`` that fits."""
+def _initial_finding(sample: Sample, chance: float, choice: str, likely: Mapping[str, str]) -> Finding:
+    """Return the finding that values were drawn in another way; the hint names a value of the choice that fits."""
     expected = next(distribution for name, distribution, _ in sample.fits if name == SPECIFIED)
     several = f" of {sample.tensors} convolutions together" if sample.tensors > 1 else ""
     others = [name for name, _, _ in sample.fits if name != SPECIFIED and not _refused(sample, name, chance)]
-    like = likely if likely in others else next(iter(others), "")
+    like = likely[choice] if likely.get(choice) in others else next(iter(others), "")
     return Finding(
         path=sample.path,
         candidate_path=sample.candidate_path,
         attribute=f"initial {sample.role.replace('_', ' ')}{several}",
         expected=str(expected),
         actual=_described(sample, expected, chance),
-        choice="init" if len(sample.fits) > 1 else None,
-        hint=f"as init={like}" if like else "",
+        choice=choice if len(sample.fits) > 1 else None,
+        hint=f"as {choice}={like}" if like else "",
         output_stride=0,
     )
 
@@ -166,16 +167,20 @@ def _greatest_is_likely(distribution: Distribution, sample: Sample, chance: floa
 
 
 def init_choice(initial: Initial) -> dict[str, ChoiceValue]:
-    """Return the value of ``init`` that explains all initial weights, if one does."""
+    """Return the values of ``init`` and ``backbone_init`` that explain initial weights that are not as specified."""
     if initial.not_applicable or not initial.samples:
         return {}
     chance = chance_of_each(initial)
-    drawn = [sample for sample in initial.samples if sample.tensors == 1]
-    for value in Initialisation:
-        named = [sample for sample in drawn if any(name == value for name, _, _ in sample.fits)]
-        if named and not any(_refused(sample, value, chance) for sample in named):
-            return {"init": value}
-    return {}
+    found: dict[str, ChoiceValue] = {}
+    for choice in dict.fromkeys(("init", initial.of_backbone)):
+        drawn = [each for each in initial.samples if each.tensors == 1 and initial.choice(each.path) == choice]
+        if not any(_refused(sample, SPECIFIED, chance) for sample in drawn):
+            continue
+        for value in Initialisation:
+            named = [sample for sample in drawn if any(name == value for name, _, _ in sample.fits)]
+            if named and not any(_refused(sample, value, chance) for sample in named):
+                found.setdefault(choice, value)
+    return found
 
 
 LIMIT: Final = 6.0

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -187,6 +187,7 @@ class Initial:
         planted: Those of one of these tensors, with equal values for all output channels.
         not_applicable: Why they are not judged.
         undecided: Why they cannot be judged.
+        of_backbone: The choice that decides the backbone's distribution.
     """
 
     samples: tuple[Sample, ...] = ()
@@ -194,6 +195,11 @@ class Initial:
     planted: tuple[JointTest, ...] = ()
     not_applicable: str = ""
     undecided: str = ""
+    of_backbone: str = "init"
+
+    def choice(self, path: str) -> str:
+        """Return the choice that decides the distribution of a convolution."""
+        return self.of_backbone if path.startswith("backbone.") else "init"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +236,7 @@ class Trained:
         dropout_effect: The effect of dropout.
         initial: The weights that it was built with.
         batch_of_one: The result of a batch of one.
+        of_backbone: The choice that decides the momentum of the backbone's normalisations.
     """
 
     reason: str = ""
@@ -246,3 +253,13 @@ class Trained:
     dropout_effect: DropoutEffect | None = None
     initial: Initial | None = None
     batch_of_one: BatchOfOne | None = None
+    of_backbone: str = "norm_momentum"
+
+    def moved_by(self, choice: str) -> "Trained":
+        """Return the evidence of the normalisations whose momentum a choice decides."""
+        mine = (each for each in self.movements if self.choice(each.path) == choice)
+        return replace(self, movements=tuple(mine))
+
+    def choice(self, path: str) -> str:
+        """Return the choice that decides the momentum of a normalisation."""
+        return self.of_backbone if path.startswith("backbone.") else "norm_momentum"

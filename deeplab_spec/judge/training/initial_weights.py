@@ -23,7 +23,7 @@ from deeplab_spec.judge.training.joint_tests import (
     tests_of_others,
     trace,
 )
-from deeplab_spec.spec.choices import Initialisation, choose
+from deeplab_spec.spec.choices import AS_HEAD, Initialisation, choose
 from deeplab_spec.spec.distributions import CUT, Distribution, Shape, distribution, initials
 from deeplab_spec.spec.network import rows
 from deeplab_spec.spec.rows import Init
@@ -253,8 +253,9 @@ def _together(
 
 
 def specified_inits(plan: SpecifiedPlan) -> Inits:
-    """Return the specified initialisation, and that of every value of the choice ``init``."""
-    others = {value.value: choose(plan.choices, {"init": value}) for value in Initialisation}
+    """Return the specified initialisation, and that of every value of the choices ``init`` and ``backbone_init``."""
+    own = {} if plan.choices.backbone_init == AS_HEAD else {"backbone_init"}
+    others = {value.value: choose(plan.choices, dict.fromkeys({"init", *own}, value)) for value in Initialisation}
     classes = plan.request.class_count
     return {
         name: initials(rows(choices, plan.output_stride, classes))

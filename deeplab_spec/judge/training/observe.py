@@ -37,6 +37,7 @@ from deeplab_spec.judge.training.dropout_effect import dropout_effect, dropout_o
 from deeplab_spec.judge.training.evidence import BatchOfOne, Initial, Movement, Trained
 from deeplab_spec.judge.training.initial_weights import sample_weights, specified_inits
 from deeplab_spec.judge.training.sgd_step import compare_steps, differentiate, gradients_of
+from deeplab_spec.spec.choices import AS_HEAD
 
 SAME: Final = 1e-9
 """Largest relative difference in float64 of equal numbers: results with other running statistics or another seed, and
@@ -257,7 +258,8 @@ def initial_weights(
         built: The weights.
         again: Those of a second build with another seed.
     """
-    return sample_weights(plan.network, specified_inits(plan), places, built, again)
+    found = sample_weights(plan.network, specified_inits(plan), places, built, again)
+    return replace(found, of_backbone="init" if plan.choices.backbone_init == AS_HEAD else "backbone_init")
 
 
 def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None) -> Trained:
@@ -290,7 +292,13 @@ def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None) -> Traine
         found.dropout_effect if stated or found.dropout_effect is None else replace(found.dropout_effect, stated=False)
     )
     unstated = Initial(not_applicable="the other network does not state how weights are drawn")
-    return replace(found, dropout_effect=effect, initial=first if stated else unstated)
+    own = isinstance(plan, SpecifiedPlan) and plan.choices.backbone_norm_momentum != AS_HEAD
+    return replace(
+        found,
+        dropout_effect=effect,
+        initial=first if stated else unstated,
+        of_backbone="backbone_norm_momentum" if own else "norm_momentum",
+    )
 
 
 def dropout_inputs(reading: Reading) -> tuple[str | None, ...]:

@@ -1,30 +1,152 @@
 """The rows of the modified aligned Xception: table, strides, and the rule for rates."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from enum import StrEnum
+from typing import ClassVar, Final
 
-from deeplab_spec.errors import SpecError
-from deeplab_spec.spec.choices import (
-    ActivationPlacement,
-    Choices,
-    DepthwiseActivation,
-    Exit2Input,
-    LowLevelTap,
-    SkipRate,
-    SkipReads,
-    SkipUnit,
-    UnstridedRate,
+from deeplab_spec.graph.ops import ActivationKind, Padding
+from deeplab_spec.spec.choices import DOCUMENT, PAPER, PUBLIC, Choices, ChoiceValue, choice, within
+from deeplab_spec.spec.layer_choices import (
+    IMAGE_CHANNELS,
+    backbone_bias,
+    backbone_initial,
+    backbone_norm,
+    check_output_stride,
+    padding,
+    scaled_channels,
 )
-from deeplab_spec.spec.layer_choices import backbone_bias, backbone_norm, initial, padding, scaled_channels
 from deeplab_spec.spec.rows import BackboneRows, Block, ConvUnit, SeparableUnit, SkipKind
 from deeplab_spec.spec.sources import paper
 
-OUTPUT_STRIDES: Final = (8, 16, 32)
-"""Supported output strides: input pixels per pixel of the backbone's result."""
-
-IMAGE_CHANNELS: Final = 3
 BACKBONE_STD: Final = 0.09
 STEM_STRIDE: Final = 2
+
+BASE_CHANNELS: Final = (32, 48, 64, 128, 256, 728, 1024, 1536, 2048)
+"""Every channel count of the network at width 1, ascending, without image and classes."""
+
+
+class ActivationPlacement(StrEnum):
+    """The places of the ReLUs in a backbone block."""
+
+    AFTER = "after"
+    BEFORE = "before"
+    BEFORE_SPLIT = "before_split"
+
+
+class DepthwiseActivation(StrEnum):
+    """Which separable layers of the backbone have a ReLU between their two convolutions."""
+
+    EVERY = "every"
+    EXIT2 = "exit2"
+    NONE = "none"
+
+
+class SkipUnit(StrEnum):
+    """The layers after the convolution of a skip path."""
+
+    NORM_AND_ACTIVATION = "norm_and_activation"
+    NORM = "norm"
+    NONE = "none"
+
+
+class SkipReads(StrEnum):
+    """The input of the skip path of a block."""
+
+    INPUT = "input"
+    ACTIVATED_INPUT = "activated_input"
+
+
+class Exit2Input(StrEnum):
+    """The input of the second block of the exit flow."""
+
+    SUM = "sum"
+    ACTIVATED_SUM = "activated_sum"
+
+
+class UnstridedRate(StrEnum):
+    """The rates of a block whose stride is removed because the output stride is reached."""
+
+    UNCHANGED = "unchanged"
+    DOUBLE_LAST = "double_last"
+    DOUBLE_ALL = "double_all"
+    LOST_LAST = "lost_last"
+    KEEP_STRIDE = "keep_stride"
+
+
+class SkipRate(StrEnum):
+    """The rate of the 1x1 convolution of a skip path; it has no effect."""
+
+    ONE = "one"
+    AS_LAST_LAYER = "as_last_layer"
+
+
+class AtrousPadding(StrEnum):
+    """The padding of a 3x3 convolution."""
+
+    RATE = "rate"
+    ONE = "one"
+
+
+class LowLevelTap(StrEnum):
+    """The value of the entry flow that the decoder takes as its low-level features."""
+
+    BLOCK1 = "block1"
+    BLOCK1_OR_STEM = "block1_or_stem"
+    BLOCK2_SEPCONV2 = "block2_sepconv2"
+    BLOCK2_SEPCONV2_ACTIVATED = "block2_sepconv2_activated"
+
+
+# fmt: off
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XceptionChoices(Choices):
+    """A value for every choice of the family of the modified aligned Xception."""
+
+    family: ClassVar[str] = "xception"
+    short: ClassVar[Mapping[str, ChoiceValue]] = {"middle_blocks": 1}
+
+    activation_placement: ActivationPlacement = choice("where the ReLUs of a backbone block stand", "sign of block outputs", PUBLIC)
+    depthwise_activation: DepthwiseActivation = choice("ReLU between depthwise and pointwise in the backbone", "graph; response to negative inputs", PAPER)
+    depthwise_norm: bool = choice("normalisation after a depthwise convolution", "parameter count", PAPER)
+    skip_unit: SkipUnit = choice("what follows the convolution of a skip", "minimum of the skip", DOCUMENT)
+    skip_reads: SkipReads = choice("what the skip of a block reads", "negative inputs; the input tensor is changed", PUBLIC)
+    skip_rate: SkipRate = choice("rate carried by the 1x1 convolution of a skip", "an attribute only", DOCUMENT)
+    exit2_input: Exit2Input = choice("what the second exit block reads", "graph; negative sums", PUBLIC)
+    unstrided_rate: UnstridedRate = choice("rates of a block that loses its stride", "consistency across output strides", PUBLIC)
+    exit2_rates: tuple[int, int] = choice("rates of the second exit block at output strides 16 and 8", "impulse response", PUBLIC, (1, 2), (2, 2), (2, 4))
+    atrous_padding: AtrousPadding = choice("padding of an atrous 3x3 convolution of the backbone", "map size", PUBLIC)
+    entry_blocks: int = choice("blocks of the entry flow (3, or 5 for the deepest member)", "count", DOCUMENT, 3, 5)
+    middle_blocks: int = choice("blocks of the middle flow", "count", PUBLIC, 8, 16)
+    low_level_tap: LowLevelTap = choice("which value the decoder reads", "width of the low-level projection; minimum of the tap", PUBLIC)
+
+    def __post_init__(self) -> None:
+        Choices.__post_init__(self)
+        within("exit2_rates", "rates must be positive", self.exit2_rates, min(self.exit2_rates) >= 1)
+        within("entry_blocks", "must be 3 or 5", self.entry_blocks, self.entry_blocks in (3, 5))
+        within("middle_blocks", "must be 1 or more", self.middle_blocks, self.middle_blocks >= 1)
+        within("middle_blocks", "must be at most 1000", self.middle_blocks, self.middle_blocks <= 1000)  # noqa: PLR2004 - stated in the rule
+# fmt: on
+
+    @property
+    def base_channels(self) -> tuple[int, ...]:
+        """Every channel count of the network at width 1, ascending, without image and classes."""
+        return BASE_CHANNELS
+
+    @property
+    def activations(self) -> str:
+        """Where the activations of the backbone stand."""
+        return _CAPTIONS[self.activation_placement]
+
+    def backbone_rows(self, output_stride: int, reported: int | None = None) -> BackboneRows:
+        """Return the rows of the backbone."""
+        return backbone_rows(self, output_stride, reported)
+
+
+_CAPTIONS = {
+    ActivationPlacement.AFTER: "ReLU after every normalised convolution of the backbone",
+    ActivationPlacement.BEFORE: "ReLU in front of every separable layer of the backbone but the last block's",
+    ActivationPlacement.BEFORE_SPLIT: "normalisation and ReLU in front of every block's two paths",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +166,7 @@ class BlockPlan:
     skip: SkipKind = SkipKind.CONV
 
 
+RELU: Final = ActivationKind.RELU
 _FIGURE: Final = paper("figure 4")
 
 # fmt: off
@@ -65,9 +188,10 @@ _EXIT: Final = (
 )
 # fmt: on
 _EXIT2: Final = _EXIT[1].path
+_STEM: Final = "backbone.entry_flow.stem.conv1"
 
 
-def _plans(choices: Choices) -> tuple[BlockPlan, ...]:
+def _plans(choices: XceptionChoices) -> tuple[BlockPlan, ...]:
     entry = _ENTRY if choices.entry_blocks == len(_ENTRY) else _ENTRY_OF_FIVE
     middle = tuple(
         BlockPlan(path=f"middle_flow.block{number}", outs=(728, 728, 728), skip=SkipKind.IDENTITY)
@@ -98,7 +222,7 @@ def _unstrided(rate: int, rule: UnstridedRate) -> _Geometry:
             return _Geometry(stride=2, rates=(rate, rate, 1))
 
 
-def _geometries(choices: Choices, plans: tuple[BlockPlan, ...], output_stride: int) -> tuple[_Geometry, ...]:
+def _geometries(choices: XceptionChoices, plans: tuple[BlockPlan, ...], output_stride: int) -> tuple[_Geometry, ...]:
     """Replace strides beyond the output stride by rates in the blocks after them."""
     geometries = []
     reached = STEM_STRIDE
@@ -116,7 +240,7 @@ def _geometries(choices: Choices, plans: tuple[BlockPlan, ...], output_stride: i
     return tuple(geometries)
 
 
-def backbone_rows(choices: Choices, output_stride: int, reported: int | None = None) -> BackboneRows:
+def backbone_rows(choices: XceptionChoices, output_stride: int, reported: int | None = None) -> BackboneRows:
     """Return the rows of the backbone.
 
     Args:
@@ -124,9 +248,8 @@ def backbone_rows(choices: Choices, output_stride: int, reported: int | None = N
         output_stride: Input pixels per pixel of the result: 8, 16 or 32.
         reported: The output stride that the backbone reports; by default the true one.
     """
-    if output_stride not in OUTPUT_STRIDES:
-        raise SpecError("output_stride", "must be 8, 16 or 32", output_stride)
-    channels = scaled_channels(choices.width)
+    check_output_stride(output_stride)
+    channels = scaled_channels(choices.base_channels, choices.width)
     plans = _plans(choices)
     blocks = []
     channels_in = channels[64]
@@ -134,24 +257,18 @@ def backbone_rows(choices: Choices, output_stride: int, reported: int | None = N
         outs = tuple(channels[out] for out in plan.outs)
         blocks.append(_block(choices, plan, geometry, channels_in, outs))
         channels_in = outs[-1]
-    by_flow = {
-        flow: tuple(block for block in blocks if f".{flow}." in block.path)
-        for flow in ("entry_flow", "middle_flow", "exit_flow")
-    }
     low_level, low_level_channels = _low_level(choices, plans, output_stride)
     return BackboneRows(
         output_stride=output_stride,
         reported_output_stride=reported or output_stride,
         stem=_stem(choices, channels),
-        entry_flow=by_flow["entry_flow"],
-        middle_flow=by_flow["middle_flow"],
-        exit_flow=by_flow["exit_flow"],
+        blocks=tuple(blocks),
         low_level=low_level,
         low_level_channels=channels[low_level_channels],
     )
 
 
-def _stem(choices: Choices, channels: dict[int, int]) -> tuple[ConvUnit, ...]:
+def _stem(choices: XceptionChoices, channels: dict[int, int]) -> tuple[ConvUnit, ...]:
     rows = []
     for number, (channels_in, channels_out, stride) in enumerate(
         ((IMAGE_CHANNELS, channels[32], STEM_STRIDE), (channels[32], channels[64], 1)), start=1
@@ -164,18 +281,25 @@ def _stem(choices: Choices, channels: dict[int, int]) -> tuple[ConvUnit, ...]:
                 channels_out=channels_out,
                 kernel=3,
                 stride=stride,
-                padding=padding(choices, path, 3, stride, 1),
+                padding=_padding(choices, path, stride, 1),
                 bias=backbone_bias(choices),
                 norm=backbone_norm(choices),
-                activation=True,
-                init=initial(choices, BACKBONE_STD),
+                activation=RELU,
+                init=backbone_initial(choices, BACKBONE_STD),
                 source=_FIGURE,
             )
         )
     return tuple(rows)
 
 
-def _block(choices: Choices, plan: BlockPlan, geometry: _Geometry, channels_in: int, outs: tuple[int, ...]) -> Block:
+def _padding(choices: XceptionChoices, path: str, stride: int, rate: int) -> Padding:
+    """Return the padding of a 3x3 convolution."""
+    return padding(choices, 3, stride, rate if choices.atrous_padding is AtrousPadding.RATE else 1, first=path == _STEM)
+
+
+def _block(
+    choices: XceptionChoices, plan: BlockPlan, geometry: _Geometry, channels_in: int, outs: tuple[int, ...]
+) -> Block:
     path = f"backbone.{plan.path}"
     placement = choices.activation_placement
     exit2 = plan.path == _EXIT2
@@ -210,7 +334,7 @@ def _block(choices: Choices, plan: BlockPlan, geometry: _Geometry, channels_in: 
 
 
 def _unit(
-    choices: Choices,
+    choices: XceptionChoices,
     path: str,
     channels: tuple[int, int],
     *,
@@ -230,12 +354,12 @@ def _unit(
         kernel=3,
         stride=stride,
         rate=rate,
-        padding=padding(choices, path, 3, stride, rate),
+        padding=_padding(choices, path, stride, rate),
         groups=channels_in,
         bias=backbone_bias(choices),
         norm=backbone_norm(choices) if choices.depthwise_norm else None,
-        activation=between,
-        init=initial(choices, BACKBONE_STD),
+        activation=RELU if between else None,
+        init=backbone_initial(choices, BACKBONE_STD),
         source=_FIGURE,
     )
     pointwise = ConvUnit(
@@ -244,14 +368,14 @@ def _unit(
         channels_out=channels_out,
         bias=backbone_bias(choices),
         norm=backbone_norm(choices),
-        activation=exit2 or choices.activation_placement is ActivationPlacement.AFTER,
-        init=initial(choices, BACKBONE_STD),
+        activation=RELU if exit2 or choices.activation_placement is ActivationPlacement.AFTER else None,
+        init=backbone_initial(choices, BACKBONE_STD),
         source=_FIGURE,
     )
     return SeparableUnit(path=path, pre_activation=pre_activation, depthwise=depthwise, pointwise=pointwise)
 
 
-def _skip(choices: Choices, path: str, channels_in: int, channels_out: int, geometry: _Geometry) -> ConvUnit:
+def _skip(choices: XceptionChoices, path: str, channels_in: int, channels_out: int, geometry: _Geometry) -> ConvUnit:
     rate = geometry.rates[-1] if choices.skip_rate is SkipRate.AS_LAST_LAYER else 1
     return ConvUnit(
         path=f"{path}.skip",
@@ -261,13 +385,13 @@ def _skip(choices: Choices, path: str, channels_in: int, channels_out: int, geom
         rate=rate,
         bias=backbone_bias(choices),
         norm=None if choices.skip_unit is SkipUnit.NONE else backbone_norm(choices),
-        activation=choices.skip_unit is SkipUnit.NORM_AND_ACTIVATION,
-        init=initial(choices, BACKBONE_STD),
+        activation=RELU if choices.skip_unit is SkipUnit.NORM_AND_ACTIVATION else None,
+        init=backbone_initial(choices, BACKBONE_STD),
         source=_FIGURE,
     )
 
 
-def _low_level(choices: Choices, plans: tuple[BlockPlan, ...], output_stride: int) -> tuple[str, int]:
+def _low_level(choices: XceptionChoices, plans: tuple[BlockPlan, ...], output_stride: int) -> tuple[str, int]:
     """Return the path of the low-level features, and their channels at width 1."""
     strided = [plan for plan in plans if plan.stride > 1]
     first, second = (f"backbone.{plan.path}" for plan in strided[:2])

@@ -20,7 +20,8 @@ from deeplab_spec.result import ExitCode
 from deeplab_spec.spec.choices import Choices, Initialisation, choose
 from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.network import network, rows
-from deeplab_spec.spec.variants import VARIANTS, variant
+from deeplab_spec.spec.variants import variant
+from tests.support.members import XCEPTIONS
 
 NARROW: dict[str, Any] = {"width": 0.125, "middle_blocks": 2}
 CONV = "backbone.middle_flow.block1.sepconv2.pointwise.conv"
@@ -55,7 +56,7 @@ def decided(module: nn.Module, name: str) -> Decision:
     return initialisation(Trained(initial=taken(module, name)))
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in VARIANTS])
+@pytest.mark.parametrize("name", [entry.name for entry in XCEPTIONS])
 def test_the_reference_is_drawn_as_specified(name: str) -> None:
     """Every tensor, and all of a shape together."""
     initial = taken(drawn(name), name)
@@ -71,7 +72,7 @@ def test_the_reference_is_drawn_as_specified(name: str) -> None:
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("name", [entry.name for entry in VARIANTS])
+@pytest.mark.parametrize("name", [entry.name for entry in XCEPTIONS])
 def test_no_right_draw_of_many_is_refused(name: str) -> None:
     """The stated rate is one in a billion; a hundred are drawn."""
     refused = [seed for seed in range(100) if decided(drawn(name, seed), name).findings]

@@ -21,7 +21,8 @@ from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import Initialisation, choose
 from deeplab_spec.spec.distributions import Distribution, Shape, initials
 from deeplab_spec.spec.network import network, rows
-from deeplab_spec.spec.variants import VARIANTS, variant
+from deeplab_spec.spec.variants import variant
+from tests.support.members import XCEPTIONS
 
 BLOCK = "backbone.middle_flow.block1"
 FIRST = f"{BLOCK}.sepconv1.pointwise.conv"
@@ -320,7 +321,7 @@ def test_fixed_weights_are_undecided_and_the_reason_says_what_decides() -> None:
 
 RIGHT = [
     pytest.param(entry.name, init, id=f"{entry.name}-{init or 'its own'}")
-    for entry in VARIANTS
+    for entry in XCEPTIONS
     for init in (None, *Initialisation)
 ]
 

@@ -1,0 +1,184 @@
+"""The rows of MobileNetV2: inverted residual units, the depth multiplier, and the rule for rates."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Final
+
+from deeplab_spec.graph.ops import ActivationKind
+from deeplab_spec.spec.choices import FAMILY, Choices, ChoiceValue, choice, within
+from deeplab_spec.spec.layer_choices import (
+    HEAD_CHANNELS,
+    IMAGE_CHANNELS,
+    backbone_bias,
+    backbone_initial,
+    backbone_norm,
+    check_output_stride,
+    padding,
+    scaled_channels,
+)
+from deeplab_spec.spec.rows import BackboneRows, Block, ConvUnit, SkipKind
+from deeplab_spec.spec.sources import mobilenet
+
+RELU6: Final = ActivationKind.RELU6
+STEM_CHANNELS: Final = 32
+STEM_STRIDE: Final = 2
+EXPANSION: Final = 6
+BACKBONE_STD: Final = 0.09
+
+STAGES: Final = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
+"""For every stage its channels, its units, and the stride of its first unit."""
+
+_TABLE: Final = mobilenet("table 2")
+
+
+class UnstridedRate(StrEnum):
+    """The rate of a unit whose stride is removed: that of the units before it, or of those after it."""
+
+    UNCHANGED = "unchanged"
+    AT_ONCE = "at_once"
+
+
+class LowLevelTap(StrEnum):
+    """The value at stride 4 that a decoder reads: inside the last unit, or its result."""
+
+    DEPTHWISE = "depthwise"
+    UNIT = "unit"
+
+
+# fmt: off
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MobileNetV2Choices(Choices):
+    """A value for every choice of the family of MobileNetV2."""
+
+    family: ClassVar[str] = "mobilenet_v2"
+    short: ClassVar[Mapping[str, ChoiceValue]] = {}
+
+    depth_multiplier: float = choice("multiplier of the backbone's channel counts", "channel counts", FAMILY, 1.0, 0.5)
+    channel_divisor: int = choice("channel counts of the backbone are multiples of it", "channel counts", FAMILY, 8, 1)
+    unstrided_rate: UnstridedRate = choice("rate of a unit that loses its stride", "impulse response", FAMILY)
+    low_level_tap: LowLevelTap = choice("which value a decoder reads", "width of the low-level projection", FAMILY)
+
+    def __post_init__(self) -> None:
+        Choices.__post_init__(self)
+        within("depth_multiplier", "must be above 0 and at most 4", self.depth_multiplier, 0 < self.depth_multiplier <= 4)  # noqa: PLR2004 - stated in the rule
+        within("channel_divisor", "must be from 1 to 64", self.channel_divisor, 1 <= self.channel_divisor <= 64)  # noqa: PLR2004 - stated in the rule
+# fmt: on
+
+    @property
+    def base_channels(self) -> tuple[int, ...]:
+        """Every channel count of the network at width 1, ascending, without image and classes."""
+        narrow = [_multiplied(self, channels) for channels, _, _ in STAGES]
+        stem = _multiplied(self, STEM_CHANNELS)
+        return tuple(sorted({*HEAD_CHANNELS, stem, *narrow, *(EXPANSION * channels for channels in narrow)}))
+
+    @property
+    def activations(self) -> str:
+        """Where the activations of the backbone stand."""
+        return "ReLU6 after every normalised convolution of the backbone but a unit's last"
+
+    def backbone_rows(self, output_stride: int, reported: int | None = None) -> BackboneRows:
+        """Return the rows of the backbone.
+
+        Args:
+            output_stride: Input pixels per pixel of the result: 8, 16 or 32.
+            reported: The output stride that the backbone reports; by default the true one.
+        """
+        check_output_stride(output_stride)
+        channels = scaled_channels(self.base_channels, self.width)
+        stem = channels[_multiplied(self, STEM_CHANNELS)]
+        blocks = tuple(_blocks(self, channels, output_stride))
+        tapped = blocks[STAGES[0][1] + STAGES[1][1] - 1]
+        within_unit = self.low_level_tap is LowLevelTap.DEPTHWISE
+        return BackboneRows(
+            output_stride=output_stride,
+            reported_output_stride=reported or output_stride,
+            stem=(
+                _conv(
+                    self,
+                    "backbone.stem.conv1",
+                    (IMAGE_CHANNELS, stem),
+                    kernel=3,
+                    stride=STEM_STRIDE,
+                    activation=RELU6,
+                    first=True,
+                ),
+            ),
+            blocks=blocks,
+            low_level=f"{tapped.path}.depthwise.activation" if within_unit else f"{tapped.path}.add",
+            low_level_channels=tapped.convolutions[1].channels_out if within_unit else tapped.channels_out,
+        )
+
+
+def _multiplied(choices: MobileNetV2Choices, channels: int) -> int:
+    """Return a channel count under the depth multiplier: the nearest multiple of the divisor, at most 10 % less."""
+    divisor, exact = choices.channel_divisor, channels * choices.depth_multiplier
+    nearest = max(divisor, int(exact + divisor / 2) // divisor * divisor)
+    return nearest if nearest >= 0.9 * exact else nearest + divisor
+
+
+def _blocks(choices: MobileNetV2Choices, channels: dict[int, int], output_stride: int) -> Iterator[Block]:
+    """Yield the units; strides beyond the output stride are replaced by rates in the units after them."""
+    reached, rate, number = STEM_STRIDE, 1, 0
+    before = _multiplied(choices, STEM_CHANNELS)
+    for base, units, stage_stride in STAGES:
+        after = _multiplied(choices, base)
+        for unit in range(units):
+            number += 1
+            stride, own = (stage_stride if unit == 0 else 1), rate
+            residual = stride == 1 and before == after
+            if stride > 1 and reached < output_stride:
+                reached *= stride
+            elif stride > 1:
+                rate *= stride
+                own = own if choices.unstrided_rate is UnstridedRate.UNCHANGED else rate
+                stride = 1
+            wide = channels[EXPANSION * before] if number > 1 else channels[before]
+            path = f"backbone.block{number}"
+            depthwise = _conv(
+                choices,
+                f"{path}.depthwise",
+                (wide, wide),
+                kernel=3,
+                stride=stride,
+                rate=own,
+                groups=wide,
+                activation=RELU6,
+            )
+            expansion = _conv(choices, f"{path}.expansion", (channels[before], wide), activation=RELU6)
+            projection = _conv(choices, f"{path}.projection", (wide, channels[after]))
+            yield Block(
+                path=path,
+                units=(expansion, depthwise, projection) if number > 1 else (depthwise, projection),
+                skip_kind=SkipKind.IDENTITY if residual else SkipKind.NONE,
+            )
+            before = after
+
+
+def _conv(
+    choices: MobileNetV2Choices,
+    path: str,
+    channels: tuple[int, int],
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    rate: int = 1,
+    groups: int = 1,
+    activation: ActivationKind | None = None,
+    first: bool = False,
+) -> ConvUnit:
+    return ConvUnit(
+        path=path,
+        channels_in=channels[0],
+        channels_out=channels[1],
+        kernel=kernel,
+        stride=stride,
+        rate=rate,
+        padding=padding(choices, kernel, stride, rate, first=first),
+        groups=groups,
+        bias=backbone_bias(choices),
+        norm=backbone_norm(choices),
+        activation=activation,
+        init=backbone_initial(choices, BACKBONE_STD),
+        source=_TABLE,
+    )

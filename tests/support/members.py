@@ -1,0 +1,22 @@
+"""The published networks that tests go through: those of one family, and one of every kind."""
+
+from typing import Final
+
+from deeplab_spec.spec.variants import (
+    NOTEBOOK,
+    SMP_RESNET34,
+    TF_MOBILENET_V2,
+    TF_RELEASE,
+    TF_RELEASE_DENSE,
+    TF_RESNET50,
+    TF_XCEPTION71_DPC,
+)
+
+XCEPTIONS: Final = (NOTEBOOK, TF_RELEASE, TF_RELEASE_DENSE)
+"""The document's network and the release's, whose backbone is xception_65."""
+
+OTHERS: Final = (TF_XCEPTION71_DPC, TF_RESNET50, SMP_RESNET34, TF_MOBILENET_V2)
+"""One network of every other kind of layer: a cell, bottlenecks, basic units, inverted residuals."""
+
+KINDS: Final = (*XCEPTIONS, *OTHERS)
+"""Networks with every kind of layer."""

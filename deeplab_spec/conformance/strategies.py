@@ -91,7 +91,8 @@ def configurations(
     variant, output_stride = draw(cases(), label="variant and output stride")
     choices: dict[str, ChoiceValue] = {**variant.family.short, **draw(overrides(variant.family), label="overrides")}
     choices["width"] = draw(widths, label="width")
-    step = output_stride if choices.get("sizes_accepted") is SizesAccepted.MULTIPLES else 1
+    accepted = choices.get("sizes_accepted", variant.choices.sizes_accepted)
+    step = output_stride if accepted is SizesAccepted.MULTIPLES else 1
     height, width = (-(-draw(sides, label=side) // step) * step for side in ("height", "width"))
     drawn = Configuration(
         variant=variant.name,

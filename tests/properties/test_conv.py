@@ -9,12 +9,13 @@ from torch.nn import functional
 
 from deeplab_spec.analysis.sizes import explicit_padding, window_positions
 from deeplab_spec.graph.ops import margins
-from deeplab_spec.reference.conv import ConvUnit, SeparableUnit
+from deeplab_spec.reference.conv import ConvUnit, PoolUnit, SeparableUnit
 from deeplab_spec.reference.document import Conv2dLayer, SeparableConv2d, SeparableConv2dLayer
 from deeplab_spec.spec import rows
-from tests.support.assertions import assert_same
+from tests.support.assertions import assert_near, assert_same
+from tests.support.by_hand import activated, windows
 from tests.support.property_coverage import covers
-from tests.support.strategies import SOURCE, channels, conv_rows, rates, seeds, separable_rows, sides, sizes
+from tests.support.strategies import SOURCE, channels, conv_rows, pool_rows, rates, seeds, separable_rows, sides, sizes
 from tests.support.weights import make_whole, whole
 
 
@@ -22,11 +23,12 @@ def by_hand(row: rows.ConvUnit, unit: ConvUnit, image: Tensor) -> Tensor:
     """Return the unit's result from single taps, in whole numbers."""
     pair = (row.kernel, row.kernel)
     top, bottom, left, right = explicit_padding(
-        row.padding, (image.shape[2], image.shape[3]), pair, (row.stride, row.stride), (row.rate, row.rate)
+        row.padding, (image.shape[2], image.shape[3]), pair, (row.stride, row.stride), row.rates
     )
     padded = functional.pad(image, (left, right, top, bottom))
-    height = window_positions(image.shape[2], row.kernel, row.stride, row.rate, top + bottom)
-    width = window_positions(image.shape[3], row.kernel, row.stride, row.rate, left + right)
+    down, across = row.rates
+    height = window_positions(image.shape[2], row.kernel, row.stride, down, top + bottom)
+    width = window_positions(image.shape[3], row.kernel, row.stride, across, left + right)
     total = torch.zeros(image.shape[0], row.channels_out, height, width, dtype=image.dtype)
     share_in, share_out = row.channels_in // row.groups, row.channels_out // row.groups
     for out in range(row.channels_out):
@@ -34,12 +36,9 @@ def by_hand(row: rows.ConvUnit, unit: ConvUnit, image: Tensor) -> Tensor:
             source = (out // share_out) * share_in + inner
             for vertical in range(row.kernel):
                 for horizontal in range(row.kernel):
-                    rows_read = slice(
-                        vertical * row.rate, vertical * row.rate + row.stride * (height - 1) + 1, row.stride
-                    )
-                    columns = slice(
-                        horizontal * row.rate, horizontal * row.rate + row.stride * (width - 1) + 1, row.stride
-                    )
+                    first, start = vertical * down, horizontal * across
+                    rows_read = slice(first, first + row.stride * (height - 1) + 1, row.stride)
+                    columns = slice(start, start + row.stride * (width - 1) + 1, row.stride)
                     tap = unit.conv.weight[out, inner, vertical, horizontal]
                     total[:, out] += tap * padded[:, source, rows_read, columns]
     if unit.conv.bias is not None:
@@ -48,7 +47,7 @@ def by_hand(row: rows.ConvUnit, unit: ConvUnit, image: Tensor) -> Tensor:
     if norm is not None:
         assert norm.running_mean is not None
         total = (total - norm.running_mean[:, None, None]) * norm.weight[:, None, None] + norm.bias[:, None, None]
-    return total.clamp(min=0) if row.activation else total
+    return activated(total, row.activation)
 
 
 @covers(ConvUnit)
@@ -67,6 +66,14 @@ def test_a_convolution_unit_maps_a_side_to_its_ceiling(row: rows.ConvUnit, size:
     """The padding follows the rate, so only the stride shortens a side, whatever its parity."""
     result = ConvUnit(row).eval()(torch.zeros(1, row.channels_in, *size))
     assert result.shape == (1, row.channels_out, -(-size[0] // row.stride), -(-size[1] // row.stride))
+
+
+@covers(PoolUnit)
+@given(row=pool_rows(), size=sizes, seed=seeds)
+def test_a_pooling_unit_reduces_every_window(row: rows.PoolUnit, size: tuple[int, int], seed: int) -> None:
+    """Window by window, from its definition; pixels of the margin never win a maximum."""
+    image = whole((2, 3, size[0] + 2, size[1] + 2), seed)
+    assert_near(PoolUnit(row)(image), windows(row.op, image), "pooling", terms=16)
 
 
 @covers(Conv2dLayer)

@@ -8,15 +8,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from deeplab_spec.reference.aspp import Aspp
-from deeplab_spec.reference.conv import SeparableUnit
+from deeplab_spec.reference.auxiliary import Auxiliary
 from deeplab_spec.reference.decoder import Decoder
 from deeplab_spec.reference.document import DeepLab
 from deeplab_spec.reference.forward import resize
 from deeplab_spec.spec import choices as c
+from deeplab_spec.spec.backbones.resnet import AuxiliaryHead
 from deeplab_spec.spec.choices import AsppOrder, HeadConvs, Interpolation, PoolNorm, Projection
-from deeplab_spec.spec.head import aspp_rows, decoder_rows
+from deeplab_spec.spec.head import aspp_rows, auxiliary_rows, decoder_rows
 from deeplab_spec.spec.rows import AsppRows
-from deeplab_spec.spec.variants import TF_RELEASE, Variant
+from deeplab_spec.spec.variants import TF_RELEASE, TORCHVISION_RESNET50, Variant
 from tests.support.assertions import assert_near, assert_same
 from tests.support.property_coverage import covers
 from tests.support.strategies import cases, channels, narrow, seeds, sides, sizes, variants
@@ -131,7 +132,7 @@ def test_the_pyramid_concatenates_its_branches_in_order(
     pooled = pyramid.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *size)
     concatenated = torch.cat([pooled, *local] if order is AsppOrder.POOL_FIRST else [*local, pooled], dim=1)
     expected = pyramid.projection(concatenated)
-    if isinstance(pyramid.refinement, SeparableUnit):
+    if pyramid.refinement is not None:
         expected = pyramid.refinement(expected)
     assert_near(pyramid(x), expected, "pyramid", terms=1000)
 
@@ -234,6 +235,25 @@ def test_the_decoder_is_its_parts_in_a_row(
         expected = module.logits(expected)
     assert_near(actual, expected, "decoder", terms=1000)
     assert actual.shape[2:] == (low_level if decoder is c.Decoder.LOW_LEVEL else x).shape[2:]
+
+
+@covers(Auxiliary)
+@given(width=channels, classes=st.integers(1, 5), size=sizes, seed=seeds)
+@torch.no_grad()
+def test_the_second_head_is_its_two_convolutions_in_a_row(
+    width: int, classes: int, size: tuple[int, int], seed: int
+) -> None:
+    """A quarter of the channels in between; the dropout acts in training only."""
+    choices = narrow(TORCHVISION_RESNET50, auxiliary=AuxiliaryHead.FCN)
+    table = auxiliary_rows(choices, 4 * width, classes)
+    assert table is not None
+    module = Auxiliary(table, "tap")
+    make_whole(module, seed)
+    x = whole((2, 4 * width, *size), seed)
+    inner = module.conv(x)
+    assert_same(module(x), module.logits(inner), "second head")
+    assert inner.shape == (2, width, *size)
+    assert module(x).shape == (2, classes, *size)
 
 
 @covers(DeepLab.Decoder)

@@ -152,6 +152,12 @@ EXPECTED = {
     InitKind.KAIMING_FAN_OUT: (Init(kind=InitKind.KAIMING_FAN_OUT), math.sqrt(2 / (256 * 9))),
     InitKind.TRUNCATED_NORMAL: (Init(kind=InitKind.TRUNCATED_NORMAL, std=0.09), 0.09 * TRUNCATION),
     InitKind.XAVIER_UNIFORM: (Init(kind=InitKind.XAVIER_UNIFORM), math.sqrt(2 / ((64 + 256) * 9))),
+    InitKind.KAIMING_UNIFORM: (Init(kind=InitKind.KAIMING_UNIFORM), math.sqrt(2 / (64 * 9))),
+    InitKind.VARIANCE_SCALING: (
+        Init(kind=InitKind.VARIANCE_SCALING),
+        math.sqrt(1.3 * 2 / (64 * 9)) * TRUNCATION,
+    ),
+    InitKind.NORMAL: (Init(kind=InitKind.NORMAL, std=0.02), 0.02),
     InitKind.FRAMEWORK: (Init(), math.sqrt(1 / (3 * 64 * 9))),
 }
 

@@ -12,7 +12,7 @@ from deeplab_spec.conformance import strategies
 from deeplab_spec.conformance.strategies import NARROW, narrow, seeds, sides, sizes
 from deeplab_spec.graph import ops
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import ActivationKind, margins
+from deeplab_spec.graph.ops import ActivationKind, Pair, PoolKind
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.rows import Norm, same_size
 from deeplab_spec.spec.sources import document
@@ -29,6 +29,7 @@ __all__ = [
     "narrow",
     "norms",
     "operator",
+    "pool_rows",
     "rates",
     "seeds",
     "separable_rows",
@@ -48,21 +49,28 @@ norms = st.none() | st.builds(Norm, eps=st.sampled_from([1e-3, 1e-5]), momentum=
 
 
 @st.composite
-def strides_and_rates(draw: st.DrawFn) -> tuple[int, int]:
-    """Draw a stride and a rate, of which one is 1."""
+def strides_and_rates(draw: st.DrawFn) -> tuple[int, int | Pair]:
+    """Draw a stride and a rate, of which one is 1; the rate may differ vertically and horizontally."""
     stride = draw(st.integers(1, 3), label="stride")
-    return stride, draw(rates, label="rate") if stride == 1 else 1
+    return stride, draw(rates | st.tuples(rates, rates), label="rate") if stride == 1 else 1
 
 
 @st.composite
-def conv_rows(draw: st.DrawFn, path: str = "drawn", *, groups: int | None = None) -> rows.ConvUnit:
+def conv_rows(
+    draw: st.DrawFn,
+    path: str = "drawn",
+    *,
+    groups: int | None = None,
+    channels_in: int | None = None,
+    stride_and_rate: tuple[int, int | Pair] | None = None,
+) -> rows.ConvUnit:
     """Draw a convolution that keeps the map's size up to its stride."""
     kernel = draw(st.sampled_from([1, 3, 5]), label="kernel")
-    stride, rate = draw(strides_and_rates(), label="stride and rate")
+    stride, rate = stride_and_rate or draw(strides_and_rates(), label="stride and rate")
     count = groups or draw(st.integers(1, 2), label="groups")
     return rows.ConvUnit(
         path=path,
-        channels_in=count * draw(channels, label="channels in / groups"),
+        channels_in=channels_in or count * draw(channels, label="channels in / groups"),
         channels_out=count * draw(channels, label="channels out / groups"),
         kernel=kernel,
         stride=stride,
@@ -82,7 +90,7 @@ def separable_rows(
     path: str = "drawn",
     *,
     channels_in: int | None = None,
-    stride_and_rate: tuple[int, int] | None = None,
+    stride_and_rate: tuple[int, int | Pair] | None = None,
 ) -> rows.SeparableUnit:
     """Draw a separable convolution of 3x3 taps."""
     inner = channels_in or draw(channels, label="channels in")
@@ -94,7 +102,7 @@ def separable_rows(
         kernel=3,
         stride=stride,
         rate=rate,
-        padding=margins(rate),
+        padding=same_size(3, rate),
         groups=inner,
         bias=draw(st.booleans(), label="depthwise bias"),
         norm=draw(norms, label="depthwise norm"),
@@ -115,37 +123,70 @@ def separable_rows(
 
 
 @st.composite
+def pool_rows(draw: st.DrawFn, path: str = "drawn") -> rows.PoolUnit:
+    """Draw a pooling window that a network of the specification can have."""
+    side, stride = draw(st.integers(1, 3), label="window"), draw(st.integers(1, 3), label="stride")
+    kind = draw(st.sampled_from(PoolKind), label="kind")
+    op = ops.Pool(
+        kind=kind,
+        kernel=(side, side),
+        stride=(stride, stride),
+        padding=draw(
+            st.sampled_from([same_size(side, 1), "same"][: 2 if kind is PoolKind.MAX else 1]), label="margins"
+        ),
+        ceil_mode=draw(st.booleans(), label="ceil mode"),
+        count_margin=draw(st.booleans(), label="count margin"),
+    )
+    return rows.PoolUnit(path=path, op=op, source=SOURCE)
+
+
+def subsampling(kind: PoolKind, stride: int) -> rows.PoolUnit:
+    """Return the pooling at the start of a skip path: every other pixel, or the mean of a window."""
+    window = (stride, stride)
+    if kind is PoolKind.MAX:
+        op = ops.Pool(kind=kind, kernel=(1, 1), stride=window)
+    else:
+        op = ops.Pool(kind=kind, kernel=window, stride=window, ceil_mode=True, count_margin=False)
+    return rows.PoolUnit(path="drawn.skip.pool", op=op, source=SOURCE)
+
+
+@st.composite
 def block_rows(draw: st.DrawFn) -> rows.Block:
-    """Draw a block of one to three units, with any skip that fits."""
+    """Draw a block of one to three units, dense or separable, with any skip that fits."""
     kind = draw(st.sampled_from(rows.SkipKind), label="skip")
     stride = draw(st.integers(1, 2), label="stride") if kind is rows.SkipKind.CONV else 1
     count = draw(st.integers(1, 3), label="units")
     width = first = draw(channels, label="channels in")
-    units: list[rows.SeparableUnit] = []
+    units: list[rows.HeadUnit] = []
     for number in range(1, count + 1):
         geometry = (stride, 1) if number == count and stride > 1 else (1, draw(rates, label="rate"))
-        drawn = separable_rows(f"drawn.sepconv{number}", channels_in=width, stride_and_rate=geometry)
-        units.append(draw(drawn, label=f"unit {number}"))
-        width = units[-1].pointwise.channels_out
+        separable = separable_rows(f"drawn.unit{number}", channels_in=width, stride_and_rate=geometry)
+        dense = conv_rows(f"drawn.unit{number}", groups=1, channels_in=width, stride_and_rate=geometry)
+        units.append(draw(separable | dense, label=f"unit {number}"))
+        width = rows.last_conv(units[-1]).channels_out
     if width != first and kind is rows.SkipKind.IDENTITY:
         kind = rows.SkipKind.CONV
+    pooled = draw(st.none() | st.sampled_from(PoolKind), label="pooling of the skip")
     skip = rows.ConvUnit(
         path="drawn.skip",
         channels_in=first,
         channels_out=width,
-        stride=stride,
+        stride=1 if pooled else stride,
         norm=draw(norms, label="skip norm"),
-        activation=draw(st.booleans(), label="skip activation"),
+        activation=draw(activations, label="skip activation"),
         source=SOURCE,
     )
     return rows.Block(
         path="drawn",
         norm=draw(norms, label="norm before the split"),
-        activation=draw(activations, label="activation before the split"),
+        activation=draw(st.booleans(), label="activation before the split"),
         units=tuple(units),
         skip_kind=kind,
+        skip_pool=subsampling(pooled, stride) if pooled else None,
         skip=skip if kind is rows.SkipKind.CONV else None,
-        skip_reads_activation=units[0].pre_activation
+        after=draw(activations, label="activation after the sum"),
+        skip_reads_activation=isinstance(units[0], rows.SeparableUnit)
+        and units[0].pre_activation
         and kind is not rows.SkipKind.NONE
         and draw(st.booleans(), label="skip reads the activation"),
     )

@@ -14,8 +14,9 @@ from deeplab_spec.cli.options import complete_choice, complete_variant, read_siz
 from deeplab_spec.count.document import CountDocument
 from deeplab_spec.result import ExitCode
 from deeplab_spec.show.document import ClausesDocument, ShowDocument
-from deeplab_spec.spec.choices import NAMES
+from deeplab_spec.spec.choices import names
 from deeplab_spec.spec.clauses import CLAUSES
+from deeplab_spec.spec.variants import FAMILIES
 
 
 def run(*arguments: str) -> None:
@@ -195,7 +196,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_shells_complete_variants_choices_and_values() -> None:
     """A name alone completes to choices, a name with an equals sign to known values."""
     assert [name for name, _ in complete_variant("tf")] == ["tf-release", "tf-release-dense"]
-    assert [name for name, _ in complete_choice("")] == [f"{name}=" for name in NAMES]
+    assert {name for name, _ in complete_choice("")} == {f"{name}=" for family in FAMILIES for name in names(family)}
     assert [name for name, _ in complete_choice("aspp_r")] == ["aspp_rates="]
     assert [name for name, _ in complete_choice("decoder=")] == ["decoder=low_level", "decoder=none"]
     assert [name for name, _ in complete_choice("aspp_rates=12")] == ["aspp_rates=12,24,36"]

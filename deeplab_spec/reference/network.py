@@ -71,6 +71,11 @@ class DeepLabV3Plus(nn.Module):
         """Return the parts and their parameters for a notebook."""
         return f"<pre>{escape(repr(self))}</pre>"
 
+    @property
+    def head(self) -> "Head":
+        """Pyramid and decoder, with this network's weights."""
+        return Head(self.aspp, self.decoder)
+
     def forward(
         self, image: Float[Tensor, "n c h w"], values: Values | None = None
     ) -> Float[Tensor, "n classes h2 w2"] | dict[str, Tensor]:
@@ -132,6 +137,40 @@ class DeepLabV3Plus(nn.Module):
         values.keep("low_level", low_level)
         values.keep("backbone", features)
         return features, low_level
+
+
+class Head(nn.Module):
+    """Pyramid and decoder, for the features of any backbone.
+
+    Args:
+        aspp: The pyramid.
+        decoder: The decoder.
+
+    Shape:
+        ``(n, channels, h, w), (n, low_channels, h2, w2) -> (n, classes, h2, w2)``
+
+    Source:
+        arXiv:1802.02611, figure 2.
+
+    Clauses:
+        DATAFLOW.
+    """
+
+    def __init__(self, aspp: Aspp, decoder: Decoder) -> None:
+        super().__init__()
+        self.aspp = aspp
+        self.decoder = decoder
+
+    def forward(
+        self, features: Float[Tensor, "n c h w"], low_level: Float[Tensor, "n c_low h2 w2"] | None = None
+    ) -> Float[Tensor, "n classes h3 w3"]:
+        """Return the logits at the decoder's size.
+
+        Raises:
+            ShapeError: If an input is not a batch of maps with the channels of the rows, or the batch sizes differ.
+        """
+        logits: Tensor = self.decoder(self.aspp(features), low_level)
+        return logits
 
 
 def assemble(network: rows.NetworkRows) -> DeepLabV3Plus:

@@ -199,11 +199,12 @@ def clauses_of(part: str | None, family: str = _XCEPTION_ONLY, *, on_request: bo
     """Return the clauses that can be decided for the whole network, or for one part.
 
     Args:
-        part: ``backbone``, ``aspp`` or ``decoder``; None for the whole network.
+        part: ``backbone``, ``aspp``, ``decoder`` or ``head``; None for the whole network.
         family: Name of the family of backbones.
         on_request: Whether a lower precision is requested, so that its clauses are included.
     """
     own = {clause.family for clause in CLAUSES}
     about = {"", family if family in own else _OTHER}
     requested = (clause for clause in CLAUSES if clause.family in about and (on_request or not clause.on_request))
-    return tuple(clause for clause in requested if part is None or not clause.parts or part in clause.parts)
+    parts = {"aspp", "decoder"} if part == "head" else {part}
+    return tuple(clause for clause in requested if part is None or not clause.parts or parts.intersection(clause.parts))

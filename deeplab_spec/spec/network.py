@@ -40,7 +40,7 @@ from deeplab_spec.spec.rows import (
 )
 from deeplab_spec.spec.variants import Variant
 
-PARTS = ("backbone", "aspp", "decoder")
+PARTS = ("backbone", "aspp", "decoder", "head")
 """The parts of the network that can be judged alone."""
 
 DEFAULT_CLASSES = 21
@@ -121,7 +121,7 @@ def graph(table: NetworkRows) -> Network:
 
 
 def part(table: NetworkRows, name: str) -> Network:
-    """Return the graph of one part: ``backbone``, ``aspp`` or ``decoder``.
+    """Return the graph of one part: ``backbone``, ``aspp``, ``decoder``, or both of these as ``head``.
 
     Its inputs and outputs have the names of the corresponding taps.
 
@@ -139,11 +139,11 @@ def part(table: NetworkRows, name: str) -> Network:
             taps = {"aspp": build.aspp(table.aspp, features)}
         case "decoder":
             pyramid = build.add("input.aspp", Input(channels=table.aspp.channels_out))
-            low_level = None
-            if table.decoder.low_level:
-                channels = table.decoder.low_level.channels_in
-                low_level = build.add("input.low_level", Input(channels=channels))
-            taps = {"decoder": build.decoder(table.decoder, pyramid, low_level)}
+            taps = {"decoder": build.decoder(table.decoder, pyramid, build.low_level_input(table.decoder))}
+        case "head":
+            features = build.add("input.backbone", Input(channels=table.aspp.channels_in))
+            low_level = build.low_level_input(table.decoder)
+            taps = {"decoder": build.decoder(table.decoder, build.aspp(table.aspp, features), low_level)}
         case _:
             raise SpecError("part", f"must be one of {', '.join(PARTS)}", name)
     for tap, path in taps.items():
@@ -263,6 +263,11 @@ class _Builder:
         if not table.dropout_first:
             value = self.dropout("aspp.dropout", table.dropout, value)
         return self.head_unit(table.refinement, value) if table.refinement else value
+
+    def low_level_input(self, table: DecoderRows) -> str | None:
+        if table.low_level is None:
+            return None
+        return self.add("input.low_level", Input(channels=table.low_level.channels_in))
 
     def decoder(self, table: DecoderRows, pyramid: str, low_level: str | None) -> str:
         value = pyramid

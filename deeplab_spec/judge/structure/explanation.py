@@ -12,7 +12,7 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.finding import Finding, as_json
 from deeplab_spec.judge.plan import SpecifiedPlan, specification
 from deeplab_spec.judge.structure.observe import Reading
-from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, overrides_between, written
+from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, names, overrides_between, written
 from deeplab_spec.spec.variants import VARIANTS
 
 
@@ -80,9 +80,10 @@ def explained(plan: SpecifiedPlan, reading: Reading) -> Explained:
 
 def _starts(plan: SpecifiedPlan) -> Iterator[tuple[str, Choices]]:
     """Return the published networks, the judged one first; choices that no graph shows keep the judged values."""
+    decided = INVISIBLE.intersection(names(type(plan.choices)))
     for variant in sorted(VARIANTS, key=lambda variant: variant.name != plan.request.variant):
         judged = variant.name == plan.request.variant
-        unseen = {name: getattr(plan.choices, name) for name in (INVISIBLE if judged else {"width"})}
+        unseen = {name: getattr(plan.choices, name) for name in (decided if judged else {"width"})}
         if plan.output_stride in variant.output_strides:
             yield variant.name, choose(variant.choices, unseen)
 

@@ -137,7 +137,7 @@ def tfprof_halves(node: Node, around: Surroundings, mode: Mode) -> Terms:
 
     An atrous convolution of more than one tap runs on a map that is padded to a multiple of its rate; weights count
     once; sums, the pooled map, the biases of the logits and the two operations that scale the image count one half
-    per element.
+    per element, and a pooling window one half per pixel that it reads.
     """
     del mode
     match node.op:
@@ -152,6 +152,8 @@ def tfprof_halves(node: Node, around: Surroundings, mode: Mode) -> Terms:
             return (around.elements(node.path),)
         case GlobalAveragePool():
             return (around.elements(node.inputs[0]),)
+        case Pool(kernel=kernel):
+            return (around.elements(node.path, prod(kernel)),)
         case Input():
             return (around.elements(node.path, 2),)
         case _:

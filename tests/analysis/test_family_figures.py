@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 
 import pytest
 
@@ -11,7 +12,7 @@ from deeplab_spec.analysis.protocol import MULTI_SCALE, SINGLE, Protocol
 from deeplab_spec.analysis.published import TOLERANCE, Configuration
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Sizes
-from deeplab_spec.graph.ops import Pair
+from deeplab_spec.graph.ops import Pair, Pool
 from deeplab_spec.spec.backbones.resnet import AuxiliaryHead
 from deeplab_spec.spec.choices import FOLLOW, ChoiceValue, Decoder, DecoderConvs, HeadConvs
 from deeplab_spec.spec.variants import variant
@@ -120,7 +121,7 @@ FIGURES = (
 
 @pytest.mark.parametrize("figures", FIGURES, ids=str)
 def test_counts_are_exact_and_the_reconstruction_is_met(figures: Figures) -> None:
-    """Integers are equal; a rounded figure is within 0.02 %."""
+    """Integers are equal; a rounded figure, which leaves the pooling windows out, is within 0.02 %."""
     configuration = figures.configuration
     graph = configuration.subject().network()
 
@@ -135,7 +136,8 @@ def test_counts_are_exact_and_the_reconstruction_is_met(figures: Figures) -> Non
         figures.macs, abs=600 if figures.billions is None else 0
     )
     if figures.billions is not None:
-        assert configuration.operations() / 1e9 == pytest.approx(figures.billions, rel=TOLERANCE, abs=DIGIT)
+        without_windows = configuration.operations() - windows(configuration) / 2
+        assert without_windows / 1e9 == pytest.approx(figures.billions, rel=TOLERANCE, abs=DIGIT)
 
 
 # fmt: off
@@ -224,6 +226,8 @@ PRINTED = (
     ("tf-resnet101-dense", WITHOUT, 16, (513, 513), 21, SINGLE, 81.02),
     ("tf-resnet101-dense", WITHOUT, 8,  (513, 513), 21, SINGLE, 276.18),
     ("tf-resnet101-dense", (),      8,  (513, 513), 21, SINGLE, 297.92),
+    ("tf-resnet101-dense", WITHOUT, 32, (513, 513), 21, SINGLE, 52.43),
+    ("tf-resnet101-dense", (),      32, (513, 513), 21, SINGLE, 74.20),
     ("tf-resnet101-dense", WITHOUT, 8,  (513, 513), 21, SCALES, 2435.37),
     ("tf-resnet101-dense", (),      16, (513, 513), 21, SCALES, 898.69),
     ("tf-resnet101-dense", (),      8,  (513, 513), 21, SCALES, 2623.61),
@@ -296,6 +300,13 @@ def test_the_paper_prints_one_figure_of_its_residual_network_that_its_own_accoun
 
     assert single.operations() / 1e9 == pytest.approx(102.77, rel=TOLERANCE)
     assert scales.operations() / 1e9 == pytest.approx(898.69, rel=TOLERANCE)
+
+
+def windows(configuration: Configuration) -> int:
+    """Return the pixels that all pooling windows of a network read."""
+    graph = configuration.subject().network()
+    known = shapes(graph, configuration.size)
+    return sum(prod(node.op.kernel) * prod(known[node.path]) for node in graph if isinstance(node.op, Pool))
 
 
 def counted(configuration: Configuration) -> Sizes:

@@ -15,25 +15,89 @@ from deeplab_spec.spec.backbones import xception as x
 from deeplab_spec.spec.backbones.xception import BASE_CHANNELS
 from deeplab_spec.spec.layer_choices import scaled_channels
 from deeplab_spec.spec.network import network
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant, variant
+from deeplab_spec.spec.variants import (
+    FAMILIES,
+    NOTEBOOK,
+    SMP_RESNET34,
+    TF_MOBILENET_V2,
+    TF_RELEASE,
+    VARIANTS,
+    Variant,
+    variant,
+)
 from tests.support.members import XCEPTIONS
 
 SEEN = [(name, value) for name in c.names(TF_RELEASE.family) for value in c.seen_values(name, TF_RELEASE.family)]
+UNION = {name for family in FAMILIES for name in c.names(family)}
+BASES = {entry.family: entry for entry in (SMP_RESNET34, TF_MOBILENET_V2, TF_RELEASE)}
+"""A variant of each family."""
+SEEN_IN_FAMILIES = [
+    pytest.param(family, name, value, id=f"{family.family}-{name}-{c.written(value)}")
+    for family in FAMILIES
+    for name in c.names(family)
+    for value in c.seen_values(name, family)
+]
 SMALLER_MAPS = ("atrous_padding", x.AtrousPadding.ONE)
 
 
-@pytest.mark.parametrize(("name", "value"), SEEN)
-def test_every_seen_value_is_read_as_it_is_written(name: str, value: c.ChoiceValue) -> None:
+@pytest.mark.parametrize(("family", "name", "value"), SEEN_IN_FAMILIES)
+def test_every_seen_value_is_read_as_it_is_written(family: type[c.Choices], name: str, value: c.ChoiceValue) -> None:
     """A printed value is accepted as an option."""
-    assert c.parse(name, c.written(value), TF_RELEASE.family) == value
+    assert c.parse(name, c.written(value), family) == value
 
 
-def test_every_choice_has_a_value_that_was_seen() -> None:
+@pytest.mark.parametrize("published", VARIANTS, ids=lambda published: published.name)
+def test_every_value_of_every_variant_is_read_as_it_is_written(published: Variant) -> None:
+    """The values that variants have are values of their families."""
+    for name in c.names(published.family):
+        value = getattr(published.choices, name)
+        assert c.parse(name, c.written(value), published.family) == value, name
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.family)
+def test_every_choice_has_a_value_that_was_seen(family: type[c.Choices]) -> None:
     """A choice without an alternative in practice is no choice."""
-    for name in c.names(TF_RELEASE.family):
-        assert c.seen_values(name, TF_RELEASE.family), name
-        assert c.about(name, TF_RELEASE.family).meaning
-        assert c.about(name, TF_RELEASE.family).shown_by
+    for name in c.names(family):
+        assert c.seen_values(name, family), name
+        assert c.about(name, family).meaning
+        assert c.about(name, family).shown_by
+
+
+def test_every_family_is_tested_by_a_variant() -> None:
+    """A new family has a base here."""
+    assert set(BASES) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(one, name) for one in FAMILIES for name in sorted(UNION - {*c.names(one)})]
+)
+def test_a_choice_that_a_family_lacks_is_refused_with_the_list_of_what_it_has(
+    family: type[c.Choices], name: str
+) -> None:
+    """The list is in the family's order, and says whose it is."""
+    message = rf"choice: must be one of {', '.join(c.names(family))} \(of {family.family}\), but got '{name}'"
+    with pytest.raises(SpecError, match=message):
+        c.parse(name, "none", family)
+    with pytest.raises(SpecError, match=message):
+        c.read_overrides([f"{name}=none"], family)
+    with pytest.raises(SpecError, match=message):
+        c.choose(BASES[family].choices, {name: "none"})
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value"), [entry for entry in SEEN_IN_FAMILIES if entry.values[0] is not TF_RELEASE.family]
+)
+def test_every_seen_value_of_another_family_builds_a_network_whose_sizes_fit(
+    family: type[c.Choices], name: str, value: c.ChoiceValue
+) -> None:
+    """At every output stride; a number of units takes its own factors of the rates."""
+    more = {"multi_grid": (1,) * value[-1]} if name == "stage_units" and isinstance(value, tuple) else {}
+    choices = c.choose(BASES[family].choices, {name: value, **more})
+    for output_stride in (8, 16, 32):
+        graph = network(choices, output_stride, 7)
+        known = shapes(graph, (64, 128))
+        sides = known[graph.tap("decoder")][1:] if choices.output_resize is c.OutputResize.NONE else (64, 128)
+        assert known[graph.outputs[0].path] == (7, *sides)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ STRIDED = {1: 1, 2: 2, 4: 2, 7: 2, 14: 2}
 
 def spatial(block: Block) -> tuple[ConvUnit, ...]:
     """Return the 3x3 convolutions of a block's main path."""
-    return tuple(conv for unit in block.units if isinstance(unit, ConvUnit) for conv in [unit] if conv.kernel == 3)
+    return tuple(unit for unit in block.units if isinstance(unit, ConvUnit) and unit.kernel == 3)
 
 
 def stages(choices: Choices, output_stride: int) -> tuple[tuple[Block, ...], ...]:

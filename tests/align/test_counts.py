@@ -15,7 +15,7 @@ from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import TF_RELEASE, Variant
-from tests.support.members import XCEPTIONS
+from tests.support.members import KINDS
 
 SIZE = (289, 300)
 
@@ -31,7 +31,7 @@ def release(*overrides: str) -> Network:
     return network(choose(TF_RELEASE.choices, read_overrides(overrides, TF_RELEASE.family)))
 
 
-@pytest.mark.parametrize("variant", XCEPTIONS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", KINDS, ids=lambda variant: variant.name)
 def test_a_network_costs_what_it_costs(variant: Variant) -> None:
     """Blocks add up to the evaluator's totals, each of them comparable and equal."""
     graph = network(variant.choices)

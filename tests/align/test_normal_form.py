@@ -26,7 +26,7 @@ from deeplab_spec.graph.ops import (
 )
 from deeplab_spec.spec.variants import Variant
 from tests.support.graphs import between, chain, narrow_network, narrow_normal, normal
-from tests.support.members import XCEPTIONS
+from tests.support.members import KINDS
 
 SIZE = (9, 12)
 C: Any = {"channels_in": 4, "channels_out": 4}
@@ -201,7 +201,7 @@ def test_a_tap_on_a_node_without_effect_moves_to_what_it_is() -> None:
     assert normal(graph, SIZE).network.tap("features") == "n1"
 
 
-@pytest.mark.parametrize("variant", XCEPTIONS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", KINDS, ids=lambda variant: variant.name)
 def test_the_normal_form_of_a_normal_form_is_itself(variant: Variant) -> None:
     """Nothing more is removed."""
     once = narrow_normal(variant.choices, 16)
@@ -212,7 +212,7 @@ def test_the_normal_form_of_a_normal_form_is_itself(variant: Variant) -> None:
 @pytest.mark.parametrize("rewrite", PASSES, ids=lambda rewrite: rewrite.__name__)
 def test_passes_keep_the_shapes_of_values(rewrite: Any) -> None:
     """A pass may remove nodes, but never change a value."""
-    before = shaped(narrow_network(XCEPTIONS[1].choices, 16), (65, 66))
+    before = shaped(narrow_network(KINDS[1].choices, 16), (65, 66))
     after: Shaped = rewrite(before)
 
     for node in after.network:

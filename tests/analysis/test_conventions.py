@@ -26,7 +26,7 @@ from deeplab_spec.spec.api import network
 from deeplab_spec.spec.network import CLASSIFIER
 from deeplab_spec.spec.variants import Variant
 from tests.support.graphs import chain
-from tests.support.members import XCEPTIONS
+from tests.support.members import KINDS
 from tests.support.per_node_module import costs_of, operations
 
 SIDES = (4, 5)
@@ -90,7 +90,7 @@ def test_a_training_step_counts_a_convolution_thrice_and_the_first_twice(counts:
 
 
 @pytest.mark.parametrize("counts", CONVENTIONS, ids=lambda entry: entry.name)
-@pytest.mark.parametrize("variant", XCEPTIONS, ids=lambda variant: variant.name)
+@pytest.mark.parametrize("variant", KINDS, ids=lambda variant: variant.name)
 def test_totals_of_every_convention_are_the_sums_over_the_nodes(variant: Variant, counts: Convention) -> None:
     """The evaluator and the nodes have one formula; the classes it extrapolates are linear in it."""
     for mode in counts.modes:

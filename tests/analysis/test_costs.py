@@ -14,7 +14,7 @@ from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Input, Output
 from deeplab_spec.spec.choices import ChoiceValue, ConvBias, Decoder, choose
 from deeplab_spec.spec.network import CLASSIFIER, network, part, rows
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, TF_RELEASE_DENSE, Variant
-from tests.support.members import XCEPTIONS
+from tests.support.members import KINDS
 
 BACKBONES = ((NOTEBOOK, 37_959_912), (TF_RELEASE, 37_867_312), (TF_RELEASE_DENSE, 37_867_312))
 PARAMETERS = (
@@ -113,7 +113,7 @@ def test_table_5_has_the_plain_multiply_adds(
     assert f"{Evaluator(graph)(513, 513).operations / 1e9:.2f}" == billions
 
 
-@pytest.mark.parametrize("variant", XCEPTIONS)
+@pytest.mark.parametrize("variant", KINDS)
 def test_blocks_add_up_to_the_network(variant: Variant) -> None:
     """Every node belongs to one block, so nothing is lost or counted twice."""
     nodes = counted(variant)

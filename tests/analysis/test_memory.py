@@ -17,16 +17,21 @@ from deeplab_spec.execute import interpreter
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Dropout, Output, Pair, roles
 from deeplab_spec.spec.api import network
+from deeplab_spec.spec.variants import variant as find
 from tests.analysis.test_traffic import branched
 from tests.support.graphs import chain
-from tests.support.members import XCEPTIONS
+from tests.support.members import CASES
 from tests.support.per_node_module import costs_of
 
-CASES = [(variant.name, stride) for variant in XCEPTIONS for stride in variant.output_strides]
 BY_CASE = pytest.mark.parametrize(("variant", "output_stride"), CASES)
-SMALL: dict[str, Any] = {"width": 1 / 32, "middle_blocks": 2, "decoder_dropout": (0.5, 0.1)}
 SIZE = (65, 50)
 SIDES = (4, 5)
+
+
+def small(variant: str, output_stride: int) -> Network:
+    """Return a short and narrow network with a dropout behind every convolution of its decoder."""
+    short = find(variant).family.short
+    return network(variant, output_stride, 5, {**short, "width": 1 / 32, "decoder_dropout": (0.5, 0.1)})
 
 
 def alive(graph: Network, size: Pair, mode: Mode = Mode.FORWARD) -> dict[str, int]:
@@ -47,7 +52,7 @@ def test_live_bytes_are_those_of_the_interpreters_tensors(
     variant: str, output_stride: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All computed values that still exist after a node ran; the image is released first."""
-    graph = network(variant, output_stride, 5, SMALL)
+    graph = small(variant, output_stride)
     weights = {f"{node.path}.{role}": torch.ones(shape) for node in graph for role, shape in roles(node.op).items()}
     inputs = {"input": torch.zeros(1, 3, *SIZE)}
     seen = [weakref.ref(inputs["input"])]
@@ -71,7 +76,7 @@ def test_live_bytes_are_those_of_the_interpreters_tensors(
 @BY_CASE
 def test_live_bytes_are_those_of_all_values_with_a_reader_to_come(variant: str, output_stride: int) -> None:
     """Brute force: inspect all values at every node."""
-    graph = network(variant, output_stride, 5, SMALL)
+    graph = small(variant, output_stride)
     known = shapes(graph, SIZE)
     place = {node.path: number for number, node in enumerate(graph)}
 

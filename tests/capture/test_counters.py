@@ -25,7 +25,7 @@ from tests.support.counters import (
     weight_gradients_divided_by_groups,
 )
 from tests.support.graphs import chain
-from tests.support.members import XCEPTIONS
+from tests.support.members import CASES
 from tests.support.per_node_module import (
     Layer,
     Layers,
@@ -37,7 +37,6 @@ from tests.support.per_node_module import (
     shapes_unchecked,
 )
 
-CASES = [(variant.name, stride) for variant in XCEPTIONS for stride in variant.output_strides]
 USUAL = {("notebook", 16), ("tf-release", 8)}
 """Cases of the usual run; the deep run has all."""
 

@@ -24,9 +24,7 @@ from deeplab_spec.spec.variants import variant
 from tests.support.assertions import assert_near, assert_same
 from tests.support.candidates import WIDTH
 from tests.support.graphs import chain
-from tests.support.members import XCEPTIONS
-
-SMALL: dict[str, Any] = {"width": WIDTH, "middle_blocks": 1}
+from tests.support.members import KINDS
 
 
 def whole_numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -107,10 +105,11 @@ def oracle(graph: Network) -> tuple[dict[str, Tensor], Tensor, Tensor]:
     return weights, image, cotangent
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in XCEPTIONS])
+@pytest.mark.parametrize("name", [entry.name for entry in KINDS])
 def test_a_network_trains_as_its_module_does(name: str) -> None:
     """Two witnesses of one graph: values, statistics and gradients agree to 1e-10."""
-    graph = network(choose(variant(name).choices, SMALL), 16, 5)
+    family = variant(name).family
+    graph = network(choose(variant(name).choices, {**family.short, "width": WIDTH}), 16, 5)
     graph = without(graph, [node.path for node in graph if isinstance(node.op, Dropout)])
     weights, image, cotangent = oracle(graph)
     module = NetworkModule(graph).double().train()
@@ -126,7 +125,12 @@ def test_a_network_trains_as_its_module_does(name: str) -> None:
         assert parameter.grad is not None
         assert torch.dist(grads[path], parameter.grad) <= 1e-10 * max(float(grads[path].norm()), 1e-4 * largest), path
     norms = [node.path for node in graph if isinstance(node.op, BatchNorm)]
-    momenta = dict.fromkeys(batch.statistics, 3e-4)
+    momenta = {
+        f"{node.path}.{role}": node.op.momentum or 0.0
+        for node in graph
+        if isinstance(node.op, BatchNorm)
+        for role in ("running_mean", "running_var")
+    }
     after = updated_running(weights, batch.statistics, momenta)
     state = module.state_dict()
     assert len(after) == 2 * len(norms)

@@ -12,10 +12,10 @@ from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Input, roles
 from deeplab_spec.spec.api import network
 from tests.support.assertions import assert_same
 from tests.support.graphs import chain
-from tests.support.members import XCEPTIONS
+from tests.support.members import KINDS
 from tests.support.strategies import NARROW
 
-NAMES = [variant.name for variant in XCEPTIONS]
+NAMES = [variant.name for variant in KINDS]
 
 
 def narrow(variant: str) -> Network:

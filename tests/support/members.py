@@ -20,3 +20,9 @@ OTHERS: Final = (TF_XCEPTION71_DPC, TF_RESNET50, SMP_RESNET34, TF_MOBILENET_V2)
 
 KINDS: Final = (*XCEPTIONS, *OTHERS)
 """Networks with every kind of layer."""
+
+CASES: Final = (
+    *((variant.name, output_stride) for variant in XCEPTIONS for output_stride in variant.output_strides),
+    *((variant.name, output_stride) for variant, output_stride in zip(OTHERS, (16, 8, 16, 8), strict=True)),
+)
+"""Names with output strides: all of one family, and one of every other kind."""

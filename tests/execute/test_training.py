@@ -1,6 +1,5 @@
 """The oracle of training: against hand computations, against modules, against finite differences."""
 
-from typing import Any
 
 import pytest
 import torch

@@ -83,20 +83,13 @@ def test_fifty_pairs_of_choices_are_found_in_real_modules() -> None:
 
 
 @pytest.mark.deep
-def test_segmentation_models_pytorch_is_tf_release_with_six_choices() -> None:
+def test_segmentation_models_pytorch_is_its_own_member() -> None:
     """It accepts only multiples of the output stride; rates that follow the stride would differ at 16."""
     document = identify(Target(name="tests.support.peers:smp_deeplab"))
 
     assert document.nearest is not None
-    assert document.nearest.variant == "tf-release"
-    assert document.nearest.choices == {
-        "aspp_depthwise": "bare",
-        "decoder_depthwise": "bare",
-        "decoder_convs": "separable_1",
-        "projection": "1x1_then_separable",
-        "low_level_tap": "block2_sepconv2_activated",
-        "aspp_rates": [12, 24, 36],
-    }
+    assert document.nearest.variant == "smp-xception65"
+    assert document.nearest.choices == {}
     assert (document.distance, document.unexplained, document.size) == (0, (), (288, 320))
 
 

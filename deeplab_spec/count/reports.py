@@ -15,7 +15,7 @@ from deeplab_spec.count.network_report import (
     torch_counter,
 )
 from deeplab_spec.count.published_page import published_page
-from deeplab_spec.spec.api import Subject
+from deeplab_spec.spec.api import Subject, usual_size
 from deeplab_spec.spec.variants import VARIANTS
 from deeplab_spec.views.document import to_json, write_whole, written_together
 from deeplab_spec.views.progress import Progress, silent
@@ -46,7 +46,7 @@ def write_reports(directory: Path, progress: Progress = silent) -> tuple[Path, .
 def cost_reports(progress: Progress = silent) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of every file."""
     subjects = [
-        Subject(variant=variant, choices=variant.choices, output_stride=stride)
+        Subject(variant=variant, choices=variant.choices, output_stride=stride, size=usual_size(variant, stride))
         for variant in VARIANTS
         for stride in variant.output_strides
     ]

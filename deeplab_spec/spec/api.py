@@ -109,8 +109,23 @@ def network(
     return graph(table(variant, output_stride, num_classes, choices))
 
 
+USUAL_SIDE: Final = 513
+"""Height and width of the crops that the papers evaluate."""
+
 MOST_PIXELS: Final = 1_000_000
 """The longest side of an image that anything is computed for."""
+
+
+def usual_size(variant: Variant, output_stride: int) -> Pair:
+    """Return the size at which networks are compared: 513x513, or the next smaller one that a network accepts.
+
+    >>> from deeplab_spec.spec.variants import SMP_RESNET34
+    >>> usual_size(SMP_RESNET34, 16)
+    (512, 512)
+    """
+    multiple = rows(variant.choices, output_stride, DEFAULT_CLASSES).size_multiple
+    side = USUAL_SIDE // multiple * multiple
+    return (side, side)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,5 @@
 """The oracle of training: against hand computations, against modules, against finite differences."""
 
-
 import pytest
 import torch
 from torch import Tensor, nn

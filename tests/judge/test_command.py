@@ -134,7 +134,10 @@ def test_a_device_that_is_not_there_is_one_line_and_3(monkeypatch: pytest.Monkey
         (["some:thing"], "variant: say which network some:thing is: --variant with one of notebook"),
         (["reference:nothing"], f"variant: must be one of {VARIANT_NAMES}, but got 'nothing'"),
         (["reference:notebook", "--output-stride", "32"], "output_stride: notebook has output strides 8, 16"),
-        (["reference:notebook", "--part", "tail"], "part: must be one of backbone, aspp, decoder, but got 'tail'"),
+        (
+            ["reference:notebook", "--part", "tail"],
+            "part: must be one of backbone, aspp, decoder, head, but got 'tail'",
+        ),
         (
             ["reference:notebook", "--dtype", "int8"],
             f"--dtype: must be one of {', '.join(NAMES)}, but got 'int8'",

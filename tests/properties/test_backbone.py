@@ -16,8 +16,8 @@ from deeplab_spec.reference.document import Xception
 from deeplab_spec.spec.backbones.xception import ActivationPlacement, LowLevelTap, UnstridedRate
 from deeplab_spec.spec.choices import StridePadding
 from deeplab_spec.spec.network import part, rows
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
-from tests.support.assertions import assert_same
+from deeplab_spec.spec.variants import NOTEBOOK, TF_MOBILENET_V2, TF_RELEASE, TF_RESNET50, Variant
+from tests.support.assertions import assert_near, assert_same
 from tests.support.property_coverage import covers
 from tests.support.strategies import cases, narrow, seeds, variants
 from tests.support.weights import make_positive, make_sparse, randomise_norms, whole
@@ -104,6 +104,31 @@ def assert_consistent(maps: list[Tensor], output_strides: tuple[int, ...]) -> No
 def test_the_releases_features_are_one_map_at_every_output_stride(seed: int) -> None:
     """The release's own test: a removed stride keeps its rate, and only later units get the larger one."""
     assert_consistent(features_at(TF_RELEASE, (8, 16, 32), seed), (8, 16, 32))
+
+
+@pytest.mark.parametrize("variant", [TF_RESNET50, TF_MOBILENET_V2], ids=lambda variant: variant.name)
+@settings(max_examples=3)
+@given(seed=seeds)
+@torch.no_grad()
+def test_features_of_the_releases_other_backbones_are_one_map_at_every_output_stride(
+    variant: Variant, seed: int
+) -> None:
+    """Also without Xception: strided in a stage's last unit or in its first, a rate applies after it."""
+    strides = (8, 16, 32)
+    image = whole((1, 3, 65, 97), seed)
+    tables = {stride: narrow(variant, **short(variant)).backbone_rows(stride) for stride in strides}
+    coarse = randomise_norms(Backbone(tables[32]), seed)
+    expected = coarse(image)[0]
+    for stride in strides[:2]:
+        fine = Backbone(tables[stride]).double().eval()
+        fine.load_state_dict(coarse.state_dict())
+        step = 32 // stride
+        assert_near(fine(image)[0][..., ::step, ::step], expected, f"output stride {stride}", terms=10_000)
+
+
+def short(variant: Variant) -> dict[str, object]:
+    """Return the choices of a short network of a family."""
+    return dict(variant.family.short)
 
 
 @FEW

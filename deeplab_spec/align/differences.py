@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
 from deeplab_spec.align.cost import comparable_rates, excess
-from deeplab_spec.align.match import Alignment
+from deeplab_spec.align.match import Alignment, align, align_through
+from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
     Activation,
@@ -110,6 +111,19 @@ def fact(value: object) -> Fact:
     if isinstance(value, str | int | float | bool) or value is None:
         return value
     return str(value)
+
+
+def nearer_alignment(alignment: Alignment, nearest: Shaped) -> Alignment:
+    """Return the alignment by way of the nearest network, if the candidate is that, or if fewer differences are left.
+
+    Args:
+        alignment: The expected network, aligned with the candidate directly.
+        nearest: The network of the choices that are nearest to the candidate, in normal form.
+    """
+    other = align_through(alignment.expected, nearest, alignment.candidate)
+    if not differences(align(nearest, alignment.candidate)):
+        return other
+    return other if len(differences(other)) < len(differences(alignment)) else alignment
 
 
 def _compare(alignment: Alignment, *, skip_equal: bool = False) -> Iterator[Aspect]:

@@ -16,6 +16,7 @@ from typing import Final
 from deeplab_spec.align.cost import IMPOSSIBLE, Signature, gap, signature, substitution
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.order import Branch, by_length, ordered
+from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Concat, Conv2d
 
@@ -99,6 +100,51 @@ def align(expected: Shaped, candidate: Shaped) -> Alignment:
     return Alignment(expected=expected, candidate=candidate, pairs=pairs, price=price)
 
 
+def align_through(expected: Shaped, nearest: Shaped, candidate: Shaped) -> Alignment:
+    """Align two networks by way of a third that the candidate resembles more, whose paths mean the same nodes.
+
+    Nodes that the nearest network shares with the expected one are paired first, then what is left between them.
+
+    Args:
+        expected: The expected network.
+        nearest: The network of the choices that are nearest to the candidate.
+        candidate: The network under test.
+    """
+    through = align(nearest, candidate)
+    kinds = {node.path: type(node.op) for node in expected.network}
+    partner = {
+        left: right for left, right in through.partner.items() if kinds.get(left) is type(candidate.network[right].op)
+    }
+    back = {right: left for left, right in through.partner.items()}
+    taken, blocks = set(partner.values()), {block_of(path) for path in kinds if path not in partner}
+    beside: dict[str, list[Node]] = {}
+    after: dict[str | None, list[str]] = {}
+    last: str | None = None
+    for right in (right for _, right in through.pairs if right is not None):
+        block = block_of(back.get(right, ""))
+        if right in taken:
+            last = right
+        elif block in blocks:
+            beside.setdefault(block, []).append(candidate.network[right])
+        else:
+            after.setdefault(last, []).append(right)
+    pairs: list[tuple[str | None, str | None]] = [(None, right) for right in after.pop(None, [])]
+    price = len(pairs)
+    order = ordered(expected.network, by_length)
+    for node in order:
+        block = block_of(node.path)
+        if node.path in partner:
+            right = partner[node.path]
+            pairs += [(node.path, right), *((None, each) for each in after.pop(right, []))]
+        elif block in blocks:
+            blocks.remove(block)
+            left = [each for each in order if each.path not in partner and block_of(each.path) == block]
+            between, cost = _align_sequences(expected, left, candidate, beside.pop(block, []))
+            pairs += between
+            price += cost
+    return Alignment(expected=expected, candidate=candidate, pairs=tuple(pairs), price=max(price, 1))
+
+
 def _like(
     expected: Shaped, joint: Sequence[Branch], candidate: Shaped, branches: Sequence[Branch]
 ) -> tuple[int, list[Branch]]:
@@ -180,7 +226,8 @@ class _Prices:
 def block_or_stem(path: str) -> str:
     """Return the block of a path; the whole stem is one block here."""
     parts = path.split(".")
-    return ".".join(parts[:3] if parts[0] == "backbone" else parts[:2])
+    long = parts[0] == "backbone" and not parts[1].startswith("block")
+    return ".".join(parts[:3] if long else parts[:2])
 
 
 def _search(left: Sequence[Node], right: Sequence[Node], prices: _Prices) -> tuple[Pairs, int]:

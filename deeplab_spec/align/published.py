@@ -1,10 +1,10 @@
 """Compares a candidate with the published networks, and decides whether it is of their family."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from deeplab_spec.align.family import described, family_of
 from deeplab_spec.align.identify import Identity, identify
 from deeplab_spec.align.infer_choices import read_width
 from deeplab_spec.align.match import Alignment, align
@@ -14,10 +14,10 @@ from deeplab_spec.align.search import Library
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.folding import folded, normalises
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, ActivationKind, Add, Concat, Conv2d, Pair, Pool, PoolKind
+from deeplab_spec.graph.ops import Concat, Conv2d, Pair
 from deeplab_spec.spec.choices import Choices, choose
 from deeplab_spec.spec.network import network as specification
-from deeplab_spec.spec.variants import VARIANTS, Variant, variant
+from deeplab_spec.spec.variants import FAMILIES, VARIANTS, Variant, variant
 
 SAME_FAMILY: Final = 0.5
 """Share of convolutions that must have a partner of their kind in networks of the same family."""
@@ -26,47 +26,36 @@ SAME_FAMILY: Final = 0.5
 def different_architecture(alignment: Alignment) -> str | None:
     """Say why the candidate has a different architecture; None if it is of the same family.
 
-    Two networks are of the same family if at least half of the convolutions, counted on the side that has more,
-    have a partner with the same kernel and the same grouping.
+    The backbones of two networks of one family have the same kinds of layers. Beside that, at least half of the
+    convolutions, counted on the side that has more, must have a partner with the same kernel and the same grouping.
     """
-    alike, expected, actual = 0, _convs(alignment.expected.network), _convs(alignment.candidate.network)
-    for left, right in alignment.partner.items():
-        if left in expected and right in actual:
-            first, second = expected[left], actual[right]
-            alike += first.kernel == second.kernel and first.depthwise == second.depthwise
-    if alike >= SAME_FAMILY * max(len(expected), len(actual), 1):
+    expected, actual = alignment.expected.network, alignment.candidate.network
+    evidence = _of_backbones(expected, actual)
+    left, right = _convs(expected), _convs(actual)
+    pairs = ((left[path], right[other]) for path, other in alignment.partner.items() if path in left and other in right)
+    alike = sum(first.kernel == second.kernel and first.depthwise == second.depthwise for first, second in pairs)
+    enough = alike >= SAME_FAMILY * max(len(left), len(right), 1)
+    if enough and not evidence:
         return None
-    share = f"{alike} of {len(expected)} specified convolutions have a counterpart among its {len(actual)}"
-    return f"this is another network: {'; '.join([*_evidence(alignment), share])}"
+    if _joins_resolutions(alignment.expected) and not _joins_resolutions(alignment.candidate):
+        evidence = ["it has no decoder (nothing joins maps of two resolutions)", *evidence]
+    if not enough:
+        evidence.append(f"{alike} of {len(left)} specified convolutions have a counterpart among its {len(right)}")
+    return f"this is another network: {'; '.join(evidence)}"
+
+
+def _of_backbones(expected: Network, actual: Network) -> list[str]:
+    """Say how a backbone is of another family than the expected one; nothing if it is not."""
+    mine, yours = family_of(expected), family_of(actual)
+    if not mine or mine == yours:
+        return []
+    titles = {family.family: family.title for family in FAMILIES}
+    found = f"a {titles[yours]}" if yours else "of no known family"
+    return [f"its backbone is {found} ({described(actual)}), and must be of the family of {titles[mine]}"]
 
 
 def _convs(network: Network) -> dict[str, Conv2d]:
     return {node.path: node.op for node in network if isinstance(node.op, Conv2d)}
-
-
-def _evidence(alignment: Alignment) -> list[str]:
-    expected, candidate = alignment.expected, alignment.candidate
-    evidence = []
-    if _joins_resolutions(expected) and not _joins_resolutions(candidate):
-        evidence.append("it has no decoder (nothing joins maps of two resolutions)")
-    convs = list(_convs(candidate.network).values())
-    depthwise = sum(conv.depthwise for conv in convs)
-    sums = sum(isinstance(node.op, Add) for node in candidate.network)
-    max_pool = any(isinstance(node.op, Pool) and node.op.kind is PoolKind.MAX for node in candidate.network)
-    kinds = Counter(node.op.kind for node in candidate.network if isinstance(node.op, Activation))
-    if not convs:
-        evidence.append("it has no convolution")
-    elif not depthwise and max_pool and sums:
-        stem = f"{convs[0].kernel[0]}x{convs[0].kernel[1]} stem"
-        evidence.append(f"its backbone is a ResNet ({stem}, max pooling, no depthwise convolution)")
-    elif not depthwise:
-        evidence.append("its backbone is not an Xception (no depthwise convolution)")
-    elif kinds and kinds.most_common(1)[0][0] is not ActivationKind.RELU:
-        usual = kinds.most_common(1)[0][0].value
-        evidence.append(
-            f"its backbone is not an Xception (its usual activation is {usual}; {depthwise} depthwise convolutions)"
-        )
-    return evidence
 
 
 def _joins_resolutions(shaped: Shaped) -> bool:
@@ -137,6 +126,8 @@ def nearest_published(
         for entry in VARIANTS
         if set(output_strides) <= set(entry.output_strides)
     }
+    known = family_of(candidates[0].network)
+    starts = {name: choices for name, choices in starts.items() if choices.family == known} or starts
     form: Callable[[Shaped], Shaped] = lambda shaped: shaped  # noqa: E731 - one of two forms
     if not any(normalises(candidate.network) for candidate in candidates):
         form = without_norms

@@ -32,7 +32,7 @@ from deeplab_spec.judge.precision.run import moved
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure import observe as structure
 from deeplab_spec.judge.structure.check import by_clause
-from deeplab_spec.judge.structure.explanation import Explained, explained
+from deeplab_spec.judge.structure.explanation import Explained, Explanation
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.structure.planted import of_graphs
 from deeplab_spec.judge.subject import digest_of_tensors
@@ -64,6 +64,7 @@ class AtStride:
         reading: The captured graph, aligned with the expected one; None if there is none.
         smallest: The first node that differs, and the smallest input on which it does.
         conditioning: How well the drawn weights separate faults from rounding.
+        explanation: Finds what explains the differences.
         explained: What explains the differences.
         subject: What was judged, and what the expected number of decisions depends on.
         required: The expected number of decisions by clause.
@@ -78,6 +79,7 @@ class AtStride:
     reading: Reading | None = None
     smallest: tuple[str, documents.SmallestInput] | None = None
     conditioning: documents.Conditioning | None = None
+    explanation: Explanation | None = None
     explained: Explained = field(default_factory=Explained)
     required: dict[str, int] = field(default_factory=dict)
     planted_faults: list[PlantedFault] = field(default_factory=list)
@@ -188,9 +190,9 @@ def _observed(
     del weights  # large, and not those of the training
     if loaded and Level.TRAINING in request.levels and observed.reading:
         _observe_training(observed, loaded, initial and initial(), tick)
-    if observed.reading and isinstance(observed.plan, SpecifiedPlan):
+    if observed.reading and observed.explanation:
         tick("explaining what differs")
-        observed.explained = explained(observed.plan, observed.reading)
+        observed.explained = observed.explanation.explained()
     return observed
 
 
@@ -259,6 +261,9 @@ def _observe_structure(observed: AtStride, module: Candidate) -> None:
     except CaptureError as error:
         observed.add(graph_reason=str(error), numerics_reason=str(error))
         return
+    if isinstance(observed.plan, SpecifiedPlan):
+        observed.explanation = Explanation(plan=observed.plan, reading=reading)
+        reading = observed.explanation.reading
     observed.reading, observed.image = reading, reading.image
     shared_family = None if reading.other_architecture else reading.alignment
     observed.note(graph=digest(canonical(reading.alignment.candidate, shared_family)))

@@ -198,6 +198,7 @@ class Choices(ABC):
 
     Attributes:
         family: Name of the family of backbones.
+        title: The family in words.
         short: Choices of a short network that has every kind of block.
 
     Raises:
@@ -205,6 +206,7 @@ class Choices(ABC):
     """
 
     family: ClassVar[str]
+    title: ClassVar[str]
     short: "ClassVar[Mapping[str, ChoiceValue]]"
 
     conv_bias: ConvBias = choice("bias on a convolution that a normalisation follows", "parameter count", PUBLIC)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from deeplab_spec.align.canonical import canonical, digest
-from deeplab_spec.align.differences import aspects
+from deeplab_spec.align.differences import aspects, nearer_alignment
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError, SpecError
@@ -62,7 +62,8 @@ def _aligned(request: Request, subject: Subject, choices: Choices) -> tuple[Spec
         sides = [planned.expected(subject.image, each) for each in (None, choices)]
     except (GraphError, SpecError):
         return None
-    return planned, align(*(_folded(side, subject) for side in sides))
+    expected, nearest = (_folded(side, subject) for side in sides)
+    return planned, nearer_alignment(align(expected, nearest), nearest)
 
 
 def _folded(side: Shaped, subject: Subject) -> Shaped:

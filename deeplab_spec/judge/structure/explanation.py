@@ -1,10 +1,10 @@
 """Explains findings: by a choice, another output stride, or another published network."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from deeplab_spec.align.differences import Fact, differences, fact
+from deeplab_spec.align.differences import Fact, differences, fact, nearer_alignment
 from deeplab_spec.align.identify import Identity, Key, attribute, identify
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import INVISIBLE, Build, Library
@@ -63,19 +63,40 @@ def _fact_of(network: Network, finding: Finding) -> Fact:
     return fact(getattr(node.op, finding.attribute, "no such fact"))
 
 
-def explained(plan: SpecifiedPlan, reading: Reading) -> Explained:
-    """Explain what differs between a candidate and the specification."""
-    judged = plan.request.reference
-    if not differences(reading.alignment):
-        overrides = overrides_between(plan.request.published.choices, plan.choices)
-        return Explained(variant=judged, overrides=overrides)
+@dataclass(slots=True, kw_only=True)
+class Explanation:
+    """Explains what differs between a candidate and the specification.
 
-    @lru_cache(maxsize=512)
-    def build(choices: Choices) -> Shaped:
-        return reading.compared(plan.expected(reading.image, choices))
+    Attributes:
+        plan: The specification.
+        reading: The candidate's graph; it is aligned by way of the nearest network where that leaves fewer differences.
+        identity: The nearest network; None if nothing differs, or there is none.
+    """
 
-    found = identify([reading.alignment.candidate], [Library(build)], dict(_starts(plan)))
-    return _put_together(plan, reading, found, build) if found else Explained(variant=judged)
+    plan: SpecifiedPlan
+    reading: Reading
+    identity: Identity | None = None
+    build: Build = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not differences(self.reading.alignment) or self.reading.other_architecture:
+            return
+        self.build = lru_cache(maxsize=512)(self._built)
+        candidate = self.reading.alignment.candidate
+        self.identity = identify([candidate], [Library(self.build)], dict(_starts(self.plan)))
+        if self.identity and self.identity.choices != self.plan.choices:
+            alignment = nearer_alignment(self.reading.alignment, self.build(self.identity.choices))
+            self.reading = replace(self.reading, alignment=alignment)
+
+    def _built(self, choices: Choices) -> Shaped:
+        return self.reading.compared(self.plan.expected(self.reading.image, choices))
+
+    def explained(self) -> Explained:
+        """Return what explains the differences."""
+        if self.identity:
+            return _put_together(self.plan, self.reading, self.identity, self.build)
+        overrides = overrides_between(self.plan.request.published.choices, self.plan.choices)
+        return Explained(variant=self.plan.request.reference, overrides=overrides)
 
 
 def _starts(plan: SpecifiedPlan) -> Iterator[tuple[str, Choices]]:

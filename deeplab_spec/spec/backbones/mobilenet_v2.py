@@ -52,6 +52,7 @@ class MobileNetV2Choices(Choices):
     """A value for every choice of the family of MobileNetV2."""
 
     family: ClassVar[str] = "mobilenet_v2"
+    title: ClassVar[str] = "MobileNetV2"
     short: ClassVar[Mapping[str, ChoiceValue]] = {}
 
     depth_multiplier: float = choice("multiplier of the backbone's channel counts", "channel counts", FAMILY, 1.0, 0.5)

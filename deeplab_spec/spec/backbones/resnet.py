@@ -90,6 +90,7 @@ class ResNetChoices(Choices):
     """A value for every choice of the family of residual networks."""
 
     family: ClassVar[str] = "resnet"
+    title: ClassVar[str] = "ResNet"
     short: ClassVar[Mapping[str, ChoiceValue]] = {"stage_units": (2, 2, 2, 3)}
 
     residual_unit: ResidualUnit = choice("the layers of a residual unit", "parameter count", FAMILY)

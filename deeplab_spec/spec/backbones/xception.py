@@ -103,6 +103,7 @@ class XceptionChoices(Choices):
     """A value for every choice of the family of the modified aligned Xception."""
 
     family: ClassVar[str] = "xception"
+    title: ClassVar[str] = "modified aligned Xception"
     short: ClassVar[Mapping[str, ChoiceValue]] = {"middle_blocks": 1}
 
     activation_placement: ActivationPlacement = choice("where the ReLUs of a backbone block stand", "sign of block outputs", PUBLIC)

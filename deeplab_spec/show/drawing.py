@@ -57,7 +57,8 @@ def lay_out(subject: Subject) -> Drawing:
 
 def _captions(subject: Subject) -> tuple[str, ...]:
     """Return the lines below the title: the activations, and the overridden choices."""
-    text = f"{subject.choices.activations}; shapes are channels x height x width"
+    second = "; a second head reads the third stage" if subject.rows().auxiliary else ""
+    text = f"{subject.choices.activations}{second}; shapes are channels x height x width"
     if not subject.overrides:
         return (text,)
     overrides = ", ".join(f"{name}={written(value)}" for name, value in subject.overrides.items())
@@ -66,9 +67,11 @@ def _captions(subject: Subject) -> tuple[str, ...]:
 
 def _text(row: Row) -> tuple[str, ...]:
     name = row.path.removeprefix("backbone.")
-    if row.skip or row.layers.endswith("separable"):
+    if row.layers.endswith("separable"):
         number = row.layers.split()[0]
         return (name, f"{number} x separable 3x3, {', '.join(map(str, row.channels))}", _steps(row))
+    if len(row.channels) > 1:
+        return (name, f"{row.layers}: {', '.join(map(str, row.channels))}", _steps(row))
     if name.endswith(".resize"):
         return (name, row.layers if row.layers == Interpolation.NEAREST else f"bilinear, {row.layers}")
     if not row.channels:
@@ -146,8 +149,13 @@ def _tap(drawing: Drawing, tap: str, row: Row, box: Box, end: float) -> None:
         unit = "sepconv2" if inner[0] == "sepconv3" else inner[0]
         label = f"{unit}, {'after' if activated else 'before'} ReLU"
         drawing.notes.append(Note(x=BACKBONE[0] + BACKBONE[1] + 10, y=at[1] + 15, text=label))
-    elif inner[0] == "add":
+    elif inner[0] in {"add", "activation"}:
         at = (COLUMN + 8, end - 8)
+    elif len(inner) > 1:  # a value inside the block
+        at = (box.x + box.width, box.centre)
+        activated = inner[-1] == "activation"
+        label = f"{inner[0]}, {'activated' if activated else 'before the sum'}"
+        drawing.notes.append(Note(x=BACKBONE[0] + BACKBONE[1] + 10, y=at[1] + 15, text=label))
     else:
         at = (COLUMN, end + 7)
     drawing.wires.append(Wire(points=(at,), tap=True))
@@ -162,7 +170,7 @@ def _head(drawing: Drawing, rows: tuple[Row, ...], bus: float, subject: Subject)
     output: Row | None = next(row for row in rows if row.path == "aspp.concat")
     low = next((row for row in rows if row.path == "decoder.low_level"), None)
     features = (subject.rows().backbone.low_level_channels, *(low.output[1:] if low else (0, 0)))
-    done = ("aspp.conv1x1", "aspp.atrous", "aspp.pool", "aspp.concat", "decoder.low_level", "backbone.")
+    done = ("aspp.conv1x1", "aspp.atrous", "aspp.pool", "aspp.concat", "decoder.low_level", "backbone.", "auxiliary.")
     for row in rows:
         if row.path.startswith(done):
             continue
@@ -185,7 +193,9 @@ def _head(drawing: Drawing, rows: tuple[Row, ...], bus: float, subject: Subject)
 def _branches(drawing: Drawing, rows: tuple[Row, ...], bus: float, left: float, subject: Subject) -> float:
     """Draw the parallel branches and their concatenation; return the upper edge."""
     branches = [row for row in rows if row.path.startswith(("aspp.conv1x1", "aspp.atrous", "aspp.pool"))]
-    if subject.rows().aspp.pool_first:
+    table = subject.rows().aspp
+    readers = {row.path: source for row, source in zip(table.atrous, table.inputs, strict=True)}
+    if table.pool and table.pool_first:
         branches = [branches[-1], *branches[:-1]]
     step = BRANCH_WIDTH + BRANCH_GAP
     start = left + (HEAD - step * len(branches) + BRANCH_GAP) / 2
@@ -202,9 +212,12 @@ def _branches(drawing: Drawing, rows: tuple[Row, ...], bus: float, left: float, 
     )
     for number, row in enumerate(branches):
         x = start + number * step
-        box = replace(_box(row, x, y, BRANCH_WIDTH), height=height, lines=_branch_text(row))
+        source = readers.get(row.path)
+        text = _branch_text(row) if source is None else (*_branch_text(row)[:3], f"of {table.atrous[source].path}")
+        box = replace(_box(row, x, y, BRANCH_WIDTH), height=height, lines=text)
         drawing.boxes.append(box)
-        drawing.wires.append(Wire(points=((box.middle, bus), (box.middle, box.bottom))))
+        if source is None:
+            drawing.wires.append(Wire(points=((box.middle, bus), (box.middle, box.bottom))))
         drawing.wires.append(Wire(points=((box.middle, box.y), (box.middle, bar.bottom))))
     drawing.boxes.append(bar)
     drawing.wires.append(Wire(points=((COLUMN, bus - GAP), (COLUMN, bus), (x + BRANCH_WIDTH / 2, bus)), tip=False))
@@ -216,7 +229,7 @@ def _branches(drawing: Drawing, rows: tuple[Row, ...], bus: float, left: float, 
 def _branch_text(row: Row) -> tuple[str, ...]:
     if row.path == "aspp.pool":
         return ("aspp.pool", "mean of the map", f"conv 1x1, {row.channels[0]}", "resize to the map")
-    rate = f"rate {row.rates[0]}" if not row.layers.endswith("1x1") else ""
+    rate = f"rate {'x'.join(map(str, row.rates))}" if not row.layers.endswith("1x1") else ""
     return tuple(line for line in (row.path, row.layers, rate, f"{row.channels[0]} channels") if line)
 
 

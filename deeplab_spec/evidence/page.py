@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from deeplab_spec.judge.text import sentence, worded
 from deeplab_spec.show.drawing import lay_out
 from deeplab_spec.show.shapes import Box, Drawing
 from deeplab_spec.spec.api import Subject
-from deeplab_spec.spec.choices import about, choose, read_overrides
+from deeplab_spec.spec.choices import about, choose, names, read_overrides
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.clauses import clause as named
 from deeplab_spec.spec.variants import variant
@@ -122,9 +122,11 @@ def _counted(certificate: Certificate, level: str) -> str:
 
 def _groups(certificate: Certificate) -> list[Group]:
     room, groups = MOST_LETTERS, []
+    family = variant(certificate.variant).family if certificate.variant else None
+    meanings = {name: about(name, family).meaning for name in names(family)} if family else {}
     for record in sorted(certificate.clauses, key=lambda each: (_VERDICTS.index(each.verdict), each.level != _FIRST)):
         lines = []
-        for line in map(_line, record.findings):
+        for line in (_line(finding, meanings) for finding in record.findings):
             room -= line.letters
             if room > 0:
                 lines.append(line)
@@ -141,7 +143,7 @@ def _groups(certificate: Certificate) -> list[Group]:
     return groups
 
 
-def _line(finding: Finding) -> Line:
+def _line(finding: Finding, meanings: Mapping[str, str]) -> Line:
     return Line(
         path=_short(finding.path),
         own=_short(finding.candidate_path or ""),
@@ -149,7 +151,7 @@ def _line(finding: Finding) -> Line:
         expected=_short(worded(finding.expected)),
         actual=_short(worded(finding.actual)),
         choice=finding.choice or "",
-        meaning=about(finding.choice).meaning if finding.choice else "",
+        meaning=meanings.get(finding.choice or "", ""),
         hint=_short(finding.hint),
         stride=finding.output_stride,
     )
@@ -168,7 +170,7 @@ def _drawing(certificate: Certificate) -> tuple[Drawing, list[Mark]] | None:
     try:
         subject = Subject(
             variant=published,
-            choices=choose(published.choices, read_overrides(certificate.settings.overrides)),
+            choices=choose(published.choices, read_overrides(certificate.settings.overrides, published.family)),
             output_stride=certificate.settings.output_strides[0],
             size=_SIZE,
             classes=certificate.classes,

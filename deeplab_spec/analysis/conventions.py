@@ -49,7 +49,7 @@ class Convention:
         formula: The terms of a node.
         modes: The modes that it can count.
         divisor: Counts per operation; 2 if it counts halves.
-        skipped: The operator of a node that the tool skips with a warning, by the tool's name; empty if none.
+        skipped: The operators of a node that the tool skips with a warning, by the tool's names.
         source: Where it is described.
     """
 
@@ -59,7 +59,7 @@ class Convention:
     formula: Formula
     modes: tuple[Mode, ...] = BOTH
     divisor: int = 1
-    skipped: Callable[[Node], str]
+    skipped: Callable[[Node], tuple[str, ...]]
     source: Source
 
     def require(self, mode: Mode) -> None:
@@ -115,19 +115,21 @@ def fvcore_flops(node: Node, around: Surroundings, mode: Mode) -> Terms:
             return ()
 
 
-def fvcore_skips(node: Node) -> str:
-    """Return the operator that fvcore skips with a warning; empty if none."""
+def fvcore_skips(node: Node) -> tuple[str, ...]:
+    """Return the operators of a node that fvcore skips with a warning."""
     match node.op:
         case Add():
-            return "aten::add"
-        case Pad() | Conv2d(padding="same") | Pool(padding="same"):
-            return "aten::pad"  # fvcore knows the operator's parts, but not its name in a trace
+            return ("aten::add",)
+        case Pool(padding="same"):
+            return ("aten::pad", f"aten::{operator(node)}")
+        case Pad() | Conv2d(padding="same"):
+            return ("aten::pad",)  # fvcore knows the operator's parts, but not its name in a trace
         case Conv2d(padding=(top, bottom, left, right)) if (top, left) != (bottom, right):
-            return "aten::pad"
+            return ("aten::pad",)
         case Pool() | Resize(mode=ResizeMode.BICUBIC):
-            return f"aten::{operator(node)}"
+            return (f"aten::{operator(node)}",)
         case Activation(kind=kind) if kind is not ActivationKind.RELU:
-            return f"aten::{operator(node)}"
+            return (f"aten::{operator(node)}",)
         case _:
             return opaque(node)
 
@@ -160,9 +162,9 @@ def tfprof_halves(node: Node, around: Surroundings, mode: Mode) -> Terms:
             return ()
 
 
-def opaque(node: Node) -> str:
-    """Return the name of an opaque operation; empty for others."""
-    return node.op.target if isinstance(node.op, Opaque) else ""
+def opaque(node: Node) -> tuple[str, ...]:
+    """Return the name of an opaque operation; none for others."""
+    return (node.op.target,) if isinstance(node.op, Opaque) else ()
 
 
 def operator(node: Node) -> str:

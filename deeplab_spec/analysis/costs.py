@@ -116,7 +116,7 @@ def node_costs(
             skipped = convention.skipped(node)
         else:
             counted = once = full = read = written = waiting = 0
-            skipped = operator(node)
+            skipped = (operator(node),)
         costs.append(
             Cost(
                 path=node.path,
@@ -130,7 +130,7 @@ def node_costs(
                 bytes_live=alive[node.path],
                 output=shapes[node.path],
                 operators={operator(node): counted} if counted else {},
-                skipped={skipped: 1} if skipped else {},
+                skipped=dict.fromkeys(skipped, 1),
             )
         )
     return tuple(costs)

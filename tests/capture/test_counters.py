@@ -19,13 +19,14 @@ from deeplab_spec.errors import MissingExtraError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Pad, Pool, PoolKind, Resize, ResizeMode
 from deeplab_spec.reference.network import DeepLabV3Plus, build
 from deeplab_spec.spec.api import network
+from deeplab_spec.spec.variants import Variant
 from tests.support.counters import (
     count_with_fvcore,
     count_with_torch,
     weight_gradients_divided_by_groups,
 )
 from tests.support.graphs import chain
-from tests.support.members import CASES
+from tests.support.members import OTHERS, XCEPTIONS
 from tests.support.per_node_module import (
     Layer,
     Layers,
@@ -37,6 +38,7 @@ from tests.support.per_node_module import (
     shapes_unchecked,
 )
 
+CASES = [(variant.name, stride) for variant in XCEPTIONS for stride in variant.output_strides]
 USUAL = {("notebook", 16), ("tf-release", 8)}
 """Cases of the usual run; the deep run has all."""
 
@@ -164,6 +166,24 @@ def test_fvcore_counts_the_documents_network_at_full_size_as_the_closed_form(out
     assert counted.by_operator == dict(total.operators) == DOCUMENT[output_stride]
     assert counted.total == total.operations
     assert counted.skipped == dict(total.skipped) == {"aten::add": 20}
+
+
+@pytest.mark.parametrize("published", OTHERS, ids=lambda published: published.name)
+def test_both_tools_count_the_other_members_as_the_closed_forms(published: Variant) -> None:
+    """Pooling, ReLU6, sums and padding by a rule; what fvcore does not know, it skips under the same name."""
+    choices = {**published.family.short, "width": 1 / 32}
+    graph = network(published.name, 16, 5, choices)
+    module, image = build(published.name, 16, 5, choices), torch.zeros(1, 3, 64, 96)
+
+    with shapes_unchecked():
+        by_fvcore = count_with_fvcore(module, (image,))
+        by_torch = count_with_torch(module, (image,), Mode.FORWARD)
+
+    expected = total_cost(costs_of(graph, (64, 96), FVCORE))
+    assert by_fvcore.by_operator == dict(expected.operators)
+    assert by_fvcore.skipped == dict(expected.skipped)
+    assert by_fvcore.total == expected.operations
+    assert by_torch.total == Evaluator(graph, TORCH)(64, 96).operations
 
 
 FOREIGN = [

@@ -1,6 +1,6 @@
 """Certificates of every variant, and of one decoder in each kind of artefact, as ``reports/certificates/`` holds them.
 
-``python -m tests.support.made_certificates`` makes them again, with narrow networks, in about a minute; ``width=1``
+``python -m tests.support.made_certificates`` makes them again, with narrow networks, in a few minutes; ``width=1``
 behind it judges the variants at full width. A test verifies them.
 """
 
@@ -15,7 +15,6 @@ from deeplab_spec.cli.app import main
 from deeplab_spec.spec.variants import VARIANTS
 
 FOLDER = Path("reports/certificates")
-STRIDES = (8, 16)
 CHOICES = {"width": 0.03125}
 SIZES = ((1, 8, 9, 11), (1, 8, 33, 41))
 """Shapes of the decoder's inputs: the pyramid's result, and the low-level features."""
@@ -33,8 +32,8 @@ def export(folder: Path) -> None:
 
 def commands(width: str = "width=0.03125") -> Iterator[tuple[str, ...]]:
     """Yield the command of each certificate; the last word is its file."""
-    strides = [word for stride in STRIDES for word in ("--output-stride", str(stride))]
     for variant in VARIANTS:
+        strides = [word for stride in variant.output_strides for word in ("--output-stride", str(stride))]
         yield (
             "certify",
             f"reference:{variant.name}",

@@ -9,7 +9,7 @@ import typer
 from deeplab_spec.cli.app import PROGRAM, app
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.clauses import CLAUSES
-from deeplab_spec.spec.variants import VARIANTS
+from deeplab_spec.spec.variants import FAMILIES, VARIANTS
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -42,12 +42,29 @@ def _parameter(parameter: Any, context: Any) -> str:  # noqa: ANN401 - as _comma
 
 
 def _choices() -> str:
-    rows = [f"| `{name}` | {_plain(c.about(name).meaning)} | {_values(name)} |" for name in c.NAMES]
-    return "\n".join(["| choice | decides | known values |", "|---|---|---|", *rows])
+    rows = [
+        f"| `{name}` | {_families(of)} | {_plain(c.about(name, of[0]).meaning)} | {_values(name, of)} |"
+        for name, of in _families_of_choices().items()
+    ]
+    return "\n".join(["| choice | of | decides | known values |", "|---|---|---|---|", *rows])
 
 
-def _values(name: str) -> str:
-    return ", ".join(f"`{c.written(value) or 'none'}`" for value in c.seen_values(name))
+def _families_of_choices() -> dict[str, list[type[c.Choices]]]:
+    """Return the families that have a choice, by its name."""
+    found: dict[str, list[type[c.Choices]]] = {}
+    for family in FAMILIES:
+        for name in c.names(family):
+            found.setdefault(name, []).append(family)
+    return found
+
+
+def _families(families: list[type[c.Choices]]) -> str:
+    return "all" if len(families) == len(FAMILIES) else ", ".join(family.title for family in families)
+
+
+def _values(name: str, families: list[type[c.Choices]]) -> str:
+    values = dict.fromkeys(value for family in families for value in c.seen_values(name, family))
+    return ", ".join(f"`{c.written(value) or 'none'}`" for value in values)
 
 
 def _variants() -> str:

@@ -8,9 +8,9 @@ from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Pair, kind
 from deeplab_spec.spec.api import Subject
-from deeplab_spec.spec.choices import as_json, choose, plain
-from deeplab_spec.spec.clauses import CLAUSES, Clause
-from deeplab_spec.spec.errata import ERRATA, Erratum
+from deeplab_spec.spec.choices import as_json, choose, names, plain
+from deeplab_spec.spec.clauses import CLAUSES, Clause, clauses_of
+from deeplab_spec.spec.errata import Erratum, errata_of
 from deeplab_spec.spec.network import DEFAULT_CLASSES, network
 from deeplab_spec.spec.variants import NOTEBOOK, Variant
 from deeplab_spec.views.document import Document, Json, Model
@@ -115,7 +115,7 @@ class ErratumModel(Model):
 
 
 class ClausesDocument(Document):
-    """The document of ``clauses --format json``; only ``notebook`` has errata."""
+    """The document of ``clauses --format json``."""
 
     variant: str | None
     clauses: tuple[ClauseModel, ...]
@@ -145,11 +145,11 @@ def show_document(subject: Subject) -> ShowDocument:
 
 def clauses_document(variant: Variant | None) -> ClausesDocument:
     """Return the document of all clauses, and of the errata if the variant has any."""
-    errata = ERRATA if variant is NOTEBOOK else ()
+    clauses = clauses_of(None, variant.family.family, on_request=True) if variant else CLAUSES
     return ClausesDocument(
         variant=variant.name if variant else None,
-        clauses=tuple(_clause(clause, variant) for clause in CLAUSES),
-        errata=tuple(_erratum(erratum) for erratum in errata),
+        clauses=tuple(_clause(clause, variant) for clause in clauses),
+        errata=tuple(_erratum(erratum) for erratum in (errata_of(variant.name) if variant else ())),
     )
 
 
@@ -166,7 +166,9 @@ def _node(node: Node, output: Shape) -> NodeModel:
 
 
 def _clause(clause: Clause, variant: Variant | None) -> ClauseModel:
-    values = {name: plain(getattr(variant.choices, name)) if variant else None for name in clause.choices}
+    decided = names(variant.family) if variant else clause.choices
+    chosen = [name for name in clause.choices if name in decided]
+    values = {name: plain(getattr(variant.choices, name)) if variant else None for name in chosen}
     return ClauseModel(
         id=clause.id,
         level=clause.level.value,

@@ -101,7 +101,7 @@ def _training(name: str, sentence: str, *choices: str) -> Clause:
 # fmt: off
 CLAUSES: Final = (
     _interface("OUTPUT-TENSOR", "The result of evaluation is one tensor (of a part: one for each of its taps); of a variant that returns results by name, one for each name.", "results"),
-    _interface("OUTPUT-SHAPE", "Logits have the batch, height and width of the image and one channel per class; taps have their specified sizes."),
+    _interface("OUTPUT-SHAPE", "Logits have the batch of the image, its height and width unless the variant leaves them at the decoder's size, and one channel per class; taps have their specified sizes.", "output_resize"),
     _interface("OUTPUT-DTYPE", "The result has the dtype of the image."),
     _interface("OUTPUT-FINITE", "A finite image gives a finite result."),
     _interface("SIZES-ACCEPTED", "Every height and width that the variant allows is accepted: odd, even, not a multiple of the output stride, a single pixel.", "sizes_accepted"),

@@ -5,6 +5,7 @@ about the document's programming interface. :mod:`deeplab_spec.show.document` co
 parameters and multiply-adds.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +13,7 @@ from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Source
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.backbones import xception as x
-from deeplab_spec.spec.sources import document
+from deeplab_spec.spec.sources import document, library, paper
 
 Correction = tuple[str, c.ChoiceValue]
 """The name of a choice, and the value that corrects the document."""
@@ -176,6 +177,49 @@ ERRATA: Final = (
         source=document("SkipBlock.__init__"),
     ),
 )
+
+
+OTHERS: Final[Mapping[str, tuple[Erratum, ...]]] = {
+    "hf-mobilenet-v2": (
+        Erratum(
+            id="ERRATUM-HF-MOMENTUM",
+            sentence=(
+                "The library sets momentum 0.997, the release's decay, which PyTorch takes for the weight of the new "
+                "value: 0.003 is meant, and running statistics become those of the last batch."
+            ),
+            shown_by="running mean after one step in training",
+            api_note="Set the momentum of every normalisation to 0.003 before training.",
+            source=library("transformers", "models/mobilenet_v2/modeling_mobilenet_v2.py, momentum=0.997"),
+        ),
+        Erratum(
+            id="ERRATUM-HF-DROPOUT",
+            sentence=(
+                "The library drops whole channels with probability 0.8, where the release drops single values with 0.1."
+            ),
+            shown_by="training mode",
+            api_note="Replace the dropout of the segmentation head by Dropout(0.1) before training.",
+            source=library("transformers", "models/mobilenet_v2/modeling_mobilenet_v2.py, Dropout2d"),
+        ),
+    ),
+    "tf-resnet101-dense": (
+        Erratum(
+            id="ERRATUM-PAPER-101",
+            sentence=(
+                "The paper prints 101.28 B multiply-adds with the decoder at output stride 16; its own accounting gives "
+                "102.77 B."
+            ),
+            shown_by="`deeplab-spec count --convention tfprof`",
+            api_note="Compare with 102.77 B.",
+            source=paper("table 3"),
+        ),
+    ),
+}
+"""Errata of the libraries and papers that other variants are from."""
+
+
+def errata_of(variant: str) -> tuple[Erratum, ...]:
+    """Return the errata of a variant, by its name."""
+    return ERRATA if variant == "notebook" else OTHERS.get(variant, ())
 
 
 def erratum(name: str) -> Erratum:

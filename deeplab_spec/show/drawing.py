@@ -210,6 +210,7 @@ def _branches(drawing: Drawing, rows: tuple[Row, ...], bus: float, left: float, 
         lines=(f"aspp.concat, {concat.output[0]} channels",),
         fill=FILLS["aspp"],
     )
+    reached = start
     for number, row in enumerate(branches):
         x = start + number * step
         source = readers.get(row.path)
@@ -217,10 +218,11 @@ def _branches(drawing: Drawing, rows: tuple[Row, ...], bus: float, left: float, 
         box = replace(_box(row, x, y, BRANCH_WIDTH), height=height, lines=text)
         drawing.boxes.append(box)
         if source is None:
+            reached = box.middle
             drawing.wires.append(Wire(points=((box.middle, bus), (box.middle, box.bottom))))
         drawing.wires.append(Wire(points=((box.middle, box.y), (box.middle, bar.bottom))))
     drawing.boxes.append(bar)
-    drawing.wires.append(Wire(points=((COLUMN, bus - GAP), (COLUMN, bus), (x + BRANCH_WIDTH / 2, bus)), tip=False))
+    drawing.wires.append(Wire(points=((COLUMN, bus - GAP), (COLUMN, bus), (reached, bus)), tip=False))
     drawing.height = bus + 60
     drawing.width = left + HEAD + 20
     return bar.y

@@ -53,7 +53,12 @@ def network_rows(subject: Subject) -> tuple[Row, ...]:
 def _described(subject: Subject, graph: Network) -> dict[str, Row]:
     table = subject.rows()
     decoder = table.decoder
-    rows = [_conv(row) if isinstance(row, ConvUnit) else _row(row.path, "max 3x3") for row in table.backbone.stem]
+    rows = [
+        _conv(row)
+        if isinstance(row, ConvUnit)
+        else _row(row.path, f"{row.op.kind} {row.op.kernel[0]}x{row.op.kernel[1]}, stride {row.op.stride[0]}")
+        for row in table.backbone.stem
+    ]
     rows += [_block(row) for row in table.backbone.blocks]
     rows += [_head(row) for row in (*([table.aspp.conv1x1] if table.aspp.conv1x1 else []), *table.aspp.atrous)]
     if table.aspp.pool:

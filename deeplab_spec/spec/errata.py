@@ -205,7 +205,7 @@ OTHERS: Final[Mapping[str, tuple[Erratum, ...]]] = {
         Erratum(
             id="ERRATUM-PAPER-101",
             sentence=(
-                "The paper prints 101.28 B multiply-adds with the decoder at output stride 16; its own accounting gives "
+                "The paper prints 101.28 B multiply-adds with the decoder at output stride 16; its accounting gives "
                 "102.77 B."
             ),
             shown_by="`deeplab-spec count --convention tfprof`",

@@ -12,9 +12,9 @@ from deeplab_spec.show.document import ClausesDocument, ShowDocument, clauses_do
 from deeplab_spec.show.rows import network_rows
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import choose, read_overrides
-from deeplab_spec.spec.clauses import CLAUSES
+from deeplab_spec.spec.clauses import CLAUSES, clauses_of
 from deeplab_spec.spec.errata import ERRATA
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
+from deeplab_spec.spec.variants import HF_MOBILENET_V2, NOTEBOOK, TF_RELEASE, Variant
 from deeplab_spec.views.document import to_json, to_schema
 from deeplab_spec.views.table import plain
 from tests.support.members import XCEPTIONS
@@ -70,12 +70,15 @@ def test_show_has_the_blocks_of_any_choice_in_the_order_of_the_graph(override: s
     assert [row.path for row in network_rows(subject)] == [block.path for block in count_document(subject).blocks]
 
 
+XCEPTIONS_CLAUSES = clauses_of(None, "xception", on_request=True)
+
+
 def test_clauses_as_markdown_have_a_row_for_each() -> None:
     """The tables have all clauses and errata, and nothing else."""
     lines = texts.clauses_markdown(clauses_document(NOTEBOOK)).splitlines()
     ids = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")]
 
-    expected = [clause.id for clause in CLAUSES] + [erratum.id for erratum in ERRATA]
+    expected = [clause.id for clause in XCEPTIONS_CLAUSES] + [erratum.id for erratum in ERRATA]
     assert [name for name in ids if name.isupper()] == expected
 
 
@@ -109,10 +112,15 @@ def test_show_holds_every_node_with_its_numbers() -> None:
     assert document.taps == dict(graph.taps)
 
 
-def test_clauses_hold_every_clause_and_only_notebook_has_errata() -> None:
-    """Choices have values if a variant is given."""
+def test_clauses_are_those_of_the_variants_family_with_its_errata() -> None:
+    """Choices have values if a variant is given; without one, every clause is listed."""
     without, notebook, release = map(clauses_document, (None, NOTEBOOK, TF_RELEASE))
+    library = clauses_document(HF_MOBILENET_V2)
 
+    assert [clause.id for clause in release.clauses] == [clause.id for clause in XCEPTIONS_CLAUSES]
+    assert {"BACKBONE-LAYERS", "AUXILIARY-HEAD"} <= {clause.id for clause in library.clauses}
+    assert not any(clause.id.startswith("XCEPTION") for clause in library.clauses)
+    assert [erratum.id for erratum in library.errata] == ["ERRATUM-HF-MOMENTUM", "ERRATUM-HF-DROPOUT"]
     assert [clause.id for clause in without.clauses] == [clause.id for clause in CLAUSES]
     assert [erratum.id for erratum in notebook.errata] == [erratum.id for erratum in ERRATA]
     assert without.errata == release.errata == ()

@@ -7,10 +7,10 @@ import pytest
 from deeplab_spec.errors import SpecError
 from deeplab_spec.show.document import Effect, effects
 from deeplab_spec.spec.choices import choose, overrides_between
-from deeplab_spec.spec.errata import ERRATA, Erratum, erratum
+from deeplab_spec.spec.errata import ERRATA, OTHERS, Erratum, errata_of, erratum
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.sources import document
-from deeplab_spec.spec.variants import NOTEBOOK
+from deeplab_spec.spec.variants import NOTEBOOK, variant
 
 IDS = {
     "ERRATUM-ASPP-RATES",
@@ -28,6 +28,7 @@ IDS = {
     "ERRATUM-SKIP-AGGREGATOR",
     "ERRATUM-SHARED-IDENTITY",
 }
+LIBRARIES = [(name, entry) for name, entries in OTHERS.items() for entry in entries]
 CORRECTED = [entry for entry in ERRATA if entry.corrections]
 
 
@@ -46,6 +47,16 @@ def test_every_erratum_is_one_sentence_with_its_place(entry: Erratum) -> None:
     assert entry.shown_by
     assert entry.source.work == document("").work
     assert erratum(entry.id) is entry
+
+
+@pytest.mark.parametrize(("name", "entry"), LIBRARIES, ids=[entry.id for _, entry in LIBRARIES])
+def test_an_erratum_of_a_library_belongs_to_a_variant_and_says_what_to_do(name: str, entry: Erratum) -> None:
+    """It does not change the specification, which has what is right."""
+    assert errata_of(variant(name).name) == OTHERS[name]
+    assert re.fullmatch(r"ERRATUM(-[A-Z0-9]+)+", entry.id)
+    assert entry.api_note.endswith(".")
+    assert not entry.corrections
+    assert errata_of("tf-release") == ()
 
 
 @pytest.mark.parametrize("entry", CORRECTED, ids=lambda entry: entry.id)

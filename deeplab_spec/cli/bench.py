@@ -67,7 +67,7 @@ def bench_command(
         list[int] | None,
         typer.Option("--output-stride", metavar="N", help="Of the backbone's output; repeat for several. [16]"),
     ] = None,
-    size: SizeOption = options.DEFAULT_SIZE,
+    size: SizeOption = None,
     batch: Annotated[
         list[int] | None, typer.Option("--batch", metavar="N", help="Images in a batch; repeat for several. [1]")
     ] = None,
@@ -116,7 +116,7 @@ def bench_command(
     if json_schema:
         output.report(to_schema(BenchDocument), file)
         return
-    sizes = WIDE_SIZES if wide else (options.read_size(size),)
+    sizes = WIDE_SIZES if wide else (options.read_size(size or options.DEFAULT_SIZE),)
     batches = WIDE_BATCHES if wide else batch or (1,)
     variants = dict.fromkeys(variant or (options.DEFAULT_VARIANT,))
     if target and len(variants) > 1:

@@ -79,7 +79,7 @@ def count(
     ] = None,
     choose: ChooseOption = None,
     output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
-    size: SizeOption = options.DEFAULT_SIZE,
+    size: SizeOption = None,
     classes: ClassesOption = DEFAULT_CLASSES,
     convention_name: Annotated[
         str,
@@ -150,7 +150,7 @@ def count(
         arguments=read_arguments(arg),
         process=process_settings(python, search, timeout, memory),
         output_stride=output_stride,
-        size=options.read_size(size),
+        size=options.read_size(size or options.default_size(variant, output_stride)),
         classes=classes,
         convention=convention(convention_name),
         mode=mode,

@@ -12,7 +12,7 @@ from deeplab_spec.child_process import TIMEOUT, ProcessSettings
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec import choices as c
-from deeplab_spec.spec.api import Subject
+from deeplab_spec.spec.api import Subject, usual_size
 from deeplab_spec.spec.variants import FAMILIES, NOTEBOOK, VARIANTS, variant
 
 _SIDES = (1, 2)
@@ -83,7 +83,8 @@ TargetStridesOption = Annotated[
     ),
 ]
 SizeOption = Annotated[
-    str, typer.Option("--size", metavar="HxW", help="Height and width of the input; one number for a square.")
+    str | None,
+    typer.Option("--size", metavar="HxW", help="Height and width of the input; one number for a square. [513]"),
 ]
 ClassesOption = Annotated[int, typer.Option("--classes", metavar="N", help="Channels of the logits.")]
 TargetClassesOption = Annotated[
@@ -160,7 +161,18 @@ def read_size(text: str) -> Pair:
     return height, width
 
 
-def read_subject(name: str, choose: list[str] | None, output_stride: int, size: str, classes: int) -> Subject:
+def default_size(name: str | None, output_stride: int) -> str:
+    """Return the size for a variant if none is given: 513x513, or 512x512 where only multiples are accepted.
+
+    >>> default_size("smp-resnet34", 16), default_size(None, 16)
+    ('512x512', '513x513')
+    """
+    published = variant(name) if name else NOTEBOOK
+    known = output_stride in published.output_strides
+    return "x".join(map(str, usual_size(published, output_stride))) if known else DEFAULT_SIZE
+
+
+def read_subject(name: str, choose: list[str] | None, output_stride: int, size: str | None, classes: int) -> Subject:
     """Return the network that the options describe.
 
     Raises:
@@ -171,7 +183,7 @@ def read_subject(name: str, choose: list[str] | None, output_stride: int, size: 
         variant=published,
         choices=c.choose(published.choices, c.read_overrides(choose or (), published.family)),
         output_stride=output_stride,
-        size=read_size(size),
+        size=read_size(size or default_size(name, output_stride)),
         classes=classes,
     )
 

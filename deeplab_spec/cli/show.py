@@ -32,7 +32,7 @@ def show(
     variant: VariantOption = options.DEFAULT_VARIANT,
     choose: ChooseOption = None,
     output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
-    size: SizeOption = options.DEFAULT_SIZE,
+    size: SizeOption = None,
     classes: ClassesOption = DEFAULT_CLASSES,
     form: Annotated[Format, typer.Option("--format", help="Format of the output.")] = Format.TABLE,
     file: OutputOption = None,

@@ -16,7 +16,7 @@ from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict
 from deeplab_spec.judge.text import sentence, worded
 from deeplab_spec.show.drawing import lay_out
 from deeplab_spec.show.shapes import Box, Drawing
-from deeplab_spec.spec.api import Subject
+from deeplab_spec.spec.api import Subject, usual_size
 from deeplab_spec.spec.choices import about, choose, names, read_overrides
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.clauses import clause as named
@@ -27,7 +27,6 @@ MOST_LETTERS: Final = 600_000
 """Letters of all findings; a page stays far below 2 MB, and certificate.json has the rest."""
 
 _LONGEST: Final = 240
-_SIZE: Final = (513, 513)
 _HEADLINES: Final = {
     RunVerdict.CONFORMS: "Conforms to",
     RunVerdict.CONFORMS_WITH_WAIVERS: "Conforms with waivers to",
@@ -172,7 +171,7 @@ def _drawing(certificate: Certificate) -> tuple[Drawing, list[Mark]] | None:
             variant=published,
             choices=choose(published.choices, read_overrides(certificate.settings.overrides, published.family)),
             output_stride=certificate.settings.output_strides[0],
-            size=_SIZE,
+            size=usual_size(published, certificate.settings.output_strides[0]),
             classes=certificate.classes,
         )
         drawn = lay_out(subject)

@@ -59,7 +59,7 @@ def bench_command(
             "--variant",
             metavar="NAME",
             autocompletion=options.complete_variant,
-            help=f"The published network; repeat for several: {options.VARIANT_NAMES}. [{options.DEFAULT_VARIANT}]",
+            help=f"The published network; repeat for several: {options.SOME_VARIANTS}. [{options.DEFAULT_VARIANT}]",
         ),
     ] = None,
     choose: ChooseOption = None,

@@ -8,7 +8,7 @@ import typer
 from deeplab_spec.cli import output
 from deeplab_spec.cli.options import (
     DEFAULT_TIMEOUT,
-    VARIANT_NAMES,
+    SOME_VARIANTS,
     ArgumentOption,
     ChooseOption,
     MemoryOption,
@@ -31,7 +31,7 @@ from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
 from deeplab_spec.judge.statement import text_of
-from deeplab_spec.judge.text import text
+from deeplab_spec.judge.text import MOST_FINDINGS, text
 from deeplab_spec.judge.waivers import apply_waivers, load_waivers
 from deeplab_spec.precision import NAMES
 from deeplab_spec.spec.api import read_arguments
@@ -52,7 +52,7 @@ def certify(
             "--variant",
             metavar="NAME",
             autocompletion=complete_variant,
-            help=f"The published network that it must match: {VARIANT_NAMES}. A reference matches itself by default.",
+            help=f"The published network that it must match: {SOME_VARIANTS}. A reference matches itself by default.",
         ),
     ] = None,
     against: Annotated[
@@ -106,6 +106,7 @@ def certify(
             help="Write everything: a page, the statement, JUnit, a summary and annotations for GitHub, a badge.",
         ),
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="List every finding, and not some of each kind.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the certificate as JSON.")] = False,
     file: Annotated[
         Path | None,
@@ -127,7 +128,7 @@ def certify(
         return
     if not target:
         raise typer.BadParameter("name the network to check", param_hint="TARGET")
-    write = form_of(file, as_json=as_json)
+    write = form_of(file, as_json=as_json, most=None if everything else MOST_FINDINGS)
     check_folder(report)
     require_torch("certify")
     accepted = load_waivers(waivers, today.date() if today else None) if waivers else None

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import output
-from deeplab_spec.cli.options import VARIANT_NAMES, OutputOption, SchemaOption, complete_variant
+from deeplab_spec.cli.options import SOME_VARIANTS, OutputOption, SchemaOption, complete_variant
 from deeplab_spec.spec.variants import variant as published
 
 
@@ -18,7 +18,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
-_HELP = f"Show the values of this network's choices, and its errata: {VARIANT_NAMES}."
+_HELP = f"Show the values of this network's choices, and its errata: {SOME_VARIANTS}."
 
 
 def clauses(

@@ -73,7 +73,7 @@ def count(
             "--variant",
             metavar="NAME",
             autocompletion=options.complete_variant,
-            help=f"The published network: {options.VARIANT_NAMES}. The nodes of a target are named after it. "
+            help=f"The published network: {options.SOME_VARIANTS}. The nodes of a target are named after it. "
             f"[{options.DEFAULT_VARIANT}; for a target: the nearest]",
         ),
     ] = None,

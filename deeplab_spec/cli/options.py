@@ -45,6 +45,7 @@ def complete_target(incomplete: str) -> list[str]:
 
 
 VARIANT_NAMES = ", ".join(entry.name for entry in VARIANTS)
+SOME_VARIANTS = f"notebook, tf-release, ... (a wrong name lists all {len(VARIANTS)})"
 
 TargetArgument = Annotated[
     str,
@@ -59,7 +60,7 @@ TargetArgument = Annotated[
 VariantOption = Annotated[
     str,
     typer.Option(
-        "--variant", metavar="NAME", autocompletion=complete_variant, help=f"The published network: {VARIANT_NAMES}."
+        "--variant", metavar="NAME", autocompletion=complete_variant, help=f"The published network: {SOME_VARIANTS}."
     ),
 ]
 ChooseOption = Annotated[
@@ -84,7 +85,7 @@ TargetStridesOption = Annotated[
 ]
 SizeOption = Annotated[
     str | None,
-    typer.Option("--size", metavar="HxW", help="Height and width of the input; one number for a square. [513]"),
+    typer.Option("--size", metavar="HxW", help="Height and width of the input, or one number. [513]"),
 ]
 ClassesOption = Annotated[int, typer.Option("--classes", metavar="N", help="Channels of the logits.")]
 TargetClassesOption = Annotated[

@@ -44,7 +44,7 @@ def profile(
             "--variant",
             metavar="NAME",
             autocompletion=options.complete_variant,
-            help=f"The published network with its blocks: {options.VARIANT_NAMES}. [the nearest]",
+            help=f"The published network with its blocks: {options.SOME_VARIANTS}. [the nearest]",
         ),
     ] = None,
     choose: ChooseOption = None,

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ from deeplab_spec.evidence.junit import junit
 from deeplab_spec.evidence.page import page
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.statement import text_of
-from deeplab_spec.judge.text import text
+from deeplab_spec.judge.text import MOST_FINDINGS, text
 from deeplab_spec.views.document import to_json, written_together
 
 Writer = Callable[[Certificate], str]
@@ -31,18 +32,24 @@ FILES: Final[Mapping[str, Writer]] = {
 _FORMS: Final[Mapping[str, Writer]] = {".html": page, ".json": to_json, ".md": summary, ".txt": text}
 
 
-def form_of(file: Path | None, *, as_json: bool) -> Writer:
+def form_of(file: Path | None, *, as_json: bool, most: int | None = MOST_FINDINGS) -> Writer:
     """Return what writes a certificate to a file, by its suffix; a device or a pipe gets the text.
+
+    Args:
+        file: The file; None for stdout.
+        as_json: Whether JSON is asked for.
+        most: The number of findings in a text for one choice or clause; None for all.
 
     Raises:
         SpecError: If the suffix names no form, or another one than JSON where that is asked for.
     """
     special = file is None or (file.exists() and not file.is_file())
-    form = to_json if as_json else text if special else _FORMS.get(file.suffix.lower()) if file else None
+    shown = partial(text, most=most)
+    form = to_json if as_json else shown if special else _FORMS.get(file.suffix.lower()) if file else None
     if form is None or (as_json and file and _FORMS.get(file.suffix.lower(), to_json) is not to_json):
         rule = "must end in .json with --json" if as_json else f"must end in {', '.join(_FORMS)}"
         raise SpecError("--output", rule, str(file))
-    return form
+    return shown if form is text else form
 
 
 def check_folder(directory: Path | None) -> None:

@@ -28,9 +28,14 @@ _WORDS: Final = {
 }
 
 
-def text(certificate: Certificate) -> str:
-    """Return the report of a certificate."""
-    parts = (_body(certificate), _precisions(certificate), _divergence(certificate))
+def text(certificate: Certificate, most: int | None = MOST_FINDINGS) -> str:
+    """Return the report of a certificate.
+
+    Args:
+        certificate: The certificate.
+        most: The number of findings shown for one choice or clause; None for all.
+    """
+    parts = (_body(certificate, most), _precisions(certificate), _divergence(certificate))
     return "\n".join([_header(certificate), *(line for part in parts for line in part), _verdict(certificate)])
 
 
@@ -59,7 +64,7 @@ def _apart(left: str, right: str) -> str:
     return f"{left}{' ' * room}{right}" if room > 1 else f"{left}\n{right.rjust(WIDTH)}"
 
 
-def _body(certificate: Certificate) -> Iterator[str]:
+def _body(certificate: Certificate, most: int | None) -> Iterator[str]:
     if certificate.another_network:
         return
     seen: set[str] = set()
@@ -67,7 +72,8 @@ def _body(certificate: Certificate) -> Iterator[str]:
         clauses = [clause for clause in certificate.clauses if clause.level == level]
         first = _first(certificate, level, verdict)
         yield f"  {level:<10}{len(clauses):>3} clauses  {_WORDS[verdict]}{first}"
-        yield from _findings(certificate, [clause for clause in clauses if clause.verdict is Verdict.FAILED], seen)
+        failed = [clause for clause in clauses if clause.verdict is Verdict.FAILED]
+        yield from _findings(certificate, failed, seen, most)
         if level == "structure":
             yield from _counts(certificate)
         yield from _undecided(clauses)
@@ -108,7 +114,9 @@ def _first(certificate: Certificate, level: str, verdict: Verdict) -> str:
     return f"     first difference at {first.path}" if shown and first else ""
 
 
-def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: set[str]) -> Iterator[str]:
+def _findings(
+    certificate: Certificate, clauses: Sequence[ClauseRecord], seen: set[str], most: int | None
+) -> Iterator[str]:
     """Describe findings by choice; for a choice that an earlier level has shown, only count them."""
     groups: dict[str, list[Finding]] = {}
     for clause in clauses:
@@ -121,16 +129,27 @@ def _findings(certificate: Certificate, clauses: Sequence[ClauseRecord], seen: s
             continue
         seen.add(name)
         yield f"    {_group(certificate, name)} ({len(findings)} finding{'s' * (len(findings) > 1)})"
-        shown = findings[:MOST_FINDINGS]
+        shown = _examples(findings, most)
         several = len({case.output_stride for case in certificate.cases}) > 1
         places = [location(finding, several=several) for finding in shown]
         width = min(max(map(len, places)), WIDTH // 2)
         for at, finding in zip(places, shown, strict=True):
             yield f"      {at:<{width}}  {problem(finding)}"
         if len(findings) > len(shown):
-            yield f"      and {len(findings) - len(shown)} more"
+            yield f"      and {len(findings) - len(shown)} more (--all lists them)"
         hints = (finding.hint for finding in findings if finding.hint and f"{name}=" not in finding.hint)
         yield from (f"      hint: {hint}" for hint in dict.fromkeys(hints))
+
+
+def _examples(findings: Sequence[Finding], most: int | None) -> list[Finding]:
+    """Return some findings in order, among them the first of every kind."""
+    if most is None or len(findings) <= most:
+        return list(findings)
+    kinds: dict[tuple[str, bool, bool], int] = {}
+    for place, finding in enumerate(findings):
+        kinds.setdefault((finding.attribute, finding.candidate_path is None, finding.expected == "absent"), place)
+    chosen = dict.fromkeys([*kinds.values(), *range(len(findings))])
+    return [findings[place] for place in sorted(list(chosen)[:most])]
 
 
 def _choices(certificate: Certificate) -> tuple[str, ...]:

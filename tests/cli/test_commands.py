@@ -195,7 +195,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_shells_complete_variants_choices_and_values() -> None:
     """A name alone completes to choices, a name with an equals sign to known values."""
-    assert [name for name, _ in complete_variant("tf")] == ["tf-release", "tf-release-dense"]
+    assert [name for name, _ in complete_variant("tf-rel")] == ["tf-release", "tf-release-dense"]
     assert {name for name, _ in complete_choice("")} == {f"{name}=" for family in FAMILIES for name in names(family)}
     assert [name for name, _ in complete_choice("aspp_r")] == ["aspp_rates="]
     assert [name for name, _ in complete_choice("decoder=")] == ["decoder=low_level", "decoder=none"]

@@ -20,7 +20,7 @@ from deeplab_spec.spec.clauses import Level
 from tests.support.pytest_runs import run
 
 TARGET = ("--deeplab-target", "my_model:build", "--deeplab-variant", "notebook")
-NOT_JUDGED = {"against_arg", "accept_waivers", "as_json", "file", "json_schema", "report", "statement"}
+NOT_JUDGED = {"everything", "against_arg", "accept_waivers", "as_json", "file", "json_schema", "report", "statement"}
 WAIVER = '[[waiver]]\nclause = "ASPP-RATES"\nnode = "aspp.atrous1.conv"\nreason = "ours"\nexpires = 2027-01-31\n'
 
 
@@ -143,7 +143,7 @@ def test_a_file_has_its_own_output_stride(arguments: tuple[str, ...], strides: t
         ((*TARGET, "--deeplab-device", "tpu"), "device: must be one of cpu, cuda, but got 'tpu'"),
         ((*TARGET, "--deeplab-arg", "depth"), "--deeplab-arg: must be NAME=VALUE, but got 'depth'"),
         ((*TARGET, "--deeplab-choose", "colour=red"), "choice: must be one of "),
-        ((*TARGET, "--deeplab-part", "tail"), "part: must be one of backbone, aspp, decoder, but got 'tail'"),
+        ((*TARGET, "--deeplab-part", "tail"), "part: must be one of backbone, aspp, decoder, head, but got 'tail'"),
     ],
 )
 def test_an_option_with_an_invalid_value_is_rejected(arguments: tuple[str, ...], message: str) -> None:

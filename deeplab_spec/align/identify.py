@@ -49,8 +49,8 @@ def identify(
         starts: Full sets of choices by name; the search begins at the nearest.
 
     Returns:
-        The network with the fewest differences; of these, one with the fewest overrides; of these, the one nearest
-        to its start. None if no start is a network at every output stride.
+        The network with the fewest differences; of these, one with the fewest overrides; of these, the first of the
+        starts. None if no start is a network at every output stride.
     """
     search = Search(candidates, libraries)
     near = sorted(starts, key=lambda name: search.distance(starts[name]))
@@ -68,13 +68,13 @@ def identify(
         nearest = search.descend(nearest, detours=True)
     best: tuple[str, Choices] | None = None
     fewest = len(names(type(nearest))) + 1
-    for name in near:
-        if type(starts[name]) is not type(nearest):
+    for name in starts:
+        if name not in near or type(starts[name]) is not type(nearest):
             continue  # of another family
         fewer = search.simplified(starts[name], nearest, fewest)
         if fewer is not None:
             best, fewest = (name, fewer), len(overrides_between(starts[name], fewer))
-        if fewest <= 1:
+        if not fewest:
             break
     name, choices = best or (near[0], nearest)
     return Identity(

@@ -113,6 +113,7 @@ def test_every_clause_of_the_interface_refuses_the_stand_in_that_is_wrong(
     evidence = Evidence(
         output_stride=16,
         part=part,
+        named_results=judged.named_results,
         fixed_size=bool(judged.limits.sides),
         fixed_batch=bool(judged.limits.batch),
         calls=calls,

@@ -1,5 +1,7 @@
 """A broken judge accepts neither a wrong network nor a right one."""
 
+from dataclasses import dataclass
+
 import pytest
 from torch import nn
 
@@ -8,16 +10,30 @@ from deeplab_spec.judge import observe
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.numerics import minimize
+from deeplab_spec.judge.plan import Plan
 from deeplab_spec.judge.structure.explanation import Explained
+from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.text import text
 from tests.support.sabotage import PART, SABOTAGE, WIDTH, Sabotage, right
+
+
+@dataclass(kw_only=True)
+class Unexplained:
+    """Explains nothing, and leaves the alignment as it is."""
+
+    plan: Plan
+    reading: Reading
+
+    def explained(self) -> Explained:
+        """Return no explanation."""
+        return Explained()
 
 
 @pytest.fixture(autouse=True)
 def _only_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the search for the smallest input and for what explains a finding: neither decides anything."""
     monkeypatch.setattr(minimize, "MOST_TRIALS", 2)
-    monkeypatch.setattr(observe, "explained", lambda _plan, _reading: Explained())
+    monkeypatch.setattr(observe, "Explanation", Unexplained)
 
 
 def judged(module: nn.Module, level: str) -> Certificate:

@@ -11,7 +11,7 @@ from deeplab_spec.spec.clauses import CLAUSES
 _PARTS: Final = {
     "backbone": r"backbone\.|output\.(backbone|low_level)$",
     "aspp": r"aspp\.|output\.aspp$",
-    "decoder": r"decoder\.|output$|output\.(decoder|resize)$",
+    "decoder": r"decoder\.|auxiliary\.|output$|output\.(decoder|resize|auxiliary)$",
 }
 """Patterns of the paths of each part, including its outputs."""
 

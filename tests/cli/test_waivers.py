@@ -38,7 +38,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[Request]:
 def status(*arguments: str) -> int:
     """Run the command in this process and return its exit status."""
     with pytest.raises(SystemExit) as exited:
-        main(["certify", "my_model:build", "--variant", "notebook", *arguments])
+        main(["certify", "tests.support.port_networks:small", "--variant", "notebook", *arguments])
     return int(exited.value.code or 0)
 
 

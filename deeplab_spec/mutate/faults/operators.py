@@ -5,6 +5,7 @@ Mutants are made of these faults, and every run plants one of each attribute in 
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Final
 
 from deeplab_spec.graph.network import Node
@@ -19,6 +20,7 @@ from deeplab_spec.graph.ops import (
     Dropout,
     GlobalAveragePool,
     Input,
+    Margins,
     Op,
     Padding,
     Pool,
@@ -89,6 +91,8 @@ def operator_faults(op: Op) -> Iterator[OperatorFault]:
         case GlobalAveragePool():
             for kind, pool in _POOLS.items():
                 yield OperatorFault(kind=kind, attribute="node", op=pool)
+        case Pool():
+            yield from _of_pool(op)
         case Input():
             more = replace(op, channels=op.channels + 1)
             yield OperatorFault(kind="one channel more", attribute="channels", op=more, planted=True, mutant=False)
@@ -141,6 +145,24 @@ def _of_convolution(op: Conv2d) -> Iterator[OperatorFault]:
     more = replace(op, channels_out=op.channels_out + op.groups)
     kind = "one channel more in each group"
     yield OperatorFault(kind=kind, attribute="channels_out", op=more, planted=True, mutant=False)
+
+
+def _of_pool(op: Pool) -> Iterator[OperatorFault]:
+    tall, wide = op.kernel
+    if prod(op.kernel) > 1:
+        other = PoolKind.AVERAGE if op.kind is PoolKind.MAX else PoolKind.MAX
+        swapped = replace(op, kind=other, padding=NO_MARGINS if op.padding == "same" else op.padding)
+        yield OperatorFault(kind=f"{other} pooling", attribute="kind", op=swapped, planted=True)
+    around = op.padding if op.padding == "same" else _widened(op.padding)
+    larger = replace(op, kernel=(tall + 2, wide + 2), padding=around)
+    yield OperatorFault(kind="larger window", attribute="kernel", op=larger, planted=True)
+    step = (2, 2) if op.stride == _BOTH else _BOTH
+    yield OperatorFault(kind="stride", attribute="stride", op=replace(op, stride=step), planted=True)
+
+
+def _widened(margins: Margins) -> Margins:
+    top, bottom, left, right = margins
+    return (top + 1, bottom + 1, left + 1, right + 1)
 
 
 def _of_kernel(op: Conv2d) -> Iterator[OperatorFault]:

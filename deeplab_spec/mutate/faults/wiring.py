@@ -11,24 +11,31 @@ from deeplab_spec.mutate.faults.nodes import middle_flow
 from deeplab_spec.mutate.mutant import Mutant, Shapes, rewired, with_channels, with_inputs
 
 _TAP_READER = "decoder.low_level.conv"
-_ENTRY = "backbone.entry_flow."
+_EARLY = ("backbone.entry_flow.", "backbone.stem.", "backbone.layer1.", "backbone.block2.", "backbone.block3.")
+"""Where the values of stride 4 and less are, in the paths of every family."""
+
+_MAIN = ("sepconv", "conv", "expansion", "depthwise", "projection")
+"""The layers of a block's main path, in the paths of every family."""
+
 _MIDDLE_BLOCK = re.compile(r"(backbone\.middle_flow\.block\d+)\.add$")
 
 
 def of_tap(graph: Network, shapes: Shapes) -> Iterator[Mutant]:
-    """Return the mutants whose decoder takes its low-level features from another node of the entry flow."""
+    """Return the mutants whose decoder takes its low-level features from another early node."""
+    if _TAP_READER not in graph:
+        return
     read = graph[_TAP_READER].inputs[0]
     for node in graph:
-        if node.path.startswith(_ENTRY) and node.path != read and not node.path.endswith(".conv"):
+        if node.path.startswith(_EARLY) and node.path != read and not node.path.endswith(".conv"):
             network = rewired(graph, _TAP_READER, node.path, shapes=shapes)
             if network is not None:
-                detail = node.path.removeprefix(_ENTRY)
+                detail = node.path.removeprefix(_EARLY[0])
                 yield Mutant(kind="tap at", detail=detail, path=_TAP_READER, attribute="inputs", network=network)
 
 
 def of_encoder(graph: Network, shapes: Shapes) -> Iterator[Mutant]:
     """Return the mutants whose decoder or projection takes the features of the backbone, past the pyramid."""
-    features = graph["aspp.conv1x1.conv"].inputs[0]
+    features = next(node.inputs[0] for node in graph if node.path.startswith("aspp."))
     readers = [node for node in graph if isinstance(node.op, Resize) and node.path == "decoder.resize"]
     for node in (*readers, graph["aspp.projection.conv"]):
         inputs = (features, *node.inputs[1:])
@@ -77,7 +84,8 @@ def of_skip(graph: Network, node: Node, shapes: Shapes) -> Iterator[Mutant]:
     block = node.path.removesuffix(".add")
     conv = f"{block}.skip.conv"
     reader, read = (conv, graph[conv].inputs[0]) if conv in graph else (node.path, node.inputs[1])
-    main = [inner for inner in graph if inner.path.startswith(f"{block}.sepconv") and not isinstance(inner.op, Conv2d)]
+    layers = tuple(f"{block}.{layer}" for layer in _MAIN)
+    main = [inner for inner in graph if inner.path.startswith(layers) and not isinstance(inner.op, Conv2d)]
     for inner in main:
         if shapes[inner.path] == shapes[read] and inner.path != node.inputs[0]:
             inputs = (inner.path,) if reader == conv else (node.inputs[0], inner.path)

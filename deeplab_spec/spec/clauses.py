@@ -128,7 +128,7 @@ CLAUSES: Final = (
     _xception("XCEPTION-PADDING", "The padding of a backbone convolution is as specified for its rate and stride.", _XCEPTION, "atrous_padding", "stride_padding"),
     _xception("XCEPTION-NORMS", "Every convolution of a separable layer is normalised.", paper("section 3.2, change (3)"), "depthwise_norm"),
     _xception("XCEPTION-ACTIVATIONS", "ReLUs stand in the specified places of the backbone and nowhere else.", paper("section 3.2, change (3)"), "activation_placement", "depthwise_activation", "exit2_input"),
-    _backbone("BACKBONE-STEM", "The stem has the specified convolutions and pooling.", "stride_padding"),
+    _backbone("BACKBONE-STEM", "The stem has the specified convolutions.", "stride_padding"),
     _backbone("BACKBONE-LAYERS", "The backbone has exactly the specified layers."),
     _backbone("BACKBONE-CHANNELS", "The convolutions of the backbone have the specified channels.", "width"),
     _backbone("BACKBONE-KERNELS", "The convolutions of the backbone have the specified kernels and groups."),

@@ -14,6 +14,7 @@ from deeplab_spec.graph.ops import (
     GlobalAveragePool,
     Input,
     Output,
+    Pool,
     Resize,
 )
 from deeplab_spec.mutate.faults.operators import operator_faults, planted_node
@@ -72,6 +73,8 @@ def node_faults(graph: Network, node: Node, shapes: Shapes) -> Iterator[Mutant]:
             yield Mutant(kind="activation added", path=node.path, attribute="node", network=squashed)
         case Resize():
             yield from _of_resize(graph, node, shapes)
+        case Pool():
+            yield from _of_operator(graph, node)
         case _:
             pass
 

@@ -39,6 +39,8 @@ def check_targets(settings: ProcessSettings, *targets: str | None) -> None:
     """
     for target in targets:
         module, _, attribute = (target or "").partition(":")
+        if target and not target.isprintable():
+            raise TargetError(target, "must have a name of printable characters")
         if attribute and module == _REFERENCE:
             variant(attribute)
         elif target and attribute and not settings.python and (module.endswith(".py") or _is_dotted(module)):

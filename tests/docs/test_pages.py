@@ -109,7 +109,8 @@ def test_every_command_that_a_page_shows_can_be_parsed(page: Path) -> None:
         if words[0] == PROGRAM and re.fullmatch("[a-z]+", " ".join(words[1:2])):
             options = parse(words[1:])
             chosen = [value for value in options.get("choose") or () if "NAME" not in value]
-            read_overrides(chosen, variant((options.get("variant") or [NOTEBOOK.name])[0]).family)
+            named = options.get("variant") or NOTEBOOK.name
+            read_overrides(chosen, variant(named if isinstance(named, str) else named[0]).family)
 
 
 @pages

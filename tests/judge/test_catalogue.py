@@ -19,9 +19,10 @@ from deeplab_spec.spec.clauses import CLAUSES, Level, clause, clauses_of
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
 from tests.support.graphs import narrow_network, narrow_normal, normal
-from tests.support.members import XCEPTIONS
+from tests.support.members import OTHERS, XCEPTIONS
 
-STRUCTURE = {entry.id for entry in CLAUSES if entry.level is Level.STRUCTURE} - {"BLOCK-COUNTS"}
+EVERY = {entry.id for entry in CLAUSES if entry.level is Level.STRUCTURE} - {"BLOCK-COUNTS"}
+STRUCTURE = EVERY & {entry.id for entry in clauses_of(None, "xception")}
 """Clauses that are decided from facts of nodes; counts of blocks are tested with the alignment."""
 
 SELDOM = {"GRAPH-KNOWN", "SAME-FAMILY"}
@@ -47,7 +48,7 @@ def test_every_clause_has_a_check_and_every_check_a_clause() -> None:
 
 def test_every_scope_names_a_clause_of_the_structure_and_every_such_clause_has_a_scope() -> None:
     """A clause without a scope could never fail."""
-    assert {scope.clause for scope in SCOPES} == STRUCTURE
+    assert {scope.clause for scope in SCOPES} == EVERY
 
 
 @ALL
@@ -62,6 +63,16 @@ def test_every_fact_of_a_variant_belongs_to_a_clause_of_the_structure(variant: V
     without_refinement = {"DECODER-CONVS", "DECODER-UNITS"} if variant is NOTEBOOK else set()
     without_removed_strides = {"XCEPTION-UNSTRIDED-RATE"} if output_stride == 32 else set()
     assert STRUCTURE - set(sorted_out) == SELDOM | without_refinement | without_removed_strides
+
+
+@pytest.mark.parametrize("variant", OTHERS, ids=lambda variant: variant.name)
+def test_every_fact_of_a_member_belongs_to_a_clause_of_its_family(variant: Variant) -> None:
+    """A new backbone has clauses without an edit of the scopes."""
+    normal_form = narrow_normal(variant.choices, 16)
+    sorted_out = by_clause(aspects(align(normal_form, normal_form)), frozenset())
+
+    assert set(sorted_out) <= {entry.id for entry in clauses_of(None, variant.family.family)}
+    assert len(sorted_out) > 15
 
 
 @pytest.mark.parametrize("variant", XCEPTIONS, ids=lambda variant: variant.name)
@@ -182,6 +193,8 @@ def test_a_part_is_judged_by_its_clauses(part: str) -> None:
     names = {entry.id for entry in clauses_of(part, on_request=True)}
 
     assert {entry.id for entry in CLAUSES if not entry.parts} <= names
-    assert all(part in clause(name).parts or not clause(name).parts for name in names)
-    assert {entry.id for entry in clauses_of(None, on_request=True)} == set(CHECKS)
+    parts = {"aspp", "decoder"} if part == "head" else {part}
+    assert all(parts.intersection(clause(name).parts) or not clause(name).parts for name in names)
+    families = (clauses_of(None, family, on_request=True) for family in ("xception", "resnet"))
+    assert {entry.id for found in families for entry in found} == set(CHECKS)
     assert {entry.id for entry in clauses_of(part)} == {name for name in names if not clause(name).on_request}

@@ -237,7 +237,10 @@ def test_extra_work_in_a_block_is_attributed_to_it_in_a_mode(tmp_path: Path) -> 
     ("arguments", "message"),
     [
         (("reference:nothing",), "variant: must be one of"),
-        (("some:thing", "--choose", "width=0.1"), "--choose: needs --variant, or a reference, but got 'width'"),
+        (
+            ("tests.support.port_networks:small", "--choose", "width=0.1"),
+            "--choose: needs --variant, or a reference, but got 'width'",
+        ),
         (("reference:notebook", "--steps", "1"), "--steps: must be 2 or more, but got 1"),
         (("reference:notebook", "--batch", "0"), "--batch: must be 1 or more, but got 0"),
         (("reference:notebook", "--device", "tpu"), "--device: must be one of cpu, cuda, but got 'tpu'"),

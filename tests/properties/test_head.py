@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import deeplab_spec
 from deeplab_spec.reference.aspp import Aspp
 from deeplab_spec.reference.auxiliary import Auxiliary
 from deeplab_spec.reference.decoder import Decoder
 from deeplab_spec.reference.document import DeepLab
 from deeplab_spec.reference.forward import resize
+from deeplab_spec.reference.network import Head
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.backbones.resnet import AuxiliaryHead
 from deeplab_spec.spec.choices import AsppOrder, HeadConvs, Interpolation, PoolNorm, Projection
@@ -20,7 +22,7 @@ from deeplab_spec.spec.rows import AsppRows
 from deeplab_spec.spec.variants import TF_RELEASE, TORCHVISION_RESNET50, Variant
 from tests.support.assertions import assert_near, assert_same
 from tests.support.property_coverage import covers
-from tests.support.strategies import cases, channels, narrow, seeds, sides, sizes, variants
+from tests.support.strategies import NARROW, cases, channels, narrow, seeds, sides, sizes, variants
 from tests.support.weights import make_positive, make_whole, randomise_norms, whole
 
 PUBLISHED = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
@@ -135,6 +137,19 @@ def test_the_pyramid_concatenates_its_branches_in_order(
     if pyramid.refinement is not None:
         expected = pyramid.refinement(expected)
     assert_near(pyramid(x), expected, "pyramid", terms=1000)
+
+
+@covers(Head)
+@given(variant=variants, size=sizes, seed=seeds)
+@torch.no_grad()
+def test_the_head_is_its_decoder_after_its_pyramid(variant: Variant, size: tuple[int, int], seed: int) -> None:
+    """With the weights of the network that it is a part of."""
+    network = deeplab_spec.build(variant.name, choices={"width": NARROW, "middle_blocks": 1}).eval().double()
+    features = whole((2, network.aspp.rows.channels_in, *size), seed)
+    low_level = whole((2, network.decoder.rows.low_level.channels_in, 2 * size[0], 2 * size[1]), seed)
+
+    expected = network.decoder(network.aspp(features), low_level)
+    assert_same(network.head(features, low_level), expected, "head")
 
 
 def test_dropout_follows_the_projection_while_training_only() -> None:

@@ -189,7 +189,7 @@ def _planned(module: nn.Module, plan: Plan, device: torch.device) -> Iterator[Pl
             inputs=drawn(last, plan.batch),
             sizes=last,
             module=module,
-            settings=CallSettings(repeat=max(3, repeat - module.remote.calls)),
+            settings=CallSettings(repeat=max(3, repeat + 3 - module.remote.calls)),
             earlier=earlier if module.remote.calls >= number else None,  # else its process ended, and it is built anew
         )
     wider = torch.cat([one[0], one[0][:, :1]], dim=1)

@@ -26,7 +26,7 @@ from deeplab_spec.judge.structure import check as structure
 from deeplab_spec.judge.structure.observe import first_finding
 from deeplab_spec.judge.training import check as training
 from deeplab_spec.judge.training.check import choices_seen_in_training
-from deeplab_spec.spec.choices import plain
+from deeplab_spec.spec.choices import ChoiceValue, SizesAccepted, plain
 from deeplab_spec.spec.clauses import Clause, Level
 from deeplab_spec.spec.variants import variant
 
@@ -310,17 +310,21 @@ def _nearest(
     _add_choices_of_training(choices, name, read)
     sizes = next((clause for clause in clauses if clause.id == "SIZES-ACCEPTED"), None)
     if sizes and any(finding.choice == "sizes_accepted" for finding in sizes.findings):
-        choices["sizes_accepted"] = "multiples_of_output_stride"
+        _add(choices, name, "sizes_accepted", SizesAccepted.MULTIPLES)
     return documents.Nearest(variant=name, choices=choices)
 
 
 def _add_choices_of_training(choices: dict[str, Json], name: str, strides: Sequence[AtStride]) -> None:
     """Add the choices that only training shows."""
-    published = variant(name).choices
     for stride in strides:
         seen = choices_seen_in_training(stride.evidence.trained) if stride.evidence.trained else {}
         for choice, value in seen.items():
-            if value == getattr(published, choice):
-                choices.pop(choice, None)
-            else:
-                choices[choice] = plain(value)
+            _add(choices, name, choice, value)
+
+
+def _add(choices: dict[str, Json], name: str, choice: str, value: ChoiceValue) -> None:
+    """Add the value of a choice, unless it is that of the variant."""
+    if value == getattr(variant(name).choices, choice):
+        choices.pop(choice, None)
+    else:
+        choices[choice] = plain(value)

@@ -282,7 +282,8 @@ class ProcessConnection(Connection):
                 Path(path).unlink()
         except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
             if self._folder and not self._folder.is_dir():  # a later request removed what an earlier one had answered
-                self._died("the process removed its folder for tensors")
+                if self._child is not None:
+                    self._died("the process removed its folder for tensors")
                 raise LostError("the process removed its folder for tensors") from error
             raise ChildError("the process sent tensors that cannot be read") from error
         return dict(entries)

@@ -154,15 +154,7 @@ def padding_into_convolutions(shaped: Shaped) -> Shaped:
         if not all(isinstance(network[reader].op, Conv2d) for reader in readers[path]):
             del merged[path]
 
-    def merge(node: Node) -> Node:
-        if not isinstance(node.op, Conv2d) or node.op.padding == "same" or node.inputs[0] not in merged:
-            return node
-        outer, inner = merged[node.inputs[0]], node.op.padding
-        top, bottom, left, right = (first + second for first, second in zip(outer, inner, strict=True))
-        return replace(node, op=replace(node.op, padding=(top, bottom, left, right)))
-
-    rewritten = shaped.with_network(network.with_nodes(map(merge, network)))
-    return _bypass(rewritten, lambda node: node.path in merged)
+    return _with_padding(shaped, merged)
 
 
 def padding_into_pools(shaped: Shaped) -> Shaped:
@@ -180,14 +172,20 @@ def padding_into_pools(shaped: Shaped) -> Shaped:
         and all(reader in maxima and not maxima[reader].ceil_mode for reader in readers[node.path])
     }
 
+    return _with_padding(shaped, merged)
+
+
+def _with_padding(shaped: Shaped, merged: Mapping[str, Margins]) -> Shaped:
+    """Add the margins of pads to the windows that read them, and remove the pads."""
+
     def merge(node: Node) -> Node:
-        if not isinstance(node.op, Pool) or node.op.padding == "same" or node.inputs[0] not in merged:
+        if not isinstance(node.op, Conv2d | Pool) or node.op.padding == "same" or node.inputs[0] not in merged:
             return node
         outer, inner = merged[node.inputs[0]], node.op.padding
         top, bottom, left, right = (first + second for first, second in zip(outer, inner, strict=True))
         return replace(node, op=replace(node.op, padding=(top, bottom, left, right)))
 
-    rewritten = shaped.with_network(network.with_nodes(map(merge, network)))
+    rewritten = shaped.with_network(shaped.network.with_nodes(map(merge, shaped.network)))
     return _bypass(rewritten, lambda node: node.path in merged)
 
 

@@ -26,7 +26,7 @@ def sign(
 
     The certificate is verified first. The bundle holds it; verify reads both.
 
-    Exit status: 0 signed; 1 the certificate is refused; 3 nobody could sign.
+    Exit status: 0 signed; 1 the certificate is refused; 3 it could not be signed.
     """
     from deeplab_spec.verify.read import MOST_BYTES
     from deeplab_spec.verify.service import verify

@@ -14,7 +14,7 @@ _ELEMENTS: Final = {
     Verdict.WAIVED: "skipped",
     Verdict.NOT_APPLICABLE: "skipped",
 }
-"""Only what passed has no element; what is undecided is an error, so that nobody counts it as passed."""
+"""Only what passed has no element; what is undecided is an error, and does not count as passed."""
 
 
 def junit(certificate: Certificate) -> str:

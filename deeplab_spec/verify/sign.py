@@ -41,7 +41,7 @@ def sign(statement: bytes, token: str = "") -> str:
 
     Raises:
         MissingExtraError: If sigstore is not installed.
-        TargetError: If nobody could sign.
+        TargetError: If it could not be signed.
     """
     _require("sign")
     from sigstore.dsse import Statement

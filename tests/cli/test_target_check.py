@@ -147,7 +147,7 @@ def test_names_of_the_specification_have_the_same_question(
 
 
 def test_what_is_like_no_known_name_has_no_question() -> None:
-    """A guess that helps nobody is left out."""
+    """A guess that does not help is left out."""
     assert did_you_mean("zzz", ["notebook", "tf-release"]) == ""
     assert str(SpecError("part", "must be one of backbone, aspp", "zzz")) == (
         "part: must be one of backbone, aspp, but got 'zzz'"

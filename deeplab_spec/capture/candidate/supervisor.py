@@ -44,6 +44,8 @@ def become_candidate(settings, requests, answers, parent):
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
         for option, value in ((-3, 2**25), (-1, 2**31 - 1)):  # the C library keeps freed memory
             ctypes.CDLL(None).mallopt(option, value)
+    if sys.stdout:
+        sys.stdout.reconfigure(line_buffering=True)  # what is printed is shown, however this process ends
     main, started = vars(sys.modules["__main__"]), "OMP_WAIT_POLICY" in os.environ
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin slow down the parent
     program = {"__name__": "__main__"}

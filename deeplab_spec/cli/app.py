@@ -16,6 +16,7 @@ import typer
 from deeplab_spec.child_process import end_with_parent, python_module, settle_threads
 from deeplab_spec.cli.bench import bench_command
 from deeplab_spec.cli.certify import certify
+from deeplab_spec.cli.choices import choices
 from deeplab_spec.cli.clauses import clauses
 from deeplab_spec.cli.compare import compare
 from deeplab_spec.cli.count import count
@@ -54,6 +55,7 @@ app = typer.Typer(
 app.command()(show)
 app.command()(count)
 app.command()(clauses)
+app.command()(choices)
 app.command()(certify)
 app.command()(identify)
 app.command()(lock)

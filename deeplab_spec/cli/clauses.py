@@ -1,22 +1,20 @@
 """``deeplab-spec clauses``: lists the clauses of the specification."""
 
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from deeplab_spec.cli import output
-from deeplab_spec.cli.options import SOME_VARIANTS, OutputOption, SchemaOption, complete_variant
+from deeplab_spec.cli.options import (
+    SOME_VARIANTS,
+    JsonOption,
+    ListFormat,
+    ListFormatOption,
+    OutputOption,
+    SchemaOption,
+    complete_variant,
+)
 from deeplab_spec.spec.variants import variant as published
-
-
-class Format(StrEnum):
-    """The formats of the list."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    JSON = "json"
-
 
 _HELP = f"Show the values of this network's choices, and its errata: {SOME_VARIANTS}."
 
@@ -26,7 +24,8 @@ def clauses(
     variant: Annotated[
         str | None, typer.Option("--variant", metavar="NAME", autocompletion=complete_variant, help=_HELP)
     ] = None,
-    form: Annotated[Format, typer.Option("--format", help="Format of the list.")] = Format.TABLE,
+    form: ListFormatOption = ListFormat.TABLE,
+    as_json: JsonOption = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
@@ -39,11 +38,11 @@ def clauses(
         output.report(to_schema(ClausesDocument), file)
         return
     document = clauses_document(published(variant) if variant is not None else None)
-    match form:
-        case Format.JSON:
+    match ListFormat.JSON if as_json else form:
+        case ListFormat.JSON:
             output.report(to_json(document), file)
-        case Format.MARKDOWN:
+        case ListFormat.MARKDOWN:
             output.report(text.clauses_markdown(document), file)
-        case Format.TABLE:
+        case ListFormat.TABLE:
             output.report(text.clauses_text(document), file)
     output.summary(text.clauses_summary(document))

@@ -1,6 +1,7 @@
 """The arguments and options that commands share; their values are parsed and completed here."""
 
 from datetime import datetime
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -135,6 +136,17 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the JSON documen
 SchemaOption = Annotated[
     bool, typer.Option("--json-schema", help="Print the JSON Schema of the JSON document, and exit.")
 ]
+
+
+class ListFormat(StrEnum):
+    """The formats of a list of the specification."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
+ListFormatOption = Annotated[ListFormat, typer.Option("--format", help="Format of the list.")]
 
 
 def process_settings(python: Path | None, search: list[Path] | None, timeout: float, memory: float) -> ProcessSettings:

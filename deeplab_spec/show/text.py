@@ -57,20 +57,20 @@ def _clause_lines(clause: ClauseModel) -> list[str]:
     choices = ", ".join(choice_text(name, value) for name, value in clause.choices.items())
     return [
         f"{clause.id}  {clause.level}",
-        *_wrapped(clause.sentence),
-        *(_wrapped(f"choices: {choices}") if choices else ()),
-        *_wrapped(f"source: {clause.source}"),
+        *wrapped(clause.sentence),
+        *(wrapped(f"choices: {choices}") if choices else ()),
+        *wrapped(f"source: {clause.source}"),
     ]
 
 
 def _erratum_lines(erratum: ErratumModel) -> list[str]:
     return [
         f"{erratum.id}  erratum",
-        *_wrapped(erratum.sentence),
-        *_wrapped(f"shown by: {erratum.shown_by}"),
-        *_wrapped(_correction(erratum)),
-        *(_wrapped(f"adds: {effects_text(erratum.effects)}") if erratum.effects else ()),
-        *_wrapped(f"source: {erratum.source}"),
+        *wrapped(erratum.sentence),
+        *wrapped(f"shown by: {erratum.shown_by}"),
+        *wrapped(_correction(erratum)),
+        *(wrapped(f"adds: {effects_text(erratum.effects)}") if erratum.effects else ()),
+        *wrapped(f"source: {erratum.source}"),
     ]
 
 
@@ -101,7 +101,8 @@ def effects_text(effects: tuple[EffectModel, ...]) -> str:
     return "; ".join(parts) or "no parameters and no multiply-adds"
 
 
-def _wrapped(text: str) -> list[str]:
+def wrapped(text: str) -> list[str]:
+    """Return indented lines of at most 100 columns."""
     return textwrap.wrap(text, WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT, break_on_hyphens=False)
 
 

@@ -13,6 +13,7 @@ from deeplab_spec.cli.app import main
 from deeplab_spec.cli.options import complete_choice, complete_variant, read_size
 from deeplab_spec.count.document import CountDocument
 from deeplab_spec.result import ExitCode
+from deeplab_spec.show.choices import ChoicesDocument
 from deeplab_spec.show.document import ClausesDocument, ShowDocument
 from deeplab_spec.spec.choices import names
 from deeplab_spec.spec.clauses import CLAUSES
@@ -101,9 +102,10 @@ def test_count_table_ends_in_the_totals_and_the_summary_is_on_stderr(capsys: pyt
     [
         (("count", "--json"), CountDocument),
         (("show", "--format", "json"), ShowDocument),
-        (("clauses", "--format", "json"), ClausesDocument),
+        (("clauses", "--json"), ClausesDocument),
+        (("choices", "--format", "json"), ChoicesDocument),
     ],
-    ids=["count", "show", "clauses"],
+    ids=["count", "show", "clauses", "choices"],
 )
 def test_documents_match_the_printed_schema(
     arguments: tuple[str, ...], model: type[CountDocument], capsys: pytest.CaptureFixture[str]
@@ -176,12 +178,13 @@ def test_help_is_short_and_names_every_command_and_option(capsys: pytest.Capture
     """Help fits on a terminal."""
     overview = printed(capsys, "--help")
 
-    assert all(f"\n  {command} " in overview for command in ("show", "count", "clauses"))
+    assert all(f"\n  {command} " in overview for command in ("show", "count", "clauses", "choices"))
     assert "..." not in overview.replace("[ARGS]...", "")
     for command, options in {
         "show": ("--variant", "--choose", "--output-stride", "--size", "--classes", "--format", "--output"),
         "count": ("--variant", "--choose", "--output-stride", "--size", "--classes", "--by", "--json", "--output"),
-        "clauses": ("--variant", "--format", "--output", "--json-schema"),
+        "clauses": ("--variant", "--format", "--json", "--output", "--json-schema"),
+        "choices": ("--variant", "--choose", "--format", "--json", "--output", "--json-schema"),
     }.items():
         text = printed(capsys, command, "--help")
         assert all(option in text for option in options)

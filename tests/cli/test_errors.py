@@ -25,6 +25,7 @@ USAGE = (
     ("count --classes 0", "classes: must be 1 or more, but got 0"),
     ("count --choose sizes_accepted=multiples_of_output_stride", "must be multiples of 16, but got (513, 513)"),
     ("clauses --variant none", "variant: must be one of "),
+    ("choices --choose width=0.5", "--choose: needs --variant, but got 'width=0.5'"),
     ("count --classes many", "Invalid value for '--classes': "),
     ("count --colour", "No such option: --colour"),
     ("show --format onnx", "'onnx' is not one of 'table', 'json', 'markdown', 'svg'"),

@@ -18,6 +18,8 @@ COMMANDS = (
     ("count", "--json", "--by", "node"),
     ("clauses", "--variant", "notebook"),
     ("clauses", "--json-schema"),
+    ("choices", "--variant", "tf-release", "--choose", "width=0.125"),
+    ("choices", "--json-schema"),
     ("port", "--help"),
     ("port", "--json-schema"),
     ("identify", "--help"),

@@ -43,10 +43,12 @@ class RuleError(DeepLabSpecError, ValueError):
         where: Path of the node or row, or name of the choice or argument.
         rule: The rule that the value breaks.
         actual: The value.
+        known: Names that the value may have; a message has the most similar one.
     """
 
-    def __init__(self, where: str, rule: str, actual: object) -> None:
-        super().__init__(where, rule, actual)
+    def __init__(self, where: str, rule: str, actual: object, known: Iterable[str] = ()) -> None:
+        self.known = tuple(known)
+        super().__init__(where, rule, actual, *([self.known] if known else []))
         self.where = where
         self.rule = rule
         self.actual = actual
@@ -55,9 +57,10 @@ class RuleError(DeepLabSpecError, ValueError):
         return f"{self.where}: {self.rule}, but got {self.actual!r}{self._hint()}"
 
     def _hint(self) -> str:
-        """Return the most similar of the names that the rule lists, if it lists any."""
+        """Return the most similar of the names that are known, or that the rule lists, if there are any."""
         _, listed, names = self.rule.partition(_ONE_OF)
-        return did_you_mean(self.actual, names.split(", ")) if listed and isinstance(self.actual, str) else ""
+        known = self.known or (names.split(", ") if listed else ())
+        return did_you_mean(self.actual, known) if isinstance(self.actual, str) else ""
 
 
 class GraphError(RuleError):

@@ -21,7 +21,9 @@ _EXIT_CODES: Final = {
 class WaiverRecord(Model):
     """A waiver that covers findings of a clause."""
 
-    node: str = Field(description="Path of the findings that it may cover; a star stands for part of one name.")
+    node: str | None = Field(
+        description="Path of the findings that it may cover, null for any; a star stands for part of one name."
+    )
     reason: str
     expires: date = Field(description="The last day on which it is valid.")
     covers: tuple[str, ...] = Field(description="Paths of the findings that it covers.")

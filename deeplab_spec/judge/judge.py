@@ -18,7 +18,7 @@ from deeplab_spec.judge.decisions import conclude, decide_clause
 from deeplab_spec.judge.observe import Builder, ReferenceReader, Stages, observe
 from deeplab_spec.judge.precision.run import device_of
 from deeplab_spec.judge.request import DTYPES, Request, request_from
-from deeplab_spec.judge.waivers import apply_waivers, load_waivers
+from deeplab_spec.judge.waivers import Entry, apply_waivers, waivers_from
 from deeplab_spec.spec.api import Override, written_overrides
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.views.document import digest_of_file
@@ -63,7 +63,7 @@ def certify(
     dtypes: Sequence[str] = DTYPES,
     device: str = "cpu",
     seed: int = 0,
-    waivers: str | Path | None = None,
+    waivers: str | Path | Sequence[Entry] | None = None,
     accept_waivers: bool = False,
     today: date | None = None,
     progress: Progress = silent,
@@ -92,7 +92,7 @@ def certify(
             automatic mixed precision.
         device: Where the target runs: ``cpu`` or ``cuda``.
         seed: Seed of weights and images, and of the random numbers drawn while the candidate is built.
-        waivers: A TOML file of findings that are accepted, each with a reason and an expiry.
+        waivers: Findings that are accepted, each with a reason and an expiry: a TOML file, or its entries.
         accept_waivers: Whether a run with waivers counts as accepted.
         today: The day on which the expiry of waivers is checked; by default today, in UTC.
         progress: Called with the stage, the number of stages done, and their total.
@@ -109,7 +109,7 @@ def certify(
             nothing.
         TargetError: If the target cannot be imported or built, or the device is not available.
     """
-    findings_waived = None if waivers is None else load_waivers(Path(waivers), today)
+    findings_waived = waivers_from(waivers, "waivers", today)
     name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
     if variant is None and against is None and not isinstance(target, str):
         raise SpecError("variant", f"say which network {name} is", None)

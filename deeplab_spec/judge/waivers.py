@@ -1,13 +1,13 @@
 """Waivers: findings that are accepted, each with a reason and an expiry.
 
-A waiver names one clause and one node. A clause is waived only if waivers cover all of its findings; otherwise it
-fails. A waiver that covers nothing, or has expired, is an error: a waiver that is no longer needed could hide a new
-fault.
+A waiver names one clause, and one node or none: without a node it is for the whole clause. A clause is waived only if
+waivers cover all of its findings; otherwise it fails. A waiver that covers nothing, or has expired, is an error: a
+waiver that is no longer needed could hide a new fault.
 """
 
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -27,18 +27,22 @@ MOST_BYTES: Final = 1_000_000
 _SHOWN = 4
 _TABLE: Final = "waiver"
 _KEYS: Final = {"clause": str, "node": str, "reason": str, "expires": date}
+_OPTIONAL: Final = frozenset({"node"})
+
+Entry = Mapping[str, object]
+"""A waiver as a table of TOML gives it: clause, node, reason and expires."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiver:
-    """One clause that may be false at one node, or at nodes of one pattern.
+    """One clause that may be false at one node, at nodes of one pattern, or anywhere.
 
     Attributes:
         where: File and number of the waiver, for messages.
         clause: Id of the clause.
-        node: Path of the findings that it covers. A star stands for characters of one name between
-            dots (``aspp.atrous*.depthwise.conv``); it may not stand for a dot or a whole name, nor in the first
-            name.
+        node: Path of the findings that it covers; None for the whole clause. A star stands for characters of one name
+            between dots (``aspp.atrous*.depthwise.conv``); it may not stand for a dot or a whole name, nor in the
+            first name.
         reason: Why the findings are accepted.
         expires: The last day on which the waiver is valid.
 
@@ -48,17 +52,18 @@ class Waiver:
 
     where: str
     clause: str
-    node: str
+    node: str | None = None
     reason: str
     expires: date
 
     def __post_init__(self) -> None:
-        if self.clause not in {clause.id for clause in CLAUSES}:
-            raise SpecError(self.where, "clause must be the id of a clause", self.clause)
+        known = {clause.id for clause in CLAUSES}
+        if self.clause not in known:
+            raise SpecError(self.where, "clause must be the id of a clause", self.clause, known)
         if self.clause == UNWAIVABLE:
             rule = "clause must be one that can be waived; this one says that it is another network"
             raise SpecError(self.where, rule, self.clause)
-        first, *others = self.node.split(".")
+        first, *others = ("whole",) if self.node is None else self.node.split(".")
         if not first or "*" in first or any(not name.strip("*") for name in others):
             rule = "node must be a path; a star may be part of one name between dots, not all of it, nor in the first"
             raise SpecError(self.where, rule, self.node)
@@ -67,7 +72,7 @@ class Waiver:
 
     def covers(self, path: str) -> bool:
         """Tell whether this waiver covers the path of a finding."""
-        return re.fullmatch("[^.]*".join(map(re.escape, self.node.split("*"))), path) is not None
+        return self.node is None or re.fullmatch("[^.]*".join(map(re.escape, self.node.split("*"))), path) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +123,8 @@ class Waivers:
             paths = list(dict.fromkeys(finding.path for record in records for finding in record.findings))
             if records and not any(map(waiver.covers, paths)):
                 found = f"is false at {_listed(paths)}" if paths else f"is {_verdict(records)}"
-                raise SpecError(waiver.where, f"must cover a finding of {waiver.clause}, which {found}", waiver.node)
+                place = waiver.node or "the whole clause"
+                raise SpecError(waiver.where, f"must cover a finding of {waiver.clause}, which {found}", place)
 
     def _applied(self, clause: ClauseRecord) -> ClauseRecord:
         """Return a clause with the waivers that cover its findings; it is waived if they cover all."""
@@ -163,6 +169,24 @@ def _verdict(records: Iterable[ClauseRecord]) -> str:
     return f"{verdict}: {reason}" if reason else str(verdict)
 
 
+def waivers_from(given: str | Path | Sequence[Entry] | None, where: str, today: date | None = None) -> Waivers | None:
+    """Return the waivers of a file, or of entries that stand in a program; None for none.
+
+    Args:
+        given: The path of a TOML file, or entries with the keys of its tables.
+        where: Name of the entries, for messages.
+        today: The day on which their expiry is checked; by default today, in UTC.
+
+    Raises:
+        SpecError: If a waiver is wrong or has expired, or the file cannot be read.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str | Path):
+        return load_waivers(Path(given), today)
+    return Waivers(entries=_waivers(given, where), today=today or datetime.now(tz=UTC).date())
+
+
 def load_waivers(path: Path, today: date | None = None) -> Waivers:
     """Read a TOML file of waivers.
 
@@ -192,7 +216,7 @@ def read_waivers(text: str, name: str) -> tuple[Waiver, ...]:
     """Read the text of a file of waivers.
 
     Args:
-        text: Tables ``[[waiver]]``, each with clause, node, reason and expires.
+        text: Tables ``[[waiver]]``, each with clause, node, reason and expires; without node for the whole clause.
         name: Name of the file, for messages.
 
     Raises:
@@ -207,16 +231,20 @@ def read_waivers(text: str, name: str) -> tuple[Waiver, ...]:
         raise SpecError(name, f"must contain only tables [[{_TABLE}]]", ", ".join(document) or _TABLE)
     if not tables:
         raise SpecError(name, f"must contain a table [[{_TABLE}]]", "none")
+    return _waivers(tables, name)
+
+
+def _waivers(tables: Sequence[object], name: str) -> tuple[Waiver, ...]:
     return tuple(_waiver(table, f"{name}: waiver {number}") for number, table in enumerate(tables, 1))
 
 
 def _waiver(table: object, where: str) -> Waiver:
-    if not isinstance(table, dict):
+    if not isinstance(table, Mapping):
         raise SpecError(where, "must be a table", table)
-    if table.keys() != _KEYS.keys():
+    if table.keys() | _OPTIONAL != _KEYS.keys():
         raise SpecError(where, f"must have the keys {', '.join(_KEYS)}", ", ".join(map(str, table)))
     for key, kind in _KEYS.items():
-        if type(table[key]) is not kind:  # a datetime is a date to Python
+        if key in table and type(table[key]) is not kind:  # a datetime is a date to Python
             rule = "a day, as 2027-01-31" if kind is date else "text"
             raise SpecError(where, f"{key} must be {rule}", table[key])
     return Waiver(where=where, **table)

@@ -6,7 +6,7 @@ The ids are ``deeplab_spec/notebook@16::ASPP-RATES``; the tests belong to no fil
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import pytest
 
@@ -25,48 +25,48 @@ VERDICT: Final = "deeplab_spec_verdict"
 RECORD: Final = "deeplab_spec_clause"
 """Name of the report property that holds the record of the clause, as JSON."""
 
-Judge = Callable[[int | None], Certificate]
-"""Judges at one output stride; None for a file, which has its own."""
+Case = TypeVar("Case")
+"""What there is one certificate of: an output stride, None for a file's own; or a target and an output stride."""
 
 
-class Judgements:
-    """The certificates of a run, one per output stride, each made at its first use.
+class Judgements(Generic[Case]):
+    """The certificates of a run, one per case, each made at its first use.
 
     Attributes:
         waivers: The accepted findings; None if there are none.
     """
 
-    def __init__(self, judge: Judge, waivers: Waivers | None = None) -> None:
+    def __init__(self, judge: Callable[[Case], Certificate], waivers: Waivers | None = None) -> None:
         self.waivers = waivers
         self._judge = judge
-        self._results: dict[int | None, Certificate | DeepLabSpecError] = {}
+        self._results: dict[Case, Certificate | DeepLabSpecError] = {}
 
-    def at(self, output_stride: int | None) -> Certificate:
-        """Return the certificate at an output stride, with waivers applied.
+    def at(self, case: Case) -> Certificate:
+        """Return the certificate of a case, with waivers applied.
 
         Raises:
             DeepLabSpecError: If the target cannot be judged; repeated calls raise the same error.
         """
-        if output_stride not in self._results:
+        if case not in self._results:
             try:
-                self._results[output_stride] = self._judge(output_stride)
+                self._results[case] = self._judge(case)
             except DeepLabSpecError as error:
-                self._results[output_stride] = error
-        result = self._results[output_stride]
+                self._results[case] = error
+        result = self._results[case]
         if isinstance(result, DeepLabSpecError):
             raise result
         return result if self.waivers is None else self.waivers.applied(result)
 
-    def certificate(self, output_stride: int | None) -> Certificate:
+    def certificate(self, case: Case) -> Certificate:
         """Return the certificate, or fail the current test with the reason in one line."""
         try:
-            return self.at(output_stride)
+            return self.at(case)
         except DeepLabSpecError as error:
             pytest.fail(str(error), pytrace=False)
 
-    def check_waivers(self, output_strides: Sequence[int | None]) -> None:
-        """Fail the current test if a waiver covers no finding at any output stride."""
-        certificates = [self.certificate(output_stride) for output_stride in output_strides]
+    def check_waivers(self, cases: Sequence[Case]) -> None:
+        """Fail the current test if a waiver covers no finding of any case."""
+        certificates = [self.certificate(case) for case in cases]
         try:
             if self.waivers is not None:
                 self.waivers.check_used(certificates)
@@ -99,7 +99,7 @@ def conclude(certificate: Certificate, clause: str) -> None:
 class AtOutputStride(pytest.Collector):
     """The clauses of a network at one output stride."""
 
-    judgements: Judgements
+    judgements: Judgements[int | None]
     clauses: Sequence[Clause]
     output_stride: int | None
 
@@ -149,7 +149,7 @@ class ClauseItem(pytest.Item):
 class Waived(pytest.Collector):
     """The waivers of a run, compared with the findings at all output strides."""
 
-    judgements: Judgements
+    judgements: Judgements[int | None]
     output_strides: Sequence[int | None]
 
     def collect(self) -> Iterator[pytest.Item]:

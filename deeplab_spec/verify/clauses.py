@@ -87,7 +87,8 @@ def _of_waivers(record: ClauseRecord) -> Iterator[str]:
     paths = {finding.path for finding in record.findings}
     for waiver in record.waivers:
         if not waiver.covers or set(waiver.covers) != set(filter(_waiver(record, waiver).covers, paths)):
-            yield f"has a waiver of {waiver.node} that does not cover {', '.join(waiver.covers) or 'anything'}"
+            place, covered = waiver.node or "any node", ", ".join(waiver.covers)
+            yield f"has a waiver of {place} that does not cover {covered or 'anything'}"
     left = paths - {path for waiver in record.waivers for path in waiver.covers}
     if record.findings and bool(left) is (record.verdict is Verdict.WAIVED):
         yield f"is {record.verdict}, but no waiver covers {len(left)} of its findings"
@@ -95,7 +96,7 @@ def _of_waivers(record: ClauseRecord) -> Iterator[str]:
 
 def _waiver(record: ClauseRecord, waiver: WaiverRecord) -> Waiver:
     return Waiver(
-        where=f"the waiver of {waiver.node}",
+        where=f"the waiver of {waiver.node or 'any node'}",
         clause=record.id,
         node=waiver.node,
         reason=waiver.reason,

@@ -1,5 +1,7 @@
 """The test class for other projects: every test ends with the verdict of its clause."""
 
+import re
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -13,7 +15,7 @@ from deeplab_spec.pytest_plugin.clause_tests import Judgements, conclude
 from deeplab_spec.spec.clauses import clauses_of
 from tests.support.candidates import SMALL
 from tests.support.certificates import certificate
-from tests.support.pytest_runs import run
+from tests.support.pytest_runs import ROOT, run
 
 PROJECT = """
 import deeplab_spec.conformance.suite as suite
@@ -24,7 +26,7 @@ from tests.support.certificates import certificate
 
 judged = []
 
-def judge(cls, output_stride):
+def judge(cls, target, output_stride):
     judged.append((cls.__name__, output_stride))
     if cls.__name__ == "TestUnbuildable":
         raise TargetError("TestUnbuildable.build", "cannot be built: RuntimeError: no weights")
@@ -69,6 +71,17 @@ def test_judged_once():
 WAIVER = '[[waiver]]\nclause = "ASPP-RATES"\nnode = "aspp.atrous1.conv"\nreason = "ours"\nexpires = 2999-01-31\n'
 
 
+NETWORKS = f"""
+from functools import partial
+from deeplab_spec import build
+
+SMALL = {SMALL}
+build_new = partial(build, "notebook", choices=SMALL)
+build_old = partial(build, "notebook", choices={{**SMALL, "norm_momentum": 0.1}})
+"""
+"""Two implementations, of which the older one has another momentum."""
+
+
 class TestReference(Conformance):
     """The class as other projects use it, on the reference."""
 
@@ -105,7 +118,7 @@ def test_a_class_sets_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing device is the reason of the error, as in ``certify``."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(TargetError, match="--device cuda: no CUDA device is available"):
-        suite._judge(Requested, 16)
+        suite._judge(Requested, "", 16)
 
 
 def test_an_unknown_precision_is_a_collection_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,3 +227,23 @@ def test_a_class_without_build_raises() -> None:
 
     with pytest.raises(NotImplementedError):
         Unfinished().build(16, 21)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide/tests.md"])
+def test_a_program_of_ten_lines_judges_two_implementations_with_a_waiver(page: str, tmp_path: Path) -> None:
+    """The one that the pages show, on narrow networks: the waiver covers the older one, and the newer one passes."""
+    (program,) = (
+        code for code in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL) if "Both" in code
+    )
+    small = f'    choices = {SMALL}\n    levels = ("training",)\n'
+    (tmp_path / "my_networks.py").write_text(NETWORKS, encoding="utf-8")
+    (tmp_path / "test_both.py").write_text(program + small, encoding="utf-8")
+    done = run(tmp_path, "-rA", plugin=())
+
+    lines = done.stdout.splitlines()
+    assert len([line for line in program.splitlines() if line]) <= 10
+    assert done.returncode == 0, done.stdout
+    assert [line for line in lines if line.startswith("XFAIL")] == [
+        "XFAIL test_both.py::TestBoth::test_clause[old-16-BN-MOMENTUM] - trained so (until 2099-01-31)"
+    ]
+    assert "PASSED test_both.py::TestBoth::test_clause[new-16-BN-MOMENTUM]" in lines

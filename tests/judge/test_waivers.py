@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 import deeplab_spec
 from deeplab_spec.conformance.strategies import cases
 from deeplab_spec.errors import SpecError
-from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.evidence.page import page
+from deeplab_spec.judge.certificate import Certificate, WaiverRecord
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.text import text
-from deeplab_spec.judge.waivers import Waiver, Waivers, apply_waivers, load_waivers, read_waivers
+from deeplab_spec.judge.waivers import Waiver, Waivers, apply_waivers, load_waivers, read_waivers, waivers_from
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import Variant
 from tests.support.candidates import right
@@ -71,6 +72,24 @@ def test_a_clause_with_one_finding_more_fails_as_before() -> None:
     assert (decided.verdict, decided.levels) == (before.verdict, before.levels)
     assert record.waivers[0].covers == RATES
     assert "ASPP-RATES is not waived: no waiver covers aspp.conv1x1.conv" in text(decided)
+
+
+def test_a_waiver_without_a_node_is_for_the_whole_clause() -> None:
+    """It covers every finding of its clause, in a program as in a file, and must cover one."""
+    entry = {"clause": "ASPP-RATES", "reason": "ours", "expires": TODAY}
+    whole = waivers_from([entry], "mine", TODAY)
+    (written,) = read_waivers(FILE.replace('node = "aspp.atrous*.conv"\n', ""), "w.toml")
+    decided = apply_waivers(certificate({"ASPP-RATES": RATES, "VALUES-ASPP": RATES}), whole)
+    (record,) = (each for each in decided.clauses if each.id == "ASPP-RATES")
+
+    assert (record.verdict, verdict(decided, "VALUES-ASPP")) == (Verdict.WAIVED, Verdict.FAILED)
+    assert record.waivers == (WaiverRecord(node=None, reason="ours", expires=TODAY, covers=RATES),)
+    assert written.covers("any.node")
+    assert "at any node: ours" in page(decided)
+    with pytest.raises(SpecError, match="mine: waiver 1: must cover a finding of ASPP-RATES, which is passed, but got"):
+        apply_waivers(certificate(), whole)
+    with pytest.raises(SpecError, match=r"mine: waiver 1: must have the keys clause, node, reason, expires, but got"):
+        waivers_from([{**entry, "until": TODAY}], "mine", TODAY)
 
 
 def test_another_clause_that_fails_at_the_same_node_is_not_waived() -> None:
@@ -203,7 +222,7 @@ def test_a_file_is_parsed_into_its_waivers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("ASPP-RATES", "ASPP-RATE"), "w.toml: waiver 1: clause must be the id of a clause, but got 'ASPP-RATE'"),
+        (("ASPP-RATES", "ASPP-RATE"), "the id of a clause, but got 'ASPP-RATE'; did you mean 'ASPP-RATES'?"),
         (("ASPP-RATES", "*"), "w.toml: waiver 1: clause must be the id of a clause, but got '*'"),
         (("our checkpoints have these rates", " "), "w.toml: waiver 1: reason must not be empty, but got ' '"),
         (('reason = "our checkpoints have these rates"', ""), "must have the keys clause, node, reason, expires, but"),

@@ -7,11 +7,14 @@ from deeplab_spec.analysis.sizes import Shape, shapes
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Pair, kind
+from deeplab_spec.show.initial import InitialModel, initial_tensors
 from deeplab_spec.spec.api import Subject
-from deeplab_spec.spec.choices import as_json, choose, names, plain
+from deeplab_spec.spec.choices import Results, as_json, choose, names, plain
 from deeplab_spec.spec.clauses import CLAUSES, Clause, clauses_of
+from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.errata import Erratum, errata_of
 from deeplab_spec.spec.network import DEFAULT_CLASSES, network
+from deeplab_spec.spec.rows import Init
 from deeplab_spec.spec.variants import NOTEBOOK, Variant
 from deeplab_spec.views.document import Document, Json, Model
 
@@ -60,18 +63,28 @@ def effects(erratum: Erratum, size: Pair = (513, 513), classes: int = DEFAULT_CL
 
 
 class NodeModel(Model):
-    """One operation of the graph."""
+    """One operation of the graph.
+
+    Pairs are vertical and horizontal, margins top, bottom, left and right; padding ``same`` is the rule that makes the
+    output ``ceil(size / stride)``, with the odd pixel at the bottom and on the right. ``initial`` says how each tensor
+    of the operation starts.
+    """
 
     path: str
     op: str
     attributes: Json
     inputs: tuple[str, ...]
     output: Shape
+    initial: dict[str, InitialModel]
     source: str | None
 
 
 class ShowDocument(Document):
-    """The document of ``show --format json``: the whole graph."""
+    """The document of ``show --format json``: the whole graph, and every number that a port of it takes.
+
+    ``size_multiple``: height and width of an image must be multiples of it. ``results``: a tensor, or a dictionary
+    with the names of the nodes of kind ``Output``.
+    """
 
     variant: str
     choices: Json
@@ -80,6 +93,9 @@ class ShowDocument(Document):
     classes: int
     title: str
     source: str
+    parameters: int
+    size_multiple: int
+    results: Results
     taps: dict[str, str]
     nodes: tuple[NodeModel, ...]
 
@@ -128,8 +144,8 @@ def show_document(subject: Subject) -> ShowDocument:
     Raises:
         GraphError: If the choices do not fit together at this size.
     """
-    graph = subject.network()
-    known = shapes(graph, subject.size)
+    graph, rows = subject.network(), subject.rows()
+    known, drawn = shapes(graph, subject.size), initials(rows)
     return ShowDocument(
         variant=subject.variant.name,
         choices=as_json(subject.choices),
@@ -138,8 +154,11 @@ def show_document(subject: Subject) -> ShowDocument:
         classes=subject.classes,
         title=subject.variant.title,
         source=str(subject.variant.source),
+        parameters=Evaluator(graph)(*subject.size).sizes.parameters,
+        size_multiple=rows.size_multiple,
+        results=Results.NAMED if rows.named_results or len(graph.outputs) > 1 else Results.TENSOR,
         taps=dict(graph.taps),
-        nodes=tuple(_node(node, known[node.path]) for node in graph),
+        nodes=tuple(_node(node, known[node.path], drawn.get(node.path)) for node in graph),
     )
 
 
@@ -153,7 +172,7 @@ def clauses_document(variant: Variant | None) -> ClausesDocument:
     )
 
 
-def _node(node: Node, output: Shape) -> NodeModel:
+def _node(node: Node, output: Shape, init: Init | None) -> NodeModel:
     attributes = {name: plain(getattr(node.op, name)) for name in type(node.op).__slots__}
     return NodeModel(
         path=node.path,
@@ -161,6 +180,7 @@ def _node(node: Node, output: Shape) -> NodeModel:
         attributes=attributes,
         inputs=node.inputs,
         output=output,
+        initial=initial_tensors(node.op, init),
         source=str(node.source) if node.source else None,
     )
 

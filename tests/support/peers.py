@@ -50,11 +50,11 @@ def _define_schemas() -> None:
         del sys.modules[module]
 
 
-def smp_deeplab(output_stride: int = 16, num_classes: int = 21) -> Any:
-    """Return segmentation_models_pytorch's DeepLabV3Plus on timm's xception65, without trained weights."""
+def smp_deeplab(output_stride: int = 16, num_classes: int = 21, encoder: str = "tu-xception65") -> Any:
+    """Return segmentation_models_pytorch's DeepLabV3Plus without trained weights; by default on timm's xception65."""
     library = peer("segmentation_models_pytorch")
     return library.DeepLabV3Plus(
-        encoder_name="tu-xception65",
+        encoder_name=encoder,
         encoder_weights=None,
         encoder_output_stride=output_stride,
         classes=num_classes,
@@ -67,8 +67,22 @@ def timm_backbone(output_stride: int = 16, name: str = "xception65") -> Any:
     return library.create_model(name, features_only=True, output_stride=output_stride, pretrained=False)
 
 
-def torchvision_deeplab(num_classes: int = 21) -> Any:
-    """Return torchvision's DeepLabv3 on ResNet-50: another network."""
+def torchvision_deeplab(num_classes: int = 21, *, name: str = "deeplabv3_resnet50", aux_loss: bool = False) -> Any:
+    """Return a DeepLabv3 of torchvision, by default on ResNet-50: another network than DeepLabv3+."""
     peer("torchvision")
     models = importlib.import_module("torchvision.models.segmentation")
-    return models.deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=num_classes)
+    build = getattr(models, name)
+    return build(weights=None, weights_backbone=None, num_classes=num_classes, aux_loss=aux_loss)
+
+
+def transformers_mobilenet(output_stride: int = 8, num_classes: int = 21) -> Any:
+    """Return transformers' MobileNetV2ForSemanticSegmentation, without trained weights."""
+    library = peer("transformers")
+    settings = library.MobileNetV2Config(
+        output_stride=output_stride,
+        num_labels=num_classes,
+        finegrained_output=True,
+        tf_padding=True,
+        layer_norm_eps=1e-3,
+    )
+    return library.MobileNetV2ForSemanticSegmentation(settings)

@@ -25,6 +25,7 @@ class Format(StrEnum):
     JSON = "json"
     MARKDOWN = "markdown"
     SVG = "svg"
+    SKELETON = "skeleton"
 
 
 def show(
@@ -34,7 +35,10 @@ def show(
     output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
     size: SizeOption = None,
     classes: ClassesOption = DEFAULT_CLASSES,
-    form: Annotated[Format, typer.Option("--format", help="Format of the output.")] = Format.TABLE,
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="Format of the output; skeleton is a PyTorch module to start a port from."),
+    ] = Format.TABLE,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
 ) -> None:
@@ -43,6 +47,7 @@ def show(
     from deeplab_spec.show.document import ShowDocument, show_document
     from deeplab_spec.show.drawing import drawing
     from deeplab_spec.show.rows import network_rows
+    from deeplab_spec.show.skeleton.source import skeleton
     from deeplab_spec.views.document import to_json, to_schema
     from deeplab_spec.views.table import markdown
 
@@ -55,6 +60,8 @@ def show(
             output.report(to_json(show_document(subject)), file)
         case Format.SVG:
             output.report(drawing(subject), file)
+        case Format.SKELETON:
+            output.report(skeleton(subject), file)
         case Format.MARKDOWN:
             output.report(markdown(text.show_grid(network_rows(subject))), file)
         case Format.TABLE:

@@ -116,7 +116,8 @@ def test_documents_match_the_printed_schema(
 
 
 @pytest.mark.parametrize(
-    ("form", "begins"), [("table", "path "), ("markdown", "| path |"), ("svg", "<svg "), ("json", "{")]
+    ("form", "begins"),
+    [("table", "path "), ("markdown", "| path |"), ("svg", "<svg "), ("json", "{"), ("skeleton", '"""')],
 )
 def test_show_has_every_format(form: str, begins: str, capsys: pytest.CaptureFixture[str]) -> None:
     """All formats show one network; the summary names its taps."""

@@ -28,7 +28,7 @@ USAGE = (
     ("choices --choose width=0.5", "--choose: needs --variant, but got 'width=0.5'"),
     ("count --classes many", "Invalid value for '--classes': "),
     ("count --colour", "No such option: --colour"),
-    ("show --format onnx", "'onnx' is not one of 'table', 'json', 'markdown', 'svg'"),
+    ("show --format onnx", "'onnx' is not one of 'table', 'json', 'markdown', 'svg', 'skeleton'"),
     ("colour", "No such command 'colour'"),
 )
 # fmt: on

@@ -14,6 +14,7 @@ COMMANDS = (
     ("show",),
     ("show", "--format", "svg"),
     ("show", "--format", "json"),
+    ("show", "--format", "skeleton"),
     ("count",),
     ("count", "--json", "--by", "node"),
     ("clauses", "--variant", "notebook"),

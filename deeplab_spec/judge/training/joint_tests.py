@@ -7,6 +7,7 @@ all correlations; with Hoeffding's, given the magnitudes, for serial products.
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -251,7 +252,14 @@ def tests_of_magnitudes(own: Trace) -> Iterator[Result]:
 
 
 def _of_count(part: float, chance: float, count: int) -> float:
-    """Return the logarithm of a bound on the probability that at least a part of events happens."""
+    """Return the logarithm of a bound on the probability that at least a part of events happens.
+
+    A chance that is too small for a float is not zero.
+
+    >>> round(_of_count(0.5, 0.0, 2), 1)
+    -34.7
+    """
+    chance = max(chance, sys.float_info.epsilon)
     if part <= chance:
         return 0.0
     rest = (1 - part) * math.log((1 - part) / (1 - chance)) if part < 1 else 0.0

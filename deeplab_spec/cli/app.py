@@ -23,6 +23,7 @@ from deeplab_spec.cli.count import count
 from deeplab_spec.cli.gate import gate
 from deeplab_spec.cli.identify import identify
 from deeplab_spec.cli.lock import lock
+from deeplab_spec.cli.merge import merge
 from deeplab_spec.cli.mutants import mutants
 from deeplab_spec.cli.port import port
 from deeplab_spec.cli.profile import profile
@@ -61,6 +62,7 @@ app.command()(identify)
 app.command()(lock)
 app.command()(port)
 app.command()(mutants)
+app.command()(merge)
 app.command("bench")(bench_command)
 app.command()(profile)
 app.command()(compare)

@@ -1,15 +1,26 @@
 """``deeplab-spec mutants``: measures how many wrong networks the judge rejects."""
 
 import os
-import shlex
-import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from deeplab_spec.cli import output
-from deeplab_spec.cli.options import JsonOption, OutputOption, SchemaOption, complete_variant
+from deeplab_spec.cli.fleet import Fleet
+from deeplab_spec.cli.options import (
+    JsonOption,
+    OutputOption,
+    PieceCpusOption,
+    PieceGpusOption,
+    PiecesOption,
+    RayOption,
+    SchemaOption,
+    ShardOption,
+    complete_variant,
+)
+from deeplab_spec.pieces.plan import Plan
 from deeplab_spec.result import ExitCode
 from deeplab_spec.views.progress import progress
 
@@ -53,6 +64,11 @@ def mutants(
         Path | None,
         typer.Option("--report", metavar="DIR", help="Also write mutants.json and its page, mutants.md, to DIR."),
     ] = None,
+    shard: ShardOption = None,
+    pieces: PiecesOption = None,
+    ray: RayOption = None,
+    piece_cpus: PieceCpusOption = 1.0,
+    piece_gpus: PieceGpusOption = 0.0,
     as_json: JsonOption = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
@@ -63,38 +79,58 @@ def mutants(
 
     An interrupted run continues where it stopped, unless the code of the judge has changed.
 
-    Exit status: 0 all wrong networks are rejected and all equal ones accepted; 1 otherwise.
+    Exit status: 0 all wrong networks are rejected and all equal ones accepted, or the shard is done; 1 otherwise.
     """
     from deeplab_spec.strength.document import MutantsDocument
-    from deeplab_spec.views.document import to_json, to_schema, written_together
+    from deeplab_spec.views.document import to_schema
 
     if json_schema:
         output.report(to_schema(MutantsDocument), file)
         return
-    from deeplab_spec.strength import text as texts
-    from deeplab_spec.strength.processes import journal_for
-    from deeplab_spec.strength.service import MAIN, STRIDES, MutantsRequest
-    from deeplab_spec.strength.service import mutants as run
+    fleet = Fleet.of(shard, pieces, ray, piece_cpus, piece_gpus)
+    from deeplab_spec.strength import service
+    from deeplab_spec.strength.processes import journal_for, run_unit
 
     journal = journal_for((seed,))
     if again:
         journal.unlink(missing_ok=True)
-    request = MutantsRequest(
-        variants=tuple(dict.fromkeys(variant or MAIN)),
-        output_strides=tuple(dict.fromkeys(output_stride or STRIDES)),
+        fleet.forget()
+    request = service.MutantsRequest(
+        variants=tuple(dict.fromkeys(variant or service.MAIN)),
+        output_strides=tuple(dict.fromkeys(output_stride or service.STRIDES)),
         sample=sample,
         full_width=full_width,
         lower_every=lower_every,
         processes=processes or os.cpu_count() or 1,
-        journal=journal,
+        journal=None if fleet.folder else journal,
         seed=seed,
     )
     with progress() as show:
-        document = run(request, show)
+        plan = service.planned(request, show, fleet.known)
+        results = fleet.run(plan, service.local(request), run_unit, show)
+    fleet.end_of_shard(results)
+    finish(plan, results, report, file, as_json=as_json)
+
+
+def finish(plan: Plan, results: Mapping[str, Any], report: Path | None, file: Path | None, *, as_json: bool) -> None:
+    """Write what the results of a run amount to, and end with its exit status.
+
+    Args:
+        plan: The run.
+        results: The results of its pieces by name.
+        report: The folder of a report; None for none.
+        file: Where the text goes; None for stdout.
+        as_json: Whether it is the JSON document.
+    """
+    from deeplab_spec.strength import service
+    from deeplab_spec.strength import text as texts
+    from deeplab_spec.views.document import to_json, written_together
+
+    document = service.summed(plan, results)
     if report:
         with written_together(report) as folder:
             output.report(to_json(document), folder / "mutants.json")
-            output.report(texts.page(document, shlex.join(["deeplab-spec", *sys.argv[1:]])), folder / "mutants.md")
+            output.report(texts.page(document, service.command_of(plan)), folder / "mutants.md")
     output.report(to_json(document) if as_json else texts.text(document), file)
     if as_json or file:
         output.summary(texts.headline(document))

@@ -132,6 +132,24 @@ MemoryOption = Annotated[
     float,
     typer.Option("--memory", metavar="GIB", min=0.0, help="Memory that the target may allocate, in GiB. [no limit]"),
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="K/N", help="Do only part K of N parts of equal cost; merge puts them together."),
+]
+PiecesOption = Annotated[
+    Path | None,
+    typer.Option("--pieces", metavar="DIR", help="Keep every finished piece here, and do none again that is here."),
+]
+RayOption = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Run the pieces on this Ray cluster: auto, HOST:PORT, or local."),
+]
+PieceCpusOption = Annotated[
+    float, typer.Option("--piece-cpus", metavar="N", min=0.0, help="Cores that Ray gives to a piece.")
+]
+PieceGpusOption = Annotated[
+    float, typer.Option("--piece-gpus", metavar="N", min=0.0, help="GPUs that Ray gives to a piece.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the JSON document.")]
 SchemaOption = Annotated[
     bool, typer.Option("--json-schema", help="Print the JSON Schema of the JSON document, and exit.")

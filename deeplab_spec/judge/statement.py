@@ -7,10 +7,11 @@ document, which it contains whole.
 import json
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import Any, Final
+from typing import Final
 
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict, Verdict
+from deeplab_spec.views.document import Json, canonical
 
 TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE: Final = "https://in-toto.io/attestation/test-result/v0.1"
@@ -22,8 +23,6 @@ VERSION: Final = 1
 
 _RESULTS: Final = {RunVerdict.CONFORMS: "PASSED", RunVerdict.CONFORMS_WITH_WAIVERS: "WARNED"}
 _COUNTED: Final = ("decisions", "required", "planted", "killed")
-
-Json = dict[str, Any]
 
 
 def statement(certificate: Certificate) -> Json:
@@ -53,15 +52,6 @@ def digest(statement: Json) -> str:
     extension = {name: value for name, value in predicate[EXTENSION].items() if name != "digest"}
     unsealed = {**statement, "predicate": {**predicate, EXTENSION: extension}}
     return sha256(canonical(unsealed).encode()).hexdigest()
-
-
-def canonical(document: Json) -> str:
-    """Return JSON in its one form: sorted names, no spaces, no line break.
-
-    >>> canonical({"b": [1, 2.5], "a": None})
-    '{"a":null,"b":[1,2.5]}'
-    """
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def text_of(certificate: Certificate) -> str:

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import torch
@@ -28,12 +29,12 @@ from deeplab_spec.judge.judge import certify
 from deeplab_spec.judge.plan import telling_sizes
 from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite
 from deeplab_spec.mutate.rewrites.original import Original, published
+from deeplab_spec.pieces.plan import code_digest
 from deeplab_spec.spec.api import Override, network
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.strength.document import JudgedMutant, JudgedRewrite, key_of
 from deeplab_spec.strength.levels import Subject
-from deeplab_spec.views.document import temporary_folder
-from deeplab_spec.views.progress import Progress
+from deeplab_spec.views.document import Json, temporary_folder
 
 SMALL: Final[Mapping[str, Override]] = {"width": 0.125, "middle_blocks": 2}
 """Choices of a small network that every clause applies to: narrow, with a short middle flow of alike blocks."""
@@ -205,49 +206,49 @@ def units_of(subject: Key, names: Sequence[str], lower_every: int | None) -> Ite
         yield MutantsUnit(subject=subject, names=tuple(numbered[start : start + MUTANTS_PER_UNIT]))
 
 
-def judge_all(units: Sequence[Unit], processes: int, journal: Path | None, progress: Progress) -> list[Entry]:
-    """Judge the networks of all units.
+Judged = tuple[int, list[Entry], float]
+"""The place of a unit among others, its entries, and the seconds that it took."""
+
+
+def judge_all(units: Sequence[Unit], processes: int, journal: Path | None) -> Iterator[Judged]:
+    """Judge the networks of all units, and yield each unit when it is done.
 
     Args:
         units: The units; units of one subject follow each other.
         processes: Number of processes that work at the same time.
         journal: File with the entries of earlier runs, one a line, to which new ones are added; None for no file.
-        progress: Called with the progress of the work.
-
-    Returns:
-        The entries in the order of the units.
 
     Raises:
         TargetError: If a process ends before its work is done.
     """
     known = {entry.key: entry for entry in _read(journal)}
-    keys = [key for unit in units for key in unit.keys]
-    left = [remaining for unit in units if (remaining := unit.remaining(known)) is not None]
-    done = sum(key in known for key in keys)
+    left = {place: rest for place, unit in enumerate(units) if (rest := unit.remaining(known)) is not None}
+    yield from (
+        (place, [known[key] for key in units[place].keys], 0.0) for place in range(len(units)) if place not in left
+    )
     with _writer(journal) as write:
-        for entries in _judged(left, processes):
+        for place, entries, seconds in _judged(left, processes):
             for entry in entries:
                 known[entry.key] = entry
                 write(entry.model_dump_json())
-            done += len(entries)
-            progress(f"{done:,} of {len(keys):,} networks", done, len(keys))
-    return [known[key] for key in keys]
+            yield place, [known[key] for key in units[place].keys], seconds
 
 
-def _judged(units: Sequence[Unit], processes: int) -> Iterator[Sequence[Entry]]:
+def _judged(units: Mapping[int, Unit], processes: int) -> Iterator[Judged]:
     """Run units side by side, and yield the entries of each when it is done."""
     if processes == 1:
-        yield from (unit.run() for unit in units)
+        yield from _judged_here(units)
         return
-    waiting = list(reversed(units))
+    waiting = list(units.items())[::-1]
     with ExitStack() as stack:
         command = python_module("deeplab_spec.strength.processes")
-        idle = [stack.enter_context(ChildProcess(command)) for _ in units[:processes]]
-        busy: list[ChildProcess] = []
+        idle = [stack.enter_context(ChildProcess(command)) for _ in range(min(processes, len(units)))]
+        busy: dict[ChildProcess, tuple[int, float]] = {}
         while waiting or busy:
             while waiting and idle:
-                busy.append(idle.pop())
-                busy[-1].send(UNIT.dump_json(waiting.pop()).decode())
+                place, unit = waiting.pop()
+                busy[idle[-1]] = place, monotonic()
+                idle.pop().send(UNIT.dump_json(unit).decode())
             wait(busy)
             for child in list(busy):
                 try:
@@ -255,9 +256,21 @@ def _judged(units: Sequence[Unit], processes: int) -> Iterator[Sequence[Entry]]:
                 except ChildError as error:
                     raise TargetError("mutants", error.reason) from error
                 if answer is not None:
-                    busy.remove(child)
+                    place, start = busy.pop(child)
                     idle.append(child)
-                    yield ENTRIES.validate_python(answer["entries"])
+                    yield place, ENTRIES.validate_python(answer["entries"]), monotonic() - start
+
+
+def _judged_here(units: Mapping[int, Unit]) -> Iterator[Judged]:
+    """Run units in this process, with one thread as in the others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for place, unit in units.items():
+            start = monotonic()
+            yield place, [*unit.run()], monotonic() - start
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -285,21 +298,26 @@ def journal_for(settings: Sequence[object]) -> Path:
     """Return the path of a run's journal; it depends on the settings and on the code of the judge."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deeplab-spec"
     cache.mkdir(parents=True, exist_ok=True)
-    package = Path(__file__).parents[1]
-    digest = hashlib.sha256(json.dumps([torch.__version__, *map(str, settings)]).encode())
-    for path in sorted(package.rglob("*.py")):
-        if path.relative_to(package).parts[0] not in {"bench", "cli", "gate", "measure", "profile", "views"}:
-            digest.update(path.read_bytes())
-    return cache / f"mutants-{digest.hexdigest()[:16]}.jsonl"
+    key = json.dumps([code_digest(), *map(str, settings)])
+    return cache / f"mutants-{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl"
+
+
+def run_unit(work: Json) -> object:
+    """Run a unit with one thread; return its entries as JSON."""
+    torch.set_num_threads(1)
+    return written(UNIT.validate_python(work).run())
+
+
+def written(entries: Sequence[Entry]) -> object:
+    """Return entries as JSON, in which infinite numbers are text."""
+    return [json.loads(entry.model_dump_json()) for entry in entries]
 
 
 def main() -> None:
-    """Run the units on stdin one at a time, with one thread, and answer each with its entries."""
-    torch.set_num_threads(1)
+    """Run the units on stdin one at a time, and answer each with its entries."""
     with answers() as send:
         for line in sys.stdin:
-            entries = UNIT.validate_json(line).run()
-            send({"entries": [entry.model_dump(mode="json") for entry in entries]})
+            send({"entries": run_unit(json.loads(line))})
 
 
 if __name__ == "__main__":

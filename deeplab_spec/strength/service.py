@@ -1,18 +1,22 @@
 """Measures how strong the judge is: judges thousands of mutants and sums up the verdicts of each level."""
 
 import random
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
+from pydantic import TypeAdapter
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.numerics.end_to_end import CAST, END_TO_END_LIMIT
-from deeplab_spec.mutate.mutant import Shows
+from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.mutate.rewrites.catalogue import rewrites
+from deeplab_spec.pieces.plan import WHOLE, Done, Execute, Piece, Plan, code_digest
+from deeplab_spec.pieces.run import run
 from deeplab_spec.precision import FLOAT32, FLOAT64, RATIO_LIMIT
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.spec.network import check_output_stride
@@ -30,13 +34,30 @@ from deeplab_spec.strength.document import (
     Sampled,
     Survivor,
 )
-from deeplab_spec.strength.processes import Entry, RewriteUnit, Unit, judge_all, subject_of, units_of
+from deeplab_spec.strength.processes import (
+    ENTRIES,
+    UNIT,
+    Entry,
+    RewriteUnit,
+    Unit,
+    judge_all,
+    subject_of,
+    units_of,
+    written,
+)
+from deeplab_spec.views.document import Json
 from deeplab_spec.views.progress import Progress
 
 MAIN: Final = ("notebook", "tf-release")
 STRIDES: Final = (8, 16)
 WIDTH: Final = 1 / 32
 FULL: Final = 1.0
+
+_SECONDS: Final = {Shows.EVALUATION: 0.2, Shows.NOWHERE: 0.1, Shows.TRAINING: 1.8}
+"""How long a mutant of each kind takes on one core; only the ratios matter, which make shards alike."""
+_INITIAL: Final = 0.3
+_WIDE: Final = 20
+_REWRITE: Final = 8.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +111,18 @@ class MutantsRequest:
         return tuple((name, output_stride) for name in self.variants for output_stride in self.output_strides)
 
 
+OPTIONS: Final[TypeAdapter[MutantsRequest]] = TypeAdapter(MutantsRequest)
+
+_FLAGS: Final = {
+    "variants": "--variant",
+    "output_strides": "--output-stride",
+    "sample": "--sample",
+    "full_width": "--full-width",
+    "lower_every": "--lower-every",
+    "seed": "--seed",
+}
+
+
 def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
     """Judge the mutants and rewrites of a request.
 
@@ -97,7 +130,22 @@ def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
         request: The request.
         progress: Called with the progress of the work.
     """
-    units: list[Unit] = []
+    plan = planned(request, progress)
+    return summed(plan, run(plan, WHOLE, None, local(request), progress))
+
+
+def planned(request: MutantsRequest, progress: Progress, known: Plan | None = None) -> Plan:
+    """Return the run of a request: its pieces are units of mutants, and rewrites.
+
+    Args:
+        request: The request.
+        progress: Called with the number of networks whose mutants are made.
+        known: A run, which is returned if it is that of the request; no mutants are made then.
+    """
+    options = OPTIONS.dump_python(request, mode="json", exclude={"processes", "journal"})
+    if known is not None and (known.command, known.options, known.code) == ("mutants", options, code_digest()):
+        return known
+    pieces: list[Piece] = []
     unfit = 0
     for number, (name, output_stride) in enumerate(request.subjects):
         progress(f"making the mutants of {name}@{output_stride}", number, len(request.subjects))
@@ -107,14 +155,73 @@ def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
         names = [mutant.name for mutant in catalogue.mutants if last or mutant.shows is not Shows.TRAINING]
         generator = random.Random(f"{request.seed} {name} {output_stride}")  # noqa: S311 - a sample
         chosen = names if request.sample is None else sorted(generator.sample(names, min(request.sample, len(names))))
-        units += units_of((name, output_stride, WIDTH, request.seed, request.overrides), chosen, request.lower_every)
         wide = [mutant.name for mutant in catalogue.mutants if mutant.shows is Shows.EVALUATION]
         share = min(-(-request.full_width // len(request.subjects)), len(wide))
-        full = (name, output_stride, FULL, request.seed, request.overrides)
-        units += units_of(full, generator.sample(wide, share), None)
-    units += [RewriteUnit(name=name) for name in _rewrites(request)]
-    entries = judge_all(units, request.processes, request.journal, progress)
-    return strength(entries, request, unfit)
+        seconds = {mutant.name: _seconds(mutant) for mutant in catalogue.mutants}
+        for width, sample, every in (
+            (WIDTH, chosen, request.lower_every),
+            (FULL, generator.sample(wide, share), None),
+        ):
+            subject = (name, output_stride, width, request.seed, request.overrides)
+            for place, unit in enumerate(units_of(subject, sample, every)):
+                cost = sum(seconds[each] for each, _ in unit.names) * (1 if width == WIDTH else _WIDE)
+                pieces.append(_piece(f"{name}@{output_stride} {width:g} {place}", cost, unit))
+    pieces += [_piece(f"rewrite {name}", _REWRITE, RewriteUnit(name=name)) for name in _rewrites(request)]
+    return Plan(
+        command="mutants",
+        options=options,
+        context={"unfit": unfit, "versions": {"torch": torch.__version__}},
+        pieces=tuple(pieces),
+    )
+
+
+def command_of(plan: Plan) -> str:
+    """Return the command line of a run in one piece; options with their usual values are left out."""
+    usual = OPTIONS.dump_python(MutantsRequest(), mode="json")
+    words = ["deeplab-spec", plan.command]
+    for name, flag in _FLAGS.items():
+        value = plan.options[name]
+        if value != usual[name]:
+            words += [word for each in (value if isinstance(value, list) else [value]) for word in (flag, str(each))]
+    return shlex.join(words)
+
+
+def _piece(name: str, cost: float, unit: Unit) -> Piece:
+    return Piece(id=name, cost=round(cost, 2), work=UNIT.dump_python(unit, mode="json"))
+
+
+def _seconds(mutant: Mutant) -> float:
+    return _INITIAL if mutant.has_initial_fault else _SECONDS[mutant.shows]
+
+
+def local(request: MutantsRequest) -> Execute:
+    """Return what runs the pieces of a request on this machine."""
+
+    def execute(pieces: Sequence[Piece]) -> Iterator[Done]:
+        units = [UNIT.validate_python(piece.work) for piece in pieces]
+        for place, entries, seconds in judge_all(units, request.processes, request.journal):
+            yield pieces[place], written(entries), seconds
+
+    return execute
+
+
+def summed(plan: Plan, results: Mapping[str, Any]) -> MutantsDocument:
+    """Sum up the results of a run.
+
+    Args:
+        plan: The run.
+        results: The results of its pieces by name.
+
+    Raises:
+        SpecError: If a result is not that of its piece.
+    """
+    entries: list[Entry] = []
+    for piece in plan.pieces:
+        found = ENTRIES.validate_python(results[piece.id])
+        if tuple(entry.key for entry in found) != UNIT.validate_python(piece.work).keys:
+            raise SpecError(piece.id, "must have the results of its own networks", f"{len(found)} results")
+        entries += found
+    return strength(entries, OPTIONS.validate_python(plan.options), plan.context)
 
 
 def _rewrites(request: MutantsRequest) -> list[str]:
@@ -127,13 +234,13 @@ def _rewrites(request: MutantsRequest) -> list[str]:
     return sorted(random.Random(request.seed).sample(names, min(request.sample, len(names))))  # noqa: S311 - a sample
 
 
-def strength(entries: Sequence[Entry], request: MutantsRequest, unfit: int) -> MutantsDocument:
+def strength(entries: Sequence[Entry], request: MutantsRequest, context: Json) -> MutantsDocument:
     """Sum up the verdicts on every network.
 
     Args:
         entries: The verdicts.
         request: The request.
-        unfit: Number of faulty graphs that cannot run.
+        context: The number of faulty graphs that cannot run, and the versions of the libraries.
     """
     found = [entry for entry in entries if isinstance(entry, JudgedMutant)]
     faulty = [entry for entry in found if entry.shows is not Shows.NOWHERE]
@@ -145,12 +252,12 @@ def strength(entries: Sequence[Entry], request: MutantsRequest, unfit: int) -> M
         width=WIDTH,
         sample=request.sample,
         seed=request.seed,
-        versions={"torch": torch.__version__},
+        versions=context["versions"],
         total=len(faulty),
         killed=sum(not _survivors(entry) for entry in faulty),
         survivors=tuple(survivors),
         equal=_equal(found),
-        unfit=unfit,
+        unfit=context["unfit"],
         by_clause=_by_clause(faulty),
         first=_first(faulty),
         by_level=_by_level(faulty),

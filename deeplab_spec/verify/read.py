@@ -7,8 +7,9 @@ from pydantic import ValidationError
 
 from deeplab_spec.errors import printable
 from deeplab_spec.judge.certificate import Certificate
-from deeplab_spec.judge.statement import EXTENSION, TYPE, VERSION, canonical, digest, statement
+from deeplab_spec.judge.statement import EXTENSION, TYPE, VERSION, digest, statement
 from deeplab_spec.verify.document import Problem
+from deeplab_spec.views.document import canonical
 
 MOST_BYTES: Final = 64 * 2**20
 """A larger file is refused unread."""

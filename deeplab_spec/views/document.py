@@ -46,6 +46,15 @@ def to_schema(document: type[BaseModel]) -> str:
     return json.dumps(document.model_json_schema(), indent=2)
 
 
+def canonical(document: object) -> str:
+    """Return JSON in its one form: sorted names, no spaces, no line break.
+
+    >>> canonical({"b": [1, 2.5], "a": None})
+    '{"a":null,"b":[1,2.5]}'
+    """
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write or replace a file atomically; an error leaves the previous content.
 

@@ -17,9 +17,10 @@ import deeplab_spec
 from deeplab_spec.cli.app import main
 from deeplab_spec.judge.certificate import Certificate, PlantedTotals
 from deeplab_spec.judge.finding import Verdict, combined, run_verdict
-from deeplab_spec.judge.statement import EXTENSION, canonical, digest, statement, text_of
+from deeplab_spec.judge.statement import EXTENSION, digest, statement, text_of
 from deeplab_spec.verify.document import VerifyDocument
 from deeplab_spec.verify.service import verify
+from deeplab_spec.views.document import canonical
 
 WIDTH = {"width": 0.03}
 Json = dict[str, Any]

@@ -1,0 +1,85 @@
+"""What the commands share that run in pieces: the folder, the shard, and where the pieces run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from deeplab_spec.cli import output
+from deeplab_spec.errors import SpecError
+from deeplab_spec.pieces.cluster import Cluster, Work
+from deeplab_spec.pieces.folder import Folder
+from deeplab_spec.pieces.plan import WHOLE, Execute, Plan, Shard
+from deeplab_spec.pieces.run import run
+from deeplab_spec.result import ExitCode
+from deeplab_spec.views.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Which pieces of a run are done, where, and where they are kept.
+
+    Attributes:
+        shard: The shard.
+        folder: Where finished pieces are kept; None for nowhere.
+        cluster: The Ray cluster; None for this machine.
+    """
+
+    shard: Shard
+    folder: Folder | None
+    cluster: Cluster | None
+
+    @classmethod
+    def of(cls, shard: str | None, pieces: Path | None, ray: str | None, cpus: float, gpus: float) -> "Fleet":
+        """Return what the options of these names say.
+
+        Raises:
+            SpecError: If there is no such shard, or nowhere to keep its pieces.
+        """
+        if shard and pieces is None:
+            raise SpecError("--shard", "must come with --pieces DIR, where merge finds its pieces", shard)
+        return cls(
+            shard=Shard.read(shard) if shard else WHOLE,
+            folder=Folder(pieces) if pieces else None,
+            cluster=Cluster(address=ray, cpus=cpus, gpus=gpus) if ray else None,
+        )
+
+    @property
+    def known(self) -> Plan | None:
+        """The run whose pieces are in the folder."""
+        return self.folder.plan() if self.folder else None
+
+    def forget(self) -> None:
+        """Remove what is in the folder."""
+        if self.folder:
+            self.folder.forget()
+
+    def run(
+        self,
+        plan: Plan,
+        here: Execute,
+        work: Work,
+        progress: Progress,
+        again: Callable[[Any], bool] = lambda _result: False,
+    ) -> dict[str, Any]:
+        """Run the pieces that are not finished, and return the results by piece.
+
+        Args:
+            plan: The run.
+            here: Runs pieces on this machine.
+            work: Runs the work of a piece in a worker of the cluster.
+            progress: Called with the number of finished pieces.
+            again: Tells whether a piece with this result runs again.
+        """
+        execute = self.cluster.execute(work) if self.cluster else here
+        return run(plan, self.shard, self.folder, execute, progress, again)
+
+    def end_of_shard(self, results: dict[str, Any]) -> None:
+        """End the command if there are more shards."""
+        if self.shard.count > 1 and self.folder:
+            output.summary(
+                f"shard {self.shard} is done, {len(results)} pieces in {self.folder.path}; merge all of them"
+            )
+            raise typer.Exit(ExitCode.DONE)

@@ -1,0 +1,82 @@
+"""Runs pieces on a Ray cluster, which schedules them, gives them their resources, and runs lost ones again."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+from deeplab_spec.errors import MissingExtraError, TargetError, one_line
+from deeplab_spec.pieces.plan import Done, Piece, code_digest
+from deeplab_spec.views.document import Json
+
+RETRIES: Final = 5
+"""How often a piece starts again whose worker or node is lost."""
+
+Work = Callable[[Json], Any]
+"""Runs the work of a piece; a function of a module, which a worker imports."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """A Ray cluster.
+
+    Attributes:
+        address: Its address as ``ray.init`` takes it; ``local`` starts one on this machine.
+        cpus: Cores that a piece gets.
+        gpus: GPUs that a piece gets.
+    """
+
+    address: str
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def execute(self, work: Work) -> Callable[[Sequence[Piece]], Iterator[Done]]:
+        """Return what runs pieces on the cluster."""
+
+        def execute(pieces: Sequence[Piece]) -> Iterator[Done]:
+            if pieces:
+                with self._connected():
+                    yield from self._run(work, pieces)
+
+        return execute
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        try:
+            import ray
+        except ModuleNotFoundError as error:
+            raise MissingExtraError("--ray", "ray") from error
+        try:
+            ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise TargetError(f"--ray {self.address}", one_line(error)) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+    def _run(self, work: Work, pieces: Sequence[Piece]) -> Iterator[Done]:
+        """Give every piece to the cluster, and yield each when it is done."""
+        import ray
+
+        remote = ray.remote(_timed).options(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=RETRIES)
+        waiting = {remote.remote(work, piece.work, code_digest()): piece for piece in pieces}
+        while waiting:
+            (reference, *_), _ = ray.wait([*waiting], num_returns=1)
+            piece = waiting.pop(reference)
+            try:
+                result, seconds = ray.get(reference)
+            except ray.exceptions.RayError as error:
+                cause = one_line(getattr(error, "cause", None) or error)
+                raise TargetError(f"--ray {self.address}", f"{piece.id}: {cause}") from error
+            yield piece, result, seconds
+
+
+def _timed(work: Work, document: Json, code: str) -> tuple[Any, float]:
+    """Run the work of a piece in a worker; return its result, and the seconds that it took."""
+    if code_digest() != code:
+        raise TargetError("worker", "has another version of deeplab_spec or torch than this process")
+    start = monotonic()
+    return work(document), monotonic() - start

@@ -1,0 +1,144 @@
+"""A folder of finished pieces: the plan, one file a piece, and how long each took.
+
+Every file is written whole or not at all, so that a run which was stopped continues with what is missing, and several
+shards may share a folder.
+"""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.pieces.plan import Piece, Plan, Shard
+from deeplab_spec.views.document import Document, canonical, read_bounded, write_whole
+
+_PLAN: Final = "plan.json"
+_TIMES: Final = "times"
+_MOST_BYTES: Final = 2**28
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class Finished(Document):
+    """The file of a piece."""
+
+    run: str
+    piece: str
+    shard: str
+    result: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of finished pieces.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    def plan(self) -> Plan | None:
+        """Return the plan of the run whose pieces are here; None if there is none.
+
+        Raises:
+            SpecError: If the file holds something else.
+        """
+        file = self.path / _PLAN
+        return _read(file, Plan) if file.exists() else None
+
+    def start(self, plan: Plan) -> None:
+        """Write the plan, or check that the folder belongs to it.
+
+        Raises:
+            SpecError: If the folder has pieces of another run.
+            TargetError: If the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TargetError(str(self.path), f"cannot be made: {error.strerror}") from error
+        there = self.plan()
+        if there is not None:
+            check_same(there, plan, str(self.path), "this run")
+            return
+        if any(self.path.glob("piece-*.json")):
+            raise SpecError(str(self.path), "must hold no pieces, or those of this run", "pieces without a plan")
+        write_whole(self.path / _PLAN, plan.text)
+
+    def forget(self) -> None:
+        """Remove the plan and the finished pieces."""
+        for file in [self.path / _PLAN, *self.path.glob("piece-*.json"), *(self.path / _TIMES).glob("piece-*.json")]:
+            file.unlink(missing_ok=True)
+
+    def finished(self, plan: Plan) -> dict[str, Finished]:
+        """Return the finished pieces by name.
+
+        Raises:
+            SpecError: If a file holds something else, or a piece of another run.
+        """
+        known = {file_name(plan, piece.id): piece.id for piece in plan.pieces}
+        found = {}
+        for file in sorted(self.path.glob("piece-*.json")):
+            piece = _read(file, Finished)
+            if piece.run != plan.digest or known.get(file.name) != piece.piece:
+                raise SpecError(str(file), f"must be a piece of the run of {_PLAN}", piece.piece)
+            found[piece.piece] = piece
+        return found
+
+    def write(self, plan: Plan, shard: Shard, piece: Piece, result: object, seconds: float) -> None:
+        """Keep the result of a piece; its time has a file of its own, because it differs from run to run."""
+        name = file_name(plan, piece.id)
+        finished = Finished(run=plan.digest, piece=piece.id, shard=str(shard), result=result)
+        times = self.path / _TIMES
+        times.mkdir(exist_ok=True)
+        write_whole(times / name, canonical(round(seconds, 3)))
+        write_whole(self.path / name, canonical(finished.model_dump(mode="json")))
+
+    def seconds(self, plan: Plan, piece: str) -> float:
+        """Return how long a piece took; 0 if that is not known."""
+        with suppress(OSError, ValueError):
+            return float(json.loads((self.path / _TIMES / file_name(plan, piece)).read_text(encoding="utf-8")))
+        return 0.0
+
+
+def file_name(plan: Plan, piece: str) -> str:
+    """Return the name of a piece's file: its place in the run."""
+    return f"piece-{plan.places[piece]:05}.json"
+
+
+def check_same(plan: Plan, other: Plan, where: str, whose: str) -> None:
+    """Check that two plans are of one run.
+
+    Args:
+        plan: The plan.
+        other: The other plan.
+        where: Where the plan was found.
+        whose: Where the other plan was found.
+
+    Raises:
+        SpecError: If they differ; it names the first difference.
+    """
+    if plan.text == other.text:
+        return
+    for part in ("command", "version", "code"):
+        _check(where, whose, part, getattr(plan, part), getattr(other, part))
+    for name in sorted(plan.options.keys() | other.options.keys()):
+        _check(where, whose, f"option {name}", plan.options.get(name), other.options.get(name))
+    raise SpecError(where, f"must be of the run of {whose}, whose pieces are others", plan.digest[:12])
+
+
+def _check(where: str, whose: str, part: str, actual: object, expected: object) -> None:
+    if actual != expected:
+        raise SpecError(where, f"must be of the run of {whose}, whose {part} is {expected!r}", actual)
+
+
+def _read(file: Path, kind: type[Kind]) -> Kind:
+    try:
+        return kind.model_validate_json(read_bounded(file, _MOST_BYTES))
+    except ValidationError as error:
+        raise SpecError(str(file), "must be a file that this program wrote", error.errors()[0]["msg"]) from error

@@ -1,0 +1,115 @@
+"""Pieces on a Ray cluster of two nodes: the report of one process, byte for byte, also when a node is lost."""
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from time import sleep
+from typing import Any
+
+import pytest
+
+from deeplab_spec.errors import MissingExtraError, TargetError
+from deeplab_spec.pieces.cluster import Cluster
+from deeplab_spec.pieces.plan import WHOLE, Piece, Plan
+from deeplab_spec.pieces.run import run
+from deeplab_spec.strength.processes import run_unit
+from deeplab_spec.strength.service import MutantsRequest, local, planned, summed
+from deeplab_spec.views.document import canonical, to_json
+
+RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="not run: ray is not installed (extra 'ray')")
+FEW = MutantsRequest(
+    variants=("notebook",),
+    output_strides=(16,),
+    sample=6,
+    lower_every=2,
+    overrides=("middle_blocks=1",),
+    rewrites=False,
+)
+ROOM = 80 * 2**20
+"""Bytes of shared memory of a node: the least that Ray accepts."""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """Start a cluster of two nodes with two workers each."""
+    from ray.cluster_utils import Cluster as LocalCluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_health_check_period_ms", "500")
+        head = {"num_cpus": 2, "object_store_memory": ROOM, "include_dashboard": False}
+        cluster = LocalCluster(initialize_head=True, head_node_args=head)
+        cluster.second = cluster.add_node(num_cpus=2, object_store_memory=ROOM)
+        yield cluster
+        cluster.shutdown()
+
+
+def silent(_stage: str, _done: int, _total: int) -> None:
+    """Report no progress."""
+
+
+def place(work: dict[str, Any]) -> dict[str, Any]:
+    """Take a while, and return the node that it runs on."""
+    import ray
+
+    sleep(work["seconds"])
+    return {"number": work["number"], "node": ray.get_runtime_context().get_node_id()}
+
+
+def fails(work: dict[str, Any]) -> None:
+    """Raise an error."""
+    raise ValueError(f"piece {work['number']} is wrong")
+
+
+def plan_of(count: int, seconds: float) -> Plan:
+    """Return a run of pieces that take a while."""
+    pieces = (Piece(id=f"p{number}", cost=1, work={"number": number, "seconds": seconds}) for number in range(count))
+    return Plan(command="wait", options={}, pieces=tuple(pieces))
+
+
+@RAY
+def test_mutants_on_a_cluster_are_the_report_of_one_process(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Byte for byte: the results of all pieces, and the document."""
+    monkeypatch.setattr("deeplab_spec.strength.processes.MUTANTS_PER_UNIT", 2)
+    plan = planned(FEW, silent)
+    here = run(plan, WHOLE, None, local(FEW), silent)
+    there = run(plan, WHOLE, None, Cluster(address=nodes.address).execute(run_unit), silent)
+
+    assert len(plan.pieces) == 3
+    assert canonical(there) == canonical(here)
+    assert to_json(summed(plan, there)) == to_json(summed(plan, here))
+
+
+@RAY
+def test_an_error_of_a_piece_is_one_line(nodes: Any) -> None:
+    """It names the piece."""
+    with pytest.raises(TargetError, match=r"^--ray .*: p0: .*piece 0 is wrong") as caught:
+        run(plan_of(1, 0), WHOLE, None, Cluster(address=nodes.address).execute(fails), silent)
+    assert "\n" not in str(caught.value)
+
+
+@RAY
+def test_a_node_that_is_lost_in_the_middle_loses_nothing(nodes: Any) -> None:
+    """Its pieces run again on the other one."""
+    plan = plan_of(8, 0.5)
+    done: list[int] = []
+
+    def lose(_stage: str, count: int, _total: int) -> None:
+        done.append(count)
+        if count == 2:
+            nodes.remove_node(nodes.second, allow_graceful=False)
+
+    results = run(plan, WHOLE, None, Cluster(address=nodes.address).execute(place), lose)
+
+    assert [results[piece.id]["number"] for piece in plan.pieces] == [*range(8)]
+    assert done == [*range(9)]
+    assert len({result["node"] for result in results.values()}) == 2
+
+
+def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is started; no pieces need no cluster."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    execute = Cluster(address="auto").execute(place)
+
+    assert list(execute([])) == []
+    with pytest.raises(MissingExtraError, match=r"--ray needs the extra 'ray': pip install 'deeplab-spec\[ray\]'"):
+        list(execute(plan_of(1, 0).pieces))

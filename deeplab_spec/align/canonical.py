@@ -19,7 +19,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.order import ordered
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Add, Concat, Conv2d, Input, Output, kind
+from deeplab_spec.graph.ops import Add, Concat, Conv2d, Input, Multiply, Output, kind
 
 _WORDS: Final = {"Conv2d": "conv", "BatchNorm": "norm", "GlobalAveragePool": "mean"}
 
@@ -85,7 +85,7 @@ def _counted_names(nodes: tuple[Node, ...]) -> dict[str, str]:
             paths[node.path] = _numbered(word, seen)
             units[node.path] = f"part{part}.{word}"
             continue
-        if isinstance(node.op, Add | Concat):
+        if isinstance(node.op, Add | Multiply | Concat):
             part, convs = part + 1, 0
             unit = f"part{part}.joint"
         elif isinstance(node.op, Conv2d) or not node.inputs:

@@ -19,6 +19,7 @@ from deeplab_spec.graph.ops import (
     Concat,
     Conv2d,
     GlobalAveragePool,
+    Multiply,
     Op,
     Opaque,
     Output,
@@ -88,6 +89,8 @@ def describe(op: Op) -> str:
             return f"{op.kind.value} activation"
         case Add():
             return "sum"
+        case Multiply():
+            return "product"
         case Concat():
             return "concatenation"
         case GlobalAveragePool():

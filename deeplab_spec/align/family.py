@@ -6,7 +6,17 @@ from functools import cache
 from typing import Final
 
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Activation, ActivationKind, Add, Conv2d, GlobalAveragePool, Op, Pool, PoolKind
+from deeplab_spec.graph.ops import (
+    Activation,
+    ActivationKind,
+    Add,
+    Conv2d,
+    GlobalAveragePool,
+    Multiply,
+    Op,
+    Pool,
+    PoolKind,
+)
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import VARIANTS
 
@@ -16,6 +26,8 @@ _WEIGHTS: Final[Mapping[str, float]] = {
     "sums": 1.0,
     "max pooling": 0.3,
     "bounded activations": 0.3,
+    "hard swish": 0.4,
+    "gates": 0.4,
 }
 """How much a difference of each trait counts: layers more than what surrounds them."""
 
@@ -66,6 +78,7 @@ def described(graph: Network) -> str:
     words = [f"{convs[0].kernel[0]}x{convs[0].kernel[1]} stem"] if convs else ["no convolution"]
     words += ["max pooling"] if _pools(ops) else []
     words.append(f"{depthwise} depthwise convolutions" if depthwise else "no depthwise convolution")
+    words += ["gates"] if any(isinstance(op, Multiply) for op in ops) else []
     words += [f"usual activation {kinds.most_common(1)[0][0]}"] if kinds else []
     return ", ".join(words)
 
@@ -83,14 +96,19 @@ def _traits(ops: list[Op]) -> dict[str, float] | None:
     if not spatial:
         return None
     narrowing = sum(conv.channels_in >= _NARROWER * conv.channels_out for conv in pointwise)
-    bounded = sum(op.kind is ActivationKind.RELU6 for op in activations)
     return {
         "depthwise": sum(conv.depthwise for conv in spatial) / len(spatial),
         "narrowing": narrowing / max(len(pointwise), 1),
         "sums": float(any(isinstance(op, Add) for op in ops)),
         "max pooling": float(_pools(ops)),
-        "bounded activations": bounded / max(len(activations), 1),
+        "bounded activations": _share(activations, ActivationKind.RELU6),
+        "hard swish": _share(activations, ActivationKind.HARDSWISH),
+        "gates": float(any(isinstance(op, Multiply) for op in ops)),
     }
+
+
+def _share(activations: list[Activation], kind: ActivationKind) -> float:
+    return sum(op.kind is kind for op in activations) / max(len(activations), 1)
 
 
 @cache

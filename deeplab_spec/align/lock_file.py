@@ -21,7 +21,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.sizes import shape_of
 from deeplab_spec.errors import GraphError, SpecError, TargetError
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Add, Concat, Input, Op, Opaque, Resize, check_numbers, check_shape
+from deeplab_spec.graph.ops import Add, Concat, Input, Multiply, Op, Opaque, Resize, check_numbers, check_shape
 
 FORMAT: Final = 2
 MOST_BYTES: Final = 64 * 2**20
@@ -90,7 +90,7 @@ def _record_of(operator: type) -> type[Record]:
 _OPERATORS: Final[dict[str, Any]] = {operator.__name__: operator for operator in get_args(Op)}
 _NODES: Final[dict[str, Any]] = {name: _record_of(operator) for name, operator in _OPERATORS.items()}
 _KINDS: Final[Any] = reduce(or_, (_Network, NearestNetwork, Response, BlockTotals, *_NODES.values(), _Tap))
-_ARITY: Final = {Input: (0, 0), Add: (2, 2), Concat: (1, MOST_LINES), Opaque: (0, MOST_LINES)}
+_ARITY: Final = {Input: (0, 0), Add: (2, 2), Multiply: (2, 2), Concat: (1, MOST_LINES), Opaque: (0, MOST_LINES)}
 """The least and the largest number of inputs of an operator; of all others 1."""
 
 _LINE: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[_KINDS, Field(discriminator="type")])

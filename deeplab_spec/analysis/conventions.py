@@ -24,6 +24,7 @@ from deeplab_spec.graph.ops import (
     Dropout,
     GlobalAveragePool,
     Input,
+    Multiply,
     Opaque,
     Pad,
     Pool,
@@ -120,6 +121,8 @@ def fvcore_skips(node: Node) -> tuple[str, ...]:
     match node.op:
         case Add():
             return ("aten::add",)
+        case Multiply():
+            return ("aten::mul",)
         case Pool(padding="same"):
             return ("aten::pad", f"aten::{operator(node)}")
         case Pad() | Conv2d(padding="same"):

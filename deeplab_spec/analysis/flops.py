@@ -28,6 +28,7 @@ from deeplab_spec.graph.ops import (
     Conv2d,
     Dropout,
     GlobalAveragePool,
+    Multiply,
     Pool,
     PoolKind,
     Resize,
@@ -77,6 +78,8 @@ def forward(node: Node, around: Surroundings, mode: Mode) -> Terms:
             return (around.elements(path, ACTIVATIONS[kind][0]),)
         case Add():
             return (around.elements(path, len(node.inputs) - 1),)
+        case Multiply():
+            return (around.elements(path),)
         case GlobalAveragePool():
             return (around.elements(node.inputs[0]),)
         case Pool() as op:
@@ -109,6 +112,9 @@ def _own_backward(node: Node, around: Surroundings, *, flows: bool) -> Terms:
             return (Term((4 + 4 * flows) * channels, path), Term((affine + 8 * flows) * channels))
         case Activation(kind=kind):
             return (around.elements(path, ACTIVATIONS[kind][1]),)
+        case Multiply():
+            # f dy; and the factor's gradient: x dy, added up
+            return (around.elements(path, flows + 2 * (node.inputs[1] in around.learning)),)
         case GlobalAveragePool():
             return (around.elements(path),)
         case Pool() as op:

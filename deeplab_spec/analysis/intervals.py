@@ -8,6 +8,7 @@ from deeplab_spec.graph.ops import (
     Concat,
     Dropout,
     GlobalAveragePool,
+    Multiply,
     Output,
     Pad,
     Pool,
@@ -21,7 +22,7 @@ _RECTIFIERS = frozenset({ActivationKind.RELU, ActivationKind.RELU6, ActivationKi
 def never_negative(network: Network) -> frozenset[str]:
     """Return the paths of the values that are never negative.
 
-    Sums, means and interpolations of such values are never negative either, except cubic interpolation, which
+    Sums, products, means and interpolations of such values are never negative either, except cubic interpolation, which
     overshoots.
     """
     positive: set[str] = set()
@@ -42,7 +43,7 @@ def _is_positive(node: Node, inputs_positive: bool) -> bool:  # noqa: FBT001 - o
             return inputs_positive and mode is not ResizeMode.BICUBIC
         case Pad(value=value):
             return inputs_positive and value >= 0
-        case Add() | Concat() | GlobalAveragePool() | Pool() | Dropout() | Output():
+        case Add() | Multiply() | Concat() | GlobalAveragePool() | Pool() | Dropout() | Output():
             return inputs_positive
         case _:
             return False

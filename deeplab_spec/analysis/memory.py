@@ -32,6 +32,7 @@ from deeplab_spec.graph.ops import (
     Conv2d,
     Dropout,
     Input,
+    Multiply,
     Output,
     Pool,
     PoolKind,
@@ -97,7 +98,7 @@ def kept_values(nodes: tuple[Node, ...], around: Surroundings) -> frozenset[str]
 def keeps(node: Node) -> tuple[str, ...]:
     """Return the paths of the values that one operator keeps for its own gradient."""
     match node.op:
-        case Conv2d() | BatchNorm() | Pool():
+        case Conv2d() | BatchNorm() | Pool() | Multiply():
             return node.inputs
         case Activation(kind=kind):
             return (node.path,) if kind in _KEEPS_RESULT else node.inputs

@@ -12,8 +12,7 @@ from deeplab_spec.analysis.published import Configuration
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.graph.network import Source
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.spec.backbones.resnet import AuxiliaryHead
-from deeplab_spec.spec.choices import ChoiceValue, Decoder
+from deeplab_spec.spec.choices import AuxiliaryHead, ChoiceValue, Decoder
 from deeplab_spec.spec.network import CLASSIFIER
 from deeplab_spec.spec.sources import library, paper, release
 from deeplab_spec.spec.variants import variant

@@ -10,7 +10,7 @@ from deeplab_spec.analysis.sizes import SideRule, side_rules
 from deeplab_spec.analysis.terms import UNTILED
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Conv2d, GlobalAveragePool, Input, Opaque, Pad, Pair, Pool, Resize
+from deeplab_spec.graph.ops import Conv2d, GlobalAveragePool, Input, Multiply, Opaque, Pad, Pair, Pool, Resize
 
 _SAME_SIZE = SideRule(-1, 1)
 
@@ -151,6 +151,8 @@ class Sides:
                     places[path] = (down.fixed(path, height), across.fixed(path, width))
                 case Resize():
                     places[path] = places[node.inputs[1]]
+                case Multiply():
+                    places[path] = first  # its factor is a pixel
                 case Opaque(target=target):
                     raise GraphError(path, "the size of an opaque operation is not known", target)
                 case _:

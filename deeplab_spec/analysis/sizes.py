@@ -12,6 +12,7 @@ from deeplab_spec.graph.ops import (
     GlobalAveragePool,
     Input,
     Margins,
+    Multiply,
     Opaque,
     Pad,
     Padding,
@@ -171,6 +172,10 @@ def shape_of(node: Node, inputs: list[Shape]) -> Shape:
             return (channels, 1, 1)
         case Resize() as op:
             return (channels, *(op.size or inputs[1][1:]))
+        case Multiply():
+            if inputs[1] != (channels, 1, 1):
+                raise GraphError(node.path, "the factor must be a map of one pixel with the same channels", inputs)
+            return inputs[0]
         case Opaque() as op:
             raise GraphError(node.path, "the size of an opaque operation is not known", op.target)
         case _:

@@ -24,6 +24,7 @@ from deeplab_spec.graph.ops import (
     Dropout,
     GlobalAveragePool,
     Input,
+    Multiply,
     Opaque,
     Output,
     Pad,
@@ -119,6 +120,8 @@ def step(  # noqa: C901, PLR0912 - one case per operator
             return _ACTIVATIONS[op.kind](op, x)
         case Add():
             return x + inputs[1]
+        case Multiply():
+            return x * inputs[1]
         case Concat():
             return torch.cat(inputs, dim=1)
         case GlobalAveragePool():

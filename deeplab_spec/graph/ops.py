@@ -146,6 +146,11 @@ class Add:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Multiply:
+    """The product of a map and a factor per channel, which is a map of one pixel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Concat:
     """The concatenation of tensors along the channels."""
 
@@ -253,6 +258,7 @@ Op = (
     | BatchNorm
     | Activation
     | Add
+    | Multiply
     | Concat
     | GlobalAveragePool
     | Pool

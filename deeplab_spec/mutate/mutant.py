@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op
+from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Multiply, Op
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Channels, height and width of the values of a network for one image size, by path."""
@@ -225,7 +225,7 @@ def _fitted(op: Op, arriving: Sequence[int]) -> Op | None:
             return replace(op, channels_in=op.channels_in + change) if op.groups == 1 else None
         case BatchNorm() if change:
             return replace(op, channels=op.channels + change)
-        case Add() if len(set(arriving)) > 1:
+        case Add() | Multiply() if len(set(arriving)) > 1:
             return None
         case _:
             return op

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from deeplab_spec.reference.conv import ConvUnit, PoolUnit, activation, batch_norm, head_unit
 from deeplab_spec.reference.forward import DISCARD, Values, require_map
+from deeplab_spec.reference.gate import GateUnit
 from deeplab_spec.spec import rows
 
 
@@ -33,7 +34,8 @@ class Block(nn.Module):
         self.norm = batch_norm(row.norm, row.channels_in) if row.norm else None
         self.activation = nn.ReLU() if row.activation else None
         for unit in row.units:
-            self.add_module(last_name(unit.path), head_unit(unit))
+            module = GateUnit(unit) if isinstance(unit, rows.GateUnit) else head_unit(unit)
+            self.add_module(last_name(unit.path), module)
         self.skip_pool = PoolUnit(row.skip_pool) if row.skip_pool else None
         self.skip = ConvUnit(row.skip) if row.skip else None
         self.after = activation(row.after)

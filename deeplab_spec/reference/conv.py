@@ -126,6 +126,7 @@ _ACTIVATIONS: Final[Mapping[ActivationKind, type[nn.Module]]] = {
     ActivationKind.RELU: nn.ReLU,
     ActivationKind.RELU6: nn.ReLU6,
     ActivationKind.HARDSWISH: nn.Hardswish,
+    ActivationKind.HARDSIGMOID: nn.Hardsigmoid,
 }
 
 

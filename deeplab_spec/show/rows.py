@@ -6,7 +6,7 @@ from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.analysis.sizes import Shape, shapes
 from deeplab_spec.graph.network import Network
 from deeplab_spec.spec.api import Subject
-from deeplab_spec.spec.rows import Block, ConvUnit, HeadUnit, SeparableUnit, SkipKind, last_conv
+from deeplab_spec.spec.rows import Block, ConvUnit, GateUnit, HeadUnit, SeparableUnit, SkipKind, Unit, last_conv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +120,9 @@ def _block(row: Block) -> Row:
     )
 
 
-def _layer(unit: HeadUnit) -> str:
+def _layer(unit: Unit) -> str:
+    if isinstance(unit, GateUnit):
+        return "gate"
     conv = last_conv(unit)
     kind = "depthwise " if 1 < conv.groups == conv.channels_in else ""
     return f"{kind}{conv.kernel}x{conv.kernel}"

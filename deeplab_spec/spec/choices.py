@@ -155,6 +155,20 @@ class Results(StrEnum):
     NAMED = "named"
 
 
+class UnstridedRate(StrEnum):
+    """The rate of a unit whose stride is removed: that of the units before it, or of those after it."""
+
+    UNCHANGED = "unchanged"
+    AT_ONCE = "at_once"
+
+
+class AuxiliaryHead(StrEnum):
+    """Whether a second head gives logits of a value inside the backbone."""
+
+    NONE = "none"
+    FCN = "fcn"
+
+
 FOLLOW: Final = "follow_output_stride"
 AS_HEAD: Final = "as_head"
 """The value of a choice of the backbone that has the head's."""

@@ -1,6 +1,8 @@
 """How the choices determine a single layer: channels, bias, normalisation, padding and initial weights."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from deeplab_spec.errors import SpecError
@@ -12,8 +14,9 @@ from deeplab_spec.spec.choices import (
     DepthwiseUnit,
     Initialisation,
     StridePadding,
+    UnstridedRate,
 )
-from deeplab_spec.spec.rows import ConvUnit, Init, InitKind, Norm, SeparableUnit, same_size
+from deeplab_spec.spec.rows import ConvUnit, GateUnit, Init, InitKind, Norm, SeparableUnit, same_size
 
 HEAD_DEPTHWISE_STD: Final = 0.33
 HEAD_POINTWISE_STD: Final = 0.06
@@ -89,6 +92,111 @@ def head_bias(choices: Choices) -> bool:
     return choices.conv_bias is not ConvBias.NONE
 
 
+def backbone_conv(
+    choices: Choices,
+    path: str,
+    channels: tuple[int, int],
+    *,
+    kernel: int = 1,
+    stride: int = 1,
+    rate: int = 1,
+    groups: int = 1,
+    activation: ActivationKind | None = None,
+    first: bool = False,
+    std: float | None = None,
+    source: Source,
+) -> ConvUnit:
+    """Return a normalised convolution of the backbone.
+
+    Args:
+        choices: The choices.
+        path: Its dotted position.
+        channels: Channels of its input and of its result.
+        kernel: Taps on each side.
+        stride: Step between output positions.
+        rate: Distance between taps.
+        groups: Channel groups.
+        activation: The activation that follows, or None.
+        first: Whether it is the network's first convolution.
+        std: Standard deviation of the initial weights that the release publishes, or None.
+        source: Where the layer is published.
+    """
+    return ConvUnit(
+        path=path,
+        channels_in=channels[0],
+        channels_out=channels[1],
+        kernel=kernel,
+        stride=stride,
+        rate=rate,
+        padding=padding(choices, kernel, stride, rate, first=first),
+        groups=groups,
+        bias=backbone_bias(choices),
+        norm=backbone_norm(choices),
+        activation=activation,
+        init=backbone_initial(choices, std),
+        source=source,
+    )
+
+
+def rounded_channels(exact: float, divisor: int) -> int:
+    """Return the multiple of a divisor that is nearest to a channel count, but at most 10 % below it.
+
+    >>> rounded_channels(18, 8), rounded_channels(30, 8)
+    (24, 32)
+    """
+    nearest = max(divisor, int(exact + divisor / 2) // divisor * divisor)
+    return nearest if nearest >= 0.9 * exact else nearest + divisor
+
+
+def gate(
+    choices: Choices, path: str, channels: int, squeezed: int, *, factor: ActivationKind, source: Source
+) -> GateUnit:
+    """Return a gate of the backbone: two convolutions with biases and without normalisation.
+
+    Args:
+        choices: The choices.
+        path: Its dotted position.
+        channels: Channels of the map.
+        squeezed: Channels between both convolutions.
+        factor: The activation whose result is the factor.
+        source: Where it is published.
+    """
+    layer = partial(ConvUnit, bias=True, init=backbone_initial(choices, None), source=source)
+    return GateUnit(
+        path=path,
+        squeeze=layer(
+            path=f"{path}.squeeze", channels_in=channels, channels_out=squeezed, activation=ActivationKind.RELU
+        ),
+        excite=layer(path=f"{path}.excite", channels_in=squeezed, channels_out=channels, activation=factor),
+    )
+
+
+@dataclass(slots=True)
+class Strides:
+    """Replaces strides beyond an output stride by rates.
+
+    Attributes:
+        output_stride: Input pixels per pixel of the result.
+        rule: The rate of a unit that loses its stride.
+        reached: The strides so far, multiplied.
+        rate: The rate of the next unit.
+    """
+
+    output_stride: int
+    rule: UnstridedRate
+    reached: int
+    rate: int = 1
+
+    def next(self, stride: int) -> tuple[int, int]:
+        """Return the stride and the rate of the next unit, which is published with a stride."""
+        own = self.rate
+        if stride == 1 or self.reached < self.output_stride:
+            self.reached *= stride
+            return stride, own
+        self.rate *= stride
+        return 1, own if self.rule is UnstridedRate.UNCHANGED else self.rate
+
+
 def padding(choices: Choices, kernel: int, stride: int, rate: int, *, first: bool = False) -> Padding:
     """Return the zeros around the input of a convolution of the backbone; ``first`` for the network's first."""
     same = choices.stride_padding
@@ -124,7 +232,7 @@ def _initial(init: Initialisation, std: float | None, *, last: bool) -> Init:
         case Initialisation.KAIMING_FAN_IN:
             return Init(kind=InitKind.KAIMING_FAN_IN)
         case Initialisation.KAIMING_FAN_OUT:
-            return Init(kind=InitKind.KAIMING_FAN_OUT)
+            return Init(kind=InitKind.KAIMING_FAN_OUT, zero_bias=True)
         case Initialisation.FRAMEWORK_DEFAULT:
             return Init(kind=InitKind.FRAMEWORK)
         case Initialisation.VARIANCE_SCALING:

@@ -14,6 +14,7 @@ from deeplab_spec.graph.ops import (
     Dropout,
     GlobalAveragePool,
     Input,
+    Multiply,
     Op,
     Output,
     Padding,
@@ -30,6 +31,7 @@ from deeplab_spec.spec.rows import (
     Block,
     ConvUnit,
     DecoderRows,
+    GateUnit,
     HeadUnit,
     NetworkRows,
     Norm,
@@ -205,6 +207,12 @@ class _Builder:
             return self.conv_unit(row, value)
         return self.separable_unit(row, value)
 
+    def gate_unit(self, row: GateUnit, value: str) -> str:
+        source = row.squeeze.source
+        factor = self.add(f"{row.path}.average", GlobalAveragePool(), value, source=source)
+        factor = self.conv_unit(row.excite, self.conv_unit(row.squeeze, factor))
+        return self.add(f"{row.path}.multiply", Multiply(), value, factor, source=source)
+
     def block(self, row: Block, value: str) -> str:
         if row.norm:
             value = self.norm(row.path, row.norm, row.channels_in, value)
@@ -212,7 +220,7 @@ class _Builder:
             value = self.activation(row.path, ActivationKind.RELU, value)
         skip = f"{row.units[0].path}.activation" if row.skip_reads_activation else value
         for unit in row.units:
-            value = self.head_unit(unit, value)
+            value = self.gate_unit(unit, value) if isinstance(unit, GateUnit) else self.head_unit(unit, value)
         if row.skip_kind is SkipKind.NONE:
             return value
         if row.skip_pool:

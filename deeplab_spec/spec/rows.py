@@ -139,6 +139,33 @@ HeadUnit = ConvUnit | SeparableUnit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GateUnit:
+    """A factor for every channel, computed from the channels' means: squeeze and excitation.
+
+    Attributes:
+        path: Dotted position in the network; unique.
+        squeeze: The first convolution of the means.
+        excite: The second, with as many channels as the map; its result is the factor.
+
+    Raises:
+        SpecError: If the factor has other channels than the map.
+    """
+
+    path: str
+    squeeze: ConvUnit
+    excite: ConvUnit
+
+    def __post_init__(self) -> None:
+        if self.squeeze.channels_in != self.excite.channels_out:
+            channels = (self.squeeze.channels_in, self.excite.channels_out)
+            raise SpecError(self.path, "the factor must have the channels of the map", channels)
+
+
+Unit = HeadUnit | GateUnit
+"""A unit of a backbone's block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolUnit:
     """A pooling window.
 
@@ -180,7 +207,7 @@ class Block:
     path: str
     norm: Norm | None = None
     activation: bool = False
-    units: tuple[HeadUnit, ...]
+    units: tuple[Unit, ...]
     skip_kind: SkipKind
     skip_pool: PoolUnit | None = None
     skip: ConvUnit | None = None
@@ -209,17 +236,23 @@ class Block:
         return (*(conv for unit in self.units for conv in convolutions(unit)), *([self.skip] if self.skip else []))
 
 
-def convolutions(unit: HeadUnit) -> tuple[ConvUnit, ...]:
+def convolutions(unit: Unit) -> tuple[ConvUnit, ...]:
     """Return the convolutions of a unit, in order."""
-    return (unit,) if isinstance(unit, ConvUnit) else (unit.depthwise, unit.pointwise)
+    match unit:
+        case ConvUnit():
+            return (unit,)
+        case SeparableUnit():
+            return (unit.depthwise, unit.pointwise)
+        case GateUnit():
+            return (unit.squeeze, unit.excite)
 
 
-def first_conv(unit: HeadUnit) -> ConvUnit:
+def first_conv(unit: Unit) -> ConvUnit:
     """Return the first convolution of a unit."""
     return convolutions(unit)[0]
 
 
-def last_conv(unit: HeadUnit) -> ConvUnit:
+def last_conv(unit: Unit) -> ConvUnit:
     """Return the last convolution of a unit."""
     return convolutions(unit)[-1]
 

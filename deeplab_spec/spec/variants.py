@@ -167,10 +167,10 @@ _TF_RESNET101 = r.ResNetChoices(
     pool_padding=r.PoolPadding.SAME,
     strided_unit=r.StridedUnit.LAST,
     shortcut=r.Shortcut.CONV,
-    unstrided_rate=r.UnstridedRate.UNCHANGED,
+    unstrided_rate=c.UnstridedRate.UNCHANGED,
     multi_grid=(1, 2, 4),
     low_level_tap=r.LowLevelTap.BEFORE_SUM,
-    auxiliary=r.AuxiliaryHead.NONE,
+    auxiliary=c.AuxiliaryHead.NONE,
 )
 TF_RESNET101: Final = Variant(
     name="tf-resnet101",
@@ -212,7 +212,7 @@ _TF_MOBILENET = m.MobileNetV2Choices(
     },
     depth_multiplier=1.0,
     channel_divisor=8,
-    unstrided_rate=m.UnstridedRate.UNCHANGED,
+    unstrided_rate=c.UnstridedRate.UNCHANGED,
     low_level_tap=m.LowLevelTap.DEPTHWISE,
 )
 TF_MOBILENET_V2: Final = Variant(
@@ -275,6 +275,7 @@ TORCHVISION_RESNET101: Final = Variant(
     title="torchvision: deeplabv3_resnet101, without its auxiliary head",
 )
 
+
 _SMP_HEAD: Final[dict[str, Any]] = {
     "aspp_rates": (12, 24, 36),
     "aspp_convs": c.HeadConvs.SEPARABLE,
@@ -297,7 +298,7 @@ _SMP_HEAD: Final[dict[str, Any]] = {
     "sizes_accepted": c.SizesAccepted.MULTIPLES,
 }
 _SMP_SOURCE: Final = library("segmentation-models-pytorch", "decoders/deeplabv3")
-_SMP50 = replace(_TORCHVISION50, unstrided_rate=r.UnstridedRate.AT_ONCE, **_SMP_HEAD)
+_SMP50 = replace(_TORCHVISION50, unstrided_rate=c.UnstridedRate.AT_ONCE, **_SMP_HEAD)
 SMP_RESNET34: Final = Variant(
     name="smp-resnet34",
     choices=replace(_SMP50, residual_unit=r.ResidualUnit.BASIC),

@@ -18,7 +18,7 @@ from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Add, BatchNorm, Input, Op, Output, Resize, margins
+from deeplab_spec.graph.ops import Add, BatchNorm, Input, Multiply, Op, Output, Resize, margins
 from deeplab_spec.mutate.mutant import inserted, renamed, with_op
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
@@ -86,7 +86,7 @@ def test_a_lock_is_read_as_it_was_written(case: tuple[Variant, int], family: boo
 def test_every_operator_is_read_with_every_field(kind: type[Op], data: st.DataObject) -> None:
     """One line of plain characters; the values of the fields keep their types."""
     op = data.draw(operator(kind), label="operator")
-    two = kind is Add or (isinstance(op, Resize) and op.size is None)
+    two = kind in {Add, Multiply} or (isinstance(op, Resize) and op.size is None)
     nodes = (
         Node(path="x", op=Input(channels=1)),
         Node(path="a", op=op, inputs=() if kind is Input else ("x",) * (1 + two)),

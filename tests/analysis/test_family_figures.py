@@ -14,8 +14,7 @@ from deeplab_spec.analysis.published import TOLERANCE, Configuration
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Sizes
 from deeplab_spec.graph.ops import Pair, Pool
-from deeplab_spec.spec.backbones.resnet import AuxiliaryHead
-from deeplab_spec.spec.choices import FOLLOW, ChoiceValue, Decoder, DecoderConvs, HeadConvs
+from deeplab_spec.spec.choices import FOLLOW, AuxiliaryHead, ChoiceValue, Decoder, DecoderConvs, HeadConvs
 from deeplab_spec.spec.variants import variant
 
 Overrides = tuple[tuple[str, ChoiceValue], ...]

@@ -10,6 +10,7 @@ import pytest
 from deeplab_spec.analysis.conventions import FULL
 from deeplab_spec.analysis.flops import ACTIVATIONS, RESIZES
 from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
@@ -18,7 +19,10 @@ from deeplab_spec.graph.ops import (
     Conv2d,
     Dropout,
     GlobalAveragePool,
+    Input,
+    Multiply,
     Op,
+    Output,
     Pad,
     Pool,
     PoolKind,
@@ -311,6 +315,23 @@ def test_an_operator_without_weights_costs_what_is_done_to_its_80_elements(op: O
         return
     in_training = 2 * 80 if isinstance(op, Dropout) else forward
     assert counts(op) == (forward, in_training, step)
+
+
+def test_a_gate_costs_a_product_and_in_training_one_for_the_map_and_two_for_the_factor() -> None:
+    """The factor's gradient is a product for every one of 80 elements, added up."""
+    pixel = Conv2d(channels_in=4, channels_out=4)
+    nodes = (
+        Node(path="x", op=Input(channels=4)),
+        Node(path="mean", op=GlobalAveragePool(), inputs=("x",)),
+        Node(path="factor", op=pixel, inputs=("mean",)),
+        Node(path="gate", op=Multiply(), inputs=("x", "factor")),
+        Node(path="y", op=Output(name=""), inputs=("gate",)),
+    )
+    learned = replace(nodes[0], path="image"), Node(path="x", op=pixel, inputs=("image",)), *nodes[1:]
+    steps = [costs_of(Network(nodes=graph), SIDES, FULL, Mode.TRAIN) for graph in (nodes, learned)]
+
+    assert operations(costs_of(Network(nodes=nodes), SIDES, FULL))["gate"] == 80
+    assert [operations(costs)["gate"] for costs in steps] == [80 + 2 * 80, 80 + 3 * 80]
 
 
 def test_gradients_of_a_value_that_several_read_are_added_up() -> None:

@@ -16,6 +16,7 @@ from deeplab_spec.graph.ops import (
     Conv2d,
     GlobalAveragePool,
     Input,
+    Multiply,
     Op,
     Opaque,
     Output,
@@ -86,10 +87,10 @@ def test_what_follows_a_relu_stays_positive_just_where_it_must(op: Op, keeps: bo
 
 
 def test_a_sum_is_positive_if_both_sides_are() -> None:
-    """A concatenation is if every part is."""
+    """So is a product, and a concatenation of such parts."""
     x = Node(path="x", op=Input(channels=1))
     relu = Node(path="relu", op=Activation(), inputs=("x",))
-    for op in (Add(), Concat()):
+    for op in (Add(), Multiply(), Concat()):
         both = Node(path="both", op=op, inputs=("relu", "relu"))
         one = Node(path="one", op=op, inputs=("relu", "x"))
         out = Node(path="y", op=Output(name=""), inputs=("one",))

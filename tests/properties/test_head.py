@@ -15,8 +15,7 @@ from deeplab_spec.reference.document import DeepLab
 from deeplab_spec.reference.forward import resize
 from deeplab_spec.reference.network import Head
 from deeplab_spec.spec import choices as c
-from deeplab_spec.spec.backbones.resnet import AuxiliaryHead
-from deeplab_spec.spec.choices import AsppOrder, HeadConvs, Interpolation, PoolNorm, Projection
+from deeplab_spec.spec.choices import AsppOrder, AuxiliaryHead, HeadConvs, Interpolation, PoolNorm, Projection
 from deeplab_spec.spec.head import aspp_rows, auxiliary_rows, decoder_rows
 from deeplab_spec.spec.rows import AsppRows
 from deeplab_spec.spec.variants import TF_RELEASE, TORCHVISION_RESNET50, Variant

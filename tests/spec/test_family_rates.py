@@ -6,8 +6,8 @@ import pytest
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.spec.backbones.mobilenet_v2 import LowLevelTap as UnitTap
-from deeplab_spec.spec.backbones.resnet import LowLevelTap, Shortcut, UnstridedRate
-from deeplab_spec.spec.choices import Choices, choose
+from deeplab_spec.spec.backbones.resnet import LowLevelTap, Shortcut
+from deeplab_spec.spec.choices import Choices, UnstridedRate, choose
 from deeplab_spec.spec.rows import Block, ConvUnit, PoolUnit, SkipKind
 from deeplab_spec.spec.variants import (
     HF_MOBILENET_V2,

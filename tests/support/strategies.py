@@ -150,6 +150,29 @@ def subsampling(kind: PoolKind, stride: int) -> rows.PoolUnit:
     return rows.PoolUnit(path="drawn.skip.pool", op=op, source=SOURCE)
 
 
+def gate_row(path: str, width: int, squeezed: int) -> rows.GateUnit:
+    """Return a gate of a map with so many channels."""
+    return rows.GateUnit(
+        path=path,
+        squeeze=rows.ConvUnit(
+            path=f"{path}.squeeze",
+            channels_in=width,
+            channels_out=squeezed,
+            activation=ActivationKind.RELU,
+            bias=True,
+            source=SOURCE,
+        ),
+        excite=rows.ConvUnit(
+            path=f"{path}.excite",
+            channels_in=squeezed,
+            channels_out=width,
+            activation=ActivationKind.HARDSIGMOID,
+            bias=True,
+            source=SOURCE,
+        ),
+    )
+
+
 @st.composite
 def block_rows(draw: st.DrawFn) -> rows.Block:
     """Draw a block of one to three units, dense or separable, with any skip that fits."""
@@ -157,13 +180,15 @@ def block_rows(draw: st.DrawFn) -> rows.Block:
     stride = draw(st.integers(1, 2), label="stride") if kind is rows.SkipKind.CONV else 1
     count = draw(st.integers(1, 3), label="units")
     width = first = draw(channels, label="channels in")
-    units: list[rows.HeadUnit] = []
+    units: list[rows.Unit] = []
     for number in range(1, count + 1):
         geometry = (stride, 1) if number == count and stride > 1 else (1, draw(rates, label="rate"))
         separable = separable_rows(f"drawn.unit{number}", channels_in=width, stride_and_rate=geometry)
         dense = conv_rows(f"drawn.unit{number}", groups=1, channels_in=width, stride_and_rate=geometry)
         units.append(draw(separable | dense, label=f"unit {number}"))
         width = rows.last_conv(units[-1]).channels_out
+    if draw(st.booleans(), label="gate"):
+        units.append(gate_row("drawn.gate", width, squeezed=draw(channels, label="squeezed")))
     if width != first and kind is rows.SkipKind.IDENTITY:
         kind = rows.SkipKind.CONV
     pooled = draw(st.none() | st.sampled_from(PoolKind), label="pooling of the skip")
@@ -219,6 +244,7 @@ BY_OPERATOR = {
     ),
     ops.Activation: st.builds(ops.Activation, kind=st.sampled_from(ops.ActivationKind), slope=numbers),
     ops.Add: st.just(ops.Add()),
+    ops.Multiply: st.just(ops.Multiply()),
     ops.Concat: st.just(ops.Concat()),
     ops.GlobalAveragePool: st.just(ops.GlobalAveragePool()),
     ops.Pool: st.builds(

@@ -22,7 +22,7 @@ from deeplab_spec.capture.equivalences.graph_builder import CompositeStep, Cropp
 from deeplab_spec.capture.fx.calls import ProgramCall, operator_name
 from deeplab_spec.capture.fx.layout import MAP_RANK, Layout, identity_layout
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, Margins, Opaque, Pad
+from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, Margins, Multiply, Opaque, Pad
 
 _ARITHMETIC: Final = frozenset(
     {"add", "sub", "rsub", "mul", "div", "addcmul", "addcdiv", "sqrt", "rsqrt", "pow", "reciprocal", "neg", "square"}
@@ -96,7 +96,7 @@ def _chains(captured: Capture) -> Iterator[_Chain]:
 def _is_arithmetic(captured: Capture, node: Node) -> bool:
     step = captured.steps.get(node.path)
     return (
-        isinstance(node.op, Opaque | Add)  # on a map of one pixel a parameter has the shape of a value
+        isinstance(node.op, Opaque | Add | Multiply)  # on a map of one pixel a parameter has the shape of a value
         and isinstance(step, ProgramCall)
         and operator_name(step.node).removesuffix("_") in _ARITHMETIC
     )

@@ -22,7 +22,7 @@ from deeplab_spec.capture.fx.calls import Call, Translation, is_call_of, operato
 from deeplab_spec.capture.fx.equivalent_calls import relu_argument, translate_product
 from deeplab_spec.capture.fx.layout import CHANNELS, MAP_RANK, Arguments, Atom, Layout, full_axis, with_channels
 from deeplab_spec.capture.fx.operators import ELEMENT_WISE, rule_of
-from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, GlobalAveragePool, Op, Opaque, Pair
+from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, GlobalAveragePool, Multiply, Op, Opaque, Pair
 
 _RESHAPES: Final = frozenset(
     {
@@ -167,6 +167,22 @@ def _add(call: Call, arguments: Arguments) -> Translation | None:
     return Translation(Add(), (call["self"], call["other"]), result=layout)
 
 
+def _mul(call: Call, arguments: Arguments) -> Translation | None:
+    """Translate a ReLU that is written as a product, or the product of a map and a factor per channel."""
+    for value, factor in ((call["self"], call["other"]), (call["other"], call["self"])):
+        layout, single = arguments.map(value), arguments.map(factor)
+        if layout is not None and single is not None and _is_factor(single, layout) and layout.shape == call.result:
+            return _relu(call, arguments) or Translation(Multiply(), (value, factor), result=layout)
+    return _relu(call, arguments)
+
+
+def _is_factor(single: Layout, layout: Layout) -> bool:
+    """Tell whether a layout is that of one pixel, with its channels where another layout has them."""
+    pixels = {_HEIGHT, _WIDTH}
+    axes = tuple(() if {atom.axis for atom in axis} <= pixels else axis for axis in layout.axes)
+    return single == Layout((*layout.base[:2], 1, 1), axes)
+
+
 def _concat(call: Call, arguments: Arguments) -> Translation | None:
     layouts = [layout for tensor in call["tensors"] if (layout := arguments.map(tensor)) is not None]
     if len(layouts) != len(call["tensors"]):
@@ -281,6 +297,6 @@ _TABLE: Final[dict[str, Callable[[Call, Arguments], Translation | None]]] = {
     "where": _relu,
     "maximum": _relu,
     "max": _relu,
-    "mul": _relu,
+    "mul": _mul,
     "threshold": _relu,
 }

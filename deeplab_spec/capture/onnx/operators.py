@@ -25,6 +25,7 @@ from deeplab_spec.graph.ops import (
     Dropout,
     GlobalAveragePool,
     Margins,
+    Multiply,
     Opaque,
     Pad,
     Pair,
@@ -199,6 +200,15 @@ def _add(call: Call) -> Translation | None:
     return Translation(Add(), names) if len(names) == 2 and alike else None  # noqa: PLR2004 - two operands
 
 
+def _mul(call: Call) -> Translation | None:
+    """Translate the product of a map and a factor per channel, in either order."""
+    names, shapes = tuple(call.node.input), [call.shape(position) for position in (0, 1)]
+    product = [call.result, (*call.result[:2], *PIXEL)]
+    if not (call.open(0) and call.open(1)) or product not in (shapes, shapes[::-1]):
+        return None
+    return Translation(Multiply(), names if shapes == product else names[::-1])
+
+
 def _concat(call: Call) -> Translation | None:
     names = tuple(call.node.input)
     if call.get("axis") not in {1, -3} or not all(call.open(position) for position in range(len(names))):
@@ -288,6 +298,7 @@ _TABLE: Final[dict[str, Callable[[Call], Translation | None]]] = {
     "Tanh": _activation(ActivationKind.TANH),
     "Add": _add,
     "Sum": _add,
+    "Mul": _mul,
     "Concat": _concat,
     "GlobalAveragePool": _global_pool,
     "ReduceMean": _mean,

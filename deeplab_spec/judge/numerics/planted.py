@@ -19,7 +19,7 @@ from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.execute.interpreter import Values, step
 from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Op, Output, Resize
+from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Multiply, Op, Output, Resize
 from deeplab_spec.judge.evidence import Evidence, PlantedFault, UnmatchedParameter
 from deeplab_spec.judge.expected import part_of
 from deeplab_spec.judge.finding import Deviation
@@ -35,6 +35,7 @@ PLANTED: Final[tuple[tuple[type[Op], str], ...]] = (
     (Resize, "align_corners"),
     (Concat, "inputs"),
     (Add, "inputs"),
+    (Multiply, "inputs"),
 )
 """Operators and attributes with a planted fault: in every part, at the last node whose values show it."""
 

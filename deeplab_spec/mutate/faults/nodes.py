@@ -13,6 +13,7 @@ from deeplab_spec.graph.ops import (
     Dropout,
     GlobalAveragePool,
     Input,
+    Multiply,
     Output,
     Pool,
     Resize,
@@ -65,6 +66,9 @@ def node_faults(graph: Network, node: Node, shapes: Shapes) -> Iterator[Mutant]:
             yield from _of_dropout(graph, node)
         case Add():
             yield from _of_sum(graph, node, shapes)
+        case Multiply():
+            network = without(graph, [node.path]).live()
+            yield Mutant(kind="gate lost", path=node.path, attribute="node", network=network)
         case Concat():
             yield from _of_concatenation(graph, node, shapes)
         case GlobalAveragePool():
@@ -75,8 +79,6 @@ def node_faults(graph: Network, node: Node, shapes: Shapes) -> Iterator[Mutant]:
             yield from _of_resize(graph, node, shapes)
         case Pool():
             yield from _of_operator(graph, node)
-        case _:
-            pass
 
 
 def only_in_training(graph: Network, node: Node) -> Iterator[Mutant]:

@@ -21,6 +21,7 @@ from deeplab_spec.graph.ops import (
     GlobalAveragePool,
     Input,
     Margins,
+    Multiply,
     Op,
     Padding,
     Pool,
@@ -115,9 +116,10 @@ def planted_node(node: Node, attribute: str) -> tuple[str, Node] | None:
 
     Args:
         node: The node.
-        attribute: A field of its operator, or ``inputs`` of a sum (one operand twice) or a concatenation (reversed).
+        attribute: A field of its operator, or ``inputs``: of a sum or a product one operand twice, of a concatenation
+            reversed.
     """
-    if attribute == "inputs" and isinstance(node.op, Add | Concat):
+    if attribute == "inputs" and isinstance(node.op, Add | Multiply | Concat):
         inputs = node.inputs[::-1] if isinstance(node.op, Concat) else (node.inputs[0], node.inputs[0])
         return f"{', '.join(inputs)} read at {node.path}", replace(node, inputs=inputs)
     op = planted_operator(node.op, attribute)

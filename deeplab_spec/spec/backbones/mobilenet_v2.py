@@ -3,18 +3,17 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from deeplab_spec.graph.ops import ActivationKind
-from deeplab_spec.spec.choices import FAMILY, Choices, ChoiceValue, choice, within
+from deeplab_spec.spec.choices import FAMILY, Choices, ChoiceValue, UnstridedRate, choice, within
 from deeplab_spec.spec.layer_choices import (
     HEAD_CHANNELS,
     IMAGE_CHANNELS,
-    backbone_bias,
-    backbone_initial,
-    backbone_norm,
+    Strides,
+    backbone_conv,
     check_output_stride,
-    padding,
+    rounded_channels,
     scaled_channels,
 )
 from deeplab_spec.spec.rows import BackboneRows, Block, ConvUnit, SkipKind
@@ -30,13 +29,6 @@ STAGES: Final = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (16
 """For every stage its channels, its units, and the stride of its first unit."""
 
 _TABLE: Final = mobilenet("table 2")
-
-
-class UnstridedRate(StrEnum):
-    """The rate of a unit whose stride is removed: that of the units before it, or of those after it."""
-
-    UNCHANGED = "unchanged"
-    AT_ONCE = "at_once"
 
 
 class LowLevelTap(StrEnum):
@@ -112,74 +104,41 @@ class MobileNetV2Choices(Choices):
 
 
 def _multiplied(choices: MobileNetV2Choices, channels: int) -> int:
-    """Return a channel count under the depth multiplier: the nearest multiple of the divisor, at most 10 % less."""
-    divisor, exact = choices.channel_divisor, channels * choices.depth_multiplier
-    nearest = max(divisor, int(exact + divisor / 2) // divisor * divisor)
-    return nearest if nearest >= 0.9 * exact else nearest + divisor
+    """Return a channel count under the depth multiplier."""
+    return rounded_channels(channels * choices.depth_multiplier, choices.channel_divisor)
 
 
 def _blocks(choices: MobileNetV2Choices, channels: dict[int, int], output_stride: int) -> Iterator[Block]:
-    """Yield the units; strides beyond the output stride are replaced by rates in the units after them."""
-    reached, rate, number = STEM_STRIDE, 1, 0
-    before = _multiplied(choices, STEM_CHANNELS)
+    """Yield the units; strides beyond the output stride are replaced by rates."""
+    strides = Strides(output_stride=output_stride, rule=choices.unstrided_rate, reached=STEM_STRIDE)
+    number, before = 0, _multiplied(choices, STEM_CHANNELS)
     for base, units, stage_stride in STAGES:
         after = _multiplied(choices, base)
         for unit in range(units):
             number += 1
-            stride, own = (stage_stride if unit == 0 else 1), rate
-            residual = stride == 1 and before == after
-            if stride > 1 and reached < output_stride:
-                reached *= stride
-            elif stride > 1:
-                rate *= stride
-                own = own if choices.unstrided_rate is UnstridedRate.UNCHANGED else rate
-                stride = 1
+            published = stage_stride if unit == 0 else 1
+            stride, rate = strides.next(published)
             wide = channels[EXPANSION * before] if number > 1 else channels[before]
             path = f"backbone.block{number}"
+            expansion = _conv(choices, f"{path}.expansion", (channels[before], wide), activation=RELU6)
             depthwise = _conv(
                 choices,
                 f"{path}.depthwise",
                 (wide, wide),
                 kernel=3,
                 stride=stride,
-                rate=own,
+                rate=rate,
                 groups=wide,
                 activation=RELU6,
             )
-            expansion = _conv(choices, f"{path}.expansion", (channels[before], wide), activation=RELU6)
             projection = _conv(choices, f"{path}.projection", (wide, channels[after]))
             yield Block(
                 path=path,
                 units=(expansion, depthwise, projection) if number > 1 else (depthwise, projection),
-                skip_kind=SkipKind.IDENTITY if residual else SkipKind.NONE,
+                skip_kind=SkipKind.IDENTITY if published == 1 and before == after else SkipKind.NONE,
             )
             before = after
 
 
-def _conv(
-    choices: MobileNetV2Choices,
-    path: str,
-    channels: tuple[int, int],
-    *,
-    kernel: int = 1,
-    stride: int = 1,
-    rate: int = 1,
-    groups: int = 1,
-    activation: ActivationKind | None = None,
-    first: bool = False,
-) -> ConvUnit:
-    return ConvUnit(
-        path=path,
-        channels_in=channels[0],
-        channels_out=channels[1],
-        kernel=kernel,
-        stride=stride,
-        rate=rate,
-        padding=padding(choices, kernel, stride, rate, first=first),
-        groups=groups,
-        bias=backbone_bias(choices),
-        norm=backbone_norm(choices),
-        activation=activation,
-        init=backbone_initial(choices, BACKBONE_STD),
-        source=_TABLE,
-    )
+def _conv(choices: MobileNetV2Choices, path: str, channels: tuple[int, int], **numbers: Any) -> ConvUnit:  # noqa: ANN401 - as of backbone_conv
+    return backbone_conv(choices, path, channels, std=BACKBONE_STD, source=_TABLE, **numbers)

@@ -3,18 +3,16 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from deeplab_spec.graph.ops import ActivationKind, Pool, PoolKind
-from deeplab_spec.spec.choices import FAMILY, Choices, ChoiceValue, choice, within
+from deeplab_spec.spec.choices import FAMILY, AuxiliaryHead, Choices, ChoiceValue, UnstridedRate, choice, within
 from deeplab_spec.spec.layer_choices import (
     HEAD_CHANNELS,
     IMAGE_CHANNELS,
-    backbone_bias,
-    backbone_initial,
-    backbone_norm,
+    Strides,
+    backbone_conv,
     check_output_stride,
-    padding,
     scaled_channels,
 )
 from deeplab_spec.spec.rows import BackboneRows, Block, ConvUnit, PoolUnit, SkipKind
@@ -61,20 +59,6 @@ class Shortcut(StrEnum):
 
     CONV = "conv"
     AVERAGE_POOL = "average_pool"
-
-
-class UnstridedRate(StrEnum):
-    """The rate of a unit whose stride is removed: that of the units before it, or of those after it."""
-
-    UNCHANGED = "unchanged"
-    AT_ONCE = "at_once"
-
-
-class AuxiliaryHead(StrEnum):
-    """Whether a second head gives logits of the backbone's third stage."""
-
-    NONE = "none"
-    FCN = "fcn"
 
 
 class LowLevelTap(StrEnum):
@@ -165,21 +149,14 @@ class _Geometry:
 
 def _geometries(choices: ResNetChoices, output_stride: int) -> Iterator[_Geometry]:
     """Replace strides beyond the output stride by rates in the units after them."""
-    reached, rate = STEM_STRIDE, 1
+    strides = Strides(output_stride=output_stride, rule=choices.unstrided_rate, reached=STEM_STRIDE)
     last = choices.strided_unit is StridedUnit.LAST
     for stage, units in enumerate(choices.stage_units, start=1):
         strided = stage < _LAST if last else stage > 1
         for unit in range(1, units + 1):
             factor = choices.multi_grid[:unit][-1] if stage == _LAST else 1
-            stride = 2 if strided and unit == (units if last else 1) else 1
-            own = rate
-            if stride > 1 and reached < output_stride:
-                reached *= stride
-            elif stride > 1:
-                rate *= stride
-                own = own if choices.unstrided_rate is UnstridedRate.UNCHANGED else rate
-                stride = 1
-            yield _Geometry(path=f"layer{stage}.block{unit}", stage=stage, stride=stride, rate=own * factor)
+            stride, rate = strides.next(2 if strided and unit == (units if last else 1) else 1)
+            yield _Geometry(path=f"layer{stage}.block{unit}", stage=stage, stride=stride, rate=rate * factor)
 
 
 def _stem(choices: ResNetChoices, channels: dict[int, int]) -> Iterator[ConvUnit | PoolUnit]:
@@ -248,26 +225,10 @@ def _conv(
     path: str,
     channels: tuple[int, int],
     *,
-    kernel: int = 1,
-    stride: int = 1,
-    rate: int = 1,
     activation: ActivationKind | None = RELU,
-    first: bool = False,
+    **numbers: Any,  # noqa: ANN401 - as of backbone_conv
 ) -> ConvUnit:
-    return ConvUnit(
-        path=path,
-        channels_in=channels[0],
-        channels_out=channels[1],
-        kernel=kernel,
-        stride=stride,
-        rate=rate,
-        padding=padding(choices, kernel, stride, rate, first=first),
-        bias=backbone_bias(choices),
-        norm=backbone_norm(choices),
-        activation=activation,
-        init=backbone_initial(choices, None),
-        source=_TABLE,
-    )
+    return backbone_conv(choices, path, channels, activation=activation, source=_TABLE, **numbers)
 
 
 def _tap(choices: ResNetChoices, blocks: tuple[Block, ...]) -> str:

@@ -177,6 +177,8 @@ CASES: list[tuple[str, NodeProto, dict[str, Any], int, Op | None]] = [
     ("dropout by attribute", node("Dropout", ratio=0.2), {}, 10, Dropout(probability=0.2)),
     ("add a constant", node("Add", "offset"), {"offset": weight(1, 4, 1, 1)}, 14, None),
     ("add a value to itself", node("Add", "x"), {}, 14, Add()),
+    ("product with itself", node("Mul", "x"), {}, 14, None),
+    ("product with a constant", node("Mul", "offset"), {"offset": weight(1, 4, 1, 1)}, 14, None),
     ("sum of two", node("Sum", "x"), {}, 13, Add()),
     ("sum of three", node("Sum", "x", "x"), {}, 13, None),
     ("concat", node("Concat", "x", axis=1), {}, 13, Concat()),

@@ -26,7 +26,7 @@ class BackboneModule(nn.Module):
 
 
 class Backbone(BackboneModule):
-    """A stem and a chain of blocks: the modified aligned Xception, a residual network, MobileNetV2.
+    """A stem and a chain of blocks: the modified aligned Xception, a residual or a mobile network.
 
     The module tree has the paths of the rows. It is the same at every output stride, and so are the names of the
     weights.

@@ -7,6 +7,7 @@ from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Source
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.backbones import mobilenet_v2 as m
+from deeplab_spec.spec.backbones import mobilenet_v3 as v
 from deeplab_spec.spec.backbones import resnet as r
 from deeplab_spec.spec.backbones import xception as x
 from deeplab_spec.spec.sources import document, library, paper, release
@@ -275,6 +276,18 @@ TORCHVISION_RESNET101: Final = Variant(
     title="torchvision: deeplabv3_resnet101, without its auxiliary head",
 )
 
+TORCHVISION_MOBILENET_V3_LARGE: Final = Variant(
+    name="torchvision-mobilenet-v3-large",
+    choices=v.MobileNetV3Choices(
+        **_head(_TORCHVISION50) | {"backbone_norm_eps": 1e-3, "backbone_norm_momentum": 0.01},
+        unstrided_rate=c.UnstridedRate.AT_ONCE,
+        low_level_tap=m.LowLevelTap.UNIT,
+        auxiliary=c.AuxiliaryHead.NONE,
+    ),
+    output_strides=(16,),
+    source=library("torchvision", "models/segmentation/deeplabv3.py"),
+    title="torchvision: deeplabv3_mobilenet_v3_large, without its auxiliary head",
+)
 
 _SMP_HEAD: Final[dict[str, Any]] = {
     "aspp_rates": (12, 24, 36),
@@ -369,6 +382,7 @@ VARIANTS: Final = (
     TF_MOBILENET_V2,
     TORCHVISION_RESNET50,
     TORCHVISION_RESNET101,
+    TORCHVISION_MOBILENET_V3_LARGE,
     SMP_RESNET34,
     SMP_RESNET50,
     SMP_RESNET101,

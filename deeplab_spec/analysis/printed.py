@@ -94,6 +94,7 @@ _SMP: Final = library("segmentation-models-pytorch", "public logs")
 _KERAS: Final = library("keras-hub", "presets")
 
 _101: Final = "tf-resnet101-dense"
+_V3: Final = "torchvision-mobilenet-v3-large"
 _PLAIN: Final = {"decoder": Decoder.NONE}
 _FCN: Final = {"auxiliary": AuxiliaryHead.FCN}
 _HALF: Final = {"depth_multiplier": 0.5, "channel_divisor": 1}
@@ -128,6 +129,8 @@ PRINTED: Final = (
     _figure(_TORCHVISION, "torchvision-resnet101", 8, "258.743", overrides=_FCN, counts=MAC, size=(520, 520)),
     _figure(_TORCHVISION, "torchvision-resnet50", 8, "42,004,074", overrides=_FCN, counts=PARAMETERS),
     _figure(_TORCHVISION, "torchvision-resnet101", 8, "60,996,202", overrides=_FCN, counts=PARAMETERS),
+    _figure(_TORCHVISION, _V3, 16, "10.452", overrides=_FCN, counts=MAC, size=(520, 520)),
+    _figure(_TORCHVISION, _V3, 16, "11,029,328", overrides=_FCN, counts=PARAMETERS),
     _figure(_SMP, "smp-resnet34", 16, "22,437,457", counts=PARAMETERS, size=(512, 512), classes=1),
     _figure(_SMP, "smp-resnet101", 16, "45,669,713", counts=PARAMETERS, size=(512, 512), classes=1),
     _figure(_KERAS, "keras-hub-resnet50", 32, "39,190,656", counts=WITH_STATISTICS),

@@ -114,6 +114,7 @@ FIGURES = (
     Figures("tf-mobilenet-v2", (), 16, CITY, 19, 2_113_043, 2_146_131, 21_233_054_912, 21.257),
     Figures("tf-mobilenet-v2", WITH, 16, ADE, 151, 2_304_519, 2_339_847, 1_538_386_800, 1.546),
     Figures("torchvision-resnet50", SECOND, 8, (520, 520), 21, 42_004_074, None, 178_721_945_000),
+    Figures("torchvision-mobilenet-v3-large", SECOND, 16, (520, 520), 21, 11_029_328, None, 10_452_448_000),
     Figures("torchvision-resnet101", SECOND, 8, (520, 520), 21, 60_996_202, None, 258_743_040_000),
 )
 # fmt: on
@@ -145,6 +146,7 @@ LIBRARIES = (
     # torchvision's weights without the second head, and segmentation_models_pytorch at 512x512
     ("torchvision-resnet50",  (), 8, 21, 39_638_869, None),
     ("torchvision-resnet101", (), 8, 21, 58_630_997, None),
+    ("torchvision-mobilenet-v3-large", (), 16, 21, 11_025_477, None),
     ("smp-resnet34",  EIGHTEEN, 16, 1, 12_329_297, 18.248),
     ("smp-resnet34",  EIGHTEEN, 8,  1, 12_329_297, 53.328),
     ("smp-resnet34",  EIGHTEEN, 16, 21, 12_334_437, None),

@@ -6,15 +6,22 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import output
+from deeplab_spec.cli.fleet import Fleet
+from deeplab_spec.cli.matrix import certify_matrix
 from deeplab_spec.cli.options import (
     DEFAULT_TIMEOUT,
     SOME_VARIANTS,
     ArgumentOption,
     ChooseOption,
     MemoryOption,
+    PieceCpusOption,
+    PieceGpusOption,
+    PiecesOption,
     PythonOption,
+    RayOption,
     SchemaOption,
     SearchOption,
+    ShardOption,
     TargetArgument,
     TargetClassesOption,
     TargetStridesOption,
@@ -25,7 +32,7 @@ from deeplab_spec.cli.options import (
     process_settings,
 )
 from deeplab_spec.cli.target_check import check_targets
-from deeplab_spec.errors import require_torch
+from deeplab_spec.errors import SpecError, require_torch
 from deeplab_spec.evidence.service import check_folder, form_of, write_report
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict
@@ -44,6 +51,7 @@ _LONG = 10.0
 
 
 def certify(
+    context: typer.Context,
     target: TargetArgument = "",
     *,
     variant: Annotated[
@@ -112,6 +120,16 @@ def certify(
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write it to a file: .txt, .json, .md or .html. [stdout]"),
     ] = None,
+    matrix: Annotated[
+        Path | None,
+        typer.Option("--matrix", metavar="FILE.toml", help="Check the targets of a file, and continue an earlier run."),
+    ] = None,
+    shard: ShardOption = None,
+    pieces: PiecesOption = None,
+    ray: RayOption = None,
+    piece_cpus: PieceCpusOption = 1.0,
+    piece_gpus: PieceGpusOption = 0.0,
+    again: Annotated[bool, typer.Option("--again", help="With --matrix: start again.")] = False,
     json_schema: SchemaOption = False,
 ) -> None:
     """Check an implementation, clause by clause.
@@ -119,13 +137,20 @@ def certify(
     It is compared with a published network, or with another target.
 
     Exit status: 0 conforms; 1 deviates, or conforms with waivers that are not accepted; 2 the arguments or the
-    waivers are wrong; 3 the target cannot be built; 4 a clause is undecided.
+    waivers are wrong; 3 the target cannot be built; 4 a clause is undecided. Of a matrix: the first of 3, 1, 4, 0 that
+    a target has.
     """
     if json_schema:
         from deeplab_spec.views.document import to_schema
 
         output.report(to_schema(Certificate), file)
         return
+    if matrix or shard or pieces or ray or again:
+        if matrix is None:
+            raise SpecError("--matrix", "must come with --shard, --pieces, --ray and --again", matrix)
+        require_torch("certify")
+        fleet = Fleet.of(shard, pieces, ray, piece_cpus, piece_gpus)
+        certify_matrix(context, fleet, matrix, report, file, again=again, as_json=as_json)
     if not target:
         raise typer.BadParameter("name the network to check", param_hint="TARGET")
     write = form_of(file, as_json=as_json, most=None if everything else MOST_FINDINGS)

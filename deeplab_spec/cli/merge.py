@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deeplab_spec.cli import mutants, output
+from deeplab_spec.cli import matrix, mutants, output
 from deeplab_spec.cli.options import JsonOption, OutputOption
 from deeplab_spec.errors import require_torch
 
@@ -30,4 +30,5 @@ def merge(
 
     plan, results = merged(folders)
     output.summary(balance(plan, folders))
-    mutants.finish(plan, results, report, file, as_json=as_json)
+    finish = mutants.finish if plan.command == "mutants" else matrix.finish
+    finish(plan, results, report, file, as_json=as_json)

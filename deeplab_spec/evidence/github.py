@@ -1,6 +1,5 @@
 """A certificate as GitHub reads it: a summary in Markdown, and annotations of a workflow."""
 
-import re
 from collections.abc import Iterator
 from itertools import islice
 from typing import Final
@@ -10,6 +9,7 @@ from deeplab_spec.judge.certificate import Certificate, ClauseRecord
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.text import location, problem, sentence
 from deeplab_spec.spec.clauses import clause as named
+from deeplab_spec.views.table import inert
 
 MOST_CLAUSES: Final = 40
 """The number of clauses in a summary; a comment has room for 65,536 characters."""
@@ -18,7 +18,6 @@ MOST_FINDINGS: Final = 3
 MOST_ANNOTATIONS: Final = 10
 """GitHub shows no more for a step."""
 
-_LONGEST: Final = 300
 _SIGNS: Final = {
     RunVerdict.CONFORMS: "\N{WHITE HEAVY CHECK MARK}",
     RunVerdict.CONFORMS_WITH_WAIVERS: "\N{LARGE YELLOW CIRCLE}",
@@ -28,23 +27,12 @@ _SIGNS: Final = {
 _OPEN: Final = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.WAIVED)
 
 
-def plain(text: str) -> str:
-    r"""Return text that Markdown shows as it is: no tag, link, mention or line break is in it.
-
-    >>> print(plain("a|b <i> @me"))
-    a\|b \<i\> &#64;me
-    """
-    shown = printable(text)
-    shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
-    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&:]|(?<=www)\.)", r"\\\1", shown).replace("@", "&#64;")
-
-
 def summary(certificate: Certificate) -> str:
     """Return the summary for a pull request."""
     lines = [
-        f"### {_SIGNS[certificate.verdict]} {plain(certificate.target)}: {certificate.verdict}",
+        f"### {_SIGNS[certificate.verdict]} {inert(certificate.target)}: {certificate.verdict}",
         "",
-        plain(sentence(certificate)),
+        inert(sentence(certificate)),
         "",
         "| level | verdict | clauses | decisions |",
         "| :--- | :--- | ---: | ---: |",
@@ -64,12 +52,12 @@ def summary(certificate: Certificate) -> str:
 
 def _rows(clause: ClauseRecord, *, several: bool) -> Iterator[str]:
     if not clause.findings:
-        yield f"| {plain(clause.id)} | {clause.verdict} | | {plain(clause.reason)} |"
+        yield f"| {inert(clause.id)} | {clause.verdict} | | {inert(clause.reason)} |"
     for finding in clause.findings[:MOST_FINDINGS]:
-        where = plain(location(finding, several=several))
-        yield f"| {plain(clause.id)} | {clause.verdict} | {where} | {plain(problem(finding))} |"
+        where = inert(location(finding, several=several))
+        yield f"| {inert(clause.id)} | {clause.verdict} | {where} | {inert(problem(finding))} |"
     if len(clause.findings) > MOST_FINDINGS:
-        yield f"| {plain(clause.id)} | | | and {len(clause.findings) - MOST_FINDINGS} more |"
+        yield f"| {inert(clause.id)} | | | and {len(clause.findings) - MOST_FINDINGS} more |"
 
 
 def annotations(certificate: Certificate) -> str:

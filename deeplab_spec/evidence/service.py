@@ -14,7 +14,7 @@ from deeplab_spec.evidence.page import page
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.statement import text_of
 from deeplab_spec.judge.text import MOST_FINDINGS, text
-from deeplab_spec.views.document import to_json, written_together
+from deeplab_spec.views.document import to_json, writer_of, written_together
 
 Writer = Callable[[Certificate], str]
 
@@ -29,7 +29,7 @@ FILES: Final[Mapping[str, Writer]] = {
 }
 """The files of a report. The certificate is the statement that ``verify`` checks."""
 
-_FORMS: Final[Mapping[str, Writer]] = {".html": page, ".json": to_json, ".md": summary, ".txt": text}
+_FORMS: Final[Mapping[str, Writer]] = {".html": page, ".json": to_json, ".md": summary}
 
 
 def form_of(file: Path | None, *, as_json: bool, most: int | None = MOST_FINDINGS) -> Writer:
@@ -43,13 +43,7 @@ def form_of(file: Path | None, *, as_json: bool, most: int | None = MOST_FINDING
     Raises:
         SpecError: If the suffix names no form, or another one than JSON where that is asked for.
     """
-    special = file is None or (file.exists() and not file.is_file())
-    shown = partial(text, most=most)
-    form = to_json if as_json else shown if special else _FORMS.get(file.suffix.lower()) if file else None
-    if form is None or (as_json and file and _FORMS.get(file.suffix.lower(), to_json) is not to_json):
-        rule = "must end in .json with --json" if as_json else f"must end in {', '.join(_FORMS)}"
-        raise SpecError("--output", rule, str(file))
-    return shown if form is text else form
+    return writer_of(file, {**_FORMS, ".txt": partial(text, most=most)}, as_json=as_json)
 
 
 def check_folder(directory: Path | None) -> None:

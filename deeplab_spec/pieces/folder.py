@@ -5,6 +5,7 @@ shards may share a folder.
 """
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,13 @@ class Finished(Document):
     piece: str
     shard: str
     result: Any
+
+
+def cache_folder() -> Path:
+    """Return the folder of this package in the user's cache, which is made if it is missing."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deeplab-spec"
+    cache.mkdir(parents=True, exist_ok=True)
+    return cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +72,26 @@ class Folder:
             raise TargetError(str(self.path), f"cannot be made: {error.strerror}") from error
         there = self.plan()
         if there is not None:
-            check_same(there, plan, str(self.path), "this run")
+            check_same(there, plan, str(self.path), "this command")
             return
         if any(self.path.glob("piece-*.json")):
             raise SpecError(str(self.path), "must hold no pieces, or those of this run", "pieces without a plan")
         write_whole(self.path / _PLAN, plan.text)
+
+    def adopt(self, plan: Plan) -> None:
+        """Start a run in the folder of an earlier one: finished pieces of equal work stay, the others are removed."""
+        there = self.plan()
+        if there is None or there.text == plan.text:
+            return
+        same = {piece.id: piece for piece in there.pieces if there.code == plan.code}
+        finished = self.finished(there)
+        times = {name: self.seconds(there, name) for name in finished}
+        self.forget()
+        self.start(plan)
+        for piece in plan.pieces:
+            if piece.id in finished and same.get(piece.id) == piece:
+                kept = finished[piece.id]
+                self.write(plan, Shard.read(kept.shard), piece, kept.result, times[piece.id])
 
     def forget(self) -> None:
         """Remove the plan and the finished pieces."""

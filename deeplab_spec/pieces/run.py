@@ -1,10 +1,12 @@
 """Runs the pieces of a shard, and keeps each when it is finished."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from deeplab_spec.pieces.folder import Folder
 from deeplab_spec.pieces.plan import Execute, Plan, Shard
+from deeplab_spec.views.document import canonical
 from deeplab_spec.views.progress import Progress
 
 
@@ -38,7 +40,7 @@ def run(
         results = {name: result for name, result in results.items() if not again(result)}
     progress(f"{len(results)} of {len(pieces)} pieces", len(results), len(pieces))
     for piece, result, seconds in execute([piece for piece in pieces if piece.id not in results]):
-        results[piece.id] = result
+        results[piece.id] = json.loads(canonical(result))  # as it is read from a folder, down to the order of names
         if folder is not None:
             folder.write(plan, shard, piece, result, seconds)
         progress(f"{len(results)} of {len(pieces)} pieces", len(results), len(pieces))

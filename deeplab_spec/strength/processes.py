@@ -7,7 +7,6 @@ As a program, this module is one of the processes: it reads units of work from s
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from deeplab_spec.judge.judge import certify
 from deeplab_spec.judge.plan import telling_sizes
 from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite
 from deeplab_spec.mutate.rewrites.original import Original, published
+from deeplab_spec.pieces.folder import cache_folder
 from deeplab_spec.pieces.plan import code_digest
 from deeplab_spec.spec.api import Override, network
 from deeplab_spec.spec.clauses import Level
@@ -296,10 +296,8 @@ def _read(journal: Path | None) -> Iterator[Entry]:
 
 def journal_for(settings: Sequence[object]) -> Path:
     """Return the path of a run's journal; it depends on the settings and on the code of the judge."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deeplab-spec"
-    cache.mkdir(parents=True, exist_ok=True)
     key = json.dumps([code_digest(), *map(str, settings)])
-    return cache / f"mutants-{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl"
+    return cache_folder() / f"mutants-{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl"
 
 
 def run_unit(work: Json) -> object:

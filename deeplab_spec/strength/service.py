@@ -57,7 +57,7 @@ _SECONDS: Final = {Shows.EVALUATION: 0.2, Shows.NOWHERE: 0.1, Shows.TRAINING: 1.
 """How long a mutant of each kind takes on one core; only the ratios matter, which make shards alike."""
 _INITIAL: Final = 0.3
 _WIDE: Final = 20
-_REWRITE: Final = 8.5
+_REWRITE: Final = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,16 +10,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from deeplab_spec.errors import TargetError
+from deeplab_spec.errors import SpecError, TargetError
 
+Kind = TypeVar("Kind")
 Json = dict[str, Any]
 """A JSON object."""
 
@@ -86,6 +87,27 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         if part:
             part.unlink(missing_ok=True)
+
+
+def writer_of(file: Path | None, forms: Mapping[str, Callable[[Kind], str]], *, as_json: bool) -> Callable[[Kind], str]:
+    """Return what writes a document to a file, by its suffix; stdout, a device or a pipe gets the text.
+
+    Args:
+        file: The file; None for stdout.
+        forms: What writes each form, by suffix; ``.txt`` is the text, ``.json`` the JSON document.
+        as_json: Whether JSON is asked for.
+
+    Raises:
+        SpecError: If the suffix names no form, or another one than JSON where that is asked for.
+    """
+    special = file is None or (file.exists() and not file.is_file())
+    suffix = ".txt" if special or file is None else file.suffix.lower()
+    if as_json and (special or forms.get(suffix) in {None, forms[".json"]}):
+        return forms[".json"]
+    if as_json or suffix not in forms:
+        rule = "must end in .json with --json" if as_json else f"must end in {', '.join(forms)}"
+        raise SpecError("--output", rule, str(file))
+    return forms[suffix]
 
 
 def read_bounded(path: Path, most: int) -> bytes:

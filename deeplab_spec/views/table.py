@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 GAP = "  "
+_LONGEST = 300
+"""Letters of a text in Markdown."""
 Value = str | float | None
 """A cell of comma-separated values; None is an empty cell."""
 
@@ -100,6 +102,17 @@ def _escaped(cell: str) -> str:
     """Escape the end of a cell, and the beginning of a tag outside of code."""
     shown = cell if "`" in cell else re.sub(r"<(?=[A-Za-z/!?])", r"\\<", cell)
     return shown.replace("|", "\\|")
+
+
+def inert(text: str) -> str:
+    r"""Return text that Markdown shows as it is: no tag, link, mention or line break is in it.
+
+    >>> print(inert("a|b <i> @me"))
+    a\|b \<i\> &#64;me
+    """
+    shown = printable(text)
+    shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}..."
+    return re.sub(r"([\\`*_{}\[\]()<>#+!|~&:]|(?<=www)\.)", r"\\\1", shown).replace("@", "&#64;")
 
 
 def comma_separated(headers: Sequence[str], rows: Iterable[Sequence[Value]]) -> str:

@@ -149,7 +149,7 @@ def test_a_shard_of_another_run_is_refused(other: Plan, message: str, tmp_path: 
 
     with pytest.raises(SpecError, match=f"^{tmp_path}/other: must be of the run of {paths[0]}, {message}"):
         merged([*paths, tmp_path / "other"])
-    with pytest.raises(SpecError, match=r"other: must be of the run of this run, whose"):
+    with pytest.raises(SpecError, match=r"other: must be of the run of this command, whose"):
         run(PLAN, WHOLE, Folder(tmp_path / "other"), square, silent)
 
 

@@ -1,0 +1,1 @@
+"""Certificates of many targets: at every output stride, level and precision of a file."""

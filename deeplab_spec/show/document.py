@@ -1,5 +1,6 @@
 """The JSON documents of ``show`` and ``clauses``, and the functions that make them; with the costs of each erratum."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from deeplab_spec.graph.ops import Pair, kind
 from deeplab_spec.show.initial import InitialModel, initial_tensors
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import Results, as_json, choose, names, plain
+from deeplab_spec.spec.clause_notes import NOTES
 from deeplab_spec.spec.clauses import CLAUSES, Clause, clauses_of
 from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.errata import Erratum, errata_of
@@ -101,11 +103,17 @@ class ShowDocument(Document):
 
 
 class ClauseModel(Model):
-    """One clause; ``choices`` has the variant's values, or null without a variant."""
+    """One clause; ``choices`` has the variant's values, or null without a variant.
+
+    ``why`` says what depends on it, ``mistake`` how ports break it, ``torch`` how it is written, where that helps.
+    """
 
     id: str
     level: str
     sentence: str
+    why: str
+    mistake: str
+    torch: str
     source: str
     choices: dict[str, Any]
 
@@ -193,6 +201,7 @@ def _clause(clause: Clause, variant: Variant | None) -> ClauseModel:
         id=clause.id,
         level=clause.level.value,
         sentence=clause.sentence,
+        **dataclasses.asdict(NOTES[clause.id]),
         source=str(clause.source),
         choices=values,
     )

@@ -20,6 +20,8 @@ BACKBONE, CHANNEL, HEAD = (20, 420), 184, 720
 COLUMN = 250
 """The horizontal centre of the backbone, in pixels."""
 BLOCK_WIDTH, UNIT_WIDTH, LOW_WIDTH, BRANCH_WIDTH, BRANCH_GAP = 256, 250, 150, 128, 10
+BLOCK_LETTERS = 35
+"""The letters that fit a block of the backbone."""
 TOP, PANEL_TOP = 112, 64
 CAPTION_LINE, CAPTION_WIDTH = 16, 165
 GAP, SUM_GAP = 34, 56
@@ -71,7 +73,9 @@ def _text(row: Row) -> tuple[str, ...]:
         number = row.layers.split()[0]
         return (name, f"{number} x separable 3x3, {', '.join(map(str, row.channels))}", _steps(row))
     if len(row.channels) > 1:
-        return (name, f"{row.layers}: {', '.join(map(str, row.channels))}", _steps(row))
+        channels = ", ".join(map(str, row.channels))
+        together = f"{row.layers}: {channels}"
+        return (name, *((together,) if len(together) <= BLOCK_LETTERS else (row.layers, channels)), _steps(row))
     if name.endswith(".resize"):
         return (name, row.layers if row.layers == Interpolation.NEAREST else f"bilinear, {row.layers}")
     if not row.channels:
@@ -117,8 +121,9 @@ def _backbone(drawing: Drawing, rows: list[Row], subject: Subject) -> float:
         end = box.bottom
         if row.skip:
             end = _skip(drawing, row, box, y)
-        if tap.startswith(f"{row.path}."):
-            _tap(drawing, tap, row, box, end)
+        inside = next((tap.removeprefix(f"{path}.") for path in row.blocks if tap.startswith(f"{path}.")), "")
+        if inside:
+            _tap(drawing, inside.split("."), box, end)
         y = box.bottom + (SUM_GAP if row.skip else GAP)
         above = (COLUMN, end)
         drawing.notes.append(Note(x=COLUMN + 8, y=y - 12, text=shape(row.output)))
@@ -140,9 +145,8 @@ def _skip(drawing: Drawing, row: Row, box: Box, top: float) -> float:
     return at[1] + 8
 
 
-def _tap(drawing: Drawing, tap: str, row: Row, box: Box, end: float) -> None:
-    """Start the line of the low-level features; the head completes it."""
-    inner = tap.removeprefix(f"{row.path}.").split(".")
+def _tap(drawing: Drawing, inner: list[str], box: Box, end: float) -> None:
+    """Start the line of the low-level features, at a path inside a block; the head completes it."""
     if inner[0].startswith("sepconv"):
         at: Point = (box.x + box.width, box.centre)
         activated = inner[-1] == "activation"

@@ -35,6 +35,15 @@ class Row:
     output: Shape
     count: int = 1
 
+    @property
+    def blocks(self) -> tuple[str, ...]:
+        """The paths of its blocks."""
+        if self.count == 1:
+            return (self.path,)
+        stem, _, last = self.path.rpartition("..")
+        stem = stem.rstrip("0123456789")
+        return tuple(f"{stem}{number}" for number in range(int(last) - self.count + 1, int(last) + 1))
+
 
 def network_rows(subject: Subject) -> tuple[Row, ...]:
     """Return the rows of a network in the order of the graph.

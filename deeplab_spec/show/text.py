@@ -58,6 +58,8 @@ def _clause_lines(clause: ClauseModel) -> list[str]:
     return [
         f"{clause.id}  {clause.level}",
         *wrapped(clause.sentence),
+        *wrapped(f"why: {clause.why}"),
+        *wrapped(f"often wrong: {clause.mistake}"),
         *(wrapped(f"choices: {choices}") if choices else ()),
         *wrapped(f"source: {clause.source}"),
     ]

@@ -8,9 +8,9 @@ import pytest
 from deeplab_spec.show.drawing import drawing, lay_out
 from deeplab_spec.show.rows import network_rows
 from deeplab_spec.show.shapes import Box, Drawing
-from deeplab_spec.spec.api import Subject
+from deeplab_spec.spec.api import Subject, usual_size
 from deeplab_spec.spec.choices import choose, read_overrides
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, VARIANTS, Variant
 from tests.support.members import XCEPTIONS
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -32,8 +32,13 @@ OVERRIDES = (
 
 
 def subjects() -> list[Subject]:
-    """Return networks with many choices, at every output stride."""
-    return [
+    """Return every variant, and networks with many choices at every output stride."""
+    published = [
+        Subject(variant=variant, choices=variant.choices, output_stride=stride, size=usual_size(variant, stride))
+        for variant in VARIANTS
+        for stride in variant.output_strides[-1:]
+    ]
+    return published + [
         Subject(
             variant=variant,
             choices=choose(variant.choices, read_overrides(overrides, TF_RELEASE.family)),
@@ -109,7 +114,7 @@ def test_every_row_of_the_network_is_drawn(subject: Subject) -> None:
 
     assert sorted(name.partition(",")[0] for name in names) == sorted(expected)
     texts = " ".join(note.text for note in drawn.notes)
-    assert "150x1024x2048" in texts
+    assert "x".join(map(str, network_rows(subject)[-1].output)) in texts
     assert len(drawn.sums) == sum(1 for row in network_rows(subject) if row.skip)
     assert sum(wire.tap for wire in drawn.wires) == (0 if subject.rows().decoder.low_level is None else 1)
 

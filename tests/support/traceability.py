@@ -11,11 +11,12 @@ from pathlib import Path
 from deeplab_spec.judge.build import candidate
 from deeplab_spec.judge.decisions import CHECKS, check_of
 from deeplab_spec.judge.evidence import Evidence, PlantedFault
-from deeplab_spec.judge.finding import Verdict
+from deeplab_spec.judge.finding import Finding, Verdict
 from deeplab_spec.judge.observe import AtStride, Stages, observe
 from deeplab_spec.judge.plan import plan, telling_sizes
 from deeplab_spec.judge.request import DTYPES, Request
 from deeplab_spec.judge.structure.observe import decide_graph
+from deeplab_spec.judge.text import problem
 from deeplab_spec.mutate.catalogue import catalogue
 from deeplab_spec.mutate.mutant import Shows
 from deeplab_spec.spec.clauses import CLAUSES
@@ -65,19 +66,25 @@ def tests() -> dict[str, tuple[str, ...]]:
     return {name: tuple(paths) for name, paths in found.items()}
 
 
-def caught() -> dict[str, str]:
-    """Return, for each clause, a wrong network that it catches and no clause before it."""
-    found: dict[str, str] = {}
+def caught() -> dict[str, tuple[str, str]]:
+    """Return, for each clause, a wrong network that it catches and no clause before it, and what it says to that."""
+    found: dict[str, tuple[str, str]] = {}
     for subject in SUBJECTS:
         found |= {name: fault for name, fault in _mutants(subject) if name not in found}
         stride = _observed(subject)
         for planted in stride.planted_faults:
             if planted.clause not in found and _first(stride.evidence, planted) == planted.clause:
-                found[planted.clause] = f"{planted.fault} ({subject})"
+                findings = check_of(planted.clause, "")(planted.plant(stride.evidence)).findings
+                found[planted.clause] = (f"{planted.fault} ({subject})", said(findings[0]))
     return found
 
 
-def _mutants(subject: str) -> Iterator[tuple[str, str]]:
+def said(finding: Finding) -> str:
+    """Return what the judge says at a finding, without the other calls that show it too."""
+    return f"{finding.path}: {problem(finding).partition('; likewise')[0]}".strip()
+
+
+def _mutants(subject: str) -> Iterator[tuple[str, tuple[str, str]]]:
     """Return wrong graphs with the first clause that refuses them: one of each kind in each block."""
     planned = plan(_request(subject), 8)
     image = telling_sizes(planned.network, 8)[0]
@@ -86,8 +93,9 @@ def _mutants(subject: str) -> Iterator[tuple[str, str]]:
         region = (mutant.kind, ".".join(mutant.path.split(".")[:3]))
         if mutant.shows is Shows.EVALUATION and region not in seen:
             seen.add(region)
-            failed = decide_graph(planned, mutant.network, image).failed
-            yield from ((name, f"{mutant.name} ({subject})") for name in failed[:1])
+            result = decide_graph(planned, mutant.network, image)
+            if result.reason:
+                yield result.failed[0], (f"{mutant.name} ({subject})", said(result.reason))
 
 
 def _observed(subject: str) -> AtStride:
@@ -112,11 +120,11 @@ def _first(evidence: Evidence, planted: PlantedFault) -> str | None:
     return next((clause.id for clause in CLAUSES if check_of(clause.id, "")(wrong).verdict is Verdict.FAILED), None)
 
 
-def rows() -> Iterator[tuple[str, str, str, str, str]]:
+def rows() -> Iterator[tuple[str, ...]]:
     """Return the lines of the table."""
     deciding, named, faults = checks(), tests(), caught()
     for clause in CLAUSES:
-        yield clause.id, clause.sentence, deciding[clause.id], shown(named[clause.id]), faults.get(clause.id, "")
+        yield clause.id, clause.sentence, deciding[clause.id], shown(named[clause.id]), *faults.get(clause.id, ("", ""))
 
 
 def shown(files: Sequence[str]) -> str:
@@ -126,7 +134,14 @@ def shown(files: Sequence[str]) -> str:
 
 def page() -> str:
     """Return the page."""
-    headers = ("clause", "sentence", "decided by", "tests that name it", "wrong network that it catches first")
+    headers = (
+        "clause",
+        "sentence",
+        "decided by",
+        "tests that name it",
+        "wrong network that it catches first",
+        "what it says",
+    )
     return "\n\n".join(
         (
             "# Clauses, and what holds them",

@@ -235,10 +235,12 @@ class GraphResult:
     Attributes:
         failed: Ids of the failed clauses, in the order of the clause list.
         first: The first finding along the alignment; None if there is none.
+        reason: The first finding of the first failed clause.
     """
 
     failed: tuple[str, ...]
     first: Finding | None
+    reason: Finding | None = None
 
 
 def decide_graph(plan: SpecifiedPlan, candidate: Network, image: Pair) -> GraphResult:
@@ -260,6 +262,7 @@ def decide_graph(plan: SpecifiedPlan, candidate: Network, image: Pair) -> GraphR
         counts=block_counts(alignment),
     )
     decisions = {name: check(evidence) for name, check in CHECKS.items()}
-    failed = tuple(name for name, decision in decisions.items() if decision.verdict is Verdict.FAILED)
+    failed = {name: decision.findings for name, decision in decisions.items() if decision.verdict is Verdict.FAILED}
     findings = [finding for decision in decisions.values() for finding in decision.findings]
-    return GraphResult(failed=failed, first=first_finding(alignment, findings))
+    reasons = next(iter(failed.values()), ())
+    return GraphResult(failed=tuple(failed), first=first_finding(alignment, findings), reason=next(iter(reasons), None))

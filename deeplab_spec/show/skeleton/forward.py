@@ -45,7 +45,7 @@ def forward(tree: Tree, part: Part, *, named_results: bool = False) -> Forward:
         last, _, call = lines[-2].partition(" = ")
         if lines[-1] == f"return {last}":
             lines[-2:] = [f"return {call}"]
-    return Forward(arguments=arguments, lines=tuple(lines), results=len(results))
+    return Forward(arguments=arguments, lines=tuple(lines), results=1 if named_results else len(results))
 
 
 def _results(tree: Tree, part: Part) -> dict[str, str]:

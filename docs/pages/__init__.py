@@ -1,0 +1,1 @@
+"""Text of the generated pages of the site."""

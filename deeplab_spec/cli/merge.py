@@ -19,9 +19,10 @@ def merge(
     as_json: JsonOption = False,
     file: OutputOption = None,
 ) -> None:
-    """Put the shards of a run together: the same bytes as the run in one piece, and its exit status.
+    """Put the shards of a run together.
 
-    Every piece must be there once. It prints how long the shards took.
+    Every piece must be there once. It writes the same bytes as the run in one piece, and prints how long the shards
+    took.
 
     Exit status: that of the run; 2 a shard is lost, there twice, or of another run.
     """

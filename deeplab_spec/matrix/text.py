@@ -15,8 +15,8 @@ from deeplab_spec.views.template import environment
 
 def headline(document: MatrixDocument) -> str:
     """Return the result in one line."""
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in document.counts.most_common())
-    return f"{len(document.cells)} certificates: {counts}"
+    counts = ", ".join(f"{verdict}: {count}" for verdict, count in sorted(document.counts.items()))
+    return f"{len(document.cells)} certificates; {counts}"
 
 
 def grid(document: MatrixDocument) -> Grid:

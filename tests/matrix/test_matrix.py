@@ -125,7 +125,7 @@ def test_one_report_and_the_worst_exit_status(
     assert shown[2].split() == ["my_model:mine", "8", *["deviates"] * 3]
     assert shown[3].split() == ["my_model:mine", "16", *["conforms"] * 3]
     assert f"{SCRIPT}@16 structure: my_model:none: cannot be built" in shown
-    assert shown[-1] == "9 certificates: 3 deviates, 3 conforms, 3 could not run"
+    assert shown[-1] == "9 certificates; conforms: 3, could not run: 3, deviates: 3"
     assert sorted(path.name for path in Path("report").iterdir()) == ["matrix.json", "report.html", "summary.md"]
     assert SCRIPT not in Path("report/report.html").read_text() + Path("report/summary.md").read_text()
     document = MatrixDocument.model_validate_json(Path("report/matrix.json").read_text())

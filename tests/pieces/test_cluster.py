@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from time import sleep
 from typing import Any
 
@@ -12,19 +13,16 @@ from deeplab_spec.errors import MissingExtraError, TargetError
 from deeplab_spec.pieces.cluster import Cluster
 from deeplab_spec.pieces.plan import WHOLE, Piece, Plan
 from deeplab_spec.pieces.run import run
-from deeplab_spec.strength.processes import run_unit
-from deeplab_spec.strength.service import MutantsRequest, local, planned, summed
-from deeplab_spec.views.document import canonical, to_json
+from tests.support.small_mutants import run as run_command
+from tests.support.small_mutants import shrink
 
 RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="not run: ray is not installed (extra 'ray')")
-FEW = MutantsRequest(
-    variants=("notebook",),
-    output_strides=(16,),
-    sample=6,
-    lower_every=2,
-    overrides=("middle_blocks=1",),
-    rewrites=False,
-)
+MATRIX = """
+levels = ["structure"]
+[[target]]
+target = "reference:notebook"
+choose = {width = 0.03, middle_blocks = 1}
+"""
 ROOM = 80 * 2**20
 """Bytes of shared memory of a node: the least that Ray accepts."""
 
@@ -67,16 +65,17 @@ def plan_of(count: int, seconds: float) -> Plan:
 
 
 @RAY
-def test_mutants_on_a_cluster_are_the_report_of_one_process(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Byte for byte: the results of all pieces, and the document."""
-    monkeypatch.setattr("deeplab_spec.strength.processes.MUTANTS_PER_UNIT", 2)
-    plan = planned(FEW, silent)
-    here = run(plan, WHOLE, None, local(FEW), silent)
-    there = run(plan, WHOLE, None, Cluster(address=nodes.address).execute(run_unit), silent)
-
-    assert len(plan.pieces) == 3
-    assert canonical(there) == canonical(here)
-    assert to_json(summed(plan, there)) == to_json(summed(plan, here))
+def test_a_report_of_a_cluster_is_that_of_one_process(
+    nodes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Byte for byte, of mutants and of a matrix."""
+    shrink(monkeypatch, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("matrix.toml").write_text(MATRIX, encoding="utf-8")
+    for command in (("mutants", "--json"), ("certify", "--matrix", "matrix.toml", "--again")):
+        assert run_command(*command, "-o", "here.json") == 0
+        assert run_command(*command, "-o", "there.json", "--ray", nodes.address) == 0
+        assert Path("here.json").read_bytes() == Path("there.json").read_bytes()
 
 
 @RAY

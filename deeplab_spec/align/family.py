@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
+from deeplab_spec.align.parts import find_head
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import (
     Activation,
@@ -57,9 +58,10 @@ def family_of(graph: Network) -> str:
 
 
 def backbone_of(graph: Network) -> list[Op]:
-    """Return the operations up to the value that is averaged over the whole map, or up to the outputs."""
+    """Return the operations up to the head, else to the last value that is averaged over the whole map, else all."""
+    head = find_head(graph)
     pooled = [node.inputs[0] for node in graph if isinstance(node.op, GlobalAveragePool)]
-    left = pooled[-1:] or [node.path for node in graph.outputs]
+    left = [head.features] if head else pooled[-1:] or [node.path for node in graph.outputs]
     inside: set[str] = set()
     while left:
         path = left.pop()

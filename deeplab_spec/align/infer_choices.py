@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.align.parts import find_head
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Add, BatchNorm, Concat, Conv2d, GlobalAveragePool, Pool
 from deeplab_spec.spec.choices import Choices, ChoiceValue, names
@@ -72,7 +73,10 @@ def infer_choices(candidate: Shaped, known: Shaped, choices: Choices) -> Iterato
 
 
 def _features(candidate: Shaped) -> str | None:
-    """Return the input of the pyramid: the value that is averaged over the whole map."""
+    """Return the input of the pyramid: else the last value that is averaged over the whole map."""
+    head = find_head(candidate.network)
+    if head:
+        return head.features
     pooled = [node.inputs[0] for node in candidate.network if isinstance(node.op, GlobalAveragePool)]
     return pooled[-1] if pooled else None
 

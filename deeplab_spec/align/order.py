@@ -24,14 +24,15 @@ def by_length(_: Node, branches: list[Branch]) -> list[Branch]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Masks:
-    """Sets of nodes as integers: bit n stands for node n."""
+class Masks:
+    """What each node of a network depends on, itself included, as integers: bit n stands for node n."""
 
     ancestors: list[int]
     position: dict[str, int]
 
 
-def _masks(network: Network) -> _Masks:
+def masks(network: Network) -> Masks:
+    """Return what each node of a network depends on."""
     position = {node.path: number for number, node in enumerate(network)}
     ancestors: list[int] = []
     for number, node in enumerate(network):
@@ -39,7 +40,7 @@ def _masks(network: Network) -> _Masks:
         for path in node.inputs:
             mask |= ancestors[position[path]]
         ancestors.append(mask)
-    return _Masks(ancestors, position)
+    return Masks(ancestors, position)
 
 
 def ordered(network: Network, arrange: Arrange = by_length) -> tuple[Node, ...]:
@@ -49,10 +50,10 @@ def ordered(network: Network, arrange: Arrange = by_length) -> tuple[Node, ...]:
         network: The graph; an output depends on every node.
         arrange: Orders the branches of a node with several inputs.
     """
-    masks = _masks(network)
+    found = masks(network)
     outputs = sorted((node for node in network if isinstance(node.op, Output)), key=_name)
     everything = (1 << len(network)) - 1
-    walker = _Walker(network, masks, arrange)
+    walker = _Walker(network, found, arrange)
     return tuple(network[path] for path in walker.walk(everything, [node.path for node in outputs], None))
 
 
@@ -63,7 +64,7 @@ def _name(node: Node) -> str:
 @dataclass(frozen=True, slots=True)
 class _Walker:
     network: Network
-    masks: _Masks
+    masks: Masks
     arrange: Arrange
 
     def walk(self, within: int, ends: Sequence[str], joint: Node | None) -> list[str]:

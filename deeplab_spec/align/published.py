@@ -1,5 +1,6 @@
 """Compares a candidate with the published networks, and decides whether it is of their family."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -17,10 +18,15 @@ from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Concat, Conv2d, Pair
 from deeplab_spec.spec.choices import Choices, choose
 from deeplab_spec.spec.network import network as specification
+from deeplab_spec.spec.network import part, rows
 from deeplab_spec.spec.variants import FAMILIES, VARIANTS, Variant, variant
 
 SAME_FAMILY: Final = 0.5
 """Share of convolutions that must have a partner of their kind in networks of the same family."""
+
+
+_HEAD_CHANNELS: Final = 256
+"""Channels of most convolutions of a head at width 1."""
 
 
 def different_architecture(alignment: Alignment) -> str | None:
@@ -46,6 +52,8 @@ def different_architecture(alignment: Alignment) -> str | None:
 
 def _of_backbones(expected: Network, actual: Network) -> list[str]:
     """Say how a backbone is of another family than the expected one; nothing if it is not."""
+    if any(node.path.startswith("input.") for node in expected.inputs):
+        return []  # a head, of any backbone
     mine, yours = family_of(expected), family_of(actual)
     if not mine or mine == yours:
         return []
@@ -77,9 +85,11 @@ def _two_scales(branches: list[frozenset[object]]) -> bool:
     return any(first - second for first in seen for second in seen)
 
 
-def library(
-    output_stride: int, classes: int, size: Pair, form: Callable[[Shaped], Shaped] = lambda shaped: shaped
-) -> Library:
+Form = Callable[[Shaped], Shaped]
+"""Converts a normal form to that of a candidate."""
+
+
+def library(output_stride: int, classes: int, size: Pair, form: Form = lambda shaped: shaped) -> Library:
     """Return the networks that choices describe, at one output stride and size.
 
     Args:
@@ -121,22 +131,70 @@ def nearest_published(
     Raises:
         SpecError: If no published network has these output strides.
     """
+    known = family_of(candidates[0].network)
+    forms, libraries, identity = _nearest(
+        candidates, output_strides, lambda stride, form: library(stride, classes, size, form), known
+    )
+    return identity, _different(forms[0], libraries[0], identity)
+
+
+def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], classes: int) -> Identity:
+    """Find the published network, and the choices on top of it, whose head describes another head best.
+
+    Args:
+        candidates: The head alone, once for every output stride: its inputs are features and low-level values.
+        output_strides: The output strides of its backbone.
+        classes: Channels of the logits.
+
+    Raises:
+        SpecError: If no published network has these output strides.
+    """
+    at = dict(zip(output_strides, candidates, strict=True))
+
+    def head(choices: Choices, output_stride: int) -> Shaped:
+        candidate = at[output_stride]
+        shapes = [candidate.shapes[node.path] for node in candidate.network.inputs]
+        features, low_level = ([shape[0] for shape in shapes] + [0, 0])[:2]
+        network = part(rows(choices, output_stride, classes, reads=(features, low_level)), "head")
+        sizes = {node.path: (shape[1], shape[2]) for node, shape in zip(network.inputs, shapes, strict=False)}
+        return normal_form(shaped(network, sizes))
+
+    def heads(output_stride: int, form: Form) -> Library:
+        return Library(lambda choices: form(head(choices, output_stride)))
+
+    return _nearest(candidates, output_strides, heads, read=_width_of_head)[2]
+
+
+def _width_of_head(candidate: Shaped, _: Sequence[int]) -> float:
+    """Return the multiplier that explains the channels of most convolutions of a head, which are 256 at width 1."""
+    ops = (node.op for node in candidate.network)
+    counts = Counter(op.channels_out for op in ops if isinstance(op, Conv2d) and not op.depthwise)
+    return counts.most_common(1)[0][0] / _HEAD_CHANNELS if counts else 1.0
+
+
+def _nearest(
+    candidates: Sequence[Shaped],
+    output_strides: Sequence[int],
+    make: Callable[[int, Form], Library],
+    family: str = "",
+    read: Callable[[Shaped, Sequence[int]], float] = read_width,
+) -> tuple[list[Shaped], list[Library], Identity]:
+    """Search the networks of one family, or of all; return the candidates as they are compared, with what."""
     starts: dict[str, Choices] = {
-        entry.name: choose(entry.choices, {"width": read_width(candidates[0], entry.choices.base_channels)})
+        entry.name: choose(entry.choices, {"width": read(candidates[0], entry.choices.base_channels)})
         for entry in VARIANTS
         if set(output_strides) <= set(entry.output_strides)
     }
-    known = family_of(candidates[0].network)
-    starts = {name: choices for name, choices in starts.items() if choices.family == known} or starts
-    form: Callable[[Shaped], Shaped] = lambda shaped: shaped  # noqa: E731 - one of two forms
+    starts = {name: choices for name, choices in starts.items() if choices.family == family} or starts
+    form: Form = lambda shaped: shaped  # noqa: E731 - one of two forms
     if not any(normalises(candidate.network) for candidate in candidates):
         form = without_norms
-    libraries = [library(output_stride, classes, size, form) for output_stride in output_strides]
+    libraries = [make(output_stride, form) for output_stride in output_strides]
     forms = [form(candidate) for candidate in candidates]
     identity = identify(forms, libraries, starts)
     if identity is None:
         raise SpecError("output_stride", "no published network has it", ", ".join(map(str, output_strides)))
-    return identity, _different(forms[0], libraries[0], identity)
+    return forms, libraries, identity
 
 
 def _different(candidate: Shaped, networks: Library, identity: Identity) -> str | None:

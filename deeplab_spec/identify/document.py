@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
-from typing import Final
+from typing import ClassVar, Final
 
 from pydantic import Field
 
@@ -11,14 +11,26 @@ from deeplab_spec.judge.finding import Finding, Json
 from deeplab_spec.result import ExitCode, Result
 from deeplab_spec.spec.choices import about, written
 from deeplab_spec.spec.variants import variant
-from deeplab_spec.views.document import Document
+from deeplab_spec.views.document import Document, Model, Sparse
 
 MOST_FINDINGS: Final = 24
 """The number of findings in the text; the JSON document has all."""
 
 
-class IdentifyDocument(Result, Document):
+class NearestHead(Model):
+    """The head of a different architecture, and what it is nearest to."""
+
+    features: str = Field(description="The value that it reads, by the target's own name.")
+    taps: tuple[str, ...] = Field(description="The values that its decoder reads beside.")
+    nearest: Nearest
+    distance: int = Field(description="Nodes of both heads without an equal node with equal inputs.")
+    unexplained: tuple[Finding, ...] = Field(description="Differences that no choice explains, node by node.")
+
+
+class IdentifyDocument(Result, Sparse, Document):
     """The nearest published network, and the differences that no choice explains."""
+
+    left_out: ClassVar = ("head",)
 
     target: str
     output_strides: tuple[int, ...] = Field(description="The output strides at which the network was captured.")
@@ -31,6 +43,7 @@ class IdentifyDocument(Result, Document):
     )
     unexplained: tuple[Finding, ...] = Field(description="Differences that no choice explains, node by node.")
     another_network: str | None = Field(description="Why this is a different architecture.")
+    head: NearestHead | None = Field(default=None, description="Its head, if that is of this family.")
 
     @property
     def explained(self) -> bool:
@@ -65,26 +78,39 @@ def _lines(document: IdentifyDocument) -> Iterator[str]:
     nearest = document.nearest
     if nearest is None:
         yield f"  {document.another_network}"
+        if document.head:
+            reads = " and ".join((document.head.features, *document.head.taps))
+            yield from _near(f"its head, which reads {reads},", document, document.head)
+            yield f"  to judge it: {_certify(document, document.head.nearest, '--part', 'head')}"
         return
-    count = len(nearest.choices)
-    choices = f"with {count} choice{'s' * (count != 1)}" if count else "as published"
-    yield f"  {'is' if document.explained else 'is nearest to'} {nearest.variant} {choices}"
-    entry = variant(nearest.variant)
-    published = entry.choices
-    names = max(map(len, nearest.choices), default=0)
-    values = max((len(_value(value)) for value in nearest.choices.values()), default=0)
-    for name, value in nearest.choices.items():
-        usual = written(getattr(published, name))
-        yield f"    {name:<{names}} = {_value(value):<{values}}  not {usual}: {about(name, entry.family).meaning}"
-    yield from _unexplained(document)
+    yield from _near("", document, document)
     yield f"  to confirm: {_certify(document, nearest)}"
 
 
-def _unexplained(document: IdentifyDocument) -> Iterator[str]:
-    findings = document.unexplained
-    if document.explained:
+def _near(subject: str, document: IdentifyDocument, found: "IdentifyDocument | NearestHead") -> Iterator[str]:
+    """Say which network something is, or is nearest to, and what no choice explains."""
+    nearest = found.nearest
+    if nearest is None:
         return
-    yield f"  {document.distance} nodes have no equal; no choice explains:"
+    count = len(nearest.choices)
+    choices = f"with {count} choice{'s' * (count != 1)}" if count else "as published"
+    verb = "is nearest to" if found.distance else "is"
+    yield " ".join(
+        ["", *(["", subject] if subject else [""]), verb, *(["that of"] if subject else []), nearest.variant, choices]
+    )
+    entry = variant(nearest.variant)
+    names = max(map(len, nearest.choices), default=0)
+    values = max((len(_value(value)) for value in nearest.choices.values()), default=0)
+    for name, value in nearest.choices.items():
+        usual = written(getattr(entry.choices, name))
+        yield f"    {name:<{names}} = {_value(value):<{values}}  not {usual}: {about(name, entry.family).meaning}"
+    if found.distance:
+        yield from _unexplained(document, found)
+
+
+def _unexplained(document: IdentifyDocument, found: "IdentifyDocument | NearestHead") -> Iterator[str]:
+    findings = found.unexplained
+    yield f"  {found.distance} nodes have no equal; no choice explains:"
     several = len(document.output_strides) > 1
     places = [f"[{finding.output_stride}] {finding.path}" if several else finding.path for finding in findings]
     room = max(map(len, places[:MOST_FINDINGS]), default=0)
@@ -104,8 +130,8 @@ def _difference(finding: Finding) -> str:
     return f"{finding.attribute} is {actual}, not {expected}"
 
 
-def _certify(document: IdentifyDocument, nearest: Nearest) -> str:
-    words = ["deeplab-spec", "certify", document.target, "--variant", nearest.variant]
+def _certify(document: IdentifyDocument, nearest: Nearest, *options: str) -> str:
+    words = ["deeplab-spec", "certify", document.target, "--variant", nearest.variant, *options]
     for name, value in nearest.choices.items():
         words += ["--choose", f"{name}={_value(value)}"]
     for output_stride in document.output_strides:

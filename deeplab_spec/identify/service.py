@@ -9,15 +9,17 @@ from typing import Final
 from deeplab_spec.align.identify import Identity
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.published import nearest_published
+from deeplab_spec.align.parts import find_head
+from deeplab_spec.align.published import nearest_head, nearest_published
 from deeplab_spec.capture.capture import Candidate, Capture
+from deeplab_spec.capture.cut import cut
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import capture_target, map_shapes
 from deeplab_spec.capture.target import Target, connect, is_file
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Output, Pair
-from deeplab_spec.identify.document import IdentifyDocument
+from deeplab_spec.identify.document import IdentifyDocument, NearestHead
 from deeplab_spec.judge.build import output_stride_of, read_whole, some_classes_of
 from deeplab_spec.judge.certificate import Nearest
 from deeplab_spec.judge.finding import Finding, as_json
@@ -69,6 +71,7 @@ def identify(
         size, captures = _captures(modules, sizes, target.name)
     candidates = [_candidate(merge_recomputed(captured), classes, size) for captured in captures]
     identity, other = nearest_published(candidates, output_strides, classes, size)
+    head = _head(captures, candidates, output_strides, classes) if other else None
     return IdentifyDocument(
         target=target.name,
         output_strides=output_strides,
@@ -79,7 +82,34 @@ def identify(
         distance=identity.distance,
         unexplained=() if other else tuple(_findings(identity, output_strides)),
         another_network=other,
+        head=head,
     )
+
+
+def _head(
+    captures: Sequence[Capture], candidates: Sequence[Shaped], output_strides: Sequence[int], classes: int
+) -> NearestHead | None:
+    """Find the head of a different architecture, and the network whose head it is nearest to; None without one."""
+    found = [find_head(candidate.network) for candidate in candidates]
+    heads = [head for head in found if head]
+    if len(heads) < len(found):
+        return None
+    parts = [
+        _normal(cut(merge_recomputed(captured), head.inputs("head"), head.outputs("head")))
+        for captured, head in zip(captures, heads, strict=True)
+    ]
+    identity = nearest_head(parts, output_strides, classes)
+    return NearestHead(
+        features=heads[0].features,
+        taps=heads[0].taps,
+        nearest=_nearest(identity),
+        distance=identity.distance,
+        unexplained=tuple(_findings(identity, output_strides)),
+    )
+
+
+def _normal(captured: Capture) -> Shaped:
+    return normal_form(Shaped(network=captured.network.live(), shapes=map_shapes(captured)))
 
 
 def _with_defaults(
@@ -122,7 +152,7 @@ def _candidate(captured: Capture, classes: int, size: Pair) -> Shaped:
         for node in captured.network
         if node.path == logits or not isinstance(node.op, Output)
     ]
-    return normal_form(Shaped(network=Network(nodes=tuple(nodes)).live(), shapes=map_shapes(captured)))
+    return _normal(replace(captured, network=Network(nodes=tuple(nodes))))
 
 
 def _nearest(identity: Identity) -> Nearest:

@@ -2,13 +2,13 @@
 
 from collections import Counter
 from datetime import date
-from typing import Final
+from typing import ClassVar, Final
 
 from pydantic import Field
 
 from deeplab_spec.judge.finding import Finding, Json, RunVerdict, Verdict
 from deeplab_spec.result import ExitCode, Result
-from deeplab_spec.views.document import Document, Model
+from deeplab_spec.views.document import Document, Model, Sparse
 
 _EXIT_CODES: Final = {
     RunVerdict.CONFORMS: ExitCode.DONE,
@@ -156,8 +156,10 @@ class Specification(Model):
     digest: str = Field(default="", description="SHA-256 of its clauses and of the expected network.")
 
 
-class Subject(Model):
+class Subject(Sparse):
     """What was judged at one output stride, and what the expected number of decisions depends on."""
+
+    left_out: ClassVar = ("channels",)
 
     output_stride: int
     graph: str | None = Field(default=None, description="SHA-256 of its graph, under canonical names; null if unread.")
@@ -166,6 +168,7 @@ class Subject(Model):
         default=(), description="Height and width of its inputs if it fixes them."
     )
     batch: int | None = Field(default=None, description="The number of images if it fixes it.")
+    channels: tuple[int, ...] = Field(default=(), description="Channels of the inputs of a part in a whole network.")
     image: tuple[int, int] | None = Field(
         default=None, description="Height and width at which its graph was compared; null if it was not compared."
     )
@@ -194,14 +197,36 @@ class Settings(Model):
     )
 
 
-class Certificate(Result, Document):
+class PartPlace(Model):
+    """Where a part was found in a whole network, by the names of the candidate."""
+
+    part: str
+    modules: tuple[str, ...] = Field(description="The outermost modules that are of this part alone.")
+    inputs: tuple[str, ...] = Field(description="The values that it reads.")
+    outputs: tuple[str, ...] = Field(description="Its results.")
+
+
+class HeadVerdict(Model):
+    """The verdict about the head of a network of another architecture."""
+
+    found: PartPlace
+    verdict: RunVerdict
+    clauses: tuple[str, ...] = Field(description="Ids of the clauses that failed.")
+    choices: tuple[str, ...] = Field(description="The choices that explain what differs.")
+    nearest: Nearest | None
+
+
+class Certificate(Result, Sparse, Document):
     """The decisions about a candidate."""
+
+    left_out: ClassVar = ("found", "head")
 
     target: str
     variant: str | None = Field(description="The published network that it was judged against.")
     against: str | None = Field(default=None, description="The other target that it was judged against.")
     choices: dict[str, Json] = Field(description="Choices of the specification that differ from the variant's.")
     part: str | None
+    found: PartPlace | None = Field(default=None, description="Where the part is, if the candidate is a whole network.")
     classes: int
     seed: int
     verdict: RunVerdict
@@ -218,6 +243,7 @@ class Certificate(Result, Document):
     steps: tuple[StepError, ...] = Field(default=(), description="In the order of the network.")
     counts: tuple[Counts, ...] = ()
     another_network: str | None = Field(default=None, description="Why this is another network altogether.")
+    head: HeadVerdict | None = Field(default=None, description="Of another network: the verdict about its head.")
     specification: Specification | None = None
     settings: Settings = Settings()
     subjects: tuple[Subject, ...] = ()
@@ -256,3 +282,18 @@ class Certificate(Result, Document):
         counts = Counter(clause.verdict.value.replace("_", " ") for clause in self.clauses)
         ended = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         return f"{self.verdict.value}: {self.target} against {self.reference}, {ended}"
+
+
+def head_verdict(certificate: Certificate) -> HeadVerdict | None:
+    """Return what a certificate of the head of another network says in short; None if the head was not found."""
+    if certificate.found is None:
+        return None
+    failed = [clause for clause in certificate.clauses if clause.findings]
+    choices = (finding.choice for clause in failed for finding in clause.findings if finding.choice)
+    return HeadVerdict(
+        found=certificate.found,
+        verdict=certificate.verdict,
+        clauses=tuple(clause.id for clause in failed),
+        choices=tuple(dict.fromkeys(choices)),
+        nearest=certificate.nearest,
+    )

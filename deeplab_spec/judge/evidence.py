@@ -102,6 +102,7 @@ class Evidence:
     Attributes:
         output_stride: The output stride that the candidate was built with.
         part: The part that is judged; None for the whole network.
+        inside: Why nothing is decided about calls and training of a part in a whole network; empty for any other.
         named_results: Whether results are expected by name, and not as a tensor.
         fixed_size: Whether the candidate is a file that fixes the size of its input.
         fixed_batch: Whether it fixes the number of images.
@@ -126,6 +127,7 @@ class Evidence:
 
     output_stride: int
     part: str | None
+    inside: str = ""
     named_results: bool = False
     fixed_size: bool = False
     fixed_batch: bool = False

@@ -14,7 +14,8 @@ from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Input, Op, Opaque, Output, Resize, roles
 from deeplab_spec.judge.certificate import Subject
-from deeplab_spec.judge.plan import Plan
+from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan, plan
+from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.check import clause_of
 from deeplab_spec.spec.clauses import Level
 
@@ -95,6 +96,12 @@ def _aspect(node: Node, attribute: str) -> Aspect:
         actual=None,
         equal=True,
     )
+
+
+def plan_of(request: Request, subject: Subject) -> SpecifiedPlan:
+    """Plan again what was judged at one output stride."""
+    limits = Limits(sides=subject.sides, batch=subject.batch, channels=subject.channels)
+    return plan(request, subject.output_stride, limits)
 
 
 def of_subject(plan: Plan, subject: Subject) -> dict[str, int]:

@@ -13,9 +13,9 @@ from deeplab_spec.child_process import HERE, TIMEOUT, ProcessSettings
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge.build import candidate, reference_reader
-from deeplab_spec.judge.certificate import Certificate
+from deeplab_spec.judge.certificate import Certificate, head_verdict
 from deeplab_spec.judge.decisions import conclude, decide_clause
-from deeplab_spec.judge.observe import Builder, ReferenceReader, Stages, observe
+from deeplab_spec.judge.observe import AtStride, Builder, ReferenceReader, Stages, head_request, observe
 from deeplab_spec.judge.precision.run import device_of
 from deeplab_spec.judge.request import DTYPES, Request, request_from
 from deeplab_spec.judge.waivers import Entry, apply_waivers, waivers_from
@@ -44,8 +44,16 @@ def judge(
     stages = Stages(progress, len(request.strides))
     with float32_products(tf32=False):
         strides = [observe(request, output_stride, build, references, stages) for output_stride in request.strides]
-    decided = [decide_clause(clause, strides) for clause in request.clauses]
     stages.done()
+    certificate = _concluded(request, strides, started)
+    heads, of_head = [stride.head for stride in strides if stride.head], head_request(request)
+    if of_head is None or len(heads) < len(strides):
+        return certificate
+    return certificate.model_copy(update={"head": head_verdict(_concluded(of_head, heads, started))})
+
+
+def _concluded(request: Request, strides: Sequence[AtStride], started: float) -> Certificate:
+    decided = [decide_clause(clause, strides) for clause in request.clauses]
     return conclude(request, strides, decided, time.monotonic() - started)
 
 

@@ -27,6 +27,7 @@ from deeplab_spec.judge.interface.planted import of_calls, of_comparisons, of_va
 from deeplab_spec.judge.load_weights import UNMATCHED
 from deeplab_spec.judge.numerics import observe as numerics
 from deeplab_spec.judge.numerics.steps import Loaded
+from deeplab_spec.judge.part import INSIDE, PartCandidate, channels_read, part_inside
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan, against, plan
 from deeplab_spec.judge.precision.run import moved
 from deeplab_spec.judge.request import Request
@@ -40,6 +41,7 @@ from deeplab_spec.judge.training import observe as training
 from deeplab_spec.judge.training.evidence import Initial
 from deeplab_spec.judge.training.initial_weights import EXISTED
 from deeplab_spec.judge.training.planted import of_training
+from deeplab_spec.precision import FLOAT64
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.views.progress import Progress
 
@@ -70,6 +72,8 @@ class AtStride:
         required: The expected number of decisions by clause.
         planted_faults: The faults that the checks must refuse.
         versions: The versions of Python and PyTorch in the candidate's process; empty for this one.
+        found: Where the judged part was found in a whole network; None if the candidate is that part.
+        head: What was observed of the head of a network of another architecture; None if it has none of this family.
     """
 
     plan: Plan
@@ -84,6 +88,8 @@ class AtStride:
     required: dict[str, int] = field(default_factory=dict)
     planted_faults: list[PlantedFault] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    found: documents.PartPlace | None = None
+    head: "AtStride | None" = None
 
     def add(self, **evidence: Any) -> None:  # noqa: ANN401 - fields of the evidence
         """Add evidence."""
@@ -96,6 +102,12 @@ class AtStride:
     def judges(self, level: Level) -> bool:
         """Tell whether a level is requested."""
         return level in self.plan.request.levels
+
+
+def head_request(request: Request) -> Request | None:
+    """Return the request for the head of a whole network; None if no requested level can be decided about it."""
+    levels = tuple(level for level in request.levels if level in {Level.STRUCTURE, Level.NUMERICS})
+    return replace(request, part="head", levels=levels) if levels else None
 
 
 class Stages:
@@ -139,11 +151,20 @@ def observe(
     """
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
-    with closing(build_with_seed(build, output_stride, request.seed)) as module, ThreadPoolExecutor(1) as beside:
-        weights = digest_of_tensors(module.tensors)
+    with closing(build_with_seed(build, output_stride, request.seed)) as built, ThreadPoolExecutor(1) as beside:
+        weights = digest_of_tensors(built.tensors)
+        check_runnable(built)
+        module = part_inside(built, request, output_stride) or built
         observed = _observed(request, output_stride, module, build, references, stages, beside)
-        observed.note(weights=weights)
-        observed.required = expected.of_subject(observed.plan, observed.subject)
+        if observed.evidence.other_architecture and not (request.part or references):
+            of_head = head_request(request)
+            head = part_inside(built, of_head, output_stride) if of_head else None
+            if head and of_head:
+                observed.head = _observed(of_head, output_stride, head, build, references, stages, beside)
+        for each in (observed, observed.head):
+            if each:
+                each.note(weights=weights)
+                each.required = expected.of_subject(each.plan, each.subject)
         return observed
 
 
@@ -160,10 +181,18 @@ def _observed(
     tick = stages.tick(f"output stride {output_stride}")
     if request.device != "cpu" and module.float32_only:
         raise TargetError(f"--device {request.device}", "the runtime of a file runs on the CPU only")
-    check_runnable(module)
-    observed = _planned(request, output_stride, structure.limits_of(module), references)
+    limits = structure.limits_of(module)
+    if request.part:
+        limits = replace(
+            limits, channels=limits.channels or channels_read(module, plan(request, output_stride, limits))
+        )
+    observed = _planned(request, output_stride, limits, references)
     versions = module.remote.connection.versions
     observed.versions = {f"candidate_{name}": version for name, version in versions.items()}
+    inside = isinstance(module, PartCandidate)
+    if isinstance(module, PartCandidate):
+        observed.found = module.place
+        observed.add(inside=INSIDE)
     tick("reading the graph")
     _observe_structure(observed, module)
     if observed.evidence.other_architecture and set(request.levels) != {Level.INTERFACE}:
@@ -174,7 +203,7 @@ def _observed(
     loaded = numerics.prepare(module, observed.reading) if observed.reading else None
     initial = _initial_weights(observed, loaded, built, build, tick, beside) if loaded else None
     del built
-    if loaded and not loaded.unmatched and Level.INTERFACE in request.levels:
+    if loaded and not loaded.unmatched and Level.INTERFACE in request.levels and not inside:
         first = interface.with_first_weights(module, loaded.expected, loaded.places, observed.plan)
         observed.add(comparisons=first)
     weights: Mapping[str, Tensor] | None = None
@@ -185,7 +214,7 @@ def _observed(
         loaded = numerics.prepare_without_graph(module, observed.plan)
         if loaded and Level.NUMERICS in request.levels:
             weights = _observe_whole_runs(observed, loaded, tick)
-    if Level.INTERFACE in request.levels:
+    if Level.INTERFACE in request.levels and not inside:
         _observe_interface(observed, module, loaded, weights, stages, tick)
     del weights  # large, and not those of the training
     if loaded and Level.TRAINING in request.levels and observed.reading:
@@ -216,7 +245,12 @@ def _planned(request: Request, output_stride: int, limits: Limits, references: R
         fixed_size=bool(limits.sides),
         fixed_batch=limits.batch is not None,
     )
-    subject = documents.Subject(output_stride=output_stride, sides=limits.sides, batch=limits.batch)
+    subject = documents.Subject(
+        output_stride=output_stride,
+        sides=limits.sides,
+        batch=limits.batch,
+        channels=limits.channels if request.part else (),
+    )
     return AtStride(plan=planned, evidence=evidence, subject=subject)
 
 
@@ -312,7 +346,9 @@ def _initial_weights(
 def _observe_numerics(observed: AtStride, loaded: Loaded, tick: Tick) -> Mapping[str, Tensor] | None:
     """Compare the candidate's values with the oracle's; return the weights that it has at the end."""
     try:
-        found = numerics.observe(loaded, observed.plan, observed.plan.request.dtypes, tick)
+        inside = bool(observed.evidence.inside)
+        dtypes = [each for each in observed.plan.request.dtypes if not inside or each == FLOAT64.name]
+        found = numerics.observe(loaded, observed.plan, dtypes, tick)
     except CaptureError as error:
         observed.add(aspects=None, counts=None, graph_reason=str(error), numerics_reason=str(error))
         observed.reading = None

@@ -38,15 +38,17 @@ LEAST_MAP: Final = 9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The sizes that a file fixes; a module accepts any.
+    """The sizes that a file fixes, or a whole network for its part; a module accepts any.
 
     Attributes:
         sides: Height and width of every input; empty if they are not fixed.
         batch: The number of images; None if it is not fixed.
+        channels: Channels of every input; those of a part are its backbone's, whatever that is.
     """
 
     sides: tuple[Pair, ...] = ()
     batch: int | None = None
+    channels: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +148,12 @@ class SpecifiedPlan(Plan):
 
     def expected(self, image: Pair, choices: Choices | None = None) -> Shaped:
         """Return the specification, or that of other choices, in normal form at an image's size."""
-        network = self.network if choices is None else specification(self.request, choices, self.output_stride)[1]
+        network = self.network if choices is None else self.of(choices)
         return normal_form(shaped(network, self.inputs_at(image)))
+
+    def of(self, choices: Choices, output_stride: int | None = None) -> Network:
+        """Return the judged part of the network of other choices, or of another output stride."""
+        return specification(self.request, choices, output_stride or self.output_stride, self.limits.channels)[1]
 
     @property
     def unstrided(self) -> frozenset[str]:
@@ -270,23 +276,30 @@ def _size(shape: tuple[int, int, int]) -> Pair:
     return shape[1:]
 
 
-def specification(request: Request, choices: Choices, output_stride: int) -> tuple[Network, Network]:
-    """Return the graphs of the whole network and of the judged part."""
-    table = rows(choices, output_stride, request.class_count)
-    whole = graph(table)
-    return whole, part(table, request.part) if request.part else whole
+def specification(
+    request: Request, choices: Choices, output_stride: int, channels: tuple[int, ...] = ()
+) -> tuple[Network, Network]:
+    """Return the graphs of the whole network and of the judged part, whose inputs may have other channels."""
+    whole = graph(rows(choices, output_stride, request.class_count))
+    if request.part is None:
+        return whole, whole
+    features, low_level, *_ = (*channels, 0, 0)
+    reads = {"head": (features, low_level), "aspp": (features, 0), "decoder": (0, low_level)}
+    table = rows(choices, output_stride, request.class_count, reads=reads.get(request.part, (0, 0)))
+    return whole, part(table, request.part)
 
 
 def plan(request: Request, output_stride: int, limits: Limits | None = None) -> SpecifiedPlan:
     """Plan a judgement against the specification at one output stride."""
-    whole, network = specification(request, request.choices, output_stride)
+    limits = limits or Limits()
+    whole, network = specification(request, request.choices, output_stride, limits.channels)
     return SpecifiedPlan(
         request=request,
         output_stride=output_stride,
         choices=request.choices,
         whole=whole,
         network=network,
-        limits=limits or Limits(),
+        limits=limits,
     )
 
 

@@ -1,10 +1,10 @@
 """The text of a certificate, of one clause and of one finding."""
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
-from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Values
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Nearest, Values
 from deeplab_spec.judge.finding import Finding, Json, RunVerdict, Verdict
 from deeplab_spec.precision import LOWER
 from deeplab_spec.spec.choices import names as choice_names
@@ -35,7 +35,7 @@ def text(certificate: Certificate, most: int | None = MOST_FINDINGS) -> str:
         certificate: The certificate.
         most: The number of findings shown for one choice or clause; None for all.
     """
-    parts = (_body(certificate, most), _precisions(certificate), _divergence(certificate))
+    parts = (_place(certificate), _body(certificate, most), _precisions(certificate), _divergence(certificate))
     return "\n".join([_header(certificate), *(line for part in parts for line in part), _verdict(certificate)])
 
 
@@ -62,6 +62,23 @@ def _apart(left: str, right: str) -> str:
         return left
     room = WIDTH - len(left) - len(right)
     return f"{left}{' ' * room}{right}" if room > 1 else f"{left}\n{right.rjust(WIDTH)}"
+
+
+def _place(certificate: Certificate) -> Iterator[str]:
+    """Say where a part was found in a whole network."""
+    if certificate.found is None:
+        return
+    found = certificate.found
+    modules, inputs = (_and(names) for names in (found.modules, found.inputs))
+    line = f"the {found.part} was found in it: {modules}, from {inputs} to {_and(found.outputs)}; "
+    line += "the rest of the network was left alone"
+    yield from textwrap.wrap(line, WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+
+
+def _and(names: Sequence[str]) -> str:
+    """Join names; of many, the first."""
+    shown = [*names[:MOST_FINDINGS], *([f"{len(names) - MOST_FINDINGS} more"] if len(names) > MOST_FINDINGS else [])]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _body(certificate: Certificate, most: int | None) -> Iterator[str]:
@@ -210,7 +227,7 @@ def _verdict(certificate: Certificate) -> str:
 def sentence(certificate: Certificate) -> str:
     """Return the verdict in one sentence."""
     if certificate.another_network:
-        return f"DEVIATES from {certificate.reference}: {certificate.another_network}."
+        return f"DEVIATES from {certificate.reference}: {certificate.another_network}.{_head(certificate)}"
     match certificate.verdict:
         case RunVerdict.CONFORMS:
             clauses = sum(clause.verdict is Verdict.PASSED for clause in certificate.clauses)
@@ -229,16 +246,38 @@ def sentence(certificate: Certificate) -> str:
             return f"DEVIATES from {certificate.reference}{_in_choices(certificate)}."
 
 
+def _head(certificate: Certificate) -> str:
+    """Say what the verdict about the head of another network is."""
+    head = certificate.head
+    if head is None:
+        return ""
+    its = f" Its head ({_and(head.found.modules)}) "
+    match head.verdict:
+        case RunVerdict.CONFORMS:
+            return f"{its}conforms to that of {certificate.reference}."
+        case RunVerdict.DEVIATES:
+            what = _counted(head.choices) or f" in {_and(head.clauses)}"
+            near = _nearest(head.nearest)
+            return f"{its}deviates from that of {certificate.reference}{what}{near} (--part head says where)."
+        case _:
+            return f"{its}is undecided (--part head says why)."
+
+
 def _in_choices(certificate: Certificate) -> str:
     findings = [finding for clause in certificate.clauses for finding in clause.findings]
     choices = {finding.choice for finding in findings if finding.choice}
-    counted = f" in {len(choices)} choice{'s' * (len(choices) != 1)}" if choices else ""
-    nearest = certificate.nearest
+    return f"{_counted(choices)}{_nearest(certificate.nearest)}"
+
+
+def _counted(choices: Collection[str]) -> str:
+    return f" in {len(choices)} choice{'s' * (len(choices) != 1)}" if choices else ""
+
+
+def _nearest(nearest: Nearest | None) -> str:
     if nearest is None:
-        return counted
+        return ""
     on_top = [f"{name}={worded(value)}" for name, value in nearest.choices.items()]
-    described = f"{nearest.variant} with {' '.join(on_top)}" if on_top else nearest.variant
-    return f"{counted}. Nearest: {described}"
+    return f". Nearest: {nearest.variant} with {' '.join(on_top)}" if on_top else f". Nearest: {nearest.variant}"
 
 
 def worded(value: Json) -> str:

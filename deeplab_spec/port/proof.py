@@ -12,7 +12,7 @@ from deeplab_spec.execute.interpreter import Values, run
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Opaque, Output, Pair
 from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
-from deeplab_spec.judge.numerics.observe import CAPTURE_LIMIT
+from deeplab_spec.judge.part import CAPTURE_LIMIT
 from deeplab_spec.port.document import FirstModel, ProofModel, RunModel
 from deeplab_spec.port.equivalent_forms import ROUNDED
 from deeplab_spec.port.parameter_map import ParameterMap

@@ -460,6 +460,11 @@ def read_overrides(arguments: Iterable[str], family: type[Choices]) -> dict[str,
 
 
 def overrides_between(base: Choices, choices: Choices) -> dict[str, ChoiceValue]:
-    """Return the choices that differ from a base of the same family, with their values."""
-    decided = names(type(choices))
-    return {name: getattr(choices, name) for name in decided if getattr(base, name) != getattr(choices, name)}
+    """Return the choices that differ from a base, with their values; of another family, those of the head.
+
+    >>> from deeplab_spec.spec.variants import SMP_RESNET50, TF_RELEASE
+    >>> sorted(overrides_between(TF_RELEASE.choices, SMP_RESNET50.choices))[:3]
+    ['aspp_depthwise', 'aspp_dropout', 'aspp_order']
+    """
+    shared = names(type(base) if type(base) is type(choices) else Choices)
+    return {name: getattr(choices, name) for name in shared if getattr(base, name) != getattr(choices, name)}

@@ -52,7 +52,9 @@ CLASSIFIER = "decoder.logits.conv"
 
 
 @lru_cache(maxsize=256)
-def rows(choices: Choices, output_stride: int, classes: int, reported: int | None = None) -> NetworkRows:
+def rows(
+    choices: Choices, output_stride: int, classes: int, reported: int | None = None, reads: Pair = (0, 0)
+) -> NetworkRows:
     """Return the rows of a network.
 
     Args:
@@ -60,6 +62,7 @@ def rows(choices: Choices, output_stride: int, classes: int, reported: int | Non
         output_stride: Input pixels per pixel of the backbone's result.
         classes: Channels of the logits.
         reported: The output stride that the backbone reports; by default the true one.
+        reads: Channels of the features and of the low-level values that the head reads; 0 for the backbone's.
 
     Raises:
         SpecError: If the output stride is not 8, 16 or 32, or the number of classes is below 1.
@@ -68,8 +71,8 @@ def rows(choices: Choices, output_stride: int, classes: int, reported: int | Non
     multiples = choices.sizes_accepted is SizesAccepted.MULTIPLES
     return NetworkRows(
         backbone=backbone,
-        aspp=aspp_rows(choices, output_stride, backbone.channels_out),
-        decoder=decoder_rows(choices, backbone.low_level_channels, classes),
+        aspp=aspp_rows(choices, output_stride, reads[0] or backbone.channels_out),
+        decoder=decoder_rows(choices, reads[1] or backbone.low_level_channels, classes),
         output_resize=choices.output_resize,
         auxiliary=auxiliary_rows(choices, backbone.auxiliary_channels, classes),
         named_results=choices.results is Results.NAMED,

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Subject, WaiverRecord
-from deeplab_spec.judge.expected import of_subject
+from deeplab_spec.judge.expected import of_subject, plan_of
 from deeplab_spec.judge.finding import Verdict, combined, run_verdict
-from deeplab_spec.judge.plan import Limits, plan, specification
+from deeplab_spec.judge.plan import specification
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.waivers import Waiver
 from deeplab_spec.spec.choices import names
@@ -49,7 +49,7 @@ def numbers(certificate: Certificate, request: Request) -> Iterator[Problem]:
 
 
 def _expected(request: Request, subject: Subject) -> Mapping[str, int]:
-    planned = plan(request, subject.output_stride, Limits(sides=subject.sides, batch=subject.batch))
+    planned = plan_of(request, subject)
     return of_subject(planned, subject)
 
 

@@ -11,9 +11,9 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.folding import folded
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Counts, Subject
-from deeplab_spec.judge.expected import part_of
+from deeplab_spec.judge.expected import part_of, plan_of
 from deeplab_spec.judge.finding import Verdict
-from deeplab_spec.judge.plan import Limits, plan, specification
+from deeplab_spec.judge.plan import specification
 from deeplab_spec.judge.request import REFERENCE, Request
 from deeplab_spec.precision import RATIO_LIMIT, TF32
 from deeplab_spec.spec.choices import plain
@@ -51,9 +51,11 @@ def subjects(certificate: Certificate, request: Request) -> Iterator[Problem]:
     file = Path(certificate.target).suffix.lower() in FILES and not certificate.settings.existing
     if file is not bool(certificate.file):
         yield Problem(where="file", problem="a file, and only a file, has the digest of a file")
+    if certificate.found and certificate.found.part != certificate.part:
+        yield Problem(where="found.part", problem=f"must be {certificate.part}, which was judged")
     for number, subject in enumerate(certificate.subjects):
         where = f"subjects.{number}"
-        if not file and (subject.sides or subject.batch):
+        if not (file or certificate.found) and (subject.sides or subject.batch):
             yield Problem(where=where, problem="only a file fixes the sizes of its inputs")
         if subject.image and subject.whole_runs:
             yield Problem(where=f"{where}.whole_runs", problem="must be false: its graph was compared")
@@ -102,7 +104,7 @@ def _sizes(request: Request, subject: Subject) -> tuple[tuple[int, int], ...] | 
     """Return the sizes of the images at one output stride; None if only the run knows them."""
     if request.variant is None or not (subject.image and subject.calls):
         return None
-    planned = plan(request, subject.output_stride, Limits(sides=subject.sides, batch=subject.batch))
+    planned = plan_of(request, subject)
     first = planned.network.inputs[0].path
     return (subject.image, *sorted({sizes[first] for sizes in planned.sizes}))
 
@@ -217,7 +219,7 @@ def _first_of(counts: Counts) -> tuple[int, int]:
 
 def _expected_costs(request: Request, subject: Subject) -> tuple[int, int]:
     """Return parameters and multiply-adds of the expected network in the form in which it was compared."""
-    planned = plan(request, subject.output_stride, Limits(sides=subject.sides, batch=subject.batch))
+    planned = plan_of(request, subject)
     expected: Shaped = planned.expected(subject.image or (1, 1))
     network = folded(expected.network, None if subject.folded else subject.norms)
     pairs = [pair for _, pair in node_counts(expected.with_network(network))]

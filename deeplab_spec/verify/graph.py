@@ -14,8 +14,9 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.graph.folding import folded
 from deeplab_spec.judge.certificate import Certificate, Nearest, Subject
+from deeplab_spec.judge.expected import plan_of
 from deeplab_spec.judge.finding import Verdict
-from deeplab_spec.judge.plan import Limits, SpecifiedPlan, plan
+from deeplab_spec.judge.plan import SpecifiedPlan
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.spec.choices import Choices, choose, read_overrides, written
@@ -57,7 +58,7 @@ def _aligned(request: Request, subject: Subject, choices: Choices) -> tuple[Spec
     """Align the nearest network with the specification as the candidate was; None where it does not fit."""
     if subject.image is None:
         return None
-    planned = plan(request, subject.output_stride, Limits(sides=subject.sides, batch=subject.batch))
+    planned = plan_of(request, subject)
     try:
         sides = [planned.expected(subject.image, each) for each in (None, choices)]
     except (GraphError, SpecError):

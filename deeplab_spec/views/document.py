@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from deeplab_spec.errors import SpecError, TargetError
 
@@ -29,6 +29,21 @@ class Model(BaseModel):
     """A part of a document: it cannot be changed, and has no fields but its own."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sparse(Model):
+    """A part of a document in which some fields are left out while they are empty: earlier documents stay as they are.
+
+    Attributes:
+        left_out: Their names.
+    """
+
+    left_out: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> Json:
+        found: Json = serialize(self)
+        return {name: value for name, value in found.items() if value or name not in self.left_out}
 
 
 class Document(Model):

@@ -7,7 +7,6 @@ values, so that no fault hides behind the error of another; the judge does this 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 from torch import Tensor
@@ -36,14 +35,12 @@ from deeplab_spec.judge.numerics.minimize import minimize
 from deeplab_spec.judge.numerics.planted import faulty_ends, needed, of_parameters, of_steps
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.judge.outputs import executed
+from deeplab_spec.judge.part import CAPTURE_LIMIT, PartCandidate
 from deeplab_spec.judge.plan import Plan
 from deeplab_spec.judge.precision.observe import collected, compare_regions, compare_whole_runs
 from deeplab_spec.judge.precision.run import OnDevice
 from deeplab_spec.judge.structure.observe import Reading, unread
 from deeplab_spec.precision import RATIO_LIMIT
-
-CAPTURE_LIMIT: Final = 1e-9
-"""Largest relative difference between a module and its captured graph, both in float64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +150,10 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick, *, gr
         tick("comparing end to end in float64")
         answer, outputs, planted_faults = compare_float64(loaded, conditioned, in_float64, local.first)
         planted += planted_faults
-        if graph and not _same(loaded, local.steps, outputs):
+        if isinstance(loaded.module, PartCandidate):
+            tick("checking the graph of the whole network by running it")
+            loaded.module.check()
+        elif graph and not _same(loaded, local.steps, outputs):
             tick("checking the captured graph by running it")
             _check_capture(loaded, inputs, answer.results, answer.error)
     if in_float32:

@@ -10,7 +10,7 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import INVISIBLE, Build, Library
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.finding import Finding, as_json
-from deeplab_spec.judge.plan import SpecifiedPlan, specification
+from deeplab_spec.judge.plan import SpecifiedPlan
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, names, overrides_between, written
 from deeplab_spec.spec.variants import VARIANTS
@@ -126,7 +126,7 @@ def _others(plan: SpecifiedPlan) -> Iterator[tuple[str, Network]]:
     request = plan.request
     for output_stride in request.published.output_strides:
         if output_stride != plan.output_stride:
-            yield f"at output stride {output_stride}", specification(request, plan.choices, output_stride)[1]
+            yield f"at output stride {output_stride}", plan.of(plan.choices, output_stride)
     for variant in VARIANTS:
         if variant.name != request.variant and plan.output_stride in variant.output_strides:
-            yield f"in {variant.name}", specification(request, variant.choices, plan.output_stride)[1]
+            yield f"in {variant.name}", plan.of(variant.choices)

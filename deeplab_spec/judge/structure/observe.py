@@ -83,7 +83,7 @@ def read(module: Candidate, plan: Plan) -> Reading:
     found = nearest_form(captured, plan, image)
     without_bias = _without_bias(found.alignment)
     if without_bias and module.give_biases({captured.parameters[f"{path}.weight"] for path in without_bias}):
-        captured = _with_taps(module.read(inputs), plan, image)
+        captured = with_taps(module.read(inputs), plan, image)
         found = nearest_form(captured, plan, image)
     return Reading(
         image=image,
@@ -104,7 +104,7 @@ def _captured(module: Candidate, plan: Plan) -> tuple[Pair, Sequence[Tensor], Ca
         sizes = plan.inputs_at(image)
         inputs = images(plan, sizes, plan.batch, torch.float32, plan.request.seed)
         try:
-            captured = _with_taps(module.read(inputs), plan, image)
+            captured = with_taps(module.read(inputs), plan, image)
         except CaptureError:
             answer = call_candidate(module, inputs, plan.taps(sizes, plan.batch))
             if not answer.error:
@@ -154,10 +154,12 @@ def limits_of(module: Candidate) -> Limits:
     """Return the sizes that a candidate fixes; only files do."""
     stated = [shape for shape in module.shapes if len(shape) == _BATCH_OF_MAPS]
     sides = [(height, width) for *_, height, width in stated if height is not None and width is not None]
+    channels = [shape[1] for shape in stated if shape[1] is not None]
     batches = {shape[0] for shape in stated}
     return Limits(
         sides=tuple(sides) if len(sides) == len(module.shapes) else (),
         batch=batches.pop() if len(batches) == 1 else None,
+        channels=tuple(channels) if len(channels) == len(module.shapes) else (),
     )
 
 
@@ -186,7 +188,7 @@ def _check_runtime(module: Candidate, captured: Capture, inputs: Sequence[Tensor
             raise CaptureError(f"its captured graph is off by {off:.2g} from what its runtime computes")
 
 
-def _with_taps(captured: Capture, plan: Plan, image: Pair) -> Capture:
+def with_taps(captured: Capture, plan: Plan, image: Pair) -> Capture:
     """Name the outputs after their taps, and drop the others."""
     expected = plan.taps(plan.inputs_at(image), plan.batch)
     outputs = {node.path: captured.shapes[node.path] for node in captured.network.outputs}

@@ -86,6 +86,19 @@ def identify(
     )
 
 
+def nearest_start(
+    candidates: Sequence[Shaped], libraries: Sequence[Library], starts: Mapping[str, Choices]
+) -> Identity:
+    """Return the nearest of some networks without a search: what differs from it is not asked for.
+
+    The arguments are those of :func:`identify`; there is at least one start.
+    """
+    search = Search(candidates, libraries)
+    name = min(starts, key=lambda name: search.distance(starts[name]))
+    apart = search.nodes_apart(starts[name])
+    return Identity(start=name, choices=starts[name], overrides={}, distance=apart, unexplained=())
+
+
 Key = tuple[str, str | None, str]
 
 Edit = tuple[str, str]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from deeplab_spec.align.family import described, family_of
-from deeplab_spec.align.identify import Identity, identify
+from deeplab_spec.align.identify import Identity, identify, nearest_start
 from deeplab_spec.align.infer_choices import read_width
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
@@ -132,19 +132,25 @@ def nearest_published(
         SpecError: If no published network has these output strides.
     """
     known = family_of(candidates[0].network)
-    forms, libraries, identity = _nearest(
+    forms, libraries, starts = _compared(
         candidates, output_strides, lambda stride, form: library(stride, classes, size, form), known
     )
+    identity = identify(forms, libraries, starts) if known else nearest_start(forms, libraries, starts)
+    if identity is None:
+        raise _no_network(output_strides)
     return identity, _different(forms[0], libraries[0], identity)
 
 
-def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], classes: int) -> Identity:
+def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], classes: int) -> Identity | None:
     """Find the published network, and the choices on top of it, whose head describes another head best.
 
     Args:
         candidates: The head alone, once for every output stride: its inputs are features and low-level values.
         output_strides: The output strides of its backbone.
         classes: Channels of the logits.
+
+    Returns:
+        None if no head can be compared with it.
 
     Raises:
         SpecError: If no published network has these output strides.
@@ -162,7 +168,7 @@ def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], cl
     def heads(output_stride: int, form: Form) -> Library:
         return Library(lambda choices: form(head(choices, output_stride)))
 
-    return _nearest(candidates, output_strides, heads, read=_width_of_head)[2]
+    return identify(*_compared(candidates, output_strides, heads, read=_width_of_head))
 
 
 def _width_of_head(candidate: Shaped, _: Sequence[int]) -> float:
@@ -172,29 +178,35 @@ def _width_of_head(candidate: Shaped, _: Sequence[int]) -> float:
     return counts.most_common(1)[0][0] / _HEAD_CHANNELS if counts else 1.0
 
 
-def _nearest(
+def _compared(
     candidates: Sequence[Shaped],
     output_strides: Sequence[int],
     make: Callable[[int, Form], Library],
     family: str = "",
     read: Callable[[Shaped, Sequence[int]], float] = read_width,
-) -> tuple[list[Shaped], list[Library], Identity]:
-    """Search the networks of one family, or of all; return the candidates as they are compared, with what."""
+) -> tuple[list[Shaped], list[Library], dict[str, Choices]]:
+    """Return the candidates as they are compared, the networks to compare them with, and those of one family or of all.
+
+    Raises:
+        SpecError: If no published network has these output strides.
+    """
     starts: dict[str, Choices] = {
         entry.name: choose(entry.choices, {"width": read(candidates[0], entry.choices.base_channels)})
         for entry in VARIANTS
         if set(output_strides) <= set(entry.output_strides)
     }
+    if not starts:
+        raise _no_network(output_strides)
     starts = {name: choices for name, choices in starts.items() if choices.family == family} or starts
     form: Form = lambda shaped: shaped  # noqa: E731 - one of two forms
     if not any(normalises(candidate.network) for candidate in candidates):
         form = without_norms
     libraries = [make(output_stride, form) for output_stride in output_strides]
-    forms = [form(candidate) for candidate in candidates]
-    identity = identify(forms, libraries, starts)
-    if identity is None:
-        raise SpecError("output_stride", "no published network has it", ", ".join(map(str, output_strides)))
-    return forms, libraries, identity
+    return [form(candidate) for candidate in candidates], libraries, starts
+
+
+def _no_network(output_strides: Sequence[int]) -> SpecError:
+    return SpecError("output_stride", "no published network has it", ", ".join(map(str, output_strides)))
 
 
 def _different(candidate: Shaped, networks: Library, identity: Identity) -> str | None:

@@ -99,6 +99,8 @@ def _head(
         for captured, head in zip(captures, heads, strict=True)
     ]
     identity = nearest_head(parts, output_strides, classes)
+    if identity is None:
+        return None
     return NearestHead(
         features=heads[0].features,
         taps=heads[0].taps,

@@ -104,8 +104,8 @@ def test_a_head_alone_may_read_other_channels() -> None:
     assert certificate.subjects[0].channels == (40, 12)
 
 
-@pytest.mark.parametrize(("rates", "verdict"), [("6,12,18", RunVerdict.CONFORMS), ("6,12,24", RunVerdict.DEVIATES)])
-def test_another_architecture_gets_the_verdict_about_its_head(rates: str, verdict: RunVerdict) -> None:
+@pytest.mark.parametrize(("rates", "verdict"), [((6, 12, 18), RunVerdict.CONFORMS), ((6, 12, 24), RunVerdict.DEVIATES)])
+def test_another_architecture_gets_the_verdict_about_its_head(rates: tuple[int, ...], verdict: RunVerdict) -> None:
     """Beside the one sentence about itself."""
     certificate = deeplab_spec.certify(
         OnOther(Gated(), aspp_rates=rates), "tf-release", choices={"width": NARROW}, levels=GRAPH_AND_VALUES
@@ -131,7 +131,7 @@ def test_a_network_without_a_head_of_this_family_has_no_verdict_about_one() -> N
 
 def test_identify_names_the_head_of_another_architecture() -> None:
     """By the published network and the choices that it is nearest to."""
-    document = deeplab_spec.identify(OnOther(Attention(), aspp_rates="6,12,24"))
+    document = deeplab_spec.identify(OnOther(Attention(), aspp_rates=(6, 12, 24)))
 
     assert document.nearest is None
     assert document.head is not None

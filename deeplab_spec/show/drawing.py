@@ -85,7 +85,7 @@ def _text(row: Row) -> tuple[str, ...]:
 
 def _suffix(row: Row) -> str:
     stride = f", stride {row.stride}" if row.stride > 1 else ""
-    rate = f", rate {row.rates[0]}" if row.rates[0] > 1 else ""
+    rate = f", rate {row.rates[0]}" if max(row.rates, default=1) > 1 else ""
     dropout = f", dropout {row.dropout:g}" if row.dropout else ""
     return stride + rate + dropout
 

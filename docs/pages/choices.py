@@ -11,10 +11,10 @@ from deeplab_spec.show.initial import initial_tensors
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.network import graph, rows
-from deeplab_spec.spec.variants import FAMILIES, TF_MOBILENET_V2, TF_RELEASE, TF_RESNET50, VARIANTS, Variant
+from deeplab_spec.spec.variants import FAMILIES, TF_RELEASE, VARIANTS, Variant
 from pages.markup import choice_link, clause_link, code, page, plain, table, variant_link, wide
 
-_BASES = {entry.family.family: entry for entry in (TF_RELEASE, TF_RESNET50, TF_MOBILENET_V2)}
+_BASES = {entry.family.family: entry for entry in (*reversed(VARIANTS), TF_RELEASE)}
 """The network in which a choice of each family is changed, to show what it does."""
 
 _STRIDE = 8

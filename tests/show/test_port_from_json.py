@@ -34,6 +34,7 @@ def shown(capsys: pytest.CaptureFixture[str], variant: str, *choices: str) -> js
         ("tf-release", {"width": "0.125", "middle_blocks": "2"}, tuple(Level)),
         pytest.param("smp-resnet34", {"width": "0.03125"}, tuple(Level), marks=pytest.mark.deep),
         pytest.param("hf-mobilenet-v2", {"width": "0.03125"}, tuple(Level), marks=pytest.mark.deep),
+        pytest.param("torchvision-mobilenet-v3-large", {"width": "0.03125"}, tuple(Level), marks=pytest.mark.deep),
     ],
 )
 def test_a_port_of_the_document_alone_conforms_at_every_level(

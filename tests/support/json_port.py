@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional, init
 
-ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6}
+ACTIVATIONS = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid}
 
 
 class Port(nn.Module):
@@ -45,6 +45,8 @@ class Port(nn.Module):
                 return inputs[0]
             case "Add":
                 return inputs[0] + inputs[1]
+            case "Multiply":
+                return inputs[0] * inputs[1]
             case "Concat":
                 return torch.cat(inputs, dim=1)
             case "Resize":

@@ -101,7 +101,7 @@ def _torchvision(name: str, variant: str, **choices: str) -> RealNetwork:
         arguments={"name": name, **auxiliary},
         variant=variant,
         choices=choices,
-        output_strides=(8,) if variant.startswith("torchvision") else (16,),
+        output_strides=(8,) if variant.startswith("torchvision-resnet") else (16,),
     )
 
 
@@ -122,6 +122,8 @@ NETWORKS: Final = (
     _torchvision("deeplabv3_resnet50", "torchvision-resnet50", auxiliary="fcn"),
     _torchvision("deeplabv3_resnet101", "torchvision-resnet101"),
     _torchvision("deeplabv3_resnet50", "tf-release"),
+    _torchvision("deeplabv3_mobilenet_v3_large", "torchvision-mobilenet-v3-large"),
+    _torchvision("deeplabv3_mobilenet_v3_large", "torchvision-mobilenet-v3-large", auxiliary="fcn"),
     _torchvision("deeplabv3_mobilenet_v3_large", "tf-release"),
     _smp("resnet18", "smp-resnet34", stage_units="2,2,2,2"),
     _smp("resnet34", "smp-resnet34"),
@@ -186,6 +188,11 @@ def _found(findings: Iterable[Any]) -> list[dict[str, Any]]:
         counts[key] += 1
         first.setdefault(key, {**json.loads(key), "path": finding.path, "candidate_path": finding.candidate_path})
     return [{**entry, "times": counts[key]} for key, entry in first.items()]
+
+
+def comparable(entry: dict[str, Any]) -> Any:
+    """Return a record without the versions, as JSON holds it."""
+    return json.loads(json.dumps({**entry, "versions": None}))
 
 
 def page(data: dict[str, dict[str, Any]]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deeplab_spec.graph.network import Node
-from deeplab_spec.graph.ops import Add, Concat, Output, Resize, ResizeMode
+from deeplab_spec.graph.ops import Add, Concat, Multiply, Output, Resize, ResizeMode
 from deeplab_spec.show.skeleton.parts import Part, Tree
 
 Step = Part | Node
@@ -101,6 +101,8 @@ def _call(tree: Tree, around: Part, step: Step, values: dict[str, str]) -> str:
     match step.op:
         case Add():
             return " + ".join(values[path] for path in step.inputs)
+        case Multiply():
+            return " * ".join(values[path] for path in step.inputs)
         case Concat():
             return f"torch.cat(({', '.join(values[path] for path in step.inputs)}), dim=1)"
         case Resize() as op:

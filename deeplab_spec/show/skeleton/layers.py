@@ -70,6 +70,7 @@ _ACTIVATIONS: Final[Mapping[ActivationKind, str]] = {
     ActivationKind.RELU: "nn.ReLU",
     ActivationKind.RELU6: "nn.ReLU6",
     ActivationKind.HARDSWISH: "nn.Hardswish",
+    ActivationKind.HARDSIGMOID: "nn.Hardsigmoid",
 }
 _DRAWS: Final[Mapping[InitKind, str]] = {
     InitKind.TRUNCATED_NORMAL: "truncated_normal",

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Add, Concat, Input, Output, Resize
+from deeplab_spec.graph.ops import Add, Concat, Input, Multiply, Output, Resize
 
-FUNCTIONS = (Add, Concat, Resize)
+FUNCTIONS = (Add, Multiply, Concat, Resize)
 """Operations without a module: they stand in the forward pass of the part that they are in."""
 
 

@@ -117,6 +117,8 @@ def port(
         raise typer.BadParameter("name the file to write", param_hint="--output")
     if part and part not in _PARTS:
         raise SpecError("--part", f"must be one of {', '.join(_PARTS)}", part)
+    if part and not any(name.startswith("reference:") for name in (source, dest)):
+        output.summary(f"--part {part}: both targets are taken to be that part, and moved whole")
     process = process_settings(python, search, timeout, memory)
     check_targets(process, source, dest)
     from deeplab_spec.capture.target import REFERENCE, Target

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
@@ -62,7 +63,8 @@ class Cluster:
         import ray
 
         remote = ray.remote(_timed).options(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=RETRIES)
-        waiting = {remote.remote(work, piece.work, code_digest()): piece for piece in pieces}
+        here = str(Path.cwd())
+        waiting = {remote.remote(work, piece.work, here, code_digest()): piece for piece in pieces}
         while waiting:
             (reference, *_), _ = ray.wait([*waiting], num_returns=1)
             piece = waiting.pop(reference)
@@ -74,9 +76,10 @@ class Cluster:
             yield piece, result, seconds
 
 
-def _timed(work: Work, document: Json, code: str) -> tuple[Any, float]:
-    """Run the work of a piece in a worker; return its result, and the seconds that it took."""
+def _timed(work: Work, document: Json, folder: str, code: str) -> tuple[Any, float]:
+    """Run the work of a piece in a worker, in a folder if it is there; return the result, and the seconds it took."""
     if code_digest() != code:
         raise TargetError("worker", "has another version of deeplab_spec or torch than this process")
     start = monotonic()
-    return work(document), monotonic() - start
+    with chdir(folder) if Path(folder).is_dir() else nullcontext():
+        return work(document), monotonic() - start

@@ -20,8 +20,15 @@ RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="not ru
 MATRIX = """
 levels = ["structure"]
 [[target]]
-target = "reference:notebook"
+target = "my_model:mine"
+variant = "notebook"
 choose = {width = 0.03, middle_blocks = 1}
+"""
+MODEL = """
+from functools import partial
+from deeplab_spec import build
+
+mine = partial(build, "notebook", choices={"width": 0.03, "middle_blocks": 1})
 """
 ROOM = 80 * 2**20
 """Bytes of shared memory of a node: the least that Ray accepts."""
@@ -72,6 +79,7 @@ def test_a_report_of_a_cluster_is_that_of_one_process(
     shrink(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
     Path("matrix.toml").write_text(MATRIX, encoding="utf-8")
+    Path("my_model.py").write_text(MODEL, encoding="utf-8")
     for command in (("mutants", "--json"), ("certify", "--matrix", "matrix.toml", "--again")):
         assert run_command(*command, "-o", "here.json") == 0
         assert run_command(*command, "-o", "there.json", "--ray", nodes.address) == 0

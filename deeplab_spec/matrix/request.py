@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from deeplab_spec.child_process import TIMEOUT, ProcessSettings
 from deeplab_spec.errors import SpecError, one_line, printable
 from deeplab_spec.judge.request import DEVICES, DTYPES, Request, read_dtypes, request_from
-from deeplab_spec.judge.waivers import MOST_BYTES
+from deeplab_spec.judge.waivers import MOST_BYTES, waivers_from
 from deeplab_spec.precision import LOWER
 from deeplab_spec.spec.api import Override, written_overrides
 from deeplab_spec.spec.clauses import Level
@@ -103,6 +104,8 @@ class Matrix(Model):
     """
 
     target: tuple[Target, ...] = Field(min_length=1)
+    waiver: tuple[dict[str, str | date], ...] = ()
+    accept_waivers: bool = False
     output_strides: Strides = Field(default=(DEFAULT_OUTPUT_STRIDE,), min_length=1)
     levels: tuple[Level, ...] = Field(default=tuple(Level), min_length=1)
     dtypes: tuple[str, ...] = Field(default=DTYPES, min_length=1)
@@ -127,8 +130,8 @@ class Matrix(Model):
         return [*([usual] if usual else []), *((*DTYPES, name) for name in dtypes if name in _LOWER)]
 
 
-def read_matrix(path: Path) -> tuple[Cell, ...]:
-    """Read the file of a matrix, and check every cell of it.
+def read_matrix(path: Path) -> tuple[Matrix, tuple[Cell, ...]]:
+    """Read the file of a matrix, and check every cell and waiver of it.
 
     Args:
         path: A TOML file.
@@ -142,7 +145,8 @@ def read_matrix(path: Path) -> tuple[Cell, ...]:
     except (ValueError, RecursionError) as error:
         raise SpecError(str(path), "must be TOML", one_line(error)) from error
     try:
-        cells = tuple(Matrix.model_validate(document).cells())
+        matrix = Matrix.model_validate(document)
+        cells = tuple(matrix.cells())
     except ValidationError as error:
         raise _of_key(path, error.errors()[0]) from error
     except SpecError as error:
@@ -156,7 +160,8 @@ def read_matrix(path: Path) -> tuple[Cell, ...]:
         if cell.id in seen:
             raise SpecError(f"{path}: target", "must have a name that no other has", cell.target.label)
         seen.add(cell.id)
-    return cells
+    waivers_from(matrix.waiver, str(path))
+    return matrix, cells
 
 
 def _at(where: str, error: SpecError) -> SpecError:

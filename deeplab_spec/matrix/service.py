@@ -3,21 +3,24 @@
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 
 from deeplab_spec.errors import DeepLabSpecError
 from deeplab_spec.judge.judge import run
 from deeplab_spec.judge.request import REFERENCE
+from deeplab_spec.judge.waivers import Waiver, Waivers
 from deeplab_spec.matrix.document import Judged, MatrixDocument
 from deeplab_spec.matrix.request import Cell, read_matrix
-from deeplab_spec.pieces.plan import Done, Piece, Plan
+from deeplab_spec.pieces.plan import Done, Piece, Plan, timed
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.views.document import Json, digest_of_file
 from deeplab_spec.views.progress import silent
 
 COMMAND: Final = "certify"
+WAIVER: Final = "[[waiver]]"
+"""Where a waiver stands, for messages."""
 
 _SECONDS: Final = {Level.INTERFACE: 10.0, Level.STRUCTURE: 6.0, Level.NUMERICS: 30.0, Level.TRAINING: 30.0}
 """About how long a level takes; only the ratios matter, which make shards alike."""
@@ -33,7 +36,9 @@ def planned(path: Path) -> Plan:
         SpecError: If it is no file of a matrix.
         TargetError: If it cannot be read.
     """
-    return Plan(command=COMMAND, options={"matrix": path.name}, pieces=tuple(map(_piece, read_matrix(path))))
+    matrix, cells = read_matrix(path)
+    options = {"matrix": path.name, **matrix.model_dump(mode="json", include={"waiver", "accept_waivers"})}
+    return Plan(command=COMMAND, options=options, pieces=tuple(map(_piece, cells)))
 
 
 def _piece(cell: Cell) -> Piece:
@@ -82,8 +87,7 @@ def judge_cell(work: Json) -> dict[str, Any]:
 def judge_here(pieces: Sequence[Piece]) -> Iterator[Done]:
     """Judge cells one after the other."""
     for piece in pieces:
-        start = monotonic()
-        yield piece, judge_cell(piece.work), monotonic() - start
+        yield piece, *timed(judge_cell, piece.work)
 
 
 def could_not_run(result: Mapping[str, Any]) -> bool:
@@ -92,13 +96,33 @@ def could_not_run(result: Mapping[str, Any]) -> bool:
 
 
 def summed(plan: Plan, results: Mapping[str, Any]) -> MatrixDocument:
-    """Return the document of a run.
+    """Return the document of a run, with the waivers of its file applied.
 
     Args:
         plan: The run.
         results: The results of its pieces by name.
+
+    Raises:
+        SpecError: If a waiver has expired, or covers no finding of any cell.
     """
-    return MatrixDocument(cells=tuple(_judged(piece, results[piece.id]) for piece in plan.pieces))
+    cells = tuple(_judged(piece, results[piece.id]) for piece in plan.pieces)
+    given = plan.options["waiver"]
+    if not given:
+        return MatrixDocument(cells=cells)
+    entries = tuple(
+        Waiver(**{**entry, "where": WAIVER, "expires": date.fromisoformat(entry["expires"])}) for entry in given
+    )
+    waivers = Waivers(entries=entries, today=datetime.now(tz=UTC).date())
+    waivers.check_used([cell.certificate for cell in cells if cell.certificate])
+    accepted = plan.options["accept_waivers"]
+    return MatrixDocument(cells=tuple(_waived(cell, waivers, accepted=accepted) for cell in cells))
+
+
+def _waived(cell: Judged, waivers: Waivers, *, accepted: bool) -> Judged:
+    if cell.certificate is None:
+        return cell
+    applied = waivers.applied(cell.certificate).model_copy(update={"waivers_accepted": accepted})
+    return cell.model_copy(update={"certificate": applied})
 
 
 def _judged(piece: Piece, result: Mapping[str, Any]) -> Judged:

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 
 from deeplab_spec.errors import MissingExtraError, TargetError, one_line
-from deeplab_spec.pieces.plan import Done, Piece, code_digest
+from deeplab_spec.pieces.plan import Done, Piece, Took, code_digest, timed
 from deeplab_spec.views.document import Json
 
 RETRIES: Final = 5
@@ -69,17 +68,16 @@ class Cluster:
             (reference, *_), _ = ray.wait([*waiting], num_returns=1)
             piece = waiting.pop(reference)
             try:
-                result, seconds = ray.get(reference)
+                result, took = ray.get(reference)
             except ray.exceptions.RayError as error:
                 cause = one_line(getattr(error, "cause", None) or error)
                 raise TargetError(f"--ray {self.address}", f"{piece.id}: {cause}") from error
-            yield piece, result, seconds
+            yield piece, result, took
 
 
-def _timed(work: Work, document: Json, folder: str, code: str) -> tuple[Any, float]:
-    """Run the work of a piece in a worker, in a folder if it is there; return the result, and the seconds it took."""
+def _timed(work: Work, document: Json, folder: str, code: str) -> tuple[Any, Took]:
+    """Run the work of a piece in a worker, in a folder if it is there; return the result, and how long it took."""
     if code_digest() != code:
         raise TargetError("worker", "has another version of deeplab_spec or torch than this process")
-    start = monotonic()
     with chdir(folder) if Path(folder).is_dir() else nullcontext():
-        return work(document), monotonic() - start
+        return timed(work, document)

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.pieces.plan import Piece, Plan, Shard
+from deeplab_spec.pieces.plan import Piece, Plan, Shard, Took
 from deeplab_spec.views.document import Document, canonical, read_bounded, write_whole
 
 _PLAN: Final = "plan.json"
@@ -85,7 +85,7 @@ class Folder:
             return
         same = {piece.id: piece for piece in there.pieces if there.code == plan.code}
         finished = self.finished(there)
-        times = {name: self.seconds(there, name) for name in finished}
+        times = {name: self.took(there, name) for name in finished}
         self.forget()
         self.start(plan)
         for piece in plan.pieces:
@@ -113,20 +113,20 @@ class Folder:
             found[piece.piece] = piece
         return found
 
-    def write(self, plan: Plan, shard: Shard, piece: Piece, result: object, seconds: float) -> None:
+    def write(self, plan: Plan, shard: Shard, piece: Piece, result: object, took: Took) -> None:
         """Keep the result of a piece; its time has a file of its own, because it differs from run to run."""
         name = file_name(plan, piece.id)
         finished = Finished(run=plan.digest, piece=piece.id, shard=str(shard), result=result)
         times = self.path / _TIMES
         times.mkdir(exist_ok=True)
-        write_whole(times / name, canonical(round(seconds, 3)))
+        write_whole(times / name, canonical([round(each, 3) for each in took]))
         write_whole(self.path / name, canonical(finished.model_dump(mode="json")))
 
-    def seconds(self, plan: Plan, piece: str) -> float:
+    def took(self, plan: Plan, piece: str) -> Took:
         """Return how long a piece took; 0 if that is not known."""
-        with suppress(OSError, ValueError):
-            return float(json.loads((self.path / _TIMES / file_name(plan, piece)).read_text(encoding="utf-8")))
-        return 0.0
+        with suppress(OSError, ValueError, TypeError):
+            return Took(*map(float, json.loads((self.path / _TIMES / file_name(plan, piece)).read_text("utf-8"))))
+        return Took(0.0, 0.0)
 
 
 def file_name(plan: Plan, piece: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.pieces.folder import Finished, Folder, check_same
-from deeplab_spec.pieces.plan import Plan, Shard
+from deeplab_spec.pieces.plan import Plan, Shard, Took
 
 
 def merged(paths: Sequence[Path]) -> tuple[Plan, dict[str, Any]]:
@@ -55,11 +55,19 @@ def _shards_with(plan: Plan, lost: Sequence[str], shards: set[str]) -> str:
 
 def balance(plan: Plan, paths: Sequence[Path]) -> str:
     """Return in one line how long the shards took, and which part of all time the longest one took."""
-    seconds: dict[str, float] = {}
+    shards: dict[str, Took] = {}
     for path in paths:
         for name, piece in Folder(path).finished(plan).items():
-            seconds[piece.shard] = seconds.get(piece.shard, 0.0) + Folder(path).seconds(plan, name)
-    total, longest = sum(seconds.values()), max(seconds.values(), default=0.0)
-    each = ", ".join(f"{shard} {took:.1f} s" for shard, took in sorted(seconds.items()))
-    part = f"; the longest is 1/{total / longest:.2f} of {total:.1f} s" if longest else ""
-    return f"{len(plan.pieces)} pieces: {each}{part}"
+            before, took = shards.get(piece.shard, Took(0.0, 0.0)), Folder(path).took(plan, name)
+            shards[piece.shard] = Took(before.seconds + took.seconds, before.processor + took.processor)
+    each = ", ".join(f"{shard} {took.seconds:.1f} s" for shard, took in sorted(shards.items()))
+    parts = [
+        _longest([took.seconds for took in shards.values()]),
+        _longest([took.processor for took in shards.values()]),
+    ]
+    return f"{len(plan.pieces)} pieces: {each}; the longest is {parts[0]}, of processor time {parts[1]}"
+
+
+def _longest(shards: Sequence[float]) -> str:
+    longest = max(shards, default=0.0)
+    return f"1/{sum(shards) / longest:.2f} of {sum(shards):.1f} s" if longest else "nothing"

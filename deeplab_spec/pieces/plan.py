@@ -5,18 +5,23 @@ its pieces in order, and from nothing else.
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from time import monotonic
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pydantic import Field
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.views.document import Document, Json, Model, canonical
+
+Given = TypeVar("Given")
+Got = TypeVar("Got")
 
 _PACKAGE: Final = Path(__file__).parents[1]
 _DECIDE_NOTHING: Final = frozenset({"bench", "cli", "gate", "measure", "pieces", "profile", "views"})
@@ -49,8 +54,27 @@ class Piece(Model):
     work: Json = Field(description="What is to be done, as the command reads it.")
 
 
-Done = tuple[Piece, Any, float]
-"""A piece, its result as JSON, and the seconds that it took."""
+class Took(NamedTuple):
+    """How long a piece took.
+
+    Attributes:
+        seconds: By the clock.
+        processor: Seconds of processor time, with that of its processes; other programs do not change it.
+    """
+
+    seconds: float
+    processor: float
+
+
+def timed(work: Callable[[Given], Got], given: Given) -> tuple[Got, Took]:
+    """Return a result, and how long it took."""
+    start, used = monotonic(), sum(os.times()[:4])
+    result = work(given)
+    return result, Took(monotonic() - start, sum(os.times()[:4]) - used)
+
+
+Done = tuple[Piece, Any, Took]
+"""A piece, its result as JSON, and how long it took."""
 
 Execute = Callable[[Sequence[Piece]], Iterator[Done]]
 """Runs pieces, and yields each when it is done."""

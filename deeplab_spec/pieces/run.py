@@ -39,9 +39,9 @@ def run(
         results = {each.id: kept[each.id].result for each in pieces if each.id in kept}
         results = {name: result for name, result in results.items() if not again(result)}
     progress(f"{len(results)} of {len(pieces)} pieces", len(results), len(pieces))
-    for piece, result, seconds in execute([piece for piece in pieces if piece.id not in results]):
+    for piece, result, took in execute([piece for piece in pieces if piece.id not in results]):
         results[piece.id] = json.loads(canonical(result))  # as it is read from a folder, down to the order of names
         if folder is not None:
-            folder.write(plan, shard, piece, result, seconds)
+            folder.write(plan, shard, piece, result, took)
         progress(f"{len(results)} of {len(pieces)} pieces", len(results), len(pieces))
     return results

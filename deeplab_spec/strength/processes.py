@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from time import monotonic
 from typing import Final
 
 import torch
@@ -29,7 +28,7 @@ from deeplab_spec.judge.plan import telling_sizes
 from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite
 from deeplab_spec.mutate.rewrites.original import Original, published
 from deeplab_spec.pieces.folder import cache_folder
-from deeplab_spec.pieces.plan import code_digest
+from deeplab_spec.pieces.plan import Took, code_digest, timed
 from deeplab_spec.spec.api import Override, network
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.strength.document import JudgedMutant, JudgedRewrite, key_of
@@ -206,8 +205,8 @@ def units_of(subject: Key, names: Sequence[str], lower_every: int | None) -> Ite
         yield MutantsUnit(subject=subject, names=tuple(numbered[start : start + MUTANTS_PER_UNIT]))
 
 
-Judged = tuple[int, list[Entry], float]
-"""The place of a unit among others, its entries, and the seconds that it took."""
+Judged = tuple[int, list[Entry], Took]
+"""The place of a unit among others, its entries, and how long it took."""
 
 
 def judge_all(units: Sequence[Unit], processes: int, journal: Path | None) -> Iterator[Judged]:
@@ -224,14 +223,16 @@ def judge_all(units: Sequence[Unit], processes: int, journal: Path | None) -> It
     known = {entry.key: entry for entry in _read(journal)}
     left = {place: rest for place, unit in enumerate(units) if (rest := unit.remaining(known)) is not None}
     yield from (
-        (place, [known[key] for key in units[place].keys], 0.0) for place in range(len(units)) if place not in left
+        (place, [known[key] for key in units[place].keys], Took(0.0, 0.0))
+        for place in range(len(units))
+        if place not in left
     )
     with _writer(journal) as write:
-        for place, entries, seconds in _judged(left, processes):
+        for place, entries, took in _judged(left, processes):
             for entry in entries:
                 known[entry.key] = entry
                 write(entry.model_dump_json())
-            yield place, [known[key] for key in units[place].keys], seconds
+            yield place, [known[key] for key in units[place].keys], took
 
 
 def _judged(units: Mapping[int, Unit], processes: int) -> Iterator[Judged]:
@@ -243,11 +244,10 @@ def _judged(units: Mapping[int, Unit], processes: int) -> Iterator[Judged]:
     with ExitStack() as stack:
         command = python_module("deeplab_spec.strength.processes")
         idle = [stack.enter_context(ChildProcess(command)) for _ in range(min(processes, len(units)))]
-        busy: dict[ChildProcess, tuple[int, float]] = {}
+        busy: dict[ChildProcess, int] = {}
         while waiting or busy:
             while waiting and idle:
-                place, unit = waiting.pop()
-                busy[idle[-1]] = place, monotonic()
+                busy[idle[-1]], unit = waiting.pop()
                 idle.pop().send(UNIT.dump_json(unit).decode())
             wait(busy)
             for child in list(busy):
@@ -256,9 +256,8 @@ def _judged(units: Mapping[int, Unit], processes: int) -> Iterator[Judged]:
                 except ChildError as error:
                     raise TargetError("mutants", error.reason) from error
                 if answer is not None:
-                    place, start = busy.pop(child)
                     idle.append(child)
-                    yield place, ENTRIES.validate_python(answer["entries"]), monotonic() - start
+                    yield busy.pop(child), ENTRIES.validate_python(answer["entries"]), Took(*answer["took"])
 
 
 def _judged_here(units: Mapping[int, Unit]) -> Iterator[Judged]:
@@ -267,8 +266,8 @@ def _judged_here(units: Mapping[int, Unit]) -> Iterator[Judged]:
     torch.set_num_threads(1)
     try:
         for place, unit in units.items():
-            start = monotonic()
-            yield place, [*unit.run()], monotonic() - start
+            entries, took = timed(_run, unit)
+            yield place, entries, took
     finally:
         torch.set_num_threads(threads)
 
@@ -300,6 +299,10 @@ def journal_for(settings: Sequence[object]) -> Path:
     return cache_folder() / f"mutants-{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl"
 
 
+def _run(unit: Unit) -> list[Entry]:
+    return [*unit.run()]
+
+
 def run_unit(work: Json) -> object:
     """Run a unit with one thread; return its entries as JSON."""
     torch.set_num_threads(1)
@@ -315,7 +318,8 @@ def main() -> None:
     """Run the units on stdin one at a time, and answer each with its entries."""
     with answers() as send:
         for line in sys.stdin:
-            send({"entries": run_unit(json.loads(line))})
+            entries, took = timed(run_unit, json.loads(line))
+            send({"entries": entries, "took": took})
 
 
 if __name__ == "__main__":

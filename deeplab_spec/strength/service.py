@@ -199,8 +199,8 @@ def local(request: MutantsRequest) -> Execute:
 
     def execute(pieces: Sequence[Piece]) -> Iterator[Done]:
         units = [UNIT.validate_python(piece.work) for piece in pieces]
-        for place, entries, seconds in judge_all(units, request.processes, request.journal):
-            yield pieces[place], written(entries), seconds
+        for place, entries, took in judge_all(units, request.processes, request.journal):
+            yield pieces[place], written(entries), took
 
     return execute
 

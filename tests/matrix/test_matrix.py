@@ -72,7 +72,7 @@ def run(*arguments: object) -> int:
 
 def test_the_cells_are_the_product_of_the_file(matrix: Path) -> None:
     """A level once at each output stride; numerics once in float64 and float32, and once with each lower precision."""
-    cells = read_matrix(matrix)
+    _, cells = read_matrix(matrix)
 
     assert [cell.id for cell in cells] == [
         f"{name}@{stride} {column}"
@@ -87,7 +87,7 @@ def test_the_cells_are_the_product_of_the_file(matrix: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("levels", "level"), "level: must be one of target, output_strides, levels, .*; did you mean 'levels'?"),
+        (("levels", "level"), "level: must be one of target, .*; did you mean 'levels'?"),
         (("variant", "varient"), "target 1 varient: must be one of target, name, .*; did you mean 'variant'?"),
         (("notebook", "notebok"), "my_model:mine@8 structure: variant: must be one of .*; did you mean 'notebook'?"),
         (("middle_blocks", "middle_block"), "structure: choice: must be one of .*; did you mean 'middle_blocks'?"),
@@ -97,6 +97,10 @@ def test_the_cells_are_the_product_of_the_file(matrix: Path) -> None:
         (('"bfloat16"', '"int8"'), "dtypes: must be one of float64, .*, but got 'int8'"),
         ((MATRIX, ""), "target: Field required"),
         (("[[target]]", "[[target"), "must be TOML, but got"),
+        (
+            ("[[target]]", "[[waiver]]\nclause = 'ASPP-RATE'\nreason = 'x'\nexpires = 2099-01-01\n[[target]]"),
+            "waiver 1: clause",
+        ),
     ],
 )
 def test_a_wrong_file_is_one_line(change: tuple[str, str], message: str, matrix: Path) -> None:
@@ -149,6 +153,22 @@ def test_only_what_changed_runs_again(matrix: Path, judged: list[str]) -> None:
         del judged[:]
         run("certify", "--matrix", matrix, *again)
         assert len(judged) == 12
+
+
+def test_a_waiver_of_the_file_is_for_all_cells(
+    matrix: Path, judged: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It must cover a finding of one of them; what is accepted is no deviation."""
+    content = MATRIX[: MATRIX.rindex("[[target]]")]
+    waiver = '[[waiver]]\nclause = "ASPP-RATES"\nreason = "ours"\nexpires = 2099-01-31\n'
+    for accepted, status in (("false", ExitCode.DIFFERENT), ("true", ExitCode.DONE)):
+        matrix.write_text(f"accept_waivers = {accepted}\n{content}{waiver}", encoding="utf-8")
+        assert run("certify", "--matrix", matrix) == status
+        assert capsys.readouterr().out.endswith("6 certificates; conforms: 3, conforms with waivers: 3\n")
+    matrix.write_text(f"{content}{waiver.replace('RATES', 'POOL')}", encoding="utf-8")
+    assert run("certify", "--matrix", matrix) == ExitCode.USAGE
+    assert "[[waiver]]: must cover a finding of ASPP-POOL, which is passed" in capsys.readouterr().err
+    assert len(judged) == 6
 
 
 def test_merged_shards_are_the_same_bytes_as_one_run(
@@ -205,8 +225,8 @@ def test_a_small_network_is_judged_and_taken_from_its_piece(matrix: Path) -> Non
     """By the judge itself: the result is JSON, and has no time."""
     matrix.write_text(f'levels = ["structure"]\n[[target]]\ntarget = "reference:notebook"\n{SMALL}\n', encoding="utf-8")
     plan = service.planned(matrix)
-    ((piece, result, seconds),) = service.judge_here(plan.pieces)
+    ((piece, result, took),) = service.judge_here(plan.pieces)
 
     document = service.summed(plan, {piece.id: json.loads(json.dumps(result))})
     assert (document.exit_code, document.cells[0].certificate.seconds) == (ExitCode.DONE, 0.0)
-    assert seconds > 0
+    assert took.seconds > 0 < took.processor

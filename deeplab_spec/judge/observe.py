@@ -105,9 +105,9 @@ class AtStride:
 
 
 def head_request(request: Request) -> Request | None:
-    """Return the request for the head of a whole network; None if no requested level can be decided about it."""
+    """Return the request for the head of a whole network; None if no level decides about it, or against a target."""
     levels = tuple(level for level in request.levels if level in {Level.STRUCTURE, Level.NUMERICS})
-    return replace(request, part="head", levels=levels) if levels else None
+    return replace(request, part="head", levels=levels) if levels and request.variant else None
 
 
 class Stages:

@@ -13,6 +13,7 @@ from deeplab_spec.cli.options import (
     SOME_VARIANTS,
     ArgumentOption,
     ChooseOption,
+    CostsOption,
     MemoryOption,
     PieceCpusOption,
     PieceGpusOption,
@@ -126,6 +127,7 @@ def certify(
     ] = None,
     shard: ShardOption = None,
     pieces: PiecesOption = None,
+    costs: CostsOption = None,
     ray: RayOption = None,
     piece_cpus: PieceCpusOption = 1.0,
     piece_gpus: PieceGpusOption = 0.0,
@@ -149,7 +151,7 @@ def certify(
         if matrix is None:
             raise SpecError("--matrix", "must come with --shard, --pieces, --ray and --again", matrix)
         require_torch("certify")
-        fleet = Fleet.of(shard, pieces, ray, piece_cpus, piece_gpus)
+        fleet = Fleet.of(shard, pieces, costs, ray, piece_cpus, piece_gpus)
         certify_matrix(context, fleet, matrix, report, file, again=again, as_json=as_json)
     if not target:
         raise typer.BadParameter("name the network to check", param_hint="TARGET")

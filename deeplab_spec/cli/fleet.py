@@ -1,6 +1,6 @@
 """What the commands share that run in pieces: the folder, the shard, and where the pieces run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import typer
 from deeplab_spec.cli import output
 from deeplab_spec.errors import SpecError
 from deeplab_spec.pieces.cluster import Cluster, Work
-from deeplab_spec.pieces.folder import Folder
+from deeplab_spec.pieces.folder import Folder, recosted
 from deeplab_spec.pieces.plan import WHOLE, Execute, Plan, Shard
 from deeplab_spec.pieces.run import run
 from deeplab_spec.result import ExitCode
@@ -25,14 +25,24 @@ class Fleet:
         shard: The shard.
         folder: Where finished pieces are kept; None for nowhere.
         cluster: The Ray cluster; None for this machine.
+        costs: Folders of an earlier run, by whose times the pieces are dealt.
     """
 
     shard: Shard
     folder: Folder | None
     cluster: Cluster | None
+    costs: tuple[Folder, ...] = ()
 
     @classmethod
-    def of(cls, shard: str | None, pieces: Path | None, ray: str | None, cpus: float, gpus: float) -> "Fleet":
+    def of(
+        cls,
+        shard: str | None,
+        pieces: Path | None,
+        costs: Sequence[Path] | None,
+        ray: str | None,
+        cpus: float,
+        gpus: float,
+    ) -> "Fleet":
         """Return what the options of these names say.
 
         Raises:
@@ -44,6 +54,7 @@ class Fleet:
             shard=Shard.read(shard) if shard else WHOLE,
             folder=Folder(pieces) if pieces else None,
             cluster=Cluster(address=ray, cpus=cpus, gpus=gpus) if ray else None,
+            costs=tuple(map(Folder, costs or ())),
         )
 
     @property
@@ -74,7 +85,7 @@ class Fleet:
             again: Tells whether a piece with this result runs again.
         """
         execute = self.cluster.execute(work) if self.cluster else here
-        return run(plan, self.shard, self.folder, execute, progress, again)
+        return run(recosted(plan, self.costs), self.shard, self.folder, execute, progress, again)
 
     def end_of_shard(self, results: dict[str, Any]) -> None:
         """End the command if there are more shards."""

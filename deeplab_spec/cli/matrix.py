@@ -16,7 +16,7 @@ from deeplab_spec.pieces.plan import Plan
 from deeplab_spec.views.progress import progress
 
 _OWN: Final = frozenset(
-    ("matrix", "shard", "pieces", "ray", "piece_cpus", "piece_gpus", "again", "report", "as_json", "file")
+    ("matrix", "shard", "pieces", "costs", "ray", "piece_cpus", "piece_gpus", "again", "report", "as_json", "file")
 )
 """The options that go with ``--matrix``; the others stand in its file."""
 

@@ -10,6 +10,7 @@ import typer
 from deeplab_spec.cli import output
 from deeplab_spec.cli.fleet import Fleet
 from deeplab_spec.cli.options import (
+    CostsOption,
     JsonOption,
     OutputOption,
     PieceCpusOption,
@@ -66,6 +67,7 @@ def mutants(
     ] = None,
     shard: ShardOption = None,
     pieces: PiecesOption = None,
+    costs: CostsOption = None,
     ray: RayOption = None,
     piece_cpus: PieceCpusOption = 1.0,
     piece_gpus: PieceGpusOption = 0.0,
@@ -87,7 +89,7 @@ def mutants(
     if json_schema:
         output.report(to_schema(MutantsDocument), file)
         return
-    fleet = Fleet.of(shard, pieces, ray, piece_cpus, piece_gpus)
+    fleet = Fleet.of(shard, pieces, costs, ray, piece_cpus, piece_gpus)
     from deeplab_spec.strength import service
     from deeplab_spec.strength.processes import journal_for, run_unit
 

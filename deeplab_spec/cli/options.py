@@ -140,6 +140,10 @@ PiecesOption = Annotated[
     Path | None,
     typer.Option("--pieces", metavar="DIR", help="Keep every finished piece here, and do none again that is here."),
 ]
+CostsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--costs", metavar="DIR", help="Cut shards by the times in this folder of --pieces; repeatable."),
+]
 RayOption = Annotated[
     str | None,
     typer.Option("--ray", metavar="ADDRESS", help="Run the pieces on this Ray cluster: auto, HOST:PORT, or local."),

@@ -6,6 +6,7 @@ shards may share a folder.
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,27 @@ class Folder:
         with suppress(OSError, ValueError, TypeError):
             return Took(*map(float, json.loads((self.path / _TIMES / file_name(plan, piece)).read_text("utf-8"))))
         return Took(0.0, 0.0)
+
+
+def recosted(plan: Plan, folders: Sequence[Folder]) -> Plan:
+    """Return a run whose pieces cost what they took in an earlier run, where that is known: in processor time.
+
+    Args:
+        plan: The run.
+        folders: The folders of the earlier run.
+
+    Raises:
+        SpecError: If a folder has no plan.
+    """
+    known: dict[str, float] = {}
+    for folder in folders:
+        earlier = folder.plan()
+        if earlier is None:
+            raise SpecError(str(folder.path), "must be a folder of pieces", "no plan.json")
+        took = {piece.id: folder.took(earlier, piece.id).processor for piece in earlier.pieces}
+        known |= {name: seconds for name, seconds in took.items() if seconds}
+    pieces = (piece.model_copy(update={"cost": known.get(piece.id, piece.cost)}) for piece in plan.pieces)
+    return plan.model_copy(update={"pieces": tuple(pieces)}) if folders else plan
 
 
 def file_name(plan: Plan, piece: str) -> str:

@@ -50,7 +50,7 @@ class Piece(Model):
     """A unit of work."""
 
     id: str = Field(description="Its name; no other piece of the run has it.")
-    cost: float = Field(description="Estimated seconds.")
+    cost: float = Field(description="Estimated seconds, or those of an earlier run; shards are dealt by it.")
     work: Json = Field(description="What is to be done, as the command reads it.")
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.pieces.folder import Folder
+from deeplab_spec.pieces.folder import Folder, recosted
 from deeplab_spec.pieces.merge import balance, merged
 from deeplab_spec.pieces.plan import WHOLE, Done, Piece, Plan, Shard, Took
 from deeplab_spec.pieces.run import run
@@ -79,6 +79,18 @@ def test_the_union_of_the_shards_is_the_run(tmp_path: Path) -> None:
     line = balance(PLAN, sharded(tmp_path))
     assert line.startswith("8 pieces: 1/4 5.0 s, 2/4 5.0 s, 3/4 5.0 s, 4/4 5.0 s; the longest is 1/4.00 of 20.0 s")
     assert line.endswith(", of processor time 1/4.00 of 8.0 s")
+
+
+def test_shards_are_cut_by_the_times_of_an_earlier_run(tmp_path: Path) -> None:
+    """Those of processor time; a piece without a time keeps its estimate, and a folder without a plan is refused."""
+    paths = sharded(tmp_path)
+    other = plan_of([9, *(piece.cost for piece in PLAN.pieces[1:]), 5])
+
+    costs = [piece.cost for piece in recosted(other, [*map(Folder, paths)]).pieces]
+    assert costs == [*[1.0] * 8, 5]
+    assert recosted(other, []) is other
+    with pytest.raises(SpecError, match=r"none: must be a folder of pieces, but got 'no plan.json'"):
+        recosted(other, [Folder(tmp_path / "none")])
 
 
 def test_a_run_that_was_stopped_continues_with_what_is_missing(tmp_path: Path) -> None:

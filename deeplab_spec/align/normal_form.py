@@ -106,19 +106,21 @@ def without_useless_rates(shaped: Shaped) -> Shaped:
 
 
 def merged_pads(shaped: Shaped) -> Shaped:
-    """Merge two pads, or two crops, one after the other, into one."""
-    pads = {node.path: node.op for node in shaped.network if isinstance(node.op, Pad)}
-    readers = shaped.network.readers()
-    inner: set[str] = set()
+    """Merge two pads, or two crops, one after the other, into one; the first stays for other readers."""
+    pads: dict[str, tuple[Pad, tuple[str, ...]]] = {}
     nodes = []
     for node in shaped.network:
-        before = pads.get(node.inputs[0]) if node.path in pads else None
-        if before is not None and _add_up(before, pads[node.path]) and len(readers[node.inputs[0]]) == 1:
-            inner.add(node.inputs[0])
-            top, bottom, left, right = (a + b for a, b in zip(before.margins, pads[node.path].margins, strict=True))
-            pads[node.path] = replace(before, margins=(top, bottom, left, right))
-        nodes.append(replace(node, op=pads.get(node.path, node.op)))
-    return _bypass(shaped.with_network(shaped.network.with_nodes(nodes)), lambda node: node.path in inner)
+        if isinstance(node.op, Pad):
+            op, inputs = node.op, node.inputs
+            before = pads.get(inputs[0])
+            if before and _add_up(before[0], op):
+                top, bottom, left, right = (a + b for a, b in zip(before[0].margins, op.margins, strict=True))
+                op, inputs = replace(before[0], margins=(top, bottom, left, right)), before[1]
+            pads[node.path] = op, inputs
+            nodes.append(node if op is node.op else replace(node, op=op, inputs=inputs))
+        else:
+            nodes.append(node)
+    return live(shaped.with_network(shaped.network.with_nodes(nodes)))
 
 
 def _add_up(first: Pad, second: Pad) -> bool:

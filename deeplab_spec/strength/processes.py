@@ -31,12 +31,19 @@ from deeplab_spec.pieces.folder import cache_folder
 from deeplab_spec.pieces.plan import Took, code_digest, timed
 from deeplab_spec.spec.api import Override, network
 from deeplab_spec.spec.clauses import Level
+from deeplab_spec.spec.variants import variant
 from deeplab_spec.strength.document import JudgedMutant, JudgedRewrite, key_of
 from deeplab_spec.strength.levels import Subject
 from deeplab_spec.views.document import Json, temporary_folder
 
-SMALL: Final[Mapping[str, Override]] = {"width": 0.125, "middle_blocks": 2}
-"""Choices of a small network that every clause applies to: narrow, with a short middle flow of alike blocks."""
+MIDDLE_BLOCKS: Final = 2
+
+
+def small(name: str) -> dict[str, Override]:
+    """Return choices of a small network of a variant that every clause applies to: narrow, with few alike blocks."""
+    short: dict[str, Override] = {**variant(name).family.short}
+    return {"width": 0.125, **short, **({"middle_blocks": MIDDLE_BLOCKS} if "middle_blocks" in short else {})}
+
 
 CLASSES: Final = 5
 
@@ -45,32 +52,35 @@ NEVER_APPLICABLE: Final = frozenset({"INITIALISATION", "BATCH-OF-ONE"})
 pixel."""
 
 
-def original_of(one: Rewrite, directory: Path, choices: Mapping[str, Override] = SMALL, seed: int = 0) -> Original:
+def original_of(
+    one: Rewrite, directory: Path, choices: Mapping[str, Override] | None = None, seed: int = 0
+) -> Original:
     """Return the published network that a rewrite starts from, with random weights.
 
     Args:
         one: The rewrite.
         directory: Folder for a file of the rewrite.
-        choices: Choices that differ from the variant's.
+        choices: Choices that differ from the variant's; by default those of a small network.
         seed: Seed of the weights.
     """
+    choices = small(one.variant) if choices is None else choices
     graph = network(one.variant, one.output_stride, CLASSES, choices)
     image = telling_sizes(graph, one.output_stride)[0]
     return published(one.variant, one.output_stride, CLASSES, choices, image, directory, seed)
 
 
-def judged(name: str, choices: Mapping[str, Override] = SMALL, levels: Iterable[Level] = tuple(Level)) -> JudgedRewrite:
+def judged(name: str, levels: Iterable[Level] = tuple(Level)) -> JudgedRewrite:
     """Judge one rewrite; an error is a reason to refuse it.
 
     Args:
         name: Id of the rewrite.
-        choices: Choices that differ from the variant's, of the rewrite and of the specification.
         levels: The levels to decide; training is left out where the rewrite is equal in evaluation only.
 
     Raises:
         SpecError: If there is no such rewrite.
     """
     one = rewrite(name)
+    choices = small(one.variant)
     levels = [level for level in levels if level is not Level.TRAINING or not one.method.evaluation_only]
     with temporary_folder() as directory:
         try:

@@ -172,6 +172,23 @@ def test_a_border_that_something_else_reads_stays() -> None:
     assert "pad" in normal(Network(nodes=nodes), SIZE).network
 
 
+def test_pads_of_one_pad_go_into_their_convolutions() -> None:
+    """Both convolutions have their whole border, although the first row and column are padded once."""
+    nodes = [Node(path="x", op=Input(channels=4)), Node(path="once", op=Pad(margins=(1, 0, 1, 0)), inputs=("x",))]
+    for name in ("a", "b"):
+        nodes += [
+            Node(path=f"{name}.pad", op=Pad(margins=(1, 2, 1, 2)), inputs=("once",)),
+            Node(path=name, op=BARE, inputs=(f"{name}.pad",)),
+        ]
+    nodes += [Node(path="join", op=Concat(), inputs=("a", "b")), Node(path="y", op=Output(name=""), inputs=("join",))]
+    found = normal(Network(nodes=tuple(nodes)), SIZE).network
+
+    assert [(node.path, node.op) for node in found if isinstance(node.op, Pad | Conv2d)] == [
+        ("a", ATROUS),
+        ("b", ATROUS),
+    ]
+
+
 def test_an_activation_that_is_computed_again_is_the_first() -> None:
     """For every reader; another activation of the same value is another value."""
 

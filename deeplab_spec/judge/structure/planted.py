@@ -68,7 +68,7 @@ def of_graphs(expected: Shaped, reading: Reading, facts: Facts, unstrided: froze
     yield from _of_counts(reading.alignment, reading.shared)
     left = dict(facts)
     while left:
-        faults = list(_faults(expected.network, left))
+        faults = list(_faults(expected, left))
         planted = {fault.clause for fault in faults}
         left = {clause: each for clause, each in left.items() if clause not in planted} if planted else {}
         if not left:
@@ -99,8 +99,9 @@ def _aligned(expected: Shaped, network: Network) -> Alignment:
     return align(expected, normal_form(Shaped(network=network.live(), shapes=shapes)))
 
 
-def _faults(network: Network, facts: Facts) -> Iterator[_Fault]:
+def _faults(expected: Shaped, facts: Facts) -> Iterator[_Fault]:
     """Choose faults that fit into one graph, as late as possible; clauses with little choice come first."""
+    network = expected.network
     readers = network.readers()
     positions = {node.path: number for number, node in enumerate(network)}
     taken: set[str] = set()
@@ -109,6 +110,8 @@ def _faults(network: Network, facts: Facts) -> Iterator[_Fault]:
             node, attribute = fact.node, fact.attribute
             around = {node.path, *node.inputs, *readers[node.path]}
             if clause == "DATAFLOW" and attribute == "inputs" and _like_another(network, node):
+                continue
+            if attribute == "stride" and expected.map_size(node.inputs[0]) == (1, 1):  # it has no effect there
                 continue
             if not taken & around and planted_fault(network, node, attribute):
                 taken |= around

@@ -14,7 +14,7 @@ _TAP_READER = "decoder.low_level.conv"
 _EARLY = ("backbone.entry_flow.", "backbone.stem.", "backbone.layer1.", "backbone.block2.", "backbone.block3.")
 """Where the values of stride 4 and less are, in the paths of every family."""
 
-_MAIN = ("sepconv", "conv", "expansion", "depthwise", "projection")
+_MAIN = ("sepconv", "conv", "expansion", "depthwise", "gate", "projection")
 """The layers of a block's main path, in the paths of every family."""
 
 _MIDDLE_BLOCK = re.compile(r"(backbone\.middle_flow\.block\d+)\.add$")

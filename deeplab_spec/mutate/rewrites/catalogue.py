@@ -20,14 +20,28 @@ from deeplab_spec.mutate.rewrites import other_operators as values
 from deeplab_spec.mutate.rewrites import sites as at
 from deeplab_spec.mutate.rewrites import whole_networks as whole
 from deeplab_spec.mutate.rewrites.original import Original
+from deeplab_spec.spec.variants import variant as published
 
 Apply = Callable[[Original], nn.Module | Path]
 """Returns the rewritten network, or the file with it."""
 
 OUTPUT_STRIDES: Final = (16, 8)
 BOTH: Final = ("notebook", "tf-release")
+MEMBERS: Final = (*BOTH, "tf-resnet50", "tf-mobilenet-v2", "torchvision-mobilenet-v3-large")
+"""The main networks, and one of every other family of backbones."""
 
-FOLDED: Final = frozenset({"BACKBONE-BIAS", "BACKBONE-NORM-EPS", "XCEPTION-NORMS", "HEAD-BIAS", "HEAD-NORM-EPS"})
+WITH_RELU: Final = (*BOTH, "tf-resnet50")
+"""Those of them with no other activation."""
+
+ALIGNED: Final = (*WITH_RELU, "tf-mobilenet-v2")
+"""Those of them whose resizes align the corners."""
+
+WITH_DECODER: Final = (*BOTH, "tf-resnet50")
+"""Those of them that have every branch of the pyramid, and a decoder."""
+
+FOLDED: Final = frozenset(
+    {"BACKBONE-BIAS", "BACKBONE-NORM-EPS", "BACKBONE-NORMS", "XCEPTION-NORMS", "HEAD-BIAS", "HEAD-NORM-EPS"}
+)
 """Clauses that may have nothing to decide once normalisations are folded."""
 
 FIXED: Final = frozenset({"SIZES-ACCEPTED", "BATCHES-ACCEPTED", "BATCH-INDEPENDENCE"})
@@ -47,7 +61,7 @@ class Method:
     """
 
     apply: Apply
-    variants: tuple[str, ...] = BOTH
+    variants: tuple[str, ...] = MEMBERS
     not_applicable: frozenset[str] = frozenset()
     evaluation_only: bool = False
     package: str = ""
@@ -86,6 +100,7 @@ def rewrites() -> tuple[Rewrite, ...]:
         for name, method in methods.items()
         for variant in method.variants
         for output_stride in OUTPUT_STRIDES
+        if output_stride in published(variant).output_strides
     )
 
 
@@ -141,17 +156,24 @@ KINDS: Final[Mapping[str, Mapping[str, Method]]] = {
         "by what is joined": Method(apply=at.at_sources),
     },
     "merged": {
-        "activations of the pyramid": Method(apply=at.ends_together(Activation)),
-        "normalisations of the pyramid": Method(apply=at.ends_together(BatchNorm, Activation), evaluation_only=True),
+        "activations of the pyramid": Method(apply=at.ends_together(Activation), variants=WITH_DECODER),
+        "normalisations of the pyramid": Method(
+            apply=at.ends_together(BatchNorm, Activation), variants=WITH_DECODER, evaluation_only=True
+        ),
         "convolutions of the pyramid": Method(
             apply=at.ends_together(Conv2d, BatchNorm, Activation), variants=("tf-release",), evaluation_only=True
         ),
     },
     "permuted": {
-        "branches of the pyramid": Method(apply=partial(graphs.reordered, path="aspp.concat", order=(3, 0, 4, 2, 1))),
-        "what the decoder joins": Method(apply=partial(graphs.reordered, path="decoder.concat", order=(1, 0))),
+        "branches of the pyramid": Method(
+            apply=partial(graphs.reordered, path="aspp.concat", order=(3, 0, 4, 2, 1)), variants=WITH_DECODER
+        ),
+        "what the decoder joins": Method(
+            apply=partial(graphs.reordered, path="decoder.concat", order=(1, 0)), variants=WITH_DECODER
+        ),
         "channels of a block": Method(
-            apply=partial(graphs.channels_permuted, path="backbone.middle_flow.block1.sepconv1.pointwise.conv")
+            apply=partial(graphs.channels_permuted, path="backbone.middle_flow.block1.sepconv1.pointwise.conv"),
+            variants=BOTH,
         ),
     },
     "space to batch": {
@@ -160,7 +182,7 @@ KINDS: Final[Mapping[str, Mapping[str, Method]]] = {
             apply=at.with_rest(at.atrous, convs.space_to_batch, 1), evaluation_only=True
         ),
         "cropped after the activation": Method(
-            apply=at.with_rest(at.atrous, convs.space_to_batch, 2), evaluation_only=True
+            apply=at.with_rest(at.atrous, convs.space_to_batch, 2), variants=WITH_RELU, evaluation_only=True
         ),
     },
     "pooling": {
@@ -176,13 +198,14 @@ KINDS: Final[Mapping[str, Mapping[str, Method]]] = {
         },
         **{
             name: Method(
-                apply=at.at_paths(partial(values.resized, function=function), "decoder.resize", "output.resize")
+                apply=at.at_paths(partial(values.resized, function=function), "decoder.resize", "output.resize"),
+                variants=ALIGNED,
             )
             for name, function in values.RESIZES.items()
         },
     },
     "rectifier": {
-        name: Method(apply=at.at_nodes(Activation, partial(values.unary, function=function)))
+        name: Method(apply=at.at_relus(partial(values.unary, function=function)))
         for name, function in values.RECTIFIERS.items()
     },
     "activation of what is never negative": {
@@ -202,7 +225,7 @@ KINDS: Final[Mapping[str, Mapping[str, Method]]] = {
         "concatenations one by one": Method(apply=at.at_nodes(Concat, values.nested)),
     },
     "without effect": {
-        name: Method(apply=at.at_nodes(Activation, partial(values.followed, function=function)))
+        name: Method(apply=at.at_relus(partial(values.followed, function=function)))
         for name, function in values.NEUTRAL.items()
     },
     "dropout": {

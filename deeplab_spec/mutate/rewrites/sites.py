@@ -56,6 +56,13 @@ def at_nodes(kind: type[Op], replace_node: ReplaceNode) -> Apply:
     )
 
 
+def at_relus(replace_node: ReplaceNode) -> Apply:
+    """Return the rewrite that replaces every ReLU."""
+    return lambda original: RewrittenNetwork(
+        original, *(replace_node(node) for node in original.network if node.op == Activation())
+    )
+
+
 def at_paths(replace_node: ReplaceNode, *paths: str) -> Apply:
     """Return the rewrite that replaces the nodes at some paths, where the network has them."""
     return lambda original: RewrittenNetwork(

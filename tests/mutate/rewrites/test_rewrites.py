@@ -16,16 +16,18 @@ from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
 from deeplab_spec.mutate.rewrites import convolutions as convs
 from deeplab_spec.mutate.rewrites import other_operators as values
 from deeplab_spec.mutate.rewrites import sites as at
-from deeplab_spec.mutate.rewrites.catalogue import KINDS, Rewrite, rewrite, rewrites
+from deeplab_spec.mutate.rewrites.catalogue import BOTH, KINDS, MEMBERS, Rewrite, rewrite, rewrites
 from deeplab_spec.mutate.rewrites.original import Original, Replacement
 from deeplab_spec.precision import RATIO_LIMIT
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.strength.processes import SMALL, judge, judged, original_of
+from deeplab_spec.spec.variants import FAMILIES, variant
+from deeplab_spec.strength.processes import judge, judged, original_of, small
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
 """A compiler traces the checks of shapes too, with tensors that have none."""
 
+SMALL = small("notebook")
 WRONG_RATE: dict[str, Override] = {**SMALL, "aspp_rates": "6,12,17"}
 GRAPH = (Level.STRUCTURE,)
 
@@ -64,10 +66,11 @@ def listed(usual: set[str], some: Sequence[Rewrite] | None = None) -> list[objec
     return [name if name in usual else pytest.param(name, marks=pytest.mark.deep) for name in names]
 
 
-def one_of_each_method() -> list[Rewrite]:
+def one_of_each_method(variants: Sequence[str] = MEMBERS) -> list[Rewrite]:
     """Return every method once, for varying networks: a method treats the weights of all networks alike."""
-    varying = {(one.kind, one.name): one for one in rewrites()[::3]}
-    return list({**{(one.kind, one.name): one for one in rewrites()}, **varying}.values())
+    found = [one for one in rewrites() if one.variant in variants]
+    varying = {(one.kind, one.name): one for one in found[::3]}
+    return list({**{(one.kind, one.name): one for one in found}, **varying}.values())
 
 
 def computed(module: nn.Module, image: Tensor) -> Tensor:
@@ -84,8 +87,9 @@ def test_the_catalogue_is_of_many_kinds_for_every_network() -> None:
     assert len({one.id for one in found}) == len(found) >= 100
     assert len({one.kind for one in found}) >= 15
     assert {(one.variant, one.output_stride) for one in found} == {
-        (variant, stride) for variant in ("notebook", "tf-release") for stride in (8, 16)
+        (name, stride) for name in MEMBERS for stride in {8, 16} & {*variant(name).output_strides}
     }
+    assert {variant(name).family for name in MEMBERS} == set(FAMILIES)
     assert {rewrite(name).kind for name in USUAL} == set(KINDS) - {"exported program", "onnx", "compiled"}
     assert all(rewrite(one.id) is one for one in found)
     with pytest.raises(SpecError, match="must be the id of a rewrite"):
@@ -128,7 +132,7 @@ def test_a_rewrite_is_accepted(name: str, request: pytest.FixtureRequest) -> Non
 REFUSED = {"notebook/16/names and order/drawn", "tf-release/8/results split/in three"}
 
 
-@pytest.mark.parametrize("name", listed(REFUSED, one_of_each_method()))
+@pytest.mark.parametrize("name", listed(REFUSED, one_of_each_method(BOTH)))
 def test_a_rewrite_of_a_network_with_one_number_changed_is_refused(name: str, tmp_path: Path) -> None:
     """One rate of the pyramid is 17: the same rewrite of that network is not the published one."""
     one = rewrite(name)

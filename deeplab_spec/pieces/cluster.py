@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,11 +27,18 @@ class Cluster:
         address: Its address as ``ray.init`` takes it; ``local`` starts one on this machine.
         cpus: Cores that a piece gets.
         gpus: GPUs that a piece gets.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
     """
 
     address: str
     cpus: float = 1.0
     gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if find_spec("ray") is None:
+            raise MissingExtraError("--ray", "ray")
 
     def execute(self, work: Work) -> Callable[[Sequence[Piece]], Iterator[Done]]:
         """Return what runs pieces on the cluster."""
@@ -44,10 +52,8 @@ class Cluster:
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
-        try:
-            import ray
-        except ModuleNotFoundError as error:
-            raise MissingExtraError("--ray", "ray") from error
+        import ray
+
         try:
             ray.init(address=self.address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:

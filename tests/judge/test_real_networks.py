@@ -6,7 +6,8 @@ import deeplab_spec
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Finding, RunVerdict, Verdict
 from deeplab_spec.spec.clauses import Level
-from tests.support.peers import smp_deeplab, timm_backbone, torchvision_deeplab
+from tests.support.peers import smp_deeplab, timm_backbone
+from tests.support.real_networks import NETWORKS, comparable, load, record, slug
 from tests.support.source_document import build as build_document
 
 Places = set[tuple[str, str]]
@@ -158,8 +159,12 @@ def test_timms_backbone_deviates_at_its_tap_and_in_training(levels: tuple[Level,
 
 
 def test_torchvisions_deeplabv3_is_another_network() -> None:
-    """It is DeepLabv3 on a ResNet: one sentence, one finding."""
-    certificate = deeplab_spec.certify(torchvision_deeplab, "tf-release")
+    """It is DeepLabv3 on a ResNet: one sentence, one finding. So ``reports/networks/`` says."""
+    (network,) = (
+        network for network in NETWORKS if slug(network) == "torchvision-deeplabv3_resnet50-as-tf-release-os16"
+    )
+    certificate = network.judge()
+    assert comparable(record(network, certificate)) == comparable(load()[slug(network)])
 
     assert certificate.verdict is RunVerdict.DEVIATES
     assert certificate.nearest is None

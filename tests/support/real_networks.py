@@ -79,7 +79,7 @@ class RealNetwork:
         )
 
 
-def _smp(encoder: str, variant: str, **choices: str) -> RealNetwork:
+def _smp(encoder: str, variant: str, output_strides: tuple[int, ...] = (8, 16), **choices: str) -> RealNetwork:
     timm = ("timm",) if encoder.startswith("tu-") else ()
     return RealNetwork(
         name=f"DeepLabV3Plus on {encoder}",
@@ -88,7 +88,7 @@ def _smp(encoder: str, variant: str, **choices: str) -> RealNetwork:
         arguments={"encoder": encoder},
         variant=variant,
         choices=choices,
-        output_strides=(8, 16),
+        output_strides=output_strides,
     )
 
 
@@ -105,7 +105,7 @@ def _torchvision(name: str, variant: str, **choices: str) -> RealNetwork:
     )
 
 
-def _timm(name: str, variant: str) -> RealNetwork:
+def _timm(name: str, variant: str, output_strides: tuple[int, ...] = (8, 16, 32)) -> RealNetwork:
     return RealNetwork(
         name=f"{name}, the backbone alone",
         libraries=("timm",),
@@ -113,7 +113,7 @@ def _timm(name: str, variant: str) -> RealNetwork:
         arguments={"name": name},
         variant=variant,
         part="backbone",
-        output_strides=(8, 16, 32),
+        output_strides=output_strides,
     )
 
 
@@ -132,11 +132,13 @@ NETWORKS: Final = (
     _smp("resnet152", "smp-resnet101", stage_units="3,8,36,3"),
     _smp("tu-xception41", "smp-xception65", middle_blocks="8"),
     _smp("tu-xception65", "smp-xception65"),
-    _smp("tu-xception71", "smp-xception65", entry_blocks="5"),
+    _smp("tu-xception71", "smp-xception65", (16,), entry_blocks="5"),
+    _smp("tu-xception71", "smp-xception65", (8,), entry_blocks="5"),
     _smp("tu-xception65", "tf-release"),
     _timm("xception41", "tf-xception41"),
     _timm("xception65", "tf-release"),
-    _timm("xception71", "tf-xception71"),
+    _timm("xception71", "tf-xception71", (16, 32)),
+    _timm("xception71", "tf-xception71", (8,)),
     RealNetwork(
         name="MobileNetV2ForSemanticSegmentation",
         libraries=("transformers",),
@@ -151,9 +153,10 @@ def slug(network: RealNetwork) -> str:
     """Return the name of a network's badge, without its suffix.
 
     >>> slug(NETWORKS[3])
-    'torchvision-deeplabv3_resnet50-as-tf-release'
+    'torchvision-deeplabv3_resnet50-as-tf-release-os16'
     """
-    return f"{network.libraries[0]}-{network.name.replace(',', '').replace(' ', '-')}-as-{network.variant}"
+    strides = "-".join(map(str, network.output_strides))
+    return f"{network.libraries[0]}-{network.name.replace(',', '').replace(' ', '-')}-as-{network.variant}-os{strides}"
 
 
 def record(network: RealNetwork, certificate: Certificate) -> dict[str, Any]:

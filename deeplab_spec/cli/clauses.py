@@ -1,29 +1,20 @@
 """``deeplab-spec clauses``: lists the clauses of the specification."""
 
-from typing import Annotated
-
-import typer
-
 from deeplab_spec.cli import output
 from deeplab_spec.cli.options import (
-    SOME_VARIANTS,
     JsonOption,
+    ListedVariantOption,
     ListFormat,
     ListFormatOption,
     OutputOption,
     SchemaOption,
-    complete_variant,
 )
 from deeplab_spec.spec.variants import variant as published
-
-_HELP = f"Show the values of this network's choices, and its errata: {SOME_VARIANTS}."
 
 
 def clauses(
     *,
-    variant: Annotated[
-        str | None, typer.Option("--variant", metavar="NAME", autocompletion=complete_variant, help=_HELP)
-    ] = None,
+    variant: ListedVariantOption = None,
     form: ListFormatOption = ListFormat.TABLE,
     as_json: JsonOption = False,
     file: OutputOption = None,
@@ -38,11 +29,6 @@ def clauses(
         output.report(to_schema(ClausesDocument), file)
         return
     document = clauses_document(published(variant) if variant is not None else None)
-    match ListFormat.JSON if as_json else form:
-        case ListFormat.JSON:
-            output.report(to_json(document), file)
-        case ListFormat.MARKDOWN:
-            output.report(text.clauses_markdown(document), file)
-        case ListFormat.TABLE:
-            output.report(text.clauses_text(document), file)
+    words = {ListFormat.JSON: to_json, ListFormat.MARKDOWN: text.clauses_markdown, ListFormat.TABLE: text.clauses_text}
+    output.report(words[ListFormat.JSON if as_json else form](document), file)
     output.summary(text.clauses_summary(document))

@@ -169,6 +169,15 @@ class ListFormat(StrEnum):
 
 
 ListFormatOption = Annotated[ListFormat, typer.Option("--format", help="Format of the list.")]
+ListedVariantOption = Annotated[
+    str | None,
+    typer.Option(
+        "--variant",
+        metavar="NAME",
+        autocompletion=complete_variant,
+        help=f"List those of this network, with the values of its choices: {SOME_VARIANTS}.",
+    ),
+]
 
 
 def process_settings(python: Path | None, search: list[Path] | None, timeout: float, memory: float) -> ProcessSettings:

@@ -57,7 +57,9 @@ def _scope(clause: Clause) -> str:
     """Return of which networks it is decided."""
     families = [family for family in FAMILIES if clause in clauses_of(None, family.family, on_request=True)]
     of = "every backbone" if len(families) == len(FAMILIES) else ", ".join(family.title for family in families)
-    parts = f", of the parts {', '.join(clause.parts)}" if clause.parts else ""
+    alone = [part for part in clause.parts if part != "network"]
+    parts = f", of a whole network and of {' or '.join(alone)} alone" if alone else ", of a whole network only"
+    parts = parts if clause.parts else ""
     request = ", where a lower precision is asked for" if clause.on_request else ""
     return f"decided for {of}{parts}{request}"
 

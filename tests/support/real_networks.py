@@ -10,7 +10,7 @@ import json
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Any, Final
 import deeplab_spec
 from deeplab_spec.evidence.badge import badge_svg
 from deeplab_spec.judge.certificate import Certificate
-from deeplab_spec.judge.text import sentence
+from deeplab_spec.judge.finding import Finding
+from deeplab_spec.judge.text import problem, sentence
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.views.table import Grid, markdown
 
@@ -31,6 +32,8 @@ INTRODUCTION: Final = (
     "the library installed (extra `peers`; `pip install transformers`)."
 )
 PEERS: Final = "tests.support.peers"
+MOST: Final = 3
+"""Different findings of a clause on the page; the data have all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,13 +204,16 @@ def comparable(entry: dict[str, Any]) -> Any:
 def page(data: dict[str, dict[str, Any]]) -> str:
     """Return the page of the data."""
     rows = tuple(_row(name, entry) for name, entry in data.items())
-    headers = ("network", "library", "judged against", "verdict", "what differs")
+    headers = ("network", "library", "judged against", "output strides", "verdict", "clauses", "planted faults refused")
     commands = "\n".join(entry["command"] for entry in data.values())
+    deviating = [entry for entry in data.values() if entry["findings"]]
     return "\n\n".join(
         (
             "# Real networks",
             INTRODUCTION,
             markdown(Grid(headers=headers, rows=rows)),
+            "## What differs",
+            *("\n\n".join(_differences(entry)) for entry in deviating),
             "## The commands",
             f"```console\n{commands}\n```",
         )
@@ -215,19 +221,40 @@ def page(data: dict[str, dict[str, Any]]) -> str:
 
 
 def _row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    strides = ", ".join(map(str, entry["output_strides"]))
-    part = f", {entry['part']}" if entry["part"] else ""
     libraries = ", ".join(f"{library} {number}" for library, number in entry["versions"].items())
-    failed = ", ".join(
-        f"`{clause}` {sum(finding['times'] for finding in found)}" for clause, found in entry["findings"].items()
-    )
+    clauses = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in entry["clauses"].items())
     return (
         entry["network"],
         libraries,
-        f"`{entry['judged_against']}`{part}, output stride {strides}",
+        _against(entry),
+        ", ".join(map(str, entry["output_strides"])),
         f"![{entry['verdict']}]({name}.svg)",
-        f"{entry['sentence']} {failed}".strip(),
+        clauses,
+        f"{entry['killed']} of {entry['planted']}",
     )
+
+
+def _against(entry: dict[str, Any]) -> str:
+    return entry["judged_against"] + (f", {entry['part']}" if entry["part"] else "")
+
+
+def _differences(entry: dict[str, Any]) -> Iterator[str]:
+    """Yield what was found at a network: each difference once, with the first node and the number of nodes."""
+    strides = ", ".join(map(str, entry["output_strides"]))
+    yield f"### {entry['network']}, against {_against(entry)}, output stride {strides}"
+    yield entry["sentence"]
+    lines = []
+    for clause, findings in entry["findings"].items():
+        for found in findings[:MOST]:
+            facts = {name: value for name, value in found.items() if name != "times"}
+            more = f" and {found['times'] - 1} more" if found["times"] > 1 else ""
+            lines.append(
+                (clause, facts["path"] + more, problem(Finding(**facts, output_stride=0)).partition("; likewise")[0])
+            )
+        if len(findings) > MOST:
+            lines.append((clause, f"and {sum(finding['times'] for finding in findings[MOST:])} more", ""))
+    if entry["nearest"]:
+        yield markdown(Grid(headers=("clause", "where", "what"), rows=tuple(lines)))
 
 
 def load() -> dict[str, dict[str, Any]]:

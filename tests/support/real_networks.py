@@ -222,7 +222,7 @@ def page(data: dict[str, dict[str, Any]]) -> str:
 
 def _row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
     libraries = ", ".join(f"{library} {number}" for library, number in entry["versions"].items())
-    clauses = ", ".join(f"{count} {verdict.replace('_', ' ')}" for verdict, count in entry["clauses"].items())
+    clauses = ", ".join(f"{count} {verdict}" for verdict, count in entry["clauses"].items())
     return (
         entry["network"],
         libraries,

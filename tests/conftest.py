@@ -51,6 +51,16 @@ def few_threads() -> None:
         torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def targets_in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run targets in the test process where a test is about something else: a process takes seconds to start."""
+    if request.node.get_closest_marker("in_process") and not request.node.get_closest_marker("own_process"):
+        from deeplab_spec.capture import target
+        from deeplab_spec.capture.candidate.connection import LocalConnection
+
+        monkeypatch.setattr(target, "_connection", lambda _: LocalConnection())
+
+
 CHECKED = {"conformance", "execute", "properties", "reference"}
 """Folders of the tests about layers. In the others, run-time checks of shapes would take an eighth of the time."""
 

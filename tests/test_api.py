@@ -15,6 +15,8 @@ from torch import Tensor, nn
 import deeplab_spec
 from deeplab_spec.result import ExitCode, Result
 
+pytestmark = pytest.mark.in_process
+
 SMALL = {"width": 0.03125, "middle_blocks": 2}
 MOST_CHARACTERS = 400
 """So long may one result be as text in a console."""

@@ -14,6 +14,8 @@ from deeplab_spec.reference.network import build
 from deeplab_spec.result import ExitCode
 from tests.support.port_networks import small, small_folded, small_other_eps
 
+pytestmark = pytest.mark.in_process
+
 SMALL = "tests.support.port_networks:small"
 SIZE = ("--size", "17x14")
 
@@ -25,6 +27,7 @@ def run(*arguments: object) -> int:
     return int(exited.value.code or 0)
 
 
+@pytest.mark.own_process
 def test_the_report_has_counts_and_comparisons_and_ends_with_the_result(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

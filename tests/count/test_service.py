@@ -14,6 +14,8 @@ from deeplab_spec.count.service import CountRequest
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.reference.network import build
 
+pytestmark = pytest.mark.in_process
+
 NARROW = 0.06
 TARGETS = "tests.count.test_service:"
 
@@ -155,6 +157,7 @@ def test_another_network_keeps_its_own_paths() -> None:
     assert [row.path for row in counted.blocks] == ["0", "1", "2"]
 
 
+@pytest.mark.own_process
 def test_output_of_the_target_is_not_in_the_report(capfd: pytest.CaptureFixture[str]) -> None:
     """It would break the JSON document."""
     request().document(f"{TARGETS}elsewhere")

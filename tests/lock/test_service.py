@@ -23,6 +23,8 @@ from deeplab_spec.measure.rewrites import folded
 from tests.support.faults import faults
 from tests.support.peers import smp_deeplab
 
+pytestmark = pytest.mark.in_process
+
 SIZE = (320, 352)
 DRAWN = 60
 NARROW = ("--arg", "width=0.03", "--arg", "middle_blocks=12")

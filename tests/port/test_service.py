@@ -38,6 +38,8 @@ from tests.support.port_networks import (
 )
 from tests.support.weights import randomise_weights
 
+pytestmark = pytest.mark.in_process
+
 WIDE = (97, 65)
 
 

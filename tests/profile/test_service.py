@@ -24,6 +24,8 @@ from deeplab_spec.spec.variants import NOTEBOOK
 from tests.support import networks
 from tests.support.networks import NARROW, SLOW_BLOCK
 
+pytestmark = pytest.mark.in_process
+
 CHOOSE = tuple(word for name, value in NARROW.items() for word in ("--choose", f"{name}={value}"))
 VARIANT = ("--variant", "notebook")
 SPECIFIED = network(choose(NOTEBOOK.choices, NARROW), 16, 21)

@@ -27,7 +27,7 @@ from deeplab_spec.views.table import Grid, markdown
 FOLDER: Final = Path(__file__).parents[2] / "reports" / "networks"
 INTRODUCTION: Final = (
     "Networks of libraries, without trained weights, judged on every level in float64 and float32. Made by "
-    "`python -m tests.support.real_networks`, edited by nobody; a test holds this page against "
+    "`python -m tests.support.real_networks`, never edited by hand; a test holds this page against "
     "[networks.json](networks.json), which has the findings of every clause. Each command is run in a checkout, with "
     "the library installed (extra `peers`; `pip install transformers`)."
 )
@@ -204,13 +204,13 @@ def comparable(entry: dict[str, Any]) -> Any:
 def page(data: dict[str, dict[str, Any]]) -> str:
     """Return the page of the data."""
     rows = tuple(_row(name, entry) for name, entry in data.items())
-    headers = ("network", "library", "judged against", "output strides", "verdict", "clauses", "planted faults refused")
+    headers = ("network", "verdict", "judged against", "library", "clauses", "planted faults refused")
     commands = "\n".join(entry["command"] for entry in data.values())
     deviating = [entry for entry in data.values() if entry["findings"]]
     return "\n\n".join(
         (
             "# Real networks",
-            INTRODUCTION,
+            f"{INTRODUCTION} PyTorch: {', '.join(sorted({entry['versions']['torch'] for entry in data.values()}))}.",
             markdown(Grid(headers=headers, rows=rows)),
             "## What differs",
             *("\n\n".join(_differences(entry)) for entry in deviating),
@@ -221,27 +221,27 @@ def page(data: dict[str, dict[str, Any]]) -> str:
 
 
 def _row(name: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    libraries = ", ".join(f"{library} {number}" for library, number in entry["versions"].items())
+    libraries = ", ".join(f"{library} {number}" for library, number in entry["versions"].items() if library != "torch")
     clauses = ", ".join(f"{count} {verdict}" for verdict, count in entry["clauses"].items())
     return (
         entry["network"],
-        libraries,
-        _against(entry),
-        ", ".join(map(str, entry["output_strides"])),
         f"![{entry['verdict']}]({name}.svg)",
+        _against(entry),
+        libraries,
         clauses,
         f"{entry['killed']} of {entry['planted']}",
     )
 
 
 def _against(entry: dict[str, Any]) -> str:
-    return entry["judged_against"] + (f", {entry['part']}" if entry["part"] else "")
+    strides = ", ".join(map(str, entry["output_strides"]))
+    part = f", {entry['part']}" if entry["part"] else ""
+    return f"{entry['judged_against']}{part}, output stride {strides}"
 
 
 def _differences(entry: dict[str, Any]) -> Iterator[str]:
     """Yield what was found at a network: each difference once, with the first node and the number of nodes."""
-    strides = ", ".join(map(str, entry["output_strides"]))
-    yield f"### {entry['network']}, against {_against(entry)}, output stride {strides}"
+    yield f"### {entry['network']}, against {_against(entry)}"
     yield entry["sentence"]
     lines = []
     for clause, findings in entry["findings"].items():

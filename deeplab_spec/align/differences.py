@@ -23,6 +23,7 @@ from deeplab_spec.graph.ops import (
     Op,
     Opaque,
     Output,
+    Pool,
     Resize,
     kind,
 )
@@ -30,6 +31,13 @@ from deeplab_spec.graph.ops import (
 Fact = str | int | float | bool | None | tuple[str, ...] | tuple[int, ...]
 
 ABSENT = "absent"
+
+_WORDS: Mapping[type[Op], str] = {
+    Add: "sum",
+    Multiply: "product",
+    Concat: "concatenation",
+    GlobalAveragePool: "global average pooling",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,20 +95,14 @@ def describe(op: Op) -> str:
             return f"normalisation, eps {op.eps:g}"
         case Activation():
             return f"{op.kind.value} activation"
-        case Add():
-            return "sum"
-        case Multiply():
-            return "product"
-        case Concat():
-            return "concatenation"
-        case GlobalAveragePool():
-            return "global average pooling"
+        case Pool():
+            return f"{op.kind.value} pooling"
         case Resize():
             return f"{op.mode.value} resize"
         case Opaque():
             return op.target
         case _:
-            return kind(op).lower()
+            return _WORDS.get(type(op), kind(op).lower())
 
 
 def fact(value: object) -> Fact:

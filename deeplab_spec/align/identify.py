@@ -15,6 +15,12 @@ from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, names, overrides_between
 
+Key = tuple[str, str | None, str]
+
+Edit = tuple[str, str]
+"""A path, and the change there: a field of its operation, ``inputs``, ``node`` (the node exists on one
+side only), or ``after`` (a new node follows)."""
+
 _FAR: Final = 32
 """The search skips a start whose distance is this many times the best distance so far."""
 
@@ -77,6 +83,7 @@ def identify(
         if not fewest:
             break
     name, choices = best or (near[0], nearest)
+    choices = _uncontradicted(search, starts[name], choices)
     return Identity(
         start=name,
         choices=choices,
@@ -84,6 +91,33 @@ def identify(
         distance=search.nodes_apart(choices),
         unexplained=search.unexplained(choices),
     )
+
+
+def _uncontradicted(search: Search, start: Choices, choices: Choices) -> Choices:
+    """Remove the overrides that the candidate contradicts: most attributes that they change have another value there.
+
+    A choice may reduce the distance by chance, as where one missing normalisation stands for another.
+    """
+    left = {(each.path, each.attribute) for found in search.unexplained(choices) for each in found}
+    for name in overrides_between(start, choices) if left else ():
+        without = choose(choices, {name: getattr(start, name)})
+        changed = {edit for edit in _edits(search, without, choices) if edit[1] not in _OF_GRAPH}
+        if changed and 2 * len(changed & left) >= len(changed) and search.prints(without):
+            choices = without
+    return choices
+
+
+_OF_GRAPH: Final = frozenset({"node", "inputs", "after"})
+"""Edits that are about which nodes there are, and not about their attributes."""
+
+
+def _edits(search: Search, before: Choices, after: Choices) -> frozenset[Edit]:
+    """Return the changes from the networks of some choices to those of others; none if either is no network."""
+    try:
+        pairs = [[library.build(choices).network for choices in (before, after)] for library in search.libraries]
+    except (SpecError, GraphError):
+        return frozenset()
+    return frozenset().union(*(edits(first, second) for first, second in pairs))
 
 
 def nearest_start(
@@ -97,13 +131,6 @@ def nearest_start(
     name = min(starts, key=lambda name: search.distance(starts[name]))
     apart = search.nodes_apart(starts[name])
     return Identity(start=name, choices=starts[name], overrides={}, distance=apart, unexplained=())
-
-
-Key = tuple[str, str | None, str]
-
-Edit = tuple[str, str]
-"""A path, and the change there: a field of its operation, ``inputs``, ``node`` (the node exists on one
-side only), or ``after`` (a new node follows)."""
 
 
 def key(difference: Aspect) -> Key:

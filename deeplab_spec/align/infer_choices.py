@@ -113,7 +113,7 @@ def _eps(candidate: Shaped) -> Iterator[Decision]:
 
 def _stages(candidate: Shaped) -> Iterator[Decision]:
     """Return the units of four stages, each of sums with its own channels, and what surrounds them."""
-    sums = Counter(candidate.shapes[node.path][1] for node in candidate.network if isinstance(node.op, Add))
+    sums = Counter(candidate.channels(node.path) for node in candidate.network if isinstance(node.op, Add))
     if len(sums) == _STAGES:
         yield "stage_units", tuple(sums[channels] for channels in sorted(sums))
     yield from _stem(candidate)

@@ -29,6 +29,10 @@ _HEAD_CHANNELS: Final = 256
 """Channels of most convolutions of a head at width 1."""
 
 
+LIKE: Final = 1 / 3
+"""Share of the convolutions of the nearest backbone that a network of its family must have."""
+
+
 def different_architecture(alignment: Alignment) -> str | None:
     """Say why the candidate has a different architecture; None if it is of the same family.
 
@@ -48,6 +52,29 @@ def different_architecture(alignment: Alignment) -> str | None:
     if not enough:
         evidence.append(f"{alike} of {len(left)} specified convolutions have a counterpart among its {len(right)}")
     return f"this is another network: {'; '.join(evidence)}"
+
+
+def unlike_backbone(alignment: Alignment) -> str | None:
+    """Say why a backbone is unlike the nearest one of its family; None if enough of their convolutions are equal.
+
+    Args:
+        alignment: The nearest network, aligned with the candidate: what is left is explained by no choice.
+    """
+    expected, actual = _convs(alignment.expected.network), _convs(alignment.candidate.network)
+    mine = {path: op for path, op in expected.items() if path.startswith("backbone.")}
+    partner = alignment.partner
+    equal = sum(path in partner and _equal(op, actual[partner[path]]) for path, op in mine.items())
+    if equal >= LIKE * len(mine):
+        return None
+    found = f"{equal} of the {len(mine)} convolutions of the nearest backbone of its kind"
+    return f"this is another network: it has {found} ({described(alignment.candidate.network)})"
+
+
+def _equal(left: Conv2d, right: Conv2d) -> bool:
+    """Tell whether two convolutions differ in their rates and paddings at most."""
+    sides = ((op.kernel, op.stride, op.groups, op.channels_in, op.channels_out) for op in (left, right))
+    first, second = sides
+    return first == second
 
 
 def _of_backbones(expected: Network, actual: Network) -> list[str]:
@@ -168,10 +195,10 @@ def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], cl
     def heads(output_stride: int, form: Form) -> Library:
         return Library(lambda choices: form(head(choices, output_stride)))
 
-    return identify(*_compared(candidates, output_strides, heads, read=_width_of_head))
+    return identify(*_compared(candidates, output_strides, heads, read=width_of_head))
 
 
-def _width_of_head(candidate: Shaped, _: Sequence[int]) -> float:
+def width_of_head(candidate: Shaped, _: Sequence[int] = ()) -> float:
     """Return the multiplier that explains the channels of most convolutions of a head, which are 256 at width 1."""
     ops = (node.op for node in candidate.network)
     counts = Counter(op.channels_out for op in ops if isinstance(op, Conv2d) and not op.depthwise)
@@ -211,9 +238,13 @@ def _no_network(output_strides: Sequence[int]) -> SpecError:
 
 def _different(candidate: Shaped, networks: Library, identity: Identity) -> str | None:
     """Say why a candidate has a different architecture, by comparison with the published network."""
-    if not identity.distance or not different_architecture(align(networks.build(identity.choices), candidate)):
+    if not identity.distance:
         return None
-    return different_architecture(align(networks.build(variant(identity.start).choices), candidate))
+    nearest = align(networks.build(identity.choices), candidate)
+    if not different_architecture(nearest):
+        return unlike_backbone(nearest)
+    published = different_architecture(align(networks.build(variant(identity.start).choices), candidate))
+    return published or unlike_backbone(nearest)
 
 
 def network_like(candidate: Shaped, choices: Choices, output_stride: int, classes: int, size: Pair) -> Shaped:

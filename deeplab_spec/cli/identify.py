@@ -1,5 +1,7 @@
 """``deeplab-spec identify``: finds the published network and the choices that a network implements."""
 
+from typing import Annotated
+
 import typer
 
 from deeplab_spec.cli import output
@@ -33,6 +35,7 @@ def identify(
     search: SearchOption = None,
     timeout: TimeoutOption = DEFAULT_TIMEOUT,
     memory: MemoryOption = 0.0,
+    everything: Annotated[bool, typer.Option("--all", help="List every difference, and not the first.")] = False,
     as_json: JsonOption = False,
     file: OutputOption = None,
     json_schema: SchemaOption = False,
@@ -44,7 +47,7 @@ def identify(
     Exit status: 0 choices explain every difference; 1 some differences are unexplained, or it is another network;
     3 the target cannot be built or read.
     """
-    from deeplab_spec.identify.document import IdentifyDocument, text
+    from deeplab_spec.identify.document import MOST_FINDINGS, IdentifyDocument, text
     from deeplab_spec.views.document import to_json, to_schema
 
     if json_schema:
@@ -59,7 +62,7 @@ def identify(
     from deeplab_spec.identify.service import identify as identified
 
     document = identified(parse_target(target, read_arguments(arg), process), output_stride or (), classes)
-    report = text(document)
+    report = text(document, None if everything else MOST_FINDINGS)
     output.report(to_json(document) if as_json else report, file)
     if as_json or file:
         output.summary(report)

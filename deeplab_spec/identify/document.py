@@ -66,12 +66,17 @@ class IdentifyDocument(Result, Sparse, Document):
         return f"{self.target} {self.text.splitlines()[1].strip()}"
 
 
-def text(document: IdentifyDocument) -> str:
-    """Return the report of an identification."""
-    return "\n".join(_lines(document))
+def text(document: IdentifyDocument, most: int | None = MOST_FINDINGS) -> str:
+    """Return the report of an identification.
+
+    Args:
+        document: The document.
+        most: The number of findings that are listed; None for all.
+    """
+    return "\n".join(_lines(document, most))
 
 
-def _lines(document: IdentifyDocument) -> Iterator[str]:
+def _lines(document: IdentifyDocument, most: int | None) -> Iterator[str]:
     strides = " and ".join(map(str, document.output_strides))
     height, width = document.size
     yield f"{document.target}, {document.classes} classes, read at output stride {strides} with {height}x{width}"
@@ -80,14 +85,16 @@ def _lines(document: IdentifyDocument) -> Iterator[str]:
         yield f"  {document.another_network}"
         if document.head:
             reads = " and ".join((document.head.features, *document.head.taps))
-            yield from _near(f"its head, which reads {reads},", document, document.head)
+            yield from _near(f"its head, which reads {reads},", document, document.head, most)
             yield f"  to judge it: {_certify(document, document.head.nearest, '--part', 'head')}"
         return
-    yield from _near("", document, document)
+    yield from _near("", document, document, most)
     yield f"  to confirm: {_certify(document, nearest)}"
 
 
-def _near(subject: str, document: IdentifyDocument, found: "IdentifyDocument | NearestHead") -> Iterator[str]:
+def _near(
+    subject: str, document: IdentifyDocument, found: "IdentifyDocument | NearestHead", most: int | None
+) -> Iterator[str]:
     """Say which network something is, or is nearest to, and what no choice explains."""
     nearest = found.nearest
     if nearest is None:
@@ -105,20 +112,22 @@ def _near(subject: str, document: IdentifyDocument, found: "IdentifyDocument | N
         usual = written(getattr(entry.choices, name))
         yield f"    {name:<{names}} = {_value(value):<{values}}  not {usual}: {about(name, entry.family).meaning}"
     if found.distance:
-        yield from _unexplained(document, found)
+        yield from _unexplained(document, found, most)
 
 
-def _unexplained(document: IdentifyDocument, found: "IdentifyDocument | NearestHead") -> Iterator[str]:
+def _unexplained(
+    document: IdentifyDocument, found: "IdentifyDocument | NearestHead", most: int | None
+) -> Iterator[str]:
     findings = found.unexplained
     yield f"  {found.distance} nodes have no equal; no choice explains:"
     several = len(document.output_strides) > 1
     places = [f"[{finding.output_stride}] {finding.path}" if several else finding.path for finding in findings]
-    room = max(map(len, places[:MOST_FINDINGS]), default=0)
-    for place, finding in list(zip(places, findings, strict=True))[:MOST_FINDINGS]:
+    room = max(map(len, places[:most]), default=0)
+    for place, finding in list(zip(places, findings, strict=True))[:most]:
         other = f" ({finding.candidate_path})" if finding.candidate_path not in {None, finding.path} else ""
         yield f"    {place:<{room}}  {_difference(finding)}{other}"
-    if len(findings) > MOST_FINDINGS:
-        yield f"    and {len(findings) - MOST_FINDINGS} more"
+    if most is not None and len(findings) > most:
+        yield f"    and {len(findings) - most} more (--all lists them)"
 
 
 def _difference(finding: Finding) -> str:

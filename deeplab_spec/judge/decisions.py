@@ -12,6 +12,7 @@ from typing import Final
 
 import torch
 
+from deeplab_spec.align.differences import ABSENT
 from deeplab_spec.judge import certificate as documents
 from deeplab_spec.judge.certificate import ClauseRecord
 from deeplab_spec.judge.evidence import Check, Evidence, PlantedFault
@@ -33,6 +34,8 @@ from deeplab_spec.spec.variants import variant
 
 CHECKS: Final[dict[str, Check]] = {**interface.CHECKS, **structure.CHECKS, **numerics.CHECKS, **training.CHECKS}
 """The check that decides each clause."""
+
+BLOCK_COUNTS: Final = "BLOCK-COUNTS"
 
 SAME_FAMILY: Final = "SAME-FAMILY"
 """The clause that a network of another architecture fails; the others are undecided for it."""
@@ -90,7 +93,8 @@ def _decided(clause: Clause, stride: AtStride) -> Decided:
 
 def _explained(finding: Finding, stride: AtStride) -> Finding:
     choice, hint = stride.explained.of(finding)
-    return finding.model_copy(update={"choice": choice, "hint": hint})
+    cause = stride.causes.get((finding.path, finding.candidate_path, finding.attribute), "")
+    return finding.model_copy(update={"choice": choice, "hint": hint, "cause": cause})
 
 
 def decide(
@@ -114,7 +118,7 @@ def decide(
     accepted = [fault for fault in planted if not fault.killed(check, evidence)]
     reason = ""
     if decision.decisions < least:
-        reason = f"{decision.decisions:,} of {least:,} decisions were made"
+        reason = f"{decision.decisions:,} of {least:,} {MADE}{_others(clause, evidence)}"
     elif accepted:
         reason = accepted[0].unseen
     elif required is not None and not planted:
@@ -127,6 +131,23 @@ def decide(
         planted=len(planted),
         killed=len(planted) - len(accepted),
     )
+
+
+MADE: Final = "decisions were made"
+
+
+def _others(clause: str, evidence: Evidence) -> str:
+    """Say what the decisions are about that were not made; empty if nothing shows it."""
+    if clause in training.CHECKS:
+        return ": the others are about parameters without a place in it" if evidence.unmatched else ""
+    if clause == BLOCK_COUNTS:
+        return ": the others are about blocks whose operations differ"
+    aspects = [aspect for found in (evidence.aspects or {}).values() for aspect in found]
+    missing = list(dict.fromkeys(aspect.path for aspect in aspects if aspect.actual == ABSENT))
+    if not missing:
+        return ""
+    nodes = f"{len(missing)} missing nodes, first" if len(missing) > 1 else "a missing node,"
+    return f": the others are about {nodes} {missing[0]}"
 
 
 def check_of(clause: str, reference: str) -> Check:

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import Field
 
 from deeplab_spec.align.differences import Fact
-from deeplab_spec.views.document import Model
+from deeplab_spec.views.document import Sparse
 
 Json = str | int | float | bool | list[int] | list[float] | list[str] | None
 """A value in a document."""
@@ -44,8 +45,10 @@ def as_json(fact: Fact) -> Json:
     return fact
 
 
-class Finding(Model):
+class Finding(Sparse):
     """One place at which a clause is false."""
+
+    left_out: ClassVar = ("cause",)
 
     path: str = Field(description="The specification's node, or 'input' or 'output' at the interface.")
     candidate_path: str | None = Field(description="The candidate's node, if it has one there.")
@@ -54,6 +57,7 @@ class Finding(Model):
     expected: Json
     actual: Json
     hint: str = ""
+    cause: str = Field(default="", description="What the finding follows from, in words; empty if it stands alone.")
     output_stride: int
 
 

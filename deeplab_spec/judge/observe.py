@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from deeplab_spec.align.canonical import canonical, digest
 from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import aspects
+from deeplab_spec.align.identify import Key
 from deeplab_spec.align.lock import Lock
 from deeplab_spec.capture.candidate.module import ModuleCandidate, local
 from deeplab_spec.capture.capture import Candidate
@@ -32,6 +33,7 @@ from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan, against, plan
 from deeplab_spec.judge.precision.run import moved
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure import observe as structure
+from deeplab_spec.judge.structure.causes import causes
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.explanation import Explained, Explanation
 from deeplab_spec.judge.structure.observe import Reading
@@ -68,6 +70,7 @@ class AtStride:
         conditioning: How well the drawn weights separate faults from rounding.
         explanation: Finds what explains the differences.
         explained: What explains the differences.
+        causes: What differences follow from, in words.
         subject: What was judged, and what the expected number of decisions depends on.
         required: The expected number of decisions by clause.
         planted_faults: The faults that the checks must refuse.
@@ -85,6 +88,7 @@ class AtStride:
     conditioning: documents.Conditioning | None = None
     explanation: Explanation | None = None
     explained: Explained = field(default_factory=Explained)
+    causes: Mapping[Key, str] = field(default_factory=dict)
     required: dict[str, int] = field(default_factory=dict)
     planted_faults: list[PlantedFault] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
@@ -105,9 +109,11 @@ class AtStride:
 
 
 def head_request(request: Request) -> Request | None:
-    """Return the request for the head of a whole network; None if no level decides about it, or against a target."""
+    """Return the request for the head of a whole network; None without a published one, or without a level for it."""
+    if request.part or request.against:
+        return None
     levels = tuple(level for level in request.levels if level in {Level.STRUCTURE, Level.NUMERICS})
-    return replace(request, part="head", levels=levels) if levels and request.variant else None
+    return replace(request, part="head", levels=levels) if levels else None
 
 
 class Stages:
@@ -156,10 +162,10 @@ def observe(
         check_runnable(built)
         module = part_inside(built, request, output_stride) or built
         observed = _observed(request, output_stride, module, build, references, stages, beside)
-        if observed.evidence.other_architecture and not (request.part or references):
-            of_head = head_request(request)
-            head = part_inside(built, of_head, output_stride) if of_head else None
-            if head and of_head:
+        of_head = head_request(request)
+        if observed.evidence.other_architecture and of_head:
+            head = part_inside(built, of_head, output_stride)
+            if head:
                 observed.head = _observed(of_head, output_stride, head, build, references, stages, beside)
         for each in (observed, observed.head):
             if each:
@@ -311,6 +317,7 @@ def _observe_structure(observed: AtStride, module: Candidate) -> None:
     )
     if reading.other_architecture:
         return
+    observed.causes = causes(reading.alignment)
     observed.note(image=reading.image, folded=reading.folded, norms=tuple(sorted(reading.norms)))
     compared = reading.compared(observed.plan.expected(reading.image))
     if observed.judges(Level.STRUCTURE):

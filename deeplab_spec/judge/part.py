@@ -164,7 +164,8 @@ class PartCandidate(Candidate):
         Raises:
             CaptureError: If the inputs have another size, or the graph cannot be read.
         """
-        self.check_inputs(inputs)
+        if any(tuple(value.shape) != shape for value, shape in zip(inputs, self.shapes, strict=False)):
+            raise CaptureError("a part of a whole network is read at the size of the whole")
         captured = self._cut(self.found)
         self._take(captured)
         return captured
@@ -174,7 +175,8 @@ class PartCandidate(Candidate):
         captured = self._cut(self.found)
         given = [*inputs, *(torch.zeros(captured.shapes[node.path]) for node in captured.network.inputs[len(inputs) :])]
         try:
-            values = executed(captured, self.tensors, given[: len(captured.network.inputs)])
+            tensors = {name: double(tensor) for name, tensor in self.tensors.items()}
+            values = executed(captured, tensors, given[: len(captured.network.inputs)])
         except (RuntimeError, IndexError, KeyError, ValueError) as error:
             return Returned(error=one_line(error))
         results = {node.op.name: values[node.path] for node in captured.network.outputs if isinstance(node.op, Output)}

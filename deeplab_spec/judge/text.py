@@ -1,5 +1,6 @@
 """The text of a certificate, of one clause and of one finding."""
 
+import re
 import textwrap
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
@@ -18,6 +19,9 @@ MOST_FINDINGS: Final = 4
 
 MOST_OF_CLAUSE: Final = 20
 """The number of findings shown for a clause that is reported alone."""
+
+_COUNTED: Final = re.compile(r"^[\d,]+ of [\d,]+ decisions were made:")
+"""The numbers in a reason, without which the reason of several clauses is one."""
 
 _WORDS: Final = {
     Verdict.PASSED: "passed",
@@ -136,9 +140,14 @@ def _findings(
 ) -> Iterator[str]:
     """Describe findings by choice; for a choice that an earlier level has shown, only count them."""
     groups: dict[str, list[Finding]] = {}
+    named = _named_by_structure(certificate, clauses) if most is not None else set()
     for clause in clauses:
         for finding in clause.findings:
-            groups.setdefault(finding.choice or clause.id, []).append(finding)
+            if finding.choice or finding.path not in named:
+                groups.setdefault(finding.choice or finding.cause or clause.id, []).append(finding)
+    left_out = sum(len(clause.findings) for clause in clauses) - sum(map(len, groups.values()))
+    if left_out:
+        yield f"    {left_out} finding{'s' * (left_out > 1)} where the structure differs (--all lists them)"
     for name, findings in groups.items():
         if name in seen and name in _choices(certificate):
             nodes = len({finding.path for finding in findings})
@@ -146,16 +155,28 @@ def _findings(
             continue
         seen.add(name)
         yield f"    {_group(certificate, name)} ({len(findings)} finding{'s' * (len(findings) > 1)})"
-        shown = _examples(findings, most)
+        hints = tuple(finding.hint for finding in findings if finding.hint and f"{name}=" not in finding.hint)
+        folded = dict.fromkeys(finding.cause for finding in findings if finding.cause not in {"", name})
+        yield from (f"      {cause}" for cause in folded)
+        alone = [finding for finding in findings if most is None or not finding.cause]
+        shown = _examples(alone, most)
         several = len({case.output_stride for case in certificate.cases}) > 1
         places = [location(finding, several=several) for finding in shown]
-        width = min(max(map(len, places)), WIDTH // 2)
+        width = min(max(map(len, places), default=0), WIDTH // 2)
         for at, finding in zip(places, shown, strict=True):
             yield f"      {at:<{width}}  {problem(finding)}"
-        if len(findings) > len(shown):
-            yield f"      and {len(findings) - len(shown)} more (--all lists them)"
-        hints = (finding.hint for finding in findings if finding.hint and f"{name}=" not in finding.hint)
+        if len(alone) > len(shown):
+            yield f"      and {len(alone) - len(shown)} more (--all lists them)"
         yield from (f"      hint: {hint}" for hint in dict.fromkeys(hints))
+
+
+def _named_by_structure(certificate: Certificate, clauses: Sequence[ClauseRecord]) -> set[str]:
+    """Return the nodes at which the structure has findings, unless these are the clauses of the structure."""
+    if any(clause.level == "structure" for clause in clauses):
+        return set()
+    return {
+        finding.path for clause in certificate.clauses if clause.level == "structure" for finding in clause.findings
+    }
 
 
 def _examples(findings: Sequence[Finding], most: int | None) -> list[Finding]:
@@ -211,7 +232,8 @@ def _undecided(clauses: Sequence[ClauseRecord]) -> Iterator[str]:
     reasons: dict[str, list[str]] = {}
     for clause in clauses:
         if clause.verdict in {Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}:
-            reasons.setdefault(f"{_WORDS[clause.verdict]}: {clause.reason}", []).append(clause.id)
+            reason = _COUNTED.sub("not every decision was made:", clause.reason)
+            reasons.setdefault(f"{_WORDS[clause.verdict]}: {reason}", []).append(clause.id)
     for reason, names in reasons.items():
         shown = ", ".join(names[:MOST_FINDINGS]) + (
             f" and {len(names) - MOST_FINDINGS} more" * (len(names) > MOST_FINDINGS)

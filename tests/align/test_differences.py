@@ -152,7 +152,7 @@ def test_differences_are_the_aspects_that_are_not_equal() -> None:
         (GlobalAveragePool(), "global average pooling"),
         (Resize(), "bilinear resize"),
         (Opaque(target="aten.sin"), "aten.sin"),
-        (Pool(kind=PoolKind.MAX, kernel=(2, 2), stride=(2, 2)), "pool"),
+        (Pool(kind=PoolKind.MAX, kernel=(2, 2), stride=(2, 2)), "max pooling"),
     ],
 )
 def test_operations_are_worded(op: Op, words: str) -> None:

@@ -6,7 +6,9 @@ from functools import lru_cache
 
 from deeplab_spec.align.differences import Fact, differences, fact, nearer_alignment
 from deeplab_spec.align.identify import Identity, Key, attribute, identify
+from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.align.published import unlike_backbone, width_of_head
 from deeplab_spec.align.search import INVISIBLE, Build, Library
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.finding import Finding, as_json
@@ -83,10 +85,16 @@ class Explanation:
             return
         self.build = lru_cache(maxsize=512)(self._built)
         candidate = self.reading.alignment.candidate
-        self.identity = identify([candidate], [Library(self.build)], dict(_starts(self.plan)))
-        if self.identity and self.identity.choices != self.plan.choices:
-            alignment = nearer_alignment(self.reading.alignment, self.build(self.identity.choices))
-            self.reading = replace(self.reading, alignment=alignment)
+        self.identity = identify([candidate], [Library(self.build)], dict(_starts(self.plan, candidate)))
+        if self.identity is None:
+            return
+        nearest = self.build(self.identity.choices)
+        unlike = unlike_backbone(align(nearest, candidate))
+        if unlike:
+            self.identity = None
+            self.reading = replace(self.reading, other_architecture=unlike)
+        elif self.identity.choices != self.plan.choices:
+            self.reading = replace(self.reading, alignment=nearer_alignment(self.reading.alignment, nearest))
 
     def _built(self, choices: Choices) -> Shaped:
         return self.reading.compared(self.plan.expected(self.reading.image, choices))
@@ -99,12 +107,15 @@ class Explanation:
         return Explained(variant=self.plan.request.reference, overrides=overrides)
 
 
-def _starts(plan: SpecifiedPlan) -> Iterator[tuple[str, Choices]]:
+def _starts(plan: SpecifiedPlan, candidate: Shaped) -> Iterator[tuple[str, Choices]]:
     """Return the published networks, the judged one first; choices that no graph shows keep the judged values."""
     decided = INVISIBLE.intersection(names(type(plan.choices)))
-    for variant in sorted(VARIANTS, key=lambda variant: variant.name != plan.request.variant):
+    of_head = plan.request.part not in {None, "backbone"}
+    variants = [each for each in VARIANTS if of_head or each.family is plan.request.published.family]
+    for variant in sorted(variants, key=lambda variant: variant.name != plan.request.variant):
         judged = variant.name == plan.request.variant
         unseen = {name: getattr(plan.choices, name) for name in (decided if judged else {"width"})}
+        unseen |= {"width": width_of_head(candidate)} if of_head else {}
         if plan.output_stride in variant.output_strides:
             yield variant.name, choose(variant.choices, unseen)
 

@@ -28,7 +28,7 @@ def momentum(trained: Trained) -> Decision:
     moved = [movement for movement in stated if _is_seen(trained, movement)]
     common = {choice for choice in _MOMENTA if common_momentum(trained.moved_by(choice)) is not None}
     findings = tuple(
-        finding.model_copy(update={"choice": choice if choice in common else None})
+        finding.model_copy(update={"choice": choice if choice in common and not finding.hint else None})
         for movement in moved
         for choice in [trained.choice(movement.path)]
         for finding in _moved(movement)
@@ -65,8 +65,21 @@ def _moved(movement: Movement) -> Iterator[Finding]:
                 attribute=name if name == "momentum" else f"momentum of the {name}",
                 expected=movement.expected,
                 actual=f"different for every channel, about {value:g}" if movement.spread else value,
+                hint=_applied(movement, value),
                 output_stride=0,
             )
+
+
+_MOST_TIMES: Final = 8
+
+
+def _applied(movement: Movement, value: float | None) -> str:
+    """Say how often the expected momentum was applied, if a measured one is that of several times; else nothing."""
+    expected = movement.expected or 0.0
+    for times in range(2, _MOST_TIMES + 1):
+        if value is not None and 0 < expected < 1 and math.isclose(value, 1 - (1 - expected) ** times, abs_tol=1e-8):
+            return f"{expected:g} applied {times} times in one step, as where values are computed {times} times"
+    return ""
 
 
 def common_momentum(trained: Trained) -> float | None:
@@ -237,7 +250,7 @@ def choices_seen_in_training(trained: Trained) -> dict[str, ChoiceValue]:
     for choice in _MOMENTA:
         mine = trained.moved_by(choice)
         common = common_momentum(mine)
-        if common is not None and 0 < common <= 1 and momentum(mine).findings:
+        if common is not None and 0 < common <= 1 and any(not each.hint for each in momentum(mine).findings):
             found[choice] = common
     if trained.dropout_effect and dropout(trained).findings:
         found |= dropout_choices(trained.dropout_effect)

@@ -101,7 +101,7 @@ def test_a_published_network_is_itself(variant: Variant, output_stride: int) -> 
     assert found.unexplained == ((),)
 
 
-@AT
+@pytest.mark.parametrize("output_stride", [16, pytest.param(8, marks=pytest.mark.deep)])
 @BOTH
 def test_every_single_decision_is_found(variant: Variant, output_stride: int) -> None:
     """By one override at most: it may be another published network, or the override may have no effect."""

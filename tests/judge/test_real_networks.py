@@ -109,6 +109,7 @@ INTERFACE = {
 }
 
 
+@pytest.mark.deep
 def test_segmentation_models_pytorch_deviates_from_the_release(levels: tuple[Level, ...]) -> None:
     """Its rates do not follow the output stride; four layers are bare; one unit too many, one too few.
 

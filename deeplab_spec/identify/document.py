@@ -102,8 +102,10 @@ def _near(
     count = len(nearest.choices)
     choices = f"with {count} choice{'s' * (count != 1)}" if count else "as published"
     verb = "is nearest to" if found.distance else "is"
-    yield " ".join(
-        ["", *(["", subject] if subject else [""]), verb, *(["that of"] if subject else []), nearest.variant, choices]
+    yield (
+        f"  {subject} {verb} that of {nearest.variant} {choices}"
+        if subject
+        else f"  {verb} {nearest.variant} {choices}"
     )
     entry = variant(nearest.variant)
     names = max(map(len, nearest.choices), default=0)

@@ -4,6 +4,7 @@ The part cannot be called alone. Its graph runs on the judge's side, and the who
 network's own: with the same weights, it must return what its graph computes.
 """
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, product
@@ -239,6 +240,14 @@ def _place(part: str, found: Found, captured: Capture) -> PartPlace:
 
 def _outermost(path: str, outside: Collection[str]) -> str:
     """Return the outermost module of a node that has no node of the rest of the network."""
-    names = path.split(".")
-    prefixes = (".".join(names[:length]) for length in range(1, len(names)))
-    return next((each for each in prefixes if not any(f"{other}.".startswith(f"{each}.") for other in outside)), path)
+    prefixes = (path[: found.start()] for found in re.finditer(r"[./]", path) if found.start())
+    return next((each for each in prefixes if not any(_is_inside(other, each) for other in outside)), path)
+
+
+def _is_inside(path: str, module: str) -> bool:
+    """Tell whether a node is one of a module.
+
+    >>> _is_inside("/decoder/conv/Conv", "/decoder"), _is_inside("decoder2.conv", "decoder")
+    (True, False)
+    """
+    return path.startswith(module) and path[len(module) : len(module) + 1] in {"", ".", "/"}

@@ -43,20 +43,25 @@ def _of_gaps(alignment: Alignment) -> dict[Key, str]:
         stage = _stage(block_of(left[0] if left else before))
         sums = sum(isinstance(alignment.candidate.network[path].op, Add) for path in right)
         lost = [whole for whole in wholes if _stage(whole)]
-        if left and right:
-            words = f"{_described(alignment.candidate.network, right)} instead of {_and(wholes)}"
-        elif stage and (lost if left else sums):
+        words = _words(wholes, _described(alignment.candidate.network, right), anchors)
+        if stage and not (left and right) and (lost if left else sums):
             changes[stage] += len(lost) if left else -sums
             words = ""
-        else:
-            words = f"{_and(wholes)} {'is' if len(wholes) == 1 else 'are'} missing" if left else ""
-            words = words or f"{_described(alignment.candidate.network, right)} more after {anchors[0]}"
         if len(keys) > 1 or not words:
             causes.append((keys, stage, words))
     named = {
         stage: f"{blocks[stage] - lost} blocks instead of {blocks[stage]} in {stage}" for stage, lost in changes.items()
     }
     return {each: words or named[stage] for keys, stage, words in causes for each in keys}
+
+
+def _words(wholes: Sequence[str], there: str, anchors: Sequence[str]) -> str:
+    """Describe what is missing, what is there in its place, or what is there beside."""
+    if wholes and anchors:
+        return f"{there} instead of {_and(wholes)}"
+    if wholes:
+        return f"{_and(wholes)} {'is' if len(wholes) == 1 else 'are'} missing"
+    return f"{there} more after {anchors[0]}"
 
 
 def _gaps(alignment: Alignment) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -97,6 +102,8 @@ def _whole(path: str, expected: Network, missing: set[str]) -> str:
 
 def _described(network: Network, paths: Sequence[str]) -> str:
     """Describe operations: those that are no normalisation or activation, if there are such."""
+    if not paths:
+        return ""
     ops = [network[path].op for path in paths]
     main = [op for op in ops if not isinstance(op, BatchNorm | Activation | Dropout | Pad)] or ops
     return _and([describe(op) for op in main]) if len(main) <= _MOST_WORDS else f"{len(paths)} operations"

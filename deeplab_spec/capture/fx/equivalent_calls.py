@@ -15,7 +15,7 @@ from torch._ops import OpOverload
 from deeplab_spec.capture.fx.calls import Call, Translation, is_call_of, operator_name, read_call, shape_of
 from deeplab_spec.capture.fx.layout import CHANNELS, Arguments, Layout, full_axis, identity_layout, with_channels
 from deeplab_spec.capture.fx.operators import cropped_margins
-from deeplab_spec.graph.ops import Conv2d
+from deeplab_spec.graph.ops import ActivationKind, Conv2d
 
 _LETTERS: Final = "abdefghijkl"
 """Axes that a product keeps; ``c`` is the axis of the sum, and ``o`` that of the output channels."""
@@ -218,6 +218,59 @@ def relu_argument(call: Call) -> fx.Node | None:
     """Return the value of which a call computes the ReLU; None for any other call."""
     rule = _RELUS.get(operator_name(call.node))
     return rule(call) if rule else None
+
+
+def hard_argument(call: Call) -> tuple[ActivationKind, fx.Node] | None:
+    """Return the kind and the argument of a hard sigmoid or a hard swish that is written out; None for other calls."""
+    divided = _sixth(call)
+    if divided is not None:
+        value = _shifted(divided)
+        if value is not None:
+            return ActivationKind.HARDSIGMOID, value
+        if is_call_of(divided, {"mul"}):
+            value = _both(read_call(divided), _shifted)
+            return (ActivationKind.HARDSWISH, value) if value is not None else None
+    value = _both(call, _hard_sigmoid) if is_call_of(call.node, {"mul"}) else None
+    return (ActivationKind.HARDSWISH, value) if value is not None else None
+
+
+def _both(product: Call, parse: Callable[[fx.Node], fx.Node | None]) -> fx.Node | None:
+    """Return the operand of a product that the other one is computed from; None if there is none."""
+    one, other = _node(product["self"]), _node(product.arguments.get("other"))
+    if one is None or other is None:
+        return None
+    return next((value for value, made in ((one, other), (other, one)) if parse(made) is value), None)
+
+
+def _hard_sigmoid(value: fx.Node) -> fx.Node | None:
+    """Return the argument of a hard sigmoid, in one call or written out."""
+    if is_call_of(value, {"hardsigmoid"}):
+        return _node(read_call(value)["self"])
+    divided = _sixth(read_call(value)) if is_call_of(value, {"div", "mul"}) else None
+    return _shifted(divided) if divided is not None else None
+
+
+def _sixth(call: Call) -> fx.Node | None:
+    """Parse ``x / 6`` or ``x * (1 / 6)``."""
+    factors = {"div": 6, "mul": 1 / 6}
+    if not is_call_of(call.node, factors) or call.arguments.get("other") != factors[operator_name(call.node)]:
+        return None
+    return _node(call["self"])
+
+
+def _shifted(value: fx.Node) -> fx.Node | None:
+    """Parse ``clamp(x + 3, 0, 6)``, also as a bounded activation."""
+    if not is_call_of(value, {"relu6", "hardtanh", "clamp"}):
+        return None
+    call = read_call(value)
+    bounds = [
+        call.arguments.get(low, call.arguments.get(high)) for low, high in (("min_val", "min"), ("max_val", "max"))
+    ]
+    inner = call["self"] if "self" in call.arguments else call["input"]
+    if (bounds not in ([0, 6], [None, None])) or not is_call_of(inner, {"add"}):
+        return None
+    shift = read_call(inner)
+    return _node(shift["self"]) if shift["other"] == 3 and shift["alpha"] == 1 else None  # noqa: PLR2004 - by definition
 
 
 def _where(call: Call) -> fx.Node | None:

@@ -19,7 +19,7 @@ from torch import fx
 from torch._ops import OpOverload
 
 from deeplab_spec.capture.fx.calls import Call, Translation, is_call_of, operator_name, read_call, shape_of
-from deeplab_spec.capture.fx.equivalent_calls import relu_argument, translate_product
+from deeplab_spec.capture.fx.equivalent_calls import hard_argument, relu_argument, translate_product
 from deeplab_spec.capture.fx.layout import CHANNELS, MAP_RANK, Arguments, Atom, Layout, full_axis, with_channels
 from deeplab_spec.capture.fx.operators import ELEMENT_WISE, rule_of
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, GlobalAveragePool, Multiply, Op, Opaque, Pair
@@ -168,12 +168,16 @@ def _add(call: Call, arguments: Arguments) -> Translation | None:
 
 
 def _mul(call: Call, arguments: Arguments) -> Translation | None:
-    """Translate a ReLU that is written as a product, or the product of a map and a factor per channel."""
-    for value, factor in ((call["self"], call["other"]), (call["other"], call["self"])):
+    """Translate an activation that is written as a product, or the product of a map and a factor per channel."""
+    activation = _relu(call, arguments) or _hard(call, arguments)
+    if activation:
+        return activation
+    for value, other in ((call["self"], call["other"]), (call["other"], call["self"])):
+        factor = read_call(other)["self"] if is_call_of(other, {"expand", "expand_as"}) else other
         layout, single = arguments.map(value), arguments.map(factor)
         if layout is not None and single is not None and _is_factor(single, layout) and layout.shape == call.result:
-            return _relu(call, arguments) or Translation(Multiply(), (value, factor), result=layout)
-    return _relu(call, arguments)
+            return Translation(Multiply(), (value, factor), result=layout)
+    return None
 
 
 def _is_factor(single: Layout, layout: Layout) -> bool:
@@ -274,6 +278,19 @@ def _pixel_distance(layout: Layout) -> Pair | None:
     return (distance[0], distance[1])
 
 
+def _hard(call: Call, arguments: Arguments) -> Translation | None:
+    """Translate a hard sigmoid or a hard swish that is written out."""
+    found = hard_argument(call)
+    layout = arguments.map(found[1]) if found else None
+    if found is None or layout is None or layout.shape != call.result:
+        return None
+    return Translation(Activation(kind=found[0]), (found[1],), result=layout)
+
+
+def _div(call: Call, arguments: Arguments) -> Translation | None:
+    return _hard(call, arguments) or _sum_divided(call, arguments)
+
+
 def _relu(call: Call, arguments: Arguments) -> Translation | None:
     """Translate a ReLU that is written as a choice between a value and zero."""
     value = relu_argument(call)
@@ -290,7 +307,7 @@ _TABLE: Final[dict[str, Callable[[Call, Arguments], Translation | None]]] = {
     "cat": _concat,
     "concat": _concat,
     "mean": _mean,
-    "div": _sum_divided,
+    "div": _div,
     "conv1d": _convolution,
     "conv2d": _convolution,
     "convolution": _convolution,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deeplab_spec.capture.fx.module import capture, state_of
+from deeplab_spec.execute.interpreter import run
 from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
@@ -48,6 +49,8 @@ def resized(mode: str, **fields: Any) -> Callable[[nn.Module, Tensor], Tensor]:
 
 
 RELU6 = Activation(kind=ActivationKind.RELU6)
+HARD_SIGMOID = Activation(kind=ActivationKind.HARDSIGMOID)
+HARD_SWISH = Activation(kind=ActivationKind.HARDSWISH)
 DOUBLE = (2 * HEIGHT, 2 * WIDTH)
 
 CALLS: dict[str, tuple[Any, dict[str, nn.Module], list[Op]]] = {
@@ -122,6 +125,16 @@ CALLS: dict[str, tuple[Any, dict[str, nn.Module], list[Op]]] = {
     ),
     "detached and contiguous": (lambda _, x: x.detach().contiguous().clone().relu(), {}, [Activation()]),
 }
+WRITTEN_OUT: dict[str, Any] = {
+    "gate, repeated": (lambda _, x: x * x.mean((2, 3), keepdim=True).expand_as(x), [GlobalAveragePool(), Multiply()]),
+    "hard sigmoid": (lambda _, x: (x + 3).clamp(0, 6) / 6, [HARD_SIGMOID]),
+    "hard sigmoid by a factor": (lambda _, x: functional.relu6(x + 3) * (1 / 6), [HARD_SIGMOID]),
+    "hard swish": (lambda _, x: x * functional.relu6(x + 3) / 6, [HARD_SWISH]),
+    "hard swish of a hard sigmoid": (lambda _, x: functional.hardsigmoid(x) * x, [HARD_SWISH]),
+    "hard swish of its parts": (lambda _, x: x * (functional.hardtanh(x + 3, 0, 6) / 6), [HARD_SWISH]),
+}
+"""Operations in several calls; what only they read is not live."""
+
 UNKNOWN: dict[str, Any] = {
     "sine": lambda _, x: x.sin(),
     "another clamp": lambda _, x: x.clamp(-1, 1),
@@ -129,6 +142,8 @@ UNKNOWN: dict[str, Any] = {
     "sum with a broadcast": lambda _, x: x + x[:, :, :1],
     "sum with a number": lambda _, x: x + 1,
     "mean over one side": lambda _, x: x.mean(2, keepdim=True).expand_as(x),
+    "hard sigmoid of another slope": lambda _, x: (x + 3).clamp(0, 6) / 5,
+    "hard swish of another value": lambda _, x: x * functional.hardsigmoid(x + 1),
     "product": lambda _, x: x * x.sigmoid(),
     "factor per pixel": lambda _, x: x * x[:, :1],
     "mean of everything": lambda _, x: x * x.mean(),
@@ -137,6 +152,20 @@ UNKNOWN: dict[str, Any] = {
     "pool to two pixels": lambda _, x: functional.adaptive_avg_pool2d(x, 2),
     "convolution of its own weights": lambda _, x: functional.conv2d(x, x[:, :, :3, :3]),
 }
+
+
+@pytest.mark.parametrize("form", WRITTEN_OUT)
+def test_an_operation_in_several_calls_is_one(form: str) -> None:
+    """Running it gives the module's result."""
+    function, expected = WRITTEN_OUT[form]
+    module = Wrapped(function).double()
+    image = torch.randn(1, CHANNELS, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    captured = capture(module, [4 * image])
+
+    live = captured.network.live()
+    assert [node.op for node in live if not isinstance(node.op, Input | Output)] == expected
+    found = run(live, {}, {"input": 4 * image})["output"]
+    assert torch.allclose(found, module(4 * image), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("form", CALLS)

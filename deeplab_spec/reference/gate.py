@@ -27,6 +27,7 @@ class GateUnit(nn.Module):
     def __init__(self, row: rows.GateUnit) -> None:
         super().__init__()
         self.row = row
+        self.average = nn.AdaptiveAvgPool2d(1)
         self.squeeze = ConvUnit(row.squeeze)
         self.excite = ConvUnit(row.excite)
 
@@ -38,6 +39,6 @@ class GateUnit(nn.Module):
         """
         values = values or DISCARD
         require_map(x, self.row.squeeze.channels_in, self.row.path)
-        means = values.keep(f"{self.row.path}.average", x.mean(dim=(2, 3), keepdim=True))
+        means = values.keep(f"{self.row.path}.average", self.average(x))
         factor = self.excite(self.squeeze(means, values), values)
         return values.keep(f"{self.row.path}.multiply", x * factor)

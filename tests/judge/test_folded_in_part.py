@@ -17,9 +17,10 @@ from deeplab_spec.mutate.rewrites.graphs import folding, norms_below
 from deeplab_spec.reference.conv import ConvUnit
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.strength.processes import SMALL, judge, original_of
+from deeplab_spec.strength.processes import judge, original_of, small
 
 HEAD = rewrite("notebook/16/folded normalisations/head")
+SMALL = small("notebook")
 NORM = "backbone.entry_flow.block2.sepconv1.depthwise.norm"
 
 

@@ -17,9 +17,10 @@ from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.reference.forward import resize
 from deeplab_spec.reference.network import DeepLabV3Plus, build
-from deeplab_spec.strength.processes import SMALL
+from deeplab_spec.strength.processes import small
 from tests.support.modules import CHANNELS, Wrapped, assert_capture_runs
 
+SMALL = small("notebook")
 TWICE = ("backbone.entry_flow.stem.conv1", "backbone.entry_flow.stem.conv2", "backbone.entry_flow.block1")
 
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -71,6 +71,11 @@ def plan_of(count: int, seconds: float) -> Plan:
     return Plan(command="wait", options={}, pieces=tuple(pieces))
 
 
+def used(results: Mapping[str, Any]) -> set[str]:
+    """Return the nodes that pieces ran on."""
+    return {result["node"] for result in results.values()}
+
+
 @RAY
 def test_a_report_of_a_cluster_is_that_of_one_process(
     nodes: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -98,6 +103,9 @@ def test_an_error_of_a_piece_is_one_line(nodes: Any) -> None:
 def test_a_node_that_is_lost_in_the_middle_loses_nothing(nodes: Any) -> None:
     """Its pieces run again on the other one."""
     plan = plan_of(8, 0.5)
+    execute = Cluster(address=nodes.address).execute(place)
+    while len(used(run(plan, WHOLE, None, execute, silent))) < 2:
+        pass  # the workers of a node start when it is given something to do
     done: list[int] = []
 
     def lose(_stage: str, count: int, _total: int) -> None:
@@ -105,11 +113,11 @@ def test_a_node_that_is_lost_in_the_middle_loses_nothing(nodes: Any) -> None:
         if count == 2:
             nodes.remove_node(nodes.second, allow_graceful=False)
 
-    results = run(plan, WHOLE, None, Cluster(address=nodes.address).execute(place), lose)
+    results = run(plan, WHOLE, None, execute, lose)
 
     assert [results[piece.id]["number"] for piece in plan.pieces] == [*range(8)]
     assert done == [*range(9)]
-    assert len({result["node"] for result in results.values()}) == 2
+    assert len(used(results)) == 2
 
 
 def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from deeplab_spec.reference.block import Block
 from deeplab_spec.reference.document import Conv2dLayer, SeparableConv2dLayer, SkipBlock, Xception
 from deeplab_spec.reference.document_layers import separable_row
+from deeplab_spec.reference.gate import GateUnit
 from deeplab_spec.spec import rows
 from tests.support.assertions import assert_near, assert_same
 from tests.support.by_hand import activated, windows
 from tests.support.property_coverage import covers
-from tests.support.strategies import block_rows, channels, seeds, sizes
+from tests.support.strategies import block_rows, channels, gate_row, seeds, sizes
 from tests.support.weights import make_whole, whole
 
 
@@ -66,6 +67,24 @@ def test_only_a_corrupted_skip_loses_negative_values(
     image = whole((1, width, *size), seed, -9, -1)
     skip = block(image) - next(block.units)(image)
     assert_same(skip, torch.zeros_like(image) if corrupted else image, "what the skip brings")
+
+
+@covers(GateUnit)
+@given(width=channels, squeezed=channels, size=sizes, seed=seeds)
+@torch.no_grad()
+def test_a_gate_multiplies_every_channel_by_a_factor_of_all_means(
+    width: int, squeezed: int, size: tuple[int, int], seed: int
+) -> None:
+    """Two matrix products with biases, a ReLU between them, and a hard sigmoid at the end."""
+    gate = GateUnit(gate_row("drawn", width, squeezed))
+    make_whole(gate, seed)
+    image = whole((2, width, *size), seed)
+    first, second = gate.squeeze.conv, gate.excite.conv
+    means = image.mean(dim=(2, 3))
+    inner = (means @ first.weight.flatten(1).T + first.bias).clamp(min=0)
+    factor = ((inner @ second.weight.flatten(1).T + second.bias) / 6 + 0.5).clamp(0, 1)
+
+    assert_near(gate(image), image * factor[:, :, None, None], "gate", terms=64)
 
 
 @covers(SkipBlock)

@@ -148,8 +148,12 @@ class SpecifiedPlan(Plan):
 
     def expected(self, image: Pair, choices: Choices | None = None) -> Shaped:
         """Return the specification, or that of other choices, in normal form at an image's size."""
-        network = self.network if choices is None else self.of(choices)
-        return normal_form(shaped(network, self.inputs_at(image)))
+        network, sizes = self.network, self.inputs_at(image)
+        if choices is not None:
+            network = self.of(choices)
+            if any(node.path not in sizes for node in network.inputs):  # a head with a decoder, instead of one without
+                sizes = {**self._sizes_of(network, image), **sizes}
+        return normal_form(shaped(network, sizes))
 
     def of(self, choices: Choices, output_stride: int | None = None) -> Network:
         """Return the judged part of the network of other choices, or of another output stride."""
@@ -171,10 +175,14 @@ class SpecifiedPlan(Plan):
         if self.request.part in {None, "backbone"}:
             return {node.path: image for node in self.network.inputs}
         if image not in self._known:
-            found = shapes(self.whole, image)
-            taps = {node.path: self.whole.tap(node.path.removeprefix("input.")) for node in self.network.inputs}
-            self._known[image] = {path: _size(found[tap]) for path, tap in taps.items()}
+            self._known[image] = self._sizes_of(self.network, image)
         return self._known[image]
+
+    def _sizes_of(self, part: Network, image: Pair) -> Sizes:
+        """Return the sizes of a part's inputs, which are taps of the whole network, for an image."""
+        found = shapes(self.whole, image)
+        taps = {node.path: self.whole.tap(node.path.removeprefix("input.")) for node in part.inputs}
+        return {path: _size(found[tap]) for path, tap in taps.items()}
 
     def _small_images(self) -> tuple[Pair, ...]:
         return SMALL_MULTIPLES if self._multiples else SMALL_SIZES

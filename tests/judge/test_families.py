@@ -75,3 +75,17 @@ def test_a_network_of_another_family_gets_one_sentence(variant: Variant, title: 
     assert certificate.another_network is not None
     assert f"its backbone is a {title} (" in certificate.another_network
     assert sum(len(clause.findings) for clause in certificate.clauses) == 1
+
+
+def test_a_network_with_a_decoder_is_judged_against_another_architecture_without_one() -> None:
+    """Its head is compared with every head, also with those that read low-level features."""
+    certificate = deeplab_spec.certify(
+        "reference:notebook",
+        "hf-mobilenet-v2",
+        choices={"width": NARROW},
+        arguments={"width": NARROW, "middle_blocks": 1},
+        levels=(Level.STRUCTURE,),
+    )
+
+    assert certificate.verdict is RunVerdict.DEVIATES
+    assert certificate.another_network is not None

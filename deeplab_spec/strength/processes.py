@@ -42,7 +42,12 @@ MIDDLE_BLOCKS: Final = 2
 def small(name: str) -> dict[str, Override]:
     """Return choices of a small network of a variant that every clause applies to: narrow, with few alike blocks."""
     short: dict[str, Override] = {**variant(name).family.short}
-    return {"width": 0.125, **short, **({"middle_blocks": MIDDLE_BLOCKS} if "middle_blocks" in short else {})}
+    return {
+        "width": 0.125,
+        "results": "tensor",
+        **short,
+        **({"middle_blocks": MIDDLE_BLOCKS} if "middle_blocks" in short else {}),
+    }
 
 
 CLASSES: Final = 5

@@ -104,8 +104,9 @@ def test_a_node_that_is_lost_in_the_middle_loses_nothing(nodes: Any) -> None:
     """Its pieces run again on the other one."""
     plan = plan_of(8, 0.5)
     execute = Cluster(address=nodes.address).execute(place)
-    while len(used(run(plan, WHOLE, None, execute, silent))) < 2:
-        pass  # the workers of a node start when it is given something to do
+    for _ in range(10):  # the workers of a node start when it is given something to do
+        if len(used(run(plan, WHOLE, None, execute, silent))) == 2:
+            break
     done: list[int] = []
 
     def lose(_stage: str, count: int, _total: int) -> None:

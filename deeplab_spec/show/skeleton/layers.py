@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import (
     Activation,
@@ -151,7 +152,7 @@ def _padding(padding: Padding) -> tuple[Slot, ...]:
         return ()
     top, bottom, left, right = padding
     if (top, left) != (bottom, right):
-        raise NotImplementedError(padding)
+        raise SpecError("padding", "a layer of PyTorch pads opposite sides alike", padding)
     return (Slot(role="padding", keyword="padding", value=_short((top, left)), default=0),)
 
 

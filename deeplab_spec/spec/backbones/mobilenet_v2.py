@@ -82,7 +82,7 @@ class MobileNetV2Choices(Choices):
         stem = channels[_multiplied(self, STEM_CHANNELS)]
         blocks = tuple(_blocks(self, channels, output_stride))
         tapped = blocks[STAGES[0][1] + STAGES[1][1] - 1]
-        within_unit = self.low_level_tap is LowLevelTap.DEPTHWISE
+        low_level, low_level_channels = tapped_value(self.low_level_tap, tapped)
         return BackboneRows(
             output_stride=output_stride,
             reported_output_stride=reported or output_stride,
@@ -98,9 +98,16 @@ class MobileNetV2Choices(Choices):
                 ),
             ),
             blocks=blocks,
-            low_level=f"{tapped.path}.depthwise.activation" if within_unit else f"{tapped.path}.add",
-            low_level_channels=tapped.convolutions[1].channels_out if within_unit else tapped.channels_out,
+            low_level=low_level,
+            low_level_channels=low_level_channels,
         )
+
+
+def tapped_value(tap: LowLevelTap, unit: Block) -> tuple[str, int]:
+    """Return the path and the channels of the value that a decoder reads of a unit."""
+    if tap is LowLevelTap.DEPTHWISE:
+        return f"{unit.path}.depthwise.activation", unit.convolutions[1].channels_out
+    return f"{unit.path}.add", unit.channels_out
 
 
 def _multiplied(choices: MobileNetV2Choices, channels: int) -> int:

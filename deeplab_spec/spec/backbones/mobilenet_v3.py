@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from deeplab_spec.graph.network import Source
 from deeplab_spec.graph.ops import ActivationKind
-from deeplab_spec.spec.backbones.mobilenet_v2 import LowLevelTap
+from deeplab_spec.spec.backbones.mobilenet_v2 import LowLevelTap, tapped_value
 from deeplab_spec.spec.choices import FAMILY, AuxiliaryHead, Choices, ChoiceValue, UnstridedRate, choice
 from deeplab_spec.spec.layer_choices import (
     HEAD_CHANNELS,
@@ -114,7 +114,7 @@ class MobileNetV3Choices(Choices):
         stem, last = channels[STEM_CHANNELS], channels[LAST_CHANNELS]
         blocks = tuple(_blocks(self, channels, output_stride))
         tapped, second = blocks[_TAPPED - 1], blocks[_AUXILIARY - 1]
-        within = self.low_level_tap is LowLevelTap.DEPTHWISE
+        low_level, low_level_channels = tapped_value(self.low_level_tap, tapped)
         path, ends = f"backbone.block{len(LARGE) + 1}", (blocks[-1].channels_out, last)
         return BackboneRows(
             output_stride=output_stride,
@@ -138,8 +138,8 @@ class MobileNetV3Choices(Choices):
                     skip_kind=SkipKind.NONE,
                 ),
             ),
-            low_level=f"{tapped.path}.depthwise.activation" if within else f"{tapped.path}.add",
-            low_level_channels=tapped.convolutions[1].channels_out if within else tapped.channels_out,
+            low_level=low_level,
+            low_level_channels=low_level_channels,
             auxiliary=f"{second.path}.projection.norm",
             auxiliary_channels=second.channels_out,
         )

@@ -8,7 +8,7 @@ A concatenation in another order is the same function if the weights that read i
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import permutations
 from typing import Final
@@ -97,7 +97,7 @@ def align(expected: Shaped, candidate: Shaped) -> Alignment:
     left = ordered(expected.network, note)
     right = ordered(candidate.network, arrange)
     pairs, price = _align_sequences(expected, left, candidate, right)
-    return Alignment(expected=expected, candidate=candidate, pairs=pairs, price=price)
+    return _with_moved(Alignment(expected=expected, candidate=candidate, pairs=pairs, price=price))
 
 
 def align_through(expected: Shaped, nearest: Shaped, candidate: Shaped) -> Alignment:
@@ -143,6 +143,24 @@ def align_through(expected: Shaped, nearest: Shaped, candidate: Shaped) -> Align
             pairs += between
             price += cost
     return Alignment(expected=expected, candidate=candidate, pairs=tuple(pairs), price=max(price, 1))
+
+
+def _with_moved(alignment: Alignment) -> Alignment:
+    """Pair equal nodes that read the same, but stand elsewhere in the order because something else reads them."""
+    expected, candidate = alignment.expected, alignment.candidate
+    partner, extra = alignment.partner, [candidate.network[path] for path in alignment.extra]
+    moved: dict[str, str] = {}
+    for node in (expected.network[path] for path in alignment.missing if extra):
+        read = tuple(map(partner.get, node.inputs))
+        like = signature(expected, node)
+        for other in extra:
+            if read == other.inputs and like == signature(candidate, other):
+                partner[node.path] = moved[node.path] = other.path
+                extra.remove(other)
+                break
+    taken = {(None, path) for path in moved.values()}
+    pairs = tuple((left, moved.get(left or "", right)) for left, right in alignment.pairs if (left, right) not in taken)
+    return replace(alignment, pairs=pairs) if moved else alignment
 
 
 def _like(

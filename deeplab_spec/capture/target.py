@@ -139,7 +139,9 @@ def build_here(target: Target, output_stride: int, classes: int, seed: int = 0) 
             return getattr(module, target.part) if target.part else module
         filled = {"output_stride": output_stride, "num_classes": classes}
         try:
-            factory = target.source or finish(find(kind, variant, [str(Path.cwd())]))
+            factory = target.source
+            if factory is None:
+                factory = finish(find(kind, variant, [str(Path.cwd())]))
             factory = copy.deepcopy(factory) if isinstance(factory, nn.Module) else factory
             built: nn.Module = finish(call_factory(factory, _texts(target, output_stride, classes), filled))
         except Refused as refused:

@@ -141,22 +141,28 @@ def _same(extent: Pair, stride: Pair, x: Tensor) -> list[int]:
     """Return the margins of the rule ``same``, from the last axis to the first."""
     margins: list[int] = []
     for axis in (1, 0):
-        size = int(x.shape[2 + axis])
+        size = x.shape[2 + axis]
         last = (size - 1) // stride[axis] * stride[axis]
-        total = max(last + extent[axis] - size, 0)
+        total = last + extent[axis] - size
+        if extent[axis] < stride[axis]:  # else it is never negative; asking would end a symbolic trace
+            total = max(total, 0)
         margins += [total // 2, total - total // 2]
     return margins
 
 
-def _conv(op: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def conv_margins(op: Conv2d, x: Tensor) -> list[int]:
+    """Return the margins that a convolution adds to a map (n, c, h, w): left, right, top, bottom."""
     if op.padding == "same":
-        margins = _same((_extent(op, 0), _extent(op, 1)), op.stride, x)
-    else:
-        top, bottom, left, right = op.padding
-        margins = [left, right, top, bottom]
+        return _same((_extent(op, 0), _extent(op, 1)), op.stride, x)
+    top, bottom, left, right = op.padding
+    return [left, right, top, bottom]
+
+
+def _conv(op: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    margins = conv_margins(op, x)
     if x.dtype is torch.float64 and op.depthwise and op.channels_out == op.channels_in:
         return _depthwise(op, functional.pad(x, margins), weight, bias)
-    if margins[0] == margins[1] >= 0 and margins[2] == margins[3] >= 0:
+    if op.padding != "same" and margins[0] == margins[1] >= 0 and margins[2] == margins[3] >= 0:
         padding = (margins[2], margins[0])
     else:
         x, padding = functional.pad(x, margins), (0, 0)
@@ -207,7 +213,7 @@ def _pool(op: Pool, x: Tensor) -> Tensor:
         top, bottom, left, right = op.padding
         margins = [left, right, top, bottom]
     top, left = margins[2], margins[0]
-    if (top, left) != (margins[3], margins[1]):
+    if op.padding == "same" or (top, left) != (margins[3], margins[1]):
         if op.kind is not PoolKind.MAX:
             raise GraphError("Pool", "margins of an average must be symmetric", op.padding)
         x, top, left = functional.pad(x, margins, value=-math.inf), 0, 0

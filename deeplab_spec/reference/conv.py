@@ -149,7 +149,7 @@ def same_margins(extent: int, stride: int, side: Side) -> tuple[Side, Side]:
         stride: Step between windows.
         side: Pixels of the input.
     """
-    positions = -(-side // stride)
+    positions = (side + stride - 1) // stride  # not -(-side // stride), which the TorchScript exporter rounds towards 0
     total = max((positions - 1) * stride + extent - side, 0)
     return total // 2, total - total // 2
 

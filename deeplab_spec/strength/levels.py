@@ -4,6 +4,7 @@ The structure is decided on the graph, with nothing run. Numerics and training k
 the graph. Faults that the graph does not show, in a training step or in the initial weights, are made here.
 """
 
+import math
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from deeplab_spec.judge.precision.run import cast
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.observe import decide_graph
 from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING
+from deeplab_spec.judge.training.check_random import SPECIFIED
 from deeplab_spec.judge.training.evidence import Trained
 from deeplab_spec.judge.training.initial_weights import sample_weights, specified_inits
 from deeplab_spec.judge.training.observe import observe
@@ -38,6 +40,7 @@ from deeplab_spec.precision import FLOAT32
 from deeplab_spec.reference.network import assemble
 from deeplab_spec.spec.choices import Choices
 from deeplab_spec.spec.clauses import CLAUSES, Level
+from deeplab_spec.spec.distributions import Distribution, Shape, distribution
 from deeplab_spec.spec.network import rows
 from deeplab_spec.strength.document import JudgedMutant, Lower
 
@@ -81,11 +84,12 @@ def _biased(path: str, op: BatchNorm, x: Tensor, tensors: dict[str, Tensor]) -> 
     return functional.batch_norm(x, None, None, scale, offset, training=True, eps=op.eps)
 
 
-def with_initial_fault(weight: Tensor, mutant: Mutant, seed: int) -> Tensor:
+def with_initial_fault(weight: Tensor, specified: Distribution, mutant: Mutant, seed: int) -> Tensor:
     """Return the initial weight of a convolution with a mutant's fault.
 
     Args:
         weight: The weight as the specified network draws it.
+        specified: The distribution that it is drawn from.
         mutant: A mutant whose fault is in the initial weights.
         seed: Seed of a weight that is drawn again.
 
@@ -98,6 +102,8 @@ def with_initial_fault(weight: Tensor, mutant: Mutant, seed: int) -> Tensor:
             return weight * 2
         case TrainingFault.FLAT:
             generator = torch.Generator().manual_seed(seed)
+            if specified.shape is Shape.UNIFORM:
+                return torch.randn(weight.shape, generator=generator) * deviation
             return (torch.rand(weight.shape, generator=generator) * 2 - 1) * deviation * 3**0.5
         case TrainingFault.SHIFTED:
             return weight + deviation
@@ -107,6 +113,12 @@ def with_initial_fault(weight: Tensor, mutant: Mutant, seed: int) -> Tensor:
 
 SMALL: Final[tuple[Pair, ...]] = ((33, 50), (64, 96))
 """Small images of odd and even sides: most faults show in them; the others are judged on larger images."""
+
+_FEW_WEIGHTS: Final = 512
+"""A smaller kernel does not show whether it was drawn from another distribution of the same deviation."""
+
+_WIDE: Final = 4.0
+"""Width at which every kernel has enough weights."""
 
 _RUN_ERRORS = (RuntimeError, IndexError, ValueError, KeyError)
 
@@ -143,7 +155,7 @@ class Subject:
         return self.plan_at(self.width)
 
     def plan_at(self, width: float) -> SpecifiedPlan:
-        """Return the plan at another width; statistics of initial weights need many weights."""
+        """Return the plan at another width."""
         overrides = (f"width={width!r}", *self.overrides)
         request = Request(target=self.name, variant=self.variant, overrides=overrides, classes=self.classes)
         return plan(request, self.output_stride)
@@ -181,7 +193,7 @@ class Subject:
             proof=mutant.proof,
         )
         if mutant.shows is Shows.TRAINING:
-            planned = self.plan_at(1.0) if mutant.has_initial_fault else self.plan
+            planned = self._plan_of_initial_weights(mutant) if mutant.has_initial_fault else self.plan
             return record.model_copy(update={"training": by_training(planned, mutant, self.seed)})
         found = decide_graph(self.plan, mutant.network, self.image)
         first = found.first.path if found.first else None
@@ -191,6 +203,12 @@ class Subject:
         if mutant.shows is Shows.NOWHERE:
             return record
         return record.model_copy(update=self._values(mutant, lower=lower))
+
+    def _plan_of_initial_weights(self, mutant: Mutant) -> SpecifiedPlan:
+        """Return the plan at full width, or wider for a small kernel: statistics need many weights."""
+        full = self.plan_at(1.0)
+        kernel = roles(full.network[mutant.path].op)["weight"]
+        return full if math.prod(kernel) >= _FEW_WEIGHTS else self.plan_at(_WIDE)
 
     def _values(self, mutant: Mutant, *, lower: bool) -> dict[str, object]:
         """Judge the values of a mutant, with its graph hidden."""
@@ -298,10 +316,16 @@ def _train(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> Trained:
 def _initialise(planned: SpecifiedPlan, mutant: Mutant, seed: int) -> Trained:
     """Observe the initial weights of the mutated node only; all others are as specified."""
     name = f"{mutant.path}.weight"
-    specified = [weight_of(planned.request, planned.output_stride, seed + number, name) for number in (0, 1)]
-    first, second = (with_initial_fault(weight, mutant, seed + number) for number, weight in enumerate(specified))
+    drawn = [weight_of(planned.request, planned.output_stride, seed + number, name) for number in (0, 1)]
+    inits = specified_inits(planned)
+    specified = distribution(planned.network[mutant.path].op, "weight", inits[SPECIFIED][mutant.path])
+    if specified is None:
+        raise ValueError(mutant.path)
+    first, second = (
+        with_initial_fault(weight, specified, mutant, seed + number) for number, weight in enumerate(drawn)
+    )
     places = [place for place in own_places(planned.network) if place.name == name]
-    initial = sample_weights(planned.network, specified_inits(planned), places, {name: first}, {name: second})
+    initial = sample_weights(planned.network, inits, places, {name: first}, {name: second})
     return replace(Trained(), initial=initial)
 
 

@@ -7,11 +7,13 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deeplab_spec.align.differences import differences
 from deeplab_spec.align.match import Alignment, channel_orders
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Input, Output
 from deeplab_spec.mutate.mutant import with_inputs
-from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE
+from deeplab_spec.spec.backbones.resnet import ResNetChoices
+from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, TF_RESNET50
 from tests.support.graphs import narrow_network, side_by_side
 
 SIZE = (8, 8)
@@ -85,3 +87,15 @@ def test_a_concatenation_of_something_else_has_no_order() -> None:
     _, found = orders(straight, other)
 
     assert found == {}
+
+
+def test_a_node_that_stands_elsewhere_in_the_order_keeps_its_partner() -> None:
+    """A reader that takes a value before its normalisation has another input; nothing is missing or extra."""
+    tap = "decoder.low_level.conv"
+    graph = narrow_network(replace(TF_RESNET50.choices, **ResNetChoices.short), 16)
+    norm = graph[graph[tap].inputs[0]]
+    alignment = side_by_side(graph, with_inputs(graph, tap, *norm.inputs))
+
+    assert isinstance(norm.op, BatchNorm)
+    assert alignment.missing == alignment.extra == ()
+    assert [(found.path, found.attribute) for found in differences(alignment)] == [(tap, "inputs")]

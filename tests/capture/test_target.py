@@ -148,6 +148,16 @@ def test_a_reference_is_built_with_its_choices_and_its_part() -> None:
     assert isinstance(part, nn.Module)
 
 
+def test_a_module_without_members_is_a_module() -> None:
+    """As a source it is asked for no truth value: a compiled module raises then."""
+
+    class Compiled(nn.Linear):
+        def __len__(self) -> int:
+            raise TypeError("it does not support len()")
+
+    assert isinstance(build_here(Target(name="compiled", source=Compiled(1, 1)), 16, 21), Compiled)
+
+
 def test_an_error_becomes_one_line_that_a_terminal_can_hold() -> None:
     """The first line with text, truncated if it is too long."""
     assert one_line(ValueError("\n  first \nsecond")) == "ValueError: first"

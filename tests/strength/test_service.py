@@ -5,13 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.numerics import end_to_end
+from deeplab_spec.mutate.mutant import TrainingFault
+from deeplab_spec.spec.distributions import Distribution, Shape
 from deeplab_spec.strength import service as services
 from deeplab_spec.strength.document import JudgedMutant, MutantsDocument
-from deeplab_spec.strength.levels import Subject
+from deeplab_spec.strength.levels import Subject, with_initial_fault
 from deeplab_spec.strength.service import MutantsRequest, mutants
 from deeplab_spec.strength.text import MEASURED, headline, page, text
 
@@ -109,3 +112,30 @@ def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert ended.value.code == 0
     assert json.loads(capsys.readouterr().out)["title"] == "MutantsDocument"
+
+
+@pytest.mark.parametrize("shape", [Shape.UNIFORM, Shape.TRUNCATED])
+def test_initial_weights_of_another_distribution_have_another_shape(shape: Shape) -> None:
+    """Of the same deviation: a uniform kernel is drawn from a normal distribution, every other from a uniform one."""
+    subject = Subject(variant="tf-mobilenet-v2", output_stride=16, width=1 / 32)
+    mutant = next(each for each in subject.mutants.mutants if each.training_fault is TrainingFault.FLAT)
+    weight = torch.rand(50_000, generator=torch.Generator().manual_seed(0)) - 0.5
+
+    wrong = with_initial_fault(weight, Distribution(shape=shape, scale=0.5), mutant, seed=1)
+
+    assert float(wrong.std()) == pytest.approx(float(weight.std()), rel=0.02)
+    assert (float(wrong.abs().max()) > 1.0) is (shape is Shape.UNIFORM)
+
+
+def test_a_small_kernel_is_judged_wider(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A depthwise kernel of 16 channels has too few weights for a test of their distribution."""
+    subject = Subject(variant="torchvision-mobilenet-v3-large", output_stride=16, width=1 / 32)
+    widths: list[float] = []
+    plan_at = Subject.plan_at
+    monkeypatch.setattr(Subject, "plan_at", lambda self, width: widths.append(width) or plan_at(self, width))
+
+    for block in ("block1", "block12"):
+        name = f"initial weights of another distribution at backbone.{block}.depthwise.conv"
+        assert subject.judge(name, lower=False).training
+    assert max(widths) == 4.0
+    assert widths[-1] == 1.0

@@ -109,6 +109,8 @@ def _faults(expected: Shaped, facts: Facts) -> Iterator[_Fault]:
         for fact in sorted(own, key=lambda fact: (_rank(fact.attribute), -positions[fact.node.path])):
             node, attribute = fact.node, fact.attribute
             around = {node.path, *node.inputs, *readers[node.path]}
+            if attribute == "inputs":  # the fault reads one of these
+                around.update(path for source in node.inputs for path in network[source].inputs)
             if clause == "DATAFLOW" and attribute == "inputs" and _like_another(network, node):
                 continue
             if attribute == "stride" and expected.map_size(node.inputs[0]) == (1, 1):  # it has no effect there

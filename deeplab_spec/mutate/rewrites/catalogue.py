@@ -137,7 +137,7 @@ KINDS: Final[Mapping[str, Mapping[str, Method]]] = {
     "border": {
         "apart": _at_convs(at.spatial, convs.border_apart),
         "in two steps": _at_convs(at.spatial, convs.border_in_two_steps),
-        "a row and a column apart": _at_convs(at.spatial, partial(convs.bordered, steps=((1, 0, 0, 1),))),
+        "a row and a column apart": _at_convs(at.spatial, convs.border_of_a_row_and_a_column),
         "the word same": _at_convs(at.keeping, convs.same),
     },
     "1x1 as a product": {

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deeplab_spec.execute.interpreter import conv_margins
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Margins
 from deeplab_spec.mutate.rewrites.graphs import channels
@@ -17,23 +18,34 @@ def convolved(
     op: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None, margins: Margins | None = None, groups: int = 0
 ) -> Tensor:
     """Convolve with padding; by default, that of the operator."""
-    top, bottom, left, right = _margins(op) if margins is None else margins
-    if (top, left) != (bottom, right):
-        x, top, left = functional.pad(x, (left, right, top, bottom)), 0, 0
+    x, (top, _, left, _) = _padded(op, x, margins)
     return functional.conv2d(x, weight, bias, op.stride, (top, left), op.rate, groups or op.groups)
 
 
-def bordered(original: Original, node: Node, op: Conv2d, steps: Sequence[Margins]) -> Replacement:
+def _padded(op: Conv2d, x: Tensor, margins: Margins | None = None) -> tuple[Tensor, Margins]:
+    """Pad a map if the two sides differ; return it with the margins that are left for the convolution."""
+    top, bottom, left, right = margins = _margins(op, x) if margins is None else margins
+    if (top, left) == (bottom, right):
+        return x, margins
+    return functional.pad(x, (left, right, top, bottom)), (0, 0, 0, 0)
+
+
+Steps = Callable[[Margins], Sequence[Margins]]
+"""Divides the padding of a convolution into steps; the convolution adds what is left of it."""
+
+
+def bordered(original: Original, node: Node, op: Conv2d, steps: Steps) -> Replacement:
     """Pad the map before the convolution, in steps; the convolution adds the rest of its padding."""
     del original  # replacements of convolutions have one signature
     path = node.path
-    inner: list[int] = [own - sum(sides) for own, sides in zip(_margins(op), zip(*steps, strict=True), strict=True)]
 
     def run(values: Tensors, tensors: Tensors) -> Tensor:
         x = values[node.inputs[0]]
-        for top, bottom, left, right in steps:
+        margins = _margins(op, x)
+        for step in steps(margins):
+            top, bottom, left, right = step
             x = functional.pad(x, (left, right, top, bottom))
-        margins = (inner[0], inner[1], inner[2], inner[3])
+            margins = _less(margins, step)
         return convolved(op, x, tensors[f"{path}.weight"], tensors.get(f"{path}.bias"), margins)
 
     return Replacement(paths=(path,), run=run)
@@ -41,13 +53,17 @@ def bordered(original: Original, node: Node, op: Conv2d, steps: Sequence[Margins
 
 def border_apart(original: Original, node: Node, op: Conv2d) -> Replacement:
     """Apply the whole padding before the convolution."""
-    return bordered(original, node, op, (_margins(op),))
+    return bordered(original, node, op, lambda margins: (margins,))
 
 
 def border_in_two_steps(original: Original, node: Node, op: Conv2d) -> Replacement:
     """Pad rows before the convolution, then columns."""
-    top, bottom, left, right = _margins(op)
-    return bordered(original, node, op, ((top, bottom, 0, 0), (0, 0, left, right)))
+    return bordered(original, node, op, lambda margins: ((*margins[:2], 0, 0), (0, 0, *margins[2:])))
+
+
+def border_of_a_row_and_a_column(original: Original, node: Node, op: Conv2d) -> Replacement:
+    """Pad one row and one column before the convolution, where it has any."""
+    return bordered(original, node, op, lambda margins: ((min(margins[0], 1), 0, 0, min(margins[3], 1)),))
 
 
 def same(original: Original, node: Node, op: Conv2d) -> Replacement:
@@ -123,14 +139,14 @@ def split_results(original: Original, node: Node, op: Conv2d, parts: int = 2) ->
     }
 
     def run(values: Tensors, tensors: Tensors) -> Tensor:
-        x = values[node.inputs[0]]
+        x, margins = _padded(op, values[node.inputs[0]])
         read = torch.split(x, sizes, dim=1) if op.groups > 1 else (x,) * len(sizes)
         results = []
         for number, size in enumerate(sizes):
             part = f"{path}.part{number}"
             groups = size if op.groups > 1 else 1
             weight, bias = tensors[f"{part}.weight"], tensors.get(f"{part}.bias")
-            results.append(convolved(op, read[number], weight, bias, groups=groups))
+            results.append(convolved(op, read[number], weight, bias, margins, groups))
         return torch.cat(results, dim=1)
 
     return Replacement(paths=(path,), run=run, parameters=parameters)
@@ -145,10 +161,10 @@ def split_reads(original: Original, node: Node, op: Conv2d) -> Replacement:
     parameters[f"{path}.second.weight"] = second
 
     def run(values: Tensors, tensors: Tensors) -> Tensor:
-        x = values[node.inputs[0]]
+        x, margins = _padded(op, values[node.inputs[0]])
         left, right = x[:, : sizes[0]], x[:, sizes[0] :]
-        total = convolved(op, left, tensors[f"{path}.first.weight"], tensors.get(f"{path}.first.bias"))
-        return total + convolved(op, right, tensors[f"{path}.second.weight"], None)
+        total = convolved(op, left, tensors[f"{path}.first.weight"], tensors.get(f"{path}.first.bias"), margins)
+        return total + convolved(op, right, tensors[f"{path}.second.weight"], None, margins)
 
     return Replacement(paths=(path,), run=run, parameters=parameters)
 
@@ -192,7 +208,7 @@ def space_to_batch(original: Original, nodes: Sequence[Node], op: Conv2d) -> Rep
         tall, wide = x.shape[2] // rate, x.shape[3] // rate
         x = x.reshape(n, c, tall, rate, wide, rate).permute(3, 5, 0, 1, 2, 4).reshape(rate * rate * n, c, tall, wide)
         weight, bias = tensors[f"{conv.path}.weight"], tensors.get(f"{conv.path}.bias")
-        x = functional.conv2d(x, weight, bias, padding=_margins(op)[0] // rate, groups=op.groups)
+        x = functional.conv2d(x, weight, bias, padding=_margins(op, x)[0] // rate, groups=op.groups)
         for node in rest:
             x = _normalised(node, x, tensors) if isinstance(node.op, BatchNorm) else x.relu()
         x = x.reshape(rate, rate, n, -1, tall, wide).permute(2, 3, 4, 0, 5, 1).reshape(n, -1, tall * rate, wide * rate)
@@ -209,8 +225,14 @@ def _normalised(node: Node, x: Tensor, tensors: Tensors) -> Tensor:
     )
 
 
-def _margins(op: Conv2d) -> Margins:
-    return (0, 0, 0, 0) if op.padding == "same" else op.padding
+def _margins(op: Conv2d, x: Tensor) -> Margins:
+    left, right, top, bottom = conv_margins(op, x)
+    return (top, bottom, left, right)
+
+
+def _less(margins: Margins, step: Margins) -> Margins:
+    top, bottom, left, right = (own - side for own, side in zip(margins, step, strict=True))
+    return (top, bottom, left, right)
 
 
 def _own(original: Original, node: Node) -> dict[str, Tensor]:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from deeplab_spec.analysis.intervals import never_negative
-from deeplab_spec.execute.interpreter import step
+from deeplab_spec.execute.interpreter import conv_margins, step
 from deeplab_spec.execute.weights import folded_weights
 from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node
@@ -173,6 +174,18 @@ class Shuffled(nn.Module):
         return value
 
 
+class _SameConv(nn.Conv2d):
+    """A convolution under the rule ``same``, whose margins depend on the size of the map."""
+
+    def __init__(self, op: Conv2d) -> None:
+        super().__init__(op.channels_in, op.channels_out, op.kernel, op.stride, 0, op.rate, op.groups, op.bias)
+        self.op = op
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve a map (n, c, h, w)."""
+        return super().forward(functional.pad(x, conv_margins(self.op, x)))
+
+
 def _layer(node: Node, weights: Tensors | None) -> nn.Module:
     layer: nn.Module
     match node.op:
@@ -180,6 +193,8 @@ def _layer(node: Node, weights: Tensors | None) -> nn.Module:
             layer = nn.Conv2d(
                 op.channels_in, op.channels_out, op.kernel, op.stride, (top, left), op.rate, op.groups, op.bias
             )
+        case Conv2d() as op:
+            layer = _SameConv(op)
         case BatchNorm() as op:
             layer = nn.BatchNorm2d(op.channels, op.eps, op.momentum, op.affine)
         case op:

@@ -61,10 +61,16 @@ FROM_A_PIXEL: Final[Mapping[str, Scaling]] = {
     ),
 }
 
+
+def interpolated(*, align_corners: bool) -> Scaling:
+    """Return the function that PyTorch has for a bilinear resize."""
+    return lambda x, height, width: functional.interpolate(
+        x, size=(height, width), mode="bilinear", align_corners=align_corners
+    )
+
+
 RESIZES: Final[Mapping[str, Scaling]] = {
-    "a function": lambda x, height, width: functional.interpolate(
-        x, size=(height, width), mode="bilinear", align_corners=True
-    ),
+    "a function": interpolated(align_corners=True),
     "a module": lambda x, height, width: nn.Upsample(size=(height, width), mode="bilinear", align_corners=True)(x),
     "an older module": lambda x, height, width: nn.UpsamplingBilinear2d(size=(height, width))(x),
     "a factor": lambda x, height, width: functional.interpolate(

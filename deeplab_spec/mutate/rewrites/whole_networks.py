@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from deeplab_spec.graph.ops import Resize
 from deeplab_spec.mutate.rewrites.original import Original, RewrittenNetwork
-from deeplab_spec.mutate.rewrites.other_operators import RESIZES, resized
+from deeplab_spec.mutate.rewrites.other_operators import interpolated, resized
 
 Call = Callable[[nn.Module, Tensor], Any]
 """Runs a network on a batch of images."""
@@ -132,7 +132,11 @@ def compiled(original: Original, backend: str) -> nn.Module:
 
 def traced(original: Original) -> fx.GraphModule:
     """Return the graph of ``torch.fx``."""
-    resizes = (resized(node, RESIZES["a function"]) for node in original.network if isinstance(node.op, Resize))
+    resizes = (
+        resized(node, interpolated(align_corners=node.op.align_corners))
+        for node in original.network
+        if isinstance(node.op, Resize)
+    )
     return fx.symbolic_trace(Wrapped(RewrittenNetwork(original, *resizes), CALLS["behind a call"])).eval()
 
 

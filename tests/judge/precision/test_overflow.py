@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.execute import weights
+from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.interface import observe as interface
@@ -185,6 +186,25 @@ def test_a_precision_in_which_the_specification_overflows_says_nothing_of_a_muta
     mutant = next(mutant for mutant in SUBJECT.mutants.mutants if mutant.shows is Shows.EVALUATION)
 
     assert SUBJECT.judge(mutant.name, lower=True).lower.keys() == {"float32", "bfloat16"}
+
+
+def test_own_error_is_the_largest_over_inputs_one_rounding_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small error on one input, by luck, would make a correct rewrite look wrong."""
+    trial = replace(SUBJECT).trial(1)
+    plain = relative_error(trial.values_in(torch.float32)[trial.network.outputs[0].path], trial.oracle)
+    other = {path: value.float() * 1.01 for path, value in trial.inputs.items()}
+    monkeypatch.setattr(end_to_end, "one_rounding_apart", lambda _inputs: [other])
+
+    assert plain < 1e-4 < (trial.own_error(torch.float32) or 0.0)
+
+
+def test_inputs_one_rounding_apart_differ_as_little_as_they_can() -> None:
+    """Above and below, in every value."""
+    value = torch.tensor([1.0, -3.0, 1e-3])
+    above, below = (inputs["x"] for inputs in end_to_end.one_rounding_apart({"x": value}))
+
+    assert bool(((below.abs() < value.abs()) & (value.abs() < above.abs())).all())
+    assert float(((above - below) / value).max()) < 4e-7
 
 
 @pytest.mark.parametrize("own", [torch.inf, torch.nan])

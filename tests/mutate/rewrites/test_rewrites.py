@@ -53,11 +53,22 @@ USUAL = {
     "tf-release/16/call/image by image",
     "notebook/16/state/kernels in channels_last",
     "notebook/16/fx/traced and rewritten",
+    "tf-resnet50/16/border/apart",
+    "tf-resnet50/16/folded normalisations/all",
 }
 """One of every kind but those that other tests judge in the usual run: files, ONNX and compiled networks."""
 
-NUMERIC = {"tf-release/16/folded normalisations/every other", "tf-release/16/merged/convolutions of the pyramid"}
-"""Rewrites whose values the usual run compares too: weights are folded in part, and stored in parts."""
+NUMERIC = {
+    "tf-release/16/folded normalisations/every other",
+    "tf-release/16/merged/convolutions of the pyramid",
+    "tf-mobilenet-v2/16/border/a row and a column apart",
+    "tf-mobilenet-v2/16/results split/depthwise",
+    "tf-mobilenet-v2/16/reads split/3x3",
+    "tf-mobilenet-v2/16/names and order/drawn",
+    "tf-mobilenet-v2/16/fx/traced",
+}
+"""Rewrites whose values the usual run compares too: weights that are folded in part or stored in parts, and margins
+that depend on the size of the map."""
 
 
 def listed(usual: set[str], some: Sequence[Rewrite] | None = None) -> list[object]:

@@ -126,7 +126,11 @@ def onnx(original: Original, *, dynamo: bool) -> Path:
 
 
 def compiled(original: Original, backend: str) -> nn.Module:
-    """Return the compiled reference; it is compiled when it first runs."""
+    """Return the compiled reference; it is compiled when it first runs, for that size alone.
+
+    After other sizes it would be compiled for every size, which takes minutes where margins depend on the size.
+    """
+    torch.compiler.reset()
     return torch.compile(original.reference(), backend=backend)  # type: ignore[return-value]
 
 

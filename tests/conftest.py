@@ -61,6 +61,16 @@ def targets_in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.
         monkeypatch.setattr(target, "_connection", lambda _: LocalConnection())
 
 
+@pytest.fixture(autouse=True)
+def warm_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start candidates as copies of a process that has imported PyTorch."""
+    if importlib.util.find_spec("torch") and not request.node.get_closest_marker("cold_start"):
+        from deeplab_spec.capture.candidate import connection
+        from tests.support.warm_start import WarmProcess
+
+        monkeypatch.setattr(connection, "ChildProcess", WarmProcess)
+
+
 CHECKED = {"conformance", "execute", "properties", "reference"}
 """Folders of the tests about layers. In the others, run-time checks of shapes would take an eighth of the time."""
 

@@ -79,7 +79,13 @@ def test_the_plainly_wrong_network_deviates() -> None:
     assert verdict("cheats.base:wrong", ("interface",)) is RunVerdict.DEVIATES
 
 
-@pytest.mark.parametrize("cheat", list(all_cheats()))
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        pytest.param(cheat, marks=pytest.mark.cold_start) if cheat.startswith("surroundings:") else cheat
+        for cheat in all_cheats()
+    ],
+)
 def test_no_cheat_conforms(cheat: str, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> None:
     """It deviates, is undecided, or cannot be built; and what it raises is no traceback."""
     kind, _, name = cheat.partition(":")
@@ -130,6 +136,7 @@ def called(connection: ProcessConnection, target: str) -> torch.Tensor:
     return returned.tensors[""]
 
 
+@pytest.mark.cold_start
 @pytest.mark.parametrize("name", names("surroundings"))
 def test_nothing_around_a_call_tells_that_the_network_is_judged(connection: ProcessConnection, name: str) -> None:
     """The stack, modules, arguments, the environment and PyTorch's state are those of any program that calls it."""

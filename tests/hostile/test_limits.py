@@ -10,6 +10,8 @@ pytest.importorskip("torch")
 from deeplab_spec.cli.app import main
 from deeplab_spec.result import ExitCode
 
+pytestmark = pytest.mark.cold_start
+
 MODULE = """
 import ctypes
 

@@ -45,7 +45,7 @@ class Identity:
 
 
 def identify(
-    candidates: Sequence[Shaped], libraries: Sequence[Library], starts: Mapping[str, Choices]
+    candidates: Sequence[Shaped], libraries: Sequence[Library], starts: Mapping[str, Choices], *, of_head: bool = False
 ) -> Identity | None:
     """Search the choices that describe a network.
 
@@ -53,20 +53,24 @@ def identify(
         candidates: The network in normal form, once for every output stride.
         libraries: The networks that choices describe, at the same output strides.
         starts: Full sets of choices by name; the search begins at the nearest.
+        of_head: Whether the candidates are heads without a backbone.
 
     Returns:
         The network with the fewest differences; of these, one with the fewest overrides; of these, the first of the
         starts. None if no start is a network at every output stride.
     """
-    search = Search(candidates, libraries)
+    search = Search(candidates, libraries, of_head=of_head)
     near = sorted(starts, key=lambda name: search.distance(starts[name]))
     near = [name for name in near if search.distance(starts[name]) < NO_NETWORK]
     if not near:
         return None
     nearest = starts[near[0]]
+    tried = set()
     for name in near:
-        if search.distance(nearest) * _FAR < search.distance(starts[name]):
-            continue  # too far from the candidate to do better
+        digests = search.digests(starts[name])
+        if digests in tried or search.distance(nearest) * _FAR < search.distance(starts[name]):
+            continue  # the same as before, or too far from the candidate to do better
+        tried.add(digests)
         nearest = min(nearest, search.descend(starts[name]), key=search.distance)
         if search.exact(nearest):
             break

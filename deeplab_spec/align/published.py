@@ -195,7 +195,7 @@ def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], cl
     def heads(output_stride: int, form: Form) -> Library:
         return Library(lambda choices: form(head(choices, output_stride)))
 
-    return identify(*_compared(candidates, output_strides, heads, read=width_of_head))
+    return identify(*_compared(candidates, output_strides, heads, read=width_of_head), of_head=True)
 
 
 def width_of_head(candidate: Shaped, _: Sequence[int] = ()) -> float:

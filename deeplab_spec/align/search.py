@@ -80,14 +80,22 @@ class Library:
 
 
 class Search:
-    """Compares the networks of sets of choices with a candidate."""
+    """Compares the networks of sets of choices with a candidate.
 
-    def __init__(self, candidates: Sequence[Shaped], libraries: Sequence[Library]) -> None:
+    Args:
+        candidates: The network in normal form, once for every output stride.
+        libraries: The networks that choices describe, at the same output strides.
+        of_head: Whether the candidates are heads: a choice of backbones that changes nothing once never does.
+    """
+
+    def __init__(self, candidates: Sequence[Shaped], libraries: Sequence[Library], *, of_head: bool = False) -> None:
         self.candidates = candidates
         self.libraries = libraries
         places = zip(candidates, libraries, strict=True)
         self.expected = tuple(library.fingerprints.of(candidate) for candidate, library in places)
         self.effects: dict[tuple[str, ChoiceValue | None], set[Hashable]] = {}
+        self.changing = frozenset(names(Choices)) if of_head else None
+        self.without_effect: set[Decision] = set()
 
     def prints(self, choices: Choices) -> tuple[Fingerprint, ...] | None:
         """Return the fingerprints of some choices; None if they describe no network at some output stride."""
@@ -98,6 +106,10 @@ class Search:
                 return None
             prints.append(fingerprint)
         return tuple(prints)
+
+    def digests(self, choices: Choices) -> tuple[frozenset[tuple[int, int]], ...]:
+        """Return the digests of the networks of some choices; equal networks have equal ones."""
+        return tuple(fingerprint.digest for fingerprint in self.prints(choices) or ())
 
     def distance(self, choices: Choices) -> int:
         """Return in how many facts the network of some choices differs from the candidate."""
@@ -211,7 +223,7 @@ class Search:
         open_topics = self.topics(left)
         before = self.prints(choices) or ()
         for name, value in self.decisions(choices):
-            if (name, value) in known:
+            if (name, value) in known or (name, value) in self.without_effect:
                 continue
             affected = self.effects.get((name, value))
             if affected is None and not everything:
@@ -226,6 +238,8 @@ class Search:
                 for key in ((name, value), (name, None)):
                     self.effects.setdefault(key, set()).update(self.topics(changed))
                 yield (name, value), changed
+            elif self.changing is not None and name not in self.changing:
+                self.without_effect.add((name, value))
 
     def topics(self, changed: Changes) -> set[Hashable]:
         """Return the topics of changes."""

@@ -157,7 +157,7 @@ class SpecifiedPlan(Plan):
 
     def of(self, choices: Choices, output_stride: int | None = None) -> Network:
         """Return the judged part of the network of other choices, or of another output stride."""
-        return specification(self.request, choices, output_stride or self.output_stride, self.limits.channels)[1]
+        return judged_part(self.request, choices, output_stride or self.output_stride, self.limits.channels)
 
     @property
     def unstrided(self) -> frozenset[str]:
@@ -288,13 +288,18 @@ def specification(
     request: Request, choices: Choices, output_stride: int, channels: tuple[int, ...] = ()
 ) -> tuple[Network, Network]:
     """Return the graphs of the whole network and of the judged part, whose inputs may have other channels."""
-    whole = graph(rows(choices, output_stride, request.class_count))
+    judged = judged_part(request, choices, output_stride, channels)
+    return (graph(rows(choices, output_stride, request.class_count)) if request.part else judged), judged
+
+
+def judged_part(request: Request, choices: Choices, output_stride: int, channels: tuple[int, ...] = ()) -> Network:
+    """Return the graph of the judged part, whose inputs may have other channels."""
     if request.part is None:
-        return whole, whole
+        return graph(rows(choices, output_stride, request.class_count))
     features, low_level, *_ = (*channels, 0, 0)
     reads = {"head": (features, low_level), "aspp": (features, 0), "decoder": (0, low_level)}
     table = rows(choices, output_stride, request.class_count, reads=reads.get(request.part, (0, 0)))
-    return whole, part(table, request.part)
+    return part(table, request.part)
 
 
 def plan(request: Request, output_stride: int, limits: Limits | None = None) -> SpecifiedPlan:

@@ -57,7 +57,8 @@ def all_cheats() -> Iterator[object]:
     for kind in KINDS:
         for name in names(kind):
             cheat = f"{kind}:{name}"
-            yield pytest.param(cheat, marks=() if cheat in SAMPLE else pytest.mark.deep)
+            marks = [pytest.mark.cold_start] if kind == "surroundings" else []
+            yield pytest.param(cheat, marks=marks if cheat in SAMPLE else [*marks, pytest.mark.deep])
 
 
 def verdict(target: str, levels: tuple[str, ...] = tuple(Level), **arguments: str) -> RunVerdict | None:
@@ -79,13 +80,7 @@ def test_the_plainly_wrong_network_deviates() -> None:
     assert verdict("cheats.base:wrong", ("interface",)) is RunVerdict.DEVIATES
 
 
-@pytest.mark.parametrize(
-    "cheat",
-    [
-        pytest.param(cheat, marks=pytest.mark.cold_start) if cheat.startswith("surroundings:") else cheat
-        for cheat in all_cheats()
-    ],
-)
+@pytest.mark.parametrize("cheat", list(all_cheats()))
 def test_no_cheat_conforms(cheat: str, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]) -> None:
     """It deviates, is undecided, or cannot be built; and what it raises is no traceback."""
     kind, _, name = cheat.partition(":")

@@ -136,7 +136,7 @@ def test_segmentation_models_pytorch_has_the_right_rates_at_output_stride_8() ->
 
 def test_segmentation_models_pytorch_conforms_as_its_own_member(levels: tuple[Level, ...]) -> None:
     """Its network on timm's xception65 is the variant of that name."""
-    levels = tuple(Level) if Level.TRAINING in levels else (Level.STRUCTURE, Level.NUMERICS)
+    levels = tuple(Level) if Level.TRAINING in levels else (Level.STRUCTURE,)
     certificate = deeplab_spec.certify(smp_deeplab, "smp-xception65", levels=levels)
 
     assert [clause.id for clause in certificate.clauses if clause.verdict in OPEN] == []

@@ -85,7 +85,8 @@ class Explanation:
             return
         self.build = lru_cache(maxsize=512)(self._built)
         candidate = self.reading.alignment.candidate
-        self.identity = identify([candidate], [Library(self.build)], dict(_starts(self.plan, candidate)))
+        starts = dict(_starts(self.plan, candidate))
+        self.identity = identify([candidate], [Library(self.build)], starts, of_head=_of_head(self.plan))
         if self.identity is None:
             return
         nearest = self.build(self.identity.choices)
@@ -107,10 +108,14 @@ class Explanation:
         return Explained(variant=self.plan.request.reference, overrides=overrides)
 
 
+def _of_head(plan: SpecifiedPlan) -> bool:
+    return plan.request.part not in {None, "backbone"}
+
+
 def _starts(plan: SpecifiedPlan, candidate: Shaped) -> Iterator[tuple[str, Choices]]:
     """Return the published networks, the judged one first; choices that no graph shows keep the judged values."""
     decided = INVISIBLE.intersection(names(type(plan.choices)))
-    of_head = plan.request.part not in {None, "backbone"}
+    of_head = _of_head(plan)
     variants = [each for each in VARIANTS if of_head or each.family is plan.request.published.family]
     for variant in sorted(variants, key=lambda variant: variant.name != plan.request.variant):
         judged = variant.name == plan.request.variant

@@ -1,6 +1,8 @@
 """Runs pieces on a Ray cluster, which schedules them, gives them their resources, and runs lost ones again."""
 
 import logging
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,6 +16,11 @@ from deeplab_spec.views.document import Json
 
 RETRIES: Final = 5
 """How often a piece starts again whose worker or node is lost."""
+
+CONNECT: Final = 20.0
+"""Seconds in which a cluster named by host and port must accept a connection."""
+
+_HOST_PORT: Final = re.compile(r"(?:ray://)?\[?([^/]+?)\]?:(\d{1,5})$")
 
 Work = Callable[[Json], Any]
 """Runs the work of a piece; a function of a module, which a worker imports."""
@@ -52,6 +59,7 @@ class Cluster:
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
+        check_reachable(self.address)
         import ray
 
         try:
@@ -79,6 +87,25 @@ class Cluster:
                 cause = one_line(getattr(error, "cause", None) or error)
                 raise TargetError(f"--ray {self.address}", f"{piece.id}: {cause}") from error
             yield piece, result, took
+
+
+def check_reachable(address: str, seconds: float = CONNECT) -> None:
+    """Connect to a cluster that is named by host and port; Ray itself waits for minutes.
+
+    Args:
+        address: The address; ``auto`` and ``local`` name no host, and are left to Ray.
+        seconds: How long the connection may take.
+
+    Raises:
+        TargetError: If nothing accepts a connection there.
+    """
+    found = _HOST_PORT.match(address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=seconds).close()
+    except (OSError, OverflowError) as error:
+        raise TargetError(f"--ray {address}", f"accepts no connection: {one_line(error)}") from error
 
 
 def _timed(work: Work, document: Json, folder: str, code: str) -> tuple[Any, Took]:

@@ -1,6 +1,7 @@
 """Pieces on a Ray cluster of two nodes: the report of one process, byte for byte, also when a node is lost."""
 
 import importlib.util
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.pieces.cluster import Cluster
+from deeplab_spec.pieces.cluster import Cluster, check_reachable
 from deeplab_spec.pieces.plan import WHOLE, Piece, Plan
 from deeplab_spec.pieces.run import run
 from tests.support.small_mutants import run as run_command
@@ -127,3 +128,29 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, capsys:
 
     assert run_command("mutants", "--ray", "auto") == 3
     assert "--ray needs the extra 'ray': pip install 'deeplab-spec[ray]'" in capsys.readouterr().err
+
+
+def test_a_cluster_that_cannot_be_reached_is_one_line() -> None:
+    """At once, where nothing listens; one that listens, and an address without a host, are left to Ray."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        check_reachable(f"127.0.0.1:{port}")
+        check_reachable(f"ray://127.0.0.1:{port}")
+    for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}", "127.0.0.1:99999"):
+        with pytest.raises(TargetError, match=f"^--ray {address}: accepts no connection: ") as caught:
+            check_reachable(address)
+        assert "\n" not in str(caught.value)
+    for address in ("auto", "local"):
+        check_reachable(address)
+
+
+def test_the_connection_is_tried_before_ray_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The command ends with exit code 3."""
+    shrink(monkeypatch, tmp_path)
+    monkeypatch.setattr("deeplab_spec.pieces.cluster.find_spec", lambda _name: True)
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    assert run_command("mutants", "--ray", "127.0.0.1:1") == 3
+    assert "--ray 127.0.0.1:1: accepts no connection: " in capsys.readouterr().err

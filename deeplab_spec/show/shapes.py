@@ -7,7 +7,7 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """A box with lines of text; a repeated block has copies behind it."""
+    """A box with lines of text; a repeated block has copies behind it, and an emphasised one a second outline."""
 
     x: float
     y: float
@@ -16,6 +16,7 @@ class Box:
     lines: tuple[str, ...]
     fill: str
     copies: int = 0
+    emphasised: bool = False
 
     @property
     def middle(self) -> float:

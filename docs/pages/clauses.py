@@ -9,6 +9,7 @@ from deeplab_spec.spec.clause_notes import NOTES
 from deeplab_spec.spec.clauses import CLAUSES, Clause, Level, clauses_of
 from deeplab_spec.spec.variants import FAMILIES, VARIANTS
 from pages.markup import CODE, ROOT, choice_link, clause_link, code, page, plain, source_text, table, variant_link
+from pages.pictures import picture
 
 
 def pages() -> Iterator[tuple[str, str, str]]:
@@ -37,6 +38,7 @@ def _clause(clause: Clause) -> str:
         f"# {clause.id}",
         f"**{plain(clause.sentence)}**",
         f"{plain(note.why)} Level: {clause.level}; {_scope(clause)}. Source: {source_text(clause.source)}.",
+        picture(clause),
         code("python", note.torch) if note.torch else "",
         "## How ports break it",
         plain(note.mistake),

@@ -3,13 +3,16 @@
 import posixpath
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+from deeplab_spec.graph.ops import Conv2d
+from deeplab_spec.judge import expected
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.clause_notes import NOTES
-from deeplab_spec.spec.clauses import CLAUSES, Clause
+from deeplab_spec.spec.clauses import CLAUSES, Clause, Level
 from deeplab_spec.spec.errata import errata_of
 from deeplab_spec.spec.variants import FAMILIES, VARIANTS, Variant
 from tests.docs.test_pages import parse
@@ -116,3 +119,30 @@ def test_the_comparison_has_every_value_of_every_variant() -> None:
             rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith(f"| [`{name}`]")]
             values = [f"`{c.written(getattr(entry.choices, name)) or '(empty)'}`" for entry in of]
             assert any(set(values) <= {cell.strip("*") for cell in row[1:]} for row in rows)
+
+
+@pytest.mark.parametrize(
+    "clause", [clause for clause in CLAUSES if clause.level is Level.STRUCTURE], ids=lambda clause: clause.id
+)
+def test_a_clause_of_the_structure_has_a_picture_of_what_it_decides(clause: Clause) -> None:
+    """Emphasised are the nodes of the drawn block that have a fact of the clause, and no other; the words name them."""
+    text = PAGES[f"specification/clauses/{clause.id.lower()}.md"]
+    pictures = sys.modules["pages.pictures"]
+    name, nodes, _ = pictures.example(clause)
+    (network, unstrided), *_ = [(graph, lost) for title, graph, lost in pictures.networks() if title == name]
+    (svg,) = re.findall(r"<svg.*</svg>", text, re.DOTALL)
+    (block,) = re.findall(r"the block `(.*?)`", text)
+    every = {node.path for node in nodes}
+    deciding = {
+        "GRAPH-KNOWN": every,
+        "BLOCK-COUNTS": every,
+        "SAME-FAMILY": {node.path for node in nodes if isinstance(node.op, Conv2d)},
+    }
+    by_scope = {fact.node.path for fact in expected.facts(network, unstrided).get(clause.id, ())} & every
+    drawn = re.findall(r'class="emphasised".*\n<text class="name"[^>]*>([^<]*)<', svg)
+
+    assert (
+        {f"{block}.{path}" if path != block else path for path in drawn} == deciding.get(clause.id, by_scope) != set()
+    )
+    assert all(f"`{path}`" in text for path in drawn)
+    assert len(svg) < 60_000

@@ -55,7 +55,7 @@ def lock_target(request: LockRequest, progress: Progress = silent) -> Lock:
             lock = locked(module, target.name, output_stride)
             lock_file.read(lock_file.text(lock), "the lock")  # a lock that is refused is not written
         except (CaptureError, TargetError, ValidationError) as error:
-            reason = one_line(error) if isinstance(error, ValidationError) else error
+            reason = one_line(error) if isinstance(error, ValidationError) else error.reason
             raise TargetError(target.name, f"cannot be locked: {reason}") from error
     progress("done", _STAGES, _STAGES)
     return lock

@@ -62,12 +62,19 @@ def picture(clause: Clause) -> str:
     name, nodes, paths = example(clause)
     block = block_of(nodes[0].path)
     here = [node.path.removeprefix(f"{block}.") for node in nodes if node.path in paths]
+    outside = [
+        f"`{node.path.removeprefix(f'{block}.')}` reads `{path}`"
+        for node in nodes
+        for path in node.inputs
+        if block_of(path) != block
+    ]
     blocks = len({block_of(path) for path in paths})
     svg = render("network.svg.j2", lay_out(nodes, paths, block))
     return (
         f'<div class="picture">\n{svg}\n</div>\n\n'
         f"Of `{name}`, the block `{block}`. Outlined twice is what the clause decides here: "
-        f"{', '.join(f'`{path}`' for path in here)}; in the whole network, {len(paths)} nodes in {blocks} blocks."
+        f"{', '.join(f'`{path}`' for path in here)}; in the whole network, nodes: {len(paths)}, blocks: {blocks}."
+        + (f" From outside, {', '.join(outside)}." if outside else "")
     )
 
 

@@ -27,7 +27,8 @@ def never_negative(network: Network) -> frozenset[str]:
     """
     positive: set[str] = set()
     for node in network:
-        if _is_positive(node, all(path in positive for path in node.inputs)):
+        read = node.inputs[:1] if isinstance(node.op, Resize) else node.inputs  # of the second, a resize reads the size
+        if _is_positive(node, all(path in positive for path in read)):
             positive.add(node.path)
     return frozenset(positive)
 

@@ -12,6 +12,7 @@ REPORTS: Final = {
     "All reports": "README.md",
     "Real networks": "networks/README.md",
     "Strength of the judge": "strength/mutants.md",
+    "Strength: other families": "strength/families/mutants.md",
     "Clauses and their tests": "clauses.md",
     "Certificates": "certificates/README.md",
     "Costs": "costs/README.md",

@@ -99,6 +99,17 @@ def test_a_sum_is_positive_if_both_sides_are() -> None:
         assert "one" not in positive
 
 
+def test_a_resize_to_the_size_of_a_negative_value_is_as_its_first_value() -> None:
+    """Of the second it reads the size alone."""
+    x = Node(path="x", op=Input(channels=1))
+    relu = Node(path="relu", op=Activation(), inputs=("x",))
+    right = Node(path="right", op=Resize(), inputs=("relu", "x"))
+    wrong = Node(path="wrong", op=Resize(), inputs=("x", "relu"))
+    out = Node(path="y", op=Output(name=""), inputs=("right",))
+
+    assert {"right", "wrong"} & never_negative(Network(nodes=(x, relu, right, wrong, out))) == {"right"}
+
+
 def test_block_inputs_of_the_document_are_never_negative_and_those_of_the_release_are() -> None:
     """So a ReLU before a block is the same function in the one and a fault in the other."""
     sums = {

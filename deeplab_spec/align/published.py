@@ -168,6 +168,9 @@ def nearest_published(
     return identity, _different(forms[0], libraries[0], identity)
 
 
+_LOW_LEVEL_STRIDE: Final = 4
+
+
 def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], classes: int) -> Identity | None:
     """Find the published network, and the choices on top of it, whose head describes another head best.
 
@@ -189,7 +192,12 @@ def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], cl
         shapes = [candidate.shapes[node.path] for node in candidate.network.inputs]
         features, low_level = ([shape[0] for shape in shapes] + [0, 0])[:2]
         network = part(rows(choices, output_stride, classes, reads=(features, low_level)), "head")
-        sizes = {node.path: (shape[1], shape[2]) for node, shape in zip(network.inputs, shapes, strict=False)}
+        low = (
+            0,
+            *(side * output_stride // _LOW_LEVEL_STRIDE for side in shapes[0][1:]),
+        )  # if only this one has a decoder
+        read = zip(network.inputs, (*shapes, low), strict=False)
+        sizes = {node.path: (shape[1], shape[2]) for node, shape in read}
         return normal_form(shaped(network, sizes))
 
     def heads(output_stride: int, form: Form) -> Library:

@@ -1,5 +1,7 @@
 """A different architecture is named in one sentence; a deviating network is of the same family."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import example, given
@@ -7,13 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from deeplab_spec.align.match import align
-from deeplab_spec.align.network_at_size import Shaped
-from deeplab_spec.align.published import different_architecture
+from deeplab_spec.align.network_at_size import Shaped, shaped
+from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.align.published import different_architecture, nearest_head
 from deeplab_spec.capture.fx.module import capture
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, Conv2d
 from deeplab_spec.spec.choices import ChoiceValue, choose, names, seen_values
-from deeplab_spec.spec.variants import TF_RELEASE, Variant
+from deeplab_spec.spec.network import part, rows
+from deeplab_spec.spec.variants import TF_RELEASE, Variant, variant
 from tests.support.graphs import chain, narrow_normal, normal, normal_capture
 from tests.support.members import XCEPTIONS
 from tests.support.strategies import cases
@@ -170,3 +174,15 @@ def test_the_same_family_needs_half_of_the_convolutions() -> None:
     assert different_architecture(align(expected, normal(chain(*layers[:4]), (9, 9)))) is None
     assert different_architecture(align(expected, normal(chain(*layers[:3]), (9, 9)))) is not None
     assert different_architecture(align(expected, normal(chain(*layers[:3], *other), (9, 9)))) is not None
+
+
+def test_a_head_without_a_decoder_is_found_among_heads_with_one() -> None:
+    """Those read a second value, which it does not have."""
+    choices = replace(variant("torchvision-resnet50").choices, width=0.125)
+    head = part(rows(choices, 16, 21), "head")
+    form = normal_form(shaped(head, {node.path: (9, 10) for node in head.inputs}))
+
+    identity = nearest_head([form], [16], 21)
+
+    assert identity is not None
+    assert (identity.start, identity.distance) == ("torchvision-resnet50", 0)

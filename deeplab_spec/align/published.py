@@ -11,6 +11,7 @@ from deeplab_spec.align.infer_choices import read_width
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
+from deeplab_spec.align.parts import find_head
 from deeplab_spec.align.search import Library
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.folding import folded, normalises
@@ -40,7 +41,7 @@ def different_architecture(alignment: Alignment) -> str | None:
     convolutions, counted on the side that has more, must have a partner with the same kernel and the same grouping.
     """
     expected, actual = alignment.expected.network, alignment.candidate.network
-    evidence = _of_backbones(expected, actual)
+    evidence = _of_backbones(expected, actual) or _of_pyramids(alignment)
     left, right = _convs(expected), _convs(actual)
     pairs = ((left[path], right[other]) for path, other in alignment.partner.items() if path in left and other in right)
     alike = sum(first.kernel == second.kernel and first.depthwise == second.depthwise for first, second in pairs)
@@ -87,6 +88,17 @@ def _of_backbones(expected: Network, actual: Network) -> list[str]:
     titles = {family.family: family.title for family in FAMILIES}
     found = f"a {titles[yours]}" if yours else "of no known family"
     return [f"its backbone is {found} ({described(actual)}), and must be of the family of {titles[mine]}"]
+
+
+def _of_pyramids(alignment: Alignment) -> list[str]:
+    """Say that a network has no pyramid; nothing if it has one, or most convolutions of the expected head."""
+    expected, candidate = alignment.expected.network, alignment.candidate.network
+    mine = {path: op for path, op in _convs(expected).items() if path.startswith(("aspp.", "decoder."))}
+    yours, partner = _convs(candidate), alignment.partner
+    equal = sum(path in partner and _equal(op, yours[partner[path]]) for path, op in mine.items())
+    if 2 * equal >= len(mine) or find_head(candidate) or not find_head(expected):
+        return []
+    return ["it has no pyramid (nothing joins branches of one value, with rates or an average over the map)"]
 
 
 def _convs(network: Network) -> dict[str, Conv2d]:

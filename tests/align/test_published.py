@@ -17,7 +17,7 @@ from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, Conv2d
 from deeplab_spec.spec.choices import ChoiceValue, choose, names, seen_values
 from deeplab_spec.spec.network import part, rows
-from deeplab_spec.spec.variants import TF_RELEASE, Variant, variant
+from deeplab_spec.spec.variants import TF_RELEASE, TORCHVISION_RESNET50, Variant
 from tests.support.graphs import chain, narrow_normal, normal, normal_capture
 from tests.support.members import XCEPTIONS
 from tests.support.strategies import cases
@@ -178,7 +178,7 @@ def test_the_same_family_needs_half_of_the_convolutions() -> None:
 
 def test_a_head_without_a_decoder_is_found_among_heads_with_one() -> None:
     """Those read a second value, which it does not have."""
-    choices = replace(variant("torchvision-resnet50").choices, width=0.125)
+    choices = replace(TORCHVISION_RESNET50.choices, width=0.125)
     head = part(rows(choices, 16, 21), "head")
     form = normal_form(shaped(head, {node.path: (9, 10) for node in head.inputs}))
 
@@ -186,3 +186,27 @@ def test_a_head_without_a_decoder_is_found_among_heads_with_one() -> None:
 
     assert identity is not None
     assert (identity.start, identity.distance) == ("torchvision-resnet50", 0)
+
+
+class UNet(nn.Module):
+    """A network that joins maps of two resolutions, and has no pyramid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.down = conv(3, 64, 7, 2), nn.Sequential(nn.MaxPool2d(3, 2, 1), Bottleneck(64), conv(64, 64))
+        self.up, self.logits = conv(128, 64), nn.Conv2d(64, 21, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return logits at half the size of the image."""
+        skip = self.stem(image).relu()
+        deep = nn.functional.interpolate(self.down(skip), size=skip.shape[2:])
+        logits: Tensor = self.logits(self.up(torch.cat([deep, skip], 1)).relu())
+        return logits
+
+
+def test_a_network_without_a_pyramid_says_so() -> None:
+    """Whatever its backbone is."""
+    candidate = normal_capture(capture(UNet().eval(), [torch.zeros(1, 3, 65, 66)]))
+    alignment = align(narrow_normal(TORCHVISION_RESNET50.choices, 16, (65, 66)), candidate)
+
+    assert "it has no pyramid" in (different_architecture(alignment) or "")

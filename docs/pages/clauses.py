@@ -8,7 +8,19 @@ from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.clause_notes import NOTES
 from deeplab_spec.spec.clauses import CLAUSES, Clause, Level, clauses_of
 from deeplab_spec.spec.variants import FAMILIES, VARIANTS
-from pages.markup import CODE, ROOT, choice_link, clause_link, code, page, plain, source_text, table, variant_link
+from pages.markup import (
+    CODE,
+    ROOT,
+    choice_link,
+    clause_link,
+    code,
+    page,
+    plain,
+    prose,
+    source_text,
+    table,
+    variant_link,
+)
 from pages.pictures import picture
 
 
@@ -37,11 +49,11 @@ def _clause(clause: Clause) -> str:
     return page(
         f"# {clause.id}",
         f"**{plain(clause.sentence)}**",
-        f"{plain(note.why)} Level: {clause.level}; {_scope(clause)}. Source: {source_text(clause.source)}.",
+        f"{prose(note.why)} Level: {clause.level}; {_scope(clause)}. Source: {source_text(clause.source)}.",
         picture(clause),
         code("python", note.torch) if note.torch else "",
         "## How ports break it",
-        plain(note.mistake),
+        prose(note.mistake),
         f"This wrong network is refused by no clause before it: {plain(row['wrong network that it catches first'])}. "
         "The judge says:",
         code("text", row["what it says"]),

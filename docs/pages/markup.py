@@ -18,6 +18,11 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text)
 
 
+def prose(text: str) -> str:
+    """Return text whose only markup is code between backticks."""
+    return "`".join(part if number % 2 else plain(part) for number, part in enumerate(text.split("`")))
+
+
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()) -> str:
     """Return a table whose cells are Markdown."""
     numbers = set(right)

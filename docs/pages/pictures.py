@@ -1,4 +1,4 @@
-"""The picture of a clause about the graph: one block of a network, with the nodes that the clause decides outlined."""
+"""The picture of a clause: a block of a network with the nodes that it decides outlined, or how its level decides."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -56,9 +56,10 @@ def example(clause: Clause) -> tuple[str, tuple[Node, ...], frozenset[str]]:
 
 
 def picture(clause: Clause) -> str:
-    """Return the picture with its words; empty for a clause that is not about the graph."""
+    """Return the picture with its words: of nodes, or of what is called for a clause that is not about the graph."""
     if clause.level is not Level.STRUCTURE:
-        return ""
+        svg = render("network.svg.j2", lay_out_steps(clause.level))
+        return f'<div class="picture">\n{svg}\n</div>'
     name, nodes, paths = example(clause)
     block = block_of(nodes[0].path)
     here = [node.path.removeprefix(f"{block}.") for node in nodes if node.path in paths]
@@ -93,6 +94,46 @@ def lay_out(nodes: tuple[Node, ...], paths: frozenset[str], block: str) -> Drawi
     placed = dict(zip((node.path for node in nodes), drawing.boxes, strict=True))
     for node in nodes:
         drawing.wires.extend(_wires(node, placed))
+    drawing.width, drawing.height = _LEFT + _WIDTH + 20, y
+    return drawing
+
+
+_STEPS = {
+    Level.INTERFACE: (
+        ("an image", "of many sizes, batches, layouts and ranges"),
+        ("the candidate", "called as its users call it"),
+        ("its results", "type, shape, dtype and values"),
+        ("the specification", "its values with the same weights"),
+    ),
+    Level.NUMERICS: (
+        ("weights", "drawn, and loaded into the candidate"),
+        ("every operation of the candidate", "on the specification's values"),
+        ("whole runs", "in float64 and in lower precisions"),
+        ("the specification", "relative errors within the limits"),
+    ),
+    Level.TRAINING: (
+        ("two builds", "their initial weights as samples"),
+        ("calls in training mode", "dropout and running statistics"),
+        ("a step of gradient descent", "gradients and new weights"),
+        ("the specification", "its distributions and its numbers"),
+    ),
+}
+"""What a level does with a candidate, from the first step to what the last one is compared with."""
+
+
+def lay_out_steps(level: Level) -> Drawing:
+    """Place the steps by which a level decides, from top to bottom."""
+    drawing = Drawing(title=level.value, captions=("what is done, and what it is compared with",))
+    y: float = _TOP + _STEP
+    for lines in _STEPS[level]:
+        last = lines == _STEPS[level][-1]
+        fill = FILLS["decoder"] if last else FILLS["backbone"]
+        box = Box(x=_LEFT, y=y, width=_WIDTH, height=LINE * 2 + MARGIN, lines=lines, fill=fill, emphasised=last)
+        if drawing.boxes:
+            above = drawing.boxes[-1]
+            drawing.wires.append(Wire(points=((above.middle, above.bottom), (box.middle, y - 5 * last))))
+        drawing.boxes.append(box)
+        y = box.bottom + _STEP
     drawing.width, drawing.height = _LEFT + _WIDTH + 20, y
     return drawing
 

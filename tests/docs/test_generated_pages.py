@@ -146,3 +146,25 @@ def test_a_clause_of_the_structure_has_a_picture_of_what_it_decides(clause: Clau
     )
     assert all(f"`{path}`" in text for path in drawn)
     assert len(svg) < 60_000
+
+
+@pytest.mark.parametrize(
+    "clause", [clause for clause in CLAUSES if clause.level is not Level.STRUCTURE], ids=lambda clause: clause.id
+)
+def test_a_clause_about_calls_has_a_picture_of_what_its_level_does(clause: Clause) -> None:
+    """Its last step is what the candidate is compared with."""
+    (svg,) = re.findall(r"<svg.*</svg>", PAGES[f"specification/clauses/{clause.id.lower()}.md"], re.DOTALL)
+
+    names = re.findall(r'<text class="name"[^>]*>([^<]*)<', svg)
+    assert len(names) == 4
+    assert (
+        re.findall(r'class="emphasised".*\n<text class="name"[^>]*>([^<]*)<', svg)
+        == names[-1:]
+        == ["the specification"]
+    )
+
+
+def test_code_in_a_note_is_shown_as_code() -> None:
+    """Between backticks nothing is escaped, and outside everything is."""
+    assert "is fixed in a `view`" in PAGES["specification/clauses/batches-accepted.md"]
+    assert sys.modules["pages.markup"].prose("*a* `b*c`") == r"\*a\* `b*c`"

@@ -181,6 +181,7 @@ def nearest_published(
 
 
 _LOW_LEVEL_STRIDE: Final = 4
+"""Input pixels per pixel of the value that a decoder reads beside the pyramid."""
 
 
 def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], classes: int) -> Identity | None:
@@ -204,12 +205,10 @@ def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], cl
         shapes = [candidate.shapes[node.path] for node in candidate.network.inputs]
         features, low_level = ([shape[0] for shape in shapes] + [0, 0])[:2]
         network = part(rows(choices, output_stride, classes, reads=(features, low_level)), "head")
-        low = (
-            0,
-            *(side * output_stride // _LOW_LEVEL_STRIDE for side in shapes[0][1:]),
-        )  # if only this one has a decoder
-        read = zip(network.inputs, (*shapes, low), strict=False)
-        sizes = {node.path: (shape[1], shape[2]) for node, shape in read}
+        seen = [(shape[1], shape[2]) for shape in shapes]
+        height, width = (side * output_stride // _LOW_LEVEL_STRIDE for side in seen[0])
+        lacked = (height, width)  # the low-level value, if only this head has a decoder
+        sizes = {node.path: size for node, size in zip(network.inputs, (*seen, lacked), strict=False)}
         return normal_form(shaped(network, sizes))
 
     def heads(output_stride: int, form: Form) -> Library:

@@ -46,6 +46,9 @@ def _known(family: type[Choices]) -> tuple[Decision, ...]:
     return tuple((name, value) for name in visible for value in seen_values(name, family))
 
 
+_OF_HEADS: Final = frozenset(names(Choices))
+"""The choices that every family has; the others are of its backbones."""
+
 _MOST_STEPS: Final = 12
 _MOST_DETOURS: Final = 6
 """Most decisions that are tried although they do not help alone."""
@@ -94,7 +97,7 @@ class Search:
         places = zip(candidates, libraries, strict=True)
         self.expected = tuple(library.fingerprints.of(candidate) for candidate, library in places)
         self.effects: dict[tuple[str, ChoiceValue | None], set[Hashable]] = {}
-        self.changing = frozenset(names(Choices)) if of_head else None
+        self.of_head = of_head
         self.without_effect: set[Decision] = set()
 
     def prints(self, choices: Choices) -> tuple[Fingerprint, ...] | None:
@@ -238,7 +241,7 @@ class Search:
                 for key in ((name, value), (name, None)):
                     self.effects.setdefault(key, set()).update(self.topics(changed))
                 yield (name, value), changed
-            elif self.changing is not None and name not in self.changing:
+            elif self.of_head and name not in _OF_HEADS:
                 self.without_effect.add((name, value))
 
     def topics(self, changed: Changes) -> set[Hashable]:

@@ -51,6 +51,9 @@ def mutants(
     lower_every: Annotated[
         int, typer.Option("--lower-every", metavar="N", help="Also judge one mutant in N in dtypes below float32.")
     ] = 10,
+    isolated: Annotated[
+        bool, typer.Option("--isolated", help="Build and run each network in a candidate's process, as certify does.")
+    ] = False,
     processes: Annotated[
         int,
         typer.Option(
@@ -93,7 +96,7 @@ def mutants(
     from deeplab_spec.strength import service
     from deeplab_spec.strength.processes import journal_for, run_unit
 
-    journal = journal_for((seed,))
+    journal = journal_for((seed, isolated))
     if again:
         journal.unlink(missing_ok=True)
         fleet.forget()
@@ -106,6 +109,7 @@ def mutants(
         processes=processes or os.cpu_count() or 1,
         journal=None if fleet.folder else journal,
         seed=seed,
+        isolated=isolated,
     )
     with progress() as show:
         plan = service.planned(request, show, fleet.known)

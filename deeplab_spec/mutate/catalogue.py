@@ -6,11 +6,12 @@ true for every weight and every image; without one, a mutant counts as a wrong n
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.analysis.sizes import shapes as shapes_at
-from deeplab_spec.errors import GraphError
+from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d, Pair, Resize
 from deeplab_spec.mutate.faults.nodes import node_faults, only_in_training
@@ -56,6 +57,28 @@ def catalogue(graph: Network, image: Pair, kinds: Collection[str] = ()) -> Catal
             other_paths = (*mutant.other_paths, *_dead(graph, mutant.network))
             found[mutant.name] = replace(mutant, proof=why, shows=shows, other_paths=other_paths)
     return Catalogue(mutants=tuple(found.values()), unfit=tuple(unfit))
+
+
+def mutant_of(graph: Network, image: Pair, name: str) -> Mutant:
+    """Return the mutant of a name, without a proof: the others are neither executed nor proven.
+
+    Args:
+        graph: The network.
+        image: Height and width for which sizes are compared, in pixels.
+        name: The name.
+
+    Raises:
+        SpecError: If there is none.
+    """
+    for mutant in _made(graph, image):
+        if mutant.name == name and _fits(mutant.network, image):
+            return mutant
+    raise SpecError("mutant", "must be the name of a mutant", name)
+
+
+@lru_cache(maxsize=1)
+def _made(graph: Network, image: Pair) -> tuple[Mutant, ...]:
+    return tuple(_all(graph, shapes_at(graph, image)))
 
 
 def _all(graph: Network, shapes: Shapes) -> Iterator[Mutant]:

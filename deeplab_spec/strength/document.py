@@ -148,6 +148,9 @@ class MutantsDocument(Document):
     width: float
     sample: int | None = Field(description="Number of mutants in the sample of each network; null for all.")
     seed: int
+    isolated: bool = Field(
+        default=False, description="Whether a candidate's process built and ran every network, as for certify."
+    )
     versions: dict[str, str]
     total: int = Field(description="Wrong networks.")
     killed: int = Field(description="Those that are refused by every level on which they show.")

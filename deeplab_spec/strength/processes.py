@@ -19,67 +19,36 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from deeplab_spec.child_process import ChildProcess, answers, python_module, wait
+from deeplab_spec.child_process import ChildProcess, ProcessSettings, answers, python_module, wait
 from deeplab_spec.errors import ChildError, DeepLabSpecError, TargetError, one_line
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict, Verdict
-from deeplab_spec.judge.judge import certify
-from deeplab_spec.judge.plan import telling_sizes
+from deeplab_spec.judge.judge import certify, run
+from deeplab_spec.judge.request import request_from
 from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite
-from deeplab_spec.mutate.rewrites.original import Original, published
 from deeplab_spec.pieces.folder import cache_folder
 from deeplab_spec.pieces.plan import Took, code_digest, timed
-from deeplab_spec.spec.api import Override, network
+from deeplab_spec.spec.api import Override, written_overrides
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.spec.variants import variant
 from deeplab_spec.strength.document import JudgedMutant, JudgedRewrite, key_of
 from deeplab_spec.strength.levels import Subject
+from deeplab_spec.strength.modules import CLASSES, build_rewrite, original_of, small
+from deeplab_spec.strength.running import PACKAGE
 from deeplab_spec.views.document import Json, temporary_folder
-
-MIDDLE_BLOCKS: Final = 2
-
-
-def small(name: str) -> dict[str, Override]:
-    """Return choices of a small network of a variant that every clause applies to: narrow, with few alike blocks."""
-    short: dict[str, Override] = {**variant(name).family.short}
-    return {
-        "width": 0.125,
-        "results": "tensor",
-        **short,
-        **({"middle_blocks": MIDDLE_BLOCKS} if "middle_blocks" in short else {}),
-    }
-
-
-CLASSES: Final = 5
+from deeplab_spec.views.progress import silent
 
 NEVER_APPLICABLE: Final = frozenset({"INITIALISATION", "BATCH-OF-ONE"})
 """Clauses that may be not applicable to any rewrite: it comes with weights, and the network may normalise a single
 pixel."""
 
 
-def original_of(
-    one: Rewrite, directory: Path, choices: Mapping[str, Override] | None = None, seed: int = 0
-) -> Original:
-    """Return the published network that a rewrite starts from, with random weights.
-
-    Args:
-        one: The rewrite.
-        directory: Folder for a file of the rewrite.
-        choices: Choices that differ from the variant's; by default those of a small network.
-        seed: Seed of the weights.
-    """
-    choices = small(one.variant) if choices is None else choices
-    graph = network(one.variant, one.output_stride, CLASSES, choices)
-    image = telling_sizes(graph, one.output_stride)[0]
-    return published(one.variant, one.output_stride, CLASSES, choices, image, directory, seed)
-
-
-def judged(name: str, levels: Iterable[Level] = tuple(Level)) -> JudgedRewrite:
+def judged(name: str, levels: Iterable[Level] = tuple(Level), *, isolated: bool = False) -> JudgedRewrite:
     """Judge one rewrite; an error is a reason to refuse it.
 
     Args:
         name: Id of the rewrite.
         levels: The levels to decide; training is left out where the rewrite is equal in evaluation only.
+        isolated: Whether a candidate's process builds and runs it; one that is a file always runs in such a process.
 
     Raises:
         SpecError: If there is no such rewrite.
@@ -90,7 +59,10 @@ def judged(name: str, levels: Iterable[Level] = tuple(Level)) -> JudgedRewrite:
     with temporary_folder() as directory:
         try:
             rewritten = one.method.apply(original_of(one, directory, choices))
-            certificate = judge(rewritten, one, choices, levels)
+            if isolated and not isinstance(rewritten, Path):
+                certificate = _judge_isolated(one, choices, levels)
+            else:
+                certificate = judge(rewritten, one, choices, levels)
         except (DeepLabSpecError, RuntimeError, TypeError, ValueError) as error:
             return JudgedRewrite(name=name, kind=one.kind, refused=one_line(error))
     errors = certificate.conditioning
@@ -120,6 +92,20 @@ def judge(
     )
 
 
+def _judge_isolated(one: Rewrite, choices: Mapping[str, Override], levels: Iterable[Level]) -> Certificate:
+    """Judge a rewrite that a candidate's process builds; it comes with weights, as an object that is handed over."""
+    request = request_from(
+        f"{build_rewrite.__module__}:{build_rewrite.__name__}",
+        variant=one.variant,
+        overrides=written_overrides(choices),
+        arguments={"name": one.id},
+        output_strides=(one.output_stride,),
+        classes=CLASSES,
+        levels=levels,
+    )
+    return run(replace(request, existing=True), silent, ProcessSettings(search=(PACKAGE,)))
+
+
 def _reason(certificate: Certificate, not_applicable: frozenset[str]) -> str:
     """Return the first clause that must be passed and was not, with the reason; empty if there is none."""
     for clause in certificate.clauses:
@@ -133,14 +119,28 @@ def _reason(certificate: Certificate, not_applicable: frozenset[str]) -> str:
 
 MUTANTS_PER_UNIT: Final = 16
 
-Key = tuple[str, int, float, int, tuple[str, ...]]
-"""Variant, output stride, width, seed, and choices that differ from the variant's."""
+Key = tuple[str, int, float, int, tuple[str, ...], bool]
+"""Variant, output stride, width, seed, choices that differ from the variant's, and whether mutants run isolated."""
 
 
 @lru_cache(maxsize=1)
-def subject_of(variant: str, output_stride: int, width: float, seed: int, overrides: tuple[str, ...] = ()) -> Subject:
+def subject_of(
+    variant: str,
+    output_stride: int,
+    width: float,
+    seed: int,
+    overrides: tuple[str, ...],
+    isolated: bool,  # noqa: FBT001 - see Key
+) -> Subject:
     """Return a subject; only the last one is kept, because its values are large."""
-    return Subject(variant=variant, output_stride=output_stride, width=width, seed=seed, overrides=overrides)
+    return Subject(
+        variant=variant,
+        output_stride=output_stride,
+        width=width,
+        seed=seed,
+        overrides=overrides,
+        isolated=isolated,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,9 +181,11 @@ class RewriteUnit:
 
     Attributes:
         name: Id of the rewrite.
+        isolated: Whether a candidate's process builds and runs it.
     """
 
     name: str
+    isolated: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -196,7 +198,7 @@ class RewriteUnit:
 
     def run(self) -> list[JudgedRewrite]:
         """Judge the rewrite."""
-        return [judged(self.name)]
+        return [judged(self.name, isolated=self.isolated)]
 
 
 Unit = MutantsUnit | RewriteUnit

@@ -76,6 +76,7 @@ class MutantsRequest:
         seed: Seed of images, weights and samples.
         overrides: Choices that differ from the variants', as ``NAME=VALUE``.
         rewrites: Whether rewrites are judged too.
+        isolated: Whether a candidate's process builds and runs every network, as ``certify`` does.
 
     Raises:
         SpecError: If a variant is unknown, has no such output stride, or a number is too small.
@@ -91,6 +92,7 @@ class MutantsRequest:
     seed: int = 0
     overrides: tuple[str, ...] = ()
     rewrites: bool = True
+    isolated: bool = False
 
     def __post_init__(self) -> None:
         for name in self.variants:
@@ -120,6 +122,7 @@ _FLAGS: Final = {
     "full_width": "--full-width",
     "lower_every": "--lower-every",
     "seed": "--seed",
+    "isolated": "--isolated",
 }
 
 
@@ -145,11 +148,12 @@ def planned(request: MutantsRequest, progress: Progress, known: Plan | None = No
     options = OPTIONS.dump_python(request, mode="json", exclude={"processes", "journal"})
     if known is not None and (known.command, known.options, known.code) == ("mutants", options, code_digest()):
         return known
+    settings = request.seed, request.overrides, request.isolated
     pieces: list[Piece] = []
     unfit = 0
     for number, (name, output_stride) in enumerate(request.subjects):
         progress(f"making the mutants of {name}@{output_stride}", number, len(request.subjects))
-        catalogue = subject_of(name, output_stride, WIDTH, request.seed, request.overrides).mutants
+        catalogue = subject_of(name, output_stride, WIDTH, *settings).mutants
         unfit += len(catalogue.unfit)
         last = output_stride == request.output_strides[-1]
         names = [mutant.name for mutant in catalogue.mutants if last or mutant.shows is not Shows.TRAINING]
@@ -162,11 +166,12 @@ def planned(request: MutantsRequest, progress: Progress, known: Plan | None = No
             (WIDTH, chosen, request.lower_every),
             (FULL, generator.sample(wide, share), None),
         ):
-            subject = (name, output_stride, width, request.seed, request.overrides)
+            subject = (name, output_stride, width, *settings)
             for place, unit in enumerate(units_of(subject, sample, every)):
                 cost = sum(seconds[each] for each, _ in unit.names) * (1 if width == WIDTH else _WIDE)
                 pieces.append(_piece(f"{name}@{output_stride} {width:g} {place}", cost, unit))
-    pieces += [_piece(f"rewrite {name}", _REWRITE, RewriteUnit(name=name)) for name in _rewrites(request)]
+    units = [RewriteUnit(name=name, isolated=request.isolated) for name in _rewrites(request)]
+    pieces += [_piece(f"rewrite {unit.name}", _REWRITE, unit) for unit in units]
     return Plan(
         command="mutants",
         options=options,
@@ -182,7 +187,8 @@ def command_of(plan: Plan) -> str:
     for name, flag in _FLAGS.items():
         value = plan.options[name]
         if value != usual[name]:
-            words += [word for each in (value if isinstance(value, list) else [value]) for word in (flag, str(each))]
+            each = value if isinstance(value, list) else [value]
+            words += [flag] if value is True else [word for one in each for word in (flag, str(one))]
     return shlex.join(words)
 
 
@@ -252,6 +258,7 @@ def strength(entries: Sequence[Entry], request: MutantsRequest, context: Json) -
         width=WIDTH,
         sample=request.sample,
         seed=request.seed,
+        isolated=request.isolated,
         versions=context["versions"],
         total=len(faulty),
         killed=sum(not _survivors(entry) for entry in faulty),

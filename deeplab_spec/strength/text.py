@@ -15,10 +15,13 @@ SHOWN: Final = 20
 MEASURED: Final = f"in {BFLOAT16.name} and {FLOAT16.name}, weights and images are cast; mixed precision is not tried"
 """How lower precisions are measured."""
 
+ISOLATED: Final = "a candidate's process built and ran every network, as for certify"
+
 
 def text(document: MutantsDocument) -> str:
     """Return the report for a terminal: rates and survivors."""
     parts = [plain(levels(document)), f"{plain(dtypes(document))}\n{MEASURED}", *_lines(document)]
+    parts += [ISOLATED] if document.isolated else []
     parts += [f"survives {entry.level}: {entry.name} ({entry.subject})" for entry in document.survivors[:SHOWN]]
     parts += [f"refused although equal: {name}" for name in (document.rewrites.rejected if document.rewrites else ())]
     if len(document.survivors) > SHOWN:
@@ -118,14 +121,16 @@ def page(document: MutantsDocument, command: str) -> str:
 
 def _introduction(document: MutantsDocument) -> str:
     strides = " and ".join(map(str, document.output_strides))
+    isolated = f" {ISOLATED[0].upper()}{ISOLATED[1:]}." if document.isolated else ""
+    structure = "reads the exported graph" if document.isolated else "runs nothing"
     sample = "all mutants" if document.sample is None else f"a sample of {document.sample} mutants of each network"
     return (
         f"{headline(document)}. Output strides {strides}; {sample}. Each level judges without the others: the "
-        "structure runs nothing; numerics and training know the names of the tensors, but not the graph. A mutant "
+        f"structure {structure}; numerics and training know the names of the tensors, but not the graph. A mutant "
         "counts as refused if it is refused by every level on which it must show. A mutant that shows in training "
         f"only is judged at output stride {document.output_strides[-1]}, because its node is the same at all. Width "
         f"{document.width:g} unless stated otherwise, seed {document.seed}, "
-        f"torch {document.versions.get('torch', '')}."
+        f"torch {document.versions.get('torch', '')}.{isolated}"
     )
 
 

@@ -17,7 +17,8 @@ from deeplab_spec.mutate.rewrites.graphs import folding, norms_below
 from deeplab_spec.reference.conv import ConvUnit
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.strength.processes import judge, original_of, small
+from deeplab_spec.strength.modules import original_of, small
+from deeplab_spec.strength.processes import judge
 
 HEAD = rewrite("notebook/16/folded normalisations/head")
 SMALL = small("notebook")

@@ -17,7 +17,7 @@ from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.reference.forward import resize
 from deeplab_spec.reference.network import DeepLabV3Plus, build
-from deeplab_spec.strength.processes import small
+from deeplab_spec.strength.modules import small
 from tests.support.modules import CHANNELS, Wrapped, assert_capture_runs
 
 SMALL = small("notebook")

@@ -14,7 +14,8 @@ from deeplab_spec.mutate.mutant import TrainingFault
 from deeplab_spec.spec.distributions import Distribution, Shape
 from deeplab_spec.strength import service as services
 from deeplab_spec.strength.document import JudgedMutant, MutantsDocument
-from deeplab_spec.strength.levels import Subject, with_initial_fault
+from deeplab_spec.strength.levels import Subject
+from deeplab_spec.strength.modules import with_initial_fault
 from deeplab_spec.strength.service import MutantsRequest, mutants
 from deeplab_spec.strength.text import MEASURED, headline, page, text
 

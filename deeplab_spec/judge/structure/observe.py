@@ -257,11 +257,31 @@ def decide_graph(plan: SpecifiedPlan, candidate: Network, image: Pair) -> GraphR
         GraphError: If the shapes in the candidate do not fit together.
     """
     alignment = align(plan.expected(image), normal_form(shaped(candidate.live(), plan.inputs_at(image))))
+    return _decided(plan, alignment, Evidence(output_stride=plan.output_stride, part=None))
+
+
+def decide_reading(plan: SpecifiedPlan, reading: Reading) -> GraphResult:
+    """Decide the clauses of the structure for the graph of a candidate, as it was read.
+
+    Args:
+        plan: The specification.
+        reading: The candidate's graph.
+    """
     evidence = Evidence(
         output_stride=plan.output_stride,
         part=None,
-        aspects=by_clause(aspects(alignment), plan.unstrided),
-        counts=block_counts(alignment),
+        folded=reading.folded,
+        folded_convs=reading.folded_convs,
+        other_architecture=reading.other_architecture or "",
+    )
+    return _decided(plan, reading.alignment, evidence, reading.shared)
+
+
+def _decided(
+    plan: SpecifiedPlan, alignment: Alignment, known: Evidence, shared: frozenset[str] = frozenset()
+) -> GraphResult:
+    evidence = replace(
+        known, aspects=by_clause(aspects(alignment), plan.unstrided), counts=block_counts(alignment, shared)
     )
     decisions = {name: check(evidence) for name, check in CHECKS.items()}
     failed = {name: decision.findings for name, decision in decisions.items() if decision.verdict is Verdict.FAILED}

@@ -22,7 +22,8 @@ from deeplab_spec.precision import RATIO_LIMIT
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.variants import FAMILIES, variant
-from deeplab_spec.strength.processes import judge, judged, original_of, small
+from deeplab_spec.strength.modules import original_of, small
+from deeplab_spec.strength.processes import judge, judged
 
 pytestmark = pytest.mark.usefixtures("without_shape_checks")
 """A compiler traces the checks of shapes too, with tensors that have none."""

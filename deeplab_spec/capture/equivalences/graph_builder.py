@@ -4,7 +4,7 @@ One such rewrite is needed wherever a network is compared: a value that is compu
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import torch
@@ -18,9 +18,6 @@ from deeplab_spec.graph.ops import Dropout, Input, Margins, Op, Opaque, Output
 
 class GraphBuilder:
     """Collects the nodes of a rewritten capture, in order.
-
-    Args:
-        captured: The original capture.
 
     Attributes:
         replaced: The path whose value replaces that of an original node, by the original path.
@@ -82,16 +79,12 @@ def merge_recomputed(captured: Capture) -> Capture:
     builder = GraphBuilder(captured)
     first: dict[object, str] = {}
     for node in captured.network:
-        tensors = [
-            (
-                where.rpartition(".")[2],
-                captured.parameters.get(where),
-                captured.views.get(where),
-                captured.parts.get(where),
-            )
+        stored = (captured.parameters, captured.views, captured.parts)
+        tensors = tuple(
+            (where.rpartition(".")[2], *(by_place.get(where) for by_place in stored))
             for where in own_tensors(captured, node.path)
-        ]
-        value = (node.op, tuple(map(builder.current, node.inputs)), tuple(tensors))
+        )
+        value = (node.op, tuple(map(builder.current, node.inputs)), tensors)
         same = None if isinstance(node.op, _OWN_VALUE) else first.setdefault(value, node.path)
         if same in {None, node.path}:
             builder.keep(node)
@@ -115,13 +108,7 @@ def tensor_slices(
 ) -> tuple[TensorSlice, ...]:
     """Return a slice of a node's tensor as slices of another node's; empty if it is split along another axis.
 
-    Args:
-        captured: The capture.
-        where: Path and role of the tensor.
-        axis: The axis of the slice.
-        start: First index of the slice in that tensor.
-        size: Length of the slice.
-        at: First index of the slice in the other node's tensor.
+    The slice begins at ``start`` in the tensor, and at ``at`` in that of the other node.
     """
     if where in captured.parameters:
         name, view = captured.parameters[where], captured.views.get(where)
@@ -140,96 +127,55 @@ def _node(where: str) -> str:
     return where.rpartition(".")[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompositeStep:
-    """Runs several captured calls as one.
+def composite_step(reads: Sequence[str], nodes: Sequence[Node], steps: Mapping[str, Step]) -> Step:
+    """Return a step that runs several nodes, in order, on the values at some paths; the last one gives the result."""
 
-    Attributes:
-        reads: Paths of the input values, in order.
-        nodes: The calls, in order; the last one gives the result.
-        steps: Runs each call, by path.
+    def run(inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
+        values = dict(zip(reads, inputs, strict=True))
+        for node in nodes:
+            values[node.path] = steps[node.path]([values[path] for path in node.inputs], tensors)
+        return values[nodes[-1].path]
+
+    return run
+
+
+def sliced_step(step: Step, start: int, size: int, reads: tuple[int, int] | None) -> Step:
+    """Return a step that runs another for a range of its output channels.
+
+    If its input has some channels only, ``reads`` says how many there are in all, and the first one that is given; the
+    others are zeros.
     """
 
-    reads: tuple[str, ...]
-    nodes: tuple[Node, ...]
-    steps: Mapping[str, Step]
-
-    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Run the calls."""
-        values = dict(zip(self.reads, inputs, strict=True))
-        for node in self.nodes:
-            values[node.path] = self.steps[node.path]([values[path] for path in node.inputs], tensors)
-        return values[self.nodes[-1].path]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelSliceStep:
-    """Runs a call for a slice of its output channels.
-
-    Attributes:
-        step: Runs the whole call.
-        reads: Number of the call's input channels, and the first one that is given; None if all are given.
-        start: First channel of the slice.
-        size: Number of channels of the slice.
-    """
-
-    step: Step
-    reads: tuple[int, int] | None
-    start: int
-    size: int
-
-    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Run the call, with zeros in the input channels that are not given."""
+    def run(inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
         (x,) = inputs
-        if self.reads:
-            total, first = self.reads
+        if reads:
+            total, first = reads
             x = functional.pad(x, (0, 0, 0, 0, first, total - first - x.shape[1]))
-        return self.step([x], tensors).narrow(1, self.start, self.size)
+        return step([x], tensors).narrow(1, start, size)
+
+    return run
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CroppedStep:
-    """Runs a call and crops its result.
+def cropped_step(step: Step, margins: Margins, *, within: bool) -> Step:
+    """Return a step that crops the result of another by negative margins.
 
-    Attributes:
-        step: Runs the call.
-        margins: The crop, as negative margins.
-        within: Whether the input is cropped already; it is padded to its original size for the call.
+    If its input is cropped already (``within``), the input is padded with zeros to its original size.
     """
+    top, bottom, left, right = margins
 
-    step: Step
-    margins: Margins
-    within: bool
-
-    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Run the call, with zeros in place of cropped inputs."""
-        top, bottom, left, right = self.margins
-        if self.within:
+    def run(inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
+        if within:
             inputs = [functional.pad(value, (-left, -right, -top, -bottom)) for value in inputs]
-        return functional.pad(self.step(inputs, tensors), (left, right, top, bottom))
+        return functional.pad(step(inputs, tensors), (left, right, top, bottom))
+
+    return run
 
 
-@dataclass(frozen=True, slots=True)
-class ConcatStep:
-    """Concatenates values along the channels."""
-
-    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002 - a step
-        """Return the concatenated value."""
-        return torch.cat(list(inputs), dim=1)
+def concat_step(inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG001 - a step
+    """Concatenate values along the channels."""
+    return torch.cat(list(inputs), dim=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SplitInputStep:
-    """Runs a step of several inputs on one input, which is split along the channels.
-
-    Attributes:
-        step: The step of several inputs.
-        sizes: The channels of each.
-    """
-
-    step: Step
-    sizes: tuple[int, ...]
-
-    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Split the value, and run the step."""
-        return self.step(torch.split(inputs[0], list(self.sizes), dim=1), tensors)
+def split_step(step: Step, sizes: Sequence[int]) -> Step:
+    """Return a step that runs one of several inputs on their concatenation along the channels."""
+    return lambda inputs, tensors: step(torch.split(inputs[0], list(sizes), dim=1), tensors)

@@ -12,11 +12,11 @@ from itertools import pairwise
 
 from deeplab_spec.capture.capture import Capture, TensorSlice
 from deeplab_spec.capture.equivalences.graph_builder import (
-    CompositeStep,
-    ConcatStep,
     GraphBuilder,
-    SplitInputStep,
+    composite_step,
+    concat_step,
     own_tensors,
+    split_step,
     tensor_slices,
 )
 from deeplab_spec.capture.fx.layout_change import range_of
@@ -33,7 +33,7 @@ def merge_concatenated(captured: Capture) -> Capture:
     for node in captured.network:
         merged = finder.concatenated(node) if isinstance(node.op, Concat) else None
         if merged:
-            finder.write(builder, node, merged, _OUT, (merged.source,))
+            finder.write(builder, node, merged, _OUT, merged.source)
         else:
             builder.keep(node)
     return builder.build()
@@ -53,8 +53,8 @@ def merge_summed(captured: Capture) -> Capture:
             source = f"{node.path}.joined"
             values = tuple(builder.current(conv.inputs[0]) for conv in merged.convs)
             shape = captured.shapes[merged.convs[0].inputs[0]]
-            builder.add(node, source, Concat(), values, ConcatStep(), (shape[0], merged.op.channels_in, *shape[2:]))
-        finder.write(builder, node, merged, _IN, (source,))
+            builder.add(node, source, Concat(), values, concat_step, (shape[0], merged.op.channels_in, *shape[2:]))
+        finder.write(builder, node, merged, _IN, source)
     return builder.build()
 
 
@@ -140,21 +140,16 @@ class _Finder:
         before = [self.network[path] for path in node.inputs if len(self.readers[path]) == 1]
         return (node, *(one for inner in before for one in self.sum_chain(inner)))
 
-    def write(self, builder: GraphBuilder, node: Node, merged: _Merged, axis: int, inputs: tuple[str, ...]) -> None:
-        """Add the merged convolution at the path of the last node of its parts."""
+    def write(self, builder: GraphBuilder, node: Node, merged: _Merged, axis: int, source: str) -> None:
+        """Add the merged convolution of a value at the path of the last node of its parts."""
         captured = self.captured
-        step = CompositeStep(
-            reads=(merged.source,) if merged.source else tuple(conv.inputs[0] for conv in merged.convs),
-            nodes=merged.between,
-            steps=captured.steps,
-        )
-        sizes = () if merged.source else tuple(captured.shapes[conv.inputs[0]][1] for conv in merged.convs)
-        whole = SplitInputStep(step=step, sizes=sizes) if sizes else step
-        inputs = tuple(map(builder.current, inputs))
-        builder.add(node, node.path, merged.op, inputs, whole, captured.shapes[node.path])
+        reads = [merged.source] if merged.source else [conv.inputs[0] for conv in merged.convs]
+        step = composite_step(reads, merged.between, captured.steps)
+        if not merged.source:
+            step = split_step(step, [captured.shapes[path][1] for path in reads])
+        builder.add(node, node.path, merged.op, (builder.current(source),), step, captured.shapes[node.path])
         for role in ("weight", "bias") if merged.op.bias else ("weight",):
-            at = 0
-            parts: list[TensorSlice] = []
+            at, parts = 0, list[TensorSlice]()
             for conv in merged.convs:
                 where = f"{conv.path}.{role}"
                 if where not in own_tensors(captured, conv.path) or not isinstance(conv.op, Conv2d):

@@ -17,8 +17,8 @@ from typing import Final
 import torch
 from torch import Tensor, fx
 
-from deeplab_spec.capture.capture import Capture
-from deeplab_spec.capture.equivalences.graph_builder import CompositeStep, CroppedStep, GraphBuilder
+from deeplab_spec.capture.capture import Capture, Step
+from deeplab_spec.capture.equivalences.graph_builder import GraphBuilder, composite_step, cropped_step
 from deeplab_spec.capture.fx.calls import ProgramCall, operator_name
 from deeplab_spec.capture.fx.layout import MAP_RANK, Layout, identity_layout
 from deeplab_spec.graph.network import Network, Node
@@ -31,52 +31,50 @@ _ROLES: Final = ("running_mean", "running_var", "weight", "bias")
 _CLOSE: Final = 1e-10
 """Largest relative error of a match in float64; another eps gives an error of 1e-5 or more."""
 
-_Match = tuple[BatchNorm, Mapping[str, str]]
-"""A normalisation, and the parameter of each role."""
-
 
 def merge_norm_arithmetic(captured: Capture) -> Capture:
     """Return the capture with every normalisation that is written as arithmetic as one node."""
     if not any(isinstance(node.op, Opaque) for node in captured.network):
         return captured
-    chains = {chain.last.path: chain for chain in _chains(captured)}
+    chains = {chain.nodes[-1].path: chain for chain in _chains(captured)}
     builder = GraphBuilder(captured)
     for node in captured.network:
         chain = chains.get(node.path)
-        if chain is None or chain.match is None:
+        if chain is None:
             builder.keep(node)
             continue
-        op, roles = chain.match
-        builder.add(node, node.path, op, (builder.current(chain.source),), chain.step, captured.shapes[node.path])
-        for role, name in roles.items():
+        builder.add(node, node.path, chain.op, (builder.current(chain.source),), chain.step, captured.shapes[node.path])
+        for role, name in chain.roles.items():
             where = f"{node.path}.{role}"
             builder.parameters[where] = name
-            if (view := chain.views[name]) and not view.identity:
-                builder.views[where] = view
+            if not chain.views[name].identity:
+                builder.views[where] = chain.views[name]
     return builder.build() if chains else captured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chain:
-    """Arithmetic from one value to another, with parameters.
+    """Arithmetic from one value to another that is a normalisation.
 
     Attributes:
         source: Path of its input.
-        last: The node that gives its result.
-        step: Runs the chain.
-        views: Layouts of its parameters as vectors, by name.
-        match: The equal normalisation; None if there is none.
+        nodes: Its operations, in order; the last one gives its result.
+        step: Runs them.
+        op: The equal normalisation.
+        roles: The name of the parameter in each role.
+        views: Layouts of the parameters as vectors, by name.
     """
 
     source: str
-    last: Node
-    step: CompositeStep
+    nodes: tuple[Node, ...]
+    step: Step
+    op: BatchNorm
+    roles: Mapping[str, str]
     views: Mapping[str, Layout]
-    match: _Match | None = None
 
 
 def _chains(captured: Capture) -> Iterator[_Chain]:
-    """Yield the chains that are a normalisation, the longest first, without chains inside another."""
+    """Yield the chains, the longest first, without chains inside another."""
     sources: dict[str, str] = {}
     for node in captured.network:
         if _is_arithmetic(captured, node):
@@ -88,8 +86,8 @@ def _chains(captured: Capture) -> Iterator[_Chain]:
     for node in reversed(captured.network.nodes):
         if node.path in sources and node.path not in inside:
             chain = _chain(captured, sources[node.path], node)
-            if chain and chain.match:
-                inside |= {one.path for one in chain.step.nodes}
+            if chain:
+                inside |= {one.path for one in chain.nodes}
                 yield chain
 
 
@@ -110,12 +108,12 @@ def _depends_on_parameters_only(captured: Capture, path: str) -> bool:
 
 
 def _chain(captured: Capture, source: str, last: Node) -> _Chain | None:
-    """Return the arithmetic between two values, with the equal normalisation."""
+    """Return the arithmetic between two values; None if it equals no normalisation."""
     shape = captured.shapes[last.path]
     if captured.shapes[source] != shape or len(shape) != MAP_RANK:
         return None
     nodes = tuple(_between(captured, source, last))
-    step = CompositeStep(reads=(source,), nodes=nodes, steps=captured.steps)
+    step = composite_step([source], nodes, captured.steps)
     calls = [call for node in nodes if isinstance(call := captured.steps[node.path], ProgramCall)]
     views: dict[str, Layout] = {}
     for call in calls:
@@ -125,8 +123,8 @@ def _chain(captured: Capture, source: str, last: Node) -> _Chain | None:
             if view is None:
                 return None
             views[name] = view
-    chain = _Chain(source=source, last=last, step=step, views=views)
-    return replace(chain, match=_match(chain, shape[1], sorted({eps for call in calls for eps in _numbers(call)})))
+    match = _match(step, views, shape[1], sorted({eps for call in calls for eps in _numbers(call)}))
+    return _Chain(source=source, nodes=nodes, step=step, op=match[0], roles=match[1], views=views) if match else None
 
 
 def _between(captured: Capture, source: str, last: Node) -> Iterator[Node]:
@@ -154,19 +152,21 @@ def _numbers(call: ProgramCall) -> Iterator[float]:
     yield from (float(number) for number in call.node.args if isinstance(number, float) and 0 <= number < 1)
 
 
-def _match(chain: _Chain, channels: int, numbers: Sequence[float]) -> _Match | None:
-    """Return the normalisation that equals a chain, by trying every assignment of roles and every eps."""
-    roles = _ROLES[: len(chain.views)]
-    if len(roles) not in {2, 4} or len(chain.views) > len(_ROLES):
+def _match(
+    step: Step, views: Mapping[str, Layout], channels: int, numbers: Sequence[float]
+) -> tuple[BatchNorm, Mapping[str, str]] | None:
+    """Return the normalisation that equals a step, and its roles, by trying every assignment of them and every eps."""
+    roles = _ROLES[: len(views)]
+    if len(views) not in {2, 4}:
         return None
     generator = torch.Generator().manual_seed(0)
-    values = {name: 0.5 + torch.rand(channels, generator=generator, dtype=torch.float64) for name in chain.views}
+    values = {name: 0.5 + torch.rand(channels, generator=generator, dtype=torch.float64) for name in views}
     x = torch.randn(1, channels, 1, 3, generator=generator, dtype=torch.float64)
     try:
-        actual = chain.step([x], {name: chain.views[name].back(vector) for name, vector in values.items()})
+        actual = step([x], {name: views[name].back(vector) for name, vector in values.items()})
     except (RuntimeError, KeyError, IndexError):
         return None
-    for names in permutations(chain.views):
+    for names in permutations(views):
         assigned = dict(zip(roles, names, strict=True))
         for eps in numbers:
             if _close(actual, _formula(x, {role: values[name] for role, name in assigned.items()}, eps)):
@@ -193,8 +193,8 @@ def move_crops_earlier(captured: Capture) -> Capture:
     return captured
 
 
-def _crop_after(network: Network, crop: Node) -> tuple[Node, tuple[str, ...]] | None:
-    """Return a crop, and the paths back to its convolution; None for any other node."""
+def _crop_after(network: Network, crop: Node) -> tuple[Node, Margins, tuple[str, ...]] | None:
+    """Return a crop, its margins, and the paths back to its convolution; None for any other node."""
     if not isinstance(crop.op, Pad) or max(crop.op.margins) > 0:
         return None
     readers = network.readers()
@@ -204,12 +204,11 @@ def _crop_after(network: Network, crop: Node) -> tuple[Node, tuple[str, ...]] | 
         chain.append(node.path)
         node = network[node.inputs[0]]
     stride_one = isinstance(node.op, Conv2d) and node.op.stride == (1, 1) and node.op.padding != "same"
-    return (crop, (*chain, node.path)) if stride_one and len(readers[node.path]) == 1 else None
+    return (crop, crop.op.margins, (*chain, node.path)) if stride_one and len(readers[node.path]) == 1 else None
 
 
-def _moved(captured: Capture, crop: Node, chain: tuple[str, ...]) -> Capture:
+def _moved(captured: Capture, crop: Node, margins: Margins, chain: tuple[str, ...]) -> Capture:
     builder = GraphBuilder(captured)
-    margins: Margins = crop.op.margins if isinstance(crop.op, Pad) else (0, 0, 0, 0)
     for node in captured.network:
         if node.path == crop.path:
             builder.replaced[crop.path] = builder.current(crop.inputs[0])
@@ -222,6 +221,6 @@ def _moved(captured: Capture, crop: Node, chain: tuple[str, ...]) -> Capture:
             top, bottom, left, right = (own + more for own, more in zip(conv.padding, margins, strict=True))
             kept = builder.nodes[node.path]
             builder.nodes[node.path] = replace(kept, op=replace(conv, padding=(top, bottom, left, right)))
-        builder.steps[node.path] = CroppedStep(step=captured.steps[node.path], margins=margins, within=conv is None)
+        builder.steps[node.path] = cropped_step(captured.steps[node.path], margins, within=conv is None)
         builder.shapes[node.path] = captured.shapes[crop.path]
     return builder.build()

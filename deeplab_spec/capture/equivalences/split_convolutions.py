@@ -11,10 +11,10 @@ from itertools import pairwise
 
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.capture.equivalences.graph_builder import (
-    ChannelSliceStep,
-    ConcatStep,
     GraphBuilder,
+    concat_step,
     own_tensors,
+    sliced_step,
     tensor_slices,
 )
 from deeplab_spec.capture.fx.layout_change import range_of
@@ -27,7 +27,10 @@ Piece = tuple[str, int]
 
 def split_by_channels(captured: Capture) -> Capture:
     """Split every operation whose output channels are used separately."""
-    return _Splitter(captured).run()
+    splitter = _Splitter(captured)
+    for node in captured.network:
+        splitter.write(node)
+    return splitter.builder.build()
 
 
 class _Splitter:
@@ -43,13 +46,8 @@ class _Splitter:
         for node in reversed(captured.network.nodes):
             self.splittable[node.path] = self._is_splittable(node.path)
 
-    def run(self) -> Capture:
-        """Return the rewritten capture."""
-        for node in self.network:
-            self._write(node)
-        return self.builder.build()
-
-    def _write(self, node: Node) -> None:
+    def write(self, node: Node) -> None:
+        """Add a node, once per piece if it is split."""
         before = self.pieces.get(node.inputs[0], ()) if node.inputs else ()
         channels = range_of(node.op)
         if channels and self._select(node, before, channels):
@@ -110,7 +108,7 @@ class _Splitter:
             width = 0 if dense else before[number - 1][1]
             path = f"{node.path}.part{number}"
             reads = None if dense else (self.captured.shapes[node.inputs[0]][1], read)
-            step = ChannelSliceStep(step=self.captured.steps[node.path], reads=reads, start=start, size=size)
+            step = sliced_step(self.captured.steps[node.path], start, size, reads)
             inputs = (self.builder.current(source),)
             self.builder.add(node, path, _narrowed(node.op, width, size), inputs, step, (shape[0], size, *shape[2:]))
             for where in own_tensors(self.captured, node.path):
@@ -123,7 +121,7 @@ class _Splitter:
 
     def _concat(self, node: Node, pieces: tuple[Piece, ...]) -> None:
         paths = tuple(path for path, _ in pieces)
-        self.builder.add(node, node.path, Concat(), paths, ConcatStep(), self.captured.shapes[node.path])
+        self.builder.add(node, node.path, Concat(), paths, concat_step, self.captured.shapes[node.path])
 
     def _select(self, node: Node, before: tuple[Piece, ...], channels: tuple[int, int]) -> bool:
         """Replace a range of channels by the pieces that it consists of, if it does."""

@@ -26,12 +26,7 @@ class Step(Protocol):
     """Runs one node of a captured network as its own framework does."""
 
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Return the node's value.
-
-        Args:
-            inputs: Values of the node's inputs, in order; they are not changed.
-            tensors: Parameters, buffers and constants by name.
-        """
+        """Return the node's value, from those of its inputs, in order, and the tensors by name; nothing is changed."""
         ...
 
 
@@ -103,12 +98,7 @@ class Capture:
             raise CaptureError(str(error)) from error
 
     def tensor(self, where: str, state: Mapping[str, Tensor]) -> Tensor | None:
-        """Return a node's tensor, concatenated if it is stored in slices; None if the state has none.
-
-        Args:
-            where: Path and role.
-            state: Parameters, buffers and constants by name.
-        """
+        """Return the tensor at a path and role, concatenated if it is stored in slices; None if the state has none."""
         if where in self.parts:
             parts = self.parts[where]
             return torch.cat([part.view_of(state[part.name]) for part in parts], dim=parts[0].axis)
@@ -119,11 +109,7 @@ class Capture:
         return state[name] if view is None else view.place(state[name])
 
     def weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of all nodes by path and role.
-
-        Args:
-            state: The implementation's parameters and buffers by name.
-        """
+        """Return the tensors of all nodes by path and role, from the implementation's parameters and buffers."""
         tensors = {**self.constants, **state}
         weights = ((where, self.tensor(where, tensors)) for where in (*self.parameters, *self.parts))
         return {where: tensor for where, tensor in weights if tensor is not None}
@@ -131,15 +117,12 @@ class Capture:
     def run(
         self, inputs: Mapping[str, Tensor], state: Mapping[str, Tensor], keep: Collection[str] | None = None
     ) -> interpreter.Values:
-        """Execute the graph with the interpreter; opaque nodes run as they were captured.
+        """Execute the graph with the interpreter, and return values by path; opaque nodes run as they were captured.
 
         Args:
             inputs: A tensor by the path of each input.
             state: The implementation's parameters and buffers by name.
             keep: Paths whose values are returned; all by default. Outputs are always returned.
-
-        Returns:
-            Values by path.
         """
         return interpreter.run(
             self.network,
@@ -150,16 +133,7 @@ class Capture:
         )
 
     def step(self, path: str, inputs: Sequence[Tensor], state: Mapping[str, Tensor]) -> Tensor:
-        """Run one node on given values.
-
-        Args:
-            path: The node; not an input or output.
-            inputs: Values of its inputs, in order; they are not changed.
-            state: The implementation's parameters and buffers by name.
-
-        Returns:
-            The node's value.
-        """
+        """Run a node, which is no input or output, on values of its inputs in order; they are not changed."""
         return self.steps[path](inputs, {**self.constants, **state} if self.constants else state)
 
 
@@ -307,15 +281,9 @@ class Candidate(nn.Module, ABC):
         self.remote.connection.close()
 
     def give_biases(self, weights: Collection[str]) -> bool:  # noqa: ARG002 - for files that can
-        """Add a bias of zeros to convolutions without one; the results stay equal.
+        """Add a bias of zeros to the convolutions with these kernels, and tell whether the graph must be read again.
 
-        An exporter that folds a normalisation without an offset writes no bias.
-
-        Args:
-            weights: Names of the convolutions' kernels.
-
-        Returns:
-            Whether biases were added; then the graph must be read again.
+        An exporter that folds a normalisation without an offset writes no bias; the results stay equal.
         """
         return False
 

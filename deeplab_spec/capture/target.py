@@ -85,15 +85,9 @@ def _connection(settings: ProcessSettings) -> Connection:
 
 
 def connect(target: Target, output_stride: int, classes: int, seed: int = 0) -> Candidate:
-    """Build a target, or read it from its file.
+    """Build a target, or read it from its file; the seed is that of random numbers that are drawn while it is built.
 
     Foreign code runs in a process of its own. References, and modules and callables of the caller, run in this one.
-
-    Args:
-        target: The target.
-        output_stride: The output stride to build it for.
-        classes: Channels of the logits.
-        seed: Seed of the random numbers that are drawn while it is built.
 
     Raises:
         TargetError: If it cannot be imported, built or read, or is not a module; the reason is one line.
@@ -195,12 +189,7 @@ def is_file(name: str) -> bool:
 
 
 def open_file(path: Path, name: str, connection: Connection | None = None) -> Candidate:
-    """Read a file as a network; the file is parsed and nothing in it is executed.
-
-    Args:
-        path: The file.
-        name: The target as the user named it.
-        connection: The connection to the process that runs it; by default, it runs in this process.
+    """Read a file as a network; the file is parsed and nothing in it is executed. Without a connection, it runs here.
 
     Raises:
         TargetError: If it is missing, empty, a folder, of another kind, or cannot be read; the reason is one line.

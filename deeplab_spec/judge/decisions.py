@@ -102,13 +102,8 @@ def decide(
 ) -> Decided:
     """Decide one clause at one output stride.
 
-    Args:
-        clause: Id of the clause.
-        evidence: What was observed.
-        reference: Name of the network that the candidate is judged against.
-        required: The expected number of decisions; None if nothing in the expected network can violate the clause,
-            so that no fault can be planted.
-        planted: The faults that were planted for it.
+    ``required`` is the expected number of decisions; None if nothing in the expected network can violate the clause, so
+    that no fault can be planted.
     """
     check = check_of(clause, reference)
     decision = check(evidence)
@@ -188,14 +183,7 @@ _LEVELS: Final = ({Level.STRUCTURE, Level.NUMERICS}, {Level.TRAINING})
 def conclude(
     request: Request, strides: Sequence[AtStride], clauses: Sequence[ClauseRecord], seconds: float
 ) -> documents.Certificate:
-    """Return the certificate of a judgement.
-
-    Args:
-        request: What was judged, against what, and how.
-        strides: What was observed at each output stride.
-        clauses: The decided clauses.
-        seconds: How long it took.
-    """
+    """Return the certificate of a judgement, which took some seconds."""
     other_architecture = next(
         (each.evidence.other_architecture for each in strides if each.evidence.other_architecture), None
     )

@@ -179,12 +179,7 @@ class PlantedFault:
         return f"needs {self.needs}: {reason}" if self.needs else reason
 
     def killed(self, check: Check, evidence: Evidence) -> bool:
-        """Whether a check refuses the fault, at the node where it was planted.
-
-        Args:
-            check: The check of the clause; it passes the candidate.
-            evidence: The evidence about the candidate.
-        """
+        """Whether the check of a clause, which passes the candidate, refuses the fault where it was planted."""
         decision = check(self.plant(evidence))
         named = any(self.path in {"", finding.path} for finding in decision.findings)
         return decision.verdict is Verdict.FAILED and named

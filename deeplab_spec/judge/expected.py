@@ -68,11 +68,9 @@ Facts = Mapping[str, tuple[Fact, ...]]
 
 
 def facts(network: Network, unstrided: frozenset[str]) -> Facts:
-    """Return every fact of an expected graph, by the clause that decides it.
+    """Return every fact of an expected graph in normal form, by the clause that decides it.
 
-    Args:
-        network: The graph, in normal form.
-        unstrided: Paths of the blocks that lose their stride at this output stride.
+    Some blocks, given by their paths, lose their stride at this output stride.
     """
     found: dict[str, list[Fact]] = {}
     for node in network:
@@ -105,12 +103,7 @@ def plan_of(request: Request, subject: Subject) -> SpecifiedPlan:
 
 
 def of_subject(plan: Plan, subject: Subject) -> dict[str, int]:
-    """Return the expected decisions about a candidate at one output stride, by clause.
-
-    Args:
-        plan: The network that it is judged against.
-        subject: What was judged.
-    """
+    """Return the expected decisions about what was judged at one output stride, by clause."""
     levels, counts = plan.request.levels, dict[str, int]()
     executed = folded(plan.network, subject.norms)
     if subject.image:
@@ -129,14 +122,10 @@ def of_subject(plan: Plan, subject: Subject) -> dict[str, int]:
 
 
 def of_structure(network: Network, found: Facts) -> dict[str, int]:
-    """Return the expected decisions of the clauses of the structure.
+    """Return the expected decisions of the clauses of the structure, for a graph in the form in which it is compared.
 
     Each clause has one decision for every fact, and one more: that there is no extra node. Parameters and multiply-adds
     are decided for every block that has weights.
-
-    Args:
-        network: The expected graph, in the form in which it is compared.
-        found: Its facts by clause.
     """
     blocks = {block_of(node.path) for node in network if "weight" in roles(node.op)}
     counts = {clause: len(mine) + 1 for clause, mine in found.items()}
@@ -163,12 +152,7 @@ def of_numerics(network: Network, parameters: Network) -> dict[str, int]:
 
 
 def of_lower(network: Network, precisions: int) -> dict[str, int]:
-    """Return the expected decisions of the clauses about lower precisions.
-
-    Args:
-        network: The expected graph, in the form in which it is compared.
-        precisions: The number of requested lower precisions.
-    """
+    """Return the expected decisions about so many lower precisions, for a graph in the form in which it is compared."""
     readers = network.readers()
     leaving = [
         node
@@ -186,11 +170,9 @@ def of_lower(network: Network, precisions: int) -> dict[str, int]:
 
 
 def of_training(network: Network, folded: Collection[str] = ()) -> dict[str, int]:
-    """Return the least number of decisions of the clauses of training.
+    """Return the least number of decisions of the clauses of training, for a graph as it is executed.
 
-    Args:
-        network: The expected graph as it is executed.
-        folded: Its convolutions that hold a normalisation, so that their weights are not drawn.
+    The weights of its convolutions that hold a normalisation (``folded``) are not drawn.
     """
     norms = [node.op for node in network if isinstance(node.op, BatchNorm)]
     convs = sum(isinstance(node.op, Conv2d) and node.path not in folded for node in network)

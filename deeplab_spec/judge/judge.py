@@ -28,13 +28,9 @@ from deeplab_spec.views.progress import Progress, silent
 def judge(
     request: Request, build: Builder, progress: Progress, references: ReferenceReader | None = None
 ) -> Certificate:
-    """Judge a candidate in this process.
+    """Judge a candidate in this process; errors of building it are not caught.
 
-    Args:
-        request: What is judged, against what, and how.
-        build: Builds the candidate for an output stride; its errors are not caught here.
-        progress: Called with every stage.
-        references: Reads the other network for an output stride; None to judge against the specification.
+    Without ``references``, which reads the other network for an output stride, it is judged against the specification.
 
     Raises:
         TargetError: If the requested device is not available.
@@ -152,11 +148,7 @@ def run(
 ) -> Certificate:
     """Judge the network that a request names; a candidate's code runs in a process of its own.
 
-    Args:
-        request: What is judged, against what, and how.
-        progress: Called with the stage, the number of stages done, and their total.
-        process: How the candidate's process is started.
-        source: The module itself, or a callable that builds it, which run in this process.
+    The source is the module itself, or a callable that builds it; they run in this process.
 
     Raises:
         MissingExtraError: If torch is not installed.

@@ -60,13 +60,7 @@ class Found:
 
 
 def find_part(module: Candidate, request: Request, output_stride: int) -> Found | None:
-    """Find the head of a whole network; None if the candidate takes no image, or has no head of this family.
-
-    Args:
-        module: The candidate.
-        request: What is judged.
-        output_stride: The output stride that it was built with.
-    """
+    """Find the head of a whole network, built with an output stride; None if it takes no image, or has no such head."""
     if len(module.shapes) > 1:
         return None
     whole = plan(replace(request, part=None), output_stride, replace(limits_of(module), channels=()))
@@ -133,11 +127,6 @@ def part_inside(module: Candidate, request: Request, output_stride: int) -> "Par
 
 class PartCandidate(Candidate):
     """A part of a whole network.
-
-    Args:
-        whole: The whole network.
-        found: Where its head was found.
-        planned: The specification of the part.
 
     Attributes:
         place: Where the part is, for the certificate.

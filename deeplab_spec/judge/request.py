@@ -212,12 +212,8 @@ def _level(name: str, where: str) -> Level:
 def read_dtypes(names: Iterable[str], where: str) -> tuple[str, ...]:
     """Return the names of precisions, each once; an old name is accepted with a warning that names the new one.
 
-    Args:
-        names: The names.
-        where: The argument or option, for the message.
-
     Raises:
-        SpecError: If there is no such precision.
+        SpecError: If there is no such precision; it names the argument or option.
 
     >>> read_dtypes(["float32", "bfloat16", "float32"], "--dtype")
     ('float32', 'bfloat16')

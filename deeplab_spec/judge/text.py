@@ -33,12 +33,7 @@ _WORDS: Final = {
 
 
 def text(certificate: Certificate, most: int | None = MOST_FINDINGS) -> str:
-    """Return the report of a certificate.
-
-    Args:
-        certificate: The certificate.
-        most: The number of findings shown for one choice or clause; None for all.
-    """
+    """Return the report of a certificate, with at most so many findings of one choice or clause; with all for None."""
     parts = (_place(certificate), _body(certificate, most), _precisions(certificate), _divergence(certificate))
     return "\n".join([_header(certificate), *(line for part in parts for line in part), _verdict(certificate)])
 
@@ -316,12 +311,7 @@ def worded(value: Json) -> str:
 
 
 def location(finding: Finding, *, several: bool) -> str:
-    """Return the location of a finding.
-
-    Args:
-        finding: The finding.
-        several: Whether the certificate covers several output strides.
-    """
+    """Return the location of a finding, with its output stride if the certificate covers several."""
     at = f"[{finding.output_stride}] " if several else ""
     other = f"  {finding.candidate_path}" if finding.candidate_path not in {None, finding.path} else ""
     return f"{at}{finding.path}{other}"

@@ -108,12 +108,9 @@ class Waivers:
         )
 
     def check_used(self, certificates: Sequence[Certificate]) -> None:
-        """Check that every waiver covers a finding.
+        """Check that every waiver covers a finding of the certificates: one for each output stride, or one for all.
 
         A waiver of a clause that was not judged (another level, another part) is not checked.
-
-        Args:
-            certificates: The certificates; one for each output stride, or one for all.
 
         Raises:
             SpecError: If a waiver covers nothing.
@@ -141,12 +138,7 @@ class Waivers:
 
 
 def apply_waivers(certificate: Certificate, waivers: Waivers | None, *, accepted: bool = False) -> Certificate:
-    """Return a certificate with waivers applied.
-
-    Args:
-        certificate: The certificate.
-        waivers: The waivers; None for none.
-        accepted: Whether a run with waivers counts as accepted.
+    """Return a certificate with waivers applied, noting whether a run with waivers counts as accepted.
 
     Raises:
         SpecError: If a waiver covers nothing.
@@ -188,11 +180,7 @@ def waivers_from(given: str | Path | Sequence[Entry] | None, where: str, today: 
 
 
 def load_waivers(path: Path, today: date | None = None) -> Waivers:
-    """Read a TOML file of waivers.
-
-    Args:
-        path: The file.
-        today: The day on which their expiry is checked; by default today, in UTC.
+    """Read a TOML file of waivers, whose expiry is checked on a day; by default today, in UTC.
 
     Raises:
         SpecError: If the file cannot be read, contains anything else, or a waiver has expired.
@@ -213,11 +201,7 @@ def load_waivers(path: Path, today: date | None = None) -> Waivers:
 
 
 def read_waivers(text: str, name: str) -> tuple[Waiver, ...]:
-    """Read the text of a file of waivers.
-
-    Args:
-        text: Tables ``[[waiver]]``, each with clause, node, reason and expires; without node for the whole clause.
-        name: Name of the file, for messages.
+    """Read the text of a file of waivers: tables ``[[waiver]]``, each with clause, reason, expires, and node or not.
 
     Raises:
         SpecError: If it is not TOML, or contains anything else.

@@ -165,13 +165,9 @@ _HEIGHT: Final = 2
 
 
 def fuse_into_convolution(node: fx.Node, value: fx.Node, conv: Conv2d, arguments: Arguments) -> Translation | None:
-    """Fuse a call into the convolution before it: a bias, or a crop; None for any other call.
+    """Fuse a call into the convolution that computes one of its arguments: a bias, or a crop; None for any other call.
 
-    Args:
-        node: The call.
-        value: The argument that holds the convolution's result.
-        conv: The convolution, whose result has no other consumer.
-        arguments: Layouts of the arguments.
+    The convolution's result has no other consumer.
     """
     layout = arguments.map(value)
     if layout is None or not isinstance(node.target, OpOverload):

@@ -164,12 +164,9 @@ class Arguments:
 
 
 def with_channels(layout: Layout, axis: int, channels: int) -> Layout | None:
-    """Return the layout of the same maps with another number of channels; None if the axis is not the channel axis.
+    """Return the layout of the same maps with another number of channels.
 
-    Args:
-        layout: A value whose base is a batch of maps.
-        axis: The axis of the value that holds the channels, and nothing else.
-        channels: The new number of channels.
+    None if the axis holds something other than all channels of the base, which is a batch of maps.
     """
     if layout.axes[axis] != full_axis(CHANNELS, layout.base[CHANNELS]):
         return None

@@ -42,12 +42,7 @@ _SPLITS: Final = frozenset({"split", "split_with_sizes", "chunk", "tensor_split"
 
 
 def move(node: fx.Node, layout: Layout) -> Layout | None:
-    """Return the layout of a call's result; None if the call computes something.
-
-    Args:
-        node: The call.
-        layout: The layout of its first argument.
-    """
+    """Return the layout of a call's result, given that of its first argument; None if the call computes something."""
     name = operator_name(node)
     result = shape_of(node)
     if name in _RESHAPES:

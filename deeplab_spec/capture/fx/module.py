@@ -41,15 +41,9 @@ def shared_parameters(module: nn.Module, captured: Capture) -> Iterator[str]:
 
 
 def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
-    """Read the graph of a module in evaluation.
+    """Read the graph of a module in evaluation, at the size of its arguments.
 
-    Args:
-        module: The implementation: a candidate, or a module of this process, compiled or not.
-        inputs: Its arguments, of the size to capture.
-
-    Returns:
-        The graph, with an output for every tensor that the module returns, named by its position in
-        the result: ``""``, ``[0]``, ``['out']``.
+    Every tensor that it returns is an output, named by its position in the result: ``""``, ``[0]``, ``['out']``.
 
     Raises:
         CaptureError: If it cannot be exported or read; the message is the first line of the error.

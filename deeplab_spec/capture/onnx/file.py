@@ -18,12 +18,9 @@ from deeplab_spec.errors import CaptureError, ChildError, GraphError, TargetErro
 
 
 def read_onnx(path: Path, name: str, connection: Connection | None = None) -> "OnnxFile":
-    """Read an ONNX file; it is parsed and nothing in it is executed.
+    """Read an ONNX file and the weights beside it; it is parsed and nothing in it is executed.
 
-    Args:
-        path: The file; weights may lie beside it.
-        name: The target as the user named it.
-        connection: The connection to the process that runs it; by default, it runs in this process.
+    Without a connection, it runs in this process.
 
     Raises:
         TargetError: If it is not a well-formed ONNX file, or has unsupported content; the reason is one line.
@@ -139,16 +136,10 @@ class OnnxFile(Candidate):
 
 
 def _take_weights(model: ModelProto) -> tuple[dict[str, Tensor], Values]:
-    """Remove the weights from a model, in place.
+    """Remove the weights from a model, in place; return them by name, and the values that are known at every size.
 
     A weight that a constant node computes becomes a separate weight: an exporter that writes equal values
     once does not tie them together.
-
-    Returns:
-        The weights by name, and the values of the graph that are known at every size.
-
-    Raises:
-        CaptureError: If a constant cannot be computed.
     """
     graph = model.graph
     for node in graph.node:
@@ -171,16 +162,7 @@ def _take_weights(model: ModelProto) -> tuple[dict[str, Tensor], Values]:
 
 
 def _add_biases(model: ModelProto, constants: Values, weights: Collection[str]) -> dict[str, Tensor]:
-    """Add a bias of zeros to convolutions without one, in place.
-
-    Args:
-        model: The model, without the values of its weights.
-        constants: Values of the graph that are known at every size.
-        weights: Names of the convolutions' kernels.
-
-    Returns:
-        The biases by name.
-    """
+    """Add a bias of zeros to convolutions without one, by the names of their kernels, in place; return the biases."""
     biases: dict[str, Tensor] = {}
     for node in model.graph.node:
         if node.op_type != "Conv" or node.input[1] not in weights or any(node.input[2:]):

@@ -115,13 +115,7 @@ def weights_of(graph: GraphProto, constants: Values) -> list[str]:
 
 
 class GraphReader:
-    """Reads a graph, in the order of its nodes.
-
-    Args:
-        graph: The graph.
-        constants: Values that are known at every size.
-        shapes: The shapes of the inputs.
-    """
+    """Reads a graph at the shapes of its inputs, in the order of its nodes."""
 
     def __init__(self, graph: GraphProto, constants: Values, shapes: Sequence[tuple[int, ...]]) -> None:
         self.graph = graph

@@ -39,14 +39,7 @@ class RefusedFileError(Exception):
 
 
 def load_model(path: Path, name: str) -> ModelProto:
-    """Load a file and its external weights.
-
-    Args:
-        path: The file.
-        name: The target as the user named it.
-
-    Returns:
-        A well-formed model of standard operators, of one opset, its weights inside.
+    """Load a file and its external weights: a well-formed model of standard operators, of one opset.
 
     Raises:
         TargetError: If it is not such a file; the reason is one line.

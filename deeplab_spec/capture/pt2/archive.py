@@ -42,10 +42,7 @@ _UNNAMED: Final = frozenset({"STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID", "
 
 
 def first_foreign_call(payload: bytes) -> str | None:
-    """Return the first function beyond plain tensors that a payload would call; None if there is none.
-
-    Args:
-        payload: A payload of ``torch.save``: a zip archive with one pickle.
+    """Return the first function beyond plain tensors that a ``torch.save`` payload would call; None if there is none.
 
     Raises:
         ArchiveError: If ``torch.save`` does not write such a payload, or it is damaged.
@@ -119,10 +116,6 @@ class Archive:
 
 def check_pt2(path: Path, name: str) -> Archive:
     """Read a file and check it.
-
-    Args:
-        path: The file.
-        name: The target as the user named it.
 
     Raises:
         TargetError: If it is not an exported program, has the layout of another version of torch, is

@@ -105,15 +105,10 @@ def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_pt2(path: Path, name: str, connection: Connection | None = None) -> Candidate:
-    """Read an exported program.
+    """Read an exported program; without a connection, it runs in this process.
 
     The file is checked first (:func:`deeplab_spec.capture.pt2.archive.check_pt2`). The framework then
     loads an in-memory copy of the checked content; only plain tensors are unpickled.
-
-    Args:
-        path: The file.
-        name: The target as the user named it.
-        connection: The connection to the process that runs it; by default, it runs in this process.
 
     Raises:
         TargetError: If it is not an exported program, cannot be read by the installed torch, or would

@@ -50,13 +50,10 @@ _MAX_NUMBER: Final = 1 << 63
 
 
 def sanitised(program: object) -> dict[str, Any]:
-    """Return a program without the parts that its graph does not need.
+    """Return a program, parsed from JSON, without the parts that its graph does not need.
 
     Every device becomes the CPU. The metadata of a call keeps only the stack of modules. The exporter's
     guards are removed: :class:`ExportedFile` checks sizes itself.
-
-    Args:
-        program: The file's JSON, parsed.
 
     Raises:
         ArchiveError: If a part of it is not as an exporter writes it.

@@ -24,11 +24,7 @@ class ArchiveError(Exception):
 
 
 def read_members(file: IO[bytes], size: int) -> Mapping[str, bytes]:
-    """Return the content of every member of an archive by its name, without the folder that all share.
-
-    Args:
-        file: The archive.
-        size: Its size in bytes.
+    """Return the content of every member of an archive, of a size in bytes, by name, without the folder that all share.
 
     Raises:
         ArchiveError: If it is not a zip archive, is damaged or larger than the limits, or has a member

@@ -109,23 +109,13 @@ SCOPES: Final = (
 
 
 def clause_of(aspect: Aspect, unstrided: frozenset[str] = frozenset()) -> str:
-    """Return the id of the clause that decides a fact.
-
-    Args:
-        aspect: The fact.
-        unstrided: Paths of the blocks that lose their stride.
-    """
+    """Return the id of the clause that decides a fact, given the blocks that lose their stride."""
     in_unstrided = any(aspect.path.startswith(f"{block}.") for block in unstrided)
     return next((scope.clause for scope in SCOPES if scope.fits(aspect, unstrided=in_unstrided)), "DATAFLOW")
 
 
 def by_clause(aspects: Iterable[Aspect], unstrided: frozenset[str]) -> dict[str, tuple[Aspect, ...]]:
-    """Group facts by the clause that decides them.
-
-    Args:
-        aspects: The facts.
-        unstrided: Paths of the blocks that lose their stride at this output stride.
-    """
+    """Group facts by the clause that decides them, given the blocks that lose their stride at this output stride."""
     sorted_out: dict[str, list[Aspect]] = {}
     for aspect in aspects:
         sorted_out.setdefault(clause_of(aspect, unstrided), []).append(aspect)

@@ -60,13 +60,7 @@ def in_normal_form(captured: Capture) -> Shaped:
 
 
 def nearest_form(captured: Capture, plan: Plan, image: Pair) -> Form:
-    """Return the form of a candidate that is nearest to the expected network.
-
-    Args:
-        captured: The captured graph of the candidate.
-        plan: The expected network.
-        image: Height and width of the image at which it was captured.
-    """
+    """Return the form of a candidate, captured at the size of an image, that is nearest to the expected network."""
     best = _aligned(merge_recomputed(captured), plan, image)
     for rewrite in FORMS:
         if best.unlike == (0, 0):

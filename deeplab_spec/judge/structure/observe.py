@@ -246,12 +246,7 @@ class GraphResult:
 
 
 def decide_graph(plan: SpecifiedPlan, candidate: Network, image: Pair) -> GraphResult:
-    """Decide the clauses of the structure for a network that is only a graph; nothing is run.
-
-    Args:
-        plan: The specification.
-        candidate: The graph.
-        image: Height and width of the image.
+    """Decide the clauses of the structure for a network that is only a graph, at an image's size; nothing is run.
 
     Raises:
         GraphError: If the shapes in the candidate do not fit together.

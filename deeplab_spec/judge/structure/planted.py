@@ -168,12 +168,7 @@ def _groups(faults: Iterable[_Fault]) -> list[list[_Fault]]:
 
 
 def _of_counts(alignment: Alignment, shared: frozenset[str]) -> Iterator[PlantedFault]:
-    """Plant a node that shares its parameters with another node.
-
-    Args:
-        alignment: The candidate, aligned with the expected network.
-        shared: The candidate's nodes that share their parameters with an earlier node.
-    """
+    """Plant a node that shares its parameters with another node, beside the candidate's nodes that already do."""
     partner = alignment.partner
     stores = [node.path for node in alignment.expected.network if "weight" in roles(node.op) and node.path in partner]
     if stores:

@@ -140,13 +140,9 @@ RUNNING = ("running_mean", "running_var")
 class CandidateInTraining:
     """A candidate that is trained, in float64.
 
-    Args:
-        module: The candidate.
-        places: Where each tensor of the specification is stored in it.
-        folded: The convolutions that hold a normalisation.
-
     Attributes:
-        frozen: Parameters of those convolutions that take no gradient, by path and role.
+        places: Where each tensor of the specification is stored in it.
+        frozen: Parameters of convolutions that hold a normalisation that take no gradient, by path and role.
     """
 
     def __init__(self, module: ModuleCandidate, places: Sequence[Place], folded: Collection[str] = ()) -> None:
@@ -249,8 +245,7 @@ class CandidateInTraining:
     def differentiate(self, cotangents: Mapping[str, Tensor]) -> str:
         """Run the backward pass of the last call; return the error that it raised, if any.
 
-        Args:
-            cotangents: The weight of every element of a result in the loss, by the result's place.
+        The weights of the elements of a result in the loss, ``cotangents``, are named by its place.
         """
         remote = self.module.remote
         try:

@@ -84,11 +84,9 @@ def _active(
     inputs: Sequence[Tensor],
     quiet: Mapping[str, Tensor] | None,
 ) -> tuple[Mapping[str, Tensor], list[dict[str, float]], str]:
-    """Call a candidate with active dropout, in float32.
+    """Call a candidate with active dropout, in float32; return its results without, the effects, and the first error.
 
-    Returns:
-        Its results without dropout; the effect of dropout, relative to ``quiet`` or else to those, for every call, but
-        none after an error; and the first error.
+    The effect of every call is relative to ``quiet``, or else to the results without; after an error there are none.
     """
     candidate.module.float()
     candidate.load(training.weights)
@@ -128,15 +126,7 @@ def dropout_of_itself(
     reads: Sequence[str | None],
     reason: str,
 ) -> DropoutEffect:
-    """Run a candidate with active dropout, if its results cannot be compared with the oracle's.
-
-    Args:
-        candidate: The candidate.
-        training: The training inputs.
-        calls: The candidate's recorded calls of dropout.
-        reads: The nodes whose values are dropped, in order; None for an unknown node.
-        reason: Why results cannot be compared.
-    """
+    """Run a candidate with active dropout, if its results cannot be compared with the oracle's for some reason."""
     _, found, error = _active(candidate, training, training.small(BATCH), None)
     return DropoutEffect(
         expected=expected_sites(training.network),

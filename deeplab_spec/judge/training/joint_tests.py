@@ -95,12 +95,7 @@ class Trace:
 
 
 def standard(values: Tensor, among: Distribution) -> Tensor:
-    """Map values to standard normal ones, by their distribution function.
-
-    Args:
-        values: The values.
-        among: Their distribution.
-    """
+    """Map values to standard normal ones, by their distribution function."""
     scaled = values / among.scale
     if among.shape is Shape.NORMAL:
         return scaled
@@ -111,11 +106,9 @@ def standard(values: Tensor, among: Distribution) -> Tensor:
 
 
 def trace(values: Tensor, *, coarse: bool = False) -> Trace:
-    """Keep what is compared with other tensors.
+    """Keep what is compared with other tensors, of standard normal values.
 
-    Args:
-        values: Standard normal values.
-        coarse: Whether they are rounded to a precision below float32, in which independent values are often equal.
+    Coarse values are rounded to a precision below float32, in which independent values are often equal.
     """
     flat = values.flatten()
     count = len(flat)
@@ -131,8 +124,7 @@ def trace(values: Tensor, *, coarse: bool = False) -> Trace:
 def tests_of(values: Tensor) -> Iterator[Result]:
     """Test the values of one tensor, but for repeated ones.
 
-    Args:
-        values: Standard normal values; of a convolution, by output channel, input channel and kernel tap.
+    They are standard normal; those of a convolution by output channel, input channel and kernel tap.
     """
     shape = (*values.shape, 1, 1)
     shaped = values.reshape(shape[0], shape[1], -1)
@@ -230,11 +222,7 @@ def _serial(values: Tensor) -> Iterator[Result]:
 
 
 def tests_of_magnitudes(own: Trace) -> Iterator[Result]:
-    """Test how near the largest magnitudes of a tensor are to each other: copied values are equal, sorted ones even.
-
-    Args:
-        own: The tensor.
-    """
+    """Test how near the largest magnitudes of a tensor are to each other: copied values are equal, sorted ones even."""
     gaps = own.extremes.diff()
     if not len(gaps):
         return
@@ -267,27 +255,14 @@ def _of_count(part: float, chance: float, count: int) -> float:
 
 
 def test_of_builds(first: Tensor, second: Tensor) -> Result:
-    """Test whether the values of a tensor correlate with those of another build.
-
-    Args:
-        first: Standard normal values.
-        second: Those at the same places in another build.
-    """
+    """Test whether standard normal values of a tensor correlate with those at the same places in another build."""
     found = float(first @ second / (first.norm() * second.norm()).clamp_min(1e-30))
     actual = f"values that correlate by {found:.3g} with those of another build"
     return Result(test=Joint.BUILDS, actual=actual, log_chance=_of_correlation(found, len(first)))
 
 
 def tests_of_others(traces: Sequence[Trace], names: Sequence[str]) -> Iterator[tuple[int, Result]]:
-    """Test every tensor against those before it: in the same order, in reversed order, and in any order.
-
-    Args:
-        traces: The tensors.
-        names: Their names.
-
-    Yields:
-        The number of the tensor, and the result.
-    """
+    """Test each tensor against those before it, in the same, reversed and any order; yield its number and a result."""
     yield from _in_order(traces, names)
     groups: dict[int, list[int]] = {}
     for number, own in enumerate(traces):

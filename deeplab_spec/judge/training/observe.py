@@ -250,26 +250,13 @@ def untrainable(loaded: Loaded) -> str:
 def initial_weights(
     places: Sequence[Place], plan: SpecifiedPlan, built: Mapping[str, Tensor], again: Mapping[str, Tensor]
 ) -> Initial:
-    """Sample the weights that a candidate was built with.
-
-    Args:
-        places: Where each tensor of the specification is stored in it.
-        plan: The specification.
-        built: The weights.
-        again: Those of a second build with another seed.
-    """
+    """Sample the weights that a candidate was built with, beside those of a second build with another seed."""
     found = sample_weights(plan.network, specified_inits(plan), places, built, again)
     return replace(found, of_backbone="init" if plan.choices.backbone_init == AS_HEAD else "backbone_init")
 
 
 def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None) -> Trained:
-    """Train a candidate.
-
-    Args:
-        loaded: The candidate; its weights are overwritten.
-        plan: The expected network.
-        first: The weights that it was built with.
-    """
+    """Train a candidate, whose weights are overwritten; the weights that it was built with were sampled first."""
     reason = untrainable(loaded)
     if reason or not isinstance(loaded.module, ModuleCandidate):
         return Trained(not_applicable=reason)

@@ -16,11 +16,7 @@ _FAR: Final = 100.0
 
 
 def of_training(trained: Trained) -> Iterator[PlantedFault]:
-    """Plant a fault for every clause with evidence.
-
-    Args:
-        trained: The evidence of training.
-    """
+    """Plant a fault for every clause with evidence."""
     yield from _of_statistics(trained)
     yield from _of_gradients(trained)
     yield from _of_dropout(trained)

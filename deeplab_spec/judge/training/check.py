@@ -9,13 +9,12 @@ from typing import Final
 from deeplab_spec.align.differences import ABSENT
 from deeplab_spec.judge.evidence import Check, Evidence
 from deeplab_spec.judge.finding import Decision, Deviation, Finding
-from deeplab_spec.judge.training.check_random import dropout, dropout_choices, init_choice, initialisation
+from deeplab_spec.judge.training.check_random import dropout, dropout_choices, finding, init_choice, initialisation
 from deeplab_spec.judge.training.evidence import Movement, Trained
 from deeplab_spec.spec.choices import ChoiceValue
 
 CheckOfTraining = Callable[[Trained], Decision]
 """Decides one clause; the output stride of its findings is filled in later."""
-
 
 _MOMENTA: Final = ("norm_momentum", "backbone_norm_momentum")
 
@@ -28,10 +27,10 @@ def momentum(trained: Trained) -> Decision:
     moved = [movement for movement in stated if _is_seen(trained, movement)]
     common = {choice for choice in _MOMENTA if common_momentum(trained.moved_by(choice)) is not None}
     findings = tuple(
-        finding.model_copy(update={"choice": choice if choice in common and not finding.hint else None})
+        each.model_copy(update={"choice": choice}) if choice in common and not each.hint else each
         for movement in moved
         for choice in [trained.choice(movement.path)]
-        for finding in _moved(movement)
+        for each in _moved(movement)
     )
     unplaced = sum(movement.mean is None or movement.variance is None for movement in stated)
     reason = f"the running statistics of {unplaced} normalisations have no place in it" if unplaced else ""
@@ -44,12 +43,9 @@ def momentum(trained: Trained) -> Decision:
 
 def _is_seen(trained: Trained, movement: Movement) -> bool:
     """Tell whether the momentum of a normalisation was measured: its input must be the same in two calls."""
-    placed = movement.mean is not None and movement.variance is not None
-    return (
-        placed
-        and movement.path not in trained.frozen
-        and ((trained.repeatable and not trained.frozen) or not movement.spread)
-    )
+    if movement.mean is None or movement.variance is None or movement.path in trained.frozen:
+        return False
+    return (trained.repeatable and not trained.frozen) or not movement.spread
 
 
 def _moved(movement: Movement) -> Iterator[Finding]:
@@ -59,15 +55,10 @@ def _moved(movement: Movement) -> Iterator[Finding]:
         roles = {"momentum": movement.mean}
     for name, value in roles.items():
         if value != movement.expected or movement.spread:
-            yield Finding(
-                path=movement.path,
-                candidate_path=movement.candidate_path,
-                attribute=name if name == "momentum" else f"momentum of the {name}",
-                expected=movement.expected,
-                actual=f"different for every channel, about {value:g}" if movement.spread else value,
-                hint=_applied(movement, value),
-                output_stride=0,
-            )
+            attribute = name if name == "momentum" else f"momentum of the {name}"
+            actual = f"different for every channel, about {value:g}" if movement.spread else value
+            found = finding(movement.path, movement.candidate_path, attribute, movement.expected, actual)
+            yield found.model_copy(update={"hint": _applied(movement, value)})
 
 
 _MOST_TIMES: Final = 8
@@ -93,20 +84,11 @@ def running_statistics(trained: Trained) -> Decision:
     """Decide RUNNING-STATISTICS."""
     paths = {movement.path: movement.candidate_path for movement in trained.movements}
     frozen = tuple(
-        Finding(
-            path=path,
-            candidate_path=paths.get(path),
-            attribute="statistics in training",
-            expected="those of the batch",
-            actual="the running ones",
-            output_stride=0,
-        )
+        finding(path, paths.get(path), "statistics in training", "those of the batch", "the running ones")
         for path in trained.frozen
     )
-    differing = _differing(
-        [difference for difference in trained.statistics if difference.origin not in trained.frozen],
-        "after two known batches",
-    )
+    others = [difference for difference in trained.statistics if difference.origin not in trained.frozen]
+    differing = _differing(others, "after two known batches")
     return Decision(
         findings=(*frozen, *differing),
         decisions=len(trained.statistics) + len(frozen),
@@ -118,30 +100,16 @@ def gradient_reaches(trained: Trained) -> Decision:
     """Decide GRADIENT-REACHES."""
     findings: dict[str, Finding] = {}
     if trained.backward:
-        findings["output"] = Finding(
-            path="output",
-            candidate_path=None,
-            attribute="gradient",
-            expected="a gradient of every parameter",
-            actual=trained.backward,
-            output_stride=0,
-        )
+        findings["output"] = finding("output", None, "gradient", "a gradient of every parameter", trained.backward)
     for gradient in [] if trained.backward else trained.gradients:
         if gradient.reaches or gradient.path != gradient.origin:
             continue
         infinite = gradient.actual is not None and not math.isfinite(gradient.actual)
         actual = "not finite" if infinite else ABSENT if gradient.actual is None else "zero"
-        findings.setdefault(
-            gradient.origin,
-            Finding(
-                path=gradient.origin,
-                candidate_path=gradient.candidate_path,
-                attribute=f"gradient of {gradient.role}",
-                expected="finite, and not zero" if gradient.expected_nonzero else "finite",
-                actual=actual + _others(trained, gradient.origin),
-                output_stride=0,
-            ),
-        )
+        actual += _others(trained, gradient.origin)
+        expected = "finite, and not zero" if gradient.expected_nonzero else "finite"
+        found = finding(gradient.origin, gradient.candidate_path, f"gradient of {gradient.role}", expected, actual)
+        findings.setdefault(gradient.origin, found)
     return Decision(
         findings=tuple(findings.values()),
         decisions=len(trained.gradients) + len(findings) * bool(trained.backward),
@@ -158,15 +126,8 @@ def _others(trained: Trained, origin: str) -> str:
 def train_step(trained: Trained) -> Decision:
     """Decide TRAIN-STEP."""
     if trained.error:
-        finding = Finding(
-            path="input",
-            candidate_path=None,
-            attribute="training",
-            expected="results that can be differentiated",
-            actual=trained.error,
-            output_stride=0,
-        )
-        return Decision(findings=(finding,), decisions=1)
+        found = finding("input", None, "training", "results that can be differentiated", trained.error)
+        return Decision(findings=(found,), decisions=1)
     return Decision(
         findings=_differing(list(trained.step), "after a step"),
         decisions=len(trained.step),
@@ -178,18 +139,11 @@ def _differing(differences: list[Deviation], when: str) -> tuple[Finding, ...]:
     """Find differences, one for each origin."""
     findings: dict[str, Finding] = {}
     for difference in sorted(differences, key=lambda entry: entry.path != entry.origin):
-        if not difference.agrees:
-            findings.setdefault(
-                difference.origin,
-                Finding(
-                    path=difference.origin,
-                    candidate_path=difference.candidate_path if difference.path == difference.origin else None,
-                    attribute=f"{difference.role.replace('_', ' ')} {when}",
-                    expected=f"relative error at most {difference.allowed:.2g}",
-                    actual=f"{difference.error:.2g}",
-                    output_stride=0,
-                ),
-            )
+        if not difference.agrees and difference.origin not in findings:
+            own = difference.candidate_path if difference.path == difference.origin else None
+            attribute = f"{difference.role.replace('_', ' ')} {when}"
+            expected, actual = f"relative error at most {difference.allowed:.2g}", f"{difference.error:.2g}"
+            findings[difference.origin] = finding(difference.origin, own, attribute, expected, actual)
     return tuple(findings.values())
 
 
@@ -202,15 +156,10 @@ def batch_of_one(trained: Trained) -> Decision:
         return Decision(not_applicable=result.not_applicable)
     if not result.error and result.finite:
         return Decision(decisions=1)
-    finding = Finding(
-        path="input",
-        candidate_path=None,
-        attribute="batch of one in training",
-        expected="a finite result",
-        actual=result.error or "a result that is not finite",
-        output_stride=0,
+    actual = result.error or "a result that is not finite"
+    return Decision(
+        findings=(finding("input", None, "batch of one in training", "a finite result", actual),), decisions=1
     )
-    return Decision(findings=(finding,), decisions=1)
 
 
 def _open(trained: Trained) -> str:
@@ -238,7 +187,7 @@ def decide(clause: str, evidence: Evidence) -> Decision:
         return Decision(not_applicable=trained.not_applicable)
     decision = CHECKS_OF_TRAINING[clause](trained)
     stride = {"output_stride": evidence.output_stride}
-    return replace(decision, findings=tuple(finding.model_copy(update=stride) for finding in decision.findings))
+    return replace(decision, findings=tuple(each.model_copy(update=stride) for each in decision.findings))
 
 
 CHECKS: Final[dict[str, Check]] = {clause: partial(decide, clause) for clause in CHECKS_OF_TRAINING}

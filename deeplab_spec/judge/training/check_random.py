@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Final
 
 from deeplab_spec.align.differences import ABSENT
-from deeplab_spec.judge.finding import Decision, Finding
+from deeplab_spec.judge.finding import Decision, Finding, Json
 from deeplab_spec.judge.training.evidence import DropoutEffect, Initial, JointTest, Sample, Site, Trained
 from deeplab_spec.spec.choices import ChoiceValue, Initialisation
 from deeplab_spec.spec.distributions import Distribution, Shape
@@ -35,6 +35,21 @@ _ALMOST_ONE: Final = 1 - 2**-53
 
 SPECIFIED: Final = "specified"
 """Name of the expected distribution; the others have the names of values of the choice ``init``."""
+
+
+def finding(
+    path: str, candidate_path: str | None, attribute: str, expected: Json, actual: Json, *, choice: str | None = None
+) -> Finding:
+    """Return a finding of training; its output stride is filled in later."""
+    return Finding(
+        path=path,
+        candidate_path=candidate_path,
+        attribute=attribute,
+        choice=choice,
+        expected=expected,
+        actual=actual,
+        output_stride=0,
+    )
 
 
 def initialisation(trained: Trained) -> Decision:
@@ -64,25 +79,18 @@ def chance_of_each(initial: Initial) -> float:
 def _dependent(initial: Initial, known: Container[str | None], log_chance: float) -> Iterator[Finding]:
     """Find tensors, other than those that are found already, whose values are not independent of others."""
     fixed = [sample for sample in initial.samples if sample.fixed and sample.candidate_path not in known]
-    yield from (_joint_finding(sample, "the same values in two builds") for sample in fixed)
+    yield from (_dependence(sample, "the same values in two builds") for sample in fixed)
     same = {sample.candidate_path for sample in fixed}
     likely: dict[str, JointTest] = {}
     for test in initial.joint:
         if not test.log_chance >= log_chance and test.candidate_path not in same and test.candidate_path not in known:
             other = likely.setdefault(test.candidate_path, test)
             likely[test.candidate_path] = min(other, test, key=lambda test: test.log_chance)
-    yield from (_joint_finding(test, test.actual) for test in likely.values())
+    yield from (_dependence(test, test.actual) for test in likely.values())
 
 
-def _joint_finding(tested: Sample | JointTest, actual: str) -> Finding:
-    return Finding(
-        path=tested.path,
-        candidate_path=tested.candidate_path,
-        attribute=f"initial {tested.role}",
-        expected="independent values",
-        actual=actual,
-        output_stride=0,
-    )
+def _dependence(tested: Sample | JointTest, actual: str) -> Finding:
+    return finding(tested.path, tested.candidate_path, f"initial {tested.role}", "independent values", actual)
 
 
 def _initial_finding(sample: Sample, chance: float, choice: str, likely: Mapping[str, str]) -> Finding:
@@ -91,16 +99,15 @@ def _initial_finding(sample: Sample, chance: float, choice: str, likely: Mapping
     several = f" of {sample.tensors} convolutions together" if sample.tensors > 1 else ""
     others = [name for name, _, _ in sample.fits if name != SPECIFIED and not _refused(sample, name, chance)]
     like = likely[choice] if likely.get(choice) in others else next(iter(others), "")
-    return Finding(
-        path=sample.path,
-        candidate_path=sample.candidate_path,
-        attribute=f"initial {sample.role.replace('_', ' ')}{several}",
-        expected=str(expected),
-        actual=_described(sample, expected, chance),
+    found = finding(
+        sample.path,
+        sample.candidate_path,
+        f"initial {sample.role.replace('_', ' ')}{several}",
+        str(expected),
+        _described(sample, expected, chance),
         choice=choice if len(sample.fits) > 1 else None,
-        hint=f"as {choice}={like}" if like else "",
-        output_stride=0,
     )
+    return found.model_copy(update={"hint": f"as {choice}={like}"}) if like else found
 
 
 def _described(sample: Sample, expected: Distribution, chance: float) -> str:
@@ -249,13 +256,11 @@ def _from_results(effect: DropoutEffect) -> Finding:
     if max(spread) <= SILENT:
         return _dropout_finding(site.path, None, "node", _worded(site), ABSENT)
     if len(effect.expected) > 1:
-        return _dropout_finding(
-            site.path, None, "dropout", "results that vary as specified", "they vary in another way"
-        )
+        varying = ("results that vary as specified", "they vary in another way")
+        return _dropout_finding(site.path, None, "dropout", *varying)
     odds = site.probability / (1 - site.probability) * fmean(spread) / fmean(effect.oracle["spread"])
-    return _dropout_finding(
-        site.path, None, "rate that the results show", site.probability, f"about {odds / (1 + odds):.2g}"
-    )
+    seen = f"about {odds / (1 + odds):.2g}"
+    return _dropout_finding(site.path, None, "rate that the results show", site.probability, seen)
 
 
 def _from_calls(effect: DropoutEffect) -> Iterator[Finding]:
@@ -288,19 +293,9 @@ def _worded(site: Site) -> str:
     return f"{site.kind} at rate {site.probability:g}"
 
 
-def _dropout_finding(
-    path: str, candidate_path: str | None, attribute: str, expected: str | float, actual: str | float
-) -> Finding:
+def _dropout_finding(path: str, candidate_path: str | None, attribute: str, expected: Json, actual: Json) -> Finding:
     choice = next((name for name, pattern in _CHOICES.items() if re.match(pattern, path)), None)
-    return Finding(
-        path=path,
-        candidate_path=candidate_path,
-        attribute=attribute,
-        choice=None if attribute == "kind" else choice,
-        expected=expected,
-        actual=actual,
-        output_stride=0,
-    )
+    return finding(path, candidate_path, attribute, expected, actual, choice=None if attribute == "kind" else choice)
 
 
 def dropout_choices(effect: DropoutEffect) -> dict[str, ChoiceValue]:

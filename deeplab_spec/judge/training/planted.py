@@ -1,8 +1,8 @@
 """Plants faults in the evidence of training: one for every clause, which its check must refuse."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from deeplab_spec.judge.evidence import Evidence, PlantedFault
 from deeplab_spec.judge.training.evidence import BatchOfOne, Trained
@@ -23,9 +23,7 @@ def of_training(trained: Trained) -> Iterator[PlantedFault]:
     yield from _of_weights(trained)
     if trained.batch_of_one and not trained.batch_of_one.not_applicable:
         refused = BatchOfOne(error="a planted fault")
-        yield _planted_fault(
-            "BATCH-OF-ONE", "a batch of one that is refused", "", lambda trained: replace(trained, batch_of_one=refused)
-        )
+        yield _planted_fault("BATCH-OF-ONE", "a batch of one that is refused", batch_of_one=refused)
 
 
 def _of_statistics(trained: Trained) -> Iterator[PlantedFault]:
@@ -36,14 +34,12 @@ def _of_statistics(trained: Trained) -> Iterator[PlantedFault]:
         moved = replace(last, mean=momentum, variance=momentum)
         movements = tuple(moved if movement is last else movement for movement in trained.movements)
         words = f"momentum {momentum:g} of {last.path}"
-        yield _planted_fault("BN-MOMENTUM", words, last.path, lambda trained: replace(trained, movements=movements))
+        yield _planted_fault("BN-MOMENTUM", words, last.path, movements=movements)
     if trained.statistics:
         worst = replace(trained.statistics[-1], error=_FAR * trained.statistics[-1].allowed)
         statistics = (*trained.statistics[:-1], worst)
         words = f"a wrong {worst.role.replace('_', ' ')} of {worst.path}"
-        yield _planted_fault(
-            "RUNNING-STATISTICS", words, worst.origin, lambda trained: replace(trained, statistics=statistics)
-        )
+        yield _planted_fault("RUNNING-STATISTICS", words, worst.origin, statistics=statistics)
 
 
 def _of_gradients(trained: Trained) -> Iterator[PlantedFault]:
@@ -52,14 +48,12 @@ def _of_gradients(trained: Trained) -> Iterator[PlantedFault]:
         lost = replace(expected[-1], actual=0.0, origin=expected[-1].path)
         gradients = tuple(lost if gradient is expected[-1] else gradient for gradient in trained.gradients)
         words = f"a {lost.role} of {lost.path} without a gradient"
-        yield _planted_fault(
-            "GRADIENT-REACHES", words, lost.path, lambda trained: replace(trained, gradients=gradients)
-        )
+        yield _planted_fault("GRADIENT-REACHES", words, lost.path, gradients=gradients)
     if trained.step:
         worst = replace(trained.step[-1], error=_FAR * trained.step[-1].allowed)
         step = (*trained.step[:-1], worst)
         words = f"another step of the {worst.role} of {worst.path}"
-        yield _planted_fault("TRAIN-STEP", words, worst.origin, lambda trained: replace(trained, step=step))
+        yield _planted_fault("TRAIN-STEP", words, worst.origin, step=step)
 
 
 def _of_dropout(trained: Trained) -> Iterator[PlantedFault]:
@@ -72,7 +66,7 @@ def _of_dropout(trained: Trained) -> Iterator[PlantedFault]:
     else:
         varying = tuple(1.0 for _ in effect.candidate.get("spread", ()))
         words, faulty = "results that differ from call to call", replace(effect, candidate={"spread": varying})
-    yield _planted_fault("DROPOUT", words, "", lambda trained: replace(trained, dropout_effect=faulty))
+    yield _planted_fault("DROPOUT", words, dropout_effect=faulty)
 
 
 def _of_weights(trained: Trained) -> Iterator[PlantedFault]:
@@ -80,20 +74,18 @@ def _of_weights(trained: Trained) -> Iterator[PlantedFault]:
     random = [sample for sample in samples if sample.tensors == 1 and sample.fits[0][1].shape is not Shape.CONSTANT]
     if trained.initial and random:
         wide = replace(random[-1], square=_OTHER**2 * random[-1].square, greatest=_OTHER * random[-1].greatest)
-        initial = replace(
-            trained.initial, samples=tuple(wide if sample is random[-1] else sample for sample in samples)
-        )
+        others = tuple(wide if sample is random[-1] else sample for sample in samples)
         words = f"weights of {wide.path} of twice the deviation"
-        yield _planted_fault("INITIALISATION", words, wide.path, lambda trained: replace(trained, initial=initial))
+        yield _planted_fault("INITIALISATION", words, wide.path, initial=replace(trained.initial, samples=others))
     if trained.initial and trained.initial.planted:
         path = trained.initial.planted[0].path
         dependent = replace(trained.initial, joint=trained.initial.planted)
         words = f"weights of {path} that are the same for every output channel"
-        yield _planted_fault("INITIALISATION", words, path, lambda trained: replace(trained, initial=dependent))
+        yield _planted_fault("INITIALISATION", words, path, initial=dependent)
 
 
-def _planted_fault(clause: str, words: str, path: str, change: Callable[[Trained], Trained]) -> PlantedFault:
+def _planted_fault(clause: str, words: str, path: str = "", **faulty: Any) -> PlantedFault:  # noqa: ANN401 - fields of the evidence
     def plant(evidence: Evidence) -> Evidence:
-        return replace(evidence, trained=change(evidence.trained) if evidence.trained else None)
+        return replace(evidence, trained=replace(evidence.trained, **faulty) if evidence.trained else None)
 
     return PlantedFault(clause=clause, fault=words, plant=plant, path=path)

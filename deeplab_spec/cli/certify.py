@@ -40,7 +40,7 @@ from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
 from deeplab_spec.judge.statement import text_of
 from deeplab_spec.judge.text import MOST_FINDINGS, text
-from deeplab_spec.judge.waivers import apply_waivers, load_waivers
+from deeplab_spec.judge.waivers import apply_waivers, waivers_from
 from deeplab_spec.precision import NAMES
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.clauses import Level
@@ -158,7 +158,7 @@ def certify(
     write = form_of(file, as_json=as_json, most=None if everything else MOST_FINDINGS)
     check_folder(report)
     require_torch("certify")
-    accepted = load_waivers(waivers, today.date() if today else None) if waivers else None
+    accepted = waivers_from(waivers, today=today.date() if today else None)
     request = request_from(
         target,
         variant=variant,

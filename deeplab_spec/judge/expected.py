@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Final
 
-from deeplab_spec.align.differences import Aspect
 from deeplab_spec.analysis.costs import block_of
 from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node
@@ -75,25 +74,13 @@ def facts(network: Network, unstrided: frozenset[str]) -> Facts:
     found: dict[str, list[Fact]] = {}
     for node in network:
         for attribute in ("node", *_attributes(node.op), *(("inputs",) if node.inputs else ())):
-            clause = clause_of(_aspect(node, attribute), unstrided)
+            clause = clause_of(node.path, node.op, attribute, unstrided)
             found.setdefault(clause, []).append(Fact(node=node, attribute=attribute))
     return {clause: tuple(mine) for clause, mine in found.items()}
 
 
 def _attributes(op: Op) -> tuple[str, ...]:
     return _ATTRIBUTES[type(op)] if type(op) in _ATTRIBUTES else tuple(field.name for field in fields(op))
-
-
-def _aspect(node: Node, attribute: str) -> Aspect:
-    return Aspect(
-        path=node.path,
-        candidate_path=None,
-        op=node.op,
-        attribute=attribute,
-        expected=None,
-        actual=None,
-        equal=True,
-    )
 
 
 def plan_of(request: Request, subject: Subject) -> SpecifiedPlan:

@@ -113,7 +113,7 @@ def certify(
             nothing.
         TargetError: If the target cannot be imported or built, or the device is not available.
     """
-    findings_waived = waivers_from(waivers, "waivers", today)
+    findings_waived = waivers_from(waivers, today=today)
     name = target if isinstance(target, str) else getattr(target, "__qualname__", type(target).__qualname__)
     if variant is None and against is None and not isinstance(target, str):
         raise SpecError("variant", f"say which network {name} is", None)

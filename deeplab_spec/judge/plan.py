@@ -182,7 +182,7 @@ class SpecifiedPlan(Plan):
         """Return the sizes of a part's inputs, which are taps of the whole network, for an image."""
         found = shapes(self.whole, image)
         taps = {node.path: self.whole.tap(node.path.removeprefix("input.")) for node in part.inputs}
-        return {path: _size(found[tap]) for path, tap in taps.items()}
+        return {path: found[tap][1:] for path, tap in taps.items()}
 
     def _small_images(self) -> tuple[Pair, ...]:
         return SMALL_MULTIPLES if self._multiples else SMALL_SIZES
@@ -278,10 +278,6 @@ def _strided(network: Network) -> set[str]:
     """Return the blocks of the backbone that have a convolution with a stride."""
     convs = ((node.path, node.op) for node in network if isinstance(node.op, Conv2d))
     return {block_of(path) for path, op in convs if max(op.stride) > 1 and path.startswith("backbone.")}
-
-
-def _size(shape: tuple[int, int, int]) -> Pair:
-    return shape[1:]
 
 
 def specification(

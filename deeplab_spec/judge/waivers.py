@@ -161,12 +161,14 @@ def _verdict(records: Iterable[ClauseRecord]) -> str:
     return f"{verdict}: {reason}" if reason else str(verdict)
 
 
-def waivers_from(given: str | Path | Sequence[Entry] | None, where: str, today: date | None = None) -> Waivers | None:
+def waivers_from(
+    given: str | Path | Sequence[Entry] | None, where: str = "waivers", today: date | None = None
+) -> Waivers | None:
     """Return the waivers of a file, or of entries that stand in a program; None for none.
 
     Args:
         given: The path of a TOML file, or entries with the keys of its tables.
-        where: Name of the entries, for messages.
+        where: Name of entries, for messages.
         today: The day on which their expiry is checked; by default today, in UTC.
 
     Raises:
@@ -174,17 +176,11 @@ def waivers_from(given: str | Path | Sequence[Entry] | None, where: str, today: 
     """
     if given is None:
         return None
-    if isinstance(given, str | Path):
-        return load_waivers(Path(given), today)
-    return Waivers(entries=_waivers(given, where), today=today or datetime.now(tz=UTC).date())
+    entries = _load(Path(given)) if isinstance(given, str | Path) else _waivers(given, where)
+    return Waivers(entries=entries, today=today or datetime.now(tz=UTC).date())
 
 
-def load_waivers(path: Path, today: date | None = None) -> Waivers:
-    """Read a TOML file of waivers, whose expiry is checked on a day; by default today, in UTC.
-
-    Raises:
-        SpecError: If the file cannot be read, contains anything else, or a waiver has expired.
-    """
+def _load(path: Path) -> tuple[Waiver, ...]:
     try:
         if path.exists() and not path.is_file():
             raise SpecError(str(path), "must be a file of waivers", "something else")
@@ -197,7 +193,7 @@ def load_waivers(path: Path, today: date | None = None) -> Waivers:
         raise SpecError(str(path), "must be a readable file of waivers", error.strerror) from error
     except UnicodeDecodeError as error:
         raise SpecError(str(path), "must be UTF-8", one_line(error)) from error
-    return Waivers(entries=read_waivers(text, str(path)), today=today or datetime.now(tz=UTC).date())
+    return read_waivers(text, str(path))
 
 
 def read_waivers(text: str, name: str) -> tuple[Waiver, ...]:

@@ -15,7 +15,7 @@ from deeplab_spec.child_process import ProcessSettings
 from deeplab_spec.errors import DeepLabSpecError, SpecError, require_torch
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request, request_from
-from deeplab_spec.judge.waivers import Waivers, load_waivers
+from deeplab_spec.judge.waivers import Waivers, waivers_from
 from deeplab_spec.pytest_plugin.clause_tests import (
     DECIDED,
     VERDICT,
@@ -218,7 +218,7 @@ def waivers_of(config: pytest.Config) -> Waivers | None:
         SpecError: If the file is wrong, or a waiver has expired.
     """
     file, today = config.getoption("deeplab_waivers"), config.getoption("deeplab_today")
-    return load_waivers(Path(file), _day(today)) if file else None
+    return waivers_from(file, today=_day(today)) if file else None
 
 
 def strides_of(request: Request) -> tuple[int | None, ...]:

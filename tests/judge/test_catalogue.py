@@ -88,7 +88,7 @@ def test_every_difference_that_a_choice_makes_belongs_to_a_clause_of_its_part(va
             except GraphError:
                 continue
             for aspect in aspects(align(expected, candidate)):
-                _assert_belongs(aspect, clause_of(aspect, blocks))
+                _assert_belongs(aspect, clause_of(aspect.path, aspect.op, aspect.attribute, blocks))
 
 
 def _assert_belongs(aspect: Aspect, name: str) -> None:

@@ -16,7 +16,7 @@ from deeplab_spec.evidence.page import page
 from deeplab_spec.judge.certificate import Certificate, WaiverRecord
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.text import text
-from deeplab_spec.judge.waivers import Waiver, Waivers, apply_waivers, load_waivers, read_waivers, waivers_from
+from deeplab_spec.judge.waivers import Waiver, Waivers, apply_waivers, read_waivers, waivers_from
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import Variant
 from tests.support.candidates import right
@@ -210,13 +210,14 @@ def test_a_file_is_parsed_into_its_waivers(tmp_path: Path) -> None:
     """Each waiver knows where it stands; the day is the caller's."""
     path = tmp_path / "w.toml"
     path.write_text(FILE + FILE.replace("atrous*", "pool"), encoding="utf-8")
-    found = load_waivers(path, TODAY)
+    found = waivers_from(path, today=TODAY)
 
+    assert found
     assert found.today == TODAY
     assert [entry.where for entry in found.entries] == [f"{path}: waiver 1", f"{path}: waiver 2"]
     assert found.entries[0].expires == date(2027, 1, 31)
     with pytest.raises(SpecError, match="waiver 1: must not have expired by 2027-02-01, but got '2027-01-31'"):
-        load_waivers(path, date(2027, 2, 1))
+        waivers_from(path, today=date(2027, 2, 1))
 
 
 @pytest.mark.parametrize(
@@ -251,10 +252,10 @@ def test_a_file_with_anything_else_in_it_is_refused_in_one_line(change: tuple[st
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     """So is one that is no text."""
     with pytest.raises(SpecError, match="must be a readable file of waivers, but got 'No such file or directory'"):
-        load_waivers(tmp_path / "none.toml", TODAY)
+        waivers_from(tmp_path / "none.toml", today=TODAY)
     (tmp_path / "w.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(SpecError, match="must be UTF-8, but got "):
-        load_waivers(tmp_path / "w.toml", TODAY)
+        waivers_from(tmp_path / "w.toml", today=TODAY)
 
 
 def test_the_day_is_the_present_one_unless_another_is_given(tmp_path: Path) -> None:
@@ -262,9 +263,9 @@ def test_the_day_is_the_present_one_unless_another_is_given(tmp_path: Path) -> N
     path = tmp_path / "w.toml"
     path.write_text(FILE.replace("2027", "2007"), encoding="utf-8")
 
-    assert load_waivers(path, date(2007, 1, 31)).entries
+    assert waivers_from(path, today=date(2007, 1, 31))
     with pytest.raises(SpecError, match="must not have expired by 20"):
-        load_waivers(path)
+        waivers_from(path)
 
 
 def test_the_report_lists_what_is_waived_with_reason_and_expiry() -> None:

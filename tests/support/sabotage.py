@@ -15,7 +15,7 @@ from deeplab_spec.align.counts import block_counts
 from deeplab_spec.align.differences import Aspect, aspects
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.execute.tensor_error import relative_error
-from deeplab_spec.graph.ops import BatchNorm
+from deeplab_spec.graph.ops import BatchNorm, Op
 from deeplab_spec.judge import expected as required
 from deeplab_spec.judge import load_weights as copy_weights
 from deeplab_spec.judge.decisions import CHECKS
@@ -241,8 +241,8 @@ def _(patch: Patch) -> None:
     """Facts are sorted under another clause."""
     clause_of = structure_checks.clause_of
 
-    def other(aspect: Aspect, unstrided: frozenset[str] = frozenset()) -> str:
-        clause = clause_of(aspect, unstrided)
+    def other(path: str, op: Op, attribute: str, unstrided: frozenset[str]) -> str:
+        clause = clause_of(path, op, attribute, unstrided)
         return "no clause" if clause == "HEAD-NORM-EPS" else clause
 
     patch.setattr(structure_checks, "clause_of", other)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from deeplab_spec.align.differences import Aspect
-from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Opaque, Pool
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Op, Opaque, Pool
 from deeplab_spec.judge.evidence import Check, Evidence
 from deeplab_spec.judge.finding import Decision, Finding, as_json
 from deeplab_spec.spec.clauses import CLAUSES, Level
@@ -39,13 +39,13 @@ class Scope:
     ops: tuple[type, ...] = ANY
     attributes: tuple[str, ...] = ()
 
-    def fits(self, aspect: Aspect, *, unstrided: bool) -> bool:
+    def fits(self, path: str, op: Op, attribute: str, *, unstrided: bool) -> bool:
         """Tell whether a fact, of a block that loses its stride or of another, is in this scope."""
-        if self.attributes and aspect.attribute not in self.attributes:
+        if self.attributes and attribute not in self.attributes:
             return False
         if self.path.startswith(_UNSTRIDED) and not unstrided:
             return False
-        return isinstance(aspect.op, self.ops) and re.match(self.path.removeprefix(_UNSTRIDED), aspect.path) is not None
+        return isinstance(op, self.ops) and re.match(self.path.removeprefix(_UNSTRIDED), path) is not None
 
 
 _HEAD: Final = r"(aspp|decoder)\."
@@ -108,17 +108,18 @@ SCOPES: Final = (
 # fmt: on
 
 
-def clause_of(aspect: Aspect, unstrided: frozenset[str] = frozenset()) -> str:
-    """Return the id of the clause that decides a fact, given the blocks that lose their stride."""
-    in_unstrided = any(aspect.path.startswith(f"{block}.") for block in unstrided)
-    return next((scope.clause for scope in SCOPES if scope.fits(aspect, unstrided=in_unstrided)), "DATAFLOW")
+def clause_of(path: str, op: Op, attribute: str, unstrided: frozenset[str]) -> str:
+    """Return the id of the clause that decides an attribute of a node, given the blocks that lose their stride."""
+    inside = any(path.startswith(f"{block}.") for block in unstrided)
+    return next((scope.clause for scope in SCOPES if scope.fits(path, op, attribute, unstrided=inside)), "DATAFLOW")
 
 
 def by_clause(aspects: Iterable[Aspect], unstrided: frozenset[str]) -> dict[str, tuple[Aspect, ...]]:
     """Group facts by the clause that decides them, given the blocks that lose their stride at this output stride."""
     sorted_out: dict[str, list[Aspect]] = {}
     for aspect in aspects:
-        sorted_out.setdefault(clause_of(aspect, unstrided), []).append(aspect)
+        clause = clause_of(aspect.path, aspect.op, aspect.attribute, unstrided)
+        sorted_out.setdefault(clause, []).append(aspect)
     return {clause: tuple(found) for clause, found in sorted_out.items()}
 
 

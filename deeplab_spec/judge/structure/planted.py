@@ -7,17 +7,18 @@ last difference.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from deeplab_spec.align.counts import block_counts
-from deeplab_spec.align.differences import Aspect, aspects
+from deeplab_spec.align.differences import aspects
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import different_architecture
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Conv2d, Input, Opaque, Output, roles
-from deeplab_spec.judge.evidence import Evidence, PlantedFault
+from deeplab_spec.judge.evidence import PlantedFault
 from deeplab_spec.judge.expected import Fact, Facts
 from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.observe import Reading
@@ -84,11 +85,8 @@ def _planted(expected: Shaped, group: Sequence[_Fault], unstrided: frozenset[str
         words[fault.clause], network = fault.edit(network)
     by_id = by_clause(aspects(_aligned(expected, network)), unstrided)
     for fault in group:
-        yield PlantedFault(clause=fault.clause, fault=words[fault.clause], path=fault.path, plant=_with_aspects(by_id))
-
-
-def _with_aspects(by_id: dict[str, tuple[Aspect, ...]]) -> Callable[[Evidence], Evidence]:
-    return lambda evidence: replace(evidence, aspects=by_id)
+        plant = partial(replace, aspects=by_id)
+        yield PlantedFault(clause=fault.clause, fault=words[fault.clause], path=fault.path, plant=plant)
 
 
 def _aligned(expected: Shaped, network: Network) -> Alignment:
@@ -178,7 +176,7 @@ def _of_counts(alignment: Alignment, shared: frozenset[str]) -> Iterator[Planted
             clause="BLOCK-COUNTS",
             fault=f"parameters of {path} that another node stores",
             path=path,
-            plant=lambda evidence: replace(evidence, counts=counts),
+            plant=partial(replace, counts=counts),
         )
 
 
@@ -195,5 +193,5 @@ def _of_other_network(expected: Shaped) -> PlantedFault:
     return PlantedFault(
         clause="SAME-FAMILY",
         fault="a network of a single activation",
-        plant=lambda evidence: replace(evidence, other_architecture=reason),
+        plant=partial(replace, other_architecture=reason),
     )

@@ -1,6 +1,6 @@
 """A candidate in training mode: its weights, statistics and gradients, its inputs, and its calls of dropout."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +10,6 @@ from torch import Tensor
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.capture.candidate.module import ModuleCandidate, RequestError
 from deeplab_spec.capture.capture import CallSettings
-from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import ChildError, TargetError
 from deeplab_spec.execute.training import output_paths
 from deeplab_spec.graph.network import Network
@@ -159,13 +158,12 @@ class CandidateInTraining:
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Copy weights of the specification into the candidate."""
-        copy_weights(weights, self.places, state_of(self.module))
+        copy_weights(weights, self.places, self.module.tensors)
 
     def fill_running(self, value: float) -> None:
         """Set every running statistic that has a place to one value."""
-        state = state_of(self.module)
         for place in self.running:
-            stored = place.read(state[place.name])
+            stored = place.stored(self.module.tensors)
             assign(stored, torch.full_like(stored, value))
 
     def buffers(self) -> dict[str, Tensor]:
@@ -175,26 +173,24 @@ class CandidateInTraining:
 
     def restore(self, buffers: Mapping[str, Tensor]) -> None:
         """Restore buffers."""
-        state = state_of(self.module)
+        state = self.module.tensors
         for name, buffer in buffers.items():
             if name in state and state[name].shape == buffer.shape:
                 assign(state[name], buffer)
 
     def statistics(self) -> dict[str, Tensor]:
         """Return the running statistics, in the candidate's order of channels."""
-        state = state_of(self.module)
-        return _concatenated(self.running, {place: place.stored(state).clone() for place in self.running})
+        return _concatenated({place: place.stored(self.module.tensors).clone() for place in self.running})
 
     def tensors(self) -> dict[str, Tensor]:
         """Return every placed tensor, in the candidate's order of channels; some are those of the candidate."""
-        state = state_of(self.module)
-        return _concatenated(self.places, {place: place.stored(state) for place in self.places})
+        return _concatenated({place: place.stored(self.module.tensors) for place in self.places})
 
     def gradients(self) -> dict[str, Tensor | None]:
         """Return the gradient of every placed tensor; None if it has none."""
         found = {place: place.read(self.reached[place.name]) for place in self.places if place.name in self.reached}
         missing = {place.source for place in self.places if place not in found}
-        reached = _concatenated([place for place in self.places if place.source not in missing], found)
+        reached = _concatenated({place: value for place, value in found.items() if place.source not in missing})
         return {place.source: reached.get(place.source) for place in self.places}
 
     @property
@@ -222,13 +218,8 @@ class CandidateInTraining:
             dropout: Whether its dropout is active.
             differentiable: Whether gradients of the results are needed, and the inputs of dropout.
         """
-        settings = CallSettings(
-            train=train,
-            gradients="on" if differentiable else "off",
-            seed=seed,
-            dropout=dropout,
-            hold=differentiable,
-        )
+        gradients = "on" if differentiable else "off"
+        settings = CallSettings(train=train, gradients=gradients, seed=seed, dropout=dropout, hold=differentiable)
         answer = call_candidate(self.module, inputs, expected, settings=settings)
         if train and not answer.error:
             unread = self.module.refresh(sorted(self.module.tensors.keys() - set(self.module.parameter_names)))
@@ -264,10 +255,10 @@ class CandidateInTraining:
         return self.module.refresh()
 
 
-def _concatenated(places: Iterable[Place], tensors: Mapping[Place, Tensor]) -> dict[str, Tensor]:
+def _concatenated(tensors: Mapping[Place, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of the specification, in the candidate's order of channels; parts are concatenated."""
     parts: dict[str, list[Place]] = {}
-    for place in places:
+    for place in tensors:
         parts.setdefault(place.source, []).append(place)
     found = {}
     for source, several in parts.items():

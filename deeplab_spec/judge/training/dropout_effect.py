@@ -142,41 +142,30 @@ def _known(reads: Sequence[str | None], calls: Sequence[DropoutCall]) -> Sequenc
 
 
 def _sites(network: Network, calls: Sequence[DropoutCall], reads: Sequence[str | None]) -> tuple[Site, ...]:
-    return tuple(_site(network, call, node) for call, node in zip(calls, reads, strict=True))
+    return tuple(
+        _site(network, call.module, call.kind, call.probability, node) for call, node in zip(calls, reads, strict=True)
+    )
 
 
 def expected_sites(network: Network) -> tuple[Site, ...]:
     """Return the dropouts of a network."""
     return tuple(
-        Site(
-            path=node.path,
-            kind=ELEMENTS,
-            probability=node.op.probability,
-            follows=node.inputs[0],
-            reads=_before(network, node.inputs[0]),
-        )
+        _site(network, node.path, ELEMENTS, node.op.probability, node.inputs[0])
         for node in network
         if isinstance(node.op, Dropout)
     )
 
 
-def _site(network: Network, call: DropoutCall, reads: str | None) -> Site:
-    return Site(
-        path=call.module,
-        kind=call.kind,
-        probability=call.probability,
-        follows=reads,
-        reads=None if reads is None else _before(network, reads),
-    )
+def _site(network: Network, path: str, kind: str, probability: float, follows: str | None) -> Site:
+    reads = None if follows is None else _before(network, follows)
+    return Site(path=path, kind=kind, probability=probability, follows=follows, reads=reads)
 
 
 def _owner(network: Network, value: Tensor, values: Mapping[str, Tensor]) -> str | None:
     """Return the node that has a value; None if no node has it."""
-    return next((node.path for node in network if _is(value, values.get(node.path))), None)
-
-
-def _is(value: Tensor, other: Tensor | None) -> bool:
-    return other is not None and value.shape == other.shape and relative_error(value, other) <= SAME_VALUE
+    known = ((node.path, values[node.path]) for node in network if node.path in values)
+    alike = (path for path, own in known if own.shape == value.shape and relative_error(value, own) <= SAME_VALUE)
+    return next(alike, None)
 
 
 def _before(network: Network, path: str) -> str:

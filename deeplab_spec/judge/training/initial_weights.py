@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import torch
@@ -85,14 +85,7 @@ class _Values:
 
     def test(self, result: Result) -> JointTest:
         """Return the result of a joint test of these values."""
-        return JointTest(
-            test=result.test,
-            path=self.path,
-            role=self.role,
-            candidate_path=self.place.name,
-            actual=result.actual,
-            log_chance=result.log_chance,
-        )
+        return JointTest(**asdict(result), path=self.path, role=self.role, candidate_path=self.place.name)
 
 
 def sample_weights(

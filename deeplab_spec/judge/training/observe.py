@@ -74,19 +74,11 @@ def observe(
         draw: Draws the inputs; by default, images of one size.
         seed: Seed of weights and images.
     """
-    training = TrainingInputs(
-        network=network, weights=starting_weights(network, seed), draw=draw or images_of(network), seed=seed
-    )
-    candidate = CandidateInTraining(module, places, folded)
-    return _observed(candidate, training, dropped, comparable=not unmatched)
-
-
-def _observed(
-    candidate: CandidateInTraining, training: TrainingInputs, dropped: Sequence[str | None], *, comparable: bool
-) -> Trained:
+    weights = starting_weights(network, seed)
+    training = TrainingInputs(network=network, weights=weights, draw=draw or images_of(network), seed=seed)
     with ThreadPoolExecutor(1) as judge:
-        expected = judge.submit(_differentiated, training) if comparable else None
-        return _with_oracle(candidate, training, dropped, expected)
+        expected = None if unmatched else judge.submit(_differentiated, training)
+        return _with_oracle(CandidateInTraining(module, places, folded), training, dropped, expected)
 
 
 def _differentiated(training: TrainingInputs) -> tuple[Batch, dict[str, Tensor]]:
@@ -202,11 +194,10 @@ def _movement(candidate: CandidateInTraining, first: FirstBatch, path: str, ones
     kept = [1 - (ones[name] - first.moved[name]) if name in ones else None for name in where]
     mean, variance = (None if value is None else _settled(float(value.median()), expected) for value in kept)
     spread = max((float(value.max() - value.min()) for value in kept if value is not None), default=0.0)
+    owners = (place.name.rpartition(".")[0] for place in candidate.running if place.source in where)
     return Movement(
         path=path,
-        candidate_path=next(
-            (place.name.rpartition(".")[0] for place in candidate.running if place.source in where), None
-        ),
+        candidate_path=next(owners, None),
         expected=expected,
         mean=mean,
         variance=variance,
@@ -225,9 +216,8 @@ def _batch_of_one(candidate: CandidateInTraining, training: TrainingInputs) -> B
     """Run the candidate on a batch of one, in float32."""
     inputs = training.small(1)
     sizes = training.shapes(inputs)
-    single = [
-        node.path for node in training.network if isinstance(node.op, BatchNorm) and sizes[node.path][1:] == (1, 1)
-    ]
+    norms = [node.path for node in training.network if isinstance(node.op, BatchNorm)]
+    single = [path for path in norms if sizes[path][1:] == (1, 1)]
     if single:
         return BatchOfOne(not_applicable=f"{single[0]} has a single value per channel in a batch of one")
     candidate.module.float()
@@ -274,18 +264,12 @@ def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None) -> Traine
         draw=draw,
         seed=plan.request.seed,
     )
-    stated = isinstance(plan, SpecifiedPlan)
-    effect = (
-        found.dropout_effect if stated or found.dropout_effect is None else replace(found.dropout_effect, stated=False)
-    )
+    if isinstance(plan, SpecifiedPlan):
+        own = plan.choices.backbone_norm_momentum != AS_HEAD
+        return replace(found, initial=first, of_backbone="backbone_norm_momentum" if own else "norm_momentum")
+    effect = found.dropout_effect and replace(found.dropout_effect, stated=False)
     unstated = Initial(not_applicable="the other network does not state how weights are drawn")
-    own = isinstance(plan, SpecifiedPlan) and plan.choices.backbone_norm_momentum != AS_HEAD
-    return replace(
-        found,
-        dropout_effect=effect,
-        initial=first if stated else unstated,
-        of_backbone="backbone_norm_momentum" if own else "norm_momentum",
-    )
+    return replace(found, dropout_effect=effect, initial=unstated)
 
 
 def dropout_inputs(reading: Reading) -> tuple[str | None, ...]:

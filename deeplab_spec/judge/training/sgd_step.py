@@ -48,12 +48,8 @@ def compare_steps(
         oracle_gradients: The gradients of the oracle.
     """
     training = first.training
-    gradients = found.gradients
-    rate = (
-        STEP_LENGTH
-        * _length(training.weights[name] for name in oracle_gradients)
-        / max(_length(oracle_gradients.values()), ROUNDING)
-    )
+    length = _length(training.weights[name] for name in oracle_gradients)
+    rate = STEP_LENGTH * length / max(_length(oracle_gradients.values()), ROUNDING)
     error = candidate.step(rate)
     if error:
         return replace(found, error=error)
@@ -68,7 +64,7 @@ def compare_steps(
     statistics = _statistics(candidate, first, found.movements, batch, expected)
     wrong = {*found.frozen, *(difference.path for difference in statistics if not difference.agrees)}
     forward = first_before(training.network, wrong)
-    missing = {gradient.path for gradient in gradients if not gradient.reaches}
+    missing = {gradient.path for gradient in found.gradients if not gradient.reaches}
     return replace(
         found,
         statistics=tuple(replace(entry, origin=forward.get(entry.path, entry.path)) for entry in statistics),

@@ -125,7 +125,10 @@ def build_here(target: Target, output_stride: int, classes: int, seed: int = 0) 
     if target.source is None and kind != REFERENCE and (not kind or not variant) and not is_file(target.name):
         raise TargetError(target.name, f"must be {REFERENCE}:VARIANT or MODULE:CALLABLE")
     if target.source is None and is_file(target.name):
-        return _hosted(open_file(Path(target.name), target.name, connection := LocalConnection()), connection)
+        file = open_file(Path(target.name), target.name, connection := LocalConnection())
+        file.remote.ready()
+        hosted: nn.Module = connection.host.modules[file.remote.number]
+        return hosted
     with torch.random.fork_rng(devices=[]), float32_products(tf32=False):
         torch.manual_seed(seed)
         if target.source is None and kind == REFERENCE:
@@ -143,13 +146,6 @@ def build_here(target: Target, output_stride: int, classes: int, seed: int = 0) 
         except (Exception, SystemExit) as error:
             raise TargetError(target.name, f"cannot import {kind!r}: {one_line(error)}") from error
     return built
-
-
-def _hosted(file: Candidate, connection: LocalConnection) -> nn.Module:
-    """Return the module of this process that runs a file."""
-    file.remote.ready()
-    module: nn.Module = connection.host.modules[file.remote.number]
-    return module
 
 
 def _texts(target: Target, output_stride: int, classes: int) -> dict[str, str]:

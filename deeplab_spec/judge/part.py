@@ -17,11 +17,10 @@ from deeplab_spec.align.parts import Head, find_head
 from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned
 from deeplab_spec.capture.cut import cut
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
-from deeplab_spec.capture.fx.layout import MAP_RANK
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Activation, Dropout, Input, Output
+from deeplab_spec.graph.ops import MAP_RANK, Activation, Dropout, Input, Output
 from deeplab_spec.judge.certificate import PartPlace
 from deeplab_spec.judge.interface.observe import images
 from deeplab_spec.judge.outputs import call_candidate, double, executed

@@ -20,9 +20,9 @@ from torch import Tensor, fx
 from deeplab_spec.capture.capture import Capture, Step
 from deeplab_spec.capture.equivalences.graph_builder import GraphBuilder, composite_step, cropped_step
 from deeplab_spec.capture.fx.calls import ProgramCall, operator_name
-from deeplab_spec.capture.fx.layout import MAP_RANK, Layout, identity_layout
+from deeplab_spec.capture.fx.layout import Layout, identity_layout
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, Margins, Multiply, Opaque, Pad
+from deeplab_spec.graph.ops import MAP_RANK, Activation, Add, BatchNorm, Conv2d, Margins, Multiply, Opaque, Pad
 
 _ARITHMETIC: Final = frozenset(
     {"add", "sub", "rsub", "mul", "div", "addcmul", "addcdiv", "sqrt", "rsqrt", "pow", "reciprocal", "neg", "square"}

@@ -142,8 +142,8 @@ class ProgramCall:
             return tensors[self.state[argument]] if argument in self.state else computed(argument)
 
         def computed(node: fx.Node) -> Any:  # noqa: ANN401 - an operator's result
-            arguments: list[Any] = [on_device(argument, device) for argument in fx.map_arg(node.args, value)]
-            named = {name: on_device(argument, device) for name, argument in fx.map_arg(node.kwargs, value).items()}
+            arguments, named = [*fx.map_arg(node.args, value)], dict(fx.map_arg(node.kwargs, value))
+            arguments, named = pytree.tree_map_only(torch.device, lambda stated: device or stated, (arguments, named))
             if overwrites(node):
                 arguments[0] = arguments[0].clone()
             function: Callable[..., Any] = node.target  # type: ignore[assignment]  # a call_function node
@@ -163,11 +163,6 @@ class Placement:
     def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002 - a step
         """Return the reordered value."""
         return self.layout.place(inputs[0])
-
-
-def on_device(argument: Any, device: torch.device | None) -> Any:  # noqa: ANN401 - an operator's argument
-    """Return an argument of a call; a device is replaced by the given one, if any."""
-    return device if device is not None and isinstance(argument, torch.device) else argument
 
 
 def only_first_used(node: fx.Node) -> bool:

@@ -140,10 +140,8 @@ def _pointwise(call: Call, _: Arguments) -> Product | None:
     bare = padding in {"same", "valid"} if isinstance(padding, str) else not any(padding)
     if not single or not bare or any(step != 1 for step in call["stride"]) or call.arguments.get("transposed"):
         return None
-    kept = _LETTERS[: len(call.result) - 1]
-    return Product(
-        call["input"], call["weight"], (f"{kept[:1]}c{kept[1:]}", "oc", f"{kept[:1]}o{kept[1:]}"), call["bias"]
-    )
+    first, kept = _LETTERS[0], _LETTERS[1 : len(call.result) - 1]
+    return Product(call["input"], call["weight"], (f"{first}c{kept}", "oc", f"{first}o{kept}"), call["bias"])
 
 
 _PARSERS: Final[dict[str, Callable[[Call, Arguments], Product | None]]] = {
@@ -159,9 +157,6 @@ _PARSERS: Final[dict[str, Callable[[Call, Arguments], Product | None]]] = {
     "conv2d": _pointwise,
     "convolution": _pointwise,
 }
-
-
-_HEIGHT: Final = 2
 
 
 def fuse_into_convolution(node: fx.Node, value: fx.Node, conv: Conv2d, arguments: Arguments) -> Translation | None:
@@ -202,9 +197,8 @@ def _cropped(node: fx.Node, value: fx.Node, conv: Conv2d, layout: Layout) -> Tra
     if margins is None or not layout.identity or conv.padding == "same" or conv.stride != (1, 1):
         return None
     top, bottom, left, right = (own + more for own, more in zip(conv.padding, margins, strict=True))
-    return Translation(
-        replace(conv, padding=(top, bottom, left, right)), (value,), result=identity_layout(read_call(node).result)
-    )
+    op = replace(conv, padding=(top, bottom, left, right))
+    return Translation(op, (value,), result=identity_layout(shape_of(node)))
 
 
 _CONVERSIONS: Final = frozenset({"to", "_to_copy", "type_as"})
@@ -259,9 +253,8 @@ def _shifted(value: fx.Node) -> fx.Node | None:
     if not is_call_of(value, {"relu6", "hardtanh", "clamp"}):
         return None
     call = read_call(value)
-    bounds = [
-        call.arguments.get(low, call.arguments.get(high)) for low, high in (("min_val", "min"), ("max_val", "max"))
-    ]
+    names = (("min_val", "min"), ("max_val", "max"))
+    bounds = [call.arguments.get(one, call.arguments.get(other)) for one, other in names]
     inner = call["self"] if "self" in call.arguments else call["input"]
     if (bounds not in ([0, 6], [None, None])) or not is_call_of(inner, {"add"}):
         return None

@@ -8,15 +8,13 @@ equal, and a sequence that restores the order is the identity.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Final
 
 from torch import Tensor, fx
 
-MAP_RANK: Final = 4
-"""Axes of a batch of maps: images, channels, height, width."""
+from deeplab_spec.graph.ops import MAP_RANK
 
-CHANNELS: Final = 1
-"""The channel axis of a batch of maps."""
+CHANNELS, HEIGHT, WIDTH = 1, 2, 3
+"""The axes of a batch of maps after its images."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,29 @@ from torch._ops import OpOverload
 
 from deeplab_spec.capture.fx.calls import Call, Translation, is_call_of, operator_name, read_call, shape_of
 from deeplab_spec.capture.fx.equivalent_calls import hard_argument, relu_argument, translate_product
-from deeplab_spec.capture.fx.layout import CHANNELS, MAP_RANK, Arguments, Atom, Layout, full_axis, with_channels
+from deeplab_spec.capture.fx.layout import (
+    CHANNELS,
+    HEIGHT,
+    WIDTH,
+    Arguments,
+    Atom,
+    Layout,
+    full_axis,
+    with_channels,
+)
 from deeplab_spec.capture.fx.operators import ELEMENT_WISE, rule_of
-from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, GlobalAveragePool, Multiply, Op, Opaque, Pair
+from deeplab_spec.graph.ops import (
+    MAP_RANK,
+    Activation,
+    Add,
+    Concat,
+    Conv2d,
+    GlobalAveragePool,
+    Multiply,
+    Op,
+    Opaque,
+    Pair,
+)
 
 _RESHAPES: Final = frozenset(
     {
@@ -126,9 +146,6 @@ def _element_of_split(node: fx.Node) -> tuple[fx.Node, int, int] | None:
     return call["self"], axis, starts[number]
 
 
-_HEIGHT, _WIDTH = 2, 3
-
-
 def translate_with_layouts(node: fx.Node, arguments: Arguments) -> Translation | None:
     """Return the operation of a call on the bases of its arguments; None if no rule knows the call."""
     if not isinstance(node.target, OpOverload):
@@ -177,7 +194,7 @@ def _mul(call: Call, arguments: Arguments) -> Translation | None:
 
 def _is_factor(single: Layout, layout: Layout) -> bool:
     """Tell whether a layout is that of one pixel, with its channels where another layout has them."""
-    pixels = {_HEIGHT, _WIDTH}
+    pixels = {HEIGHT, WIDTH}
     axes = tuple(() if {atom.axis for atom in axis} <= pixels else axis for axis in layout.axes)
     return single == Layout((*layout.base[:2], 1, 1), axes)
 
@@ -206,12 +223,12 @@ def _mean(call: Call, arguments: Arguments) -> Translation | None:
     for mean in reversed(means):
         over = {axis % len(axes) for axis in mean.arguments.get("dim") or range(len(axes))}
         atoms = [atom for axis in over for atom in axes[axis]]
-        if mean["dtype"] is not None or any(atom.axis not in {_HEIGHT, _WIDTH} for atom in atoms):
+        if mean["dtype"] is not None or any(atom.axis not in {HEIGHT, WIDTH} for atom in atoms):
             return None
         averaged *= prod(atom.size for atom in atoms)
         kept = [() if number in over else axis for number, axis in enumerate(axes)]
         axes = [axis for number, axis in enumerate(kept) if mean.arguments.get("keepdim") or number not in over]
-    if averaged != layout.base[_HEIGHT] * layout.base[_WIDTH]:
+    if averaged != layout.base[HEIGHT] * layout.base[WIDTH]:
         return None
     return Translation(GlobalAveragePool(), (source,), result=Layout((*layout.base[:2], 1, 1), tuple(axes)))
 
@@ -224,9 +241,9 @@ def _sum_divided(call: Call, arguments: Arguments) -> Translation | None:
     summed = read_call(total).arguments
     source, axes = summed["self"], {axis % MAP_RANK for axis in summed.get("dim") or ()}
     layout = arguments.map(source)
-    if layout is None or not layout.identity or axes != {_HEIGHT, _WIDTH} or not summed.get("keepdim"):
+    if layout is None or not layout.identity or axes != {HEIGHT, WIDTH} or not summed.get("keepdim"):
         return None
-    pixels = layout.base[_HEIGHT] * layout.base[_WIDTH]
+    pixels = layout.base[HEIGHT] * layout.base[WIDTH]
     return Translation(GlobalAveragePool(), (source,)) if count == pixels else None
 
 
@@ -248,9 +265,9 @@ def _space_to_batch(call: Call, arguments: Arguments) -> Translation | None:
         return None
     if any(step > 1 < pixels for step, pixels in zip(op.stride, distance, strict=True)):
         return None
-    sides = [pixels * side for pixels, side in zip(distance, call.result[_HEIGHT:], strict=True)]
+    sides = [pixels * side for pixels, side in zip(distance, call.result[HEIGHT:], strict=True)]
     axes = list(resized.axes)
-    for axis, pixels in zip((_HEIGHT, _WIDTH), distance, strict=True):
+    for axis, pixels in zip((HEIGHT, WIDTH), distance, strict=True):
         axes[axis] = (Atom(axis, pixels, call.result[axis]),) if call.result[axis] > 1 else ()
     (vertical, horizontal), (top, bottom, left, right) = distance, op.padding
     atrous = replace(
@@ -264,7 +281,7 @@ def _space_to_batch(call: Call, arguments: Arguments) -> Translation | None:
 def _pixel_distance(layout: Layout) -> Pair | None:
     """Return the distance on the base between neighbouring pixels; None if they are not distributed evenly."""
     distance = []
-    for axis in (_HEIGHT, _WIDTH):
+    for axis in (HEIGHT, WIDTH):
         atoms, side = layout.axes[axis], layout.base[axis]
         count = prod(atom.size for atom in atoms)
         if len(atoms) > 1 or any(atom.axis != axis or atom.step * atom.size != side for atom in atoms):

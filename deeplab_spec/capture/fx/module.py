@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from deeplab_spec.capture.candidate import process
 from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.capture.capture import Candidate, Capture
-from deeplab_spec.capture.fx.layout import MAP_RANK
 from deeplab_spec.errors import CaptureError, TargetError, one_line
-from deeplab_spec.graph.ops import Pair
+from deeplab_spec.graph.ops import MAP_RANK, Pair
 
 _COLOURS: Final = 3
 """Channels of an image, unless the network reads another number."""

@@ -11,7 +11,9 @@ from torch import fx
 from torch._ops import OpOverload
 
 from deeplab_spec.capture.fx.calls import Call, Translation, operator_name, read_call, shape_of
+from deeplab_spec.capture.fx.layout import HEIGHT, WIDTH
 from deeplab_spec.graph.ops import (
+    MAP_RANK,
     Activation,
     ActivationKind,
     Add,
@@ -30,18 +32,11 @@ from deeplab_spec.graph.ops import (
     margins,
 )
 
-_SIDES: Final = (2, 3)
-"""The row and column axes of a batch of maps."""
-
 
 def translate(node: fx.Node) -> Translation | None:
     """Return the operation of a call; None if the table does not know it."""
-    if not isinstance(node.target, OpOverload):
-        return None
-    rule = rule_of(node)
-    if rule is None or len(shape_of(node)) != 4:  # noqa: PLR2004 - a batch of images
-        return None
-    return rule(read_call(node))
+    rule = rule_of(node) if isinstance(node.target, OpOverload) else None
+    return rule(read_call(node)) if rule and len(shape_of(node)) == MAP_RANK else None
 
 
 def rule_of(node: fx.Node) -> "Rule | None":
@@ -123,21 +118,15 @@ def _clamp(call: Call, low: str, high: str) -> Translation | None:
 def _add(call: Call) -> Translation | None:
     values = (call["self"], call["other"])
     tensors = all(isinstance(value, fx.Node) and shape_of(value) == call.result for value in values)
-    if not tensors or call["alpha"] != 1:
-        return None
-    return Translation(Add(), values)
+    return Translation(Add(), values) if tensors and call["alpha"] == 1 else None
 
 
 def _concat(call: Call) -> Translation | None:
-    if call["dim"] not in (1, -3):
-        return None
-    return Translation(Concat(), tuple(call["tensors"]))
+    return Translation(Concat(), tuple(call["tensors"])) if call["dim"] in {1, -3} else None
 
 
 def _adaptive_pool(call: Call) -> Translation | None:
-    if tuple(call["output_size"]) != (1, 1):
-        return None
-    return Translation(GlobalAveragePool(), (call["self"],))
+    return Translation(GlobalAveragePool(), (call["self"],)) if tuple(call["output_size"]) == (1, 1) else None
 
 
 def _mean(call: Call) -> Translation | None:
@@ -203,12 +192,12 @@ def _broadcast(call: Call) -> Translation | None:
 def cropped_margins(call: Call) -> Margins | None:
     """Return a slice of rows or columns as negative margins; None for any other slice."""
     axis, start = call["dim"] % len(call.result), call["start"] or 0
-    if axis not in _SIDES or call["step"] != 1 or min(call.result) < 1:
+    if axis not in {HEIGHT, WIDTH} or call["step"] != 1 or min(call.result) < 1:
         return None
     side = call.shape("self")[axis]
     before = start + side if start < 0 else start
     behind = side - before - call.result[axis]
-    return (-before, -behind, 0, 0) if axis == _SIDES[0] else (0, 0, -before, -behind)
+    return (-before, -behind, 0, 0) if axis == HEIGHT else (0, 0, -before, -behind)
 
 
 def _slice(call: Call) -> Translation | None:

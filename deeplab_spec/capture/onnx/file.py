@@ -52,12 +52,7 @@ class OnnxFile(Candidate):
     inference_only = "an ONNX file is for inference only"
 
     def __init__(
-        self,
-        name: str,
-        model: ModelProto,
-        tensors: Mapping[str, Tensor],
-        constants: Values,
-        connection: Connection,
+        self, name: str, model: ModelProto, tensors: Mapping[str, Tensor], constants: Values, connection: Connection
     ) -> None:
         super().__init__(name, _image_shapes(model), tensors)
         self.model = model
@@ -97,10 +92,8 @@ class OnnxFile(Candidate):
         return self.remote.call(inputs, settings)
 
     def _request(self) -> Document:
-        model = torch.frombuffer(
-            bytearray(_with_weights(self.model, self.tensors).SerializeToString()), dtype=torch.uint8
-        )
-        packed = self.remote.connection.pack({"model": model})
+        content = bytearray(_with_weights(self.model, self.tensors).SerializeToString())
+        packed = self.remote.connection.pack({"model": torch.frombuffer(content, dtype=torch.uint8)})
         return {"do": "build_session", "model": packed, "threads": torch.get_num_threads()}
 
     def check_inputs(self, inputs: Sequence[Tensor]) -> None:
@@ -125,9 +118,8 @@ class OnnxFile(Candidate):
         """Execute the graph with the interpreter."""
         captured = self.read(inputs)
         network = captured.network
-        values = captured.run(
-            {node.path: tensor for node, tensor in zip(network.inputs, inputs, strict=True)}, self.tensors, keep=()
-        )
+        named = {node.path: tensor for node, tensor in zip(network.inputs, inputs, strict=True)}
+        values = captured.run(named, self.tensors, keep=())
         names = [value.name for value in self.model.graph.output]
         found = [values[node.path] for node in network.outputs]
         if len(found) == 1:

@@ -5,7 +5,6 @@ node of the network.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -26,55 +25,35 @@ _OWN: Final = {"Conv": (1, 2), "BatchNormalization": (1, 2, 3, 4)}
 """Positions of an operator's weights among its inputs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownStep:
-    """Runs a node whose operation is known, with the interpreter.
+def known_step(node: Node, roles: Mapping[str, str]) -> Step:
+    """Return a step that runs a node with the interpreter, on its own tensors, named by path and role."""
 
-    Attributes:
-        node: The node.
-        roles: Names of its own tensors, by path and role.
+    def run(inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
+        return interpreter.step(node, list(inputs), {where: tensors[name] for where, name in roles.items()})
+
+    return run
+
+
+def operator_step(node: NodeProto, position: int, values: Values, reads: Sequence[str]) -> Step:
+    """Return a step that computes a result of an operator that is opaque to the graph, in the precision of its inputs.
+
+    Its inputs are values of the network (``reads``), weights, or known values.
     """
+    known, opset = {name: values.arrays[name] for name in node.input if name in values.arrays}, values.opset
 
-    node: Node
-    roles: Mapping[str, str]
-
-    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Run the node."""
-        weights = {where: tensors[name] for where, name in self.roles.items()}
-        return interpreter.step(self.node, list(inputs), weights)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorStep:
-    """Runs an operator that is opaque to the graph, in the precision of its inputs.
-
-    Attributes:
-        node: The operator.
-        opset: Version of the operators.
-        output: Index of the result to return.
-        arrays: Its constant inputs, by name.
-        reads: Position among the node's inputs, by name.
-    """
-
-    node: NodeProto
-    opset: int
-    output: int
-    arrays: Mapping[str, Array]
-    reads: Mapping[str, int]
-
-    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Run the operator."""
+    def run(inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
         dtype = next((tensor.dtype for tensor in inputs if tensor.is_floating_point()), torch.float32)
-        values: list[Array | None] = []
-        for name in self.node.input:
-            if name in self.reads:
-                values.append(inputs[self.reads[name]].detach().numpy())
-            elif name in tensors:
-                values.append(tensors[name].detach().numpy())
+        given = {**tensors, **dict(zip(reads, inputs, strict=True))}
+        arrays: list[Array | None] = []
+        for name in node.input:
+            if name in given:
+                arrays.append(given[name].detach().numpy())
             else:
-                values.append(_precise(self.arrays[name], dtype) if name else None)
-        result = torch.from_numpy(np.array(compute(self.node, values, self.opset)[self.output]))
+                arrays.append(_precise(known[name], dtype) if name else None)
+        result = torch.from_numpy(np.array(compute(node, arrays, opset)[position]))
         return result.to(dtype) if result.is_floating_point() else result
+
+    return run
 
 
 def _precise(array: Array, dtype: torch.dtype) -> Array:
@@ -176,24 +155,13 @@ class GraphReader:
         roles = {f"{path}.{role}": tensor for role, tensor in translation.roles}
         self.parameters |= roles
         added = self._add(node.output[0], path, op, [self.paths[value] for value in translation.inputs], node.op_type)
-        self.steps[path] = KnownStep(node=added, roles=roles)
+        self.steps[path] = known_step(added, roles)
 
     def _add_opaque(self, node: NodeProto, path: str, position: int) -> None:
         reads = [value for value in dict.fromkeys(node.input) if value in self.paths]
-        self._add(
-            node.output[position],
-            path,
-            opaque(node, self.values),
-            [self.paths[value] for value in reads],
-            node.op_type,
-        )
-        self.steps[path] = OperatorStep(
-            node=node,
-            opset=self.values.opset,
-            output=position,
-            arrays={value: self.values.arrays[value] for value in node.input if value in self.values.arrays},
-            reads={value: number for number, value in enumerate(reads)},
-        )
+        inputs = [self.paths[value] for value in reads]
+        self._add(node.output[position], path, opaque(node, self.values), inputs, node.op_type)
+        self.steps[path] = operator_step(node, position, self.values, reads)
 
     def _add(self, value: str, path: str, op: Op, inputs: Sequence[str], kind: str = "") -> Node:
         node = Node(path=path, op=op, inputs=tuple(inputs), source=Source(work="ONNX", place=kind) if kind else None)

@@ -15,6 +15,7 @@ from deeplab_spec.analysis.sizes import explicit_padding, side_rules
 from deeplab_spec.capture.onnx.model import short
 from deeplab_spec.capture.onnx.values import PIXEL, Call, Translation, Values, attributes_of, decimal
 from deeplab_spec.graph.ops import (
+    MAP_RANK,
     NO_MARGINS,
     Activation,
     ActivationKind,
@@ -95,10 +96,8 @@ def translate(node: NodeProto, values: Values) -> Translation | None:
     """Return the operation of a node; None if the table does not know it."""
     rule = _TABLE.get(node.op_type)
     call = Call(node, values, attributes_of(node))
-    maps = len(call.result) == len(call.shape()) == 4  # noqa: PLR2004 - a batch of maps
-    if rule is None or not maps or not call.open(0):
-        return None
-    return rule(call)
+    maps = len(call.result) == len(call.shape()) == MAP_RANK
+    return rule(call) if rule and maps and call.open(0) else None
 
 
 def opaque(node: NodeProto, values: Values) -> Opaque:

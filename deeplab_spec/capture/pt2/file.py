@@ -116,7 +116,8 @@ def read_pt2(path: Path, name: str, connection: Connection | None = None) -> Can
     """
     archive = check_pt2(path, name)
     try:
-        with _only_tensors(), _no_buffer_warning():
+        with _only_tensors(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given buffer is not writable")  # it is copied before use
             program = load_pt2(_copy(archive)).exported_programs["model"]
     except Exception as error:
         raise TargetError(name, f"torch {torch.__version__} cannot load it: {one_line(error)}") from error
@@ -144,14 +145,6 @@ def _copy(archive: Archive) -> io.BytesIO:
             copy.writestr(f"package/{member}", content)
     buffer.seek(0)
     return buffer
-
-
-@contextmanager
-def _no_buffer_warning() -> Iterator[None]:
-    """Silence a warning of torch 2.11 about read-only weights; they are copied before use."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given buffer is not writable")
-        yield
 
 
 @contextmanager

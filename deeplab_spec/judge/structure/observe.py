@@ -19,7 +19,7 @@ from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.folding import foldable, folded
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import Conv2d, Output, Pair
+from deeplab_spec.graph.ops import MAP_RANK, Conv2d, Output, Pair
 from deeplab_spec.judge.evidence import Evidence
 from deeplab_spec.judge.finding import Finding, Verdict
 from deeplab_spec.judge.interface.observe import images
@@ -27,8 +27,6 @@ from deeplab_spec.judge.outputs import Answer, call_candidate, choose, double, e
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan
 from deeplab_spec.judge.structure.check import CHECKS, by_clause
 from deeplab_spec.judge.structure.nearest_form import nearest_form
-
-_BATCH_OF_MAPS: Final = 4
 
 RUNTIME: Final = 0.05
 """Largest relative difference between a runtime in float32 and the graph in float64, with the file's weights.
@@ -152,7 +150,7 @@ def _without_bias(alignment: Alignment) -> list[str]:
 
 def limits_of(module: Candidate) -> Limits:
     """Return the sizes that a candidate fixes; only files do."""
-    stated = [shape for shape in module.shapes if len(shape) == _BATCH_OF_MAPS]
+    stated = [shape for shape in module.shapes if len(shape) == MAP_RANK]
     sides = [(height, width) for *_, height, width in stated if height is not None and width is not None]
     channels = [shape[1] for shape in stated if shape[1] is not None]
     batches = {shape[0] for shape in stated}

@@ -219,7 +219,7 @@ UNDECIDED: dict[str, list[tuple[Evidence, str]]] = {
     **{
         entry.id: [
             (replace(NOTHING, graph_reason="cannot be exported"), "cannot be exported"),
-            (replace(NOTHING, trained=Trained(reason="it was not trained")), "it was not trained"),
+            (NOTHING, "it was not trained"),
         ]
         for entry in CLAUSES
         if entry.level is Level.TRAINING

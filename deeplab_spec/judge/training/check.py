@@ -38,7 +38,7 @@ def momentum(trained: Trained) -> Decision:
         reason = trained.incomparable
     if trained.frozen and len(moved) < len(stated):
         reason = f"{trained.frozen[0]} uses its running statistics, which changes the inputs of others"
-    return Decision(findings=findings, decisions=2 * len(moved), undecided=reason or _open(trained))
+    return Decision(findings=findings, decisions=2 * len(moved), undecided=reason or trained.error)
 
 
 def _is_seen(trained: Trained, movement: Movement) -> bool:
@@ -92,7 +92,7 @@ def running_statistics(trained: Trained) -> Decision:
     return Decision(
         findings=(*frozen, *differing),
         decisions=len(trained.statistics) + len(frozen),
-        undecided=trained.incomparable or _open(trained),
+        undecided=trained.incomparable or trained.error,
     )
 
 
@@ -113,7 +113,7 @@ def gradient_reaches(trained: Trained) -> Decision:
     return Decision(
         findings=tuple(findings.values()),
         decisions=len(trained.gradients) + len(findings) * bool(trained.backward),
-        undecided=_open(trained) or ("" if trained.gradients else trained.incomparable),
+        undecided=trained.error or ("" if trained.gradients else trained.incomparable),
     )
 
 
@@ -131,7 +131,7 @@ def train_step(trained: Trained) -> Decision:
     return Decision(
         findings=_differing(list(trained.step), "after a step"),
         decisions=len(trained.step),
-        undecided=trained.incomparable or _open(trained),
+        undecided=trained.incomparable or trained.error,
     )
 
 
@@ -151,7 +151,7 @@ def batch_of_one(trained: Trained) -> Decision:
     """Decide BATCH-OF-ONE."""
     result = trained.batch_of_one
     if result is None:
-        return Decision(undecided=_open(trained))
+        return Decision(undecided=trained.error)
     if result.not_applicable:
         return Decision(not_applicable=result.not_applicable)
     if not result.error and result.finite:
@@ -160,11 +160,6 @@ def batch_of_one(trained: Trained) -> Decision:
     return Decision(
         findings=(finding("input", None, "batch of one in training", "a finite result", actual),), decisions=1
     )
-
-
-def _open(trained: Trained) -> str:
-    """Return why nothing was observed; empty if something was."""
-    return trained.reason or trained.error
 
 
 CHECKS_OF_TRAINING: Final[dict[str, CheckOfTraining]] = {

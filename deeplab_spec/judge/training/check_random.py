@@ -56,7 +56,7 @@ def initialisation(trained: Trained) -> Decision:
     """Decide INITIALISATION."""
     initial = trained.initial
     if initial is None:
-        return Decision(undecided=trained.reason or "its initial weights were not kept")
+        return Decision(undecided="its initial weights were not kept")
     if initial.not_applicable or initial.undecided:
         return Decision(not_applicable=initial.not_applicable, undecided=initial.undecided)
     chance = chance_of_each(initial)
@@ -205,7 +205,7 @@ def dropout(trained: Trained) -> Decision:
     """Decide DROPOUT."""
     effect = trained.dropout_effect
     if effect is None:
-        return Decision(undecided=trained.reason or trained.error or trained.incomparable)
+        return Decision(undecided=trained.error or trained.incomparable)
     if not effect.stated:
         return Decision(not_applicable="the other network does not state its dropout")
     from_calls = tuple(_from_calls(effect))

@@ -222,7 +222,6 @@ class Trained:
     """The evidence from training.
 
     Attributes:
-        reason: Why nothing was observed; empty if something was.
         not_applicable: Why the candidate cannot be trained; empty if it can.
         error: The error that the candidate raised on a legal batch; empty if there was none.
         incomparable: Why its values cannot be compared with the oracle's; empty if they can.
@@ -239,7 +238,6 @@ class Trained:
         of_backbone: The choice that decides the momentum of the backbone's normalisations.
     """
 
-    reason: str = ""
     not_applicable: str = ""
     error: str = ""
     incomparable: str = ""

@@ -60,19 +60,12 @@ def merge_summed(captured: Capture) -> Capture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Merged:
-    """Convolutions that are parts of one.
-
-    Attributes:
-        op: The merged convolution.
-        convs: Its parts, in order.
-        source: The common input; empty if each part has its own.
-        between: Nodes from the input to the result, in order.
-    """
+    """Convolutions that are parts of one."""
 
     op: Conv2d
-    convs: tuple[Node, ...]
-    source: str
-    between: tuple[Node, ...]
+    convs: tuple[Node, ...]  # its parts, in order
+    source: str  # the common input; empty if each part has its own
+    between: tuple[Node, ...]  # from the input to the result, in order
 
 
 class _Finder:

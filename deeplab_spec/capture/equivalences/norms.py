@@ -54,23 +54,14 @@ def merge_norm_arithmetic(captured: Capture) -> Capture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Chain:
-    """Arithmetic from one value to another that is a normalisation.
-
-    Attributes:
-        source: Path of its input.
-        nodes: Its operations, in order; the last one gives its result.
-        step: Runs them.
-        op: The equal normalisation.
-        roles: The name of the parameter in each role.
-        views: Layouts of the parameters as vectors, by name.
-    """
+    """Arithmetic from one value to another that is a normalisation."""
 
     source: str
-    nodes: tuple[Node, ...]
+    nodes: tuple[Node, ...]  # in order; the last one gives the result
     step: Step
     op: BatchNorm
-    roles: Mapping[str, str]
-    views: Mapping[str, Layout]
+    roles: Mapping[str, str]  # the name of the parameter in each role
+    views: Mapping[str, Layout]  # layouts of the parameters as vectors, by name
 
 
 def _chains(captured: Capture) -> Iterator[_Chain]:

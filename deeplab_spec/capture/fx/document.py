@@ -5,7 +5,7 @@ sizes becomes numbers, and every value gets the shape that its operator gives it
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -135,8 +135,8 @@ class _Reader:
         target = resolve(check_target(entry["target"]))
         if isinstance(target, OpOverload) and target.overloadpacket.__name__ in CHECKS:
             return
-        values = list(self._arguments(entry, self.values))
-        value = target(*values[0], **values[1])
+        arguments, named = self._arguments(entry, self.values)
+        value = target(*arguments, **named)
         name = str(entry["name"])
         if isinstance(value, int | float | bool):
             self.values[name] = self.copies[name] = value
@@ -149,9 +149,9 @@ class _Reader:
         self._add(name, node, value)
 
     @staticmethod
-    def _arguments(entry: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[Any]:
-        yield [decoded(value, values.__getitem__) for value in entry["args"]]
-        yield {str(name): decoded(value, values.__getitem__) for name, value in entry["kwargs"].items()}
+    def _arguments(entry: Mapping[str, Any], values: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        named = {str(name): decoded(value, values.__getitem__) for name, value in entry["kwargs"].items()}
+        return [decoded(value, values.__getitem__) for value in entry["args"]], named
 
     def _add(self, name: str, node: fx.Node, value: Any) -> None:  # noqa: ANN401 - a fake tensor, or several
         if any(tensor.numel() > _MOST_ELEMENTS for tensor in pytree.tree_leaves(value) if isinstance(tensor, Tensor)):

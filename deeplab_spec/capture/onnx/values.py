@@ -136,15 +136,13 @@ def compute(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> list
     Raises:
         CaptureError: If it cannot be run.
     """
-    names = [name for name in node.input if name]
     feeds = {name: array for name, array in zip(node.input, inputs, strict=True) if name}
     outputs = [name for name in node.output if name]
-    graph = helper.make_graph(
-        [node],
-        "one node",
-        [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in dict.fromkeys(names)],
-        [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in outputs],
+    infos = (
+        [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in names]
+        for names in (feeds, outputs)
     )
+    graph = helper.make_graph([node], "one node", *infos)
     try:
         with np.errstate(all="ignore"):
             results = dict(zip(outputs, ReferenceEvaluator(graph, {"": opset}).run(None, feeds), strict=True))

@@ -9,10 +9,12 @@ import io
 import json
 import pickletools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from deeplab_spec.capture.pt2.program_json import CPU, sanitised
 from deeplab_spec.capture.pt2.zip_archive import ArchiveError, read_members
@@ -96,9 +98,6 @@ _VERSION: Final = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 _ITEM_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16, 12: 1, 13: 2}
 """Bytes of an element by the format's number of its type."""
 
-_Input = TypeVar("_Input")
-_Result = TypeVar("_Result")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archive:
@@ -136,11 +135,16 @@ def _checked(members: Mapping[str, bytes]) -> Archive:
     for member in members:
         _check_kind(member)
     text = _parsed(members, PROGRAM)
-    _check_schema(text)
+    version = text.get("schema_version") if isinstance(text, dict) else None
+    if not isinstance(version, dict):
+        raise ArchiveError(f"{PROGRAM} is not an exported program: it has no version")
+    if version.get("major") != _SCHEMA:
+        raise _other_layout(members, PROGRAM)
     for member in _PICKLED:
         if members.get(member):
             _check_pickle(member, members[member])
-    texts = {PROGRAM: _named(PROGRAM, sanitised, text)}
+    with _named(PROGRAM):
+        texts = {PROGRAM: sanitised(text)}
     for table, folder, old in ((WEIGHTS, "data/weights", _OLD_WEIGHTS), (CONSTANTS, "data/constants", _OLD_CONSTANTS)):
         if old not in members:
             texts[table] = _table(members, table, folder)
@@ -149,13 +153,13 @@ def _checked(members: Mapping[str, bytes]) -> Archive:
 
 def _check_layout(members: Mapping[str, bytes]) -> None:
     if _OLD_LAYOUT in members:
-        raise _other_layout(_version_of(members, _OLD_LAYOUT))
+        raise _other_layout(members, _OLD_LAYOUT)
     if "constants.pkl" in members or any(member.startswith("code/") for member in members):
         raise ArchiveError("is an archive of TorchScript, not an exported program")
     if members.get("archive_format") != FORMAT["archive_format"]:
         raise ArchiveError("is a zip archive, but not an exported program (torch.export.save writes those)")
     if members.get("archive_version") != FORMAT["archive_version"]:
-        raise _other_layout(_version_of(members, PROGRAM))
+        raise _other_layout(members, PROGRAM)
     if members.get("byteorder", b"little") != b"little":
         raise ArchiveError("was written on a machine of another byte order; export it on this one")
     programs = [member for member in members if member.startswith("models/")]
@@ -189,41 +193,30 @@ def _parsed(members: Mapping[str, bytes], member: str) -> Any:  # noqa: ANN401 -
         raise ArchiveError(f"{member} is not JSON, or is damaged") from error
 
 
-def _check_schema(text: object) -> None:
-    version = text.get("schema_version") if isinstance(text, dict) else None
-    if not isinstance(text, dict) or not isinstance(version, dict):
-        raise ArchiveError(f"{PROGRAM} is not an exported program: it has no version")
-    if version.get("major") != _SCHEMA:
-        raise _other_layout(_version_in(text))
-
-
-def _version_of(members: Mapping[str, bytes], member: str) -> str:
+def _other_layout(members: Mapping[str, bytes], member: str) -> ArchiveError:
+    """Return the error that another version of torch wrote the file, which a member may state."""
     try:
-        return _version_in(_parsed(members, member))
+        text = _parsed(members, member)
     except ArchiveError:
-        return _version_in(None)
-
-
-def _version_in(text: object) -> str:
-    version = text.get("torch_version") if isinstance(text, dict) else None
-    return version if isinstance(version, str) and _VERSION.fullmatch(version) else "of an unknown version"
-
-
-def _other_layout(version: str) -> ArchiveError:
+        text = None
+    stated = text.get("torch_version") if isinstance(text, dict) else None
+    version = stated if isinstance(stated, str) and _VERSION.fullmatch(stated) else "of an unknown version"
     return ArchiveError(f"written by torch {version} in another layout; export it again")
 
 
 def _check_pickle(member: str, payload: bytes) -> None:
-    target = _named(member, first_foreign_call, payload)
+    with _named(member):
+        target = first_foreign_call(payload)
     if target is not None:
         shown = ascii(target[:200])[1:-1]
         raise ArchiveError(f"{member} holds a pickle that would call {shown}; files that execute code are refused")
 
 
-def _named(member: str, check: Callable[[_Input], _Result], content: _Input) -> _Result:
-    """Run a check; an error begins with the member's name."""
+@contextmanager
+def _named(member: str) -> Iterator[None]:
+    """Begin an error with the member's name."""
     try:
-        return check(content)
+        yield
     except ArchiveError as error:
         raise ArchiveError(f"{member} {error}") from error
 
@@ -251,17 +244,7 @@ def _table(members: Mapping[str, bytes], table: str, folder: str) -> dict[str, A
 def _fits(meta: object, size: int) -> bool:
     """Tell whether a member is large enough for its tensor, whose sides must be numbers."""
     try:
-        count = _ITEM_BYTES[meta["dtype"]]  # type: ignore[index]
-        for side in _sides(meta["sizes"]):  # type: ignore[index]
-            count *= side
-    except (KeyError, TypeError, ValueError):
+        each, sides = _ITEM_BYTES[meta["dtype"]], [side["as_int"] for side in meta["sizes"]]  # type: ignore[index]
+    except (KeyError, TypeError):
         return False
-    return count <= size
-
-
-def _sides(sizes: list[dict[str, int]]) -> Iterator[int]:
-    for size in sizes:
-        side = size["as_int"]
-        if not isinstance(side, int) or side < 0:
-            raise ValueError(size)
-        yield side
+    return all(isinstance(side, int) and side >= 0 for side in sides) and each * prod(sides) <= size

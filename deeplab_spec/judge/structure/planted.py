@@ -37,22 +37,16 @@ PLANTED: Final = "planted"
 UNKNOWN: Final = Opaque(target="planted.unknown")
 
 Edit = Callable[[Network], tuple[str, Network]]
+"""Returns what is wrong with a faulty graph, in words, and that graph."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fault:
-    """A fault before it is planted.
+    """A fault at a node, before it is planted."""
 
-    Attributes:
-        clause: The clause that must refuse it.
-        path: The node with the fault.
-        position: Index of the node in the graph.
-        edit: Returns what is wrong, in words, and the faulty graph.
-    """
-
-    clause: str
+    clause: str  # must refuse it
     path: str
-    position: int
+    position: int  # of the node in the graph
     edit: Edit
 
 

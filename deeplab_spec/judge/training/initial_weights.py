@@ -49,19 +49,12 @@ Inits = Mapping[str, Mapping[str, Init]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Values:
-    """The values of one tensor.
-
-    Attributes:
-        place: Where the tensor is stored.
-        tensor: The values.
-        again: Those of another build; None if there is none.
-        among: The distributions by choice.
-    """
+    """The values of one tensor."""
 
     place: Place
     tensor: Tensor
-    again: Tensor | None
-    among: Mapping[str, Distribution]
+    again: Tensor | None  # the values in another build, if there is one
+    among: Mapping[str, Distribution]  # the distributions by choice
 
     @property
     def specified(self) -> Distribution:

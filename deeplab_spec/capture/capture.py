@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +22,9 @@ MOST_OUTPUTS: Final = 100
 """Largest number of tensors that a network may take or return."""
 
 
-class Step(Protocol):
-    """Runs one node of a captured network as its own framework does."""
-
-    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:
-        """Return the node's value, from those of its inputs, in order, and the tensors by name; nothing is changed."""
-        ...
+Step = Callable[[Sequence[Tensor], Mapping[str, Tensor]], Tensor]
+"""Runs a node of a captured network as its own framework does: on the values of its inputs, in order, which it does not
+change, and on parameters, buffers and constants by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -325,19 +325,14 @@ def _nearest(
     for stride in read:
         if (stride.explained.variant or request.reference) == name:
             choices = {**{key: plain(value) for key, value in stride.explained.overrides.items()}, **choices}
-    _add_choices_of_training(choices, name, read)
+    for stride in read:
+        seen = choices_seen_in_training(stride.evidence.trained) if stride.evidence.trained else {}
+        for choice, value in seen.items():
+            _add(choices, name, choice, value)
     sizes = next((clause for clause in clauses if clause.id == "SIZES-ACCEPTED"), None)
     if sizes and any(finding.choice == "sizes_accepted" for finding in sizes.findings):
         _add(choices, name, "sizes_accepted", SizesAccepted.MULTIPLES)
     return documents.Nearest(variant=name, choices=choices)
-
-
-def _add_choices_of_training(choices: dict[str, Json], name: str, strides: Sequence[AtStride]) -> None:
-    """Add the choices that only training shows."""
-    for stride in strides:
-        seen = choices_seen_in_training(stride.evidence.trained) if stride.evidence.trained else {}
-        for choice, value in seen.items():
-            _add(choices, name, choice, value)
 
 
 def _add(choices: dict[str, Json], name: str, choice: str, value: ChoiceValue) -> None:

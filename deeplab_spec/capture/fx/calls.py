@@ -154,17 +154,6 @@ class ProgramCall:
         return self.result.back(first) if self.result else first
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Reorders the elements of a value."""
-
-    layout: Layout
-
-    def __call__(self, inputs: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> Tensor:  # noqa: ARG002 - a step
-        """Return the reordered value."""
-        return self.layout.place(inputs[0])
-
-
 def only_first_used(node: fx.Node) -> bool:
     """Tell whether only the first of an operator's results is used."""
     if operator_name(node) not in FIRST_RESULT_ONLY:

@@ -204,12 +204,6 @@ def _cropped(node: fx.Node, value: fx.Node, conv: Conv2d, layout: Layout) -> Tra
 _CONVERSIONS: Final = frozenset({"to", "_to_copy", "type_as"})
 
 
-def relu_argument(call: Call) -> fx.Node | None:
-    """Return the value of which a call computes the ReLU; None for any other call."""
-    rule = _RELUS.get(operator_name(call.node))
-    return rule(call) if rule else None
-
-
 def hard_argument(call: Call) -> tuple[ActivationKind, fx.Node] | None:
     """Return the kind and the argument of a hard sigmoid or a hard swish that is written out; None for other calls."""
     divided = _sixth(call)
@@ -317,7 +311,7 @@ def _node(value: object) -> fx.Node | None:
     return value if isinstance(value, fx.Node) else None
 
 
-_RELUS: Final[dict[str, Callable[[Call], fx.Node | None]]] = {
+RELUS: Final[dict[str, Callable[[Call], fx.Node | None]]] = {
     "where": _where,
     "maximum": _maximum,
     "max": _maximum,

@@ -19,7 +19,7 @@ from torch import fx
 from torch._ops import OpOverload
 
 from deeplab_spec.capture.fx.calls import Call, Translation, is_call_of, operator_name, read_call, shape_of
-from deeplab_spec.capture.fx.equivalent_calls import hard_argument, relu_argument, translate_product
+from deeplab_spec.capture.fx.equivalent_calls import RELUS, hard_argument, translate_product
 from deeplab_spec.capture.fx.layout import (
     CHANNELS,
     HEIGHT,
@@ -305,7 +305,8 @@ def _div(call: Call, arguments: Arguments) -> Translation | None:
 
 def _relu(call: Call, arguments: Arguments) -> Translation | None:
     """Translate a ReLU that is written as a choice between a value and zero."""
-    value = relu_argument(call)
+    rule = RELUS.get(operator_name(call.node))
+    value = rule(call) if rule else None
     layout = arguments.map(value)
     if value is None or layout is None or layout.shape != call.result:
         return None
@@ -323,9 +324,6 @@ _TABLE: Final[dict[str, Callable[[Call, Arguments], Translation | None]]] = {
     "conv1d": _convolution,
     "conv2d": _convolution,
     "convolution": _convolution,
-    "where": _relu,
-    "maximum": _relu,
-    "max": _relu,
+    **dict.fromkeys(RELUS, _relu),
     "mul": _mul,
-    "threshold": _relu,
 }

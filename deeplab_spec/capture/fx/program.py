@@ -16,7 +16,6 @@ from deeplab_spec.capture.fx.calls import (
     FIRST_RESULT_ONLY,
     NO_VALUE,
     WHOLE_ALIAS,
-    Placement,
     ProgramCall,
     Translation,
     is_view,
@@ -239,7 +238,7 @@ class ProgramReader:
     def _add_reordering(self, node: fx.Node, path: str, layout: Layout) -> None:
         """Add a value in the order of its own call, for consumers that read it in that order."""
         order = self._unique(f"{path}.order")
-        self.steps[order] = Placement(layout)
+        self.steps[order] = lambda inputs, _: layout.place(inputs[0])
         self._add(node, order, Opaque(target="order", detail=str(layout)), (path,), _source(node))
         self.removable.add(order)
         self.bases[node] = (path, layout)

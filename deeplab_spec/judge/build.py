@@ -79,9 +79,7 @@ def settled(request: Request, module: Candidate) -> Request:
 
 
 def candidate(
-    request: Request,
-    process: ProcessSettings = HERE,
-    source: nn.Module | Callable[..., object] | None = None,
+    request: Request, process: ProcessSettings = HERE, source: nn.Module | Callable[..., object] | None = None
 ) -> tuple[Request, Built]:
     """Return the request, with a file's own output stride and classes, and a function that builds the candidate.
 

@@ -91,13 +91,9 @@ def _after_no_ops(network: Network, normal: Network, head: Head) -> Head:
 
 
 def channels_read(module: Candidate, planned: SpecifiedPlan) -> tuple[int, ...]:
-    """Return the channels of a part's inputs, which are those of its backbone; empty for the specification's.
+    """Return the channels of the inputs of a part alone, which are its backbone's; empty for the specification's.
 
     A module does not state them. Those of the specification hold, unless no kernel in it reads as many.
-
-    Args:
-        module: The part alone.
-        planned: Its specification.
     """
     stored = _kernel_channels(module)
     expected = [node.op.channels for node in planned.network.inputs if isinstance(node.op, Input)]
@@ -148,11 +144,7 @@ class PartCandidate(Candidate):
         self._take(captured)
 
     def read(self, inputs: Sequence[Tensor]) -> Capture:
-        """Read the graph of the part, at the size that the whole network was read at.
-
-        Raises:
-            CaptureError: If the inputs have another size, or the graph cannot be read.
-        """
+        """Read the graph of the part, at the size that the whole network was read at."""
         if any(tuple(value.shape) != shape for value, shape in zip(inputs, self.shapes, strict=False)):
             raise CaptureError("a part of a whole network is read at the size of the whole")
         captured = self._cut(self.found)

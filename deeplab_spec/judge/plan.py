@@ -315,9 +315,5 @@ def plan(request: Request, output_stride: int, limits: Limits | None = None) -> 
 def against(request: Request, lock: Lock, limits: Limits) -> AgainstPlan:
     """Plan a judgement against another network."""
     return AgainstPlan(
-        request=request,
-        output_stride=lock.output_stride,
-        network=for_any_size(lock.normal),
-        limits=limits,
-        lock=lock,
+        request=request, output_stride=lock.output_stride, network=for_any_size(lock.normal), limits=limits, lock=lock
     )

@@ -20,16 +20,7 @@ from torch._ops import OpOverload
 
 from deeplab_spec.capture.fx.calls import Call, Translation, is_call_of, operator_name, read_call, shape_of
 from deeplab_spec.capture.fx.equivalent_calls import RELUS, hard_argument, translate_product
-from deeplab_spec.capture.fx.layout import (
-    CHANNELS,
-    HEIGHT,
-    WIDTH,
-    Arguments,
-    Atom,
-    Layout,
-    full_axis,
-    with_channels,
-)
+from deeplab_spec.capture.fx.layout import CHANNELS, HEIGHT, WIDTH, Arguments, Atom, Layout, full_axis, with_channels
 from deeplab_spec.capture.fx.operators import ELEMENT_WISE, rule_of
 from deeplab_spec.graph.ops import (
     MAP_RANK,

@@ -51,11 +51,7 @@ def capture(module: nn.Module, inputs: Sequence[Tensor]) -> Capture:
 
 
 def capture_at(module: nn.Module, size: Pair) -> Capture:
-    """Read the graph of a network that takes one batch of images, at the size of one image.
-
-    Args:
-        module: The implementation; the number of image channels is inferred.
-        size: Height and width, in pixels.
+    """Read the graph of a network that takes a batch of images, of channels that are inferred, at an image's size.
 
     Raises:
         CaptureError: If it cannot be exported, read or run at the size.

@@ -72,11 +72,7 @@ class ProgramReader:
         self.arguments = Arguments(value=self._layout, tensors=self.tensors)
 
     def read(self) -> Capture:
-        """Read the graph.
-
-        Raises:
-            PartialAliasError: If a value is overwritten through a view of it.
-        """
+        """Read the graph."""
         for node in self.program.graph.nodes:
             if node.op == "placeholder":
                 self._read_placeholder(node)

@@ -61,11 +61,7 @@ class OnnxFile(Candidate):
         self._captures: dict[tuple[Shape, ...], Capture] = {}
 
     def read(self, inputs: Sequence[Tensor]) -> Capture:
-        """Read the graph at the size of inputs.
-
-        Raises:
-            CaptureError: If the file does not accept this size, or its graph cannot be read.
-        """
+        """Read the graph at the size of inputs, once for each."""
         sizes = tuple(tuple(tensor.shape) for tensor in inputs)
         if sizes not in self._captures:
             self.check_inputs(inputs)
@@ -97,11 +93,7 @@ class OnnxFile(Candidate):
         return {"do": "build_session", "model": packed, "threads": torch.get_num_threads()}
 
     def check_inputs(self, inputs: Sequence[Tensor]) -> None:
-        """Reject inputs of another shape than the file states, and empty ones.
-
-        Raises:
-            CaptureError: If an input does not fit.
-        """
+        """Reject inputs of another shape than the file states, and empty ones."""
         super().check_inputs(inputs)
         if any(not tensor.numel() for tensor in inputs):
             raise CaptureError(f"the {self.kind} takes no empty input")
@@ -181,11 +173,7 @@ def _with_weights(model: ModelProto, tensors: Mapping[str, Tensor]) -> ModelProt
 
 
 def _image_shapes(model: ModelProto) -> list[Shape]:
-    """Return the shape of every input that a caller must pass.
-
-    Raises:
-        CaptureError: If one is not a float32 tensor with a stated rank.
-    """
+    """Return the shape of every input that a caller must pass, a float32 tensor with a stated rank."""
     shapes: list[Shape] = []
     for value in inputs_of(model.graph):
         kind = value.type.tensor_type

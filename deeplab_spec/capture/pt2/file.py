@@ -53,11 +53,7 @@ class ExportedFile(Candidate):
         return {"do": "build_program", "document": self.document, "tensors": packed}
 
     def read(self, inputs: Sequence[Tensor]) -> Capture:
-        """Read the graph at the size of inputs.
-
-        Raises:
-            CaptureError: If the program was exported for other sizes, or its graph cannot be read.
-        """
+        """Read the graph at the size of inputs."""
         self.check_inputs(inputs)
         shapes = [tuple(tensor.shape) for tensor in inputs]
         try:
@@ -84,11 +80,7 @@ class ExportedFile(Candidate):
         return self.remote.call(inputs, settings)
 
     def check_inputs(self, inputs: Sequence[Tensor]) -> None:
-        """Reject inputs of another number or size than the program was exported for.
-
-        Raises:
-            CaptureError: If an input does not fit.
-        """
+        """Reject inputs of another number or size than the program was exported for."""
         super().check_inputs(inputs)
         _check_symbols(self.program, inputs)
 
@@ -178,12 +170,7 @@ def _stated_shape(node: fx.Node) -> Shape:
 
 
 def _check_symbols(program: ExportedProgram, inputs: Sequence[Tensor]) -> None:
-    """Reject inputs whose symbolic sides do not fit the program.
-
-    Raises:
-        CaptureError: If sides that the program relates to each other disagree, or a side lies outside
-            the range that the exporter found.
-    """
+    """Reject sides that disagree although the program relates them to each other, or that the exporter excludes."""
     values: dict[Any, int] = {}
     for name, expression, size in sorted(_symbolic(program, inputs), key=lambda item: not item[1].is_symbol):
         if expression.is_symbol:

@@ -51,14 +51,7 @@ class _Fault:
 
 
 def of_graphs(expected: Shaped, reading: Reading, facts: Facts, unstrided: frozenset[str]) -> Iterator[PlantedFault]:
-    """Plant a fault for every clause of the structure.
-
-    Args:
-        expected: The expected network, in the form in which it is compared.
-        reading: The candidate, aligned with it.
-        facts: The expected facts by clause.
-        unstrided: Paths of the blocks that lose their stride.
-    """
+    """Plant a fault for every clause of the structure; the expected network has the form in which it is compared."""
     yield _of_other_network(expected)
     yield from _of_counts(reading.alignment, reading.shared)
     left = dict(facts)

@@ -210,13 +210,7 @@ class CandidateInTraining:
     ) -> Answer:
         """Call the candidate; errors are recorded, not raised. In training, its buffers are read back.
 
-        Args:
-            inputs: Its arguments.
-            expected: Shapes of the taps.
-            seed: Seed of the random numbers that it draws.
-            train: Whether in training mode.
-            dropout: Whether its dropout is active.
-            differentiable: Whether gradients of the results are needed, and the inputs of dropout.
+        Calls of inactive dropout are recorded; those of a differentiable call with their inputs.
         """
         gradients = "on" if differentiable else "off"
         settings = CallSettings(train=train, gradients=gradients, seed=seed, dropout=dropout, hold=differentiable)
@@ -236,7 +230,7 @@ class CandidateInTraining:
     def differentiate(self, cotangents: Mapping[str, Tensor]) -> str:
         """Run the backward pass of the last call; return the error that it raised, if any.
 
-        The weights of the elements of a result in the loss, ``cotangents``, are named by its place.
+        ``cotangents`` are the weights of the elements of a result in the loss, by the result's place.
         """
         remote = self.module.remote
         try:

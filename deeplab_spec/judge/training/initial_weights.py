@@ -90,12 +90,7 @@ def sample_weights(
 ) -> Initial:
     """Sample the weights that a candidate was built with.
 
-    Args:
-        network: The expected network.
-        inits: The initialisations.
-        places: Where each tensor of the network is stored.
-        state: Parameters and buffers of the candidate as it was built.
-        again: Those of a second build with another seed; None if there is none.
+    ``state`` are its parameters and buffers; ``again`` are those of a second build with another seed, if there is one.
     """
     found = list(_values(network, inits, places, state, again))
     drawn = [values for values in found if values.drawn]

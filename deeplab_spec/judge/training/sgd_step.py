@@ -40,12 +40,7 @@ def compare_steps(
 ) -> Trained:
     """Compare the candidate's running statistics after two batches, and its parameters after a step, with the oracle's.
 
-    Args:
-        candidate: The candidate.
-        first: The candidate's outcome of the first batch; its gradients are computed.
-        found: The evidence so far, including gradients.
-        batch: The oracle's outcome of the first batch.
-        oracle_gradients: The gradients of the oracle.
+    The first batch was differentiated on both sides; the evidence so far includes gradients.
     """
     training = first.training
     length = _length(training.weights[name] for name in oracle_gradients)

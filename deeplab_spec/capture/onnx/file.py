@@ -36,15 +36,9 @@ def read_onnx(path: Path, name: str, connection: Connection | None = None) -> "O
 class OnnxFile(Candidate):
     """A network that is loaded from an ONNX file.
 
-    Its weights are the constant inputs of its convolutions and normalisations. In float32 onnxruntime
-    runs the file in the candidate's process, on the CPU; in another precision the interpreter executes the graph.
-
-    Args:
-        name: The target as the user named it.
-        model: The graph, without the values of its weights.
-        tensors: The weights by name.
-        constants: Values of the graph that are known at every size.
-        connection: The connection to the process that runs it.
+    Its weights, which the model does not hold, are constant inputs of its convolutions and normalisations. In float32
+    onnxruntime runs the file in the candidate's process, on the CPU; in another precision the interpreter executes the
+    graph.
     """
 
     kind = "ONNX file"

@@ -138,11 +138,11 @@ def compute(node: NodeProto, inputs: Sequence[Array | None], opset: int) -> list
     """
     feeds = {name: array for name, array in zip(node.input, inputs, strict=True) if name}
     outputs = [name for name in node.output if name]
-    infos = (
+    reads, writes = (
         [helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in names]
         for names in (feeds, outputs)
     )
-    graph = helper.make_graph([node], "one node", *infos)
+    graph = helper.make_graph([node], "one node", reads, writes)
     try:
         with np.errstate(all="ignore"):
             results = dict(zip(outputs, ReferenceEvaluator(graph, {"": opset}).run(None, feeds), strict=True))

@@ -157,9 +157,11 @@ FAILING: dict[str, list[Evidence]] = {
         weights(mean=0.01),
         weights(greatest=0.25),
         weights(greatest=0.9),
-        weights(fits=(("specified", UNIFORM, 0.01),)),
-        weights(fits=(("specified", UNIFORM, 0.2),), square=UNIFORM.variance, greatest=0.1),
-        trained(initial=Initial(samples=(replace(ZEROS, mean=0.1, fits=(("specified", ZEROS.fits[0][1], 0.1),)),))),
+        weights(fits={"specified": (UNIFORM, 0.01)}),
+        weights(fits={"specified": (UNIFORM, 0.2)}, square=UNIFORM.variance, greatest=0.1),
+        trained(
+            initial=Initial(samples=(replace(ZEROS, mean=0.1, fits={"specified": (ZEROS.fits["specified"][0], 0.1)}),))
+        ),
     ],
     "GRADIENT-REACHES": [
         trained(gradients=(GRADIENT, replace(GRADIENT, actual=None))),

@@ -142,7 +142,7 @@ WEIGHTS = Sample(
     square=0.0101,
     greatest=0.4,
     tested=4096,
-    fits=((SPECIFIED, NORMAL, 0.01), ("kaiming_fan_in", NORMAL, 0.01), ("framework_default", UNIFORM, 0.1)),
+    fits={SPECIFIED: (NORMAL, 0.01), "kaiming_fan_in": (NORMAL, 0.01), "framework_default": (UNIFORM, 0.1)},
 )
 """Values that can be drawn from a normal distribution of deviation 0.1."""
 
@@ -155,7 +155,7 @@ ZEROS = Sample(
     square=0.0,
     greatest=0.0,
     tested=21,
-    fits=((SPECIFIED, Distribution(shape=Shape.CONSTANT, scale=0.0), 0.0),),
+    fits={SPECIFIED: (Distribution(shape=Shape.CONSTANT, scale=0.0), 0.0)},
 )
 
 RIGHT = Trained(

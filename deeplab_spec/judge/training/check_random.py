@@ -95,9 +95,9 @@ def _dependence(tested: Sample | JointTest, actual: str) -> Finding:
 
 def _initial_finding(sample: Sample, chance: float, choice: str, likely: Mapping[str, str]) -> Finding:
     """Return the finding that values were drawn in another way; the hint names a value of the choice that fits."""
-    expected = next(distribution for name, distribution, _ in sample.fits if name == SPECIFIED)
+    expected, _ = sample.fits[SPECIFIED]
     several = f" of {sample.tensors} convolutions together" if sample.tensors > 1 else ""
-    others = [name for name, _, _ in sample.fits if name != SPECIFIED and not _refused(sample, name, chance)]
+    others = [name for name in sample.fits if name != SPECIFIED and not _refused(sample, name, chance)]
     like = likely[choice] if likely.get(choice) in others else next(iter(others), "")
     found = finding(
         sample.path,
@@ -126,7 +126,7 @@ def _refused(sample: Sample, name: str, chance: float) -> bool:
 
 def _wrong(sample: Sample, name: str, chance: float) -> Iterator[str]:
     """Return the tests of a distribution that values fail."""
-    distribution, apart = next((entry[1], entry[2]) for entry in sample.fits if entry[0] == name)
+    distribution, apart = sample.fits[name]
     if distribution.shape is Shape.CONSTANT:
         if not apart <= ROUNDING * abs(distribution.scale):
             yield "value"
@@ -184,7 +184,7 @@ def init_choice(initial: Initial) -> dict[str, ChoiceValue]:
         if not any(_refused(sample, SPECIFIED, chance) for sample in drawn):
             continue
         for value in Initialisation:
-            named = [sample for sample in drawn if any(name == value for name, _, _ in sample.fits)]
+            named = [sample for sample in drawn if value in sample.fits]
             if named and not any(_refused(sample, value, chance) for sample in named):
                 found.setdefault(choice, value)
     return found

@@ -123,8 +123,8 @@ class Sample:
         greatest: The largest magnitude.
         tested: The number of values that the distribution functions are compared at.
         fixed: Whether another build, with another seed, has the same values.
-        fits: The specified distribution and those of other choices, each with the largest difference between its
-            distribution function and that of the values; for a constant, the largest difference of a value.
+        fits: The specified distribution and those of other choices, by name, each with the largest difference between
+            its distribution function and that of the values; for a constant, the largest difference of a value.
     """
 
     path: str
@@ -137,7 +137,7 @@ class Sample:
     greatest: float
     tested: int
     fixed: bool = False
-    fits: tuple[tuple[str, Distribution, float], ...]
+    fits: Mapping[str, tuple[Distribution, float]]
 
 
 class Joint(StrEnum):

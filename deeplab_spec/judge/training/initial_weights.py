@@ -151,7 +151,7 @@ def _sample(values: _Values, part: Tensor) -> Sample:
         greatest=max(-float(least), float(most)),
         tested=len(part),
         fixed=values.drawn and _fixed(values),
-        fits=tuple((name, entry, _apart(tensor, ordered, entry)) for name, entry in values.among.items()),
+        fits={name: (entry, _apart(tensor, ordered, entry)) for name, entry in values.among.items()},
     )
 
 
@@ -229,7 +229,7 @@ def _together(
         square=sum(sample.count * sample.square / scale**2 for sample, _, scale in group) / count,
         greatest=max(sample.greatest / scale for sample, _, scale in group),
         tested=len(part),
-        fits=((SPECIFIED, unit, _apart(part, part, unit)),),
+        fits={SPECIFIED: (unit, _apart(part, part, unit))},
     )
 
 

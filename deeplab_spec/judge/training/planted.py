@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from deeplab_spec.judge.evidence import Evidence, PlantedFault
+from deeplab_spec.judge.training.check_random import SPECIFIED
 from deeplab_spec.judge.training.evidence import BatchOfOne, Trained
 from deeplab_spec.spec.distributions import Shape
 
@@ -71,7 +72,9 @@ def _of_dropout(trained: Trained) -> Iterator[PlantedFault]:
 
 def _of_weights(trained: Trained) -> Iterator[PlantedFault]:
     samples = trained.initial.samples if trained.initial else ()
-    random = [sample for sample in samples if sample.tensors == 1 and sample.fits[0][1].shape is not Shape.CONSTANT]
+    random = [
+        sample for sample in samples if sample.tensors == 1 and sample.fits[SPECIFIED][0].shape is not Shape.CONSTANT
+    ]
     if trained.initial and random:
         wide = replace(random[-1], square=_OTHER**2 * random[-1].square, greatest=_OTHER * random[-1].greatest)
         others = tuple(wide if sample is random[-1] else sample for sample in samples)

@@ -17,10 +17,8 @@ from deeplab_spec.graph.ops import check_numbers, check_shape
 if TYPE_CHECKING:
     from deeplab_spec.capture.candidate.module import Remote
 
-
 MOST_OUTPUTS: Final = 100
 """Largest number of tensors that a network may take or return."""
-
 
 Step = Callable[[Sequence[Tensor], Mapping[str, Tensor]], Tensor]
 """Runs a node of a captured network as its own framework does: on the values of its inputs, in order, which it does not

@@ -33,7 +33,6 @@ HOW: Final = (
 DEVICES: Final = ("cpu", "cuda")
 REFERENCE: Final = "reference"
 
-
 SEEDS: Final = 2**63
 """So many seeds PyTorch's generators tell apart."""
 

@@ -26,7 +26,6 @@ from deeplab_spec.judge.plan import Plan
 FORMS: Final[tuple[Callable[[Capture], Capture], ...]] = (merge_concatenated, merge_summed, split_by_channels)
 """Equivalent forms of a capture; each is used if it is nearer."""
 
-
 _BACKBONE: Final = "backbone."
 
 

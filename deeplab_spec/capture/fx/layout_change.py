@@ -25,6 +25,7 @@ from deeplab_spec.capture.fx.operators import ELEMENT_WISE, rule_of
 from deeplab_spec.graph.ops import (
     MAP_RANK,
     Activation,
+    ActivationKind,
     Add,
     Concat,
     Conv2d,
@@ -284,10 +285,7 @@ def _pixel_distance(layout: Layout) -> Pair | None:
 def _hard(call: Call, arguments: Arguments) -> Translation | None:
     """Translate a hard sigmoid or a hard swish that is written out."""
     found = hard_argument(call)
-    layout = arguments.map(found[1]) if found else None
-    if found is None or layout is None or layout.shape != call.result:
-        return None
-    return Translation(Activation(kind=found[0]), (found[1],), result=layout)
+    return _activation(call, arguments, *found) if found else None
 
 
 def _div(call: Call, arguments: Arguments) -> Translation | None:
@@ -298,10 +296,13 @@ def _relu(call: Call, arguments: Arguments) -> Translation | None:
     """Translate a ReLU that is written as a choice between a value and zero."""
     rule = RELUS.get(operator_name(call.node))
     value = rule(call) if rule else None
+    return None if value is None else _activation(call, arguments, ActivationKind.RELU, value)
+
+
+def _activation(call: Call, arguments: Arguments, kind: ActivationKind, value: fx.Node) -> Translation | None:
     layout = arguments.map(value)
-    if value is None or layout is None or layout.shape != call.result:
-        return None
-    return Translation(Activation(), (value,), result=layout)
+    whole = layout is not None and layout.shape == call.result
+    return Translation(Activation(kind=kind), (value,), result=layout) if whole else None
 
 
 _TABLE: Final[dict[str, Callable[[Call, Arguments], Translation | None]]] = {

@@ -219,11 +219,7 @@ def _dropout(call: Call) -> Translation:
     return Translation(Dropout(probability=call["p"]), (call["input"],))
 
 
-_TABLE: Final[dict[str, Rule]] = {
-    "conv2d": _conv,
-    "convolution": _conv,
-    "batch_norm": _batch_norm,
-    "_native_batch_norm_legit_no_training": _batch_norm,
+ELEMENT_WISE: Final[dict[str, Rule]] = {
     "relu": _activation(ActivationKind.RELU),
     "relu6": _activation(ActivationKind.RELU6),
     "leaky_relu": _activation(ActivationKind.LEAKY_RELU, "negative_slope"),
@@ -237,6 +233,17 @@ _TABLE: Final[dict[str, Rule]] = {
     "hardtanh": lambda call: _clamp(call, "min_val", "max_val"),
     "clamp": lambda call: _clamp(call, "min", "max"),
     "clamp_min": lambda call: _clamp(Call(call.node, call.arguments | {"max": None}), "min", "max"),
+    "dropout": _dropout,
+    "feature_dropout": _dropout,
+}
+"""Rules of element-wise operators."""
+
+_TABLE: Final[dict[str, Rule]] = {
+    **ELEMENT_WISE,
+    "conv2d": _conv,
+    "convolution": _conv,
+    "batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
     "add": _add,
     "cat": _concat,
     "concat": _concat,
@@ -252,19 +259,9 @@ _TABLE: Final[dict[str, Rule]] = {
     "constant_pad_nd": _pad,
     "reflection_pad2d": _pad,
     "replication_pad2d": _pad,
-    "dropout": _dropout,
-    "feature_dropout": _dropout,
     "expand": _broadcast,
     "expand_as": _broadcast,
     "repeat": _broadcast,
     "tile": _broadcast,
     "slice": _slice,
 }
-
-ELEMENT_WISE: Final = frozenset(
-    {
-        *("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "hardswish", "hardsigmoid", "sigmoid", "tanh"),
-        *("hardtanh", "clamp", "clamp_min", "dropout", "feature_dropout"),
-    }
-)
-"""Element-wise operators of the table."""

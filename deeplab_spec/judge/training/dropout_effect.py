@@ -45,7 +45,7 @@ def dropout_effect(
     training: TrainingInputs,
     calls: Sequence[DropoutCall],
     values: Mapping[str, Tensor],
-    reads: Sequence[str | None] = (),
+    reads: Sequence[str | None],
     *,
     repeatable: bool,
 ) -> DropoutEffect:

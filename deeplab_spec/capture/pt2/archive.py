@@ -11,7 +11,6 @@ import pickletools
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -80,13 +79,13 @@ def _foreign_calls(pickled: bytes) -> Iterator[str]:
 PROGRAM: Final = "models/model.json"
 WEIGHTS: Final = "data/weights/model_weights_config.json"
 CONSTANTS: Final = "data/constants/model_constants_config.json"
-SAMPLE_INPUTS: Final = "data/sample_inputs/model.pt"
-FORMAT: Final = {"archive_format": b"pt2", "archive_version": b"0", ".data/version": b"6\n"}
+_SAMPLE_INPUTS: Final = "data/sample_inputs/model.pt"
+_FORMAT: Final = {"archive_format": b"pt2", "archive_version": b"0", ".data/version": b"6\n"}
 """The members that identify the format."""
 
 _OLD_WEIGHTS: Final = "data/weights/model.pt"
 _OLD_CONSTANTS: Final = "data/constants/model.pt"
-_PICKLED: Final = (SAMPLE_INPUTS, _OLD_WEIGHTS, _OLD_CONSTANTS)
+_PICKLED: Final = (_SAMPLE_INPUTS, _OLD_WEIGHTS, _OLD_CONSTANTS)
 _OLD_LAYOUT: Final = "serialized_exported_program.json"
 _SCHEMA: Final = 8
 _MAX_TEXT: Final = 256 << 20
@@ -99,22 +98,11 @@ _ITEM_BYTES: Final = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 
 """Bytes of an element by the format's number of its type."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Archive:
-    """The content of a checked file.
+def check_pt2(path: Path, name: str) -> dict[str, Any]:
+    """Read a file and check it; return the members of a copy that may be loaded.
 
-    Attributes:
-        texts: The program and the tables of its tensors, by member: parsed, without parts that the
-            graph does not need.
-        payloads: The members that hold tensors, by name.
-    """
-
-    texts: Mapping[str, Any]
-    payloads: Mapping[str, bytes]
-
-
-def check_pt2(path: Path, name: str) -> Archive:
-    """Read a file and check it.
+    The program and the tables of its tensors are parsed, and without parts that the graph does not need; others are
+    bytes.
 
     Raises:
         TargetError: If it is not an exported program, has the layout of another version of torch, is
@@ -130,7 +118,7 @@ def check_pt2(path: Path, name: str) -> Archive:
         raise TargetError(name, str(error)) from error
 
 
-def _checked(members: Mapping[str, bytes]) -> Archive:
+def _checked(members: Mapping[str, bytes]) -> dict[str, Any]:
     _check_layout(members)
     for member in members:
         _check_kind(member)
@@ -148,7 +136,8 @@ def _checked(members: Mapping[str, bytes]) -> Archive:
     for table, folder, old in ((WEIGHTS, "data/weights", _OLD_WEIGHTS), (CONSTANTS, "data/constants", _OLD_CONSTANTS)):
         if old not in members:
             texts[table] = _table(members, table, folder)
-    return Archive(texts=texts, payloads={member: members[member] for member in members if _is_payload(member)})
+    payloads = {member: content for member, content in members.items() if _is_payload(member)}
+    return {**_FORMAT, _SAMPLE_INPUTS: b"", **texts, **payloads}
 
 
 def _check_layout(members: Mapping[str, bytes]) -> None:
@@ -156,9 +145,9 @@ def _check_layout(members: Mapping[str, bytes]) -> None:
         raise _other_layout(members, _OLD_LAYOUT)
     if "constants.pkl" in members or any(member.startswith("code/") for member in members):
         raise ArchiveError("is an archive of TorchScript, not an exported program")
-    if members.get("archive_format") != FORMAT["archive_format"]:
+    if members.get("archive_format") != _FORMAT["archive_format"]:
         raise ArchiveError("is a zip archive, but not an exported program (torch.export.save writes those)")
-    if members.get("archive_version") != FORMAT["archive_version"]:
+    if members.get("archive_version") != _FORMAT["archive_version"]:
         raise _other_layout(members, PROGRAM)
     if members.get("byteorder", b"little") != b"little":
         raise ArchiveError("was written on a machine of another byte order; export it on this one")
@@ -172,7 +161,7 @@ def _check_kind(member: str) -> None:
         raise ArchiveError("holds a compiled library; files that execute code are refused")
     if _OBJECT.fullmatch(member):
         raise ArchiveError(f"{member} holds an object beyond tensors; files that execute code are refused")
-    known = member in (PROGRAM, WEIGHTS, CONSTANTS, SAMPLE_INPUTS)
+    known = member in (PROGRAM, WEIGHTS, CONSTANTS, _SAMPLE_INPUTS)
     if not known and not _is_payload(member) and not _IGNORED.fullmatch(member):
         raise ArchiveError(f"has a member that exported programs do not have: {member[:200]!a}")
 

@@ -23,7 +23,7 @@ from deeplab_spec.capture.candidate.process import Refused, program_document
 from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned, Shape
 from deeplab_spec.capture.fx.document import read_document
 from deeplab_spec.capture.fx.program import PartialAliasError, read_program
-from deeplab_spec.capture.pt2.archive import FORMAT, SAMPLE_INPUTS, Archive, check_pt2
+from deeplab_spec.capture.pt2.archive import check_pt2
 from deeplab_spec.errors import CaptureError, ChildError, GraphError, TargetError, one_line
 
 _ONLY_TENSORS: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -106,11 +106,11 @@ def read_pt2(path: Path, name: str, connection: Connection | None = None) -> Can
         TargetError: If it is not an exported program, cannot be read by the installed torch, or would
             execute code.
     """
-    archive = check_pt2(path, name)
+    members = check_pt2(path, name)
     try:
         with _only_tensors(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given buffer is not writable")  # it is copied before use
-            program = load_pt2(_copy(archive)).exported_programs["model"]
+            program = load_pt2(_zipped(members)).exported_programs["model"]
     except Exception as error:
         raise TargetError(name, f"torch {torch.__version__} cannot load it: {one_line(error)}") from error
     _check_inputs(program, name)
@@ -128,13 +128,11 @@ def _check_inputs(program: ExportedProgram, name: str) -> None:
             raise TargetError(name, f"the program has an input that is not read: {spec.kind.name.lower()}")
 
 
-def _copy(archive: Archive) -> io.BytesIO:
-    """Return the checked content as a new archive."""
+def _zipped(members: Mapping[str, Any]) -> io.BytesIO:
     buffer = io.BytesIO()
-    texts = {member: json.dumps(text).encode() for member, text in archive.texts.items()}
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as copy:
-        for member, content in {**FORMAT, SAMPLE_INPUTS: b"", **texts, **archive.payloads}.items():
-            copy.writestr(f"package/{member}", content)
+        for member, content in members.items():
+            copy.writestr(f"package/{member}", content if isinstance(content, bytes) else json.dumps(content))
     buffer.seek(0)
     return buffer
 

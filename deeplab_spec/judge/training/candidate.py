@@ -16,6 +16,7 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Input, Pair
 from deeplab_spec.judge.load_weights import Place, assign, copy_weights
 from deeplab_spec.judge.outputs import Answer, Shapes, call_candidate
+from deeplab_spec.judge.training.evidence import Site
 
 Draw = Callable[[Pair, int, int], list[Tensor]]
 """Draws the inputs for an image's size, a batch and a seed, in float64."""
@@ -115,23 +116,8 @@ class FirstBatch:
 ELEMENTS: Final = "dropout"
 """The kind of dropout that drops single values, as the candidate's process names it."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DropoutCall:
-    """A recorded call of active dropout.
-
-    Attributes:
-        kind: The kind of dropout.
-        probability: The probability that a value is dropped.
-        module: Name of the innermost module that made the call.
-        value: The input; empty if inputs are not kept.
-    """
-
-    kind: str
-    probability: float
-    module: str
-    value: Tensor
-
+DropoutCall = tuple[Site, Tensor]
+"""A recorded call of dropout, by the innermost module that made it, and its input, which is empty if it is not kept."""
 
 RUNNING = ("running_mean", "running_var")
 
@@ -222,8 +208,7 @@ class CandidateInTraining:
             kept = answer.whole.dropped or [inputs[0].new_empty(0)] * len(answer.whole.dropouts)
             recorded = zip(answer.whole.dropouts, kept, strict=False)
             self.calls = tuple(
-                DropoutCall(kind=kind, probability=rate, module=module, value=value)
-                for (kind, rate, module), value in recorded
+                (Site(path=module, kind=kind, probability=rate), value) for (kind, rate, module), value in recorded
             )
         return answer
 

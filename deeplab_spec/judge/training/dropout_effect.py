@@ -1,6 +1,7 @@
 """Observes the effect of dropout on the results over several seeds, for the candidate and for the oracle."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Final
 
@@ -68,7 +69,7 @@ def dropout_effect(
         base = train(network, single, training.named(inputs)).values
     quiet = {tap: base[path] for tap, path in training.outputs.items()}
     silent, found, error = _active(candidate, training, inputs, None if repeatable else quiet)
-    owners = [_owner(network, call.value, values) for call in calls]
+    owners = [_owner(network, value, values) for _, value in calls]
     return DropoutEffect(
         expected=expected,
         actual=_sites(network, calls, [own or read for own, read in zip(owners, _known(reads, calls), strict=True)]),
@@ -142,23 +143,20 @@ def _known(reads: Sequence[str | None], calls: Sequence[DropoutCall]) -> Sequenc
 
 
 def _sites(network: Network, calls: Sequence[DropoutCall], reads: Sequence[str | None]) -> tuple[Site, ...]:
-    return tuple(
-        _site(network, call.module, call.kind, call.probability, node) for call, node in zip(calls, reads, strict=True)
-    )
+    return tuple(_placed(network, site, node) for (site, _), node in zip(calls, reads, strict=True))
 
 
 def expected_sites(network: Network) -> tuple[Site, ...]:
     """Return the dropouts of a network."""
     return tuple(
-        _site(network, node.path, ELEMENTS, node.op.probability, node.inputs[0])
+        _placed(network, Site(path=node.path, kind=ELEMENTS, probability=node.op.probability), node.inputs[0])
         for node in network
         if isinstance(node.op, Dropout)
     )
 
 
-def _site(network: Network, path: str, kind: str, probability: float, follows: str | None) -> Site:
-    reads = None if follows is None else _before(network, follows)
-    return Site(path=path, kind=kind, probability=probability, follows=follows, reads=reads)
+def _placed(network: Network, site: Site, follows: str | None) -> Site:
+    return replace(site, follows=follows, reads=None if follows is None else _before(network, follows))
 
 
 def _owner(network: Network, value: Tensor, values: Mapping[str, Tensor]) -> str | None:

@@ -280,7 +280,7 @@ def test_guards_and_paths_are_removed(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "network.pt2"
     path.write_bytes(with_text(content, lambda text: guarded(text, tmp_path / "executed")))
 
-    text = check_pt2(path, "network.pt2").texts[PROGRAM]
+    text = check_pt2(path, "network.pt2")[PROGRAM]
 
     assert text["guards_code"] == []
     assert {key for node in text["graph_module"]["graph"]["nodes"] for key in node["metadata"]} == {"nn_module_stack"}

@@ -81,16 +81,12 @@ class Plan(ABC):
     @property
     def small(self) -> tuple[Sizes, ...]:
         """Sizes that must be accepted, small enough for many calls."""
-        if self.limits.sides:
-            return (self.inputs_at(self.limits.sides[0]),)
-        return tuple(self.inputs_at(image) for image in self._small_images())
+        return tuple(map(self.inputs_at, self.limits.sides[:1] or self._small_images()))
 
     @property
     def sizes(self) -> tuple[Sizes, ...]:
         """All sizes that must be accepted: the small ones, and a large one."""
-        if self.limits.sides:
-            return self.small
-        return (*self.small, *(self.inputs_at(image) for image in self._large_images()))
+        return self.small if self.limits.sides else (*self.small, self.inputs_at(self._large_image()))
 
     @property
     def telling(self) -> tuple[Pair, ...]:
@@ -127,7 +123,7 @@ class Plan(ABC):
     def _small_images(self) -> tuple[Pair, ...]: ...
 
     @abstractmethod
-    def _large_images(self) -> tuple[Pair, ...]: ...
+    def _large_image(self) -> Pair: ...
 
     @abstractmethod
     def _telling_images(self) -> tuple[Pair, ...]: ...
@@ -187,8 +183,8 @@ class SpecifiedPlan(Plan):
     def _small_images(self) -> tuple[Pair, ...]:
         return SMALL_MULTIPLES if self._multiples else SMALL_SIZES
 
-    def _large_images(self) -> tuple[Pair, ...]:
-        return (LARGE_MULTIPLE if self._multiples else LARGE,)
+    def _large_image(self) -> Pair:
+        return LARGE_MULTIPLE if self._multiples else LARGE
 
     def _telling_images(self) -> tuple[Pair, ...]:
         free, multiples = telling_sizes(self.whole, self.output_stride)
@@ -224,8 +220,8 @@ class AgainstPlan(Plan):
         accepted = (response.inputs[0][-2:] for response in self.lock.responses if response.results)
         return tuple((height, width) for height, width in accepted) or (self.lock.image,)
 
-    def _large_images(self) -> tuple[Pair, ...]:
-        return (self.lock.image,)
+    def _large_image(self) -> Pair:
+        return self.lock.image
 
     def _telling_images(self) -> tuple[Pair, ...]:
         return telling_sizes(self.network, self.output_stride)

@@ -59,11 +59,6 @@ def _one_by_one(network: nn.Module, image: Tensor) -> Tensor:
     return torch.cat([network(image[number : number + 1]) for number in range(image.shape[0])])
 
 
-def _twice_as_many(network: nn.Module, image: Tensor) -> Tensor:
-    result: Tensor = network(image.repeat(2, 1, 1, 1))
-    return result[: image.shape[0]]
-
-
 def _last_channels(network: nn.Module, image: Tensor) -> Any:  # noqa: ANN401 - what a network may return
     return network(image.contiguous(memory_format=torch.channels_last))
 

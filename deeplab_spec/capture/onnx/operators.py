@@ -12,6 +12,7 @@ import numpy as np
 from onnx import NodeProto
 
 from deeplab_spec.analysis.sizes import explicit_padding, side_rules
+from deeplab_spec.capture.onnx.hard_activations import hard_activation
 from deeplab_spec.capture.onnx.model import short
 from deeplab_spec.capture.onnx.values import PIXEL, Call, Translation, Values, attributes_of, decimal
 from deeplab_spec.graph.ops import (
@@ -96,8 +97,14 @@ def translate(node: NodeProto, values: Values) -> Translation | None:
     """Return the operation of a node; None if the table does not know it."""
     rule = _TABLE.get(node.op_type)
     call = Call(node, values, attributes_of(node))
-    maps = len(call.result) == len(call.shape()) == MAP_RANK
-    return rule(call) if rule and maps and call.open(0) else None
+    if len(call.result) != MAP_RANK:
+        return None
+    written_out = hard_activation(call)
+    if written_out:
+        kind, argument = written_out
+        return Translation(Activation(kind=kind), (argument,))
+    maps = len(call.shape()) == MAP_RANK and call.open(0)
+    return rule(call) if rule and maps else None
 
 
 def opaque(node: NodeProto, values: Values) -> Opaque:
@@ -178,12 +185,10 @@ def _only(
 
 
 def _clip(call: Call) -> Translation | None:
-    if call.open(1) or call.open(2):
+    bounds = call.bounds()
+    if bounds is None:
         return None
-    low, high = (
-        call.get(name, beyond) if (bound := call.constant(position)) is None else float(bound)
-        for position, name, beyond in ((1, "min", -math.inf), (2, "max", math.inf))
-    )
+    low, high = bounds
     if low == 0 and high >= float(np.finfo(np.float32).max):
         return Translation(Activation(), (call.name(0),))
     if (low, high) == (0, 6):
@@ -292,7 +297,6 @@ _TABLE: Final[dict[str, Callable[[Call], Translation | None]]] = {
     "Gelu": _only(_activation(ActivationKind.GELU), approximate=("none", "none")),
     "Swish": _only(_activation(ActivationKind.SILU), alpha=(1.0, 1.0)),
     "HardSwish": _activation(ActivationKind.HARDSWISH),
-    "HardSigmoid": _only(_activation(ActivationKind.HARDSIGMOID), alpha=(0.2, decimal(1 / 6)), beta=(0.5, 0.5)),
     "Sigmoid": _activation(ActivationKind.SIGMOID),
     "Tanh": _activation(ActivationKind.TANH),
     "Add": _add,

@@ -45,6 +45,7 @@ class Values:
         types: Type and shape of every value whose type is known, by name.
         opset: Version of the standard's operators.
         budget: Number of elements that may still be evaluated.
+        makers: The node that computes a value, by name, of the nodes that were read.
     """
 
     def __init__(self, opset: int, arrays: Mapping[str, Array] | None = None) -> None:
@@ -52,6 +53,7 @@ class Values:
         self.budget = _MOST_VALUES
         self.arrays: dict[str, Array] = {}
         self.types: dict[str, TypeProto] = {}
+        self.makers: dict[str, NodeProto] = {}
         for name, array in (arrays or {}).items():
             self.set_array(name, array)
 
@@ -189,6 +191,16 @@ class Call:
     def open(self, position: int) -> bool:
         """Tell whether there is an input at a position whose value is unknown."""
         return bool(self.name(position)) and self.constant(position) is None
+
+    def bounds(self) -> tuple[float, float] | None:
+        """Return the numbers that a clip is between; None if they are unknown."""
+        if self.open(1) or self.open(2):
+            return None
+        low, high = (
+            self.get(name, beyond) if (bound := self.constant(position)) is None else float(bound)
+            for position, name, beyond in ((1, "min", -math.inf), (2, "max", math.inf))
+        )
+        return (low, high)
 
     def shape(self, position: int = 0) -> tuple[int, ...]:
         """Return the shape of the input at a position."""

@@ -244,6 +244,51 @@ def test_every_broadcast_of_a_pixel_is_a_resize(tmp_path: Path, operator: NodePr
         assert isinstance(op_of(read(graph([operator], constants, shape=row, opset=21), tmp_path, row)), Opaque)
 
 
+NUMBERS = {name: floats(number).reshape(()) for name, number in (("0", 0), ("3", 3), ("6", 6), ("sixth", 1 / 6))}
+SHIFTED = "Add x 3 s; Clip s 0 6 c; "
+"""The beginning of a hard sigmoid, as older exporters write it."""
+
+
+def chain(text: str) -> list[NodeProto]:
+    """Return operators, each with its inputs and its result; the one with the result ``y`` is at ``here``."""
+    words = [step.split() for step in text.split("; ")]
+    return [
+        helper.make_node(kind, reads, [gives], name="here" if gives == "y" else "", **attributes)
+        for kind, *reads, gives in words
+        for attributes in ([{"alpha": 1 / 6}] if kind == "HardSigmoid" else [{}])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (SHIFTED + "Div c 6 y", ActivationKind.HARDSIGMOID),
+        ("Add 3 x s; Clip s 0 6 c; Mul sixth c y", ActivationKind.HARDSIGMOID),
+        (SHIFTED + "Mul x c m; Div m 6 y", ActivationKind.HARDSWISH),
+        (SHIFTED + "Mul c x m; Mul m sixth y", ActivationKind.HARDSWISH),
+        (SHIFTED + "Div c 6 d; Mul d x y", ActivationKind.HARDSWISH),
+        ("HardSigmoid x h; Mul x h y", ActivationKind.HARDSWISH),
+        (SHIFTED + "Div c 3 y", None),
+        (SHIFTED + "Div 6 c y", None),
+        ("Add x 6 s; Clip s 0 6 c; Div c 6 y", None),
+        ("Add x 3 s; Clip s 0 3 c; Div c 6 y", None),
+        (SHIFTED + "Mul s c m; Div m 6 y", None),
+        (SHIFTED + "Div c 6 d; Mul d s y", None),
+    ],
+)
+def test_a_hard_activation_that_is_written_out_is_read_as_one(
+    tmp_path: Path, text: str, kind: ActivationKind | None
+) -> None:
+    """With the division before or after the product, or a factor; not with another number or another operand."""
+    captured = read(graph(chain(text), NUMBERS, opset=13), tmp_path)
+    nodes = [each.op for each in captured.network.live() if each.path not in {"input", "output"}]
+
+    if kind is None:
+        assert any(isinstance(op, Opaque) for op in nodes)
+    else:
+        assert nodes == [Activation(kind=kind)]
+
+
 def test_each_result_of_an_operator_is_a_node(tmp_path: Path) -> None:
     """Parts of a split are nodes; the indices of a pooling do not hide the pooling."""
     split = helper.make_node("Split", ["x"], ["a", "b"], name="here", axis=1, num_outputs=2)

@@ -42,6 +42,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """Exclude what the files before have imported and cached, too."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def few_threads() -> None:
     """Leave the other cores to other workers of the same run, unless the environment asks for more threads."""

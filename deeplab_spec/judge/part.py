@@ -63,11 +63,15 @@ def find_part(module: Candidate, request: Request, output_stride: int) -> Found 
     if len(module.shapes) > 1:
         return None
     whole = plan(replace(request, part=None), output_stride, replace(limits_of(module), channels=()))
+    refused = False
     for size in dict.fromkeys((*whole.telling, *_USUAL)):
         (image,) = images(whole, whole.inputs_at(size), whole.batch, torch.float32, request.seed)
+        if refused and call_candidate(module, [image], ()).error:
+            continue  # a part alone takes no image of any size: a call says so sooner than an export
         try:
             captured = with_taps(merge_recomputed(module.read([image])), whole, size)
         except CaptureError:
+            refused = True
             continue
         normal = in_normal_form(captured).network
         head = find_head(normal)

@@ -171,7 +171,7 @@ def test_what_differs_comes_with_the_line_that_would_mend_it(
 ) -> None:
     """A reference gets the choices of the other network; the command that is printed moves the weights."""
     output = tmp_path / "w.safetensors"
-    narrow = ("--choose", "width=0.03125", "--size", "65")
+    narrow = ("--choose", "width=0.03125", "--choose", "middle_blocks=1", "--size", "65")
     source = ("reference:tf-release", "--source-choose", "backbone_norm_eps=1e-05")
 
     status = run(source[0], "reference:tf-release", *source[1:], "-o", output, *narrow)
@@ -201,13 +201,13 @@ def test_a_module_gets_the_line_that_sets_the_attribute(tmp_path: Path, capsys: 
 def test_the_weights_of_a_part_are_moved_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A reference gives its part; the file has the part's own names."""
     output = tmp_path / "w.safetensors"
-    options = ("--choose", "width=0.03125", "--size", "65", "--part", "backbone")
+    options = ("--choose", "width=0.03125", "--choose", "middle_blocks=1", "--size", "65", "--part", "backbone")
 
     status = run("reference:tf-release", "reference:tf-release", "-o", output, *options)
 
     assert status == 0
     assert "MOVED, proven equal" in capsys.readouterr().out
-    module = build("tf-release", 16, 21, {"width": 0.03125}).backbone
+    module = build("tf-release", 16, 21, {"width": 0.03125, "middle_blocks": 1}).backbone
     assert set(load_file(output)) == set(module.state_dict())
     assert run("reference:tf-release", "reference:tf-release", "-o", output, "--part", "decoder") == 2
     assert "must be one of backbone, aspp" in capsys.readouterr().err

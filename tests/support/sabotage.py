@@ -45,7 +45,7 @@ def right() -> nn.Module:
 
 def decided(**choices: object) -> nn.Module:
     """Build it with other decisions."""
-    module: nn.Module = deeplab_spec.build("tf-release", choices={"width": WIDTH, **choices}).decoder  # type: ignore[dict-item]
+    module: nn.Module = deeplab_spec.build("tf-release", choices={"width": WIDTH, "middle_blocks": 1, **choices}).decoder  # type: ignore[dict-item]
     return module
 
 

@@ -32,6 +32,7 @@ from deeplab_spec.judge.structure import check as structure_checks
 from deeplab_spec.judge.structure import planted as graphs
 
 WIDTH = 0.03
+SMALL = {"width": WIDTH, "middle_blocks": 1}
 PART = "decoder"
 
 Patch = pytest.MonkeyPatch
@@ -45,7 +46,8 @@ def right() -> nn.Module:
 
 def decided(**choices: object) -> nn.Module:
     """Build it with other decisions."""
-    module: nn.Module = deeplab_spec.build("tf-release", choices={"width": WIDTH, "middle_blocks": 1, **choices}).decoder  # type: ignore[dict-item]
+    network = deeplab_spec.build("tf-release", choices={**SMALL, **choices})  # type: ignore[dict-item]
+    module: nn.Module = network.decoder
     return module
 
 

@@ -30,8 +30,9 @@ PASSIVE: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
 _ADDED: Final[set[str]] = {"TORCHINDUCTOR_CACHE_DIR"} - os.environ.keys()
 """Variables that foreign code does not get: this process set them, or the compiler of its PyTorch."""
 
-_ALLOCATOR: Final = ((-3, 2**25), (-1, 2**31 - 1))
-"""Options of the C library's ``mallopt`` with their values: it keeps freed memory, instead of asking for it again."""
+_ALLOCATOR: Final = ((-3, 2**25), (-1, 2**31 - 1), (-8, 1))
+"""Options of the C library's ``mallopt`` with their values: it keeps freed memory, instead of asking for it again,
+for all threads together."""
 
 _STDERR: Final = 2
 _PARENT_DEATH: Final = 1

@@ -1,8 +1,10 @@
 """Observes a candidate at one output stride, level by level: interface, structure, numerics, training."""
 
+import os
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -27,6 +29,7 @@ from deeplab_spec.judge.interface import observe as interface
 from deeplab_spec.judge.interface.planted import of_calls, of_comparisons, of_values
 from deeplab_spec.judge.load_weights import UNMATCHED
 from deeplab_spec.judge.numerics import observe as numerics
+from deeplab_spec.judge.numerics.draws import Draws
 from deeplab_spec.judge.numerics.steps import Loaded
 from deeplab_spec.judge.part import INSIDE, PartCandidate, channels_read, part_inside
 from deeplab_spec.judge.plan import Limits, Plan, SpecifiedPlan, against, plan
@@ -52,6 +55,9 @@ Builder = Callable[[int, int], nn.Module]
 
 ReferenceReader = Callable[[int], Lock]
 """Reads the other network for an output stride."""
+
+Evaluations = Callable[[Candidate, interface.Oracle | None], None]
+"""Compares evaluations of a candidate that must agree, with its present weights."""
 
 Tick = Callable[[str], None]
 """Called with the name of the next stage."""
@@ -157,7 +163,10 @@ def observe(
     """
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
-    with closing(build_with_seed(build, output_stride, request.seed)) as built, ThreadPoolExecutor(1) as beside:
+    with (
+        closing(build_with_seed(build, output_stride, request.seed)) as built,
+        ThreadPoolExecutor(1, initializer=give_way) as beside,
+    ):
         weights = digest_of_tensors(built.tensors)
         check_runnable(built)
         module = part_inside(built, request, output_stride) or built
@@ -199,8 +208,9 @@ def _observed(
     if isinstance(module, PartCandidate):
         observed.found = module.place
         observed.add(inside=INSIDE)
+    draws = Draws(observed.plan, beside)
     tick("reading the graph")
-    _observe_structure(observed, module)
+    _observe_structure(observed, module, draws)
     if observed.evidence.other_architecture and set(request.levels) != {Level.INTERFACE}:
         return observed
     built = {
@@ -209,26 +219,37 @@ def _observed(
     loaded = numerics.prepare(module, observed.reading) if observed.reading else None
     initial = _initial_weights(observed, loaded, built, build, tick, beside) if loaded else None
     del built
-    if loaded and not loaded.unmatched and Level.INTERFACE in request.levels and not inside:
+    evaluations = (
+        None if inside or Level.INTERFACE not in request.levels else partial(_compare_evaluations, observed, tick)
+    )
+    if loaded and not loaded.unmatched and evaluations:
         first = interface.with_first_weights(module, loaded.expected, loaded.places, observed.plan)
         observed.add(comparisons=first)
     weights: Mapping[str, Tensor] | None = None
     if loaded and Level.NUMERICS in request.levels:
-        weights = _observe_numerics(observed, loaded, tick)
+        weights = _observe_numerics(observed, loaded, draws, evaluations, tick)
         loaded = loaded if observed.reading else None  # without the graph that it was matched through
     elif not loaded and not observed.evidence.other_architecture:
         loaded = numerics.prepare_without_graph(module, observed.plan)
         if loaded and Level.NUMERICS in request.levels:
-            weights = _observe_whole_runs(observed, loaded, tick)
-    if Level.INTERFACE in request.levels and not inside:
+            weights = _observe_whole_runs(observed, loaded, draws, evaluations, tick)
+    trainable = loaded if Level.TRAINING in request.levels and observed.reading else None
+    oracle = training.begin(trainable, observed.plan, beside) if trainable else None
+    if evaluations:
         _observe_interface(observed, module, loaded, weights, stages, tick)
     del weights  # large, and not those of the training
-    if loaded and Level.TRAINING in request.levels and observed.reading:
-        _observe_training(observed, loaded, initial and initial(), tick)
+    if trainable:
+        _observe_training(observed, trainable, initial and initial(), oracle, tick)
     if observed.reading and observed.explanation:
         tick("explaining what differs")
         observed.explained = observed.explanation.explained()
     return observed
+
+
+def give_way() -> None:
+    """Let this thread run only where a processor is idle, on Linux."""
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def build_with_seed(build: Builder, output_stride: int, seed: int) -> Candidate:
@@ -277,25 +298,40 @@ def _observe_interface(
         observed.add(values_reason=UNMATCHED)
     else:
         tick("drawing weights for its calls")
-        oracle = interface.Oracle(loaded.expected, weights or numerics.load_drawn(loaded, plan))
-    dtype = torch.float32 if module.float32_only else torch.float64
-    module.to(dtype)
+        weights = weights or numerics.load_drawn(loaded, plan)
+        oracle = interface.Oracle(loaded.expected, weights)
+    if not any(comparison.purpose == "repeat" for comparison in observed.evidence.comparisons):
+        _compare_evaluations(observed, tick, module, oracle)
+    observed.planted_faults += of_calls(plan)
     device = torch.device(plan.request.device)
+    module.float()
     with moved(module, device):
-        comparisons = interface.comparisons(module, plan, dtype, tick, device, oracle)
-        module.float()
         calls = interface.calls(
             module, plan, stages.tick(f"output stride {plan.output_stride}, interface"), device, oracle
         )
-    observed.add(comparisons=(*observed.evidence.comparisons, *comparisons), calls=calls)
+    observed.add(calls=calls)
     further = 2 + module.repeatable if isinstance(module, ModuleCandidate) else 0
     exact = sum(comparison.purpose == "values" for comparison in observed.evidence.comparisons)
     observed.note(calls=(further, exact))
-    observed.planted_faults += [*of_calls(plan), *of_comparisons(plan, dtype), *of_values(calls)]
+    observed.planted_faults += of_values(calls)
 
 
-def _observe_structure(observed: AtStride, module: Candidate) -> None:
-    """Capture the candidate's graph, and compare it with the expected one."""
+def _compare_evaluations(observed: AtStride, tick: Tick, module: Candidate, oracle: interface.Oracle | None) -> None:
+    """Compare evaluations that must agree, in the largest precision that the candidate runs in."""
+    plan = observed.plan
+    dtype = torch.float32 if module.float32_only else torch.float64
+    device = torch.device(plan.request.device)
+    module.to(dtype)
+    with moved(module, device):
+        comparisons = interface.comparisons(module, plan, dtype, tick, device, oracle)
+    observed.add(comparisons=(*observed.evidence.comparisons, *comparisons))
+    observed.planted_faults += of_comparisons(plan, dtype)
+
+
+def _observe_structure(observed: AtStride, module: Candidate, draws: Draws) -> None:
+    """Capture the candidate's graph, and compare it with the expected one; begin to draw weights for its values."""
+    if observed.judges(Level.NUMERICS):
+        draws.begin(observed.plan.telling[0])
     try:
         reading = structure.read(module, observed.plan)
     except CaptureError as error:
@@ -317,6 +353,8 @@ def _observe_structure(observed: AtStride, module: Candidate) -> None:
     )
     if reading.other_architecture:
         return
+    if observed.judges(Level.NUMERICS):
+        draws.begin_steps(reading.image)
     observed.causes = causes(reading.alignment)
     observed.note(image=reading.image, folded=reading.folded, norms=tuple(sorted(reading.norms)))
     compared = reading.compared(observed.plan.expected(reading.image))
@@ -350,12 +388,14 @@ def _initial_weights(
     return beside.submit(training.initial_weights, drawn, plan, built, state_of(again)).result
 
 
-def _observe_numerics(observed: AtStride, loaded: Loaded, tick: Tick) -> Mapping[str, Tensor] | None:
+def _observe_numerics(
+    observed: AtStride, loaded: Loaded, draws: Draws, evaluations: Evaluations | None, tick: Tick
+) -> Mapping[str, Tensor] | None:
     """Compare the candidate's values with the oracle's; return the weights that it has at the end."""
     try:
         inside = bool(observed.evidence.inside)
         dtypes = [each for each in observed.plan.request.dtypes if not inside or each == FLOAT64.name]
-        found = numerics.observe(loaded, observed.plan, dtypes, tick)
+        found = numerics.observe(loaded, observed.plan, dtypes, tick, draws, evaluations)
     except CaptureError as error:
         observed.add(aspects=None, counts=None, graph_reason=str(error), numerics_reason=str(error))
         observed.reading = None
@@ -383,20 +423,24 @@ def _observe_numerics(observed: AtStride, loaded: Loaded, tick: Tick) -> Mapping
     return found.weights
 
 
-def _observe_whole_runs(observed: AtStride, loaded: Loaded, tick: Tick) -> Mapping[str, Tensor]:
+def _observe_whole_runs(
+    observed: AtStride, loaded: Loaded, draws: Draws, evaluations: Evaluations | None, tick: Tick
+) -> Mapping[str, Tensor]:
     """Compare the results of a candidate whose graph cannot be read; return the weights that it has at the end."""
     plan = observed.plan
-    found = numerics.observe(loaded, plan, plan.request.dtypes, tick, graph=False)
+    found = numerics.observe(loaded, plan, plan.request.dtypes, tick, draws, evaluations, graph=False)
     observed.add(end_to_end=found.end_to_end, end_to_end_float32=found.end_to_end_float32)
     observed.planted_faults += found.planted_faults
     observed.note(whole_runs=True)
     return found.weights
 
 
-def _observe_training(observed: AtStride, loaded: Loaded, initial: Initial | None, tick: Tick) -> None:
+def _observe_training(
+    observed: AtStride, loaded: Loaded, initial: Initial | None, oracle: training.Oracle | None, tick: Tick
+) -> None:
     """Train the candidate for two steps; its weights are overwritten."""
     tick("training")
-    trained = training.train_candidate(loaded, observed.plan, initial)
+    trained = training.train_candidate(loaded, observed.plan, initial, oracle)
     observed.add(trained=trained)
     observed.note(trained=True)
     observed.planted_faults += of_training(trained)

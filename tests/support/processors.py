@@ -6,12 +6,14 @@
 import json
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import torch
 from torch import nn
 
 from deeplab_spec.capture.candidate.module import local
+from deeplab_spec.judge.numerics.draws import Draws
 from deeplab_spec.judge.numerics.observe import observe, prepare
 from deeplab_spec.judge.plan import plan
 from deeplab_spec.judge.request import DTYPES, LOWER, Request
@@ -74,7 +76,8 @@ def errors(make: Callable[[], nn.Module]) -> Errors:
     planned = plan(Request(target="a test", variant="notebook", overrides=choices, dtypes=(*DTYPES, *LOWER)), 16)
     module = local(make().eval())
     loaded = prepare(module, read(module, planned))
-    found = observe(loaded, planned, DTYPES, lambda _: None)
+    with ThreadPoolExecutor(1) as beside:
+        found = observe(loaded, planned, DTYPES, lambda _: None, Draws(planned, beside))
     ratios = [deviation for each in found.lower.values() for deviation in each]
     return {
         "end": found.float64_error or 0.0,

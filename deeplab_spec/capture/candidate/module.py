@@ -270,18 +270,31 @@ class ModuleCandidate(Candidate):
 
     def refresh(self, names: Sequence[str] | None = None) -> str:
         """Read the parameters and buffers; those of some names, or all. Return why they cannot be read, or nothing."""
+        return self.begin_refresh(names)()
+
+    def begin_refresh(self, names: Sequence[str] | None = None) -> Callable[[], str]:
+        """Ask for parameters and buffers; return a function that reads them, and says why they cannot be read."""
         try:
-            tensors = self.remote.connection.unpack(self.remote.ask("read", names=names)["tensors"])
-            if names is None:
-                self.tensors = self._tied(tensors)
-            else:
-                with torch.no_grad():
-                    for name, tensor in tensors.items():
-                        self.tensors[name].copy_(tensor)
-        except (RequestError, ChildError, TargetError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            return f"its state cannot be read: {getattr(error, 'reason', error)}"
-        self.remote.loaded(self.tensors)
-        return ""
+            asked = self.remote.submit("read", names=names)
+        except (ChildError, TargetError) as error:
+            unread = f"its state cannot be read: {error.reason}"
+            return lambda: unread
+
+        def read() -> str:
+            try:
+                tensors = self.remote.connection.unpack(answered(asked)["tensors"])
+                if names is None:
+                    self.tensors = self._tied(tensors)
+                else:
+                    with torch.no_grad():
+                        for name, tensor in tensors.items():
+                            self.tensors[name].copy_(tensor)
+            except (RequestError, ChildError, TargetError, KeyError, TypeError, ValueError, RuntimeError) as error:
+                return f"its state cannot be read: {getattr(error, 'reason', error)}"
+            self.remote.loaded(self.tensors)
+            return ""
+
+        return read
 
     def _tied(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the mirror: names of one tensor share one."""
@@ -401,10 +414,15 @@ class LocalModule(ModuleCandidate):
         self._module = (original(module),)  # in a tuple, so that it is no part of this module
         super().__init__(remote)
 
-    def refresh(self, names: Sequence[str] | None = None) -> str:  # noqa: ARG002 - all are current
-        """Take the module's tensors, which may be others than before."""
-        self.tensors = self._tied({name: tensor.detach() for name, tensor in finish(state_of(self._module[0])).items()})
-        return ""
+    def begin_refresh(self, names: Sequence[str] | None = None) -> Callable[[], str]:  # noqa: ARG002 - all are current
+        """Return a function that takes the module's tensors, which may be others than before."""
+
+        def read() -> str:
+            state = finish(state_of(self._module[0]))
+            self.tensors = self._tied({name: tensor.detach() for name, tensor in state.items()})
+            return ""
+
+        return read
 
     def begin_send(self) -> Callable[[], None]:
         """Do nothing: the tensors are the module's own."""

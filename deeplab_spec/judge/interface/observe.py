@@ -33,9 +33,6 @@ ROUNDING = {torch.float64: 1e-8, torch.float32: 1e-2}
 BATCHES: Final = (1, 2, 3, 4, 5)
 """The batch sizes to try if a candidate accepts any."""
 
-WAYS: Final = 9
-"""The further calls at one size: three ranges of values, two layouts and two modes of gradients."""
-
 EXACT: Final = 1e-9
 """Largest relative error of values in float64, with weights that do not amplify rounding."""
 
@@ -48,7 +45,7 @@ AS_BUILT: Final = 1e-6
 _LARGE: Final = 2**18
 """Numbers of an image from which the expected values are computed in float32: float64 takes too long."""
 
-AHEAD: Final = 3
+AHEAD: Final = 12
 """Calls that are started before the answer of one is compared."""
 
 _PROCESSOR = torch.device("cpu")
@@ -86,7 +83,7 @@ class Oracle:
         self.network = network
         self.limit = 0.0
         self.known: dict[torch.dtype, tuple[list[Tensor], dict[str, Tensor]]] = {}
-        self.weights = {torch.float64: weights, torch.float32: {name: value.float() for name, value in weights.items()}}
+        self.weights = {torch.float64: weights}
 
     def values(self, inputs: Sequence[Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
         """Return the results by tap, computed in a dtype; those of the first images of a known batch are known."""
@@ -95,6 +92,8 @@ class Oracle:
         if len(batch) == len(inputs) and all(starmap(_begins, zip(batch, inputs, strict=True))):
             return {tap: value[: len(inputs[0])] for tap, value in known.items()}
         named = {node.path: value for node, value in zip(self.network.inputs, inputs, strict=True)}
+        if dtype not in self.weights:
+            self.weights[dtype] = {name: value.to(dtype) for name, value in self.weights[torch.float64].items()}
         with torch.no_grad(), threads_for(dtype):
             values = run(self.network, self.weights[dtype], named, keep=())
         return {node.op.name: values[node.path] for node in self.network.outputs if isinstance(node.op, Output)}
@@ -102,7 +101,7 @@ class Oracle:
     def allowed(self, batch: Sequence[Tensor]) -> float:
         """Return the largest accepted error in float32, from the specification's own on a batch, which is kept."""
         if not self.limit:
-            for dtype in self.weights:
+            for dtype in (torch.float64, torch.float32):
                 images = [value.cpu().to(dtype) for value in batch]
                 self.known[dtype] = images, self.values(images, dtype)
             exact, rounded = self.known[torch.float64][1], self.known[torch.float32][1]
@@ -243,7 +242,7 @@ def _copies(module: ModuleCandidate, inputs: Sequence[Tensor], sizes: Sizes) -> 
 def _begun(
     planned: Planned, plan: Plan, tick: Tick, oracle: Oracle | None, first: Sequence[Tensor]
 ) -> Callable[[], Call]:
-    """Start a call; return a function that computes the expected values, and waits for the candidate's."""
+    """Start a call, and compute the expected values; return a function that waits for the candidate's."""
     tick(f"{planned.subject or planned.purpose} {' '.join(str(tuple(value.shape)) for value in planned.inputs)}")
     expected = plan.taps(planned.sizes, planned.inputs[0].shape[0]) if planned.legal else ()
     if planned.module is None:
@@ -252,10 +251,10 @@ def _begun(
     if oracle is None or not planned.legal:
         return lambda: _record(planned, expected, waiting())
 
+    allowed = oracle.allowed(first)
+    values = oracle.values(planned.inputs, torch.float32 if planned.inputs[0].numel() > _LARGE else torch.float64)
+
     def compared() -> Call:
-        allowed = oracle.allowed(first)
-        dtype = torch.float32 if planned.inputs[0].numel() > _LARGE else torch.float64
-        values = oracle.values(planned.inputs, dtype)
         answer = waiting()
         return replace(
             _record(planned, expected, answer),
@@ -338,13 +337,13 @@ def comparisons(
     tick("repetition, batch and layout")
     waiting = begin_call(module, passed, expected, settings=CallSettings(after=True))
     repeated = begin_call(module, [value.clone() for value in one], expected)
-    exact = oracle.values(one, dtype) if oracle and dtype is torch.float64 else {}
-    first, again = waiting(), repeated()
-    passed = list(first.whole.after) or passed
-    unread = module.refresh() if isinstance(module, ModuleCandidate) else ""
+    reading = module.begin_refresh() if isinstance(module, ModuleCandidate) else str
     of_both = begin_call(module, inputs, plan.taps(sizes, len(inputs[0])))
     last = [value.to(memory_format=torch.channels_last) for value in one]
     of_other = begin_call(module, last, expected)
+    exact = oracle.values(one, dtype) if oracle and dtype is torch.float64 else {}
+    first, again, unread = waiting(), repeated(), reading()
+    passed = list(first.whole.after) or passed
     nothing, now = torch.empty(0), state_of(module)
     changed = [_changed("state", name, value, now.get(name, nothing)) for name, value in before.items()]
     both, other = of_both(), of_other()
@@ -395,7 +394,9 @@ def _nothing(purpose: str) -> Comparison:
 
 
 def _changed(purpose: str, subject: str, before: Tensor, after: Tensor) -> Comparison:
-    same = before.shape == after.shape and bool(((before == after) | (before.isnan() & after.isnan())).all())
+    same = torch.equal(before, after)
+    if not same and before.shape == after.shape:
+        same = bool(((before == after) | (before.isnan() & after.isnan())).all())
     difference = 0.0 if same else largest_error(after, before)
     return Comparison(purpose=purpose, subject=subject, difference=difference, allowed=SAME)
 

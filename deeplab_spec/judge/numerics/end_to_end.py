@@ -38,15 +38,13 @@ class Conditioned:
     Attributes:
         plan: The plan.
         inputs: The inputs, in float64.
-        drawn: The weights as they are drawn, in float64.
-        weights: Those of the network as it is compared: some normalisations may be folded.
+        weights: The weights in float64; some normalisations may be folded.
         oracle: The oracle's outputs, and the values at which the faulty ends start, by path.
         faulty: Ends of the network, each with a fault.
     """
 
     plan: Plan
     inputs: Sequence[Tensor]
-    drawn: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
     oracle: Values
     faulty: tuple[FaultyEnd, ...]

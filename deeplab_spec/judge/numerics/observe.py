@@ -5,7 +5,7 @@ With the second, every operation gets values of every kind, and each step of the
 values, so that no fault hides behind the error of another; the judge does this while the candidate runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -22,8 +22,9 @@ from deeplab_spec.graph.ops import Activation, Output
 from deeplab_spec.judge.certificate import SmallestInput
 from deeplab_spec.judge.evidence import PlantedFault, UnmatchedParameter
 from deeplab_spec.judge.finding import Deviation
-from deeplab_spec.judge.interface.observe import Tick, images
+from deeplab_spec.judge.interface.observe import Oracle, Tick, images
 from deeplab_spec.judge.load_weights import places, places_in_order
+from deeplab_spec.judge.numerics.draws import Draws
 from deeplab_spec.judge.numerics.end_to_end import (
     Conditioned,
     begin_float32,
@@ -32,7 +33,7 @@ from deeplab_spec.judge.numerics.end_to_end import (
     compare_float64,
 )
 from deeplab_spec.judge.numerics.minimize import minimize
-from deeplab_spec.judge.numerics.planted import faulty_ends, needed, of_parameters, of_steps
+from deeplab_spec.judge.numerics.planted import faulty_ends, of_parameters, of_steps
 from deeplab_spec.judge.numerics.steps import Loaded, Steps
 from deeplab_spec.judge.outputs import executed
 from deeplab_spec.judge.part import CAPTURE_LIMIT, PartCandidate
@@ -114,7 +115,16 @@ def prepare_without_graph(module: Candidate, plan: Plan) -> Loaded | None:
     return Loaded(module=module, reading=reading, places=found, unmatched=())
 
 
-def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick, *, graph: bool = True) -> Observed:
+def observe(
+    loaded: Loaded,
+    plan: Plan,
+    dtypes: Sequence[str],
+    tick: Tick,
+    draws: Draws,
+    in_float64: Callable[[Candidate, Oracle | None], None] | None = None,
+    *,
+    graph: bool = True,
+) -> Observed:
     """Compare a candidate's values with the oracle's.
 
     Args:
@@ -122,33 +132,37 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick, *, gr
         plan: The expected network, and the sizes.
         dtypes: The precisions.
         tick: Called with the name of the next stage.
+        draws: Draws the weights.
+        in_float64: Called with the candidate while it has the weights of whole runs in float64, and with the oracle
+            that has them too; None if some are unmatched.
         graph: Whether its graph is known; if not, only whole runs are compared.
 
     Raises:
         CaptureError: If the captured graph does not compute what the candidate computes.
     """
-    sizes = plan.inputs_at(loaded.reading.image)
-    inputs = images(plan, sizes, plan.batch, torch.float64, plan.request.seed)
+    inputs = draws.inputs(loaded.reading.image)
     precisions = (
         []
         if loaded.unmatched or not graph
         else [OnDevice(precision=each, device=torch.device(plan.request.device)) for each in plan.request.lower]
     )
     planted = [] if loaded.unmatched or not graph else list(of_parameters(loaded))
-    conditioned = _conditioned(loaded, plan, inputs, tick)
+    conditioned = _conditioned(loaded, plan, inputs, draws, tick)
     tick("calling it end to end, while the judge goes on")
-    in_float64 = begin_float64(loaded, conditioned) if "float64" in dtypes else None
-    in_float32 = begin_float32(loaded, conditioned) if "float32" in dtypes else None
+    whole_run = begin_float64(loaded, conditioned) if "float64" in dtypes else None
+    if in_float64:
+        in_float64(loaded.module, None if loaded.unmatched else Oracle(loaded.expected, conditioned.weights))
+    whole_run32 = begin_float32(loaded, conditioned) if "float32" in dtypes else None
     local = _Local()
     if graph and ("float64" in dtypes or precisions):
-        local = _locally(loaded, plan, inputs, precisions, conditioned.drawn, tick, steps="float64" in dtypes)
+        local = _locally(loaded, plan, draws, precisions, tick, steps="float64" in dtypes)
         loaded.load(conditioned.weights)
     outputs: tuple[Deviation, ...] = ()
     outputs32: tuple[Deviation, ...] = ()
     error32 = None
-    if in_float64:
+    if whole_run:
         tick("comparing end to end in float64")
-        answer, outputs, planted_faults = compare_float64(loaded, conditioned, in_float64, local.first)
+        answer, outputs, planted_faults = compare_float64(loaded, conditioned, whole_run, local.first)
         planted += planted_faults
         if isinstance(loaded.module, PartCandidate):
             tick("checking the graph of the whole network by running it")
@@ -156,9 +170,9 @@ def observe(loaded: Loaded, plan: Plan, dtypes: Sequence[str], tick: Tick, *, gr
         elif graph and not _same(loaded, local.steps, outputs):
             tick("checking the captured graph by running it")
             _check_capture(loaded, inputs, answer.results, answer.error)
-    if in_float32:
+    if whole_run32:
         tick("comparing end to end in float32")
-        outputs32, error32, planted_faults = compare_float32(loaded, conditioned, in_float32, local.first)
+        outputs32, error32, planted_faults = compare_float32(loaded, conditioned, whole_run32, local.first)
         planted += planted_faults
     if precisions:
         tick("comparing end to end in lower precisions")
@@ -209,17 +223,15 @@ class _Local:
 def _locally(
     loaded: Loaded,
     plan: Plan,
-    inputs: Sequence[Tensor],
+    draws: Draws,
     precisions: Sequence[OnDevice],
-    kernels: Mapping[str, Tensor],
     tick: Tick,
     *,
     steps: bool,
 ) -> _Local:
     """Compare step by step in float64, and block by block in lower precisions."""
     tick("drawing weights that show a fault of every step")
-    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
-    drawn, oracle = challenge(plan.network, named, Draw.COVERAGE, plan.request.seed, kernels=kernels)
+    drawn, oracle = draws.steps(loaded.reading.image)
     weights, oracle = _as_compared(loaded, plan, drawn, oracle)
     loaded.load(weights)
     found = _Local()
@@ -239,17 +251,14 @@ def _locally(
     return found
 
 
-def _conditioned(loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], tick: Tick) -> Conditioned:
+def _conditioned(loaded: Loaded, plan: Plan, inputs: Sequence[Tensor], draws: Draws, tick: Tick) -> Conditioned:
     """Draw the weights of whole runs, and load them into the candidate."""
     tick("drawing weights that do not amplify rounding")
-    named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
     faulty = () if loaded.unmatched else faulty_ends(loaded.expected)
-    results = {node.path for node in loaded.expected.outputs}
-    results |= needed(plan.network, faulty, fold=loaded.reading.folded)
-    drawn, values = challenge(plan.network, named, Draw.CONDITIONING, plan.request.seed + 1, keep=results)
+    drawn, values = draws.whole_runs(loaded.reading.image)
     weights, oracle = _as_compared(loaded, plan, drawn, values)
     loaded.load(weights)
-    return Conditioned(plan=plan, inputs=inputs, drawn=drawn, weights=weights, oracle=oracle, faulty=faulty)
+    return Conditioned(plan=plan, inputs=inputs, weights=weights, oracle=oracle, faulty=faulty)
 
 
 def _as_compared(

@@ -17,7 +17,6 @@ from deeplab_spec.align.match import channel_orders
 from deeplab_spec.capture.capture import Capture, Step
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.execute.interpreter import Values, step
-from deeplab_spec.graph.folding import foldable
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Concat, Conv2d, Multiply, Op, Output, Resize
 from deeplab_spec.judge.evidence import Evidence, PlantedFault, UnmatchedParameter
@@ -273,11 +272,9 @@ def faulty_ends(network: Network) -> tuple[FaultyEnd, ...]:
 
 
 def _faulty_ends(network: Network, output: Node) -> Iterator[FaultyEnd]:
-    """Walk back from an output while each node has one input and little computation repeats."""
     after: tuple[Node, ...] = ()
-    node = output
     left = list(FAULTS)
-    while True:
+    for node in _end(network, output):
         for kind, attribute in left:
             fault = planted_node(node, attribute) if isinstance(node.op, kind) else None
             if fault and isinstance(output.op, Output):
@@ -286,9 +283,15 @@ def _faulty_ends(network: Network, output: Node) -> Iterator[FaultyEnd]:
                 yield FaultyEnd(words=words, tap=output.op.name, nodes=(faulty, *after))
                 break
         after = (node, *after)
-        if not node.inputs or (len(node.inputs) > 1 and not isinstance(node.op, Resize)) or _large(node):
-            return
+
+
+def _end(network: Network, output: Node) -> Iterator[Node]:
+    """Walk back from an output while each node has one input and little computation repeats."""
+    node = output
+    yield node
+    while node.inputs and (len(node.inputs) == 1 or isinstance(node.op, Resize)) and not _large(node):
         node = network[node.inputs[0]]
+        yield node
 
 
 def _large(node: Node) -> bool:
@@ -298,17 +301,9 @@ def _large(node: Node) -> bool:
     return op.channels_out * op.channels_in // op.groups * op.kernel[0] * op.kernel[1] > LARGE
 
 
-def needed(network: Network, planted: Collection[FaultyEnd], *, fold: bool) -> frozenset[str]:
-    """Return the paths of the values from which faulty ends start.
-
-    Args:
-        network: The network, with its normalisations.
-        planted: The ends, of the network in the form in which it is compared.
-        fold: Whether normalisations are folded there: a convolution then has the value of its normalisation.
-    """
-    paths = frozenset(path for end in planted for path in end.needs)
-    norms = (norm for conv, norm in foldable(network) if conv in paths) if fold else ()
-    return paths | frozenset(norms)
+def needed(network: Network) -> frozenset[str]:
+    """Return the paths of the values from which faulty ends start, whichever of its normalisations are folded."""
+    return frozenset(path for output in network.outputs for node in _end(network, output) for path in node.inputs)
 
 
 def of_ends(

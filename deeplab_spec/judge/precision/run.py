@@ -18,6 +18,7 @@ from deeplab_spec.capture.capture import CallSettings
 from deeplab_spec.capture.fx.module import state_of
 from deeplab_spec.errors import TargetError
 from deeplab_spec.execute.torch_settings import float32_products
+from deeplab_spec.judge.load_weights import assign
 from deeplab_spec.precision import TF32, Precision
 
 
@@ -105,21 +106,14 @@ def moved(module: nn.Module, device: torch.device) -> Iterator[None]:
 @contextmanager
 def stored(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """Convert a module in float64 to another dtype; afterwards it is in float64 with its original numbers."""
-    before = {name: tensor.clone() for name, tensor in state_of(module).items() if _rounded(tensor, dtype)}
+    before = {name: tensor.detach() for name, tensor in state_of(module).items()}
     module.to(dtype)
     try:
         yield
     finally:
         module.double()
-        state = state_of(module)
-        with torch.no_grad():
-            for name, tensor in before.items():
-                state[name].copy_(tensor)
-
-
-def _rounded(tensor: Tensor, dtype: torch.dtype) -> bool:
-    """Tell whether a conversion to a dtype and back changes a tensor."""
-    return tensor.is_floating_point() and not torch.equal(tensor.to(dtype).to(tensor.dtype), tensor)
+        for name, tensor in state_of(module).items():
+            assign(tensor, before[name])
 
 
 def cast(tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device | None = None) -> dict[str, Tensor]:

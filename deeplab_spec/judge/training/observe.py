@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
@@ -50,6 +50,30 @@ DIFFERS: Final = "its values differ from the specified ones already in evaluatio
 RANDOM: Final = "its results differ from call to call in training although its dropout is disabled"
 
 
+class Oracle:
+    """What training is compared with, computed beside what the judge does.
+
+    Args:
+        network: The expected network.
+        draw: Draws the inputs.
+        seed: Seed of weights and images.
+        beside: Computes it.
+        differentiable: Whether the candidate can be compared with it.
+    """
+
+    def __init__(self, network: Network, draw: Draw, seed: int, beside: Executor, *, differentiable: bool) -> None:
+        self._network, self._draw, self._seed = network, draw, seed
+        self._weights = beside.submit(starting_weights, network, seed)
+        self.first_batch = beside.submit(self._differentiated) if differentiable else None
+
+    def training(self) -> TrainingInputs:
+        """Return the inputs and the starting weights."""
+        return TrainingInputs(network=self._network, weights=self._weights.result(), draw=self._draw, seed=self._seed)
+
+    def _differentiated(self) -> tuple[Batch, dict[str, Tensor]]:
+        return _differentiated(self.training())
+
+
 def observe(
     module: ModuleCandidate,
     network: Network,
@@ -58,8 +82,8 @@ def observe(
     unmatched: Sequence[UnmatchedParameter] = (),
     dropped: Sequence[str | None] = (),
     folded: Collection[str] = (),
-    draw: Draw | None = None,
     seed: int = 0,
+    oracle: Oracle | None = None,
 ) -> Trained:
     """Train a candidate for two steps, and compare it with the oracle.
 
@@ -71,14 +95,12 @@ def observe(
         dropped: The nodes of the network whose values are inputs of the candidate's dropouts, in order, if its graph
             shows them; used where its values do not show them.
         folded: The convolutions that hold a normalisation: what folds it may leave a parameter without gradients.
-        draw: Draws the inputs; by default, images of one size.
         seed: Seed of weights and images.
+        oracle: What it is compared with, if it was begun before; by default, on images of one size.
     """
-    weights = starting_weights(network, seed)
-    training = TrainingInputs(network=network, weights=weights, draw=draw or images_of(network), seed=seed)
-    with ThreadPoolExecutor(1) as judge:
-        expected = None if unmatched else judge.submit(_differentiated, training)
-        return _with_oracle(CandidateInTraining(module, places, folded), training, dropped, expected)
+    with ThreadPoolExecutor(1) as beside:
+        oracle = oracle or Oracle(network, images_of(network), seed, beside, differentiable=not unmatched)
+        return _with_oracle(CandidateInTraining(module, places, folded), oracle, dropped)
 
 
 def _differentiated(training: TrainingInputs) -> tuple[Batch, dict[str, Tensor]]:
@@ -88,13 +110,9 @@ def _differentiated(training: TrainingInputs) -> tuple[Batch, dict[str, Tensor]]
         return gradients(training.network, training.weights, training.named(training.batch(0)), cotangents)
 
 
-def _with_oracle(
-    candidate: CandidateInTraining,
-    training: TrainingInputs,
-    dropped: Sequence[str | None],
-    expected: "Future[tuple[Batch, dict[str, Tensor]]] | None",
-) -> Trained:
+def _with_oracle(candidate: CandidateInTraining, oracle: Oracle, dropped: Sequence[str | None]) -> Trained:
     """Train a candidate while the oracle runs; it is not run if the two cannot be compared."""
+    training, expected = oracle.training(), oracle.first_batch
     before, size = candidate.buffers(), training.size
     first = _first(candidate, training, before, differentiable=expected is not None)
     if first.answer.error:
@@ -245,15 +263,21 @@ def initial_weights(
     return replace(found, of_backbone="init" if plan.choices.backbone_init == AS_HEAD else "backbone_init")
 
 
-def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None) -> Trained:
-    """Train a candidate, whose weights are overwritten; the weights that it was built with were sampled first."""
-    reason = untrainable(loaded)
-    if reason or not isinstance(loaded.module, ModuleCandidate):
-        return Trained(not_applicable=reason)
+def begin(loaded: Loaded, plan: Plan, beside: Executor) -> Oracle | None:
+    """Begin to compute what the training of a candidate is compared with; None if it cannot be trained."""
+    if untrainable(loaded) or not isinstance(loaded.module, ModuleCandidate):
+        return None
 
     def draw(image: Pair, batch: int, seed: int) -> list[Tensor]:
         return images(plan, plan.inputs_at(image), batch, torch.float64, seed)
 
+    return Oracle(loaded.expected, draw, plan.request.seed, beside, differentiable=not loaded.unmatched)
+
+
+def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None, oracle: Oracle | None) -> Trained:
+    """Train a candidate, whose weights are overwritten; the weights that it was built with were sampled first."""
+    if oracle is None or not isinstance(loaded.module, ModuleCandidate):
+        return Trained(not_applicable=untrainable(loaded))
     found = observe(
         loaded.module,
         loaded.expected,
@@ -261,8 +285,8 @@ def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None) -> Traine
         unmatched=loaded.unmatched,
         dropped=dropout_inputs(loaded.reading),
         folded=loaded.reading.folded_convs,
-        draw=draw,
         seed=plan.request.seed,
+        oracle=oracle,
     )
     if isinstance(plan, SpecifiedPlan):
         own = plan.choices.backbone_norm_momentum != AS_HEAD

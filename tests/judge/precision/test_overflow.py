@@ -12,8 +12,7 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.interface import observe as interface
-from deeplab_spec.judge.numerics import end_to_end
-from deeplab_spec.judge.numerics import observe as numerics
+from deeplab_spec.judge.numerics import draws, end_to_end
 from deeplab_spec.judge.numerics.steps import Steps
 from deeplab_spec.judge.outputs import Answer, Overflow
 from deeplab_spec.judge.precision.blocks import deviation_of
@@ -104,7 +103,7 @@ def test_a_run_is_not_compared_with_a_specification_that_is_not_finite(
     dtype: str, value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In float32 its error was the measure of the candidate's, and is none."""
-    found = end_to_end.run if dtype == "float32" else numerics.challenge
+    found = end_to_end.run if dtype == "float32" else draws.challenge
 
     def overflowing(*arguments: object, **named: object) -> object:
         result = found(*arguments, **named)  # type: ignore[arg-type]
@@ -115,7 +114,7 @@ def test_a_run_is_not_compared_with_a_specification_that_is_not_finite(
             watch("output.aspp", values["output.aspp"])
         return result
 
-    monkeypatch.setattr(end_to_end if dtype == "float32" else numerics, found.__name__, overflowing)
+    monkeypatch.setattr(end_to_end if dtype == "float32" else draws, found.__name__, overflowing)
     certificate = judged(right(), dtype)
     record = next(entry for entry in certificate.clauses if entry.id == f"VALUES-{ENDS[dtype]}")
 

@@ -2,9 +2,9 @@
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -163,10 +163,7 @@ def observe(
     """
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
-    with (
-        closing(build_with_seed(build, output_stride, request.seed)) as built,
-        ThreadPoolExecutor(1, initializer=give_way) as beside,
-    ):
+    with closing(build_with_seed(build, output_stride, request.seed)) as built, idle_thread() as beside:
         weights = digest_of_tensors(built.tensors)
         check_runnable(built)
         module = part_inside(built, request, output_stride) or built
@@ -246,10 +243,19 @@ def _observed(
     return observed
 
 
-def give_way() -> None:
-    """Let this thread run only where a processor is idle, on Linux."""
-    with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+@contextmanager
+def idle_thread() -> Iterator[Executor]:
+    """Return a thread that works where a processor is idle, on Linux; what it has not begun at the end is dropped."""
+
+    def give_way() -> None:
+        with suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+    thread = ThreadPoolExecutor(1, initializer=give_way)
+    try:
+        yield thread
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def build_with_seed(build: Builder, output_stride: int, seed: int) -> Candidate:

@@ -333,6 +333,9 @@ class ProcessConnection(Connection):
 
     def _died(self, reason: str) -> None:
         self.deaths += 1
+        with suppress(ChildError):  # what it answered before is not lost
+            while self._waiting and self._child and (answer := self._child.poll()):
+                self._waiting.popleft().document = self._opened(answer)
         for position, waiting in enumerate(self._waiting):
             waiting.error = LostError(reason) if position else ChildError(reason)
         self._waiting.clear()

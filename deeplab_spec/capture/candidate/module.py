@@ -172,16 +172,21 @@ class Remote:
             how = {**asdict(settings), "threads": threads, "device": device}
             answer = self.submit("call", inputs=packed, settings=how)
             self.calls += settings.repeat
+            generation = self.connection.generation
         except (ChildError, TargetError) as error:
             failed = Returned(error=error.reason)
             return lambda: failed
-        return lambda: self._ended(answer, inputs, again)
 
-    def _ended(self, answer: Answer, inputs: Sequence[Tensor], again: Callable[[], Returned] | None) -> Returned:
-        try:
-            return self.called(answered(answer), inputs)
-        except (RequestError, ChildError) as error:
-            return again() if again and isinstance(error, LostError) else Returned(error=str(error))
+        def wait() -> Returned:
+            try:
+                document = answered(answer)
+                if generation != self.connection.generation:
+                    raise LostError("the process that answered has ended, and its tensors with it")
+                return self.called(document, inputs)
+            except (RequestError, ChildError) as error:
+                return again() if again and isinstance(error, LostError) else Returned(error=str(error))
+
+        return wait
 
     def called(self, answer: Document, inputs: Sequence[Tensor]) -> Returned:
         """Return what a call returned, on the device of the inputs.

@@ -855,6 +855,10 @@ class Host:
         return {}
 
 
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
+"""A variable that PyTorch's compiler sets: a program that does not use it does not have it."""
+
+
 def sealed(answer, key):
     """Return an answer as text, and the seal of that text: a digest that cannot be made without the key."""
     text = json.dumps(answer)
@@ -873,7 +877,7 @@ def serve(requests, answers, folder, key, main):
         key: What answers are sealed with.
         main: The variables of the main program.
     """
-    host = Host(Files(folder))
+    host, kept = Host(Files(folder)), CACHE in os.environ
     compiled_type()
     answers.write(json.dumps(host.answer({"do": "versions"})) + "\n")
     answers.flush()
@@ -888,6 +892,8 @@ def serve(requests, answers, folder, key, main):
             except StopIteration as end:
                 answer = {**end.value, "id": number}
                 break
+            if not kept:
+                os.environ.pop(CACHE, None)
             gc.freeze()
             yield call
             gc.unfreeze()

@@ -316,7 +316,7 @@ def _observe_interface(
             module, plan, stages.tick(f"output stride {plan.output_stride}, interface"), device, oracle
         )
     observed.add(calls=calls)
-    further = 2 + module.repeatable if isinstance(module, ModuleCandidate) else 0
+    further = 1 + module.copyable + module.repeatable if isinstance(module, ModuleCandidate) else 0
     exact = sum(comparison.purpose == "values" for comparison in observed.evidence.comparisons)
     observed.note(calls=(further, exact))
     observed.planted_faults += of_values(calls)

@@ -170,7 +170,7 @@ EFFECTS: Final[dict[str, Callable[[], Any]]] = {
     "killing its group": lambda: os.killpg(0, signal.SIGKILL),
     "stopping itself": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "stopping its parent": lambda: os.kill(os.getppid(), signal.SIGSTOP),
-    "killing its parent": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "killing its parent": lambda: (os.kill(os.getppid(), signal.SIGKILL), time.sleep(60)),
     "sleeping": lambda: time.sleep(3600),
     "looping": loop,
     "no gradients": lambda: torch.set_grad_enabled(False),

@@ -281,7 +281,7 @@ class ProcessConnection(Connection):
             with suppress(OSError):
                 Path(path).unlink()
         except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-            if self._folder and not self._folder.is_dir():  # a later request removed what an earlier one had answered
+            if isinstance(error, FileNotFoundError):  # a later request removed what an earlier one had answered
                 if self._child is not None:
                     self._died("the process removed its folder for tensors")
                 raise LostError("the process removed its folder for tensors") from error

@@ -257,6 +257,7 @@ class ModuleCandidate(Candidate):
         parameter_names: Names of the parameters, in order.
         trained: Names of the parameters that require gradients.
         saved_names: Names of the tensors in the state dict.
+        copyable: Whether it is not known that it cannot be copied deeply.
         exercised: How often it was called after the calls that were started, and what waits for their results.
     """
 
@@ -269,6 +270,7 @@ class ModuleCandidate(Candidate):
         self.parameter_names: tuple[str, ...] = ()
         self.trained: frozenset[str] = frozenset()
         self.saved_names: frozenset[str] = frozenset()
+        self.copyable = True
         self.exercised: tuple[int, Callable[[], Returned]] | None = None
         if reason := self.refresh():
             raise TargetError(self.name, reason)

@@ -222,7 +222,9 @@ def _copies(module: ModuleCandidate, inputs: Sequence[Tensor], sizes: Sizes) -> 
     try:
         module.send()
         copied = module.remote.copied()
-    except (RequestError, ChildError, TargetError):  # some modules that are right cannot be copied
+    except RequestError:  # some modules that are right cannot be copied
+        module.copyable = False
+    except (ChildError, TargetError):
         pass
     else:
         yield planned("a deep copy", copied)
@@ -231,6 +233,7 @@ def _copies(module: ModuleCandidate, inputs: Sequence[Tensor], sizes: Sizes) -> 
         subject = "a second build with the saved state"
         try:
             second = module.remote.second(1)
+            module.send()  # if the process had ended, both are built anew
             module.remote.ask("reload", to=second.number)
         except (RequestError, ChildError, TargetError) as error:
             yield planned(subject, None, f"it cannot be made: {error}")

@@ -442,7 +442,7 @@ def _observe_whole_runs(
 
 
 def _observe_training(
-    observed: AtStride, loaded: Loaded, initial: Initial | None, oracle: training.Oracle | None, tick: Tick
+    observed: AtStride, loaded: Loaded, initial: Initial | None, oracle: training.TrainingOracle | None, tick: Tick
 ) -> None:
     """Train the candidate for two steps; its weights are overwritten."""
     tick("training")

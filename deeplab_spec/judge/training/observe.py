@@ -50,7 +50,7 @@ DIFFERS: Final = "its values differ from the specified ones already in evaluatio
 RANDOM: Final = "its results differ from call to call in training although its dropout is disabled"
 
 
-class Oracle:
+class TrainingOracle:
     """What training is compared with, computed beside what the judge does.
 
     Args:
@@ -83,7 +83,7 @@ def observe(
     dropped: Sequence[str | None] = (),
     folded: Collection[str] = (),
     seed: int = 0,
-    oracle: Oracle | None = None,
+    oracle: TrainingOracle | None = None,
 ) -> Trained:
     """Train a candidate for two steps, and compare it with the oracle.
 
@@ -99,7 +99,7 @@ def observe(
         oracle: What it is compared with, if it was begun before; by default, on images of one size.
     """
     with ThreadPoolExecutor(1) as beside:
-        oracle = oracle or Oracle(network, images_of(network), seed, beside, differentiable=not unmatched)
+        oracle = oracle or TrainingOracle(network, images_of(network), seed, beside, differentiable=not unmatched)
         return _with_oracle(CandidateInTraining(module, places, folded), oracle, dropped)
 
 
@@ -110,7 +110,7 @@ def _differentiated(training: TrainingInputs) -> tuple[Batch, dict[str, Tensor]]
         return gradients(training.network, training.weights, training.named(training.batch(0)), cotangents)
 
 
-def _with_oracle(candidate: CandidateInTraining, oracle: Oracle, dropped: Sequence[str | None]) -> Trained:
+def _with_oracle(candidate: CandidateInTraining, oracle: TrainingOracle, dropped: Sequence[str | None]) -> Trained:
     """Train a candidate while the oracle runs; it is not run if the two cannot be compared."""
     training, expected = oracle.training(), oracle.first_batch
     before, size = candidate.buffers(), training.size
@@ -263,7 +263,7 @@ def initial_weights(
     return replace(found, of_backbone="init" if plan.choices.backbone_init == AS_HEAD else "backbone_init")
 
 
-def begin(loaded: Loaded, plan: Plan, beside: Executor) -> Oracle | None:
+def begin(loaded: Loaded, plan: Plan, beside: Executor) -> TrainingOracle | None:
     """Begin to compute what the training of a candidate is compared with; None if it cannot be trained."""
     if untrainable(loaded) or not isinstance(loaded.module, ModuleCandidate):
         return None
@@ -271,10 +271,10 @@ def begin(loaded: Loaded, plan: Plan, beside: Executor) -> Oracle | None:
     def draw(image: Pair, batch: int, seed: int) -> list[Tensor]:
         return images(plan, plan.inputs_at(image), batch, torch.float64, seed)
 
-    return Oracle(loaded.expected, draw, plan.request.seed, beside, differentiable=not loaded.unmatched)
+    return TrainingOracle(loaded.expected, draw, plan.request.seed, beside, differentiable=not loaded.unmatched)
 
 
-def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None, oracle: Oracle | None) -> Trained:
+def train_candidate(loaded: Loaded, plan: Plan, first: Initial | None, oracle: TrainingOracle | None) -> Trained:
     """Train a candidate, whose weights are overwritten; the weights that it was built with were sampled first."""
     if oracle is None or not isinstance(loaded.module, ModuleCandidate):
         return Trained(not_applicable=untrainable(loaded))

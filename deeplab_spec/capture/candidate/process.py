@@ -466,6 +466,22 @@ def quiet_export():
 
 # Calls
 
+
+@contextlib.contextmanager
+def quiet_traces(parts):
+    """Keep ``torch.fx`` from printing the errors that a traced module raises too.
+
+    What it prints with is replaced by a function in C, which leads to no object of this file.
+    """
+    traced = any(issubclass(type(part), torch.fx.GraphModule) for _, part in parts)
+    names = vars(torch.fx.graph_module) if traced else {}
+    names["print"] = "".format  # takes what ``print`` takes
+    try:
+        yield
+    finally:
+        names.pop("print", None)
+
+
 ROUNDED = {
     torch.ops.aten.convolution.default: (0, 1),
     torch.ops.aten.mm.default: (0, 1),
@@ -772,6 +788,7 @@ class Host:
         set_products(settings["tf32"])
         with contextlib.ExitStack() as stack:
             stack.enter_context(threads(settings["threads"]))
+            stack.enter_context(quiet_traces(parts))
             if settings["seed"] is not None:
                 stack.enter_context(torch.random.fork_rng(devices=[]))
                 torch.manual_seed(settings["seed"])

@@ -3,15 +3,17 @@
 import inspect
 import sys
 from pathlib import Path
+from types import BuiltinFunctionType
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.capture.candidate.process import Program
-from deeplab_spec.capture.capture import Capture
+from deeplab_spec.capture.capture import CallSettings, Capture
 from deeplab_spec.capture.fx.module import capture, state_of
 from deeplab_spec.capture.pt2.file import ExportedFile, read_pt2
 from deeplab_spec.errors import CaptureError
@@ -116,6 +118,29 @@ def test_a_module_that_cannot_be_exported_is_refused_in_one_line(
     assert str(caught.value).endswith(f"(at test_module.py:{number}: {line})")
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_traced_module_that_raises_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """``torch.fx`` prints what it raises too; after the call it prints to its user again, and others never notice."""
+    traced = fx.symbolic_trace(Wrapped(lambda _, x: x.reshape(7)))
+
+    returned = local(Wrapped(lambda layers, x: layers.traced(x), traced=traced)).remote.call([IMAGE], CallSettings())
+
+    assert returned.error.startswith("RuntimeError: ")
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(RuntimeError):
+        traced(IMAGE)
+    assert "Call using an FX-traced Module" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("module", "replaced"), [(nn.ReLU(), False), (fx.symbolic_trace(nn.ReLU()), True)])
+def test_only_a_traced_module_is_called_without_what_torch_fx_prints(module: nn.Module, *, replaced: bool) -> None:
+    """Any other finds PyTorch as it is; what stands for ``print`` leads to nothing of the program that calls."""
+    seen: list[object] = []
+    module.register_forward_hook(lambda *_: seen.append(vars(fx.graph_module).get("print")))
+
+    assert not local(module).remote.call([IMAGE], CallSettings()).error
+    assert [isinstance(found, BuiltinFunctionType) for found in seen] == [replaced]
 
 
 def test_capture_reads_evaluation() -> None:

@@ -122,7 +122,7 @@ def test_a_module_that_cannot_be_exported_is_refused_in_one_line(
 
 def test_a_traced_module_that_raises_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     """``torch.fx`` prints what it raises too; after the call it prints to its user again, and others never notice."""
-    traced = fx.symbolic_trace(Wrapped(lambda _, x: x.reshape(7)))
+    traced = fx.symbolic_trace(lambda x: x.reshape(7))
 
     returned = local(Wrapped(lambda layers, x: layers.traced(x), traced=traced)).remote.call([IMAGE], CallSettings())
 

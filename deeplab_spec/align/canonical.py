@@ -27,9 +27,7 @@ _WORDS: Final = {"Conv2d": "conv", "BatchNorm": "norm", "GlobalAveragePool": "me
 def canonical(shaped: Shaped, alignment: Alignment | None = None) -> Shaped:
     """Return a network in canonical order, under canonical names, without the sources of its nodes.
 
-    Args:
-        shaped: The network, in normal form.
-        alignment: The specification aligned with it, if they are of the same family.
+    ``alignment`` is that of the specification with the network, if they are of the same family.
     """
     paths = canonical_paths(shaped.network, alignment)
     nodes = (replace(node, source=None) for node in ordered(shaped.network))
@@ -52,9 +50,7 @@ def digest(shaped: Shaped) -> str:
 def canonical_paths(network: Network, alignment: Alignment | None = None) -> dict[str, str]:
     """Return the canonical name of every node by its path, in the order of :func:`ordered`.
 
-    Args:
-        network: The graph; an output depends on every node.
-        alignment: The specification aligned with it, if they are of the same family.
+    ``alignment`` is as in :func:`canonical`. An output depends on every node.
     """
     nodes = ordered(network)
     return _counted_names(nodes) if alignment is None else _specified_names(nodes, alignment, network)
@@ -116,10 +112,8 @@ def specified_paths(
     An aligned node has its partner's path. A node without one, and one that the normal form removes, stands in the
     block of the nearest aligned node, under its own path: ``aspp.atrous1.head.convs.1.dropout``.
 
-    Args:
-        alignment: The specification aligned with the candidate's normal form.
-        network: The candidate as it was captured.
-        again: Nodes that compute a value again, each with the node that computes it first, in whose block it stands.
+    ``again`` has the nodes that compute a value again, each with the node that computes it first, in whose block it
+    stands.
     """
     partner = alignment.expected_of
     paths: dict[str, str] = {}

@@ -58,9 +58,7 @@ MULTIPLY_ADDS = "multiply-adds"
 def block_counts(alignment: Alignment, shared: Collection[str] = ()) -> tuple[BlockCounts, ...]:
     """Count every block that stores or computes something in the specification or in the candidate.
 
-    Args:
-        alignment: Both sides, in normal form.
-        shared: Paths of the candidate's nodes whose parameters are those of an earlier node.
+    ``shared`` has the paths of the candidate's nodes whose parameters are those of an earlier node.
     """
     expected = dict(node_counts(alignment.expected))
     actual = {

@@ -119,12 +119,7 @@ def fact(value: object) -> Fact:
 
 
 def nearer_alignment(alignment: Alignment, nearest: Shaped) -> Alignment:
-    """Return the alignment by way of the nearest network, if the candidate is that, or if fewer differences are left.
-
-    Args:
-        alignment: The expected network, aligned with the candidate directly.
-        nearest: The network of the choices that are nearest to the candidate, in normal form.
-    """
+    """Return the alignment by way of the nearest network if the candidate is that, or fewer differences are left."""
     other = align_through(alignment.expected, nearest, alignment.candidate)
     if not differences(align(nearest, alignment.candidate)):
         return other
@@ -167,12 +162,7 @@ def _existence(path: str, candidate_path: str | None, op: Op, expected: str, act
 def compare(node: Node, other: str, attribute: str, values: tuple[Fact, Fact], *, equal: bool | None = None) -> Aspect:
     """Compare an attribute of an expected node and its partner.
 
-    Args:
-        node: The expected node.
-        other: Path of the candidate's node.
-        attribute: Name of the attribute.
-        values: The expected and the candidate's value.
-        equal: Whether they agree; by default whether the values are equal.
+    ``values`` are the expected and the candidate's; they agree if they are equal, unless ``equal`` says otherwise.
     """
     return Aspect(
         path=node.path,

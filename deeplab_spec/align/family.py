@@ -42,9 +42,6 @@ _NARROWER: Final = 2
 def family_of(graph: Network) -> str:
     """Return the name of the family whose backbones are most alike; empty if none is.
 
-    Args:
-        graph: A whole network, or a part of it.
-
     >>> from deeplab_spec.spec.variants import SMP_RESNET34
     >>> family_of(network(SMP_RESNET34.choices))
     'resnet'

@@ -49,11 +49,7 @@ def identify(
 ) -> Identity | None:
     """Search the choices that describe a network.
 
-    Args:
-        candidates: The network in normal form, once for every output stride.
-        libraries: The networks that choices describe, at the same output strides.
-        starts: Full sets of choices by name; the search begins at the nearest.
-        of_head: Whether the candidates are heads without a backbone.
+    There are a candidate in normal form and a library for every output stride. The search begins at the nearest start.
 
     Returns:
         The network with the fewest differences; of these, one with the fewest overrides; of these, the first of the
@@ -158,13 +154,7 @@ class Explanation:
 
 
 def explain(choices: Choices, build: Build, alignment: Alignment) -> Explanation:
-    """Find the choices that explain the differences of an alignment.
-
-    Args:
-        choices: The choices of the expected network.
-        build: Builds the expected network for other choices.
-        alignment: The expected network of these choices, aligned with the candidate.
-    """
+    """Find the choices that explain the differences of an alignment."""
     identity = identify([alignment.candidate], [Library(build)], {"": choices})
     if identity is None or not identity.overrides:
         return Explanation(overrides={}, choice_of={}, unexplained=differences(alignment))

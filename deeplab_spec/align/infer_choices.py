@@ -23,10 +23,7 @@ _PARTS: Final = (10, 100, 8, 16, 32, 64, 128, 10**3, 10**4, 10**5)
 def read_width(candidate: Shaped, base: Sequence[int], usual: float = 1.0) -> float:
     """Return the multiplier that explains the channel counts of most nodes.
 
-    Args:
-        candidate: A network in normal form.
-        base: The channel counts of a family at width 1.
-        usual: The default, returned unless another width explains more.
+    ``base`` has the channel counts of a family at width 1; ``usual`` is returned unless another width explains more.
     """
     counts = Counter(
         channels
@@ -58,10 +55,7 @@ def _covered(counts: Counter[int], base: Sequence[int], width: float) -> int:
 def infer_choices(candidate: Shaped, known: Shaped, choices: Choices) -> Iterator[Decision]:
     """Return choices with the candidate's own numbers.
 
-    Args:
-        candidate: A network in normal form.
-        known: The network of the current choices, in normal form.
-        choices: The current choices.
+    ``known`` is the network of the current choices.
     """
     features = _features(candidate)
     yield from _rates(candidate, features)

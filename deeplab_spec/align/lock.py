@@ -141,10 +141,8 @@ class Lock:
 def canonical_lock(lock: Lock, alignment: Alignment | None = None, shared: Collection[str] = ()) -> Lock:
     """Return a lock whose nodes have canonical names and stand in canonical order.
 
-    Args:
-        lock: The lock of a normal form under the names that it was captured with.
-        alignment: The specification aligned with the normal form, if they are of the same family.
-        shared: Captured paths of nodes whose parameters are those of an earlier node.
+    ``alignment`` is as in :func:`canonical`; ``shared`` has the captured paths of nodes whose parameters are those of
+    an earlier node.
     """
     paths = canonical_paths(lock.normal.network, alignment)
     names = frozenset(paths[path] for path in shared if path in paths)

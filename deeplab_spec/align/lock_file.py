@@ -158,10 +158,6 @@ def load(path: Path) -> Lock:
 def read(content: str, name: str) -> Lock:
     """Read the text of a lock.
 
-    Args:
-        content: The text.
-        name: The file as the user named it, for messages.
-
     Raises:
         TargetError: If it is not a lock, is in another format, was edited, or contradicts itself.
     """

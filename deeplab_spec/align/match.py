@@ -74,12 +74,7 @@ class Alignment:
 
 
 def align(expected: Shaped, candidate: Shaped) -> Alignment:
-    """Align two networks in normal form.
-
-    Args:
-        expected: The expected network.
-        candidate: The network under test.
-    """
+    """Align two networks in normal form."""
     joints: list[list[Branch]] = []
 
     def note(_: Node, branches: list[Branch]) -> list[Branch]:
@@ -104,11 +99,6 @@ def align_through(expected: Shaped, nearest: Shaped, candidate: Shaped) -> Align
     """Align two networks by way of a third that the candidate resembles more, whose paths mean the same nodes.
 
     Nodes that the nearest network shares with the expected one are paired first, then what is left between them.
-
-    Args:
-        expected: The expected network.
-        nearest: The network of the choices that are nearest to the candidate.
-        candidate: The network under test.
     """
     through = align(nearest, candidate)
     kinds = {node.path: type(node.op) for node in expected.network}
@@ -317,9 +307,7 @@ Order = tuple[int, ...]
 def channel_orders(alignment: Alignment, candidate: Network) -> Mapping[str, Order]:
     """Return the order of the channels of every value that is not in the specification's order.
 
-    Args:
-        alignment: The two networks in normal form.
-        candidate: The candidate as it was captured, with the nodes that its normal form does not have.
+    The candidate is given as it was captured, with the nodes that its normal form does not have.
     """
     expected_of = alignment.expected_of
     orders: dict[str, Order] = {}

@@ -46,9 +46,7 @@ def masks(network: Network) -> Masks:
 def ordered(network: Network, arrange: Arrange = by_length) -> tuple[Node, ...]:
     """Return the nodes in an order that follows from the graph alone.
 
-    Args:
-        network: The graph; an output depends on every node.
-        arrange: Orders the branches of a node with several inputs.
+    An output must depend on every node.
     """
     found = masks(network)
     outputs = sorted((node for node in network if isinstance(node.op, Output)), key=_name)

@@ -56,10 +56,6 @@ class Head:
 def find_head(network: Network, result: str = "") -> Head | None:
     """Find the head of a whole network.
 
-    Args:
-        network: The graph; an image is its only input.
-        result: The output of the logits; by default the first.
-
     Returns:
         None if nothing in it has the structure of a pyramid.
 

@@ -58,8 +58,7 @@ def different_architecture(alignment: Alignment) -> str | None:
 def unlike_backbone(alignment: Alignment) -> str | None:
     """Say why a backbone is unlike the nearest one of its family; None if enough of their convolutions are equal.
 
-    Args:
-        alignment: The nearest network, aligned with the candidate: what is left is explained by no choice.
+    What is left between the candidate and the nearest network, with which it is aligned, is explained by no choice.
     """
     expected, actual = _convs(alignment.expected.network), _convs(alignment.candidate.network)
     mine = {path: op for path, op in expected.items() if path.startswith("backbone.")}
@@ -131,11 +130,7 @@ Form = Callable[[Shaped], Shaped]
 def library(output_stride: int, classes: int, size: Pair, form: Form = lambda shaped: shaped) -> Library:
     """Return the networks that choices describe, at one output stride and size.
 
-    Args:
-        output_stride: Input pixels per pixel of the backbone's result.
-        classes: Channels of the logits.
-        size: Height and width of the image.
-        form: Converts a normal form to the candidate's form.
+    ``form`` converts a normal form to that of the candidate.
     """
     return Library(lambda choices: form(normal_form(shaped(specification(choices, output_stride, classes), size))))
 
@@ -158,11 +153,7 @@ def nearest_published(
 ) -> tuple[Identity, str | None]:
     """Find the published network, and the choices on top of it, that describe a candidate best.
 
-    Args:
-        candidates: The candidate in normal form, once for every output stride.
-        output_strides: The candidates' output strides.
-        classes: Channels of the logits.
-        size: Height and width of the image at which the candidate was captured.
+    The candidate is in normal form, captured at ``size`` once for every output stride.
 
     Returns:
         The nearest network, and why the candidate has a different architecture; None if it is of the family.
@@ -187,10 +178,8 @@ _LOW_LEVEL_STRIDE: Final = 4
 def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], classes: int) -> Identity | None:
     """Find the published network, and the choices on top of it, whose head describes another head best.
 
-    Args:
-        candidates: The head alone, once for every output stride: its inputs are features and low-level values.
-        output_strides: The output strides of its backbone.
-        classes: Channels of the logits.
+    The candidate is the head alone, once for every output stride of its backbone: its inputs are features and low-level
+    values.
 
     Returns:
         None if no head can be compared with it.
@@ -277,12 +266,7 @@ def align_published(
 ) -> tuple[Alignment, Variant] | None:
     """Align a candidate with the nearest published network; None for a different architecture.
 
-    Args:
-        candidate: The candidate, in normal form.
-        output_stride: Output stride of the published networks; one that does not support it is skipped.
-        classes: Channels of the logits.
-        size: Height and width of the image at which the candidate was captured.
-        only: The only published network to align with; all by default.
+    The candidate is in normal form, captured at ``size``. A network without the output stride is skipped.
     """
     best: tuple[Alignment, Variant] | None = None
     for entry in (only,) if only else VARIANTS:

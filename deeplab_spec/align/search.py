@@ -85,10 +85,8 @@ class Library:
 class Search:
     """Compares the networks of sets of choices with a candidate.
 
-    Args:
-        candidates: The network in normal form, once for every output stride.
-        libraries: The networks that choices describe, at the same output strides.
-        of_head: Whether the candidates are heads: a choice of backbones that changes nothing once never does.
+    There are a candidate in normal form and a library for every output stride. Of heads, a choice of backbones that
+    changes nothing once never does.
     """
 
     def __init__(self, candidates: Sequence[Shaped], libraries: Sequence[Library], *, of_head: bool = False) -> None:
@@ -145,9 +143,7 @@ class Search:
     def descend(self, choices: Choices, *, detours: bool = False) -> Choices:
         """Change choices as long as that reduces the distance.
 
-        Args:
-            choices: The choices to begin with.
-            detours: Whether to try decisions that help only together with another.
+        With detours, decisions are tried that help only together with another.
         """
         for _ in range(_MOST_STEPS):
             if self.exact(choices):
@@ -182,11 +178,8 @@ class Search:
     def greedy(self, choices: Choices, left: Changes, known: Mapping[Decision, Changes], now: int) -> Choices | None:
         """Take the decision that explains most of the remaining changes, then the next; None if the distance stays.
 
-        Args:
-            choices: The choices to begin with.
-            left: The changes that lead from their network to the candidate.
-            known: The changes by single decisions.
-            now: The distance that the result must be below.
+        ``left`` are the changes that lead from the network of the choices to the candidate; the result must be nearer
+        than ``now``.
         """
         rest = tuple(dict(facts) for facts in left)
         gains = {decision: _gain(rest, changed) for decision, changed in known.items()}
@@ -217,11 +210,8 @@ class Search:
     ) -> Iterator[tuple[Decision, Changes]]:
         """Return the changes by single decisions.
 
-        Args:
-            choices: The choices to which each decision is applied.
-            left: The remaining changes; decisions known to affect only other topics are skipped.
-            known: Decisions that need not be tried.
-            everything: Whether to try new values of a choice that has affected only other topics so far.
+        Decisions that are known, and those known to affect only topics without a remaining change, are skipped; new
+        values of a choice that has affected only such topics are tried if ``everything`` is.
         """
         open_topics = self.topics(left)
         before = self.prints(choices) or ()

@@ -86,12 +86,6 @@ def node_costs(
 
     An opaque operation, and one whose value or input is not a map, counts only its parameters and is skipped.
 
-    Args:
-        network: The graph.
-        shapes: Shape of every value, by path.
-        convention: What counts as one operation.
-        mode: Whether an evaluation or a training step is counted.
-
     Raises:
         SpecError: If the convention cannot count the mode.
     """
@@ -227,12 +221,7 @@ def batch_costs(
     A term that is proportional to the pixels of a value counts for every image. One that does not depend on the size
     (a kernel that is read, running statistics) counts once for the batch.
 
-    Args:
-        network: The graph.
-        shapes: Shape of every value for one image, by path.
-        mode: Whether gradients are computed too.
-        images: Images in the batch.
-        blocks: Block of every node that counts, by path.
+    ``blocks`` has the block of every node that counts; ``shapes`` are those of one image.
     """
     around = Surroundings(network, {path: shape[0] if shape else 0 for path, shape in shapes.items()})
     costs: dict[str, BatchCost] = defaultdict(BatchCost)

@@ -75,10 +75,7 @@ def bytes_written(node: Node, around: Surroundings, mode: Mode) -> Terms:
 def bytes_kept(node: Node, around: Surroundings, keepers: frozenset[str]) -> Terms:
     """Return the bytes that a node keeps for the backward pass.
 
-    Args:
-        node: The node.
-        around: Its network.
-        keepers: Paths of the kept values, from :func:`kept_values`.
+    ``keepers`` are the :func:`kept_values`.
     """
     value = (around.elements(node.path, BYTES),) if node.path in keepers else ()
     statistics = (Term(2 * BYTES * node.op.channels),) if isinstance(node.op, BatchNorm) else ()
@@ -191,11 +188,7 @@ def live_bytes(
 
     Parameters and running statistics do not count; gradients of parameters count as soon as they exist.
 
-    Args:
-        network: The graph.
-        sizes: Bytes of every value, by path.
-        around: Facts about the network that formulas use.
-        mode: In training, the maximum of a node's two passes.
+    ``sizes`` has the bytes of every value. In training, a node has the maximum of its two passes.
     """
     kept = kept_values(network.nodes, around) if mode is Mode.TRAIN else frozenset()
     heap = _Heap()

@@ -90,10 +90,7 @@ def protocol_costs(
 def over_passes(own: Sequence[Cost], passes: Sequence[Sequence[Cost]], images: int) -> tuple[Cost, ...]:
     """Add up the costs of the same nodes over several passes.
 
-    Args:
-        own: The nodes at the image's own size, which give the output shapes.
-        passes: The nodes at the size of every pass.
-        images: Images per pass.
+    ``own`` are the nodes at the image's own size, which give the output shapes; every pass has several images.
     """
     totals = []
     for node, *costs in zip(own, *passes, strict=True):

@@ -76,10 +76,6 @@ class Configuration:
     def operations(self, convention: Convention = TFPROF, other: Mapping[str, ChoiceValue] | None = None) -> Number:
         """Count the configuration under a convention.
 
-        Args:
-            convention: What counts as one operation.
-            other: Further overrides.
-
         Raises:
             GraphError: If the choices contradict each other.
             SpecError: If a choice cannot have its value, or the network does not accept the size.

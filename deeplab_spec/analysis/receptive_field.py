@@ -64,10 +64,6 @@ class ReceptiveField:
 def receptive_fields(network: Network, sizes: Pair) -> dict[str, ReceptiveField]:
     """Return the receptive field of every value.
 
-    Args:
-        network: The graph, with one input.
-        sizes: Height and width of the input.
-
     Raises:
         GraphError: If the network has several inputs, or as :func:`deeplab_spec.analysis.sizes.shapes`.
     """

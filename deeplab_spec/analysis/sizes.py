@@ -104,9 +104,7 @@ def side_rules(op: Conv2d | Pool | Pad) -> tuple[SideRule, SideRule]:
 def shapes(network: Network, sizes: Pair | Mapping[str, Pair]) -> dict[str, Shape]:
     """Return the shape of every value.
 
-    Args:
-        network: The graph.
-        sizes: Height and width of the input, or of each input by its path.
+    The sizes are the height and width of the input, or of each input by its path.
 
     Returns:
         Channels, height and width by path.

@@ -57,9 +57,7 @@ Terms = tuple[Term, ...]
 class Surroundings:
     """Facts about a network that the formula of a node may use.
 
-    Args:
-        network: The graph.
-        channels: Channels of every value, if they do not follow from the graph alone.
+    The channels of every value are given if they do not follow from the graph alone.
     """
 
     def __init__(self, network: Network, channels: Mapping[str, int] | None = None) -> None:
@@ -156,10 +154,8 @@ NOTHING: Final = Sizes()
 def stored(op: Op, *, before_norm: bool = False, after_conv: bool = False) -> Sizes:
     """Count the numbers that one operator stores.
 
-    Args:
-        op: The operator.
-        before_norm: Whether a normalisation is the only reader of the operator.
-        after_conv: Whether the operator is the only reader of a convolution.
+    ``before_norm``: a normalisation is the only reader of the operator; ``after_conv``: it is the only reader of a
+    convolution.
     """
     match op:
         case Conv2d():

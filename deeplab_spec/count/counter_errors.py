@@ -209,11 +209,7 @@ MISTAKES: Final = (
 
 
 def counters_page(command: str) -> str:
-    """Return the page on counters.
-
-    Args:
-        command: The command that writes the page.
-    """
+    """Return the page on counters."""
     return "\n\n".join(
         (
             "# What counters get wrong on this family",

@@ -134,13 +134,6 @@ def count_document(
 ) -> CountDocument:
     """Count one network of the specification.
 
-    Args:
-        subject: The network and its input.
-        convention: What counts as one operation.
-        mode: An evaluation, or a training step.
-        protocol: Scales and mirrored images.
-        by_node: Whether to list nodes too.
-
     Raises:
         GraphError: If the choices do not fit together at this size.
         SpecError: If the convention does not support the mode.
@@ -186,11 +179,8 @@ def torch_counter_note(
 ) -> tuple[str, ...]:
     """Return a note on a torch whose counter does not divide weight gradients by the groups.
 
-    Args:
-        convention: What counts as one operation; only ``torch`` has the note.
-        mode: An evaluation, or a training step; only the latter has the note.
-        passes: The network and the shapes of its values, for every pass.
-        images: Images per pass.
+    Only the convention ``torch`` has it, and only for a training step. A pass is a network with the shapes of its
+    values.
     """
     if convention is not TORCH or mode is not Mode.TRAIN:
         return ()
@@ -213,11 +203,7 @@ def cost_fields(
 ) -> Json:
     """Return the fields of a document that hold costs.
 
-    Args:
-        nodes: Cost of every node.
-        fields: Known receptive fields, by path.
-        by_node: Whether to list nodes too.
-        trainable: Number of parameters that are trained; all by default.
+    All parameters are trained unless ``trainable`` says how many.
     """
     blocks = block_costs(tuple(nodes))
     last = {block_of(node.path): node.path for node in nodes}

@@ -25,10 +25,6 @@ from deeplab_spec.views.table import Grid, integer, markdown
 def write_reports(directory: Path, progress: Progress = silent) -> tuple[Path, ...]:
     """Write every report, all or none.
 
-    Args:
-        directory: The directory of the files; created if it is missing.
-        progress: Receives the stage, the number of finished reports, and their total.
-
     Returns:
         The files, in the order in which they were written.
 

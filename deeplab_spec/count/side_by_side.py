@@ -108,11 +108,7 @@ def _distance(values: tuple[Number, Number]) -> Number:
 def operations_explained(first: Counter, second: Counter, convention: Convention, mode: Mode) -> str:
     """Return where the operations of two networks agree: ``equal under fvcore minus batch_norm``.
 
-    Args:
-        first: Counts the first network.
-        second: Counts the second.
-        convention: The requested convention, tried first.
-        mode: What is counted; conventions that do not support it are not tried.
+    The requested convention is tried first, those that do not support the mode never.
 
     Returns:
         The simplest agreement, and whether it holds in every block; empty if there is none.
@@ -142,12 +138,7 @@ def _remaining(operators: Mapping[str, Number], excluded: tuple[str, ...]) -> Nu
 
 
 def parameters_explained(first: Cost, second: Cost) -> str:
-    """Return which parameters of two networks agree; empty if none do.
-
-    Args:
-        first: The total cost of the first network.
-        second: The total cost of the second.
-    """
+    """Return which parameters of two networks agree; empty if none do."""
     counts: dict[str, Callable[[Cost], int]] = {
         "parameters": lambda cost: cost.sizes.parameters,
         "parameters without dead biases": lambda cost: cost.sizes.parameters - cost.sizes.dead_biases,

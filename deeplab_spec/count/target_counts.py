@@ -112,13 +112,7 @@ def read(
 
     Output of the target goes to stderr.
 
-    Args:
-        target: The target that the user named.
-        output_stride: Passed to the builder.
-        classes: Passed to the builder.
-        size: Height and width of the image, in pixels.
-        protocol: Scales of the image.
-        variant: The published network that its nodes are named after; by default the nearest.
+    Its nodes are named after a published network; by default after the nearest.
 
     Raises:
         TargetError: If it cannot be imported, built, exported or run at a size.

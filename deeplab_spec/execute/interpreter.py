@@ -58,15 +58,9 @@ def run(
 ) -> Values:
     """Execute a network in evaluation.
 
-    Args:
-        network: The graph.
-        weights: The parameters and buffers of its nodes.
-        inputs: A tensor ``(n, channels, h, w)`` by the path of each input.
-        keep: Paths whose values are returned; all by default. Outputs are always returned.
-        until: Path of the last node to execute; the last node of the network by default.
-        opaque: Runs opaque nodes.
-        prepare: Is called with each node and the values of its inputs, before the node runs.
-        watch: Is called with each path and value, in order.
+    Inputs are tensors ``(n, channels, h, w)`` by path. All values are returned, or those of ``keep`` and of the
+    outputs; the node ``until`` is the last one. ``prepare`` is called with each node and the values of its inputs
+    before it runs, ``watch`` with each path and value, in order.
 
     Returns:
         Values by path.

@@ -62,9 +62,7 @@ class Error:
     def over(self, other: "Error", least: float) -> float:
         """Return how many times another error this one is, by the measure that is worse.
 
-        Args:
-            other: The other error.
-            least: A smaller error of the other is taken to be this large.
+        An error of the other that is smaller than ``least`` is taken to be that.
         """
         return max(self.mean / max(other.mean, least), self.most / max(other.most, least))
 

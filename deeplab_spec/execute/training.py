@@ -46,12 +46,8 @@ def train(
 ) -> Batch:
     """Execute a network in training.
 
-    Args:
-        network: The graph; opaque operations are not allowed.
-        weights: Its parameters; running statistics are not used.
-        inputs: A tensor ``(n, channels, h, w)`` by the path of each input.
-        generator: Draws the dropout masks; None for no dropout.
-        known: Known values, by path; their nodes are not executed.
+    Inputs are tensors ``(n, channels, h, w)`` by path. Running statistics are not used. ``generator`` draws the dropout
+    masks, None for no dropout; nodes with a known value are not executed.
 
     Raises:
         ValueError: If a normalisation has a single value per channel.
@@ -125,13 +121,7 @@ def _kernel(weight: Tensor) -> tuple[int, int]:
 
 
 def updated_running(running: Weights, statistics: Weights, momenta: Mapping[str, float]) -> dict[str, Tensor]:
-    """Return the running statistics after a batch.
-
-    Args:
-        running: The running statistics before, by path and role.
-        statistics: The statistics of the batch.
-        momenta: Momentum of each, by path and role.
-    """
+    """Return the running statistics after a batch."""
     return {where: running[where] + momenta[where] * (batch - running[where]) for where, batch in statistics.items()}
 
 
@@ -140,11 +130,7 @@ def gradients(
 ) -> tuple[Batch, dict[str, Tensor]]:
     """Execute a network in training, and differentiate a weighted sum of its outputs.
 
-    Args:
-        network: The graph; opaque operations are not allowed.
-        weights: Its parameters.
-        inputs: A tensor by the path of each input.
-        cotangents: The weight of every element of an output, by path.
+    ``cotangents`` has the weight of every element of an output, by path; opaque operations are not allowed.
 
     Returns:
         The batch's values and statistics, and the gradient of every parameter by path and role.
@@ -169,10 +155,6 @@ def parameter_names(network: Network) -> tuple[str, ...]:
 
 def starting_weights(network: Network, seed: int) -> dict[str, Tensor]:
     """Draw initial weights for training, in float64, that keep the scale of values constant over the depth.
-
-    Args:
-        network: The graph.
-        seed: Seed of the draw.
 
     Returns:
         Tensors by path and role; running means are 0 and running variances 1.
@@ -216,9 +198,6 @@ class NetworkModule(nn.Module):
 
     Its parameters and buffers are named by path and role: ``<path>.weight``. Kernels are drawn from the
     default distribution of PyTorch's layers.
-
-    Args:
-        network: The graph.
 
     Raises:
         GraphError: If the network has an opaque operation.

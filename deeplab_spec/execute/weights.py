@@ -60,14 +60,8 @@ def challenge(
     stays constant over the depth. Some channels have a variance near eps, some a negative scale, and some
     values far above 6.
 
-    Args:
-        network: The graph; opaque operations are not allowed.
-        inputs: A float64 tensor by the path of each input.
-        draw: The purpose of the weights.
-        seed: Seed of the draw.
-        keep: Paths whose values are returned; all by default.
-        kernels: Weights of another draw for the same network; its convolutions are reused, so that the two
-            draws differ in the normalisations only.
+    ``keep`` has the paths whose values are returned, all by default. ``kernels`` are weights of another draw, whose
+    convolutions are reused, so that the two draws differ in the normalisations only.
 
     Returns:
         The weights by path and role, and the values of the network by path.
@@ -169,10 +163,7 @@ def folded_weights(
 ) -> dict[str, Tensor]:
     """Return the weights of the folded network (:func:`deeplab_spec.graph.folding.folded`).
 
-    Args:
-        network: The network with its normalisations.
-        weights: Its tensors by path and role.
-        norms: Paths of the normalisations to fold; all by default.
+    ``norms`` are the normalisations to fold; all by default.
 
     Returns:
         Tensors by path and role, without those of the folded normalisations.

@@ -37,9 +37,7 @@ def folded(network: Network, norms: Collection[str] | None = None) -> Network:
 
     Each such convolution has a bias, and the readers of the normalisation read it.
 
-    Args:
-        network: The network with its normalisations.
-        norms: Paths of the normalisations to fold if possible; all by default.
+    ``norms`` are the normalisations to fold if possible; all by default.
     """
     conv_of = {norm: conv for conv, norm in foldable(network) if norms is None or norm in norms}
     convs = set(conv_of.values())

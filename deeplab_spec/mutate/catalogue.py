@@ -37,10 +37,8 @@ class Catalogue:
 def catalogue(graph: Network, image: Pair, kinds: Collection[str] = ()) -> Catalogue:
     """Make the mutants of a network.
 
-    Args:
-        graph: The network.
-        image: Height and width for which sizes are compared, in pixels: large enough for every rate to matter.
-        kinds: Kinds of mutants to make; all if empty.
+    The image, for whose height and width sizes are compared, must be large enough for every rate to matter. All kinds
+    of mutants are made, or only those that are named.
     """
     shapes = shapes_at(graph, image)
     positive = never_negative(graph)
@@ -61,11 +59,6 @@ def catalogue(graph: Network, image: Pair, kinds: Collection[str] = ()) -> Catal
 
 def mutant_of(graph: Network, image: Pair, name: str) -> Mutant:
     """Return the mutant of a name, without a proof: the others are neither executed nor proven.
-
-    Args:
-        graph: The network.
-        image: Height and width for which sizes are compared, in pixels.
-        name: The name.
 
     Raises:
         SpecError: If there is none.
@@ -111,11 +104,7 @@ def _fits(network: Network, image: Pair) -> bool:
 def proof(graph: Network, mutant: Mutant, positive: frozenset[str], shapes: Shapes) -> str:
     """Return why a mutant is the same function as its network; empty if it is not.
 
-    Args:
-        graph: The network.
-        mutant: The mutant.
-        positive: Paths of the network's values that are never negative.
-        shapes: Channels, height and width of the network's values for one image size.
+    ``positive`` has the network's values that are never negative.
     """
     if mutant.proof:
         return mutant.proof

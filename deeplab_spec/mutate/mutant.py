@@ -131,11 +131,7 @@ def without(graph: Network, paths: Collection[str]) -> Network:
 def inserted(graph: Network, after: str, op: Op | None = None, path: str = "inserted") -> Network:
     """Return a network with one more operation after a node, which all readers of the node take their input from.
 
-    Args:
-        graph: The network.
-        after: The node.
-        op: The operator; None for a ReLU.
-        path: Path of the new node.
+    Without an operator, it is a ReLU.
     """
     nodes: list[Node] = []
     for node in graph:
@@ -163,9 +159,7 @@ def edited(graph: Network, path: str, edit: Callable[[Node], Iterable[Node]]) ->
 def with_channels(graph: Network, more: Mapping[str, int]) -> Network | None:
     """Return a network in which convolutions have more output channels, or fewer, and their readers fit.
 
-    Args:
-        graph: The network.
-        more: Added channels by path of the convolution.
+    ``more`` has the added channels by path of the convolution.
 
     Returns:
         The network; None where a sum or a grouped convolution reads the changed channels, which fixes their number.
@@ -186,12 +180,6 @@ def with_channels(graph: Network, more: Mapping[str, int]) -> Network | None:
 
 def rewired(graph: Network, path: str, *inputs: str, shapes: Shapes) -> Network | None:
     """Return a network in which one node has other inputs, and all nodes after it fit the channels of these.
-
-    Args:
-        graph: The network.
-        path: The node.
-        inputs: The other inputs.
-        shapes: Shapes of all values by path.
 
     Returns:
         The network; None where a reader of the node cannot have other channels.

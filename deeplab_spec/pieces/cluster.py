@@ -92,9 +92,7 @@ class Cluster:
 def check_reachable(address: str, seconds: float = CONNECT) -> None:
     """Connect to a cluster that is named by host and port; Ray itself waits for minutes.
 
-    Args:
-        address: The address; ``auto`` and ``local`` name no host, and are left to Ray.
-        seconds: How long the connection may take.
+    The addresses ``auto`` and ``local`` name no host, and are left to Ray.
 
     Raises:
         TargetError: If nothing accepts a connection there.

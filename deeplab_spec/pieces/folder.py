@@ -133,10 +133,6 @@ class Folder:
 def recosted(plan: Plan, folders: Sequence[Folder]) -> Plan:
     """Return a run whose pieces cost what they took in an earlier run, where that is known: in processor time.
 
-    Args:
-        plan: The run.
-        folders: The folders of the earlier run.
-
     Raises:
         SpecError: If a folder has no plan.
     """
@@ -159,11 +155,7 @@ def file_name(plan: Plan, piece: str) -> str:
 def check_same(plan: Plan, other: Plan, where: str, whose: str) -> None:
     """Check that two plans are of one run.
 
-    Args:
-        plan: The plan.
-        other: The other plan.
-        where: Where the plan was found.
-        whose: Where the other plan was found.
+    ``where`` is where the plan was found, ``whose`` where the other was.
 
     Raises:
         SpecError: If they differ; it names the first difference.

@@ -12,9 +12,6 @@ from deeplab_spec.pieces.plan import Plan, Shard, Took
 def merged(paths: Sequence[Path]) -> tuple[Plan, dict[str, Any]]:
     """Return the plan of the run that folders hold the pieces of, and the results by piece.
 
-    Args:
-        paths: The folders.
-
     Raises:
         SpecError: If a folder belongs to another run, or a piece is lost or there twice; it names which.
     """

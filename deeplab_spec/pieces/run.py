@@ -20,13 +20,7 @@ def run(
 ) -> dict[str, Any]:
     """Run the pieces of a shard that are not finished.
 
-    Args:
-        plan: The run.
-        shard: The shard.
-        folder: Where finished pieces are kept; None for nowhere.
-        execute: Runs pieces.
-        progress: Called with the number of finished pieces.
-        again: Tells whether a piece with this result runs again.
+    Finished pieces are kept in the folder, if there is one; a piece whose result is to be had ``again`` runs once more.
 
     Returns:
         The results of the shard's pieces by name.

@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
 
 def advice(request: "PortRequest", moved: "Moved") -> str:
-    """Return the command that would move the weights; empty if neither side is a reference, or no choices fit.
-
-    Args:
-        request: The request that failed.
-        moved: Its result.
-    """
+    """Return the command that would move the weights; empty if neither side is a reference, or no choices fit."""
     for side, target, other in (("dest", request.dest, moved.pair.source), ("source", request.source, moved.pair.dest)):
         if _is_reference(target) and not target.part and moved.verdict != "moved":
             found = _choices(other, request.output_stride, request.classes)

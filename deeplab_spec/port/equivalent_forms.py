@@ -67,11 +67,7 @@ class Converted:
 def convert(source: Tensors, eps: float, dest_roles: Collection[str], dest_eps: float) -> dict[str, Converted]:
     """Return the destination's tensors, by role, so that its unit computes the same as the source's.
 
-    Args:
-        source: The source's tensors.
-        eps: The eps of the source's normalisation, if it has one.
-        dest_roles: The roles that the destination has.
-        dest_eps: The eps of the destination's normalisation, if it has one.
+    Each eps is that of a normalisation, if there is one.
 
     Raises:
         UnfitError: If the destination's form cannot represent the source's function.

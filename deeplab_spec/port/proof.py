@@ -31,12 +31,7 @@ def prove(
     weights before rounding. After rounding, the error may be :data:`RATIO_LIMIT` times the error that one
     more rounding of the source's own weights causes.
 
-    Args:
-        pair: The two networks.
-        moved: The weights, without gaps.
-        second: Another size at which the modules are compared, if both accept it.
-        seed: Seed of the images.
-        tick: Receives the next stage.
+    The modules are also compared at a second size, if both accept it.
 
     Raises:
         CaptureError: If a graph does not compute what its module computes.

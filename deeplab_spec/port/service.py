@@ -102,10 +102,6 @@ def port(request: PortRequest, tick: Tick = lambda _: None) -> PortDocument:
 
     Output of the targets goes to stderr.
 
-    Args:
-        request: The two networks, and the file that is written.
-        tick: Receives the next stage.
-
     Raises:
         SpecError: If a file has the wrong suffix.
         TargetError: If a target cannot be built or read, or a file cannot be read or written.
@@ -231,11 +227,7 @@ def _capture_both(
 def port_document(request: PortRequest, moved: Moved, notes: tuple[str, ...] = (), line: str = "") -> PortDocument:
     """Return the document of a request and its result.
 
-    Args:
-        request: The request.
-        moved: Its result.
-        notes: Those on the file of weights.
-        line: The command that would move the weights.
+    ``notes`` are those on the file of weights, ``line`` is the command that would move the weights.
     """
     moves = moved.map.moves.values()
     actions = Counter(move.action for move in moves)

@@ -141,12 +141,6 @@ class SideBySide:
 def in_double(module: Candidate, name: str, captured: Capture, image: Pair) -> Side:
     """Convert a captured network to float64.
 
-    Args:
-        module: The network.
-        name: The target that the user named.
-        captured: Its graph.
-        image: Height and width of the image that the graph was captured with, in pixels.
-
     Raises:
         TargetError: If it does not have exactly one input.
     """

@@ -14,9 +14,6 @@ from deeplab_spec.spec import rows
 class Aspp(nn.Module):
     """Parallel branches of several rates and a global average, concatenated and projected.
 
-    Args:
-        table: Rows of the branches and of the layers after them.
-
     Shape:
         ``(n, channels_in, h, w) -> (n, channels_out, h, w)``
 

@@ -11,9 +11,7 @@ from deeplab_spec.spec import rows
 class Auxiliary(nn.Module):
     """A 3x3 convolution, a dropout, and a convolution to one channel per class.
 
-    Args:
-        table: Its rows.
-        tap: Path of the value that it reads.
+    ``tap`` is the path of the value that it reads.
 
     Shape:
         ``(n, channels, h, w) -> (n, classes, h, w)``

@@ -12,10 +12,7 @@ from deeplab_spec.spec import rows
 class BackboneModule(nn.Module):
     """The interface of a feature extractor; its forward pass returns features and low-level features.
 
-    Args:
-        output_stride: Input pixels per pixel of the features, as reported to the head.
-        out_channels: Channels of the features.
-        low_out_channels: Channels of the low-level features.
+    ``output_stride`` is the number of input pixels per pixel of the features, as reported to the head.
     """
 
     def __init__(self, output_stride: int, out_channels: int, low_out_channels: int) -> None:
@@ -30,9 +27,6 @@ class Backbone(BackboneModule):
 
     The module tree has the paths of the rows. It is the same at every output stride, and so are the names of the
     weights.
-
-    Args:
-        table: Rows of stem and blocks, and the path of the low-level features.
 
     Shape:
         ``(n, channels_in, h, w) -> (n, out_channels, h2, w2), (n, low_out_channels, h3, w3)``;
@@ -60,10 +54,6 @@ class Backbone(BackboneModule):
         self, image: Float[Tensor, "n c h w"], values: Values | None = None
     ) -> tuple[Float[Tensor, "n c_out h2 w2"], Float[Tensor, "n c_low h3 w3"]]:
         """Extract features.
-
-        Args:
-            image: A batch of images.
-            values: Collects intermediate values.
 
         Returns:
             The features, and the low-level features that the decoder reads.

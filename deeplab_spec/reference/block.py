@@ -14,9 +14,6 @@ from deeplab_spec.spec import rows
 class Block(nn.Module):
     """A chain of convolutions, with a skip from the block's input to a sum at its end.
 
-    Args:
-        row: The units, the skip, and the layers before both.
-
     Shape:
         ``(n, channels_in, h, w) -> (n, channels_out, ceil(h / stride), ceil(w / stride))``,
         where ``stride`` is the last unit's.

@@ -17,9 +17,6 @@ from deeplab_spec.spec.rows import Init, InitKind
 class ConvUnit(nn.Module):
     """Convolution, then batch normalisation and ReLU if the row has them.
 
-    Args:
-        row: Every number of the layer.
-
     Shape:
         ``(n, channels_in, h, w) -> (n, channels_out, h2, w2)``; with the padding that follows
         the rate, ``h2`` is ``ceil(h / stride)``.
@@ -83,9 +80,6 @@ class ConvUnit(nn.Module):
 class PoolUnit(nn.Module):
     """A pooling window.
 
-    Args:
-        row: The window.
-
     Shape:
         ``(n, channels, h, w) -> (n, channels, h2, w2)``; in the stem, ``h2`` is ``ceil(h / stride)``.
 
@@ -144,10 +138,7 @@ def extents(row: rows.ConvUnit) -> tuple[int, int]:
 def same_margins(extent: int, stride: int, side: Side) -> tuple[Side, Side]:
     """Return the pixels before and after one side under the rule ``same``.
 
-    Args:
-        extent: Pixels from the first tap of the window to its last, both included.
-        stride: Step between windows.
-        side: Pixels of the input.
+    ``extent`` is the pixels from the first tap of the window to its last, both included.
     """
     positions = (side + stride - 1) // stride  # not -(-side // stride), which the TorchScript exporter rounds towards 0
     total = max((positions - 1) * stride + extent - side, 0)
@@ -172,9 +163,7 @@ VARIANCE = 1.3
 def draw(conv: nn.Conv2d, init: Init) -> None:
     """Draw the weight of a convolution, in place.
 
-    Args:
-        conv: A new convolution.
-        init: The distribution; the framework's own leaves the weight unchanged.
+    The framework's own distribution leaves the weight of a new convolution unchanged.
     """
     match init.kind:
         case InitKind.KAIMING_FAN_IN:
@@ -211,9 +200,6 @@ def draw_all(module: nn.Module, init: Init) -> None:
 
 class SeparableUnit(nn.Module):
     """A depthwise convolution for space, then a pointwise one for channels.
-
-    Args:
-        row: Both convolutions, and whether a ReLU precedes them.
 
     Shape:
         ``(n, channels_in, h, w) -> (n, channels_out, h2, w2)``; with the padding that follows

@@ -14,9 +14,6 @@ from deeplab_spec.spec import rows
 class Decoder(nn.Module):
     """Refines the pyramid's output with low-level features, if the rows have them.
 
-    Args:
-        table: The projection of the low-level features, the convolutions, and the logits.
-
     Shape:
         ``(n, channels, h, w), (n, low_channels, h2, w2) -> (n, classes, h2, w2)``; without
         low-level features ``h2, w2`` are ``h, w``. If the logits follow the final resize, the result has
@@ -48,10 +45,7 @@ class Decoder(nn.Module):
     ) -> Float[Tensor, "n c_out h3 w3"]:
         """Apply the decoder.
 
-        Args:
-            x: The pyramid's output.
-            low_level: The backbone's low-level features; ignored if the rows have none.
-            values: Collects intermediate values.
+        Low-level features are ignored if the rows have none; ``values`` collects intermediate values.
 
         Raises:
             ShapeError: If an input is not a batch of maps with the channels of the rows, or the

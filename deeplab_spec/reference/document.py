@@ -56,9 +56,6 @@ class Xception(Backbone):
     It reports output stride 16 for every output stride (an erratum of the document), and its low-level
     features depend on the output stride (another).
 
-    Args:
-        output_stride: Input pixels per pixel of the features: 8 or 16.
-
     Shape:
         ``(n, 3, h, w) -> (n, 2048, h / output_stride, w / output_stride)`` rounded up, and
         ``(n, 128, h / 4, w / 4)``, or ``(n, 64, h / 2, w / 2)`` at output stride 8.
@@ -80,11 +77,7 @@ class Xception(Backbone):
     class EntryFlowBlock(Block):
         """Three separable layers, the last one strided, and a convolution as the skip.
 
-        Args:
-            in_channels: Channels of the input.
-            out_channels: Channels of every layer.
-            dilation: Distance between kernel taps.
-            atrous: Whether the last layer doubles its dilation instead of its stride.
+        If it is atrous, the last layer doubles its dilation instead of its stride.
 
         Shape:
             ``(n, in_channels, h, w) -> (n, out_channels, ceil(h / 2), ceil(w / 2))``; atrous,
@@ -110,10 +103,7 @@ class Xception(Backbone):
     class MiddleFlowBlock(Block):
         """Three separable layers, and their input added to their output.
 
-        Args:
-            in_channels: Channels of the input.
-            out_channels: Channels of every layer; the sum needs as many as of the input.
-            dilation: Distance between kernel taps.
+        The sum needs as many output channels as of the input.
 
         Shape:
             ``(n, in_channels, h, w) -> (n, out_channels, h, w)``
@@ -139,11 +129,7 @@ class Xception(Backbone):
     class ExitFlowBlock(Block):
         """Like a block of the entry flow, but the first layer keeps the input's channels.
 
-        Args:
-            in_channels: Channels of the input.
-            out_channels: Channels of the second and third layer.
-            dilation: Distance between kernel taps.
-            atrous: Whether the last layer doubles its dilation instead of its stride.
+        If it is atrous, the last layer doubles its dilation instead of its stride.
 
         Shape:
             ``(n, in_channels, h, w) -> (n, out_channels, ceil(h / 2), ceil(w / 2))``; atrous,
@@ -172,10 +158,6 @@ class DeepLab(DeepLabV3Plus):
 
     Every convolution's weight, including the backbone's, is drawn from the Kaiming normal distribution;
     biases keep the framework's default.
-
-    Args:
-        backbone: The feature extractor, with its channels and its output stride.
-        num_classes: Channels of the logits.
 
     Shape:
         ``(n, 3, h, w) -> (n, num_classes, h, w)``
@@ -206,9 +188,7 @@ class DeepLab(DeepLabV3Plus):
     class ASPP(Aspp):
         """The pyramid; its rates follow the output stride.
 
-        Args:
-            in_channels: Channels of the input.
-            output_stride: Of the features: 16 for rates 6, 12, 18; 8 for twice that.
+        Of output stride 16 they are 6, 12, 18; of 8 twice that.
 
         Shape:
             ``(n, in_channels, h, w) -> (n, 256, h, w)``
@@ -229,10 +209,6 @@ class DeepLab(DeepLabV3Plus):
 
     class Decoder(Decoder):
         """The decoder: projected low-level features, concatenated, and one convolution to the logits.
-
-        Args:
-            low_in_channels: Channels of the low-level features.
-            num_classes: Channels of the logits.
 
         Shape:
             ``(n, 256, h, w), (n, low_in_channels, h2, w2) -> (n, num_classes, h2, w2)``

@@ -39,15 +39,8 @@ def separable_row(
 ) -> rows.SeparableUnit:
     """Return the row of a separable convolution of the document.
 
-    Args:
-        path: Its path.
-        channels: Channels of input and output.
-        kernel: Taps on each side of the depthwise kernel.
-        stride: Step of the depthwise convolution.
-        rate: Distance between its taps.
-        padding: Zeros on each side.
-        bias: Whether the depthwise convolution has a bias; the pointwise one always has.
-        norm: The normalisation of both convolutions, each followed by a ReLU; None for neither.
+    ``channels`` are those of input and output. The pointwise convolution always has a bias; ``norm`` is the
+    normalisation of both convolutions, each followed by a ReLU, or None for neither.
     """
     channels_in, channels_out = channels
     depthwise = rows.ConvUnit(
@@ -79,16 +72,7 @@ def separable_row(
 class Conv2dLayer(ConvUnit):
     """Convolution, batch normalisation and ReLU.
 
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Taps on each side of the square kernel.
-        groups: Channel groups.
-        stride: Step between output positions.
-        padding: Zeros on each side.
-        dilation: Distance between kernel taps.
-        bias: Whether the convolution has a bias, which the normalisation cancels.
-        batchnorm_opts: ``eps`` and ``momentum`` of the normalisation.
+    ``batchnorm_opts`` are ``eps`` and ``momentum`` of the normalisation, which cancels the bias.
 
     Shape:
         ``(n, in_channels, h, w) -> (n, out_channels, h2, w2)``
@@ -136,15 +120,7 @@ class Conv2dLayer(ConvUnit):
 class SeparableConv2d(SeparableUnit):
     """A depthwise, then a pointwise convolution, without layers between or after them.
 
-    Args:
-        in_channels: Channels of the input.
-        out_channels: Channels of the output.
-        kernel_size: Taps on each side of the depthwise kernel.
-        stride: Step of the depthwise convolution.
-        padding: Zeros on each side.
-        dilation: Distance between the depthwise taps.
-        bias: Whether the depthwise convolution has a bias; the pointwise one always has
-            (an erratum of the document).
+    ``bias`` is that of the depthwise convolution; the pointwise one always has one (an erratum of the document).
 
     Shape:
         ``(n, in_channels, h, w) -> (n, out_channels, h2, w2)``
@@ -208,11 +184,8 @@ class SeparableConv2dLayer(SeparableConv2d):
 class SkipBlock(nn.Module):
     """Two paths from one input, combined by a function.
 
-    Args:
-        main_path: The main path.
-        skip_path: The skip; by default the identity, one object for all blocks.
-        aggregator: Combines both results. The document's default is ``torch.cat``, which rejects two
-            tensors (an erratum): pass another function.
+    The skip is by default the identity, one object for all blocks. The document's default of the function is
+    ``torch.cat``, which rejects two tensors (an erratum): pass another function.
 
     Shape:
         As the paths and the function return.

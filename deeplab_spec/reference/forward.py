@@ -19,11 +19,6 @@ Side = Any
 def require_map(x: Tensor, channels: int, layer: str) -> None:
     """Require a batch of maps with a number of channels.
 
-    Args:
-        x: The layer's input.
-        channels: The required channels.
-        layer: Path of the layer.
-
     Raises:
         ShapeError: If the rank or the channels are wrong, or a side is empty.
     """
@@ -43,11 +38,6 @@ def require_batch(x: Tensor, batch: Side, layer: str) -> None:
 
 def require_sides(x: Tensor, least: int, layer: str) -> None:
     """Require maps that a kernel fits into.
-
-    Args:
-        x: The layer's input.
-        least: Smallest height and width that give an output.
-        layer: Path of the layer.
 
     Raises:
         ShapeError: If a side is shorter.
@@ -73,13 +63,7 @@ def _sides(x: Tensor, rule: str) -> Pattern:
 def resize(
     x: Float[Tensor, "n c h w"], like: Float[Tensor, "m d h2 w2"], rule: Interpolation
 ) -> Float[Tensor, "n c h2 w2"]:
-    """Resize a map to the height and width of another.
-
-    Args:
-        x: The map.
-        like: The other map.
-        rule: The sampling grid and the interpolation.
-    """
+    """Resize a map to the height and width of another."""
     size = like.shape[2:]
     match rule:
         case Interpolation.ALIGN_CORNERS:
@@ -96,9 +80,7 @@ class Values:
     A layer passes every value that it computes to :meth:`keep`, under the path of its node, and continues
     with the returned tensor, which is the same.
 
-    Args:
-        paths: Paths of the values to keep.
-        outer: Another collector, which gets every value too.
+    Every value also goes to the ``outer`` collector, if there is one.
 
     Attributes:
         kept: The values by path.

@@ -11,9 +11,6 @@ from deeplab_spec.spec import rows
 class GateUnit(nn.Module):
     """Squeeze and excitation: the mean of every channel, two 1x1 convolutions, and the product with the map.
 
-    Args:
-        row: Both convolutions.
-
     Shape:
         ``(n, channels, h, w) -> (n, channels, h, w)``.
 

@@ -20,15 +20,6 @@ from deeplab_spec.spec.network import DEFAULT_CLASSES
 class DeepLabV3Plus(nn.Module):
     """Backbone, pyramid and decoder, and the logits at the size of the image.
 
-    Args:
-        backbone: The feature extractor.
-        aspp: The pyramid.
-        decoder: The decoder.
-        output_resize: How the logits are resized to the input's size.
-        auxiliary: The second head, or None.
-        named_results: Whether results are returned by name.
-        size_multiple: Height and width must be multiples of this.
-
     Shape:
         ``(n, channels, h, w) -> (n, classes, h, w)``; a dictionary of ``logits`` and ``auxiliary`` if
         results have names; without an output resize the logits have the decoder's size.
@@ -81,9 +72,7 @@ class DeepLabV3Plus(nn.Module):
     ) -> Float[Tensor, "n classes h2 w2"] | dict[str, Tensor]:
         """Return the logits of every pixel; with a second head, those of both by name.
 
-        Args:
-            image: A batch of images.
-            values: Collects intermediate values.
+        ``values`` collects intermediate values.
 
         Raises:
             ShapeError: If ``image`` is not a batch of images with the channels that the
@@ -141,10 +130,6 @@ class DeepLabV3Plus(nn.Module):
 
 class Head(nn.Module):
     """Pyramid and decoder, for the features of any backbone.
-
-    Args:
-        aspp: The pyramid.
-        decoder: The decoder.
 
     Shape:
         ``(n, channels, h, w), (n, low_channels, h2, w2) -> (n, classes, h2, w2)``

@@ -45,12 +45,7 @@ class ChoicesDocument(Document):
 
 
 def choices_document(variant: Variant | None = None, chosen: c.Choices | None = None) -> ChoicesDocument:
-    """Return the choices of every family, or those of a variant with the chosen values.
-
-    Args:
-        variant: The published network; None for all families.
-        chosen: The values; by default those of the variant.
-    """
+    """Return the choices of every family, or those of a variant with the chosen values."""
     families = (variant.family,) if variant else FAMILIES
     values = chosen or (variant.choices if variant else None)
     return ChoicesDocument(

@@ -289,9 +289,7 @@ class Choices(ABC):
     def backbone_rows(self, output_stride: int, reported: int | None = None) -> "BackboneRows":
         """Return the rows of the backbone.
 
-        Args:
-            output_stride: Input pixels per pixel of the result: 8, 16 or 32.
-            reported: The output stride that the backbone reports; by default the true one.
+        ``reported`` is the output stride that the backbone reports; by default the true one.
 
         Raises:
             SpecError: If there is no such output stride.

@@ -198,10 +198,8 @@ def clause(name: str) -> Clause:
 def clauses_of(part: str | None, family: str = _XCEPTION_ONLY, *, on_request: bool = False) -> tuple[Clause, ...]:
     """Return the clauses that can be decided for the whole network, or for one part.
 
-    Args:
-        part: ``backbone``, ``aspp``, ``decoder`` or ``head``; None for the whole network.
-        family: Name of the family of backbones.
-        on_request: Whether a lower precision is requested, so that its clauses are included.
+    ``part`` is ``backbone``, ``aspp``, ``decoder`` or ``head``, or None for the whole network. Clauses of lower
+    precisions are included on request.
     """
     own = {clause.family for clause in CLAUSES}
     about = {"", family if family in own else _OTHER}

@@ -103,13 +103,7 @@ _NEW_NORM: Final = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_va
 
 
 def distribution(op: Op, role: str, init: Init | None) -> Distribution | None:
-    """Return the distribution of an initial tensor; None if it is not specified.
-
-    Args:
-        op: The operation that owns the tensor.
-        role: ``weight``, ``bias``, ``running_mean`` or ``running_var``.
-        init: The initialisation of a convolution.
-    """
+    """Return the distribution of an initial tensor; None if it is not specified."""
     match op:
         case BatchNorm():
             return Distribution(shape=Shape.CONSTANT, scale=_NEW_NORM[role])

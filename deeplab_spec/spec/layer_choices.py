@@ -52,9 +52,7 @@ def scaled_channels(base: Iterable[int], width: float) -> dict[int, int]:
     The rule: multiply, round half up, and increase where needed so that each count exceeds the next smaller one.
     So counts that differ at width 1 differ at every width, and a fault that confuses two of them stays visible.
 
-    Args:
-        base: The channel counts at width 1, ascending.
-        width: Multiplier of the channel counts.
+    ``base`` has the counts at width 1, ascending.
 
     Returns:
         Scaled counts by their counts at width 1.
@@ -108,18 +106,8 @@ def backbone_conv(
 ) -> ConvUnit:
     """Return a normalised convolution of the backbone.
 
-    Args:
-        choices: The choices.
-        path: Its dotted position.
-        channels: Channels of its input and of its result.
-        kernel: Taps on each side.
-        stride: Step between output positions.
-        rate: Distance between taps.
-        groups: Channel groups.
-        activation: The activation that follows, or None.
-        first: Whether it is the network's first convolution.
-        std: Standard deviation of the initial weights that the release publishes, or None.
-        source: Where the layer is published.
+    ``channels`` are those of its input and of its result; ``std`` is the standard deviation of the initial weights that
+    the release publishes, or None.
     """
     return ConvUnit(
         path=path,
@@ -153,13 +141,7 @@ def gate(
 ) -> GateUnit:
     """Return a gate of the backbone: two convolutions with biases and without normalisation.
 
-    Args:
-        choices: The choices.
-        path: Its dotted position.
-        channels: Channels of the map.
-        squeezed: Channels between both convolutions.
-        factor: The activation whose result is the factor.
-        source: Where it is published.
+    It has ``squeezed`` channels between the convolutions, and the result of the activation ``factor`` is the factor.
     """
     layer = partial(ConvUnit, bias=True, init=backbone_initial(choices, None), source=source)
     return GateUnit(
@@ -214,11 +196,8 @@ def backbone_initial(choices: Choices, std: float | None) -> Init:
 def initial(choices: Choices, std: float | None, *, last: bool = False) -> Init:
     """Return the initialisation of a convolution of the head.
 
-    Args:
-        choices: The choices.
-        std: Standard deviation that the release publishes for this layer, or None if the release uses its
-            framework's default.
-        last: Whether it is the convolution that gives the logits.
+    ``std`` is the standard deviation that the release publishes for this layer, or None if it uses its framework's
+    default; the ``last`` convolution gives the logits.
     """
     return _initial(choices.init, std, last=last)
 

@@ -57,12 +57,8 @@ def rows(
 ) -> NetworkRows:
     """Return the rows of a network.
 
-    Args:
-        choices: The choices.
-        output_stride: Input pixels per pixel of the backbone's result.
-        classes: Channels of the logits.
-        reported: The output stride that the backbone reports; by default the true one.
-        reads: Channels of the features and of the low-level values that the head reads; 0 for the backbone's.
+    ``reported`` is the output stride that the backbone reports, by default the true one; ``reads`` are the channels of
+    the features and of the low-level values that the head reads, 0 for the backbone's.
 
     Raises:
         SpecError: If the output stride is not 8, 16 or 32, or the number of classes is below 1.
@@ -93,11 +89,6 @@ def check_output_stride(variant: Variant, output_stride: int) -> None:
 
 def network(choices: Choices, output_stride: int = 16, classes: int = DEFAULT_CLASSES) -> Network:
     """Return the graph that the choices describe.
-
-    Args:
-        choices: The choices.
-        output_stride: Input pixels per pixel of the backbone's result: 8, 16 or 32.
-        classes: Channels of the logits.
 
     Raises:
         SpecError: If the output stride is not 8, 16 or 32, or the number of classes is below 1.

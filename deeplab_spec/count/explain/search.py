@@ -182,11 +182,7 @@ class Explanation:
 def explain(cases: Sequence[Case], figures: Sequence[Figure], axes: Axes, progress: Progress = silent) -> Explanation:
     """Find every explanation of printed figures.
 
-    Args:
-        cases: The networks to try.
-        figures: The printed figures, which one network must meet together.
-        axes: The values to try.
-        progress: Receives the network, the number of networks done, and their total.
+    One network must meet all figures together.
     """
     trials = tuple(map(Trial, figures))
     classes = {case.name: axes.classes_of(case.tally.classes) for case in cases}

@@ -61,10 +61,7 @@ class ExplainRequest:
     def of(cls, request: CountRequest, figures: str, given: Collection[str]) -> "ExplainRequest":
         """Return the request that explains figures, with the settings of a count that the user gave.
 
-        Args:
-            request: The settings of a count.
-            figures: The printed figures.
-            given: Names of the settings that the user gave; the others are searched.
+        ``given`` are the names of the settings that the user gave; the others are searched.
 
         Raises:
             SpecError: If the figures cannot be read, or a training step is to be counted.

@@ -94,11 +94,8 @@ class Tally:
     ) -> None:
         """Sum the costs of a network.
 
-        Args:
-            network: The graph.
-            conventions: What counts as one operation.
-            shared: Paths of nodes whose parameters are counted at an earlier node.
-            unused: Number of parameters that no operation uses.
+        ``shared`` are the nodes whose parameters are counted at an earlier node; ``unused`` is the number of parameters
+        that no operation uses.
 
         Raises:
             GraphError: If an operation is opaque, so that sizes after it are unknown.

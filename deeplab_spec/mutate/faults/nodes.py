@@ -42,13 +42,7 @@ _OFTEN_DROPPED = ("aspp.projection.", "decoder.conv")
 
 
 def node_faults(graph: Network, node: Node, shapes: Shapes) -> Iterator[Mutant]:
-    """Return the mutants of one node.
-
-    Args:
-        graph: The network.
-        node: The node.
-        shapes: Channels, height and width of every value for one image size.
-    """
+    """Return the mutants of one node."""
     match node.op:
         case Conv2d() as op:
             yield from _of_convolution(graph, node, op)
@@ -251,10 +245,7 @@ def _lost(graph: Network, node: Node, kind: str) -> Mutant:
 def planted_fault(graph: Network, node: Node, attribute: str) -> tuple[str, Network] | None:
     """Return the fault of one node and attribute that every run plants, in words, and the faulty network.
 
-    Args:
-        graph: The network.
-        node: The node.
-        attribute: ``node``, ``inputs``, or a field of the node's operator.
+    ``attribute`` is ``node``, ``inputs``, or a field of the node's operator.
 
     Returns:
         None where no fault of the attribute shows.

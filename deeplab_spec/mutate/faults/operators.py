@@ -114,10 +114,8 @@ def planted_operator(op: Op, attribute: str) -> Op | None:
 def planted_node(node: Node, attribute: str) -> tuple[str, Node] | None:
     """Return the node with the planted fault of one attribute, and what is wrong in words; None where no fault shows.
 
-    Args:
-        node: The node.
-        attribute: A field of its operator, or ``inputs``: of a sum or a product one operand twice, of a concatenation
-            reversed.
+    ``attribute`` is a field of its operator, or ``inputs``: of a sum or a product one operand twice, of a concatenation
+    reversed.
     """
     if attribute == "inputs" and isinstance(node.op, Add | Multiply | Concat):
         inputs = node.inputs[::-1] if isinstance(node.op, Concat) else (node.inputs[0], node.inputs[0])

@@ -192,10 +192,7 @@ def split_sources(original: Original, concat: Node, node: Node, op: Conv2d) -> R
 def space_to_batch(original: Original, nodes: Sequence[Node], op: Conv2d) -> Replacement:
     """Compute an atrous convolution as a dense one, with the phases of its rate in the batch, and crop the result.
 
-    Args:
-        original: The network.
-        nodes: The convolution, and the normalisation and activation that run before the crop.
-        op: The convolution's operator.
+    The nodes are the convolution, and the normalisation and activation that run before the crop.
     """
     del original
     conv, *rest = nodes

@@ -37,10 +37,7 @@ def every_other_norm(original: Original) -> tuple[str, ...]:
 def reordered(original: Original, path: str, order: tuple[int, ...]) -> nn.Module:
     """Concatenate values in another order, with the weights of their readers in that order too.
 
-    Args:
-        original: The network.
-        path: The concatenation.
-        order: Index of its input at each position.
+    ``order`` has the index of the input at each position.
     """
     concat = original.network[path]
     widths = [channels(original.network, source) for source in concat.inputs]
@@ -54,10 +51,8 @@ def reordered(original: Original, path: str, order: tuple[int, ...]) -> nn.Modul
 def permuted(original: Original, orders: dict[str, list[int]]) -> Tensors:
     """Return the weights of a network with the channels of some values in other orders.
 
-    Args:
-        original: The network.
-        orders: Index of the channel at each position, by path of the value. Channel-wise nodes keep an order, up to
-            the next convolution that combines all channels.
+    ``orders`` has the index of the channel at each position, by path of the value. Channel-wise nodes keep an order, up
+    to the next convolution that combines all channels.
     """
     weights = dict(original.weights)
     carried: dict[str, Tensor] = {}
@@ -133,11 +128,8 @@ def with_dropout(original: Original, op: Op) -> nn.Module:
 class Shuffled(nn.Module):
     """Runs a graph with PyTorch's layers under random names, in random containers and a random order.
 
-    Args:
-        network: The graph, with one input and one output.
-        seed: Seed of the names, of the order of definition and of the order of execution.
-        weights: The graph's tensors by path and role; by default, PyTorch's initial weights.
-        flat: Whether all layers are in one list instead.
+    The graph has one input and one output. The weights are those of the graph, or PyTorch's initial ones; ``flat`` puts
+    all layers in one list.
     """
 
     def __init__(self, network: Network, seed: int, weights: Tensors | None = None, *, flat: bool = False) -> None:

@@ -130,9 +130,7 @@ class Replacement:
 class RewrittenNetwork(NetworkModule):
     """A network in which some nodes are replaced.
 
-    Args:
-        original: The network with its weights.
-        replacements: The replacements; no node is in two of them.
+    No node is in two replacements.
     """
 
     def __init__(self, original: Original, *replacements: Replacement) -> None:

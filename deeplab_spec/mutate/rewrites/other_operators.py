@@ -168,11 +168,8 @@ def nested(node: Node) -> Replacement:
 def concatenated_first(original: Original, concat: Node, branches: Mapping[str, tuple[Node, ...]]) -> Replacement:
     """Compute the last nodes of neighbouring branches of a concatenation together, on their concatenated inputs.
 
-    Args:
-        original: The network.
-        concat: The concatenation.
-        branches: The last nodes of every branch by the path of the concatenation's input: at most a convolution, a
-            normalisation and an activation, alike in all branches.
+    ``branches`` has the last nodes of every branch by the path of the concatenation's input: at most a convolution, a
+    normalisation and an activation, alike in all branches.
     """
     ends = list(branches.values())
     parameters = {

@@ -73,10 +73,7 @@ def at_paths(replace_node: ReplaceNode, *paths: str) -> Apply:
 def with_rest(condition: Condition, replace_nodes: ReplaceNodes, rest: int) -> Apply:
     """Return the rewrite that replaces convolutions, each with the normalisation and activation after it.
 
-    Args:
-        condition: Which convolutions.
-        replace_nodes: Returns the replacement of a convolution and the nodes after it.
-        rest: Number of nodes after the convolution; where there are fewer, nothing is replaced.
+    ``rest`` is the number of nodes after the convolution; where there are fewer, nothing is replaced.
     """
 
     def apply(original: Original) -> nn.Module:
@@ -108,11 +105,7 @@ def at_sources(original: Original) -> nn.Module:
 
 
 def ends_together(*kinds: type[Op]) -> Apply:
-    """Return the rewrite that computes the last nodes of the pyramid's branches together, where these are alike.
-
-    Args:
-        kinds: The operators of the last nodes, in order.
-    """
+    """Return the rewrite that computes the last nodes of the pyramid's branches together, where these are alike."""
 
     def apply(original: Original) -> nn.Module:
         concat = original.network["aspp.concat"]

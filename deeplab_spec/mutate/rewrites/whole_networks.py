@@ -20,12 +20,7 @@ Call = Callable[[nn.Module, Tensor], Any]
 
 
 class Wrapped(nn.Module):
-    """A module that runs a network through a call of its own.
-
-    Args:
-        network: The network.
-        call: Runs the network on a batch of images.
-    """
+    """A module that runs a network through a call of its own."""
 
     def __init__(self, network: nn.Module, call: Call) -> None:
         super().__init__()

@@ -71,12 +71,7 @@ class MobileNetV2Choices(Choices):
         return "ReLU6 after every normalised convolution of the backbone but a unit's last"
 
     def backbone_rows(self, output_stride: int, reported: int | None = None) -> BackboneRows:
-        """Return the rows of the backbone.
-
-        Args:
-            output_stride: Input pixels per pixel of the result: 8, 16 or 32.
-            reported: The output stride that the backbone reports; by default the true one.
-        """
+        """Return the rows of the backbone."""
         check_output_stride(output_stride)
         channels = scaled_channels(self.base_channels, self.width)
         stem = channels[_multiplied(self, STEM_CHANNELS)]

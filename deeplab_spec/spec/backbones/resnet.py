@@ -114,12 +114,7 @@ class ResNetChoices(Choices):
         return "ReLU after every normalised convolution but a unit's last, and after every sum"
 
     def backbone_rows(self, output_stride: int, reported: int | None = None) -> BackboneRows:
-        """Return the rows of the backbone.
-
-        Args:
-            output_stride: Input pixels per pixel of the result: 8, 16 or 32.
-            reported: The output stride that the backbone reports; by default the true one.
-        """
+        """Return the rows of the backbone."""
         check_output_stride(output_stride)
         channels = scaled_channels(self.base_channels, self.width)
         blocks = tuple(_blocks(self, channels, output_stride))

@@ -135,12 +135,7 @@ def bench_notes(case: BenchCaseModel) -> str:
 
 
 def bench_page(document: BenchDocument, command: str) -> str:
-    """Return the document as Markdown.
-
-    Args:
-        document: The measurements.
-        command: The command that repeats them.
-    """
+    """Return the document as Markdown, with the command that repeats it."""
     lines = [f"# Speed of {document.target} on {document.device_name or document.device}", ""]
     versions = ", ".join(f"{name} {version}" for name, version in document.versions.items())
     lines += [f"{document.threads} threads, {document.runs} runs of each mode in turn; {versions}. Made by", ""]

@@ -136,12 +136,7 @@ class Plan:
         return preparing + self._run(case) * _RUNS_A_TURN * self.request.runs * len(each)
 
     def least_seconds(self, case: Case, *, first: bool) -> float:
-        """Return about how long it takes to prepare only the baseline of a case.
-
-        Args:
-            case: The case.
-            first: Whether its process must be started first.
-        """
+        """Return about how long it takes to prepare only the baseline of a case; ``first`` if a process must start."""
         return self._preparation(case, self.ready[0], first=first) if self.ready else 0.0
 
     def _preparation(self, case: Case, entry: Entry, *, first: bool) -> float:

@@ -14,11 +14,7 @@ Status = Literal["timed", "refused", "failed"]
 
 
 class ModeProcess:
-    """A process that prepares and times one mode.
-
-    Args:
-        job: What it prepares.
-        limit: Seconds that it may take for any answer.
+    """A process that prepares and times one mode; it may take so many seconds for any answer.
 
     Attributes:
         status: ``timed`` while nothing failed.

@@ -42,12 +42,7 @@ def bench(
     progress: Progress = silent,
     save: Save = lambda _document: None,
 ) -> BenchDocument:
-    """Time the modes of a plan.
-
-    Args:
-        plan: The plan.
-        progress: Receives the stage, the seconds that have passed, and about how many there will be.
-        save: Receives the document of all cases so far, after every case.
+    """Time the modes of a plan; ``save`` receives the document of all cases so far, after every case.
 
     Raises:
         TargetError: If eager, which every mode is compared with, fails.

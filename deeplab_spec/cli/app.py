@@ -14,7 +14,7 @@ from typing import Annotated, Final, TextIO
 import typer
 
 from deeplab_spec.child_process import end_with_parent, python_module, settle_threads
-from deeplab_spec.cli.bench import bench_command
+from deeplab_spec.cli.bench import bench
 from deeplab_spec.cli.certify import certify
 from deeplab_spec.cli.choices import choices
 from deeplab_spec.cli.clauses import clauses
@@ -63,7 +63,7 @@ app.command()(lock)
 app.command()(port)
 app.command()(mutants)
 app.command()(merge)
-app.command("bench")(bench_command)
+app.command()(bench)
 app.command()(profile)
 app.command()(compare)
 app.command()(gate)

@@ -17,24 +17,16 @@ from deeplab_spec.bench.request import (
     BenchRequest,
     cases,
 )
-from deeplab_spec.bench.service import bench
+from deeplab_spec.bench.service import bench as run
 from deeplab_spec.child_process import HERE
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.options import (
-    ArgumentOption,
-    ChooseOption,
-    ClassesOption,
-    OutputOption,
-    SchemaOption,
-    SizeOption,
-)
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.measure.parts import PARTS
 from deeplab_spec.result import ExitCode
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.network import DEFAULT_CLASSES
-from deeplab_spec.views.document import to_json, to_schema, written_together
+from deeplab_spec.views.document import to_json, written_together
 from deeplab_spec.views.progress import progress
 
 
@@ -44,7 +36,7 @@ def _complete_mode(incomplete: str) -> list[tuple[str, str]]:
     return [(f"{before}{plus}{part.name}", part.does) for part in PARTS if part.name.startswith(last)]
 
 
-def bench_command(
+def bench(
     target: Annotated[
         str | None,
         typer.Argument(
@@ -62,17 +54,17 @@ def bench_command(
             help=f"The published network; repeat for several: {options.SOME_VARIANTS}. [{options.DEFAULT_VARIANT}]",
         ),
     ] = None,
-    choose: ChooseOption = None,
+    choose: options.Choose = None,
     output_stride: Annotated[
         list[int] | None,
         typer.Option("--output-stride", metavar="N", help="Of the backbone's output; repeat for several. [16]"),
     ] = None,
-    size: SizeOption = None,
+    size: options.Size = None,
     batch: Annotated[
         list[int] | None, typer.Option("--batch", metavar="N", help="Images in a batch; repeat for several. [1]")
     ] = None,
-    classes: ClassesOption = DEFAULT_CLASSES,
-    arg: ArgumentOption = None,
+    classes: options.Classes = DEFAULT_CLASSES,
+    arg: options.Arguments = None,
     mode: Annotated[
         list[str] | None,
         typer.Option(
@@ -100,22 +92,21 @@ def bench_command(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start the wide table without a question.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
-    file: OutputOption = None,
+    file: options.Output = None,
     save: Annotated[
         Path | None,
         typer.Option(
             "--save", metavar="DIR", help="Also write <device>.json and its page, <device>.md, after every case."
         ),
     ] = None,
-    json_schema: SchemaOption = False,
+    json_schema: options.Schema = False,
 ) -> None:
     """Time a network in every mode, after certifying each mode.
 
     Exit status: 0 everything that can run here was timed, 1 a mode is not equal or failed, or a case was left out.
     """
     if json_schema:
-        output.report(to_schema(BenchDocument), file)
-        return
+        output.schema(BenchDocument, file)
     sizes = WIDE_SIZES if wide else (options.read_size(size or options.DEFAULT_SIZE),)
     batches = WIDE_BATCHES if wide else batch or (1,)
     variants = dict.fromkeys(variant or (options.DEFAULT_VARIANT,))
@@ -149,7 +140,7 @@ def bench_command(
     if save:
         _make(save)
     with progress(lines=True) as report:
-        document = bench(planned, report, keep)
+        document = run(planned, report, keep)
     keep(document)
     if as_json:
         output.report(to_json(document), file)

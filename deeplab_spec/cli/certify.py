@@ -1,37 +1,15 @@
 """``deeplab-spec certify``: checks an implementation, clause by clause."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 
-from deeplab_spec.cli import output
+from deeplab_spec.cli import options, output
 from deeplab_spec.cli.fleet import Fleet
-from deeplab_spec.cli.matrix import certify_matrix
-from deeplab_spec.cli.options import (
-    DEFAULT_TIMEOUT,
-    SOME_VARIANTS,
-    ArgumentOption,
-    ChooseOption,
-    CostsOption,
-    MemoryOption,
-    PieceCpusOption,
-    PieceGpusOption,
-    PiecesOption,
-    PythonOption,
-    RayOption,
-    SchemaOption,
-    SearchOption,
-    ShardOption,
-    TargetArgument,
-    TargetClassesOption,
-    TargetStridesOption,
-    TimeoutOption,
-    TodayOption,
-    WaiversOption,
-    complete_variant,
-    process_settings,
-)
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import SpecError, require_torch
 from deeplab_spec.evidence.service import check_folder, form_of, write_report
@@ -41,41 +19,49 @@ from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
 from deeplab_spec.judge.statement import text_of
 from deeplab_spec.judge.text import MOST_FINDINGS, text
 from deeplab_spec.judge.waivers import apply_waivers, waivers_from
+from deeplab_spec.pieces.folder import Folder, cache_folder
+from deeplab_spec.pieces.plan import Plan
 from deeplab_spec.precision import NAMES
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.network import PARTS
+from deeplab_spec.views.document import writer_of, written_together
 from deeplab_spec.views.progress import progress
 
 _LONG = 10.0
 """Seconds of a judgement after which a quicker one is suggested."""
+_OWN: Final = frozenset(
+    ("matrix", "shard", "pieces", "costs", "ray", "piece_cpus", "piece_gpus", "again", "report", "as_json", "file")
+)
+"""The options that go with ``--matrix``; the others stand in its file."""
 
 
 def certify(
     context: typer.Context,
-    target: TargetArgument = "",
+    target: options.Target = "",
     *,
     variant: Annotated[
         str | None,
         typer.Option(
             "--variant",
             metavar="NAME",
-            autocompletion=complete_variant,
-            help=f"The published network that it must match: {SOME_VARIANTS}. A reference matches itself by default.",
+            autocompletion=options.complete_variant,
+            help=f"The published network that it must match: {options.SOME_VARIANTS}. "
+            "A reference matches itself by default.",
         ),
     ] = None,
     against: Annotated[
         str | None,
         typer.Option("--against", metavar="OTHER", help="Another target, or a .lock file, that it must match instead."),
     ] = None,
-    choose: ChooseOption = None,
+    choose: options.Choose = None,
     part: Annotated[
         str | None,
         typer.Option("--part", metavar="PART", help=f"The target is only a part of the network: {', '.join(PARTS)}."),
     ] = None,
-    output_stride: TargetStridesOption = None,
-    classes: TargetClassesOption = None,
-    arg: ArgumentOption = None,
+    output_stride: options.TargetStrides = None,
+    classes: options.TargetClasses = None,
+    arg: options.Arguments = None,
     against_arg: Annotated[
         list[str] | None, typer.Option("--against-arg", metavar="NAME=VALUE", help="As --arg, for the other target.")
     ] = None,
@@ -93,16 +79,16 @@ def certify(
     device: Annotated[
         str, typer.Option("--device", metavar="DEVICE", help=f"The device that runs it: {' or '.join(DEVICES)}.")
     ] = "cpu",
-    waivers: WaiversOption = None,
+    waivers: options.Waivers = None,
     accept_waivers: Annotated[
         bool, typer.Option("--accept-waivers", help="Exit with 0 if all clauses passed or are waived.")
     ] = False,
-    today: TodayOption = None,
+    today: options.Today = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the weights and images.")] = 0,
-    python: PythonOption = None,
-    search: SearchOption = None,
-    timeout: TimeoutOption = DEFAULT_TIMEOUT,
-    memory: MemoryOption = 0.0,
+    python: options.Python = None,
+    search: options.Search = None,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    memory: options.Memory = 0.0,
     statement: Annotated[
         Path | None,
         typer.Option("--statement", metavar="FILE.json", help="Write an in-toto statement too, for verify and sign."),
@@ -125,14 +111,14 @@ def certify(
         Path | None,
         typer.Option("--matrix", metavar="FILE.toml", help="Check the targets of a file, and continue an earlier run."),
     ] = None,
-    shard: ShardOption = None,
-    pieces: PiecesOption = None,
-    costs: CostsOption = None,
-    ray: RayOption = None,
-    piece_cpus: PieceCpusOption = 1.0,
-    piece_gpus: PieceGpusOption = 0.0,
+    shard: options.Shard = None,
+    pieces: options.Pieces = None,
+    costs: options.Costs = None,
+    ray: options.Ray = None,
+    piece_cpus: options.PieceCpus = 1.0,
+    piece_gpus: options.PieceGpus = 0.0,
     again: Annotated[bool, typer.Option("--again", help="With --matrix: start again.")] = False,
-    json_schema: SchemaOption = False,
+    json_schema: options.Schema = False,
 ) -> None:
     """Check an implementation, clause by clause.
 
@@ -143,16 +129,13 @@ def certify(
     a target has.
     """
     if json_schema:
-        from deeplab_spec.views.document import to_schema
-
-        output.report(to_schema(Certificate), file)
-        return
+        output.schema(Certificate, file)
     if matrix or shard or pieces or ray or again:
         if matrix is None:
             raise SpecError("--matrix", "must come with --shard, --pieces, --ray and --again", matrix)
         require_torch("certify")
         fleet = Fleet.of(shard, pieces, costs, ray, piece_cpus, piece_gpus)
-        certify_matrix(context, fleet, matrix, report, file, again=again, as_json=as_json)
+        _certify_matrix(context, fleet, matrix, report, file, again=again, as_json=as_json)
     if not target:
         raise typer.BadParameter("name the network to check", param_hint="TARGET")
     write = form_of(file, as_json=as_json, most=None if everything else MOST_FINDINGS)
@@ -175,7 +158,7 @@ def certify(
         seed=seed,
         prefix="--",
     )
-    settings = process_settings(python, search, timeout, memory)
+    settings = options.process_settings(python, search, timeout, memory)
     check_targets(settings, target, against)
     from deeplab_spec.judge.judge import run
 
@@ -199,3 +182,56 @@ def quick_round(certificate: Certificate) -> str:
     if not failed or len(certificate.levels) == 1 or certificate.seconds < _LONG:
         return ""
     return f"for quick rounds while you change it: --level {failed}; all levels at the end"
+
+
+def _certify_matrix(
+    context: typer.Context,
+    fleet: Fleet,
+    path: Path,
+    report: Path | None,
+    file: Path | None,
+    *,
+    again: bool,
+    as_json: bool,
+) -> NoReturn:
+    """Judge the cells of a file that are not finished, and write the report."""
+    for name in context.params.keys() - _OWN:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            shown = "TARGET" if name == "target" else f"--{name.replace('_', '-')}"
+            raise SpecError(shown, f"must stand in {path} with --matrix", "an option")
+    from deeplab_spec.matrix import service
+    from deeplab_spec.matrix.text import FORMS
+
+    writer_of(file, FORMS, as_json=as_json)
+    check_folder(report)
+    plan = service.planned(path)
+    if fleet.folder is None:
+        kept = cache_folder() / f"matrix-{sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+        fleet = replace(fleet, folder=Folder(kept))
+        Folder(kept).adopt(plan)
+    if again:
+        fleet.forget()
+    with progress() as show:
+        results = fleet.run(plan, service.judge_here, service.judge_cell, show, service.could_not_run)
+    fleet.end_of_shard(results)
+    finish_matrix(plan, results, report, file, as_json=as_json)
+
+
+def finish_matrix(
+    plan: Plan, results: Mapping[str, Any], report: Path | None, file: Path | None, *, as_json: bool
+) -> NoReturn:
+    """Write the report of a matrix, and end with its exit status."""
+    from deeplab_spec.matrix import service
+    from deeplab_spec.matrix.text import FORMS, headline
+
+    document = service.summed(plan, results)
+    write = writer_of(file, FORMS, as_json=as_json)
+    if report:
+        with written_together(report) as folder:
+            for name in ("matrix.json", "report.html", "summary.md"):
+                output.report(FORMS[Path(name).suffix](document), folder / name)
+    output.report(write(document), file)
+    if as_json or file:
+        output.summary(headline(document))
+    raise typer.Exit(document.exit_code)

@@ -1,34 +1,25 @@
 """``deeplab-spec clauses``: lists the clauses of the specification."""
 
-from deeplab_spec.cli import output
-from deeplab_spec.cli.options import (
-    JsonOption,
-    ListedVariantOption,
-    ListFormat,
-    ListFormatOption,
-    OutputOption,
-    SchemaOption,
-)
+from deeplab_spec.cli import options, output
 from deeplab_spec.spec.variants import variant as published
 
 
 def clauses(
     *,
-    variant: ListedVariantOption = None,
-    form: ListFormatOption = ListFormat.TABLE,
-    as_json: JsonOption = False,
-    file: OutputOption = None,
-    json_schema: SchemaOption = False,
+    variant: options.ListedVariant = None,
+    form: options.Format = options.ListFormat.TABLE,
+    as_json: options.Json = False,
+    file: options.Output = None,
+    json_schema: options.Schema = False,
 ) -> None:
     """List the clauses that certify decides, with their sources."""
     from deeplab_spec.show import text
     from deeplab_spec.show.document import ClausesDocument, clauses_document
-    from deeplab_spec.views.document import to_json, to_schema
+    from deeplab_spec.views.document import to_json
 
     if json_schema:
-        output.report(to_schema(ClausesDocument), file)
-        return
+        output.schema(ClausesDocument, file)
     document = clauses_document(published(variant) if variant is not None else None)
-    words = {ListFormat.JSON: to_json, ListFormat.MARKDOWN: text.clauses_markdown, ListFormat.TABLE: text.clauses_text}
-    output.report(words[ListFormat.JSON if as_json else form](document), file)
+    words = {"json": to_json, "markdown": text.clauses_markdown, "table": text.clauses_text}
+    output.report(words["json" if as_json else form](document), file)
     output.summary(text.clauses_summary(document))

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from deeplab_spec.cli import output
-from deeplab_spec.cli.options import OutputOption, SchemaOption
+from deeplab_spec.cli import options, output
 from deeplab_spec.result import ExitCode
 
 _EXIT = {"within": ExitCode.DONE, "over": ExitCode.DIFFERENT, "undecided": ExitCode.UNDECIDED}
@@ -48,8 +47,8 @@ def compare(
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="The format of the report.")] = Format.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document: --format json.")] = False,
-    file: OutputOption = None,
-    json_schema: SchemaOption = False,
+    file: options.Output = None,
+    json_schema: options.Schema = False,
 ) -> None:
     """Compare two profiles block by block.
 
@@ -62,11 +61,9 @@ def compare(
     import deeplab_spec.profile.compare_text as pages
     from deeplab_spec.profile.compare import compare as compared
     from deeplab_spec.profile.document import CompareDocument, read_profile
-    from deeplab_spec.views.document import to_schema
 
     if json_schema:
-        output.report(to_schema(CompareDocument), file)
-        return
+        output.schema(CompareDocument, file)
     if before is None or after is None:
         raise typer.BadParameter("name two profiles", param_hint="A B")
     if fail_over is not None and not isfinite(fail_over):

@@ -11,22 +11,6 @@ from deeplab_spec.analysis.counters import EVERY, convention
 from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.options import (
-    DEFAULT_TIMEOUT,
-    ArgumentOption,
-    ChooseOption,
-    ClassesOption,
-    JsonOption,
-    MemoryOption,
-    OutputOption,
-    OutputStrideOption,
-    PythonOption,
-    SchemaOption,
-    SearchOption,
-    SizeOption,
-    TimeoutOption,
-    process_settings,
-)
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
@@ -77,10 +61,10 @@ def count(
             f"[{options.DEFAULT_VARIANT}; for a target: the nearest]",
         ),
     ] = None,
-    choose: ChooseOption = None,
-    output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
-    size: SizeOption = None,
-    classes: ClassesOption = DEFAULT_CLASSES,
+    choose: options.Choose = None,
+    output_stride: options.OutputStride = DEFAULT_OUTPUT_STRIDE,
+    size: options.Size = None,
+    classes: options.Classes = DEFAULT_CLASSES,
     convention_name: Annotated[
         str,
         typer.Option(
@@ -113,18 +97,18 @@ def count(
             help="Find what gives figures, as '62.7 M, 255.1 G'.",
         ),
     ] = None,
-    arg: ArgumentOption = None,
-    python: PythonOption = None,
-    search: SearchOption = None,
-    timeout: TimeoutOption = DEFAULT_TIMEOUT,
-    memory: MemoryOption = 0.0,
+    arg: options.Arguments = None,
+    python: options.Python = None,
+    search: options.Search = None,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    memory: options.Memory = 0.0,
     report: Annotated[
         Path | None,
         typer.Option("--report", metavar="DIR", help="Write the cost reports of all published networks to DIR."),
     ] = None,
-    as_json: JsonOption = False,
-    file: OutputOption = None,
-    json_schema: SchemaOption = False,
+    as_json: options.Json = False,
+    file: options.Output = None,
+    json_schema: options.Schema = False,
 ) -> None:
     """Count parameters and operations, and compute receptive fields.
 
@@ -135,12 +119,10 @@ def count(
     from deeplab_spec.count.explain.document import ExplainDocument
     from deeplab_spec.count.service import CountRequest
     from deeplab_spec.count.side_by_side import SideBySideDocument
-    from deeplab_spec.views.document import to_schema
 
     if json_schema:
         model = SideBySideDocument if against else ExplainDocument if explain else CountDocument
-        output.report(to_schema(model), file)
-        return
+        output.schema(model, file)
     if report:
         _write_reports(report)
         return
@@ -148,7 +130,7 @@ def count(
         variant=variant,
         overrides=tuple(choose or ()),
         arguments=read_arguments(arg),
-        process=process_settings(python, search, timeout, memory),
+        process=options.process_settings(python, search, timeout, memory),
         output_stride=output_stride,
         size=options.read_size(size or options.default_size(variant, output_stride)),
         classes=classes,

@@ -75,15 +75,7 @@ class Fleet:
         progress: Progress,
         again: Callable[[Any], bool] = lambda _result: False,
     ) -> dict[str, Any]:
-        """Run the pieces that are not finished, and return the results by piece.
-
-        Args:
-            plan: The run.
-            here: Runs pieces on this machine.
-            work: Runs the work of a piece in a worker of the cluster.
-            progress: Called with the number of finished pieces.
-            again: Tells whether a piece with this result runs again.
-        """
+        """Run the pieces that are not finished, here or on the cluster, and return the results by piece."""
         execute = self.cluster.execute(work) if self.cluster else here
         return run(recosted(plan, self.costs), self.shard, self.folder, execute, progress, again)
 

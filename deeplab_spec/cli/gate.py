@@ -6,15 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from deeplab_spec.cli import output
-from deeplab_spec.cli.options import (
-    ArgumentOption,
-    ChooseOption,
-    OutputOption,
-    SchemaOption,
-    complete_variant,
-    read_size,
-)
+from deeplab_spec.cli import options, output
 from deeplab_spec.errors import SpecError
 from deeplab_spec.gate.cases import CASES, CPU_FORWARD, DEVICES, MODES, PASSES, Case, case, case_for, changed, read_mode
 from deeplab_spec.gate.pair_processes import default_ahead
@@ -35,60 +27,6 @@ def _complete_case(incomplete: str) -> list[tuple[str, str]]:
     return [(entry.name, entry.reason) for entry in CASES if entry.name.startswith(incomplete)]
 
 
-CaseOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--case",
-        metavar="NAME",
-        autocompletion=_complete_case,
-        help=f"What is timed; repeat for several: {', '.join(entry.name for entry in CASES)}. [{CPU_FORWARD.name}]",
-    ),
-]
-VariantOption = Annotated[
-    str | None,
-    typer.Option(
-        "--variant",
-        metavar="NAME",
-        autocompletion=complete_variant,
-        help=f"The network, for a builder with this argument. {_OF_CASE}",
-    ),
-]
-OutputStrideOption = Annotated[
-    int | None,
-    typer.Option(
-        "--output-stride", metavar="N", help=f"The output stride, for a builder with this argument. {_OF_CASE}"
-    ),
-]
-SizeOption = Annotated[
-    str | None, typer.Option("--size", metavar="HxW", help=f"Height and width of the images. {_OF_CASE}")
-]
-BatchOption = Annotated[int | None, typer.Option("--batch", metavar="N", help=f"Images per run. {_OF_CASE}")]
-DirectionOption = Annotated[
-    str | None, typer.Option("--direction", metavar="NAME", help=f"{' or '.join(PASSES)}. {_OF_CASE}")
-]
-ModeOption = Annotated[
-    str | None, typer.Option("--mode", metavar="MODE", help=f"Parts joined by +: {', '.join(MODES)}. {_OF_CASE}")
-]
-DeviceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--device", metavar="NAME", help=f"{' or '.join(DEVICES)}; without --case it also chooses the case. {_OF_CASE}"
-    ),
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option("--threads", metavar="N", help=f"Threads of each process. {_OF_CASE}")
-]
-RoundsOption = Annotated[int | None, typer.Option("--rounds", metavar="N", help=f"Samples of each process. {_OF_CASE}")]
-PlantOption = Annotated[
-    str,
-    typer.Option(
-        "--plant",
-        metavar="WHAT",
-        help="Slow HEAD down to test the gate: wait=0.03 (a share of its own time), mode=MODE, or none.",
-    ),
-]
-
-
 def read_cases(
     names: list[str] | None,
     *,
@@ -98,22 +36,14 @@ def read_cases(
     variant_name: str | None,
     **numbers: int | str | None,
 ) -> tuple[Case, ...]:
-    """Return the named cases with the options applied; an option that is None changes nothing.
-
-    Args:
-        names: Names of cases; None for the default case of the device.
-        size: Height and width of the images.
-        choose: Choices of the network.
-        mode: Parts joined by ``+``.
-        variant_name: Name of a variant.
-        numbers: Other fields of a case.
+    """Return the named cases, or the default case of the device, with the options that are not None applied.
 
     Raises:
         SpecError: If a case does not exist, or cannot be run.
     """
     changes: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
     if size:
-        changes["size"] = read_size(size)
+        changes["size"] = options.read_size(size)
     if choose:
         read = read_overrides(choose, variant(variant_name or NOTEBOOK.name).family)
         changes["choices"] = {name: _plain(value) for name, value in read.items()}
@@ -173,21 +103,59 @@ def gate(
         str, typer.Argument(metavar="HEAD", help="What must not be slower, in the same forms.", show_default=False)
     ] = "",
     *,
-    case_name: CaseOption = None,
-    variant: VariantOption = None,
-    choose: ChooseOption = None,
-    output_stride: OutputStrideOption = None,
-    size: SizeOption = None,
-    batch: BatchOption = None,
-    direction: DirectionOption = None,
-    mode: ModeOption = None,
-    device: DeviceOption = None,
-    threads: ThreadsOption = None,
-    rounds: RoundsOption = None,
+    case_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--case",
+            metavar="NAME",
+            autocompletion=_complete_case,
+            help=f"What is timed; repeat for several: {', '.join(entry.name for entry in CASES)}. [{CPU_FORWARD.name}]",
+        ),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME",
+            autocompletion=options.complete_variant,
+            help=f"The network, for a builder with this argument. {_OF_CASE}",
+        ),
+    ] = None,
+    choose: options.Choose = None,
+    output_stride: Annotated[
+        int | None,
+        typer.Option(
+            "--output-stride", metavar="N", help=f"The output stride, for a builder with this argument. {_OF_CASE}"
+        ),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="HxW", help=f"Height and width of the images. {_OF_CASE}")
+    ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", metavar="N", help=f"Images per run. {_OF_CASE}")] = None,
+    direction: Annotated[
+        str | None, typer.Option("--direction", metavar="NAME", help=f"{' or '.join(PASSES)}. {_OF_CASE}")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option("--mode", metavar="MODE", help=f"Parts joined by +: {', '.join(MODES)}. {_OF_CASE}")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help=f"{' or '.join(DEVICES)}; without --case it also chooses the case. {_OF_CASE}",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", help=f"Threads of each process. {_OF_CASE}")
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", metavar="N", help=f"Samples of each process. {_OF_CASE}")
+    ] = None,
     target: Annotated[
         str, typer.Option("--target", metavar="MODULE:CALLABLE", help="What is built from a directory, ref or wheel.")
     ] = BUILD,
-    arg: ArgumentOption = None,
+    arg: options.Arguments = None,
     margin: Annotated[
         float, typer.Option("--margin", metavar="F", help="The slowdown that must be detected: 0.1 is ten percent.")
     ] = _RULE.margin,
@@ -214,7 +182,14 @@ def gate(
             help="Pairs that are started together, if memory allows. [6 on a GPU; 1 to 6 on a CPU, by its cores]",
         ),
     ] = None,
-    plant: PlantOption = "none",
+    plant: Annotated[
+        str,
+        typer.Option(
+            "--plant",
+            metavar="WHAT",
+            help="Slow HEAD down to test the gate: wait=0.03 (a share of its own time), mode=MODE, or none.",
+        ),
+    ] = "none",
     timeout: Annotated[
         float, typer.Option("--timeout", metavar="S", help="Seconds that a process may take for one answer.")
     ] = _SETTINGS.timeout,
@@ -236,8 +211,8 @@ def gate(
     ] = 216,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of --calibrate's resampling.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
-    file: OutputOption = None,
-    json_schema: SchemaOption = False,
+    file: options.Output = None,
+    json_schema: options.Schema = False,
 ) -> None:
     """Decide whether HEAD is slower than BASE, by time and by counts.
 
@@ -252,11 +227,9 @@ def gate(
     Exit status: 0 PASS, 1 FAIL, 3 a side cannot be run or is a different network, 4 INCONCLUSIVE.
     """
     from deeplab_spec.gate.document import CalibrationDocument, GateDocument
-    from deeplab_spec.views.document import to_json, to_schema
 
     if json_schema:
-        output.report(to_schema(CalibrationDocument if calibrate else GateDocument), file)
-        return
+        output.schema(CalibrationDocument if calibrate else GateDocument, file)
     if not base or bool(head) == bool(calibrate):
         raise typer.BadParameter("name BASE and HEAD; with --calibrate, BASE alone", param_hint="BASE HEAD")
     cases = read_cases(
@@ -308,9 +281,7 @@ def gate(
         store(document, save)
     if page:
         output.report(texts.page(document), page)
-    output.report(to_json(document) if as_json else texts.text(document), file)
-    if as_json or file:
-        output.summary(texts.headline(document))
+    output.document(document, texts.text(document), texts.headline(document), file, as_json=as_json)
     raise typer.Exit(_EXIT[document.verdict])
 
 

@@ -5,20 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deeplab_spec.cli import output
-from deeplab_spec.cli.options import (
-    DEFAULT_TIMEOUT,
-    ArgumentOption,
-    JsonOption,
-    MemoryOption,
-    PythonOption,
-    SchemaOption,
-    SearchOption,
-    TargetArgument,
-    TargetClassesOption,
-    TimeoutOption,
-    process_settings,
-)
+from deeplab_spec.cli import options, output
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.views.progress import progress
@@ -27,7 +14,7 @@ _ENDING = ".lock"
 
 
 def lock(
-    target: TargetArgument = "",
+    target: options.Target = "",
     *,
     file: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.lock", help="The file that is written.")
@@ -36,14 +23,14 @@ def lock(
         int | None,
         typer.Option("--output-stride", metavar="N", help="Output stride to build it with. [16; for a file: its own]"),
     ] = None,
-    classes: TargetClassesOption = None,
-    arg: ArgumentOption = None,
-    python: PythonOption = None,
-    search: SearchOption = None,
-    timeout: TimeoutOption = DEFAULT_TIMEOUT,
-    memory: MemoryOption = 0.0,
-    as_json: JsonOption = False,
-    json_schema: SchemaOption = False,
+    classes: options.TargetClasses = None,
+    arg: options.Arguments = None,
+    python: options.Python = None,
+    search: options.Search = None,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    memory: options.Memory = 0.0,
+    as_json: options.Json = False,
+    json_schema: options.Schema = False,
 ) -> None:
     """Record a network in a file, to compare later versions with it.
 
@@ -53,15 +40,13 @@ def lock(
     """
     if json_schema:
         from deeplab_spec.lock.service import LockDocument
-        from deeplab_spec.views.document import to_schema
 
-        output.report(to_schema(LockDocument))
-        return
+        output.schema(LockDocument)
     if not target:
         raise typer.BadParameter("name the network to lock", param_hint="TARGET")
     if file is None or file.suffix != _ENDING:
         raise typer.BadParameter(f"name the file to write; it must end in {_ENDING}", param_hint="--output")
-    process = process_settings(python, search, timeout, memory)
+    process = options.process_settings(python, search, timeout, memory)
     check_targets(process, target)
     from deeplab_spec.align import lock_file as lock_text
     from deeplab_spec.capture.target import parse_target

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deeplab_spec.cli import matrix, mutants, output
-from deeplab_spec.cli.options import JsonOption, OutputOption
+from deeplab_spec.cli import certify, mutants, options, output
 from deeplab_spec.errors import require_torch
 
 
@@ -16,8 +15,8 @@ def merge(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Also write the report, as the run does.")
     ] = None,
-    as_json: JsonOption = False,
-    file: OutputOption = None,
+    as_json: options.Json = False,
+    file: options.Output = None,
 ) -> None:
     """Put the shards of a run together.
 
@@ -31,5 +30,5 @@ def merge(
 
     plan, results = merged(folders)
     output.summary(balance(plan, folders))
-    finish = mutants.finish if plan.command == "mutants" else matrix.finish
+    finish = mutants.finish if plan.command == "mutants" else certify.finish_matrix
     finish(plan, results, report, file, as_json=as_json)

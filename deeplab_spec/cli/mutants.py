@@ -7,20 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deeplab_spec.cli import output
+from deeplab_spec.cli import options, output
 from deeplab_spec.cli.fleet import Fleet
-from deeplab_spec.cli.options import (
-    CostsOption,
-    JsonOption,
-    OutputOption,
-    PieceCpusOption,
-    PieceGpusOption,
-    PiecesOption,
-    RayOption,
-    SchemaOption,
-    ShardOption,
-    complete_variant,
-)
 from deeplab_spec.pieces.plan import Plan
 from deeplab_spec.result import ExitCode
 from deeplab_spec.views.progress import progress
@@ -33,7 +21,7 @@ def mutants(
         typer.Option(
             "--variant",
             metavar="NAME",
-            autocompletion=complete_variant,
+            autocompletion=options.complete_variant,
             help="Judge mutants of this network; repeat for several. [notebook and tf-release]",
         ),
     ] = None,
@@ -68,15 +56,15 @@ def mutants(
         Path | None,
         typer.Option("--report", metavar="DIR", help="Also write mutants.json and its page, mutants.md, to DIR."),
     ] = None,
-    shard: ShardOption = None,
-    pieces: PiecesOption = None,
-    costs: CostsOption = None,
-    ray: RayOption = None,
-    piece_cpus: PieceCpusOption = 1.0,
-    piece_gpus: PieceGpusOption = 0.0,
-    as_json: JsonOption = False,
-    file: OutputOption = None,
-    json_schema: SchemaOption = False,
+    shard: options.Shard = None,
+    pieces: options.Pieces = None,
+    costs: options.Costs = None,
+    ray: options.Ray = None,
+    piece_cpus: options.PieceCpus = 1.0,
+    piece_gpus: options.PieceGpus = 0.0,
+    as_json: options.Json = False,
+    file: options.Output = None,
+    json_schema: options.Schema = False,
 ) -> None:
     """Judge thousands of wrong networks, and hundreds of equal ones.
 
@@ -87,11 +75,9 @@ def mutants(
     Exit status: 0 all wrong networks are rejected and all equal ones accepted, or the shard is done; 1 otherwise.
     """
     from deeplab_spec.strength.document import MutantsDocument
-    from deeplab_spec.views.document import to_schema
 
     if json_schema:
-        output.report(to_schema(MutantsDocument), file)
-        return
+        output.schema(MutantsDocument, file)
     fleet = Fleet.of(shard, pieces, costs, ray, piece_cpus, piece_gpus)
     from deeplab_spec.strength import service
     from deeplab_spec.strength.processes import journal_for, run_unit
@@ -119,15 +105,7 @@ def mutants(
 
 
 def finish(plan: Plan, results: Mapping[str, Any], report: Path | None, file: Path | None, *, as_json: bool) -> None:
-    """Write what the results of a run amount to, and end with its exit status.
-
-    Args:
-        plan: The run.
-        results: The results of its pieces by name.
-        report: The folder of a report; None for none.
-        file: Where the text goes; None for stdout.
-        as_json: Whether it is the JSON document.
-    """
+    """Write what the results of a run amount to, and end with its exit status."""
     from deeplab_spec.strength import service
     from deeplab_spec.strength import text as texts
     from deeplab_spec.views.document import to_json, written_together
@@ -137,8 +115,6 @@ def finish(plan: Plan, results: Mapping[str, Any], report: Path | None, file: Pa
         with written_together(report) as folder:
             output.report(to_json(document), folder / "mutants.json")
             output.report(texts.page(document, service.command_of(plan)), folder / "mutants.md")
-    output.report(to_json(document) if as_json else texts.text(document), file)
-    if as_json or file:
-        output.summary(texts.headline(document))
+    output.document(document, texts.text(document), texts.headline(document), file, as_json=as_json)
     rejected = document.rewrites is not None and document.rewrites.rejected
     raise typer.Exit(ExitCode.DIFFERENT if document.survivors or rejected else ExitCode.DONE)

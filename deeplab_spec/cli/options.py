@@ -48,7 +48,7 @@ def complete_target(incomplete: str) -> list[str]:
 VARIANT_NAMES = ", ".join(entry.name for entry in VARIANTS)
 SOME_VARIANTS = f"notebook, tf-release, ... (a wrong name lists all {len(VARIANTS)})"
 
-TargetArgument = Annotated[
+Target = Annotated[
     str,
     typer.Argument(
         metavar="TARGET",
@@ -58,13 +58,13 @@ TargetArgument = Annotated[
     ),
 ]
 
-VariantOption = Annotated[
+Variant = Annotated[
     str,
     typer.Option(
         "--variant", metavar="NAME", autocompletion=complete_variant, help=f"The published network: {SOME_VARIANTS}."
     ),
 ]
-ChooseOption = Annotated[
+Choose = Annotated[
     list[str] | None,
     typer.Option(
         "--choose",
@@ -73,10 +73,10 @@ ChooseOption = Annotated[
         help="Override one choice of the variant; repeat for several.",
     ),
 ]
-OutputStrideOption = Annotated[
+OutputStride = Annotated[
     int, typer.Option("--output-stride", metavar="N", help="Input pixels per pixel of the backbone's output.")
 ]
-TargetStridesOption = Annotated[
+TargetStrides = Annotated[
     list[int] | None,
     typer.Option(
         "--output-stride",
@@ -84,15 +84,15 @@ TargetStridesOption = Annotated[
         help="Output stride to build it with; repeat for several. [16; for a file: its own]",
     ),
 ]
-SizeOption = Annotated[
+Size = Annotated[
     str | None,
     typer.Option("--size", metavar="HxW", help="Height and width of the input, or one number. [513]"),
 ]
-ClassesOption = Annotated[int, typer.Option("--classes", metavar="N", help="Channels of the logits.")]
-TargetClassesOption = Annotated[
+Classes = Annotated[int, typer.Option("--classes", metavar="N", help="Channels of the logits.")]
+TargetClasses = Annotated[
     int | None, typer.Option("--classes", metavar="N", help="Channels of the logits. [21; for a file: its own]")
 ]
-ArgumentOption = Annotated[
+Arguments = Annotated[
     list[str] | None,
     typer.Option(
         "--arg",
@@ -100,14 +100,14 @@ ArgumentOption = Annotated[
         help="Keyword argument of the builder; {output_stride} and {classes} become their values; repeatable.",
     ),
 ]
-OutputOption = Annotated[
+Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the report to a file instead of stdout.")
 ]
-WaiversOption = Annotated[
+Waivers = Annotated[
     Path | None,
     typer.Option("--waivers", metavar="FILE", help="TOML file of accepted findings with reason and expiry."),
 ]
-TodayOption = Annotated[
+Today = Annotated[
     datetime | None,
     typer.Option(
         "--today",
@@ -116,48 +116,44 @@ TodayOption = Annotated[
         help="Date to check expiry against. [today, UTC]",
     ),
 ]
-PythonOption = Annotated[
+Python = Annotated[
     Path | None,
     typer.Option("--python", metavar="PATH", help="The Python of the environment that the target runs in. [this one]"),
 ]
-SearchOption = Annotated[
+Search = Annotated[
     list[Path] | None,
     typer.Option("--search", metavar="DIR", help="Search the target's module here too, before the current folder."),
 ]
-TimeoutOption = Annotated[
+Timeout = Annotated[
     float,
     typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Seconds that an answer of the target may take."),
 ]
-MemoryOption = Annotated[
+Memory = Annotated[
     float,
     typer.Option("--memory", metavar="GIB", min=0.0, help="Memory that the target may allocate, in GiB. [no limit]"),
 ]
-ShardOption = Annotated[
+Shard = Annotated[
     str | None,
     typer.Option("--shard", metavar="K/N", help="Do only part K of N parts of equal cost; merge puts them together."),
 ]
-PiecesOption = Annotated[
+Pieces = Annotated[
     Path | None,
     typer.Option("--pieces", metavar="DIR", help="Keep every finished piece here, and do none again that is here."),
 ]
-CostsOption = Annotated[
+Costs = Annotated[
     list[Path] | None,
     typer.Option("--costs", metavar="DIR", help="Cut shards by the times in this folder of --pieces; repeatable."),
 ]
-RayOption = Annotated[
+Ray = Annotated[
     str | None,
     typer.Option("--ray", metavar="ADDRESS", help="Run the pieces on this Ray cluster: auto, HOST:PORT, or local."),
 ]
-PieceCpusOption = Annotated[
+PieceCpus = Annotated[
     float, typer.Option("--piece-cpus", metavar="N", min=0.0, help="Cores that Ray gives to a piece.")
 ]
-PieceGpusOption = Annotated[
-    float, typer.Option("--piece-gpus", metavar="N", min=0.0, help="GPUs that Ray gives to a piece.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the JSON document.")]
-SchemaOption = Annotated[
-    bool, typer.Option("--json-schema", help="Print the JSON Schema of the JSON document, and exit.")
-]
+PieceGpus = Annotated[float, typer.Option("--piece-gpus", metavar="N", min=0.0, help="GPUs that Ray gives to a piece.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the JSON document.")]
+Schema = Annotated[bool, typer.Option("--json-schema", help="Print the JSON Schema of the JSON document, and exit.")]
 
 
 class ListFormat(StrEnum):
@@ -168,8 +164,8 @@ class ListFormat(StrEnum):
     JSON = "json"
 
 
-ListFormatOption = Annotated[ListFormat, typer.Option("--format", help="Format of the list.")]
-ListedVariantOption = Annotated[
+Format = Annotated[ListFormat, typer.Option("--format", help="Format of the list.")]
+ListedVariant = Annotated[
     str | None,
     typer.Option(
         "--variant",

@@ -3,18 +3,18 @@
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
+
+import typer
+from pydantic import BaseModel
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.views.document import write_whole
+from deeplab_spec.views.document import to_json, to_schema, write_whole
 from deeplab_spec.views.table import Grid, plain
 
 
 def report(text: str, output: Path | None = None) -> None:
-    """Write a report.
-
-    Args:
-        text: The report.
-        output: The file, written completely or not at all; stdout by default.
+    """Write a report to stdout, or to a file, completely or not at all.
 
     Raises:
         TargetError: If the file cannot be written.
@@ -23,6 +23,19 @@ def report(text: str, output: Path | None = None) -> None:
         write(f"{text}\n")
         return
     write_whole(output, f"{text}\n")
+
+
+def schema(document: type[BaseModel], output: Path | None = None) -> NoReturn:
+    """Write the JSON Schema of a document, and end the command."""
+    report(to_schema(document), output)
+    raise typer.Exit
+
+
+def document(document: BaseModel, text: str, headline: str, output: Path | None, *, as_json: bool) -> None:
+    """Write a document or its text; the headline goes to stderr where the text is not on stdout."""
+    report(to_json(document) if as_json else text, output)
+    if as_json or output:
+        summary(headline)
 
 
 def table(grid: Grid, output: Path | None = None, heading: str = "") -> None:

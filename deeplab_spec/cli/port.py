@@ -6,19 +6,6 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.options import (
-    DEFAULT_TIMEOUT,
-    ChooseOption,
-    ClassesOption,
-    JsonOption,
-    MemoryOption,
-    OutputStrideOption,
-    PythonOption,
-    SchemaOption,
-    SearchOption,
-    TimeoutOption,
-    process_settings,
-)
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import SpecError
 from deeplab_spec.spec.api import read_arguments
@@ -57,7 +44,7 @@ def port(
             help="Load this state dict into the source first: .safetensors, or .pt or .pth of plain tensors.",
         ),
     ] = None,
-    choose: ChooseOption = None,
+    choose: options.Choose = None,
     source_choose: Annotated[
         list[str] | None,
         typer.Option("--source-choose", metavar="NAME=VALUE", help="As --choose, for the source only."),
@@ -74,8 +61,8 @@ def port(
             help="Move one part: backbone or aspp. A reference gives its part; a target is the part.",
         ),
     ] = None,
-    output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
-    classes: ClassesOption = DEFAULT_CLASSES,
+    output_stride: options.OutputStride = DEFAULT_OUTPUT_STRIDE,
+    classes: options.Classes = DEFAULT_CLASSES,
     source_arg: Annotated[
         list[str] | None,
         typer.Option("--source-arg", metavar="NAME=VALUE", help=f"Argument of the source's builder; {_ARGUMENT}"),
@@ -89,13 +76,13 @@ def port(
         typer.Option("--size", metavar="HxW", help="Size of the image. [one that both accept and shows every rate]"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, max=2**63 - 1, help="Seed of the images.")] = 0,
-    python: PythonOption = None,
-    search: SearchOption = None,
-    timeout: TimeoutOption = DEFAULT_TIMEOUT,
-    memory: MemoryOption = 0.0,
+    python: options.Python = None,
+    search: options.Search = None,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    memory: options.Memory = 0.0,
     parameters: Annotated[bool, typer.Option("--map", help="Also print the sources of every tensor.")] = False,
-    as_json: JsonOption = False,
-    json_schema: SchemaOption = False,
+    as_json: options.Json = False,
+    json_schema: options.Schema = False,
 ) -> None:
     """Move weights from SOURCE to DEST, and prove the outputs equal.
 
@@ -106,11 +93,10 @@ def port(
     """
     from deeplab_spec.port.document import PortDocument
     from deeplab_spec.port.text import map_grid, port_text
-    from deeplab_spec.views.document import to_json, to_schema
+    from deeplab_spec.views.document import to_json
 
     if json_schema:
-        output.report(to_schema(PortDocument))
-        return
+        output.schema(PortDocument)
     if not source or not dest:
         raise typer.BadParameter("name two networks", param_hint="SOURCE DEST")
     if file is None:
@@ -119,7 +105,7 @@ def port(
         raise SpecError("--part", f"must be one of {', '.join(_PARTS)}", part)
     if part and not any(name.startswith("reference:") for name in (source, dest)):
         output.summary(f"--part {part}: both targets are taken to be that part, and moved whole")
-    process = process_settings(python, search, timeout, memory)
+    process = options.process_settings(python, search, timeout, memory)
     check_targets(process, source, dest)
     from deeplab_spec.capture.target import REFERENCE, Target
     from deeplab_spec.port.service import PortRequest

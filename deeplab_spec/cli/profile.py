@@ -9,14 +9,6 @@ import typer
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.child_process import HERE
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.options import (
-    ArgumentOption,
-    ChooseOption,
-    ClassesOption,
-    OutputStrideOption,
-    SchemaOption,
-    SizeOption,
-)
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides
@@ -47,11 +39,11 @@ def profile(
             help=f"The published network with its blocks: {options.SOME_VARIANTS}. [the nearest]",
         ),
     ] = None,
-    choose: ChooseOption = None,
-    output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
-    classes: ClassesOption = DEFAULT_CLASSES,
-    size: SizeOption = None,
-    arg: ArgumentOption = None,
+    choose: options.Choose = None,
+    output_stride: options.OutputStride = DEFAULT_OUTPUT_STRIDE,
+    classes: options.Classes = DEFAULT_CLASSES,
+    size: options.Size = None,
+    arg: options.Arguments = None,
     batch: Annotated[int, typer.Option("--batch", metavar="N", help="Images per step.")] = 1,
     steps: Annotated[int, typer.Option("--steps", metavar="N", help="Timed steps.")] = 10,
     warmup: Annotated[int, typer.Option("--warmup", metavar="N", help="Steps before them.")] = 3,
@@ -71,7 +63,7 @@ def profile(
         bool, typer.Option("--ceilings/--no-ceilings", help="Measure the ceilings of the device, for the roofline.")
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document too.")] = False,
-    json_schema: SchemaOption = False,
+    json_schema: options.Schema = False,
 ) -> None:
     """Profile a network, block by block, with traces.
 
@@ -81,11 +73,10 @@ def profile(
     Use bench or optimize to check that a mode computes the same as the network.
     """
     from deeplab_spec.profile.document import FILE, ProfileDocument
-    from deeplab_spec.views.document import to_schema, written_together
+    from deeplab_spec.views.document import written_together
 
     if json_schema:
-        output.report(to_schema(ProfileDocument))
-        return
+        output.schema(ProfileDocument)
     if not target:
         raise typer.BadParameter("name a network to profile", param_hint="TARGET")
     if directory is None:

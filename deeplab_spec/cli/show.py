@@ -6,15 +6,6 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.options import (
-    ChooseOption,
-    ClassesOption,
-    OutputOption,
-    OutputStrideOption,
-    SchemaOption,
-    SizeOption,
-    VariantOption,
-)
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 
 
@@ -30,17 +21,17 @@ class Format(StrEnum):
 
 def show(
     *,
-    variant: VariantOption = options.DEFAULT_VARIANT,
-    choose: ChooseOption = None,
-    output_stride: OutputStrideOption = DEFAULT_OUTPUT_STRIDE,
-    size: SizeOption = None,
-    classes: ClassesOption = DEFAULT_CLASSES,
+    variant: options.Variant = options.DEFAULT_VARIANT,
+    choose: options.Choose = None,
+    output_stride: options.OutputStride = DEFAULT_OUTPUT_STRIDE,
+    size: options.Size = None,
+    classes: options.Classes = DEFAULT_CLASSES,
     form: Annotated[
         Format,
         typer.Option("--format", help="Format of the output; skeleton is a PyTorch module to start a port from."),
     ] = Format.TABLE,
-    file: OutputOption = None,
-    json_schema: SchemaOption = False,
+    file: options.Output = None,
+    json_schema: options.Schema = False,
 ) -> None:
     """Show a published network, block by block."""
     from deeplab_spec.show import text
@@ -48,12 +39,11 @@ def show(
     from deeplab_spec.show.drawing import drawing
     from deeplab_spec.show.rows import network_rows
     from deeplab_spec.show.skeleton.source import skeleton
-    from deeplab_spec.views.document import to_json, to_schema
+    from deeplab_spec.views.document import to_json
     from deeplab_spec.views.table import markdown
 
     if json_schema:
-        output.report(to_schema(ShowDocument), file)
-        return
+        output.schema(ShowDocument, file)
     subject = options.read_subject(variant, choose, output_stride, size, classes)
     match form:
         case Format.JSON:

@@ -27,11 +27,7 @@ _LARGEST: Final = 2_000_000
 
 
 def check_targets(settings: ProcessSettings, *targets: str | None) -> None:
-    """Check that the modules and callables of targets exist, as far as their text says.
-
-    Args:
-        settings: How the targets' processes are started.
-        targets: Targets as on the command line; files and None are passed over.
+    """Check that the modules and callables of targets exist, as far as their text says; a file and None pass.
 
     Raises:
         TargetError: If a module or callable does not exist; the reason has the most similar name.

@@ -5,18 +5,7 @@ from typing import Annotated
 
 import typer
 
-from deeplab_spec.cli import output
-from deeplab_spec.cli.options import (
-    DEFAULT_TIMEOUT,
-    JsonOption,
-    MemoryOption,
-    OutputOption,
-    PythonOption,
-    SchemaOption,
-    SearchOption,
-    TimeoutOption,
-    process_settings,
-)
+from deeplab_spec.cli import options, output
 from deeplab_spec.views.progress import progress
 
 
@@ -38,13 +27,13 @@ def verify(
         str, typer.Option("--identity", metavar="WHO", help="Who must have signed it: a mail address, or a workflow.")
     ] = "",
     issuer: Annotated[str, typer.Option("--issuer", metavar="URL", help="Who must vouch for that identity.")] = "",
-    python: PythonOption = None,
-    search: SearchOption = None,
-    timeout: TimeoutOption = DEFAULT_TIMEOUT,
-    memory: MemoryOption = 0.0,
-    as_json: JsonOption = False,
-    file: OutputOption = None,
-    json_schema: SchemaOption = False,
+    python: options.Python = None,
+    search: options.Search = None,
+    timeout: options.Timeout = options.DEFAULT_TIMEOUT,
+    memory: options.Memory = 0.0,
+    as_json: options.Json = False,
+    file: options.Output = None,
+    json_schema: options.Schema = False,
 ) -> None:
     """Check a certificate, offline and without torch.
 
@@ -56,21 +45,17 @@ def verify(
     arguments are wrong; 3 a file cannot be read, or the target cannot be built.
     """
     from deeplab_spec.verify.document import VerifyDocument
-    from deeplab_spec.views.document import to_json, to_schema
 
     if json_schema:
-        output.report(to_schema(VerifyDocument), file)
-        return
+        output.schema(VerifyDocument, file)
     if not certificate:
         raise typer.BadParameter("name the certificate", param_hint="CERTIFICATE")
     from deeplab_spec.verify.service import verify as check
 
-    settings = process_settings(python, search, timeout, memory)
+    settings = options.process_settings(python, search, timeout, memory)
     with progress() as show:
         document = check(
             Path(certificate), artefact, rerun=rerun, identity=identity, issuer=issuer, process=settings, progress=show
         )
-    output.report(to_json(document) if as_json else document.text, file)
-    if as_json or file:
-        output.summary(document.summary)
+    output.document(document, document.text, document.summary, file, as_json=as_json)
     raise typer.Exit(document.exit_code)

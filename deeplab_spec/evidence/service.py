@@ -35,11 +35,6 @@ _FORMS: Final[Mapping[str, Writer]] = {".html": page, ".json": to_json, ".md": s
 def form_of(file: Path | None, *, as_json: bool, most: int | None = MOST_FINDINGS) -> Writer:
     """Return what writes a certificate to a file, by its suffix; a device or a pipe gets the text.
 
-    Args:
-        file: The file; None for stdout.
-        as_json: Whether JSON is asked for.
-        most: The number of findings in a text for one choice or clause; None for all.
-
     Raises:
         SpecError: If the suffix names no form, or another one than JSON where that is asked for.
     """

@@ -218,10 +218,6 @@ def changed(entry: Case, changes: Mapping[str, Any]) -> Case:
 def read_mode(text: str, where: str = "--mode") -> str:
     """Return a mode with today's names; a name of an earlier release is accepted with a warning.
 
-    Args:
-        text: Parts joined by ``+``.
-        where: The option that it was given to, for the error.
-
     Raises:
         SpecError: If a part does not exist.
 
@@ -284,11 +280,7 @@ def _information() -> str:
 
 
 def cpu(information: str, cores: int) -> Device:
-    r"""Describe a processor, with family, model and stepping: many hosts report the same name for all models.
-
-    Args:
-        information: The content of ``/proc/cpuinfo``; empty if there is none.
-        cores: The number of cores.
+    r"""Describe a processor from ``/proc/cpuinfo``, with its numbers: many hosts report the same name for all models.
 
     >>> cpu("model name : Xeon(R) Processor\ncpu family : 6\nmodel : 207\nstepping : 2", 2).file
     'cpu-xeon-processor-6-207-2-2-cores'

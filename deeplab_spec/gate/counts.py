@@ -92,14 +92,7 @@ def _shaped(answer: Facts) -> Shaped:
 
 
 def judge_counts(base: Shaped, head: Shaped, mode: Mode, margin: float) -> CountVerdictModel:
-    """Compare the graphs of both sides, and their counts.
-
-    Args:
-        base: The graph of base.
-        head: The graph of head.
-        mode: Whether a forward pass or a training step is counted.
-        margin: The relative increase of a count that fails.
-    """
+    """Compare the graphs of both sides, and their counts, which may increase by a relative margin."""
     before, after = _counts(base, mode), _counts(head, mode)
     increases = {}
     for name in _COUNTS:

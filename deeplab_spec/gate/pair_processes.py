@@ -32,13 +32,7 @@ _NODES: Final = Path("/sys/devices/system/node")
 class PairProcesses:
     """Two fresh processes, one for each side, that are sampled once.
 
-    Args:
-        case: What is timed.
-        base: One side.
-        head: The other side.
-        timeout: Seconds that a process may take for one answer.
-        number: The number of the pair: it decides which side begins and which core is used.
-        plant: The slowdown that is planted in head.
+    The number of the pair decides which side begins, and which core is used. The slowdown is planted in head.
     """
 
     def __init__(
@@ -150,10 +144,6 @@ MOST_AHEAD: Final = 6
 def default_ahead(case: Case, cores: int | None = None) -> int:
     """Return how many pairs are started together.
 
-    Args:
-        case: What is timed.
-        cores: The number of cores; by default that of this machine.
-
     >>> from deeplab_spec.gate.cases import CPU_FORWARD
     >>> default_ahead(CPU_FORWARD, cores=2), default_ahead(CPU_FORWARD, cores=16)
     (1, 6)
@@ -197,10 +187,7 @@ class PairQueue:
                 stack.push(pair)
 
     def measure(self, coming: int) -> Pair:
-        """Measure the next pair.
-
-        Args:
-            coming: How many pairs will be measured at least, including this one.
+        """Measure the next pair, the first of at least so many that are coming.
 
         Raises:
             TargetError: If a process fails, crashes or hangs, or has imported another side's code.

@@ -98,13 +98,7 @@ def _beyond(ratio: float, factor: float) -> bool:
 
 
 def summarize(rounds: Sequence[Round], facts: Sequence[Mapping[str, Any]], seconds: float) -> Pair:
-    """Return the pair that consists of these rounds.
-
-    Args:
-        rounds: Samples of base and head, in order, without the rounds that are not counted.
-        facts: What the processes of base and head report about themselves.
-        seconds: How long the pair took.
-    """
+    """Return the pair of these rounds of base and head; the seconds are those of the whole pair."""
     witnesses = [(before.witness, after.witness) for before, after in rounds]
     clocks = [(before.mhz, after.mhz) for before, after in rounds if before.mhz and after.mhz]
     ratios = [after / before for before, after in witnesses]

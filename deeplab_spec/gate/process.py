@@ -43,12 +43,7 @@ class Sample:
 class SideProcess:
     """A fresh process that builds one side, and times one run for every request.
 
-    Args:
-        name: The name of the side in error messages.
-        paths: Directories that the process searches for modules first.
-        job: What it builds and runs; see :func:`~deeplab_spec.gate.pairs.job_of`.
-        timeout: Seconds that it may take for one answer.
-        script: The program that is started.
+    It searches the paths for modules first; the job is that of :func:`~deeplab_spec.gate.pairs.job_of`.
     """
 
     def __init__(self, name: str, paths: tuple[Path, ...], job: Facts, timeout: float, script: Path = SCRIPT) -> None:

@@ -144,12 +144,7 @@ def estimate(rule: Rule, log_ratios: Sequence[float]) -> Estimate:
 
 
 def decide(rule: Rule, log_ratios: Sequence[float]) -> Decision | None:
-    """Return the decision on these pairs; None if more pairs must be measured.
-
-    Args:
-        rule: The rule.
-        log_ratios: The log-ratios of the pairs so far, in order.
-    """
+    """Return the decision on these pairs; None if more pairs must be measured."""
     if len(log_ratios) not in rule.looks:
         return None
     current = estimate(rule, log_ratios)
@@ -163,12 +158,7 @@ def decide(rule: Rule, log_ratios: Sequence[float]) -> Decision | None:
 
 
 def follow(rule: Rule, draw: Callable[[int], Sequence[float]]) -> Decision:
-    """Return the decision on simulated pairs.
-
-    Args:
-        rule: The rule.
-        draw: Returns the log-ratios of the next pairs; its argument says how many.
-    """
+    """Return the decision on simulated pairs: ``draw`` returns the log-ratios of the next so many."""
     log_ratios: list[float] = []
     for look in rule.looks:
         log_ratios += draw(look - len(log_ratios))

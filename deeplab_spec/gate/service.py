@@ -32,11 +32,6 @@ Announce = Callable[[str], None]
 def gate(request: GateRequest, progress: Progress, announce: Announce) -> GateDocument:
     """Decide whether head is slower than base.
 
-    Args:
-        request: The sides, the cases and the settings; the cases share the rule's ``alpha``.
-        progress: Receives the stage, the number of pairs measured, and the largest number possible.
-        announce: Receives one line about what is timed, as soon as a process has built it.
-
     Raises:
         MissingExtraError: If torch is not installed.
         SpecError: If a side has none of the supported forms.
@@ -136,14 +131,7 @@ class Timing(PairSet):
 
 
 def time_case(rule: Rule, measure: Measure, progress: Progress, name: str) -> Timing:
-    """Measure pairs until the rule decides, and a second set if it decides on FAIL.
-
-    Args:
-        rule: When the case is decided.
-        measure: Measures the next pair.
-        progress: Receives the stage, the number of pairs measured, and the largest number possible.
-        name: The name of the case.
-    """
+    """Measure pairs until the rule decides, and a second set if it decides on FAIL."""
     first = _time_set(rule, measure, progress, name)
     second = None
     if first.decision.verdict is GateVerdict.FAIL:
@@ -169,12 +157,7 @@ def confirming(rule: Rule) -> Rule:
 
 
 def concluded(first: Decision, second: Decision | None) -> Decision:
-    """Return the decision of both sets; a FAIL that the second set does not confirm is INCONCLUSIVE.
-
-    Args:
-        first: The decision on the first set.
-        second: The decision of the confirming rule on the second set; None if there is no second set.
-    """
+    """Return the decision of both sets; a FAIL that the second set does not confirm is INCONCLUSIVE."""
     if first.verdict is not GateVerdict.FAIL or (second and second.verdict is GateVerdict.FAIL):
         return first
     return Decision(verdict=GateVerdict.INCONCLUSIVE, estimate=first.estimate)

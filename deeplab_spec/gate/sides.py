@@ -72,11 +72,6 @@ class Side:
 def opened(name: str, target: str = BUILD, arguments: Mapping[str, str] | None = None) -> Iterator[Side]:
     """Make a side ready for import; a ref or a wheel is unpacked into a temporary directory.
 
-    Args:
-        name: ``reference:VARIANT``, ``module:callable``, a directory, ``ref:NAME``, or a wheel.
-        target: What is built from a directory, ref or wheel.
-        arguments: Keyword arguments of what is built, as text.
-
     Raises:
         SpecError: If a reference names no variant, or a target is not ``module:callable``.
         TargetError: If the directory, ref or wheel does not exist or cannot be read.

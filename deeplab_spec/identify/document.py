@@ -67,12 +67,7 @@ class IdentifyDocument(Result, Sparse, Document):
 
 
 def text(document: IdentifyDocument, most: int | None = MOST_FINDINGS) -> str:
-    """Return the report of an identification.
-
-    Args:
-        document: The document.
-        most: The number of findings that are listed; None for all.
-    """
+    """Return the report of an identification, with so many findings, or all."""
     return "\n".join(_lines(document, most))
 
 

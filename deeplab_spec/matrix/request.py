@@ -131,10 +131,7 @@ class Matrix(Model):
 
 
 def read_matrix(path: Path) -> tuple[Matrix, tuple[Cell, ...]]:
-    """Read the file of a matrix, and check every cell and waiver of it.
-
-    Args:
-        path: A TOML file.
+    """Read the TOML file of a matrix, and check every cell and waiver of it.
 
     Raises:
         SpecError: If it is no such file; the error names the key.

@@ -29,9 +29,6 @@ _SECONDS: Final = {Level.INTERFACE: 10.0, Level.STRUCTURE: 6.0, Level.NUMERICS: 
 def planned(path: Path) -> Plan:
     """Return the run of a file.
 
-    Args:
-        path: The file.
-
     Raises:
         SpecError: If it is no file of a matrix.
         TargetError: If it cannot be read.
@@ -97,10 +94,6 @@ def could_not_run(result: Mapping[str, Any]) -> bool:
 
 def summed(plan: Plan, results: Mapping[str, Any]) -> MatrixDocument:
     """Return the document of a run, with the waivers of its file applied.
-
-    Args:
-        plan: The run.
-        results: The results of its pieces by name.
 
     Raises:
         SpecError: If a waiver has expired, or covers no finding of any cell.

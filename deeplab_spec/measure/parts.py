@@ -131,10 +131,6 @@ _BESIDE_ENGINES: Final = frozenset({"folded"})
 def read_parts(text: str, where: str = "mode") -> tuple[Part, ...]:
     """Return the parts of a mode in the order in which they are applied; old names warn.
 
-    Args:
-        text: Names of parts joined by ``+`` in any order, or ``eager``.
-        where: The argument or option, for the error.
-
     Raises:
         SpecError: If a part is unknown, occurs twice, or two exclude each other.
 

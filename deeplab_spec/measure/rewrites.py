@@ -70,14 +70,11 @@ def _owners(captured: Capture, module: nn.Module) -> Mapping[str, str]:
 
 
 class ShiftedDepthwise(nn.Module):
-    """A depthwise convolution as one product per tap.
+    """A depthwise convolution as one product per tap; it shares the weights.
 
     In channels_last the libraries compute a depthwise convolution with a rate by a slow general path. A compiler
     turns the sum of products of shifted maps into one loop over channels. On a CPU the engines are faster than
     either.
-
-    Args:
-        conv: The convolution; its weights are shared.
 
     Shape:
         As the convolution's.

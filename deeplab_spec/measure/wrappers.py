@@ -270,12 +270,7 @@ def _quiet(logger_name: str) -> Iterator[None]:
 
 
 class Running(nn.Module):
-    """A network in evaluation: no gradients, and the switches set while it runs.
-
-    Args:
-        module: The network.
-        switches: The settings of the process while it runs.
-    """
+    """A network in evaluation: no gradients, and the switches set while it runs."""
 
     def __init__(self, module: nn.Module, switches: Switches) -> None:
         super().__init__()

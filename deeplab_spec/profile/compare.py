@@ -71,12 +71,7 @@ def compare(
 
 
 def verdict(increase: IntervalModel | None, limit: float) -> Verdict:
-    """Decide whether a slowdown is larger than a limit.
-
-    Args:
-        increase: The relative increase of the total's time; None if it is not known.
-        limit: The allowed increase: 0.05 for 5 %.
-    """
+    """Decide whether a slowdown is larger than a limit: 0.05 for 5 %."""
     if increase is None or increase.low <= limit < increase.high:
         return "undecided"
     return "within" if increase.high <= limit else "over"

@@ -83,10 +83,6 @@ def ranged_modules(capture: Capture, paths: Mapping[str, str]) -> dict[str, str]
     """Return the outermost modules whose operations all belong to one block, with the block.
 
     An operation outside all blocks, such as one whose result is not used, does not count.
-
-    Args:
-        capture: The network.
-        paths: Path in the specification, by node.
     """
     blocks: dict[str, set[str]] = defaultdict(set)
     for path, call in _calls(capture):
@@ -194,15 +190,7 @@ class _Opens:
 def record(
     work: Work, steps: int, file: Path, *, detailed: bool = False, progress: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Profile some steps, and export the trace.
-
-    Args:
-        work: The work of a step.
-        steps: Number of steps.
-        file: Where the trace goes.
-        detailed: Whether stacks, shapes and memory are recorded too.
-        progress: Receives the number of steps that are done, after each step.
-    """
+    """Profile some steps, and export the trace; a detailed one has stacks, shapes and memory too."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if work.images.is_cuda else [])]
     work.module.train(work.mode is Mode.TRAIN)
     with (

@@ -56,11 +56,6 @@ def profile(request: ProfileRequest, directory: Path, progress: Progress = silen
 
     Float32 is IEEE float32: TF32 is switched off. The target's output to stdout goes to stderr.
 
-    Args:
-        request: The request.
-        directory: Where the traces go; created if it is missing.
-        progress: Receives the stage, the steps that are done, and the steps in all.
-
     Raises:
         SpecError: If the mode cannot run on the device, or merges the blocks.
         TargetError: If the target cannot be built, read or run, or there is no such device.
@@ -177,14 +172,7 @@ def _notes(entry: Variant | None, mode: ExecutionMode, steps: Iterable[Step], ca
 
 
 class _Rows:
-    """Makes the rows of a profile from steps.
-
-    Args:
-        timed: Steps with their times.
-        detailed: Steps with their memory.
-        costs: Work of every block.
-        ceilings: The ceilings of the device; None for no roofline.
-    """
+    """Makes the rows of a profile from timed steps, and from detailed ones with their memory."""
 
     def __init__(
         self,

@@ -120,13 +120,7 @@ def plain_name(operator: str) -> str:
 
 
 def attribute(trace: Trace, order: Sequence[Call], ranges: frozenset[str], *, on_device: bool = False) -> list[Step]:
-    """Attribute every step of a trace.
-
-    Args:
-        trace: A trace with a range for every step.
-        order: The calls of the captured graph, in order.
-        ranges: Names of the ranges that are blocks.
-        on_device: Whether peak memory is the accelerator's.
+    """Attribute every step of a trace, by the calls of the captured graph in order, and the ranges that are blocks.
 
     Raises:
         TargetError: If the trace has no step.

@@ -75,12 +75,7 @@ class Judgements(Generic[Case]):
 
 
 def conclude(certificate: Certificate, clause: str) -> None:
-    """End the current test with the verdict of a clause.
-
-    Args:
-        certificate: The certificate.
-        clause: Id of the clause.
-    """
+    """End the current test with the verdict of a clause."""
     __tracebackhide__ = True
     record = next((record for record in certificate.clauses if record.id == clause), None)
     if record is None:

@@ -153,13 +153,7 @@ def _name(network: str, output_stride: int | None) -> str:
 
 
 def _shared(folder: Path, name: str, make: Callable[[], Certificate]) -> Certificate:
-    """Return a certificate that one process of the run makes and the others wait for.
-
-    Args:
-        folder: A folder that only these processes write to.
-        name: Name of the certificate in the folder.
-        make: Makes the certificate; an error is not shared, every process gets its own.
-    """
+    """Return a certificate that one process of the run makes and the others wait for; an error is not shared."""
     file = folder / f"{name}.json"
     with (folder / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, also by the end of the process

@@ -117,12 +117,7 @@ class Subject:
         return AsCandidate(mutant, self.plan, self.image, self.seed, self.connection, subject)
 
     def judge(self, name: str, *, lower: bool) -> JudgedMutant:
-        """Judge one mutant, each level without the others.
-
-        Args:
-            name: Name of the mutant.
-            lower: Whether to judge it in precisions below float32 too.
-        """
+        """Judge one mutant, each level without the others, in the lower precisions only where asked."""
         mutant = self.by_name[name]
         record = JudgedMutant(
             subject=self.name,

@@ -27,11 +27,7 @@ from deeplab_spec.spec.variants import variant as named
 
 
 class MutantModule(NetworkModule):
-    """A mutant as a module that has its training fault.
-
-    Args:
-        mutant: The mutant; its fault is not in the initial weights.
-    """
+    """A mutant as a module that has its training fault, unless that is in the initial weights."""
 
     def __init__(self, mutant: Mutant) -> None:
         super().__init__(mutant.network)
@@ -66,13 +62,7 @@ def _biased(path: str, op: BatchNorm, x: Tensor, tensors: dict[str, Tensor]) -> 
 
 
 def with_initial_fault(weight: Tensor, specified: Distribution, mutant: Mutant, seed: int) -> Tensor:
-    """Return the initial weight of a convolution with a mutant's fault.
-
-    Args:
-        weight: The weight as the specified network draws it.
-        specified: The distribution that it is drawn from.
-        mutant: A mutant whose fault is in the initial weights.
-        seed: Seed of a weight that is drawn again.
+    """Return the initial weight of a convolution with a mutant's fault, from the weight as it is specified.
 
     Raises:
         ValueError: If the mutant's fault is not in the initial weights.
@@ -112,14 +102,7 @@ CLASSES: Final = 5
 def original_of(
     one: Rewrite, directory: Path, choices: Mapping[str, Override] | None = None, seed: int = 0
 ) -> Original:
-    """Return the published network that a rewrite starts from, with random weights.
-
-    Args:
-        one: The rewrite.
-        directory: Folder for a file of the rewrite.
-        choices: Choices that differ from the variant's; by default those of a small network.
-        seed: Seed of the weights.
-    """
+    """Return the published network that a rewrite starts from, with random weights."""
     choices = small(one.variant) if choices is None else choices
     image = telling_sizes(network(one.variant, one.output_stride, CLASSES, choices), one.output_stride)[0]
     return published(one.variant, one.output_stride, CLASSES, choices, image, directory, seed)
@@ -128,17 +111,7 @@ def original_of(
 def build_mutant(
     name: str, image: Pair, variant: str, output_stride: int, classes: int, width: float, overrides: tuple[str, ...]
 ) -> nn.Module:
-    """Build a mutant, whose fault is not in the initial weights.
-
-    Args:
-        name: Name of the mutant.
-        image: Height and width for which sizes are compared, in pixels.
-        variant: Name of the published network.
-        output_stride: Input pixels per pixel of the backbone's features.
-        classes: Channels of the logits.
-        width: Factor on the number of channels.
-        overrides: Choices that differ from the variant's, as ``NAME=VALUE``.
-    """
+    """Build a mutant, whose fault is not in the initial weights."""
     return MutantModule(mutant_of(graph(_table(variant, output_stride, classes, width, overrides)), image, name))
 
 

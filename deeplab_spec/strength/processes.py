@@ -45,10 +45,7 @@ pixel."""
 def judged(name: str, levels: Iterable[Level] = tuple(Level), *, isolated: bool = False) -> JudgedRewrite:
     """Judge one rewrite; an error is a reason to refuse it.
 
-    Args:
-        name: Id of the rewrite.
-        levels: The levels to decide; training is left out where the rewrite is equal in evaluation only.
-        isolated: Whether a candidate's process builds and runs it; one that is a file always runs in such a process.
+    Training is left out where the rewrite is equal in evaluation only. A file always runs in a candidate's process.
 
     Raises:
         SpecError: If there is no such rewrite.
@@ -210,13 +207,7 @@ ENTRIES: Final[TypeAdapter[list[Entry]]] = TypeAdapter(list[Entry])
 
 
 def units_of(subject: Key, names: Sequence[str], lower_every: int | None) -> Iterable[MutantsUnit]:
-    """Split the mutants of a subject into units.
-
-    Args:
-        subject: The subject.
-        names: Names of the mutants.
-        lower_every: One mutant in so many is judged in precisions below float32 too; None for none.
-    """
+    """Split the mutants of a subject into units; one in so many is judged in precisions below float32 too."""
     numbered = [(name, lower_every is not None and number % lower_every == 0) for number, name in enumerate(names)]
     for start in range(0, len(numbered), MUTANTS_PER_UNIT):
         yield MutantsUnit(subject=subject, names=tuple(numbered[start : start + MUTANTS_PER_UNIT]))
@@ -229,10 +220,7 @@ Judged = tuple[int, list[Entry], Took]
 def judge_all(units: Sequence[Unit], processes: int, journal: Path | None) -> Iterator[Judged]:
     """Judge the networks of all units, and yield each unit when it is done.
 
-    Args:
-        units: The units; units of one subject follow each other.
-        processes: Number of processes that work at the same time.
-        journal: File with the entries of earlier runs, one a line, to which new ones are added; None for no file.
+    Units of one subject follow each other. A journal has the entries of earlier runs, and gets the new ones.
 
     Raises:
         TargetError: If a process ends before its work is done.

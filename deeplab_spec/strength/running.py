@@ -37,14 +37,7 @@ PACKAGE: Final = str(Path(__file__).parents[2])
 
 
 class Running(ABC):
-    """A mutant that can be judged.
-
-    Args:
-        mutant: The mutant.
-        plan: The specification.
-        image: Height and width of the image at which the graph is decided.
-        seed: Seed of initial weights.
-    """
+    """A mutant that can be judged against the plan, its graph at an image of this height and width."""
 
     def __init__(self, mutant: Mutant, plan: SpecifiedPlan, image: Pair, seed: int) -> None:
         self.mutant = mutant
@@ -70,11 +63,7 @@ class Running(ABC):
 
     @abstractmethod
     def kernels(self, planned: SpecifiedPlan) -> tuple[Tensor, Tensor]:
-        """Return its initial weight with the fault, drawn with two seeds.
-
-        Args:
-            planned: The network that is built.
-        """
+        """Return its initial weight with the fault, drawn with two seeds."""
 
     def close(self) -> None:  # noqa: B027 - for those that hold something
         """Forget what was built."""
@@ -128,16 +117,7 @@ class AsGraph(Running):
 
 
 class AsCandidate(Running):
-    """A mutant in a candidate's process, which builds it from its name: its graph is exported there and read here.
-
-    Args:
-        mutant: The mutant.
-        plan: The specification.
-        image: Height and width of the image at which the graph is read.
-        seed: Seed of initial weights.
-        connection: The process, which builds one mutant after the other.
-        subject: The network that has the fault, as the arguments of the factories.
-    """
+    """A mutant in a candidate's process, which builds it from its name: its graph is exported there and read here."""
 
     def __init__(
         self,

@@ -127,12 +127,7 @@ _FLAGS: Final = {
 
 
 def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
-    """Judge the mutants and rewrites of a request.
-
-    Args:
-        request: The request.
-        progress: Called with the progress of the work.
-    """
+    """Judge the mutants and rewrites of a request."""
     plan = planned(request, progress)
     return summed(plan, run(plan, WHOLE, None, local(request), progress))
 
@@ -140,10 +135,7 @@ def mutants(request: MutantsRequest, progress: Progress) -> MutantsDocument:
 def planned(request: MutantsRequest, progress: Progress, known: Plan | None = None) -> Plan:
     """Return the run of a request: its pieces are units of mutants, and rewrites.
 
-    Args:
-        request: The request.
-        progress: Called with the number of networks whose mutants are made.
-        known: A run, which is returned if it is that of the request; no mutants are made then.
+    A known run is returned if it is that of the request; no mutants are made then.
     """
     options = OPTIONS.dump_python(request, mode="json", exclude={"processes", "journal"})
     if known is not None and (known.command, known.options, known.code) == ("mutants", options, code_digest()):
@@ -214,10 +206,6 @@ def local(request: MutantsRequest) -> Execute:
 def summed(plan: Plan, results: Mapping[str, Any]) -> MutantsDocument:
     """Sum up the results of a run.
 
-    Args:
-        plan: The run.
-        results: The results of its pieces by name.
-
     Raises:
         SpecError: If a result is not that of its piece.
     """
@@ -241,13 +229,7 @@ def _rewrites(request: MutantsRequest) -> list[str]:
 
 
 def strength(entries: Sequence[Entry], request: MutantsRequest, context: Json) -> MutantsDocument:
-    """Sum up the verdicts on every network.
-
-    Args:
-        entries: The verdicts.
-        request: The request.
-        context: The number of faulty graphs that cannot run, and the versions of the libraries.
-    """
+    """Sum up the verdicts on every network."""
     found = [entry for entry in entries if isinstance(entry, JudgedMutant)]
     faulty = [entry for entry in found if entry.shows is not Shows.NOWHERE]
     survivors = [survivor for entry in faulty for survivor in _survivors(entry)]

@@ -89,12 +89,7 @@ def _lines(document: MutantsDocument) -> Iterator[str]:
 
 
 def page(document: MutantsDocument, command: str) -> str:
-    """Return the Markdown page of a report.
-
-    Args:
-        document: The report.
-        command: The command line that makes the page.
-    """
+    """Return the Markdown page of a report, with the command line that makes it."""
     return "\n\n".join(
         (
             "# How strong the judge is",

@@ -72,13 +72,9 @@ def canonical(document: object) -> str:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write or replace a file atomically; an error leaves the previous content.
+    """Write or replace a file atomically, text as UTF-8; an error leaves the previous content.
 
     A link stays, and the file that it names is written; a device or a pipe is written to and not replaced.
-
-    Args:
-        path: The file, in a directory that exists.
-        content: The whole content; text is written as UTF-8.
 
     Raises:
         TargetError: If it cannot be written.
@@ -149,11 +145,7 @@ _REMOVES: Final = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[
 
 @contextmanager
 def temporary_folder(within: Path | None = None) -> Iterator[Path]:
-    """Make a folder and remove it at the end, also when this process is killed: another process waits for that.
-
-    Args:
-        within: Where it is made; by default the system's folder for temporary files.
-    """
+    """Make a folder and remove it at the end, also when this process is killed: another process waits for that."""
     folder = tempfile.mkdtemp(dir=within, prefix="." if within else "deeplab-spec-")
     try:
         command = [sys.executable, "-I", "-S", "-c", _REMOVES, folder]
@@ -181,9 +173,6 @@ def written_together(directory: Path) -> Iterator[Path]:
     """Give an empty folder; the files written there replace those of a directory together, at the end.
 
     An error leaves the directory as it was, also where there was none.
-
-    Args:
-        directory: The directory; created if it is missing.
 
     Raises:
         TargetError: If a file cannot be written.

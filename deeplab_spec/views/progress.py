@@ -18,11 +18,7 @@ def silent(_stage: str, _done: int, _total: int) -> None:
 
 @contextmanager
 def progress(*, lines: bool = False) -> Iterator[Progress]:
-    """Show progress while the body of a ``with`` statement runs.
-
-    Args:
-        lines: Whether to write lines if stderr is not a terminal; otherwise nothing is shown there.
-    """
+    """Show progress on a terminal while the body of a ``with`` statement runs; elsewhere in lines, or not at all."""
     if not sys.stderr.isatty():
         yield _lines() if lines else silent
         return

@@ -53,12 +53,7 @@ def calibrate(
 ) -> tuple[str, CalibrationDocument]:
     """Record the pairs that the folder does not have yet, and resample all of them.
 
-    Args:
-        folder: Where the recordings are kept.
-        request: One case, and the target as base.
-        recordings: How many pairs are recorded, over all conditions.
-        seed: The seed of the resampling.
-        progress: Receives the stage, the number of recordings, and how many there will be.
+    ``recordings`` counts those of all conditions.
 
     Returns:
         The name of the device as part of a file name, and the document.

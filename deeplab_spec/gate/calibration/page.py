@@ -35,12 +35,7 @@ _NOT_EXCLUDED = (
 
 
 def calibration_page(document: CalibrationDocument, picture: str) -> str:
-    """Return the gate's error rates as a Markdown page.
-
-    Args:
-        document: The recorded and resampled rates.
-        picture: The file name of the curve, in the folder of the page.
-    """
+    """Return the gate's error rates as a Markdown page that shows a picture of the curve."""
     case, rule = document.case, document.rule
     machine = ", ".join(f"{name} {value}" for name, value in document.machine.items())
     recordings = sum(entry.recorded for entry in document.outcomes)

@@ -123,12 +123,7 @@ class Recorder:
     ahead: int
 
     def record(self, file: Path, recordings: int, progress: Progress) -> Recordings:
-        """Record the pairs that the file does not have yet.
-
-        Args:
-            file: The recordings.
-            recordings: How many there are in the end.
-            progress: Receives the stage, the number of recordings, and how many there will be.
+        """Record the pairs that the file needs to have so many recordings.
 
         Returns:
             All recordings of the file.

@@ -120,12 +120,7 @@ class CpuTimer:
 
 
 class GpuTimer:
-    """Times a run by CUDA events. A planted wait is a number of GPU cycles.
-
-    Args:
-        run: What is timed.
-        wait: The planted wait, as a share of the run's own time.
-    """
+    """Times a run by CUDA events. A planted wait is a number of GPU cycles."""
 
     def __init__(self, run: Run, wait: float) -> None:
         self.run = run

@@ -91,7 +91,7 @@ def bench(
         bool, typer.Option("--wide", help="The wide table: 513x513 and 1024x2048, batches 1, 8, 32, strides 8, 16.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start the wide table without a question.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
+    as_json: options.Json = False,
     file: options.Output = None,
     save: Annotated[
         Path | None,

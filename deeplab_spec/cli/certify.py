@@ -201,7 +201,7 @@ def _certify_matrix(
             shown = "TARGET" if name == "target" else f"--{name.replace('_', '-')}"
             raise SpecError(shown, f"must stand in {path} with --matrix", "an option")
     from deeplab_spec.matrix import service
-    from deeplab_spec.matrix.text import FORMS
+    from deeplab_spec.matrix.document import FORMS
 
     writer_of(file, FORMS, as_json=as_json)
     check_folder(report)
@@ -223,7 +223,7 @@ def finish_matrix(
 ) -> NoReturn:
     """Write the report of a matrix, and end with its exit status."""
     from deeplab_spec.matrix import service
-    from deeplab_spec.matrix.text import FORMS, headline
+    from deeplab_spec.matrix.document import FORMS, headline
 
     document = service.summed(plan, results)
     write = writer_of(file, FORMS, as_json=as_json)

@@ -9,10 +9,10 @@ import typer
 from deeplab_spec.cli import options, output
 from deeplab_spec.errors import SpecError
 from deeplab_spec.gate.cases import CASES, CPU_FORWARD, DEVICES, MODES, PASSES, Case, case, case_for, changed, read_mode
+from deeplab_spec.gate.document import NO_PLANT, CalibrationDocument, GateDocument, GateVerdict, Plant
 from deeplab_spec.gate.pair_processes import default_ahead
-from deeplab_spec.gate.pairs import NO_PLANT, Plant
 from deeplab_spec.gate.request import GateRequest, Settings
-from deeplab_spec.gate.rule import GateVerdict, Rule
+from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import BUILD
 from deeplab_spec.result import ExitCode
 from deeplab_spec.spec.api import read_arguments
@@ -86,9 +86,9 @@ def read_plant(text: str) -> Plant:
 
 
 _EXIT = {
-    GateVerdict.PASS.value: ExitCode.DONE,
-    GateVerdict.FAIL.value: ExitCode.DIFFERENT,
-    GateVerdict.INCONCLUSIVE.value: ExitCode.UNDECIDED,
+    GateVerdict.PASS: ExitCode.DONE,
+    GateVerdict.FAIL: ExitCode.DIFFERENT,
+    GateVerdict.INCONCLUSIVE: ExitCode.UNDECIDED,
 }
 _SIDE = "a directory, ref:NAME, a wheel, reference:VARIANT, or MODULE:CALLABLE"
 _RULE = Rule()
@@ -210,7 +210,7 @@ def gate(
         int, typer.Option("--recordings", metavar="N", help="Pairs that DIR holds after --calibrate.")
     ] = 216,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of --calibrate's resampling.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
+    as_json: options.Json = False,
     file: options.Output = None,
     json_schema: options.Schema = False,
 ) -> None:
@@ -226,8 +226,6 @@ def gate(
 
     Exit status: 0 PASS, 1 FAIL, 3 a side cannot be run or is a different network, 4 INCONCLUSIVE.
     """
-    from deeplab_spec.gate.document import CalibrationDocument, GateDocument
-
     if json_schema:
         output.schema(CalibrationDocument if calibrate else GateDocument, file)
     if not base or bool(head) == bool(calibrate):

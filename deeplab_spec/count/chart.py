@@ -88,7 +88,7 @@ class _Column:
 
 def cost_chart(report: CostReport) -> str:
     """Return the chart of a network's costs as a self-contained SVG file."""
-    return render("costs.svg.j2", lay_out_costs(report))
+    return render("costs.svg.j2", d=lay_out_costs(report))
 
 
 def lay_out_costs(report: CostReport) -> Chart:

@@ -21,7 +21,7 @@ from deeplab_spec.spec.choices import about, choose, names, read_overrides
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.clauses import clause as named
 from deeplab_spec.spec.variants import variant
-from deeplab_spec.views.template import environment, render
+from deeplab_spec.views.template import render
 
 MOST_LETTERS: Final = 600_000
 """Letters of all findings; a page stays far below 2 MB, and certificate.json has the rest."""
@@ -88,24 +88,20 @@ class Mark:
 def page(certificate: Certificate) -> str:
     """Return the page; it needs no network connection, and every text in it is escaped."""
     drawn = _drawing(certificate)
-    return (
-        environment()
-        .overlay(finalize=_shown)
-        .get_template("certificate.html.j2")
-        .render(
-            certificate=certificate,
-            headline=f"{_HEADLINES[certificate.verdict]} {certificate.reference}",
-            sentence=sentence(certificate),
-            groups=_groups(certificate),
-            counts={level: _counted(certificate, level) for level in certificate.levels},
-            strides=list(dict.fromkeys(case.output_stride for case in certificate.cases)),
-            dtypes=list(dict.fromkeys(case.dtype for case in certificate.cases)),
-            first=certificate.first_divergence,
-            diagram=Markup(_overlaid(*drawn)) if drawn else None,  # noqa: S704 - escaped by its own template
-            plots=plots(certificate),
-            worded=worded,
-        )
-        .rstrip("\n")
+    return render(
+        "certificate.html.j2",
+        shown=_shown,
+        certificate=certificate,
+        headline=f"{_HEADLINES[certificate.verdict]} {certificate.reference}",
+        sentence=sentence(certificate),
+        groups=_groups(certificate),
+        counts={level: _counted(certificate, level) for level in certificate.levels},
+        strides=list(dict.fromkeys(case.output_stride for case in certificate.cases)),
+        dtypes=list(dict.fromkeys(case.dtype for case in certificate.cases)),
+        first=certificate.first_divergence,
+        diagram=Markup(_overlaid(*drawn)) if drawn else None,  # noqa: S704 - escaped by its own template
+        plots=plots(certificate),
+        worded=worded,
     )
 
 
@@ -205,6 +201,5 @@ def _within(block: str, path: str) -> bool:
 
 def _overlaid(drawn: Drawing, marks: Sequence[Mark]) -> str:
     """Return the drawing with the marks on top; each is a link that filters the findings."""
-    svg = render("network.svg.j2", drawn)
-    overlay = environment().get_template("marks.svg.j2").render(marks=marks).rstrip("\n")
-    return f"{svg.removesuffix('</svg>')}{overlay}\n</svg>"
+    svg = render("network.svg.j2", d=drawn)
+    return f"{svg.removesuffix('</svg>')}{render('marks.svg.j2', marks=marks)}\n</svg>"

@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.evidence.badge import badge_json, badge_svg
-from deeplab_spec.evidence.github import annotations, summary
-from deeplab_spec.evidence.junit import junit
+from deeplab_spec.evidence.exports import annotations, badge_json, badge_svg, junit, summary
 from deeplab_spec.evidence.page import page
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.statement import text_of

@@ -18,11 +18,10 @@ from deeplab_spec.analysis.costs import node_costs, total_cost
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import TargetError
 from deeplab_spec.gate.cases import Case
-from deeplab_spec.gate.document import CountsModel, CountVerdictModel
+from deeplab_spec.gate.document import CountsModel, CountVerdictModel, GateVerdict
 from deeplab_spec.gate.pairs import job_of
-from deeplab_spec.gate.process import Facts, SideProcess
 from deeplab_spec.gate.request import Settings
-from deeplab_spec.gate.sides import PACKAGES, Side
+from deeplab_spec.gate.sides import PACKAGES, Facts, Side, SideProcess
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Input, Op, Output, kind
 
@@ -105,7 +104,7 @@ def judge_counts(base: Shaped, head: Shaped, mode: Mode, margin: float) -> Count
         head=after,
         increases=increases,
         differences=() if before.digest == after.digest else _differences(base, head),
-        verdict="FAIL" if grown else "PASS",
+        verdict=GateVerdict.FAIL if grown else GateVerdict.PASS,
     )
 
 

@@ -1,12 +1,19 @@
 """The JSON documents of ``gate``: a verdict with the data that it rests on, and the gate's own error rates."""
 
-from typing import Literal
+from enum import StrEnum
+from typing import Final
 
 from pydantic import ConfigDict
 
 from deeplab_spec.views.document import Document, Model
 
-Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+
+class GateVerdict(StrEnum):
+    """The verdict on one case, or on all."""
+
+    PASS = "PASS"  # noqa: S105 - a verdict
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
 
 
 class _Model(Model):
@@ -44,8 +51,8 @@ class RuleModel(_Model):
     passes_below: float
 
 
-class EstimateModel(_Model):
-    """The slowdown as the logarithm of head's time over base's, with the bounds that decide."""
+class Estimate(_Model):
+    """The slowdown as the logarithm of head's time over base's, with the bounds at this look's share of the errors."""
 
     pairs: int
     log_ratio: float
@@ -53,15 +60,29 @@ class EstimateModel(_Model):
     high: float
 
 
-class DecisionModel(_Model):
+class Decision(_Model):
     """A verdict on the times; ``estimate`` is null if fewer than two pairs count."""
 
-    verdict: Verdict
-    estimate: EstimateModel | None
+    verdict: GateVerdict
+    estimate: Estimate | None
 
 
 class PairModel(_Model):
-    """A pair of fresh processes; ``apart`` and ``drift`` are the factors by which their clocks changed."""
+    """What a pair of fresh processes measured.
+
+    Attributes:
+        log_ratio: Median over rounds of the logarithm of head's time over base's.
+        base_seconds: Median of base's times.
+        head_seconds: Median of head's times.
+        witness_ratio: Head's median witness over base's; 1 if the clocks were equal.
+        apart: The factor by which the ratio of the clocks changed during the rounds; 1 for no change.
+        drift: The larger of the factors by which the two clocks changed during the rounds.
+        mhz: Medians of the GPU's clock for base and head; None if unknown.
+        slowed_by: Why the GPU was slowed to protect it; empty if it was not, or if that is unknown.
+        seconds: How long the pair took, including the start of both processes.
+        device: The device, as the processes report it.
+        torch: Version of torch.
+    """
 
     log_ratio: float
     base_seconds: float
@@ -76,20 +97,23 @@ class PairModel(_Model):
     torch: str
 
 
-class PairSetModel(_Model):
-    """One set of pairs; ``dropped`` counts those whose clocks differed or changed."""
+class PairSet(_Model):
+    """One set of pairs; ``dropped`` counts those whose clocks differed or changed.
 
-    decision: DecisionModel
+    ``pairs`` are those that count, ``seconds`` is the time of all; ``reason`` says why there is no decision.
+    """
+
+    decision: Decision
     pairs: tuple[PairModel, ...]
     dropped: int
     reason: str
     seconds: float
 
 
-class TimingModel(PairSetModel):
+class Timing(PairSet):
     """The verdict on the times, with the pairs of the first set; ``confirmation`` is the second set after a FAIL."""
 
-    confirmation: PairSetModel | None = None
+    confirmation: PairSet | None = None
 
 
 class CountsModel(_Model):
@@ -110,7 +134,7 @@ class CountVerdictModel(_Model):
     head: CountsModel
     increases: dict[str, float]
     differences: tuple[str, ...]
-    verdict: Verdict
+    verdict: GateVerdict
 
 
 class CaseResultModel(_Model):
@@ -122,16 +146,24 @@ class CaseResultModel(_Model):
     case: GateCaseModel
     counts: CountVerdictModel | None
     counts_reason: str
-    timing: TimingModel
-    verdict: Verdict
+    timing: Timing
+    verdict: GateVerdict
     built: tuple[str, str] | None = None
 
 
-class PlantModel(_Model):
-    """The slowdown planted in head: a wait as a share of its own time, or another mode."""
+class Plant(_Model):
+    """A slowdown that is planted in head, to test whether the gate detects it.
 
-    wait: float
-    mode: str | None
+    Attributes:
+        wait: Every run waits for this share of its own time.
+        mode: Head runs in this mode instead of the case's mode.
+    """
+
+    wait: float = 0.0
+    mode: str | None = None
+
+
+NO_PLANT: Final = Plant()
 
 
 class GateDocument(Document, _Model):
@@ -143,10 +175,10 @@ class GateDocument(Document, _Model):
     count_margin: float
     witness_factor: float
     cases: tuple[CaseResultModel, ...]
-    verdict: Verdict
+    verdict: GateVerdict
     machine: dict[str, str | int]
     seconds: float
-    plant: PlantModel | None = None
+    plant: Plant | None = None
     confirming_alpha: float | None = None
     drift_factor: float | None = None
 

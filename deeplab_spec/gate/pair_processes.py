@@ -17,14 +17,13 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from time import monotonic
-from types import TracebackType
 from typing import Final, Self
 
 from deeplab_spec.errors import TargetError
 from deeplab_spec.gate.cases import Case
-from deeplab_spec.gate.pairs import NO_PLANT, Pair, Plant, Round, job_of, summarize
-from deeplab_spec.gate.process import Facts, SideProcess
-from deeplab_spec.gate.sides import Side
+from deeplab_spec.gate.document import NO_PLANT, Plant
+from deeplab_spec.gate.pairs import Pair, Round, job_of, summarize
+from deeplab_spec.gate.sides import Facts, Side, SideProcess
 
 _NODES: Final = Path("/sys/devices/system/node")
 
@@ -57,9 +56,7 @@ class PairProcesses:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def ready(self) -> int:
@@ -179,9 +176,7 @@ class PairQueue:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with ExitStack() as stack:
             for pair in self._waiting:
                 stack.push(pair)

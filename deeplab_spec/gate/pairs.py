@@ -10,14 +10,13 @@ pair whose clocks differ or change is dropped: the difference comes from the pro
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import log
 from statistics import median
 from typing import Any, Final
 
 from deeplab_spec.gate.cases import Case
-from deeplab_spec.gate.process import Sample
-from deeplab_spec.gate.sides import Side
+from deeplab_spec.gate.document import NO_PLANT, PairModel, Plant
+from deeplab_spec.gate.sides import Sample, Side
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 
 WARM_UP: Final = 3
@@ -35,52 +34,9 @@ _THIRDS_FROM: Final = 9
 Round = tuple[Sample, Sample]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plant:
-    """A slowdown that is planted in head, to test whether the gate detects it.
+class Pair(PairModel):
+    """What a pair of processes measured; ``built`` has the calls that built base and head, with every argument."""
 
-    Attributes:
-        wait: Every run waits for this share of its own time.
-        mode: Head runs in this mode instead of the case's mode.
-    """
-
-    wait: float = 0.0
-    mode: str | None = None
-
-
-NO_PLANT: Final = Plant()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """What a pair of processes measured.
-
-    Attributes:
-        log_ratio: Median over rounds of the logarithm of head's time over base's.
-        base_seconds: Median of base's times.
-        head_seconds: Median of head's times.
-        witness_ratio: Head's median witness over base's; 1 if the clocks were equal.
-        apart: The factor by which the ratio of the clocks changed during the rounds; 1 for no change.
-        drift: The larger of the factors by which the two clocks changed during the rounds.
-        mhz: Medians of the GPU's clock for base and head; None if unknown.
-        slowed_by: Why the GPU was slowed to protect it; empty if it was not, or if that is unknown.
-        seconds: How long the pair took, including the start of both processes.
-        device: The device, as the processes report it.
-        torch: Version of torch.
-        built: The calls that built base and head, with every argument.
-    """
-
-    log_ratio: float
-    base_seconds: float
-    head_seconds: float
-    witness_ratio: float
-    apart: float = 1.0
-    drift: float = 1.0
-    mhz: tuple[float, float] | None = None
-    slowed_by: str = ""
-    seconds: float
-    device: str
-    torch: str
     built: tuple[str, str] = ("", "")
 
     @property

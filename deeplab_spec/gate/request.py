@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.gate.cases import CPU_FORWARD, Case
-from deeplab_spec.gate.pairs import NO_PLANT, Plant
+from deeplab_spec.gate.document import NO_PLANT, Plant
 from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import BUILD
 

@@ -26,25 +26,17 @@ A fixed design measures exactly ``max_pairs`` and looks once, with the whole of 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from math import fsum, isfinite, log1p, sqrt
 from typing import Final
 
 from deeplab_spec.errors import SpecError
+from deeplab_spec.gate.document import Decision, Estimate, GateVerdict
 from deeplab_spec.measure.statistics import student
 
 _LOOKS: Final = (6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 MIN_PAIRS: Final = _LOOKS[0]
 MAX_PAIRS: Final = _LOOKS[-1]
-
-
-class GateVerdict(StrEnum):
-    """The verdict on one case, or on all."""
-
-    PASS = "PASS"  # noqa: S105 - a verdict
-    FAIL = "FAIL"
-    INCONCLUSIVE = "INCONCLUSIVE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,31 +94,6 @@ class Rule:
 @cache
 def _looks(most: int) -> tuple[int, ...]:
     return (*(look for look in _LOOKS if look < most), most)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """The estimate at one look.
-
-    Attributes:
-        pairs: The number of pairs.
-        log_ratio: Mean of the log-ratios; positive if head is slower.
-        low: Lower bound at this look's share of ``alpha``.
-        high: Upper bound at this look's share of ``beta``.
-    """
-
-    pairs: int
-    log_ratio: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """A verdict, and the estimate that it rests on; None if there are fewer than two pairs."""
-
-    verdict: GateVerdict
-    estimate: Estimate | None
 
 
 def estimate(rule: Rule, log_ratios: Sequence[float]) -> Estimate:

@@ -8,7 +8,7 @@ share, such as minutes in which the machine was disturbed.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 from time import monotonic
 from typing import Final
@@ -16,11 +16,21 @@ from typing import Final
 from deeplab_spec.errors import require_torch
 from deeplab_spec.gate.cases import Case, machine
 from deeplab_spec.gate.counts import compare_counts
-from deeplab_spec.gate.document import CaseResultModel, GateCaseModel, GateDocument, PlantModel, RuleModel, TimingModel
+from deeplab_spec.gate.document import (
+    NO_PLANT,
+    CaseResultModel,
+    Decision,
+    GateCaseModel,
+    GateDocument,
+    GateVerdict,
+    PairSet,
+    RuleModel,
+    Timing,
+)
 from deeplab_spec.gate.pair_processes import PairProcesses, PairQueue, default_ahead
-from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, NO_PLANT, Pair
+from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, Pair
 from deeplab_spec.gate.request import GateRequest, Settings
-from deeplab_spec.gate.rule import Decision, GateVerdict, Rule, decide, estimate, overall, undecided
+from deeplab_spec.gate.rule import Rule, decide, estimate, overall, undecided
 from deeplab_spec.gate.sides import Side, opened
 from deeplab_spec.gate.text import what_is_timed
 from deeplab_spec.views.progress import Progress
@@ -56,9 +66,9 @@ def gate(request: GateRequest, progress: Progress, announce: Announce) -> GateDo
         witness_factor=CLOCK_FACTOR,
         drift_factor=DRIFT_FACTOR,
         confirming_alpha=CONFIRMING_ALPHA,
-        plant=None if settings.plant == NO_PLANT else PlantModel.model_validate(settings.plant),
+        plant=None if settings.plant == NO_PLANT else settings.plant,
         cases=results,
-        verdict=overall([result.verdict for result in results]).value,
+        verdict=overall([result.verdict for result in results]),
         machine=machine(),
         seconds=monotonic() - start,
     )
@@ -70,12 +80,15 @@ def _run_case(
     """Decide one case: compare the counts, then measure pairs until there is a verdict."""
     progress(f"{case.name}: reading the graphs", 0, settings.rule.max_pairs)
     counts, reason = compare_counts(case, base, head, settings)
+    built: tuple[str, str] | None = None
 
     def start(number: int) -> PairProcesses:
         return PairProcesses(case, base, head, settings.timeout, number=number, plant=settings.plant)
 
-    def announce_built(built: tuple[str, str]) -> None:
-        announce(f"{case.name}: {what_is_timed(built)}")
+    def announce_built(calls: tuple[str, str]) -> None:
+        nonlocal built
+        built = calls
+        announce(f"{case.name}: {what_is_timed(calls)}")
 
     with PairQueue(start, settings.ahead or default_ahead(case), announce_built) as queue:
         timing = time_case(settings.rule, queue.measure, progress, case.name)
@@ -84,9 +97,9 @@ def _run_case(
         case=GateCaseModel.model_validate(case),
         counts=counts,
         counts_reason=reason,
-        timing=TimingModel.model_validate(timing),
-        verdict=overall(verdicts).value,
-        built=timing.pairs[0].built if timing.pairs else None,
+        timing=timing,
+        verdict=overall(verdicts),
+        built=built if timing.pairs else None,
     )
 
 
@@ -98,36 +111,6 @@ CONFIRMING_ALPHA: Final = 0.1
 
 _DROPPED_SHARE: Final = 3
 _DROPPED_FROM: Final = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairSet:
-    """The result of one set of pairs.
-
-    Attributes:
-        decision: The rule's verdict, with the estimate that it rests on.
-        pairs: The pairs that count, in order.
-        dropped: How many pairs were dropped because a clock differed or changed.
-        reason: Why there is no decision; empty if there is one.
-        seconds: How long all pairs took.
-    """
-
-    decision: Decision
-    pairs: tuple[Pair, ...]
-    dropped: int
-    reason: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing(PairSet):
-    """The result of both sets. Pairs, dropped pairs and the estimate are those of the first set.
-
-    Attributes:
-        confirmation: The second set; None unless the first one says FAIL.
-    """
-
-    confirmation: PairSet | None = None
 
 
 def time_case(rule: Rule, measure: Measure, progress: Progress, name: str) -> Timing:

@@ -1,16 +1,20 @@
-"""Base and head: a target, a directory, a git ref or a wheel, made ready for import."""
+"""Base and head: a target, a directory, a git ref or a wheel, made ready for import, and built in fresh processes."""
 
 import io
+import json
+import os
 import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
-from deeplab_spec.errors import SpecError, TargetError
+from deeplab_spec.child_process import PASSIVE, ChildProcess
+from deeplab_spec.errors import ChildError, SpecError, TargetError
 from deeplab_spec.gate.cases import Case
 from deeplab_spec.spec.variants import variant
 from deeplab_spec.views.document import temporary_folder
@@ -23,6 +27,16 @@ PACKAGES: Final = Path(__file__).parents[2]
 
 _REFERENCE: Final = "reference"
 _REF: Final = "ref"
+
+SCRIPT: Final = Path(__file__).with_name("side") / "process.py"
+
+_ENVIRONMENT: Final = {
+    **PASSIVE,  # spinning threads would take the core from the other side
+    "PYTHONDONTWRITEBYTECODE": "1",  # the side's directory stays unchanged
+    "PYTHONHASHSEED": "0",
+}
+
+Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,3 +147,74 @@ def _export(name: str, folder: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
         tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python before 3.11.4 has none
         tar.extractall(folder)  # noqa: S202 - the user's own commit
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One timed run.
+
+    Attributes:
+        seconds: The time of the run.
+        witness: The time of a fixed piece of arithmetic directly before it.
+        mhz: The clock of the GPU directly after it; None if unknown.
+        slowed_by: Why the GPU was slowed to protect it; empty if it was not, or if that is unknown.
+    """
+
+    seconds: float
+    witness: float
+    mhz: int | None = None
+    slowed_by: str = ""
+
+
+class SideProcess:
+    """A fresh process that builds one side, and times one run for every request.
+
+    It searches the paths for modules first; the job is that of :func:`~deeplab_spec.gate.pairs.job_of`.
+    """
+
+    def __init__(self, name: str, paths: tuple[Path, ...], job: Facts, timeout: float, script: Path = SCRIPT) -> None:
+        self.name = name
+        self.timeout = timeout
+        before = os.environ.get("PYTHONPATH")
+        environment = {**os.environ, **_ENVIRONMENT, "OMP_NUM_THREADS": str(job["threads"])}
+        environment["PYTHONPATH"] = os.pathsep.join([*map(str, paths), *([before] if before else [])])
+        command = [sys.executable, "-P", "-W", "ignore", str(script)]
+        self._child = ChildProcess(command, environment, quiet=True)
+        self._child.send(json.dumps(dict(job)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.kill()
+
+    def sample(self) -> Sample:
+        """Time one run.
+
+        Raises:
+            TargetError: If the process fails, crashes or hangs.
+        """
+        self._child.send("sample")
+        answer = self.answer("sample")
+        return Sample(**{name: value for name, value in answer.items() if name != "event"})
+
+    def restrict(self, cores: frozenset[int]) -> None:
+        """Let the process run on these cores only; does nothing where the system forbids it."""
+        with suppress(OSError):
+            os.sched_setaffinity(self._child.pid, cores)
+
+    def answer(self, event: str) -> Facts:
+        """Wait for an event, and return its fields.
+
+        Raises:
+            TargetError: If another event arrives, or none before the deadline.
+        """
+        try:
+            answer = self._child.receive(self.timeout)
+        except TimeoutError:
+            raise TargetError(self.name, f"no answer within {self.timeout:g} seconds: it hangs") from None
+        except ChildError as error:
+            raise TargetError(self.name, error.reason) from error
+        if answer["event"] != event:
+            raise TargetError(self.name, str(answer.get("message", f"answered {answer['event']}")))
+        return answer

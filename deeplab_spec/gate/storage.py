@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import mean, median, quantiles, stdev
-from typing import Any
+from typing import Any, Literal
 
 from deeplab_spec.gate.document import CaseResultModel, GateDocument
 from deeplab_spec.views.document import write_whole, written_together
@@ -46,21 +46,19 @@ def _content(document: GateDocument) -> str:
             "cpu": {"count": machine["cores"]},
         },
         "commit_info": _commit(),
-        "benchmarks": [entry for result in document.cases if result.timing.pairs for entry in _sides(document, result)],
+        "benchmarks": [
+            _benchmark(document, result, role)
+            for result in document.cases
+            if result.timing.pairs
+            for role in ("base", "head")
+        ],
         "datetime": datetime.now(UTC).isoformat(),
         "version": _FORMAT,
     }
     return json.dumps(content, indent=4)
 
 
-def _sides(document: GateDocument, result: CaseResultModel) -> list[Json]:
-    return [
-        _benchmark(document, result, "base", document.base, [pair.base_seconds for pair in result.timing.pairs]),
-        _benchmark(document, result, "head", document.head, [pair.head_seconds for pair in result.timing.pairs]),
-    ]
-
-
-def _benchmark(document: GateDocument, result: CaseResultModel, role: str, side: str, seconds: Sequence[float]) -> Json:
+def _benchmark(document: GateDocument, result: CaseResultModel, role: Literal["base", "head"]) -> Json:
     name = f"{result.case.name}[{role}]"
     estimate = result.timing.decision.estimate
     return {
@@ -70,7 +68,7 @@ def _benchmark(document: GateDocument, result: CaseResultModel, role: str, side:
         "params": None,
         "param": role,
         "extra_info": {
-            "side": side,
+            "side": getattr(document, role),
             "verdict": result.verdict,
             "estimate": estimate.model_dump() if estimate else None,
             "dropped": result.timing.dropped,
@@ -85,7 +83,7 @@ def _benchmark(document: GateDocument, result: CaseResultModel, role: str, side:
             "min_time": 0.0,
             "warmup": True,
         },
-        "stats": _stats(seconds),
+        "stats": _stats([getattr(pair, f"{role}_seconds") for pair in result.timing.pairs]),
     }
 
 

@@ -2,7 +2,7 @@
 
 from math import expm1
 
-from deeplab_spec.gate.document import CaseResultModel, EstimateModel, GateDocument, PlantModel
+from deeplab_spec.gate.document import CaseResultModel, Estimate, GateDocument, Plant
 from deeplab_spec.views.table import Grid, integer, markdown, plain
 
 LAYOUT = (
@@ -34,7 +34,7 @@ def headline(document: GateDocument) -> str:
     return f"{document.verdict}{failed}{planted}: {what}, {document.seconds:.0f} s"
 
 
-def _planted(plant: PlantModel) -> str:
+def _planted(plant: Plant) -> str:
     wait = [f"every run of head waits for {percent(plant.wait)} of its own time"] if plant.wait else []
     mode = [f"head runs in mode {plant.mode}"] if plant.mode else []
     return ", ".join([*wait, *mode])
@@ -60,7 +60,7 @@ def _row(result: CaseResultModel) -> tuple[str, ...]:
     )
 
 
-def _interval(estimate: EstimateModel | None) -> str:
+def _interval(estimate: Estimate | None) -> str:
     if estimate is None:
         return "-"
     return f"{signed(expm1(estimate.low))} to {signed(expm1(estimate.high))}"

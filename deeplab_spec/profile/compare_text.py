@@ -4,8 +4,9 @@ from typing import Final
 
 from deeplab_spec.measure.statistics import IntervalModel
 from deeplab_spec.profile.document import ChangeModel, CompareDocument
-from deeplab_spec.profile.text import PLUS_MINUS, UNKNOWN, Cell, Column, count, environment, milliseconds, named
+from deeplab_spec.profile.text import FILTERS, PLUS_MINUS, UNKNOWN, Cell, Column, count, milliseconds, named
 from deeplab_spec.views.table import Grid, Value, comma_separated, data_link, markdown
+from deeplab_spec.views.template import render
 
 _BY_CHANCE: Final = 0.05
 """The fraction of unchanged blocks whose interval does not contain zero."""
@@ -128,24 +129,21 @@ def compare_markdown(document: CompareDocument) -> str:
 def compare_html(document: CompareDocument) -> str:
     """Return the page, in one file that loads nothing."""
     reach = max((max(abs(row.delta.low), abs(row.delta.high)) for row in document.rows), default=0.0) or 1.0
-    return (
-        environment()
-        .get_template("compare.html.j2")
-        .render(
-            document=document,
-            device=named(document.device),
-            columns=_COLUMNS,
-            rows=tuple((row, _cells(row)) for row in document.rows),
-            total=_cells(document.total),
-            heading=compare_heading(document).splitlines()[0],
-            modes=modes(document),
-            summary=compare_summary(document).splitlines()[0],
-            by_chance=by_chance(document),
-            verdict=verdict(document),
-            reach=reach,
-            download=data_link(compare_csv(document)),
-        )
-        .rstrip("\n")
+    return render(
+        "compare.html.j2",
+        filters=FILTERS,
+        document=document,
+        device=named(document.device),
+        columns=_COLUMNS,
+        rows=tuple((row, _cells(row)) for row in document.rows),
+        total=_cells(document.total),
+        heading=compare_heading(document).splitlines()[0],
+        modes=modes(document),
+        summary=compare_summary(document).splitlines()[0],
+        by_chance=by_chance(document),
+        verdict=verdict(document),
+        reach=reach,
+        download=data_link(compare_csv(document)),
     )
 
 

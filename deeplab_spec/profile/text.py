@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from jinja2 import Environment
-
 from deeplab_spec.profile.document import (
     TENSORBOARD,
     TRACE,
@@ -14,8 +12,8 @@ from deeplab_spec.profile.document import (
     ProfileDocument,
     TimeModel,
 )
-from deeplab_spec.views import template
 from deeplab_spec.views.table import Grid, Value, comma_separated, data_link, share
+from deeplab_spec.views.template import render
 
 UNKNOWN: Final = "-"
 PLUS_MINUS: Final = "\N{PLUS-MINUS SIGN}"
@@ -58,13 +56,6 @@ class Cell:
     key: float | str
 
 
-def environment() -> Environment:
-    """Return the environment of the pages, with filters for times and counts."""
-    made = template.environment()
-    made.filters |= {"ms": milliseconds, "us": microseconds, "count": count}
-    return made
-
-
 def milliseconds(nanoseconds: float) -> str:
     """Write a time.
 
@@ -90,6 +81,10 @@ def count(calls: float) -> str:
     ('3', '2.5')
     """
     return f"{calls:,.10g}"
+
+
+FILTERS: Final = {"ms": milliseconds, "us": microseconds, "count": count}
+"""Filters of the pages."""
 
 
 def half(time: TimeModel) -> float:
@@ -191,24 +186,21 @@ def _calls(calls: tuple[CallModel, ...]) -> Cell:
 def profile_html(document: ProfileDocument) -> str:
     """Return the page, in one file that loads nothing."""
     columns, rows = table(document)
-    return (
-        environment()
-        .get_template("profile.html.j2")
-        .render(
-            document=document,
-            device=named(document.device),
-            columns=columns,
-            rows=tuple(zip(document.rows, rows, strict=True)),
-            total=_cells(document.total, document),
-            whole=document.total.time.mean,
-            longest=max(row.time.mean for row in document.rows),
-            between=between,
-            half=half,
-            download=data_link(profile_csv(document)),
-            trace=TRACE,
-            tensorboard=TENSORBOARD.as_posix(),
-        )
-        .rstrip("\n")
+    return render(
+        "profile.html.j2",
+        filters=FILTERS,
+        document=document,
+        device=named(document.device),
+        columns=columns,
+        rows=tuple(zip(document.rows, rows, strict=True)),
+        total=_cells(document.total, document),
+        whole=document.total.time.mean,
+        longest=max(row.time.mean for row in document.rows),
+        between=between,
+        half=half,
+        download=data_link(profile_csv(document)),
+        trace=TRACE,
+        tensorboard=TENSORBOARD.as_posix(),
     )
 
 

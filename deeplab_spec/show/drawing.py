@@ -34,7 +34,7 @@ def drawing(subject: Subject) -> str:
     Raises:
         GraphError: If the choices do not fit together at the subject's size.
     """
-    return render("network.svg.j2", lay_out(subject))
+    return render("network.svg.j2", d=lay_out(subject))
 
 
 def lay_out(subject: Subject) -> Drawing:

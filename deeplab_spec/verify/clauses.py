@@ -1,20 +1,35 @@
-"""Checks the clauses of a certificate: complete, decided often enough, and with verdicts that follow."""
+"""Checks the clauses of a certificate: complete, decided often enough, and with verdicts that follow.
 
-from collections.abc import Iterator, Mapping
+Where the digest of a candidate's graph is that of the nearest network, that network is the candidate's graph, and its
+differences from the specification are the findings that the structure must have.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
-from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Subject, WaiverRecord
+from deeplab_spec.align.canonical import canonical, digest
+from deeplab_spec.align.differences import aspects, nearer_alignment
+from deeplab_spec.align.match import Alignment, align
+from deeplab_spec.align.network_at_size import Shaped
+from deeplab_spec.errors import GraphError, SpecError
+from deeplab_spec.graph.folding import folded
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Nearest, Subject, WaiverRecord
 from deeplab_spec.judge.expected import of_subject, plan_of
 from deeplab_spec.judge.finding import Verdict, combined, run_verdict
-from deeplab_spec.judge.plan import specification
+from deeplab_spec.judge.plan import SpecifiedPlan, specification
 from deeplab_spec.judge.request import Request
+from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.waivers import Waiver
-from deeplab_spec.spec.choices import names
+from deeplab_spec.spec.choices import Choices, choose, names, read_overrides, written
 from deeplab_spec.spec.clauses import Level
+from deeplab_spec.spec.variants import variant
 from deeplab_spec.verify.document import Problem
 
 _UNFOUND: Final = {Verdict.PASSED, Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}
 """Verdicts of a clause without findings."""
+_COUNTS = "BLOCK-COUNTS"
+_UNDECIDED = {Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}
 
 
 def complete(certificate: Certificate, request: Request) -> Iterator[Problem]:
@@ -35,7 +50,7 @@ def complete(certificate: Certificate, request: Request) -> Iterator[Problem]:
 
 def numbers(certificate: Certificate, request: Request) -> Iterator[Problem]:
     """Check the numbers of decisions against those that the specification expects."""
-    counts = [_expected(request, subject) for subject in certificate.subjects]
+    counts = [of_subject(plan_of(request, subject), subject) for subject in certificate.subjects]
     for record in certificate.clauses:
         found = [each.get(record.id) for each in counts]
         required = sum(1 if each is None else each for each in found)
@@ -46,11 +61,6 @@ def numbers(certificate: Certificate, request: Request) -> Iterator[Problem]:
         if record.verdict is Verdict.PASSED and record.planted < defined:
             problem = f"passed with {record.planted} planted faults; {defined} are needed to show that it can fail"
             yield Problem(where=record.id, problem=problem)
-
-
-def _expected(request: Request, subject: Subject) -> Mapping[str, int]:
-    planned = plan_of(request, subject)
-    return of_subject(planned, subject)
 
 
 def verdicts(certificate: Certificate) -> Iterator[Problem]:
@@ -70,7 +80,7 @@ def _of_clause(record: ClauseRecord) -> Iterator[str]:
     verdict = record.verdict
     if bool(record.findings) is (verdict in _UNFOUND):
         yield f"is {verdict}, but has {len(record.findings)} findings"
-    if bool(record.reason) is not (verdict in {Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}):
+    if bool(record.reason) is not (verdict in _UNDECIDED):
         yield f"is {verdict}, but its reason is '{record.reason}'"
     if verdict is Verdict.PASSED and record.decisions < max(1, record.required):
         yield f"passed with {record.decisions:,} of {record.required:,} required decisions"
@@ -128,3 +138,62 @@ def findings(certificate: Certificate, request: Request) -> Iterator[Problem]:
                 yield Problem(where=record.id, problem=f"has a finding at {finding.path}, which is no node")
             if finding.choice is not None and finding.choice not in decided:
                 yield Problem(where=record.id, problem=f"has a finding of {finding.choice}, which is no choice")
+
+
+def choices_of(nearest: Nearest) -> Choices:
+    """Return every choice of the nearest network.
+
+    Raises:
+        SpecError: If there is no such variant, choice or value.
+    """
+    entry = variant(nearest.variant)
+    overrides = (f"{name}={_text(value)}" for name, value in nearest.choices.items())
+    return choose(entry.choices, read_overrides(overrides, entry.family))
+
+
+def _text(value: object) -> str:
+    return written(tuple(value) if isinstance(value, list) else value) or "none"  # type: ignore[arg-type]  # JSON data
+
+
+def structure(certificate: Certificate, request: Request) -> Iterator[Problem]:
+    """Check the findings of the structure against the differences of the two graphs."""
+    if certificate.nearest is None or Level.STRUCTURE not in request.levels:
+        return
+    choices = choices_of(certificate.nearest)
+    for subject in certificate.subjects:
+        aligned = _aligned(request, subject, choices)
+        if aligned and digest(canonical(aligned[1].candidate, aligned[1])) == subject.graph:
+            yield from _compared(certificate, subject, *aligned)
+
+
+def _aligned(request: Request, subject: Subject, choices: Choices) -> tuple[SpecifiedPlan, Alignment] | None:
+    """Align the nearest network with the specification as the candidate was; None where it does not fit."""
+    if subject.image is None:
+        return None
+    planned = plan_of(request, subject)
+    try:
+        sides = [planned.expected(subject.image, each) for each in (None, choices)]
+    except (GraphError, SpecError):
+        return None
+    expected, nearest = (_folded(side, subject) for side in sides)
+    return planned, nearer_alignment(align(expected, nearest), nearest)
+
+
+def _folded(side: Shaped, subject: Subject) -> Shaped:
+    return side.with_network(folded(side.network, None if subject.folded else subject.norms))
+
+
+def _compared(
+    certificate: Certificate, subject: Subject, planned: SpecifiedPlan, alignment: Alignment
+) -> Iterator[Problem]:
+    found = by_clause(aspects(alignment), planned.unstrided)
+    for record in certificate.clauses:
+        if record.level != Level.STRUCTURE or record.id == _COUNTS or record.verdict in _UNDECIDED:
+            continue
+        expected = Counter((each.path, each.attribute) for each in found.get(record.id, ()) if not each.equal)
+        mine = (finding for finding in record.findings if finding.output_stride == subject.output_stride)
+        stated = Counter((finding.path, finding.attribute) for finding in mine)
+        for path, attribute in expected - stated:
+            yield Problem(where=record.id, problem=f"must have a finding at {path}: {attribute} differs in its graph")
+        for path, attribute in stated - expected:
+            yield Problem(where=record.id, problem=f"has a finding at {path}, but {attribute} is right in its graph")

@@ -1,10 +1,15 @@
-"""The result of ``verify`` as a JSON document."""
+"""The result of ``verify`` as a JSON document and as text."""
+
+from typing import Final
 
 from pydantic import Field
 
 from deeplab_spec.judge.finding import RunVerdict
 from deeplab_spec.result import ExitCode, Result
 from deeplab_spec.views.document import Document, Model
+
+MOST_PROBLEMS: Final = 20
+"""The number of problems in the text; the JSON document has all."""
 
 
 class Problem(Model):
@@ -37,7 +42,12 @@ class VerifyDocument(Result, Document):
 
     @property
     def text(self) -> str:
-        """The report that ``verify`` prints."""
-        from deeplab_spec.verify.text import text
-
-        return text(self)
+        """What was checked, and every reason to refuse: the report that ``verify`` prints."""
+        lines = [f"{self.certificate}: {self.target or 'no certificate'}"]
+        lines += [f"  checked: {each}" for each in self.checked]
+        lines += [f"  {each.where}: {each.problem}" for each in self.problems[:MOST_PROBLEMS]]
+        if len(self.problems) > MOST_PROBLEMS:
+            lines.append(f"  and {len(self.problems) - MOST_PROBLEMS} more")
+        if self.problems:
+            return "\n".join([*lines, "REFUSED: the certificate does not prove what it says."])
+        return "\n".join([*lines, f"VERIFIED: {self.target} {self.verdict}."])

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from itertools import product
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +11,7 @@ from deeplab_spec.align.counts import node_counts
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.folding import folded
-from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Counts, Subject
+from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Subject
 from deeplab_spec.judge.expected import part_of, plan_of
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.plan import specification
@@ -18,9 +19,8 @@ from deeplab_spec.judge.request import REFERENCE, Request
 from deeplab_spec.precision import RATIO_LIMIT, TF32
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.verify.clauses import waivers_of
+from deeplab_spec.verify.clauses import choices_of, waivers_of
 from deeplab_spec.verify.document import Problem
-from deeplab_spec.verify.graph import choices_of
 
 FILES: Final = (".pt2", ".onnx")
 _WHOLE_RUNS: Final = {"VALUES-END-TO-END", "VALUES-FLOAT32", "VALUES-LOWER-PRECISION-END-TO-END"}
@@ -28,6 +28,8 @@ _STEPS: Final = {"VALUES-BACKBONE", "VALUES-ASPP", "VALUES-DECODER"}
 _DECIDED: Final = {Verdict.PASSED, Verdict.FAILED, Verdict.WAIVED}
 _SAME_FAMILY: Final = "SAME-FAMILY"
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
+_facts: Final = attrgetter("output_stride", "path", "candidate_path", "attribute", "expected", "actual")
+"""What a finding and the first divergence have in common."""
 
 
 def settings(certificate: Certificate, request: Request) -> Iterator[Problem]:
@@ -63,13 +65,11 @@ def subjects(certificate: Certificate, request: Request) -> Iterator[Problem]:
             yield Problem(where=f"{where}.graph", problem="must be the digest of the graph that was compared")
         if not file and subject.calls and Level.INTERFACE in request.levels:
             yield from _calls(where, certificate, subject)
-    found = [each for each in (certificate.file, *_digests(certificate)) if each and not _DIGEST.fullmatch(each)]
-    yield from (Problem(where="subjects", problem=f"{each} is no SHA-256") for each in found)
-
-
-def _digests(certificate: Certificate) -> Iterator[str | None]:
+    digests = [certificate.file]
     for subject in certificate.subjects:
-        yield from (subject.graph, subject.weights or "nothing")
+        digests += [subject.graph, subject.weights or "nothing"]
+    found = [each for each in digests if each and not _DIGEST.fullmatch(each)]
+    yield from (Problem(where="subjects", problem=f"{each} is no SHA-256") for each in found)
 
 
 def _calls(where: str, certificate: Certificate, subject: Subject) -> Iterator[Problem]:
@@ -112,31 +112,16 @@ def _sizes(request: Request, subject: Subject) -> tuple[tuple[int, int], ...] | 
 def divergence(certificate: Certificate) -> Iterator[Problem]:
     """Check that the first node that differs is that of a finding, and is named if there is one."""
     found = [
-        (
-            finding.path,
-            finding.candidate_path,
-            finding.output_stride,
-            finding.attribute,
-            finding.expected,
-            finding.actual,
-        )
+        _facts(finding)
         for clause in certificate.clauses
         if clause.level != Level.INTERFACE and clause.id not in _WHOLE_RUNS
         for finding in clause.findings
     ]
-    first = certificate.first_divergence
-    named = first and (
-        first.path,
-        first.candidate_path,
-        first.output_stride,
-        first.attribute,
-        first.expected,
-        first.actual,
-    )
+    named = certificate.first_divergence and _facts(certificate.first_divergence)
     if named and named not in found:
         yield Problem(where="first_divergence", problem="must be one of the findings")
     read = {subject.output_stride for subject in certificate.subjects if subject.image}
-    if not named and any(each[2] in read for each in found):
+    if not named and any(stride in read for stride, *_ in found):
         yield Problem(where="first_divergence", problem="must name a node: a clause has a finding at one")
     whole = any(clause.findings for clause in certificate.clauses if clause.id in _WHOLE_RUNS)
     if certificate.first_divergence_reason and (named or not whole):
@@ -200,21 +185,21 @@ def costs(certificate: Certificate, request: Request) -> Iterator[Problem]:
         subject = read.get(counts.output_stride)
         if subject is None or (subject.image or counts.size) != counts.size:
             yield Problem(where=where, problem="must be those of a size at which it was read")
-        elif request.variant and subject.image and _expected_costs(request, subject) != _first_of(counts):
-            yield Problem(where=where, problem=f"must expect {_expected_costs(request, subject)} by the specification")
-        changes = [sum(pair[1] - pair[0] for pair in pairs) for pairs in _pairs(counts)]
-        if changes != [counts.parameters[1] - counts.parameters[0], counts.macs[1] - counts.macs[0]]:
+        elif request.variant and subject.image:
+            expected = _expected_costs(request, subject)
+            if expected != (counts.parameters[0], counts.macs[0]):
+                yield Problem(where=where, problem=f"must expect {expected} by the specification")
+        if any(
+            sum(_change(getattr(block, name)) for block in counts.differing) != _change(getattr(counts, name))
+            for name in ("parameters", "macs")
+        ):
             yield Problem(where=f"{where}.differing", problem="must add up to the difference of the totals")
         if counts.differing and not any(clause.findings for clause in certificate.clauses) and decided:
             yield Problem(where=f"{where}.differing", problem="must be empty: nothing was found")
 
 
-def _pairs(counts: Counts) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    return [block.parameters for block in counts.differing], [block.macs for block in counts.differing]
-
-
-def _first_of(counts: Counts) -> tuple[int, int]:
-    return counts.parameters[0], counts.macs[0]
+def _change(pair: tuple[int, int]) -> int:
+    return pair[1] - pair[0]
 
 
 def _expected_costs(request: Request, subject: Subject) -> tuple[int, int]:

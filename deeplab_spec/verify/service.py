@@ -1,20 +1,41 @@
-"""Verifies a certificate: offline, without torch and without the candidate, or by making it again."""
+"""Verifies a certificate: offline, without torch and without the candidate, or by making it again.
 
+In one that is made again, every field is compared but times, the commit and the last digits of errors. The digest of
+the specification is compared; the commit of the program that applies it changes with every commit.
+"""
+
+import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 from deeplab_spec.child_process import HERE, ProcessSettings
-from deeplab_spec.errors import SpecError
+from deeplab_spec.errors import SpecError, TargetError, printable, require_torch
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.specification import digest_of
+from deeplab_spec.judge.waivers import Waivers
 from deeplab_spec.spec.clauses import Level
-from deeplab_spec.verify import clauses, fields, graph
+from deeplab_spec.verify import clauses, fields
 from deeplab_spec.verify.document import Problem, VerifyDocument
 from deeplab_spec.verify.read import MOST_BYTES, RefusedError, read
 from deeplab_spec.verify.sign import check_signature, payload_of
 from deeplab_spec.views.document import digest_of_file, read_bounded
 from deeplab_spec.views.progress import Progress, silent
+
+SKIPPED: Final = frozenset({"seconds", "specification.commit"})
+AGREE: Final = 0.1
+"""Largest relative difference of two errors that differ in their last digits only."""
+
+ROUNDING: Final = 1e-12
+"""An error below this is rounding of float64, and may be anything down to zero."""
+
+_NUMBER: Final = re.compile(r"\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+_ERRORS: Final = re.compile(
+    r"float(?:32|64)_(?:error|ratio)$|steps\.\d+\.error$|smallest_input\.|(?:findings\.\d+|divergence)\.actual$"
+)
 
 OFFLINE = "form, digests, completeness, numbers of decisions, verdicts and findings"
 
@@ -54,10 +75,8 @@ def verify(
         checked.append(f"the digest of {artefact}")
         problems += _of_artefact(certificate, artefact)
     if rerun and not problems:
-        from deeplab_spec.verify.rerun import differences
-
         checked.append(f"made again with seed {certificate.seed}")
-        problems += differences(certificate, artefact, process, progress)
+        problems += _made_again(certificate, artefact, process, progress)
     return _document(path, certificate, checked, problems)
 
 
@@ -130,7 +149,7 @@ def _problems(certificate: Certificate) -> Iterator[Problem]:
             yield from fields.cases(certificate, request)
             yield from fields.nearest(certificate, request)
             yield from fields.costs(certificate, request)
-            yield from graph.structure(certificate, request)
+            yield from clauses.structure(certificate, request)
     except SpecError as error:
         yield Problem(where="certificate", problem=str(error))
 
@@ -140,3 +159,54 @@ def _of_artefact(certificate: Certificate, artefact: Path) -> Iterator[Problem]:
         yield Problem(where="file", problem=f"{certificate.target} is no file, so that no file can be compared")
     elif digest_of_file(artefact) != certificate.file:
         yield Problem(where="file", problem=f"{artefact} is another file than the certified one")
+
+
+def _made_again(
+    certificate: Certificate, artefact: Path | None, process: ProcessSettings, progress: Progress
+) -> Iterator[Problem]:
+    """Make a certificate again, and yield every field that differs."""
+    require_torch("verify --rerun")
+    from deeplab_spec.judge.judge import run
+
+    if certificate.settings.existing:
+        raise TargetError(certificate.target, "is an object of a program; no name finds it again")
+    request = request_of(certificate)
+    again = run(replace(request, target=str(artefact)) if artefact else request, progress, process)
+    if certificate.today:
+        again = Waivers(entries=clauses.waivers_of(certificate), today=certificate.today).applied(again)
+    again = again.model_copy(update={"target": certificate.target, "waivers_accepted": certificate.waivers_accepted})
+    left, right = (json.loads(each.model_dump_json()) for each in (certificate, again))
+    yield from compared(left, right)
+
+
+def compared(left: Any, right: Any, where: str = "") -> Iterator[Problem]:  # noqa: ANN401 - JSON data
+    """Yield where two documents differ."""
+    if isinstance(left, dict) and isinstance(right, dict) and left.keys() == right.keys():
+        places = {f"{where}.{name}" if where else name: name for name in left}
+        for place, name in places.items():
+            if place not in SKIPPED:
+                yield from compared(left[name], right[name], place)
+    elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        for number, pair in enumerate(zip(left, right, strict=True)):
+            yield from compared(*pair, f"{where}.{number}")
+    elif left != right and not (_ERRORS.search(where) and _agree(left, right)):
+        yield Problem(
+            where=printable(where), problem=printable(f"is {_short(left)}, but {_short(right)} when made again")
+        )
+
+
+def _agree(left: object, right: object) -> bool:
+    """Tell whether two errors, or two texts with errors, differ in the last digits only."""
+    if isinstance(left, str) and isinstance(right, str):
+        pairs = zip(_NUMBER.findall(left), _NUMBER.findall(right), strict=False)
+        same = _NUMBER.sub("#", left) == _NUMBER.sub("#", right)
+        return same and all(a == b or (not (a + b).isdigit() and _agree(float(a), float(b))) for a, b in pairs)
+    if isinstance(left, float) and isinstance(right, float):
+        largest = max(abs(left), abs(right))
+        return largest <= ROUNDING or abs(left - right) <= AGREE * largest
+    return False
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:120]}..."  # noqa: PLR2004 - the length of a readable line

@@ -1,6 +1,8 @@
 """Fills the Jinja templates of SVG files and HTML pages."""
 
 import re
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -14,19 +16,24 @@ def times(text: str) -> str:
     return re.sub(r"(?<=\d)( ?)x(?= ?\w)|^x(?= \d)", "\\1\N{MULTIPLICATION SIGN}", text)
 
 
-def environment() -> Environment:
-    """Return the environment of all templates; values are escaped, and an undefined name is an error."""
-    made = Environment(
+def render(
+    template: str,
+    *,
+    filters: Mapping[str, Callable[..., Any]] | None = None,
+    shown: Callable[[Any], Any] | None = None,
+    **values: object,
+) -> str:
+    """Return a template filled with values, which are escaped; a name without a value is an error.
+
+    ``filters`` are those that the template needs, and ``shown`` changes every value before it is written.
+    """
+    environment = Environment(
         loader=PackageLoader("deeplab_spec.views"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["times"] = times
-    return made
-
-
-def render(template: str, drawing: object) -> str:
-    """Return a template filled with a drawing, which it knows as ``d``."""
-    return environment().get_template(template).render(d=drawing).rstrip("\n")
+    environment.filters |= {"times": times, **(filters or {})}
+    return environment.get_template(template).render(**values).rstrip("\n")

@@ -58,7 +58,7 @@ def example(clause: Clause) -> tuple[str, tuple[Node, ...], frozenset[str]]:
 def picture(clause: Clause) -> str:
     """Return the picture with its words: of nodes, or of what is called for a clause that is not about the graph."""
     if clause.level is not Level.STRUCTURE:
-        svg = render("network.svg.j2", lay_out_steps(clause.level))
+        svg = render("network.svg.j2", d=lay_out_steps(clause.level))
         return f'<div class="picture">\n{svg}\n</div>'
     name, nodes, paths = example(clause)
     block = block_of(nodes[0].path)
@@ -70,7 +70,7 @@ def picture(clause: Clause) -> str:
         if block_of(path) != block
     ]
     blocks = len({block_of(path) for path in paths})
-    svg = render("network.svg.j2", lay_out(nodes, paths, block))
+    svg = render("network.svg.j2", d=lay_out(nodes, paths, block))
     return (
         f'<div class="picture">\n{svg}\n</div>\n\n'
         f"Of `{name}`, the block `{block}`. Outlined twice is what the clause decides here: "

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from deeplab_spec.matrix.document import Judged, MatrixDocument
-from deeplab_spec.matrix.text import page
+from deeplab_spec.matrix.document import Judged, MatrixDocument, page
 from tests.browser.test_pages import DESKTOP, PHONE, WIDTH, as_wide, opened
 from tests.evidence.test_report import SCRIPT, hostile
 from tests.support.browser import available

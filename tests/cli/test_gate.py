@@ -20,8 +20,14 @@ from deeplab_spec.gate import service as gate_service
 from deeplab_spec.gate.calibration import calibrate as gate_calibration
 from deeplab_spec.gate.calibration import recordings as gate_recordings
 from deeplab_spec.gate.cases import CPU_FORWARD, Case
-from deeplab_spec.gate.document import CalibrationDocument, CountsModel, CountVerdictModel, GateDocument
-from deeplab_spec.gate.pairs import NO_PLANT, Plant
+from deeplab_spec.gate.document import (
+    NO_PLANT,
+    CalibrationDocument,
+    CountsModel,
+    CountVerdictModel,
+    GateDocument,
+    Plant,
+)
 from tests.support.gate_pairs import FakeProcesses, make_pair
 
 NETWORK = """

@@ -12,9 +12,7 @@ import pytest
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.evidence import service
-from deeplab_spec.evidence.badge import badge_json
-from deeplab_spec.evidence.github import MOST_ANNOTATIONS, annotations, summary
-from deeplab_spec.evidence.junit import junit
+from deeplab_spec.evidence.exports import MOST_ANNOTATIONS, annotations, badge_json, junit, summary
 from deeplab_spec.evidence.page import MOST_LETTERS, page
 from deeplab_spec.evidence.plot import plots
 from deeplab_spec.evidence.service import FILES, form_of, write_report

@@ -23,10 +23,9 @@ from deeplab_spec.gate.calibration.recordings import (
     schedule,
 )
 from deeplab_spec.gate.cases import CPU_FORWARD, Case, Device, case, cpu
-from deeplab_spec.gate.document import CalibrationDocument
-from deeplab_spec.gate.pairs import NO_PLANT, Plant
+from deeplab_spec.gate.document import NO_PLANT, CalibrationDocument, GateVerdict, Plant
 from deeplab_spec.gate.request import GateRequest, Settings
-from deeplab_spec.gate.rule import GateVerdict, Rule
+from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import Side
 from tests.support.gate_pairs import FakeProcesses, make_pair
 

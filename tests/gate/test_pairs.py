@@ -7,9 +7,9 @@ from math import log
 import pytest
 
 from deeplab_spec.gate.cases import CPU_FORWARD
-from deeplab_spec.gate.pairs import Pair, Plant, job_of, summarize
-from deeplab_spec.gate.process import Sample
-from deeplab_spec.gate.sides import Side
+from deeplab_spec.gate.document import Plant
+from deeplab_spec.gate.pairs import Pair, job_of, summarize
+from deeplab_spec.gate.sides import Sample, Side
 
 
 def test_a_job_has_the_variant_of_the_side_before_that_of_the_case() -> None:

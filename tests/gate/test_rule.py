@@ -7,16 +7,8 @@ from math import log1p, nan, sqrt
 import pytest
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.gate.rule import (
-    Decision,
-    GateVerdict,
-    Rule,
-    decide,
-    estimate,
-    follow,
-    overall,
-    undecided,
-)
+from deeplab_spec.gate.document import Decision, GateVerdict
+from deeplab_spec.gate.rule import Rule, decide, estimate, follow, overall, undecided
 from deeplab_spec.measure.statistics import student
 
 RULE = Rule()

@@ -6,9 +6,10 @@ from itertools import islice
 import pytest
 
 from deeplab_spec.gate.calibration.calibrate import simulate
+from deeplab_spec.gate.document import GateVerdict, Timing
 from deeplab_spec.gate.pairs import Pair
-from deeplab_spec.gate.rule import GateVerdict, Rule
-from deeplab_spec.gate.service import CONFIRMING_ALPHA, Timing, confirming, time_case
+from deeplab_spec.gate.rule import Rule
+from deeplab_spec.gate.service import CONFIRMING_ALPHA, confirming, time_case
 from tests.support.gate_pairs import make_pair
 
 FAIL, PASS, INCONCLUSIVE = GateVerdict.FAIL, GateVerdict.PASS, GateVerdict.INCONCLUSIVE

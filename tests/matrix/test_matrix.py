@@ -12,9 +12,8 @@ from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.matrix import service
-from deeplab_spec.matrix.document import WORST_FIRST, Judged, MatrixDocument
+from deeplab_spec.matrix.document import WORST_FIRST, Judged, MatrixDocument, page, summary, text
 from deeplab_spec.matrix.request import read_matrix
-from deeplab_spec.matrix.text import page, summary, text
 from deeplab_spec.result import ExitCode
 from tests.support.certificates import certificate
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import deeplab_spec
-from deeplab_spec.evidence.badge import badge_svg
+from deeplab_spec.evidence.exports import badge_svg
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Finding
 from deeplab_spec.judge.text import problem, sentence

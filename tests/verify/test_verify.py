@@ -365,7 +365,7 @@ def test_exit_statuses_of_verify(file: Path, tmp_path: Path, capsys: pytest.Capt
 
 def test_a_new_run_may_differ_in_times_the_commit_and_last_digits_only() -> None:
     """A count, a name and the first digits of an error may not."""
-    from deeplab_spec.verify.rerun import compared
+    from deeplab_spec.verify.service import compared
 
     left = {"seconds": 1.0, "specification": {"commit": "a", "version": "1"}, "steps": [{"error": 1e-16, "path": "a"}]}
     same = {"seconds": 2.0, "specification": {"commit": "b", "version": "1"}, "steps": [{"error": 3e-16, "path": "a"}]}

@@ -25,6 +25,7 @@ from deeplab_spec.gate.document import (
     CalibrationDocument,
     CurvePointModel,
     GateCaseModel,
+    GateVerdict,
     OutcomeModel,
     RateModel,
     RuleModel,
@@ -32,7 +33,7 @@ from deeplab_spec.gate.document import (
 from deeplab_spec.gate.pair_processes import default_ahead
 from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.request import GateRequest
-from deeplab_spec.gate.rule import GateVerdict, Rule, follow
+from deeplab_spec.gate.rule import Rule, follow
 from deeplab_spec.gate.service import CONFIRMING_ALPHA, concluded, confirming
 from deeplab_spec.gate.sides import opened
 from deeplab_spec.views.progress import Progress

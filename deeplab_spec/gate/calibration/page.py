@@ -154,4 +154,4 @@ def curve(document: CalibrationDocument) -> str:
             if entry.slowdown is not None
         ],
     }
-    return render("gate_curve.svg.j2", drawn)
+    return render("gate_curve.svg.j2", d=drawn)

@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 
-from pydantic import TypeAdapter
-
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.gate.cases import CHANNELS_LAST, FOLDED, Case, Device, read_mode
+from deeplab_spec.gate.document import NO_PLANT, Plant
 from deeplab_spec.gate.pair_processes import PairProcesses, PairQueue
-from deeplab_spec.gate.pairs import NO_PLANT, Pair, Plant
+from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import Side
 from deeplab_spec.measure.parts import EAGER
@@ -32,7 +31,6 @@ SAME: Final = "A/A"
 MOST_BYTES: Final = 64 * 2**20
 """A larger file is not read."""
 
-_PAIR: Final = TypeAdapter(Pair)
 _Kind = TypeVar("_Kind")
 
 Recordings = list[tuple[str, Pair]]
@@ -152,7 +150,7 @@ class Recorder:
                 progress(f"recording {condition.name}", recordings - len(missing) + place, recordings)
                 pair = queue.measure(len(missing) - place)
                 with file.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps({"condition": condition.name, "pair": asdict(pair)}) + "\n")
+                    lines.write(json.dumps({"condition": condition.name, "pair": pair.model_dump()}) + "\n")
         return self._read(file)
 
     def _header(self) -> dict[str, Any]:
@@ -192,7 +190,7 @@ def _described(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def _recording(document: dict[str, Any]) -> tuple[str, Pair]:
-    return str(document["condition"]), _PAIR.validate_python(document["pair"])
+    return str(document["condition"]), Pair.model_validate(document["pair"])
 
 
 def _require_same(file: Path, actual: dict[str, Any], expected: dict[str, Any]) -> None:

@@ -1,8 +1,11 @@
-"""A certificate as GitHub reads it: a summary in Markdown, and annotations of a workflow."""
+"""A certificate as other programs read it: GitHub (summary, annotations), test reports (JUnit), shields.io (badge)."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
+from xml.etree import ElementTree as ET
 
 from deeplab_spec.errors import printable
 from deeplab_spec.judge.certificate import Certificate, ClauseRecord
@@ -10,6 +13,7 @@ from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.text import location, problem, sentence
 from deeplab_spec.spec.clauses import clause as named
 from deeplab_spec.views.table import inert
+from deeplab_spec.views.template import render
 
 MOST_CLAUSES: Final = 40
 """The number of clauses in a summary; a comment has room for 65,536 characters."""
@@ -86,3 +90,90 @@ def _escaped(text: str, *, name: bool = False) -> str:
     """Escape what would end a message, or the value of a name."""
     shown = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return shown.replace(":", "%3A").replace(",", "%2C") if name else shown
+
+
+_ELEMENTS: Final = {
+    Verdict.FAILED: "failure",
+    Verdict.UNDECIDED: "error",
+    Verdict.WAIVED: "skipped",
+    Verdict.NOT_APPLICABLE: "skipped",
+}
+"""Only what passed has no element; what is undecided is an error, and does not count as passed."""
+
+
+def junit(certificate: Certificate) -> str:
+    """Return the report as XML."""
+    root = ET.Element("testsuites", name=printable(f"{certificate.target} against {certificate.reference}"))
+    _count(root, certificate.clauses)
+    for level in certificate.levels:
+        clauses = tuple(clause for clause in certificate.clauses if clause.level == level)
+        suite = ET.SubElement(root, "testsuite", name=level)
+        _count(suite, clauses)
+        for clause in clauses:
+            case = ET.SubElement(suite, "testcase", name=clause.id, classname=f"deeplab_spec.{level}")
+            if clause.verdict in _ELEMENTS:
+                _add(case, clause)
+    ET.indent(root)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}'
+
+
+def _count(element: ET.Element, clauses: tuple[ClauseRecord, ...]) -> None:
+    names = [_ELEMENTS.get(clause.verdict, "passed") for clause in clauses]
+    element.set("tests", str(len(names)))
+    for attribute, name in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        element.set(attribute, str(names.count(name)))
+
+
+def _add(case: ET.Element, clause: ClauseRecord) -> None:
+    lines = [printable(f"{location(each, several=True)}  {problem(each)}") for each in clause.findings]
+    reasons = [printable(f"until {waiver.expires}: {waiver.reason}") for waiver in clause.waivers]
+    message = printable(clause.reason) or next(iter(lines), "")
+    element = ET.SubElement(case, _ELEMENTS[clause.verdict], message=f"{clause.verdict}: {message}")
+    element.text = "\n".join([*lines, *reasons]) or None
+
+
+COLOURS: Final = {
+    RunVerdict.CONFORMS: "#1a7f37",
+    RunVerdict.CONFORMS_WITH_WAIVERS: "#7a5c00",
+    RunVerdict.INCONCLUSIVE: "#57606a",
+    RunVerdict.DEVIATES: "#b42318",
+}
+_LETTER, _MARGIN, _LONGEST = 6.6, 10, 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Badge:
+    """A badge of two halves, in pixels."""
+
+    label: str
+    message: str
+    colour: str
+
+    @property
+    def widths(self) -> tuple[float, float]:
+        """The widths of both halves."""
+        label, message = (round(len(text) * _LETTER + 2 * _MARGIN) for text in (self.label, self.message))
+        return label, message
+
+
+def badge(certificate: Certificate) -> Badge:
+    """Return the badge of a certificate."""
+    part = f" {certificate.part}" if certificate.part else ""
+    label = printable(f"{certificate.reference}{part}")
+    return Badge(
+        label=label if len(label) <= _LONGEST else f"{label[:_LONGEST]}...",
+        message=certificate.verdict.value,
+        colour=COLOURS[certificate.verdict],
+    )
+
+
+def badge_svg(certificate: Certificate) -> str:
+    """Return the badge as a picture."""
+    return render("badge.svg.j2", d=badge(certificate))
+
+
+def badge_json(certificate: Certificate) -> str:
+    """Return the badge as shields.io reads it from an address."""
+    found = badge(certificate)
+    endpoint = {"schemaVersion": 1, "label": found.label, "message": found.message, "color": found.colour}
+    return json.dumps(endpoint, indent=2)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from deeplab_spec.analysis.costs import Values
 from deeplab_spec.analysis.protocol import SINGLE
@@ -19,11 +19,14 @@ from deeplab_spec.analysis.terms import Mode as Pass
 from deeplab_spec.analysis.terms import conv_weights
 from deeplab_spec.bench.document import SpeedModel
 from deeplab_spec.bench.process import ModeProcess, ask
-from deeplab_spec.bench.request import DEADLINE, BenchRequest, Case, job
+from deeplab_spec.bench.request import DEADLINE, BenchRequest, Case, Job
 from deeplab_spec.errors import MissingExtraError, TargetError, require_torch
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, Input, Output
 from deeplab_spec.measure.parts import EAGER
+
+if TYPE_CHECKING:
+    from deeplab_spec.measure.modes import Mode
 
 _ALL: Final = "all"
 
@@ -44,25 +47,6 @@ _PART_OF_CEILING: Final = {"cpu": 0.35, "cuda": 0.3}
 
 _SIDE_BY_SIDE: Final = 0.6
 """Gain in speed of preparation from each further mode that is prepared at the same time."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One mode of the plan.
-
-    Attributes:
-        name: Its name.
-        does: A description in a few words.
-        precision: Name of the precision of products.
-        seconds: About how long it takes to prepare.
-        missing: Why it cannot run here; empty if it can.
-    """
-
-    name: str
-    does: str
-    precision: str
-    seconds: int
-    missing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,18 +83,18 @@ class Plan:
 
     Attributes:
         request: The request.
-        entries: The modes, the baseline first.
+        modes: The modes, the baseline first.
         costs: The work of one run, by case.
     """
 
     request: BenchRequest
-    entries: tuple[Entry, ...]
+    modes: "tuple[Mode, ...]"
     costs: dict[Case, CaseCost]
 
     @cached_property
-    def ready(self) -> tuple[Entry, ...]:
+    def ready(self) -> "tuple[Mode, ...]":
         """The modes that can run here."""
-        return tuple(entry for entry in self.entries if not entry.missing)
+        return tuple(mode for mode in self.modes if not mode.missing(self.request.device))
 
     @cached_property
     def speed(self) -> SpeedModel | None:
@@ -130,7 +114,7 @@ class Plan:
     def case_seconds(self, case: Case) -> float:
         """Return about how long a case takes."""
         first = any(group[0] == case for group in self.request.groups)
-        each = [self._preparation(case, entry, first=first) for entry in self.ready]
+        each = [self._preparation(case, mode, first=first) for mode in self.ready]
         side_by_side = 1 + _SIDE_BY_SIDE * (min(self.request.workers, len(each)) - 1)
         preparing = max([*each, sum(each) / side_by_side], default=0.0)
         return preparing + self._run(case) * _RUNS_A_TURN * self.request.runs * len(each)
@@ -139,9 +123,9 @@ class Plan:
         """Return about how long it takes to prepare only the baseline of a case; ``first`` if a process must start."""
         return self._preparation(case, self.ready[0], first=first) if self.ready else 0.0
 
-    def _preparation(self, case: Case, entry: Entry, *, first: bool) -> float:
+    def _preparation(self, case: Case, mode: "Mode", *, first: bool) -> float:
         slowness = self.speed.spin_seconds / _NOMINAL_SPIN if self.speed else 1.0
-        fixed = entry.seconds + (_PROCESS_SECONDS if first else 0.0)
+        fixed = mode.seconds + (_PROCESS_SECONDS if first else 0.0)
         return slowness * fixed + _CHECKING_RUNS * self._run(case)
 
     def _run(self, case: Case) -> float:
@@ -183,28 +167,19 @@ def plan(request: BenchRequest) -> Plan:
     require_torch("bench")
     return Plan(
         request=request,
-        entries=_entries(request),
+        modes=_modes(request),
         costs={case: _case_cost(request, case) for case in request.cases},
     )
 
 
-def _entries(request: BenchRequest) -> tuple[Entry, ...]:
+def _modes(request: BenchRequest) -> "tuple[Mode, ...]":
     from deeplab_spec.measure.modes import DEFAULTS, GPU_EXAMPLES, modes_for
 
     names = request.modes or DEFAULTS[request.device] + (GPU_EXAMPLES if request.device == "cpu" else ())
     modes = modes_for(request.device, (EAGER, *names))
     for part in (part for mode in modes for part in mode.parts if request.modes and part.missing):
         raise MissingExtraError(f"bench --mode {part.name}", part.extra)
-    return tuple(
-        Entry(
-            name=mode.name,
-            does=mode.does,
-            precision=mode.precision.name,
-            seconds=mode.seconds,
-            missing=mode.missing(request.device),
-        )
-        for mode in modes
-    )
+    return modes
 
 
 def _case_cost(request: BenchRequest, case: Case) -> CaseCost:
@@ -252,7 +227,7 @@ def measured_speed(request: BenchRequest) -> SpeedModel:
     Raises:
         TargetError: If the process fails.
     """
-    with ModeProcess(job(request, request.cases[0], EAGER), DEADLINE) as process:
+    with ModeProcess(Job(request=request, case=request.cases[0], mode=EAGER), DEADLINE) as process:
         (answer,) = ask([process], "speed").values()
     if process.status != "timed":
         raise TargetError("bench", f"the ceilings of {request.device} cannot be measured: {process.reason}")

@@ -167,27 +167,11 @@ class BenchRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """The task of one process: one mode of one network at one size of images.
+    """The task of one process: one mode of the network of a case, and of the cases that share its process."""
 
-    Attributes:
-        target: ``reference:VARIANT`` or ``module:callable``.
-        overrides: Choices of a reference that differ from the variant's, as ``NAME=VALUE``.
-        arguments: Keyword arguments of a target, as text.
-        classes: Channels of the logits.
-        output_stride: Input pixels per pixel of the backbone's output.
-        size: Height and width of the images.
-        mode: Name of the mode.
-        device: ``cpu`` or ``cuda``.
-    """
-
-    target: str
-    overrides: tuple[str, ...]
-    arguments: Mapping[str, str]
-    classes: int
-    output_stride: int
-    size: Pair
+    request: BenchRequest
+    case: Case
     mode: str
-    device: str
 
     def build(self) -> "nn.Module":
         """Build the network.
@@ -197,26 +181,12 @@ class Job:
         """
         from deeplab_spec.capture.target import Target, build_here
 
-        family = family_of(self.target)
-        target = Target(name=self.target, arguments=self.arguments, choices=read_overrides(self.overrides, family))
-        return build_here(target, self.output_stride, self.classes).eval()
-
-
-def job(request: BenchRequest, case: Case, mode: str) -> Job:
-    """Return the job of one mode in one case, and in the cases that share its process."""
-    name = request.target
-    if name is None or request.published:
-        name = f"{REFERENCE}:{request.subject(case).variant.name}"
-    return Job(
-        target=name,
-        overrides=request.overrides,
-        arguments=request.arguments,
-        classes=request.classes,
-        output_stride=case.output_stride,
-        size=case.size,
-        mode=mode,
-        device=request.device,
-    )
+        request, name = self.request, self.request.target
+        if name is None or request.published:
+            name = f"{REFERENCE}:{request.subject(self.case).variant.name}"
+        choices = read_overrides(request.overrides, family_of(name))
+        target = Target(name=name, arguments=request.arguments, choices=choices)
+        return build_here(target, self.case.output_stride, request.classes).eval()
 
 
 ADAPTER: Final = TypeAdapter(Job)

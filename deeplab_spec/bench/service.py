@@ -10,22 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from math import inf
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from deeplab_spec.bench.document import (
-    BenchCaseModel,
-    BenchDocument,
-    ClockModel,
-    LeftOutModel,
-    ModeModel,
-)
-from deeplab_spec.bench.plan import CaseCost, Entry, Plan
+from deeplab_spec.bench.document import BenchCaseModel, BenchDocument, ClockModel, LeftOutModel, ModeModel
+from deeplab_spec.bench.plan import Plan
 from deeplab_spec.bench.process import ModeProcess, ask
-from deeplab_spec.bench.request import Case, job
+from deeplab_spec.bench.request import Case, Job
 from deeplab_spec.errors import TargetError
 from deeplab_spec.measure.statistics import CeilingsModel, paired_ratio
-from deeplab_spec.precision import FLOAT32, read_precision
+from deeplab_spec.precision import FLOAT32
 from deeplab_spec.views.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from deeplab_spec.measure.modes import Mode
 
 Save = Callable[[BenchDocument], None]
 """Receives the document of all cases so far, after every case."""
@@ -89,10 +86,10 @@ class _Run:
         """Time cases that share their processes."""
         with ExitStack() as stack:
             processes = {
-                entry.name: stack.enter_context(
-                    ModeProcess(job(self.request, group[0], entry.name), self.request.deadline)
+                mode.name: stack.enter_context(
+                    ModeProcess(Job(request=self.request, case=group[0], mode=mode.name), self.request.deadline)
                 )
-                for entry in self.plan.ready
+                for mode in self.plan.ready
             }
             for case in group:
                 begin, budget = monotonic(), self._budget(case)
@@ -165,14 +162,14 @@ class _Run:
         baseline = next(iter(processes.values()), None)
         if baseline:
             self.facts.update({name: baseline.facts[name] for name in self.facts if name != "versions"})
-            for precision in dict.fromkeys(entry.precision for entry in self.plan.ready):
+            for precision in dict.fromkeys(mode.precision.name for mode in self.plan.ready):
                 (answer,) = ask([baseline], f"ceilings {precision}", beat=beat).values()
                 self._require(processes)
                 ceilings[precision] = self._highest(precision, CeilingsModel.model_validate(answer))
         for process in processes.values():
             self.facts["versions"] = {**process.facts.get("versions", {}), **self.facts["versions"]}
         cost = self.plan.costs[case]
-        modes = tuple(_mode(entry, processes, case, cost, ceilings) for entry in self.plan.entries)
+        modes = tuple(self._mode(mode, processes, case, ceilings) for mode in self.plan.modes)
         timed = {mode.mode: mode.median_seconds for mode in modes if mode.median_seconds is not None}
         return BenchCaseModel(
             title=case.title,
@@ -189,6 +186,35 @@ class _Run:
             fastest=min(timed, key=timed.__getitem__) if timed else None,
         )
 
+    def _mode(
+        self, mode: "Mode", processes: Mapping[str, ModeProcess], case: Case, ceilings: Mapping[str, CeilingsModel]
+    ) -> ModeModel:
+        about: dict[str, Any] = {"mode": mode.name, "does": mode.does, "precision": mode.precision.name}
+        process = processes.get(mode.name)
+        if process is None:
+            return ModeModel(**about, status="not run", reason=mode.missing(self.request.device))
+        if process.status != "timed":
+            return ModeModel(**about, status=process.status, reason=process.reason)
+        seconds = [run["seconds"] for run in process.runs]
+        least, median = self.plan.costs[case].least, statistics.median(seconds)
+        moved = least.numbers * mode.precision.bytes
+        clocks = [run["megahertz"] for run in process.runs if run["megahertz"] is not None]
+        measured = ("peak_memory_bytes", "error", "allowed", "prepare_seconds")
+        return ModeModel(
+            **about,
+            status="timed",
+            seconds=tuple(seconds),
+            median_seconds=median,
+            images_per_second=case.batch / median,
+            ratio=paired_ratio([run["seconds"] for run in next(iter(processes.values())).runs], seconds),
+            roofline_fraction=ceilings[mode.precision.name].least_seconds(least.flops, moved) / median,
+            clock=ClockModel(
+                megahertz=statistics.median(clocks) if clocks else None,
+                spin_seconds=statistics.median(run["spin_seconds"] for run in process.runs),
+            ),
+            **{name: process.facts[name] for name in measured},
+        )
+
     def _highest(self, precision: str, measured: CeilingsModel) -> CeilingsModel:
         """Return the highest ceilings that this run has measured: other programs can only lower them."""
         before = self.ceilings.get(precision, measured)
@@ -197,37 +223,3 @@ class _Run:
             bytes_per_second=max(before.bytes_per_second, measured.bytes_per_second),
         )
         return self.ceilings[precision]
-
-
-def _mode(
-    entry: Entry,
-    processes: Mapping[str, ModeProcess],
-    case: Case,
-    cost: CaseCost,
-    ceilings: Mapping[str, CeilingsModel],
-) -> ModeModel:
-    about: dict[str, Any] = {"mode": entry.name, "does": entry.does, "precision": entry.precision}
-    if entry.missing:
-        return ModeModel(**about, status="not run", reason=entry.missing)
-    process = processes[entry.name]
-    if process.status != "timed":
-        return ModeModel(**about, status=process.status, reason=process.reason)
-    seconds = [run["seconds"] for run in process.runs]
-    median = statistics.median(seconds)
-    moved = cost.least.numbers * read_precision(entry.precision).bytes
-    clocks = [run["megahertz"] for run in process.runs if run["megahertz"] is not None]
-    measured = ("peak_memory_bytes", "error", "allowed", "prepare_seconds")
-    return ModeModel(
-        **about,
-        status="timed",
-        seconds=tuple(seconds),
-        median_seconds=median,
-        images_per_second=case.batch / median,
-        ratio=paired_ratio([run["seconds"] for run in next(iter(processes.values())).runs], seconds),
-        roofline_fraction=ceilings[entry.precision].least_seconds(cost.least.flops, moved) / median,
-        clock=ClockModel(
-            megahertz=statistics.median(clocks) if clocks else None,
-            spin_seconds=statistics.median(run["spin_seconds"] for run in process.runs),
-        ),
-        **{name: process.facts[name] for name in measured},
-    )

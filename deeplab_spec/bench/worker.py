@@ -54,7 +54,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.device = torch.device(job.device)
+        self.device = torch.device(job.request.device)
         self.example = torch.empty(0)
         self.running: nn.Module | None = None
 
@@ -63,7 +63,7 @@ class Worker:
         """The network, with calibrated normalisations."""
         torch.manual_seed(_SEED)
         module = self.job.build().to(self.device)
-        return calibrated(module, random_images(module, self.job.size, _CALIBRATING_IMAGES, _SEED + 1))
+        return calibrated(module, random_images(module, self.job.case.size, _CALIBRATING_IMAGES, _SEED + 1))
 
     def answer(self, command: str) -> dict[str, object]:
         """Execute a command, and return its result."""
@@ -87,7 +87,7 @@ class Worker:
         """
         begin = time.perf_counter()
         self.running = None  # frees what another batch needed
-        self.example = random_images(self.module, self.job.size, images)
+        self.example = random_images(self.module, self.job.case.size, images)
         self.running, result = certified(Reference(self.module, self.example), read_mode(self.job.mode))
         seconds = time.perf_counter() - begin
         reset_peak(self.device)  # the reference and the copies that certified the mode are freed by now

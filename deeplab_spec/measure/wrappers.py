@@ -107,16 +107,14 @@ class Compiled(nn.Module):
         return self.compiled(x)
 
 
-class Frozen(nn.Module):
+class Frozen(Compiled):
     """A network compiled with its weights as constants.
 
     The switch is one of the process, so it is on only while a new size of input is compiled.
     """
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-        self.compiled = torch.compile(module, dynamic=False)
+        super().__init__(module)
         self.seen: set[torch.Size] = set()
 
     def forward(self, x: Tensor) -> Any:  # noqa: ANN401 - as the module's

@@ -12,14 +12,15 @@ from deeplab_spec.measure.statistics import IntervalModel, difference, slowdown
 from deeplab_spec.profile.document import (
     BlockModel,
     CallChangeModel,
-    CallModel,
     ChangeModel,
     CompareDocument,
+    DeviceModel,
     LimitModel,
     ProfileDocument,
     SideModel,
     TimeModel,
 )
+from deeplab_spec.profile.text import named
 
 Clock = Literal["host", "device"]
 Verdict = Literal["within", "over", "undecided"]
@@ -102,16 +103,11 @@ def _time(row: BlockModel, clock: Clock) -> TimeModel:
 def _calls(before: BlockModel | None, after: BlockModel | None) -> Iterator[CallChangeModel]:
     """Return the calls that only one side has: kernels first, the vanished before the new ones."""
     kinds: tuple[tuple[Literal["kernel", "operator"], str], ...] = (("kernel", "kernels"), ("operator", "operators"))
-    for kind, name in kinds:
-        first, second = (_by_name(getattr(side, name) if side else None) for side in (before, after))
-        for call in (first[name] for name in first if name not in second):
-            yield CallChangeModel(name=call.name, kind=kind, change="vanished", calls=call.calls, time=call.time)
-        for call in (second[name] for name in second if name not in first):
-            yield CallChangeModel(name=call.name, kind=kind, change="appeared", calls=call.calls, time=call.time)
-
-
-def _by_name(calls: tuple[CallModel, ...] | None) -> dict[str, CallModel]:
-    return {call.name: call for call in calls or ()}
+    for kind, field in kinds:
+        sides = [{call.name: call for call in (side and getattr(side, field)) or ()} for side in (before, after)]
+        for change, mine, other in (("vanished", *sides), ("appeared", *sides[::-1])):
+            for call in (mine[name] for name in mine if name not in other):
+                yield CallChangeModel(name=call.name, kind=kind, change=change, calls=call.calls, time=call.time)
 
 
 def _side(document: ProfileDocument) -> SideModel:
@@ -120,6 +116,6 @@ def _side(document: ProfileDocument) -> SideModel:
 
 def _text(value: object) -> str:
     """Return a field of a profile in words."""
-    if hasattr(value, "threads"):
-        return f"{value.name} ({value.kind}, {value.threads} threads)"  # type: ignore[attr-defined]  # a DeviceModel
+    if isinstance(value, DeviceModel):
+        return named(value)
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -63,7 +63,7 @@ def test_costs_are_those_of_the_specification_times_the_batch() -> None:
 
 def test_default_modes_are_those_of_the_device_and_examples_of_a_gpus() -> None:
     """On a CPU some modes of a GPU are listed too, as not run."""
-    names = [entry.name for entry in plan(replace(TINY, modes=())).entries]
+    names = [mode.name for mode in plan(replace(TINY, modes=())).modes]
 
     assert names == [*DEFAULTS["cpu"], *GPU_EXAMPLES]
 
@@ -73,7 +73,7 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     find = parts.find_spec
     monkeypatch.setattr(parts, "find_spec", lambda name: None if "onnx" in name else find(name))
 
-    missing = {entry.name: entry.missing for entry in plan(replace(TINY, modes=())).entries}
+    missing = {mode.name: mode.missing("cpu") for mode in plan(replace(TINY, modes=())).modes}
     assert missing["onnxruntime"] == "it needs the extra 'onnx': pip install 'deeplab-spec[onnx]'"
     with pytest.raises(MissingExtraError, match="bench --mode onnxruntime needs the extra 'onnx'"):
         plan(replace(TINY, modes=("onnxruntime",)))

@@ -19,13 +19,7 @@ from deeplab_spec.bench import worker as bench_worker
 from deeplab_spec.bench.document import BenchDocument, SpeedModel, bench_grid, bench_notes, bench_page
 from deeplab_spec.bench.plan import plan
 from deeplab_spec.bench.process import ModeProcess, ask
-from deeplab_spec.bench.request import (
-    BenchRequest,
-    Case,
-    Job,
-    cases,
-    job,
-)
+from deeplab_spec.bench.request import BenchRequest, Case, Job, cases
 from deeplab_spec.bench.service import bench
 from deeplab_spec.measure.agreement import Reference
 
@@ -225,7 +219,7 @@ def test_a_time_budget_ends_the_turns_after_three(monkeypatch: pytest.MonkeyPatc
 def small_job(mode: str = "eager", target: str = "tests.support.networks:Small") -> Job:
     """Return a job that is prepared quickly."""
     request = BenchRequest(target=target, cases=(Case(size=(17, 23)),))
-    return job(request, request.cases[0], mode)
+    return Job(request=request, case=request.cases[0], mode=mode)
 
 
 def test_a_mode_that_is_not_ready_in_time_is_ended_and_the_others_go_on() -> None:

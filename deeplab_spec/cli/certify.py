@@ -1,8 +1,6 @@
 """``deeplab-spec certify``: checks an implementation, clause by clause."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -19,7 +17,6 @@ from deeplab_spec.judge.request import DEVICES, DTYPES, HOW, request_from
 from deeplab_spec.judge.statement import text_of
 from deeplab_spec.judge.text import MOST_FINDINGS, text
 from deeplab_spec.judge.waivers import apply_waivers, waivers_from
-from deeplab_spec.pieces.folder import Folder, cache_folder
 from deeplab_spec.pieces.plan import Plan
 from deeplab_spec.precision import NAMES
 from deeplab_spec.spec.api import read_arguments
@@ -206,10 +203,7 @@ def _certify_matrix(
     writer_of(file, FORMS, as_json=as_json)
     check_folder(report)
     plan = service.planned(path)
-    if fleet.folder is None:
-        kept = cache_folder() / f"matrix-{sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
-        fleet = replace(fleet, folder=Folder(kept))
-        Folder(kept).adopt(plan)
+    fleet = fleet.in_cache(plan, "matrix", str(path.resolve()))
     if again:
         fleet.forget()
     with progress() as show:

@@ -1,7 +1,8 @@
 """What the commands share that run in pieces: the folder, the shard, and where the pieces run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import typer
 from deeplab_spec.cli import output
 from deeplab_spec.errors import SpecError
 from deeplab_spec.pieces.cluster import Cluster, Work
-from deeplab_spec.pieces.folder import Folder, recosted
+from deeplab_spec.pieces.folder import Folder, cache_folder, recosted
 from deeplab_spec.pieces.plan import WHOLE, Execute, Plan, Shard
 from deeplab_spec.pieces.run import run
 from deeplab_spec.result import ExitCode
@@ -56,6 +57,14 @@ class Fleet:
             cluster=Cluster(address=ray, cpus=cpus, gpus=gpus) if ray else None,
             costs=tuple(map(Folder, costs or ())),
         )
+
+    def in_cache(self, plan: Plan, kind: str, key: str) -> "Fleet":
+        """Return the fleet with a folder in the cache, if it has none, where the last run with this key continues."""
+        if self.folder:
+            return self
+        folder = Folder(cache_folder() / f"{kind}-{sha256(key.encode()).hexdigest()[:16]}")
+        folder.adopt(recosted(plan, self.costs))
+        return replace(self, folder=folder)
 
     @property
     def known(self) -> Plan | None:

@@ -11,6 +11,7 @@ from deeplab_spec.cli import options, output
 from deeplab_spec.cli.fleet import Fleet
 from deeplab_spec.pieces.plan import Plan
 from deeplab_spec.result import ExitCode
+from deeplab_spec.views.document import canonical, to_json, written_together
 from deeplab_spec.views.progress import progress
 
 
@@ -80,12 +81,8 @@ def mutants(
         output.schema(MutantsDocument, file)
     fleet = Fleet.of(shard, pieces, costs, ray, piece_cpus, piece_gpus)
     from deeplab_spec.strength import service
-    from deeplab_spec.strength.processes import journal_for, run_unit
+    from deeplab_spec.strength.processes import run_unit
 
-    journal = journal_for((seed, isolated))
-    if again:
-        journal.unlink(missing_ok=True)
-        fleet.forget()
     request = service.MutantsRequest(
         variants=tuple(dict.fromkeys(variant or service.MAIN)),
         output_strides=tuple(dict.fromkeys(output_stride or service.STRIDES)),
@@ -93,12 +90,14 @@ def mutants(
         full_width=full_width,
         lower_every=lower_every,
         processes=processes or os.cpu_count() or 1,
-        journal=None if fleet.folder else journal,
         seed=seed,
         isolated=isolated,
     )
     with progress() as show:
-        plan = service.planned(request, show, fleet.known)
+        plan = service.planned(request, show, None if again else fleet.known)
+        fleet = fleet.in_cache(plan, "mutants", canonical(plan.options))
+        if again:
+            fleet.forget()
         results = fleet.run(plan, service.local(request), run_unit, show)
     fleet.end_of_shard(results)
     finish(plan, results, report, file, as_json=as_json)
@@ -108,7 +107,6 @@ def finish(plan: Plan, results: Mapping[str, Any], report: Path | None, file: Pa
     """Write what the results of a run amount to, and end with its exit status."""
     from deeplab_spec.strength import service
     from deeplab_spec.strength import text as texts
-    from deeplab_spec.views.document import to_json, written_together
 
     document = service.summed(plan, results)
     if report:

@@ -7,7 +7,7 @@ from deeplab_spec.views.document import Document, Model
 
 
 class _Entry(Model):
-    """An entry of the journal, in which infinite errors keep their value."""
+    """An entry of a piece, in which infinite errors keep their value."""
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
@@ -43,12 +43,12 @@ class JudgedMutant(_Entry):
 
     @property
     def key(self) -> str:
-        """Name of the entry in the journal."""
+        """Name of the entry in a piece."""
         return key_of(self.subject, self.width, self.name)
 
 
 def key_of(subject: str, width: float, name: str) -> str:
-    """Return the name of a mutant's entry in the journal."""
+    """Return the name of a mutant's entry in a piece."""
     return f"{subject} {width:g} {name}"
 
 
@@ -63,7 +63,7 @@ class JudgedRewrite(Model):
 
     @property
     def key(self) -> str:
-        """Name of the entry in the journal."""
+        """Name of the entry in a piece."""
         return f"rewrite {self.name}"
 
 

@@ -1,22 +1,21 @@
-"""Judges mutants and rewrites in several processes, and resumes an interrupted run from its journal.
+"""Judges mutants and rewrites, in several processes.
 
 A rewrite is equal to a published network and must be accepted.
 
 As a program, this module is one of the processes: it reads units of work from stdin and answers with their entries.
 """
 
-import hashlib
 import json
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from torch import nn
 
 from deeplab_spec.child_process import ChildProcess, ProcessSettings, answers, python_module, wait
@@ -26,8 +25,7 @@ from deeplab_spec.judge.finding import RunVerdict, Verdict
 from deeplab_spec.judge.judge import certify, run
 from deeplab_spec.judge.request import request_from
 from deeplab_spec.mutate.rewrites.catalogue import Rewrite, rewrite
-from deeplab_spec.pieces.folder import cache_folder
-from deeplab_spec.pieces.plan import Took, code_digest, timed
+from deeplab_spec.pieces.plan import Done, Piece, Took, timed
 from deeplab_spec.spec.api import Override, written_overrides
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.strength.document import JudgedMutant, JudgedRewrite, key_of
@@ -157,11 +155,6 @@ class MutantsUnit:
         """Names of the entries."""
         return tuple(self._key(name) for name, _ in self.names)
 
-    def remaining(self, known: Container[str]) -> "MutantsUnit | None":
-        """Return the unit without known entries; None if all are known."""
-        names = tuple(entry for entry in self.names if self._key(entry[0]) not in known)
-        return replace(self, names=names) if names else None
-
     def run(self) -> list[JudgedMutant]:
         """Judge the mutants."""
         subject = subject_of(*self.subject)
@@ -189,10 +182,6 @@ class RewriteUnit:
         """Names of the entries."""
         return (f"rewrite {self.name}",)
 
-    def remaining(self, known: Container[str]) -> "RewriteUnit | None":
-        """Return the unit; None if its entry is known."""
-        return None if self.keys[0] in known else self
-
     def run(self) -> list[JudgedRewrite]:
         """Judge the rewrite."""
         return [judged(self.name, isolated=self.isolated)]
@@ -202,7 +191,6 @@ Unit = MutantsUnit | RewriteUnit
 Entry = JudgedMutant | JudgedRewrite
 
 UNIT: Final[TypeAdapter[Unit]] = TypeAdapter(Unit)
-ENTRY: Final[TypeAdapter[Entry]] = TypeAdapter(Entry)
 ENTRIES: Final[TypeAdapter[list[Entry]]] = TypeAdapter(list[Entry])
 
 
@@ -213,47 +201,26 @@ def units_of(subject: Key, names: Sequence[str], lower_every: int | None) -> Ite
         yield MutantsUnit(subject=subject, names=tuple(numbered[start : start + MUTANTS_PER_UNIT]))
 
 
-Judged = tuple[int, list[Entry], Took]
-"""The place of a unit among others, its entries, and how long it took."""
+def judge_all(pieces: Sequence[Piece], processes: int) -> Iterator[Done]:
+    """Run pieces in parallel processes, and yield each with its entries when it is done.
 
-
-def judge_all(units: Sequence[Unit], processes: int, journal: Path | None) -> Iterator[Judged]:
-    """Judge the networks of all units, and yield each unit when it is done.
-
-    Units of one subject follow each other. A journal has the entries of earlier runs, and gets the new ones.
+    Pieces of one subject follow each other.
 
     Raises:
         TargetError: If a process ends before its work is done.
     """
-    known = {entry.key: entry for entry in _read(journal)}
-    left = {place: rest for place, unit in enumerate(units) if (rest := unit.remaining(known)) is not None}
-    yield from (
-        (place, [known[key] for key in units[place].keys], Took(0.0, 0.0))
-        for place in range(len(units))
-        if place not in left
-    )
-    with _writer(journal) as write:
-        for place, entries, took in _judged(left, processes):
-            for entry in entries:
-                known[entry.key] = entry
-                write(entry.model_dump_json())
-            yield place, [known[key] for key in units[place].keys], took
-
-
-def _judged(units: Mapping[int, Unit], processes: int) -> Iterator[Judged]:
-    """Run units side by side, and yield the entries of each when it is done."""
     if processes == 1:
-        yield from _judged_here(units)
+        yield from _judged_here(pieces)
         return
-    waiting = list(units.items())[::-1]
+    waiting = list(pieces)[::-1]
     with ExitStack() as stack:
         command = python_module("deeplab_spec.strength.processes")
-        idle = [stack.enter_context(ChildProcess(command)) for _ in range(min(processes, len(units)))]
-        busy: dict[ChildProcess, int] = {}
+        idle = [stack.enter_context(ChildProcess(command)) for _ in range(min(processes, len(pieces)))]
+        busy: dict[ChildProcess, Piece] = {}
         while waiting or busy:
             while waiting and idle:
-                busy[idle[-1]], unit = waiting.pop()
-                idle.pop().send(UNIT.dump_json(unit).decode())
+                busy[idle[-1]] = waiting.pop()
+                idle[-1].send(json.dumps(busy[idle.pop()].work))
             wait(busy)
             for child in list(busy):
                 try:
@@ -262,61 +229,23 @@ def _judged(units: Mapping[int, Unit], processes: int) -> Iterator[Judged]:
                     raise TargetError("mutants", error.reason) from error
                 if answer is not None:
                     idle.append(child)
-                    yield busy.pop(child), ENTRIES.validate_python(answer["entries"]), Took(*answer["took"])
+                    yield busy.pop(child), answer["entries"], Took(*answer["took"])
 
 
-def _judged_here(units: Mapping[int, Unit]) -> Iterator[Judged]:
-    """Run units in this process, with one thread as in the others."""
+def _judged_here(pieces: Sequence[Piece]) -> Iterator[Done]:
+    """Run pieces in this process, with one thread as in the others."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        for place, unit in units.items():
-            entries, took = timed(_run, unit)
-            yield place, entries, took
+        for piece in pieces:
+            yield piece, *timed(run_unit, piece.work)
     finally:
         torch.set_num_threads(threads)
 
 
-@contextmanager
-def _writer(journal: Path | None) -> Iterator[Callable[[str], None]]:
-    """Return what appends a line to a journal and flushes it; without a journal it does nothing."""
-    if journal is None:
-        yield lambda _line: None
-        return
-    with journal.open("a", encoding="utf-8") as file:
-        yield lambda line: print(line, file=file, flush=True)
-
-
-def _read(journal: Path | None) -> Iterator[Entry]:
-    """Return the entries of a journal; its last line may be incomplete."""
-    if journal is None or not journal.exists():
-        return
-    for line in journal.read_text(encoding="utf-8").splitlines():
-        try:
-            yield ENTRY.validate_json(line)
-        except ValidationError:
-            continue
-
-
-def journal_for(settings: Sequence[object]) -> Path:
-    """Return the path of a run's journal; it depends on the settings and on the code of the judge."""
-    key = json.dumps([code_digest(), *map(str, settings)])
-    return cache_folder() / f"mutants-{hashlib.sha256(key.encode()).hexdigest()[:16]}.jsonl"
-
-
-def _run(unit: Unit) -> list[Entry]:
-    return [*unit.run()]
-
-
 def run_unit(work: Json) -> object:
-    """Run a unit with one thread; return its entries as JSON."""
+    """Run a unit with one thread; return its entries as JSON, in which infinite numbers are text."""
     torch.set_num_threads(1)
-    return written(UNIT.validate_python(work).run())
-
-
-def written(entries: Sequence[Entry]) -> object:
-    """Return entries as JSON, in which infinite numbers are text."""
-    return [json.loads(entry.model_dump_json()) for entry in entries]
+    return [json.loads(entry.model_dump_json()) for entry in UNIT.validate_python(work).run()]
 
 
 def main() -> None:

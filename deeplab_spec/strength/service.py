@@ -3,9 +3,9 @@
 import random
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -15,7 +15,7 @@ from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.numerics.end_to_end import CAST, END_TO_END_LIMIT
 from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.mutate.rewrites.catalogue import rewrites
-from deeplab_spec.pieces.plan import WHOLE, Done, Execute, Piece, Plan, code_digest
+from deeplab_spec.pieces.plan import WHOLE, Execute, Piece, Plan, code_digest
 from deeplab_spec.pieces.run import run
 from deeplab_spec.precision import FLOAT32, FLOAT64, RATIO_LIMIT
 from deeplab_spec.spec.clauses import CLAUSES
@@ -43,7 +43,6 @@ from deeplab_spec.strength.processes import (
     judge_all,
     subject_of,
     units_of,
-    written,
 )
 from deeplab_spec.views.document import Json
 from deeplab_spec.views.progress import Progress
@@ -72,7 +71,6 @@ class MutantsRequest:
         full_width: Number of mutants in a random sample at full width, over all networks.
         lower_every: One mutant in so many is judged in precisions below float32 too.
         processes: Number of processes that work at the same time.
-        journal: File from which an interrupted run resumes; None for no file.
         seed: Seed of images, weights and samples.
         overrides: Choices that differ from the variants', as ``NAME=VALUE``.
         rewrites: Whether rewrites are judged too.
@@ -88,7 +86,6 @@ class MutantsRequest:
     full_width: int = 0
     lower_every: int = 10
     processes: int = 1
-    journal: Path | None = None
     seed: int = 0
     overrides: tuple[str, ...] = ()
     rewrites: bool = True
@@ -137,7 +134,7 @@ def planned(request: MutantsRequest, progress: Progress, known: Plan | None = No
 
     A known run is returned if it is that of the request; no mutants are made then.
     """
-    options = OPTIONS.dump_python(request, mode="json", exclude={"processes", "journal"})
+    options = OPTIONS.dump_python(request, mode="json", exclude={"processes"})
     if known is not None and (known.command, known.options, known.code) == ("mutants", options, code_digest()):
         return known
     settings = request.seed, request.overrides, request.isolated
@@ -194,13 +191,7 @@ def _seconds(mutant: Mutant) -> float:
 
 def local(request: MutantsRequest) -> Execute:
     """Return what runs the pieces of a request on this machine."""
-
-    def execute(pieces: Sequence[Piece]) -> Iterator[Done]:
-        units = [UNIT.validate_python(piece.work) for piece in pieces]
-        for place, entries, took in judge_all(units, request.processes, request.journal):
-            yield pieces[place], written(entries), took
-
-    return execute
+    return partial(judge_all, processes=request.processes)
 
 
 def summed(plan: Plan, results: Mapping[str, Any]) -> MutantsDocument:

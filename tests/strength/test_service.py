@@ -11,12 +11,16 @@ from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.numerics import end_to_end
 from deeplab_spec.mutate.mutant import TrainingFault
+from deeplab_spec.pieces import run as pieces
+from deeplab_spec.pieces.folder import Folder, file_name
+from deeplab_spec.pieces.plan import WHOLE
 from deeplab_spec.spec.distributions import Distribution, Shape
+from deeplab_spec.strength import processes
 from deeplab_spec.strength import service as services
 from deeplab_spec.strength.document import JudgedMutant, MutantsDocument
 from deeplab_spec.strength.levels import Subject
 from deeplab_spec.strength.modules import with_initial_fault
-from deeplab_spec.strength.service import MutantsRequest, mutants
+from deeplab_spec.strength.service import MutantsRequest, local, mutants, planned, summed
 from deeplab_spec.strength.text import MEASURED, headline, page, text
 
 SMALL = ("middle_blocks=1",)
@@ -61,12 +65,13 @@ def test_the_report_says_the_rates_and_what_survives(document: MutantsDocument) 
 
 
 def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: MutantsDocument) -> None:
-    """Complete lines of the journal are not judged again; a truncated one is."""
-    journal = tmp_path / "journal.jsonl"
-    request = replace(FEW, journal=journal, rewrites=False)
-    whole = mutants(request, silent)
-    lines = journal.read_text().splitlines()
-    journal.write_text("\n".join([*lines[:-1], lines[-1][:20]]) + "\n")
+    """Finished pieces are not judged again; one that is lost is."""
+    monkeypatch.setattr(processes, "MUTANTS_PER_UNIT", 1)
+    request, folder = replace(FEW, rewrites=False), Folder(tmp_path)
+    plan = planned(request, silent)
+    whole = summed(plan, pieces.run(plan, WHOLE, folder, local(request), silent))
+    lost = plan.pieces[-1]
+    (tmp_path / file_name(plan, lost.id)).unlink()
     judged: list[str] = []
     judge = Subject.judge
 
@@ -76,8 +81,9 @@ def test_an_interrupted_run_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Subject, "judge", noted)
 
-    assert mutants(request, silent) == whole == document.model_copy(update={"rewrites": None})
-    assert judged == [json.loads(lines[-1])["name"]]
+    again = summed(plan, pieces.run(plan, WHOLE, folder, local(request), silent))
+    assert again == whole == document.model_copy(update={"rewrites": None})
+    assert judged == [name for name, _lower in lost.work["names"]]
 
 
 def test_a_judge_that_accepts_everything_has_survivors(monkeypatch: pytest.MonkeyPatch) -> None:

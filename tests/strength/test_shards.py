@@ -59,6 +59,23 @@ def test_a_shard_needs_a_folder_and_a_finished_one_makes_nothing(
         run("mutants", "--shard", "1/9", "--pieces", "pieces", "--again")
 
 
+def test_an_interrupted_command_continues(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without --pieces the finished pieces are in the cache; only a lost one is judged again, and all with --again."""
+    assert run("mutants", "--json", "-o", "whole.json") == 0
+    finished = sorted((tmp_path / "cache").rglob("mutants-*/piece-*.json"))
+    finished[0].unlink()
+    judged: list[int] = []
+    judge_all = service.judge_all
+    monkeypatch.setattr(
+        service, "judge_all", lambda pieces, processes: (judged.append(len(pieces)), judge_all(pieces, processes))[1]
+    )
+
+    for extra in ((), (), ("--again",)):
+        assert run("mutants", "--json", "-o", "again.json", *extra) == 0
+        assert Path("again.json").read_bytes() == Path("whole.json").read_bytes()
+    assert judged == [1, 0, len(finished)]
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """Yield the commands of this program in a text, in words."""
     for line in re.findall(r"^.*?\b(deeplab-spec .*?)(?:  +#.*)?$", text, re.MULTILINE):

@@ -17,7 +17,7 @@ def shrink(patch: pytest.MonkeyPatch, folder: Path, size: int = 2) -> None:
 
     Args:
         patch: Undoes it.
-        folder: Where the journal is kept.
+        folder: Where finished pieces are kept.
         size: Mutants of a piece.
     """
 

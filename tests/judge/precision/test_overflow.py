@@ -213,7 +213,7 @@ def test_an_error_that_is_not_finite_is_no_measure(own: float) -> None:
         end_to_end.refused_in(1.0, own)
 
 
-def test_an_infinite_error_is_read_from_a_journal_as_it_was_written() -> None:
+def test_an_infinite_error_is_read_from_a_piece_as_it_was_written() -> None:
     """JSON has no infinity; as null it would say that the mutant was not run."""
     entry = JudgedMutant(
         subject="notebook@16",

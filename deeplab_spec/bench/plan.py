@@ -166,9 +166,7 @@ def plan(request: BenchRequest) -> Plan:
     """
     require_torch("bench")
     return Plan(
-        request=request,
-        modes=_modes(request),
-        costs={case: _case_cost(request, case) for case in request.cases},
+        request=request, modes=_modes(request), costs={case: _case_cost(request, case) for case in request.cases}
     )
 
 

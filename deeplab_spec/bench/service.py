@@ -34,11 +34,7 @@ _LEAST_RUNS: Final = 3
 """The least runs of each mode, in any time budget: fewer pairs have no interval."""
 
 
-def bench(
-    plan: Plan,
-    progress: Progress = silent,
-    save: Save = lambda _document: None,
-) -> BenchDocument:
+def bench(plan: Plan, progress: Progress = silent, save: Save = lambda _document: None) -> BenchDocument:
     """Time the modes of a plan; ``save`` receives the document of all cases so far, after every case.
 
     Raises:

@@ -9,14 +9,7 @@ import typer
 
 from deeplab_spec.bench.document import BenchDocument, bench_grid, bench_notes, bench_page
 from deeplab_spec.bench.plan import Plan, plan
-from deeplab_spec.bench.request import (
-    DEADLINE,
-    WIDE_BATCHES,
-    WIDE_SIZES,
-    WIDE_STRIDES,
-    BenchRequest,
-    cases,
-)
+from deeplab_spec.bench.request import DEADLINE, WIDE_BATCHES, WIDE_SIZES, WIDE_STRIDES, BenchRequest, cases
 from deeplab_spec.bench.service import bench as run
 from deeplab_spec.child_process import HERE
 from deeplab_spec.cli import options, output

@@ -26,10 +26,6 @@ def choices(
     known = published(variant) if variant is not None else None
     chosen = c.choose(known.choices, c.read_overrides(choose or (), known.family)) if known else None
     document = lists.choices_document(known, chosen)
-    words = {
-        "json": to_json,
-        "markdown": lists.choices_markdown,
-        "table": lists.choices_text,
-    }
+    words = {"json": to_json, "markdown": lists.choices_markdown, "table": lists.choices_text}
     output.report(words["json" if as_json else form](document), file)
     output.summary(lists.choices_summary(document))

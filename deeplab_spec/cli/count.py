@@ -76,26 +76,16 @@ def count(
     ] = MAC.name,
     mode: Annotated[Mode, typer.Option("--mode", help="Count an evaluation, or a training step.")] = Mode.FORWARD,
     scales: Annotated[
-        str,
-        typer.Option("--scales", metavar="S,S,...", help="Evaluate at several scales: side d is int((d-1)*S+1)."),
+        str, typer.Option("--scales", metavar="S,S,...", help="Evaluate at several scales: side d is int((d-1)*S+1).")
     ] = "1",
     flip: Annotated[bool, typer.Option("--flip", help="Also evaluate the mirrored image.")] = False,
     by: Annotated[By, typer.Option("--by", help="One row per block, or one per operation.")] = By.BLOCK,
     against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            metavar="TARGET",
-            help="Compare with another network.",
-        ),
+        str | None, typer.Option("--against", metavar="TARGET", help="Compare with another network.")
     ] = None,
     explain: Annotated[
         list[str] | None,
-        typer.Option(
-            "--explain",
-            metavar="FIGURES",
-            help="Find what gives figures, as '62.7 M, 255.1 G'.",
-        ),
+        typer.Option("--explain", metavar="FIGURES", help="Find what gives figures, as '62.7 M, 255.1 G'."),
     ] = None,
     arg: options.Arguments = None,
     python: options.Python = None,
@@ -160,12 +150,7 @@ def _given(context: typer.Context) -> frozenset[str]:
 
 
 def _explain(
-    request: "CountRequest",
-    target: str | None,
-    figures: str,
-    given: frozenset[str],
-    as_json: bool,
-    file: Path | None,
+    request: "CountRequest", target: str | None, figures: str, given: frozenset[str], as_json: bool, file: Path | None
 ) -> NoReturn:
     from deeplab_spec.count.explain.service import ExplainRequest
     from deeplab_spec.count.explain.text import explain_grid, explain_summary

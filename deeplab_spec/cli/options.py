@@ -85,8 +85,7 @@ TargetStrides = Annotated[
     ),
 ]
 Size = Annotated[
-    str | None,
-    typer.Option("--size", metavar="HxW", help="Height and width of the input, or one number. [513]"),
+    str | None, typer.Option("--size", metavar="HxW", help="Height and width of the input, or one number. [513]")
 ]
 Classes = Annotated[int, typer.Option("--classes", metavar="N", help="Channels of the logits.")]
 TargetClasses = Annotated[
@@ -110,10 +109,7 @@ Waivers = Annotated[
 Today = Annotated[
     datetime | None,
     typer.Option(
-        "--today",
-        metavar="YYYY-MM-DD",
-        formats=["%Y-%m-%d"],
-        help="Date to check expiry against. [today, UTC]",
+        "--today", metavar="YYYY-MM-DD", formats=["%Y-%m-%d"], help="Date to check expiry against. [today, UTC]"
     ),
 ]
 Python = Annotated[
@@ -125,8 +121,7 @@ Search = Annotated[
     typer.Option("--search", metavar="DIR", help="Search the target's module here too, before the current folder."),
 ]
 Timeout = Annotated[
-    float,
-    typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Seconds that an answer of the target may take."),
+    float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="Seconds that an answer of the target may take.")
 ]
 Memory = Annotated[
     float,

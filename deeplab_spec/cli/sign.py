@@ -12,12 +12,10 @@ def sign(
     certificate: Annotated[str, typer.Argument(metavar="CERTIFICATE", help="The file that certify --statement wrote.")],
     *,
     file: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The bundle. [CERTIFICATE.sigstore.json]"),
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The bundle. [CERTIFICATE.sigstore.json]")
     ] = None,
     identity_token: Annotated[
-        str,
-        typer.Option("--identity-token", envvar="SIGSTORE_ID_TOKEN", help="An OpenID Connect token. [asked for]"),
+        str, typer.Option("--identity-token", envvar="SIGSTORE_ID_TOKEN", help="An OpenID Connect token. [asked for]")
     ] = "",
 ) -> None:
     """Sign a certificate with sigstore.

@@ -76,9 +76,7 @@ def overrides(draw: st.DrawFn, family: type[Choices] = NOTEBOOK.family, most: in
 
 @st.composite
 def configurations(
-    draw: st.DrawFn,
-    widths: st.SearchStrategy[float] = widths,
-    sides: st.SearchStrategy[int] = sides,
+    draw: st.DrawFn, widths: st.SearchStrategy[float] = widths, sides: st.SearchStrategy[int] = sides
 ) -> Configuration:
     """Draw a variant with up to three changed choices, at a size that it accepts.
 

@@ -39,10 +39,7 @@ every output stride."""
 
 
 def identify(
-    target: Target,
-    output_strides: Sequence[int] = (),
-    classes: int | None = None,
-    sizes: Sequence[Pair] = SIZES,
+    target: Target, output_strides: Sequence[int] = (), classes: int | None = None, sizes: Sequence[Pair] = SIZES
 ) -> IdentifyDocument:
     """Find the published network and the choices that a target implements.
 

@@ -119,10 +119,7 @@ def paired_ratio(base: Sequence[float], other: Sequence[float]) -> RatioModel | 
         return None
     skipped = max((skip for skip in range(count // 2) if _coverage(count, skip) >= LEVEL), default=0)
     return RatioModel(
-        median=median(ratios),
-        low=ratios[skipped],
-        high=ratios[-1 - skipped],
-        coverage=_coverage(count, skipped),
+        median=median(ratios), low=ratios[skipped], high=ratios[-1 - skipped], coverage=_coverage(count, skipped)
     )
 
 

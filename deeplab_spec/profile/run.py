@@ -196,11 +196,7 @@ def record(
     with (
         ranges(work.module, work.ranged),
         profile(
-            activities=activities,
-            with_stack=detailed,
-            record_shapes=detailed,
-            profile_memory=detailed,
-            acc_events=True,
+            activities=activities, with_stack=detailed, record_shapes=detailed, profile_memory=detailed, acc_events=True
         ) as profiler,
     ):
         for _ in range(LEAD):

@@ -166,10 +166,7 @@ def _cells(row: BlockModel, document: ProfileDocument) -> tuple[Cell, ...]:
 
 
 def _time(time: TimeModel) -> tuple[Cell, Cell]:
-    return (
-        Cell(text=milliseconds(time.mean), key=time.mean),
-        Cell(text=milliseconds(half(time)), key=half(time)),
-    )
+    return (Cell(text=milliseconds(time.mean), key=time.mean), Cell(text=milliseconds(half(time)), key=half(time)))
 
 
 def _number(value: float | None, unit: float, digits: int) -> Cell:

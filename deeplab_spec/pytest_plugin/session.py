@@ -16,14 +16,7 @@ from deeplab_spec.errors import DeepLabSpecError, SpecError, require_torch
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request, request_from
 from deeplab_spec.judge.waivers import Waivers, waivers_from
-from deeplab_spec.pytest_plugin.clause_tests import (
-    DECIDED,
-    VERDICT,
-    AtOutputStride,
-    ClauseItem,
-    Judgements,
-    Waived,
-)
+from deeplab_spec.pytest_plugin.clause_tests import DECIDED, VERDICT, AtOutputStride, ClauseItem, Judgements, Waived
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.views.document import write_whole
 from deeplab_spec.views.progress import silent

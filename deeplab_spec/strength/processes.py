@@ -71,10 +71,7 @@ def judged(name: str, levels: Iterable[Level] = tuple(Level), *, isolated: bool 
 
 
 def judge(
-    rewritten: nn.Module | Path,
-    one: Rewrite,
-    choices: Mapping[str, Override],
-    levels: Iterable[Level] = tuple(Level),
+    rewritten: nn.Module | Path, one: Rewrite, choices: Mapping[str, Override], levels: Iterable[Level] = tuple(Level)
 ) -> Certificate:
     """Judge a rewritten network against the published network that it equals."""
     return certify(
@@ -129,12 +126,7 @@ def subject_of(
 ) -> Subject:
     """Return a subject; only the last one is kept, because its values are large."""
     return Subject(
-        variant=variant,
-        output_stride=output_stride,
-        width=width,
-        seed=seed,
-        overrides=overrides,
-        isolated=isolated,
+        variant=variant, output_stride=output_stride, width=width, seed=seed, overrides=overrides, isolated=isolated
     )
 
 

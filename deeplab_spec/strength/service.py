@@ -34,16 +34,7 @@ from deeplab_spec.strength.document import (
     Sampled,
     Survivor,
 )
-from deeplab_spec.strength.processes import (
-    ENTRIES,
-    UNIT,
-    Entry,
-    RewriteUnit,
-    Unit,
-    judge_all,
-    subject_of,
-    units_of,
-)
+from deeplab_spec.strength.processes import ENTRIES, UNIT, Entry, RewriteUnit, Unit, judge_all, subject_of, units_of
 from deeplab_spec.views.document import Json
 from deeplab_spec.views.progress import Progress
 
@@ -151,10 +142,7 @@ def planned(request: MutantsRequest, progress: Progress, known: Plan | None = No
         wide = [mutant.name for mutant in catalogue.mutants if mutant.shows is Shows.EVALUATION]
         share = min(-(-request.full_width // len(request.subjects)), len(wide))
         seconds = {mutant.name: _seconds(mutant) for mutant in catalogue.mutants}
-        for width, sample, every in (
-            (WIDTH, chosen, request.lower_every),
-            (FULL, generator.sample(wide, share), None),
-        ):
+        for width, sample, every in ((WIDTH, chosen, request.lower_every), (FULL, generator.sample(wide, share), None)):
             subject = (name, output_stride, width, *settings)
             for place, unit in enumerate(units_of(subject, sample, every)):
                 cost = sum(seconds[each] for each, _ in unit.names) * (1 if width == WIDTH else _WIDE)

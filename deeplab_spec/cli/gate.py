@@ -293,8 +293,8 @@ def _plan(entry: Case, settings: Settings) -> str:
 
 
 def _calibrate(folder: Path, request: GateRequest, recordings: int, seed: int) -> None:
-    from deeplab_spec.gate.calibration.calibrate import calibrate
-    from deeplab_spec.gate.calibration.page import calibration_page, curve, headline_of_rates
+    from deeplab_spec.gate.calibrate import calibrate
+    from deeplab_spec.gate.text import calibration_page, curve, headline_of_rates
     from deeplab_spec.views.document import to_json, written_together
 
     with progress() as report_progress:

@@ -15,10 +15,10 @@ import pytest
 from deeplab_spec.cli import gate as gate_command
 from deeplab_spec.cli.app import main
 from deeplab_spec.errors import TargetError
+from deeplab_spec.gate import calibrate as gate_calibration
+from deeplab_spec.gate import recordings as gate_recordings
 from deeplab_spec.gate import rule as gate_rule
 from deeplab_spec.gate import service as gate_service
-from deeplab_spec.gate.calibration import calibrate as gate_calibration
-from deeplab_spec.gate.calibration import recordings as gate_recordings
 from deeplab_spec.gate.cases import CPU_FORWARD, Case
 from deeplab_spec.gate.document import (
     NO_PLANT,

@@ -13,8 +13,7 @@ from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.evidence import service
 from deeplab_spec.evidence.exports import MOST_ANNOTATIONS, annotations, badge_json, junit, summary
-from deeplab_spec.evidence.page import MOST_LETTERS, page
-from deeplab_spec.evidence.plot import plots
+from deeplab_spec.evidence.page import MOST_LETTERS, page, plots
 from deeplab_spec.evidence.service import FILES, form_of, write_report
 from deeplab_spec.judge.certificate import Certificate, Settings, StepError
 from deeplab_spec.judge.finding import Finding, Verdict

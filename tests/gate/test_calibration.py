@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.errors import RenamedWarning, SpecError, TargetError
-from deeplab_spec.gate.calibration import calibrate as gate_calibration
-from deeplab_spec.gate.calibration import recordings as gate_recordings
-from deeplab_spec.gate.calibration.calibrate import TRIALS, calibrate, outcome, rate, wilson
-from deeplab_spec.gate.calibration.recordings import (
+from deeplab_spec.gate import calibrate as gate_calibration
+from deeplab_spec.gate import recordings as gate_recordings
+from deeplab_spec.gate.calibrate import TRIALS, calibrate, outcome, rate, wilson
+from deeplab_spec.gate.cases import CPU_FORWARD, Case, Device, case, cpu
+from deeplab_spec.gate.document import NO_PLANT, CalibrationDocument, GateVerdict, Plant
+from deeplab_spec.gate.recordings import (
     PROTOCOL,
     SAME,
     Condition,
@@ -22,8 +24,6 @@ from deeplab_spec.gate.calibration.recordings import (
     conditions,
     schedule,
 )
-from deeplab_spec.gate.cases import CPU_FORWARD, Case, Device, case, cpu
-from deeplab_spec.gate.document import NO_PLANT, CalibrationDocument, GateVerdict, Plant
 from deeplab_spec.gate.request import GateRequest, Settings
 from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import Side

@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from deeplab_spec.gate.calibration.calibrate import simulate
+from deeplab_spec.gate.calibrate import simulate
 from deeplab_spec.gate.document import GateVerdict, Timing
 from deeplab_spec.gate.pairs import Pair
 from deeplab_spec.gate.rule import Rule

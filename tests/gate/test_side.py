@@ -12,7 +12,6 @@ torch = pytest.importorskip("torch")
 
 from deeplab_spec.gate.cases import CPU_FORWARD, changed  # noqa: E402
 from deeplab_spec.gate.pairs import job_of  # noqa: E402
-from deeplab_spec.gate.side import build as side_build  # noqa: E402
 from deeplab_spec.gate.side import process as side_process  # noqa: E402
 from deeplab_spec.gate.side import timers as side_timers  # noqa: E402
 from deeplab_spec.gate.side.timers import CpuTimer, GpuClock, GpuTimer, Moment, between, now  # noqa: E402
@@ -156,7 +155,7 @@ def test_the_mode_decides_how_float32_is_multiplied_whatever_the_side_has_set(mo
     torch.backends.cudnn.conv.fp32_precision = "ieee"
     case = changed(CPU_FORWARD, {"mode": mode, "size": (8, 8)})
     job = job_of(case, Side(name="m:build", target="m:build", paths=()))
-    side_build.prepare(torch.nn.Conv2d(3, 4, 3), job)
+    side_process.prepare(torch.nn.Conv2d(3, 4, 3), job)
 
     expected = "tf32" if mode == "tf32" else "ieee"
     assert torch.backends.cudnn.conv.fp32_precision == expected
@@ -232,7 +231,7 @@ def test_the_description_of_a_build_has_every_argument_that_was_passed(monkeypat
 
     def built(target: str, **changes: object) -> str:
         side = Side(name="x", target=target, paths=(), arguments={"size": "2"} if target.endswith("build") else {})
-        return str(side_build.build(job_of(changed(CPU_FORWARD, changes), side))[2])
+        return str(side_process.build(job_of(changed(CPU_FORWARD, changes), side))[2])
 
     assert built("own_network:build") == "own_network:build(size=2, output_stride=16)"
     assert built("own_network:net") == "own_network:net, a module instance"

@@ -13,8 +13,8 @@ import torch
 from deeplab_spec.align import lock_file
 from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.errors import TargetError
-from deeplab_spec.gate.calibration.recordings import Recorder
 from deeplab_spec.gate.cases import CPU_FORWARD, Device
+from deeplab_spec.gate.recordings import Recorder
 from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import Side
 from deeplab_spec.port.weights import load_weights

@@ -19,7 +19,6 @@ from statistics import fmean, median, stdev
 from typing import Final
 
 from deeplab_spec.errors import SpecError, TargetError, require_torch
-from deeplab_spec.gate.calibration.recordings import PROTOCOL, SAME, Condition, Recorder, conditions
 from deeplab_spec.gate.cases import device_of, machine
 from deeplab_spec.gate.document import (
     CalibrationDocument,
@@ -32,6 +31,7 @@ from deeplab_spec.gate.document import (
 )
 from deeplab_spec.gate.pair_processes import default_ahead
 from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.recordings import PROTOCOL, SAME, Condition, Recorder, conditions
 from deeplab_spec.gate.request import GateRequest
 from deeplab_spec.gate.rule import Rule, follow
 from deeplab_spec.gate.service import CONFIRMING_ALPHA, concluded, confirming

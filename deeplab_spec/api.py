@@ -295,10 +295,9 @@ def lock(
         TargetError: If it cannot be imported, built or read, or has operations that are not known.
     """
     from deeplab_spec.capture.target import Target
-    from deeplab_spec.lock.service import LockRequest, lock_document, lock_target
+    from deeplab_spec.lock.service import lock_document, lock_target
 
-    request = LockRequest(target=Target.of(target, arguments), output_stride=output_stride, classes=num_classes)
-    locked = lock_target(request)
+    locked = lock_target(Target.of(target, arguments), output_stride, num_classes)
     return Locked(locked, lock_document(locked))
 
 

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
+from deeplab_spec.measure.parts import DEVICES
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 REFERENCE: Final = "reference"
-DEVICES: Final = ("cpu", "cuda")
 
 DEADLINE: Final = 900.0
 """Seconds that a mode may take to be prepared, and for any other answer."""

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Final, TextIO
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -179,18 +179,11 @@ def _renamed_warnings_on_stderr() -> Iterator[None]:
         warnings.simplefilter("always", RenamedWarning)
         show = warnings.showwarning
 
-        def write_line(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
+        def write_line(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> None:  # noqa: ANN401
             if issubclass(category, RenamedWarning):
                 sys.stderr.write(f"{PROGRAM}: {message}\n")
             else:
-                show(message, category, filename, lineno, file, line)
+                show(message, category, *rest, **more)
 
         warnings.showwarning = write_line
         yield

@@ -9,6 +9,7 @@ import typer
 
 from deeplab_spec.cli import options, output
 from deeplab_spec.result import ExitCode
+from deeplab_spec.views.document import to_json
 
 _EXIT = {"within": ExitCode.DONE, "over": ExitCode.DIFFERENT, "undecided": ExitCode.UNDECIDED}
 
@@ -70,17 +71,16 @@ def compare(
         raise typer.BadParameter("must be a number of percent", param_hint="--fail-over")
     name: Literal["host", "device"] | None = clock.value if clock else None
     document = compared(read_profile(before), read_profile(after), name, fail_over)
-    match Format.JSON if as_json else form:
-        case Format.JSON:
-            output.report(document.model_dump_json(indent=2), file)
-        case Format.MARKDOWN:
-            output.report(pages.compare_markdown(document), file)
-        case Format.CSV:
-            output.report(pages.compare_csv(document), file)
-        case Format.HTML:
-            output.report(pages.compare_html(document), file)
-        case Format.TABLE:
-            output.table(pages.compare_grid(document), file, pages.compare_heading(document))
+    words = {
+        Format.JSON: to_json,
+        Format.MARKDOWN: pages.compare_markdown,
+        Format.CSV: pages.compare_csv,
+        Format.HTML: pages.compare_html,
+    }
+    if write := words.get(Format.JSON if as_json else form):
+        output.report(write(document), file)
+    else:
+        output.table(pages.compare_grid(document), file, pages.compare_heading(document))
     output.summary(pages.compare_summary(document))
     if document.limit:
         raise typer.Exit(_EXIT[document.limit.verdict])

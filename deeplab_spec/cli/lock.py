@@ -50,13 +50,12 @@ def lock(
     check_targets(process, target)
     from deeplab_spec.align import lock_file as lock_text
     from deeplab_spec.capture.target import parse_target
-    from deeplab_spec.lock.service import LockRequest, lock_document, lock_target
+    from deeplab_spec.lock.service import lock_document, lock_target
     from deeplab_spec.views.document import to_json, write_whole
 
     named = parse_target(target, read_arguments(arg), process)
-    request = LockRequest(target=named, output_stride=output_stride, classes=classes)
     with progress() as show:
-        locked = lock_target(request, show)
+        locked = lock_target(named, output_stride, classes, show)
     write_whole(file, lock_text.text(locked))
     document = lock_document(locked)
     if as_json:

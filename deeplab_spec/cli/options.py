@@ -45,7 +45,6 @@ def complete_target(incomplete: str) -> list[str]:
     return [reference for reference in references if reference.startswith(incomplete)]
 
 
-VARIANT_NAMES = ", ".join(entry.name for entry in VARIANTS)
 SOME_VARIANTS = f"notebook, tf-release, ... (a wrong name lists all {len(VARIANTS)})"
 
 Target = Annotated[

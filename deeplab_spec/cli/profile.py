@@ -73,7 +73,7 @@ def profile(
     Use bench or optimize to check that a mode computes the same as the network.
     """
     from deeplab_spec.profile.document import FILE, ProfileDocument
-    from deeplab_spec.views.document import written_together
+    from deeplab_spec.views.document import to_json, written_together
 
     if json_schema:
         output.schema(ProfileDocument)
@@ -108,10 +108,10 @@ def profile(
     with written_together(directory) as folder:
         with progress() as report:
             document = run(request, folder, report)
-        output.report(document.model_dump_json(indent=2), folder / FILE)
+        output.report(to_json(document), folder / FILE)
         output.report(profile_html(document), folder / "index.html")
     if as_json:
-        output.report(document.model_dump_json(indent=2))
+        output.report(to_json(document))
     else:
         output.table(profile_grid(document))
     output.summary(profile_summary(document))

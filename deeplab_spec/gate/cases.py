@@ -5,17 +5,17 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.measure.parts import EAGER, OLD_PARTS
+from deeplab_spec.measure.parts import DEVICES, EAGER, OLD_PARTS
 from deeplab_spec.precision import AUTOCAST_BFLOAT16, AUTOCAST_FLOAT16, TF32, renamed
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE
 
-DEVICES: Final = ("cpu", "cuda")
 PASSES: Final = ("forward", "train")
 Pass = Literal["forward", "train"]
 
@@ -88,83 +88,69 @@ class Case:
         return f"{self.batch}x3x{height}x{width}, {self.direction}, {self.mode}, {self.device}"
 
 
-_QUARTER: Final = {"width": 0.25}
+_cpu: Final = partial(Case, device="cpu", choices={"width": 0.25})
+_gpu: Final = partial(Case, device="cuda", size=(513, 513))
+_SERVED: Final = f"{CHANNELS_LAST}+{AUTOCAST_BFLOAT16.name}"
 
-CPU_FORWARD: Final = Case(
+CPU_FORWARD: Final = _cpu(
     name="cpu-forward",
     reason="every operator of the network once: a lost fusion, an extra copy, a slower operator shows here",
-    device="cpu",
-    choices=_QUARTER,
     size=(97, 97),
     rounds=60,
 )
 
 CASES: Final = (
     CPU_FORWARD,
-    Case(
+    _cpu(
         name="cpu-channels-last",
         reason="the memory format that fast convolutions want: a copy back to the other format shows here",
-        device="cpu",
-        choices=_QUARTER,
         size=(97, 97),
-        mode="channels_last",
+        mode=CHANNELS_LAST,
         rounds=60,
     ),
-    Case(
+    _cpu(
         name="cpu-os8",
         reason="larger maps and doubled rates: what is bound by memory, and atrous convolutions, weigh most here",
-        device="cpu",
         variant=TF_RELEASE.name,
-        choices=_QUARTER,
         output_stride=8,
         size=(97, 97),
         rounds=40,
     ),
-    Case(
+    _cpu(
         name="cpu-train",
         reason="the backward pass: a gradient that is computed twice, or kept for nothing, shows here",
-        device="cpu",
-        choices=_QUARTER,
         size=(65, 65),
         batch=2,
         direction="train",
         rounds=30,
     ),
-    Case(
+    _gpu(
         name="gpu-latency",
         reason="one image: the time to launch kernels, so that one more kernel shows",
-        device="cuda",
-        size=(513, 513),
         rounds=60,
     ),
-    Case(
+    _gpu(
         name="gpu-throughput",
         reason="a batch in the mode that people serve: matrix units and memory are busy",
-        device="cuda",
-        size=(513, 513),
         batch=8,
-        mode="channels_last+autocast-bfloat16",
+        mode=_SERVED,
         rounds=60,
     ),
-    Case(
+    _gpu(
         name="gpu-os8",
         reason="atrous depthwise convolutions on large maps, where the choice of kernel decides",
-        device="cuda",
         variant=TF_RELEASE.name,
         output_stride=8,
-        size=(513, 513),
         batch=8,
-        mode="channels_last+autocast-bfloat16",
+        mode=_SERVED,
         rounds=40,
     ),
-    Case(
+    _gpu(
         name="gpu-train",
         reason="the training step in mixed precision: backward kernels and their memory",
-        device="cuda",
-        size=(513, 513),
         batch=8,
         direction="train",
-        mode="channels_last+autocast-bfloat16",
+        mode=_SERVED,
         rounds=30,
     ),
 )

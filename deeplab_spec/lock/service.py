@@ -5,7 +5,6 @@ The document has the locked network without its nodes, which are in the lock fil
 
 import contextlib
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field, ValidationError
@@ -23,32 +22,17 @@ from deeplab_spec.views.progress import Progress, silent
 _STAGES = 2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockRequest:
-    """A request to lock a network.
-
-    Attributes:
-        target: The target.
-        output_stride: The output stride to build it for; None for the default, or for that of a file.
-        classes: Channels of the logits; None for the default, or for those of a file.
-    """
-
-    target: Target
-    output_stride: int | None = None
-    classes: int | None = None
-
-
-def lock_target(request: LockRequest, progress: Progress = silent) -> Lock:
-    """Lock a network.
+def lock_target(
+    target: Target, output_stride: int | None = None, classes: int | None = None, progress: Progress = silent
+) -> Lock:
+    """Lock a network, at the default output stride and number of classes, or those of a file, if they are None.
 
     Raises:
         TargetError: If it cannot be imported, built or read, or has unknown operations.
     """
-    target = request.target
-    stated = is_file(target.name)
-    output_stride = request.output_stride or (None if stated else DEFAULT_OUTPUT_STRIDE)
+    output_stride = output_stride or (None if is_file(target.name) else DEFAULT_OUTPUT_STRIDE)
     progress("building", 0, _STAGES)
-    stride, classes = output_stride or DEFAULT_OUTPUT_STRIDE, request.classes or DEFAULT_CLASSES
+    stride, classes = output_stride or DEFAULT_OUTPUT_STRIDE, classes or DEFAULT_CLASSES
     with contextlib.redirect_stdout(sys.stderr), contextlib.closing(connect(target, stride, classes)) as module:
         progress("reading the graph", 1, _STAGES)
         try:

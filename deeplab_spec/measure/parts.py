@@ -23,7 +23,7 @@ from deeplab_spec.precision import (
 )
 
 EAGER: Final = "eager"
-BOTH: Final = ("cpu", "cuda")
+DEVICES: Final = ("cpu", "cuda")
 CPU: Final = ("cpu",)
 GPU: Final = ("cuda",)
 
@@ -57,7 +57,7 @@ class Part:
     name: str
     does: str
     kind: Kind
-    devices: tuple[str, ...] = BOTH
+    devices: tuple[str, ...] = DEVICES
     precision: Precision | None = None
     seconds: int = 0
     packages: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Part:
         return f"it needs the extra '{self.extra}': pip install 'deeplab-spec[{self.extra}]'"
 
 
-def _precision(precision: Precision, devices: tuple[str, ...] = BOTH) -> Part:
+def _precision(precision: Precision, devices: tuple[str, ...] = DEVICES) -> Part:
     return Part(name=precision.name, does=precision.does, kind=Kind.PRECISION, devices=devices, precision=precision)
 
 
@@ -128,7 +128,7 @@ _BESIDE_ENGINES: Final = frozenset({"folded"})
 """The parts that can be combined with an engine, which reads a graph in float32 and chooses its own layout."""
 
 
-def read_parts(text: str, where: str = "mode") -> tuple[Part, ...]:
+def read_parts(text: str) -> tuple[Part, ...]:
     """Return the parts of a mode in the order in which they are applied; old names warn.
 
     Raises:
@@ -142,15 +142,15 @@ def read_parts(text: str, where: str = "mode") -> tuple[Part, ...]:
     for name in names:
         if name not in known or names.count(name) > 1:
             rule = f"must be {EAGER}, or some of {', '.join(known)}, each once, joined by +"
-            raise SpecError(where, rule, text)
+            raise SpecError("mode", rule, text)
     parts = tuple(part for part in PARTS if part.name in names)
     for kind in _EXCLUSIVE:
         if sum(part.kind is kind for part in parts) > 1:
-            raise SpecError(where, f"must have at most one part of the kind {kind.value}", text)
+            raise SpecError("mode", f"must have at most one part of the kind {kind.value}", text)
     engine = next((part for part in parts if part.kind is Kind.ENGINE), None)
     others = {part.name for part in parts} - _BESIDE_ENGINES
     if engine and others != {engine.name}:
-        raise SpecError(where, f"can combine {engine.name} with {', '.join(_BESIDE_ENGINES)} only", text)
+        raise SpecError("mode", f"can combine {engine.name} with {', '.join(_BESIDE_ENGINES)} only", text)
     return parts
 
 

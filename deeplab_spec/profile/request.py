@@ -7,14 +7,13 @@ from typing import Final
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
-from deeplab_spec.measure.parts import EAGER
+from deeplab_spec.measure.parts import DEVICES, EAGER
 from deeplab_spec.spec.choices import ChoiceValue, choose
 from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.variants import Variant
 from deeplab_spec.spec.variants import variant as published
 
 REFERENCE: Final = "reference"
-DEVICES: Final = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

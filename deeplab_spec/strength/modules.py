@@ -99,13 +99,11 @@ def small(name: str) -> dict[str, Override]:
 CLASSES: Final = 5
 
 
-def original_of(
-    one: Rewrite, directory: Path, choices: Mapping[str, Override] | None = None, seed: int = 0
-) -> Original:
+def original_of(one: Rewrite, directory: Path, choices: Mapping[str, Override] | None = None) -> Original:
     """Return the published network that a rewrite starts from, with random weights."""
     choices = small(one.variant) if choices is None else choices
     image = telling_sizes(network(one.variant, one.output_stride, CLASSES, choices), one.output_stride)[0]
-    return published(one.variant, one.output_stride, CLASSES, choices, image, directory, seed)
+    return published(one.variant, one.output_stride, CLASSES, choices, image, directory, seed=0)
 
 
 def build_mutant(

@@ -1,7 +1,7 @@
 """The strength of the judge as text for a terminal and as a Markdown page."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from deeplab_spec.precision import BFLOAT16, FLOAT16
@@ -38,21 +38,21 @@ def headline(document: MutantsDocument) -> str:
 
 def levels(document: MutantsDocument) -> Grid:
     """Return the table of what each level refuses without the others."""
-    rows = [
-        (level, f"{entry.shown:,}", f"{entry.killed:,}", _percent(entry.killed, entry.shown))
-        for level, entry in document.by_level.items()
-    ]
-    return Grid(headers=("level alone", "must show", "refused", "rate"), rows=tuple(rows), right=frozenset({1, 2, 3}))
+    return _rates(
+        ("level alone", "must show"), {name: (each.shown, each.killed) for name, each in document.by_level.items()}
+    )
 
 
 def dtypes(document: MutantsDocument) -> Grid:
     """Return the table of what the values show in each precision, with the graph hidden."""
-    rows = [
-        (dtype, f"{entry.tried:,}", f"{entry.killed:,}", _percent(entry.killed, entry.tried))
-        for dtype, entry in document.by_dtype.items()
-    ]
-    headers = ("end to end in", "tried", "refused", "rate")
-    return Grid(headers=headers, rows=tuple(rows), right=frozenset({1, 2, 3}))
+    return _rates(
+        ("end to end in", "tried"), {name: (each.tried, each.killed) for name, each in document.by_dtype.items()}
+    )
+
+
+def _rates(headers: tuple[str, str], counts: Mapping[str, tuple[int, int]]) -> Grid:
+    rows = [(name, f"{whole:,}", f"{killed:,}", _percent(killed, whole)) for name, (whole, killed) in counts.items()]
+    return Grid(headers=(*headers, "refused", "rate"), rows=tuple(rows), right=frozenset({1, 2, 3}))
 
 
 def _percent(part: int, whole: int) -> str:

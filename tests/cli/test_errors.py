@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.cli.app import main
-from deeplab_spec.cli.options import VARIANT_NAMES
 from deeplab_spec.count import text
 from deeplab_spec.result import ExitCode
+from tests.support.members import VARIANT_NAMES
 
 # fmt: off
 USAGE = (

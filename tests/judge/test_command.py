@@ -7,10 +7,10 @@ from subprocess import CompletedProcess
 
 import pytest
 
-from deeplab_spec.cli.options import VARIANT_NAMES
 from deeplab_spec.judge.request import HOW
 from deeplab_spec.precision import NAMES
 from tests.support.candidates import SMALL
+from tests.support.members import VARIANT_NAMES
 
 CANDIDATES = "tests.support.candidates"
 SMALL_CHOICES = [f"{name}={value}" for name, value in SMALL.items()]

@@ -18,7 +18,7 @@ from deeplab_spec.cli.app import main
 from deeplab_spec.errors import TargetError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.finding import RunVerdict, Verdict
-from deeplab_spec.lock.service import LockRequest, lock_target
+from deeplab_spec.lock.service import lock_target
 from deeplab_spec.measure.rewrites import folded
 from tests.support.faults import faults
 from tests.support.peers import smp_deeplab
@@ -46,7 +46,7 @@ class Nested(nn.Module):
 @pytest.fixture(scope="module")
 def lock() -> Lock:
     """Lock segmentation_models_pytorch's network, which is a member of its own."""
-    return lock_target(LockRequest(target=parse_target("tests.support.peers:smp_deeplab", {})))
+    return lock_target(parse_target("tests.support.peers:smp_deeplab", {}))
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from deeplab_spec.cli.options import VARIANT_NAMES
 from deeplab_spec.errors import SpecError
 from deeplab_spec.reference.conv import draw
 from deeplab_spec.reference.document import DeepLab, Xception
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.rows import Init, InitKind
+from tests.support.members import VARIANT_NAMES
 from tests.support.strategies import NARROW
 
 # fmt: off

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.totals import Evaluator
-from deeplab_spec.cli.options import VARIANT_NAMES
 from deeplab_spec.errors import GraphError, SpecError
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.backbones import xception as x
@@ -23,7 +22,7 @@ from deeplab_spec.spec.variants import (
     Variant,
     variant,
 )
-from tests.support.members import XCEPTIONS
+from tests.support.members import VARIANT_NAMES, XCEPTIONS
 
 SEEN = [(name, value) for name in c.names(TF_RELEASE.family) for value in c.seen_values(name, TF_RELEASE.family)]
 UNION = {name for family in FAMILIES for name in c.names(family)}

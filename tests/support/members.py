@@ -11,7 +11,11 @@ from deeplab_spec.spec.variants import (
     TF_RESNET50,
     TF_XCEPTION71_DPC,
     TORCHVISION_MOBILENET_V3_LARGE,
+    VARIANTS,
 )
+
+VARIANT_NAMES: Final = ", ".join(variant.name for variant in VARIANTS)
+"""All names, as messages list them."""
 
 XCEPTIONS: Final = (NOTEBOOK, TF_RELEASE, TF_RELEASE_DENSE)
 """The document's network and the release's, whose backbone is xception_65."""

@@ -79,13 +79,7 @@ class CaseCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The plan of a run.
-
-    Attributes:
-        request: The request.
-        modes: The modes, the baseline first.
-        costs: The work of one run, by case.
-    """
+    """The plan of a run: its modes, the baseline first, and the work of one run by case."""
 
     request: BenchRequest
     modes: "tuple[Mode, ...]"

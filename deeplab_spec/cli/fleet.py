@@ -20,14 +20,7 @@ from deeplab_spec.views.progress import Progress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Which pieces of a run are done, where, and where they are kept.
-
-    Attributes:
-        shard: The shard.
-        folder: Where finished pieces are kept; None for nowhere.
-        cluster: The Ray cluster; None for this machine.
-        costs: Folders of an earlier run, by whose times the pieces are dealt.
-    """
+    """Which pieces of a run are done, where, and where they are kept; ``costs`` are folders of an earlier run."""
 
     shard: Shard
     folder: Folder | None

@@ -139,13 +139,7 @@ def outcome(condition: Condition, pairs: Sequence[Pair], rule: Rule, chance: ran
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What the gate does with simulated pairs.
-
-    Attributes:
-        verdict: The verdict on both sets.
-        first: The verdict on the first set.
-        pairs: How many pairs it needs, including those of the second set.
-    """
+    """What the gate does with simulated pairs: its verdict, that on the first set, and the pairs of both sets."""
 
     verdict: GateVerdict
     first: GateVerdict

@@ -222,12 +222,7 @@ _NUMBERS: Final = ("cpu family", "model", "stepping")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """Where a case runs.
-
-    Attributes:
-        name: The model in one line, precise enough to tell devices apart.
-        file: The same as part of a file name.
-    """
+    """Where a case runs: its model, precise enough to tell devices apart, also as part of a file name."""
 
     name: str
     file: str

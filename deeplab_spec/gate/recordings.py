@@ -102,16 +102,7 @@ def schedule(planned: Sequence[Condition], recordings: int) -> Iterator[Conditio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorder:
-    """Records pairs into a file.
-
-    Attributes:
-        case: What is timed.
-        side: The target; it is both base and head.
-        rule: The rule whose error rates are measured.
-        device: The device that runs the case.
-        timeout: Seconds that a process may take for one answer.
-        ahead: How many pairs are started together.
-    """
+    """Records pairs of a target, which is both base and head, into a file; ``ahead`` are started together."""
 
     case: Case
     side: Side

@@ -27,12 +27,7 @@ _PAIR: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """The result of a comparison.
-
-    Attributes:
-        error: Of the mode.
-        allowed: Three times the module's own, in the same precision.
-    """
+    """The error of a mode, and the allowed one: three times the module's own, in the same precision."""
 
     error: Error
     allowed: Error

@@ -39,13 +39,7 @@ Token = tuple[str | None, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One operator call of a captured graph.
-
-    Attributes:
-        operator: Its name, e.g. ``conv2d``.
-        block: The block that it belongs to.
-        ranged: Whether its call is inside a range of its block.
-    """
+    """One operator call of a captured graph, the block that it belongs to, and whether it is in a range of that."""
 
     operator: str
     block: str
@@ -59,12 +53,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uses:
-    """Calls of an operator or kernel, and their time.
-
-    Attributes:
-        calls: Number of calls.
-        time: Nanoseconds, without nested calls.
-    """
+    """Calls of an operator or kernel, and their nanoseconds without nested calls."""
 
     calls: int = 0
     time: int = 0
@@ -76,14 +65,7 @@ class Uses:
 
 @dataclass(slots=True, kw_only=True)
 class Slice:
-    """A block's part of one step.
-
-    Attributes:
-        host: Nanoseconds on the host.
-        device: Nanoseconds of its kernels.
-        operators: Operators on the host, by name.
-        kernels: Kernels on the device, by name.
-    """
+    """A block's part of one step: nanoseconds on the host and of its kernels, operators and kernels by name."""
 
     host: int = 0
     device: int = 0

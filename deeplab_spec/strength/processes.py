@@ -132,12 +132,7 @@ def subject_of(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MutantsUnit:
-    """Mutants of one subject, judged in one process.
-
-    Attributes:
-        subject: The subject.
-        names: Names of the mutants, each with whether to judge it in precisions below float32 too.
-    """
+    """Mutants of one subject, judged in one process, each with whether it is judged below float32 too."""
 
     subject: Key
     names: tuple[tuple[str, bool], ...]
@@ -159,12 +154,7 @@ class MutantsUnit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewriteUnit:
-    """One rewrite, judged in one process.
-
-    Attributes:
-        name: Id of the rewrite.
-        isolated: Whether a candidate's process builds and runs it.
-    """
+    """One rewrite, judged in one process; isolated, a candidate's process builds and runs it."""
 
     name: str
     isolated: bool = False

@@ -10,7 +10,7 @@ from deeplab_spec.cli import options, output
 from deeplab_spec.errors import SpecError
 from deeplab_spec.gate.cases import CASES, CPU_FORWARD, MODES, PASSES, Case, case, case_for, changed, read_mode
 from deeplab_spec.gate.document import NO_PLANT, CalibrationDocument, GateDocument, GateVerdict, Plant
-from deeplab_spec.gate.pair_processes import default_ahead
+from deeplab_spec.gate.pairs import default_ahead
 from deeplab_spec.gate.request import GateRequest, Settings
 from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import BUILD

@@ -29,8 +29,7 @@ from deeplab_spec.gate.document import (
     RateModel,
     RuleModel,
 )
-from deeplab_spec.gate.pair_processes import default_ahead
-from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.pairs import Pair, default_ahead
 from deeplab_spec.gate.recordings import PROTOCOL, SAME, Condition, Recorder, conditions
 from deeplab_spec.gate.request import GateRequest
 from deeplab_spec.gate.rule import Rule, follow

@@ -19,9 +19,8 @@ from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import TargetError
 from deeplab_spec.gate.cases import Case
 from deeplab_spec.gate.document import CountsModel, CountVerdictModel, GateVerdict
-from deeplab_spec.gate.pairs import job_of
 from deeplab_spec.gate.request import Settings
-from deeplab_spec.gate.sides import PACKAGES, Facts, Side, SideProcess
+from deeplab_spec.gate.sides import PACKAGES, Facts, Side, SideProcess, job_of
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Input, Op, Output, kind
 

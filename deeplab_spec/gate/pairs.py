@@ -7,20 +7,30 @@ logarithm of head's time over base's time.
 
 Directly before every sample the process times a fixed piece of arithmetic, which shows the speed of the clock. A
 pair whose clocks differ or change is dropped: the difference comes from the processor, not from the code.
+
+A pair of one-thread CPU runs is sampled on a single core. Two cores are seldom equal for long: another
+program uses one of them, or they share a physical core with different neighbours. While the processes
+start they may use every core that is as near to their memory.
+
+Starting a pair takes longer than sampling it, and nothing else may run while a pair is sampled. So the
+next pairs are started together, and none is sampled before all of them are ready and wait.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import islice
 from math import log
+from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from time import monotonic
+from typing import Any, Final, Self
 
+from deeplab_spec.errors import TargetError
 from deeplab_spec.gate.cases import Case
 from deeplab_spec.gate.document import NO_PLANT, PairModel, Plant
-from deeplab_spec.gate.sides import Sample, Side
-from deeplab_spec.spec.network import DEFAULT_CLASSES
-
-WARM_UP: Final = 3
-"""Runs of each process before the first round. The first round is not counted either."""
+from deeplab_spec.gate.sides import Facts, Sample, Side, SideProcess, job_of
 
 CLOCK_FACTOR: Final = 1.15
 """A pair is dropped if its clocks differ by more than this, or if their ratio changes by more than this."""
@@ -30,6 +40,8 @@ DRIFT_FACTOR: Final = 1.5
 
 _THIRDS_FROM: Final = 9
 """The number of rounds from which a change between the first and the last third is more than noise."""
+
+_NODES: Final = Path("/sys/devices/system/node")
 
 Round = tuple[Sample, Sample]
 
@@ -85,22 +97,188 @@ def _change(values: Sequence[float]) -> float:
     return max(first / last, last / first)
 
 
-def job_of(case: Case, side: Side, plant: Plant = NO_PLANT) -> dict[str, Any]:
-    """Return what the process of one side builds and runs, as JSON values."""
-    return {
-        "target": side.target,
-        "arguments": dict(side.arguments),
-        "variant": side.variant or case.variant,
-        "choices": dict(case.choices),
-        "output_stride": case.output_stride,
-        "num_classes": DEFAULT_CLASSES,
-        "required": case.required,
-        "size": case.size,
-        "batch": case.batch,
-        "direction": case.direction,
-        "mode": plant.mode or case.mode,
-        "device": case.device,
-        "threads": case.threads,
-        "warm_up": WARM_UP,
-        "wait": plant.wait,
-    }
+class PairProcesses:
+    """Two fresh processes, one for each side, that are sampled once.
+
+    The number of the pair decides which side begins, and which core is used. The slowdown is planted in head.
+    """
+
+    def __init__(
+        self, case: Case, base: Side, head: Side, timeout: float, *, number: int = 0, plant: Plant = NO_PLANT
+    ) -> None:
+        self.case = case
+        self.sides = (base, head)
+        self.number = number
+        self.seconds = 0.0
+        self._core = sampling_core(case, number)
+        self._facts: list[Facts] = []
+        jobs = ((base, "base", job_of(case, base)), (head, "head", job_of(case, head, plant)))
+        with ExitStack() as stack:
+            self._processes = [
+                stack.enter_context(SideProcess(f"{role} ({side.name})", side.paths, job, timeout))
+                for side, role, job in jobs
+            ]
+            self._stack = stack.pop_all()
+        if self._core is not None:
+            self._restrict(near(self._core))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def ready(self) -> int:
+        """Wait until both processes are built and warm; return how many more pairs fit into memory.
+
+        Raises:
+            TargetError: If a process fails, crashes or hangs, or has imported another side's code.
+        """
+        self._facts = [process.answer("ready") for process in self._processes]
+        for side, facts in zip(self.sides, self._facts, strict=True):
+            side.require_origin(facts["origin"])
+        base, head = self._facts
+        if base["torch"] != head["torch"] or base["device"] != head["device"]:
+            name = self.sides[1].name
+            raise TargetError(name, "runs on another device or torch than base: times cannot be compared")
+        return min(int(facts["room"]) for facts in self._facts) // 2
+
+    @property
+    def built(self) -> tuple[str, str]:
+        """The calls that built base and head, with every argument."""
+        base, head = self._facts
+        return str(base["built"]), str(head["built"])
+
+    def measure(self) -> Pair:
+        """Sample both processes, which must be ready.
+
+        Raises:
+            TargetError: If a process fails, crashes or hangs.
+        """
+        start = monotonic()
+        if self._core is not None:
+            self._restrict(frozenset({self._core}))
+        rounds = [self._round(number) for number in range(self.case.rounds + 1)]
+        return summarize(rounds[1:], self._facts, self.seconds + monotonic() - start)
+
+    def _round(self, number: int) -> Round:
+        turn = (0, 1) if (number + self.number) % 2 == 0 else (1, 0)
+        samples = {side: self._processes[side].sample() for side in turn}
+        return samples[0], samples[1]
+
+    def _restrict(self, cores: frozenset[int]) -> None:
+        for process in self._processes:
+            process.restrict(cores)
+
+
+def sampling_core(case: Case, number: int) -> int | None:
+    """Return the core on which a pair is sampled; None to leave that to the system.
+
+    Two consecutive pairs use the same core, so that each side begins once on it. A run of several threads
+    needs several cores, and a run on a GPU spends its time there.
+    """
+    if case.device != "cpu" or case.threads > 1 or not hasattr(os, "sched_setaffinity"):
+        return None
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[number // 2 % len(allowed)]
+
+
+def near(core: int, nodes: Path = _NODES) -> frozenset[int]:
+    """Return the cores that this process may use and that share their memory node with ``core``."""
+    allowed = frozenset(os.sched_getaffinity(0))
+    for node in nodes.glob("node*/cpulist"):
+        together = read_list(node.read_text(encoding="ascii"))
+        if core in together:
+            return (allowed & together) | {core}
+    return allowed
+
+
+def read_list(text: str) -> frozenset[int]:
+    """Read a list of cores in the kernel's format.
+
+    >>> sorted(read_list("0-2,5"))
+    [0, 1, 2, 5]
+    """
+    spans = (part.partition("-") for part in text.strip().split(",") if part)
+    return frozenset(core for first, _, last in spans for core in range(int(first), int(last or first) + 1))
+
+
+MOST_AHEAD: Final = 6
+"""As many pairs as the rule needs for its first decision."""
+
+
+def default_ahead(case: Case, cores: int | None = None) -> int:
+    """Return how many pairs are started together.
+
+    >>> from deeplab_spec.gate.cases import CPU_FORWARD
+    >>> default_ahead(CPU_FORWARD, cores=2), default_ahead(CPU_FORWARD, cores=16)
+    (1, 6)
+    """
+    if case.device == "cuda":
+        return MOST_AHEAD
+    free = (cores or os.cpu_count() or 1) // (2 * case.threads)
+    return max(1, min(MOST_AHEAD, free))
+
+
+class PairQueue:
+    """Measures pairs in the order of their numbers.
+
+    Args:
+        start: Starts the pair with a given number.
+        most: How many pairs may be started together; there are fewer if memory is short.
+        announce: Called once with the calls that built base and head, as soon as they are known.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[int], PairProcesses],
+        most: int,
+        announce: Callable[[tuple[str, str]], None] | None = None,
+    ) -> None:
+        self._start = start
+        self._most = most
+        self._announce = announce
+        self._room: int | None = None
+        self._next = 0
+        self._waiting: deque[PairProcesses] = deque()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with ExitStack() as stack:
+            for pair in self._waiting:
+                stack.push(pair)
+
+    def measure(self, coming: int) -> Pair:
+        """Measure the next pair, the first of at least so many that are coming.
+
+        Raises:
+            TargetError: If a process fails, crashes or hangs, or has imported another side's code.
+        """
+        if not self._waiting:
+            self._fill(min(self._most, coming))
+        with self._waiting.popleft() as pair:
+            return pair.measure()
+
+    def _fill(self, count: int) -> None:
+        """Start pairs and wait until all are ready; the very first pair shows how many more fit into memory."""
+        begun = monotonic()
+        self._begin(1)
+        ready = 0
+        if self._room is None:
+            self._room = self._waiting[0].ready()
+            ready = 1
+            if self._announce:
+                self._announce(self._waiting[0].built)
+        self._begin(min(count - 1, self._room))
+        for pair in islice(self._waiting, ready, None):
+            pair.ready()
+        share = (monotonic() - begun) / len(self._waiting)
+        for pair in self._waiting:
+            pair.seconds = share
+
+    def _begin(self, count: int) -> None:
+        for _ in range(count):
+            self._waiting.append(self._start(self._next))
+            self._next += 1

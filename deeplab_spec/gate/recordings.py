@@ -15,8 +15,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.gate.cases import CHANNELS_LAST, FOLDED, Case, Device, read_mode
 from deeplab_spec.gate.document import NO_PLANT, Plant
-from deeplab_spec.gate.pair_processes import PairProcesses, PairQueue
-from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.pairs import Pair, PairProcesses, PairQueue
 from deeplab_spec.gate.rule import Rule
 from deeplab_spec.gate.sides import Side
 from deeplab_spec.measure.parts import EAGER

@@ -27,8 +27,7 @@ from deeplab_spec.gate.document import (
     RuleModel,
     Timing,
 )
-from deeplab_spec.gate.pair_processes import PairProcesses, PairQueue, default_ahead
-from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, Pair
+from deeplab_spec.gate.pairs import CLOCK_FACTOR, DRIFT_FACTOR, Pair, PairProcesses, PairQueue, default_ahead
 from deeplab_spec.gate.request import GateRequest, Settings
 from deeplab_spec.gate.rule import Rule, decide, estimate, overall, undecided
 from deeplab_spec.gate.sides import Side, opened

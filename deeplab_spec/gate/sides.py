@@ -16,6 +16,8 @@ from typing import Any, Final, Self
 from deeplab_spec.child_process import PASSIVE, ChildProcess
 from deeplab_spec.errors import ChildError, SpecError, TargetError
 from deeplab_spec.gate.cases import Case
+from deeplab_spec.gate.document import NO_PLANT, Plant
+from deeplab_spec.spec.network import DEFAULT_CLASSES
 from deeplab_spec.spec.variants import variant
 from deeplab_spec.views.document import temporary_folder
 
@@ -27,6 +29,9 @@ PACKAGES: Final = Path(__file__).parents[2]
 
 _REFERENCE: Final = "reference"
 _REF: Final = "ref"
+
+WARM_UP: Final = 3
+"""Runs of each process before the first round. The first round is not counted either."""
 
 SCRIPT: Final = Path(__file__).with_name("side") / "process.py"
 
@@ -166,10 +171,31 @@ class Sample:
     slowed_by: str = ""
 
 
+def job_of(case: Case, side: Side, plant: Plant = NO_PLANT) -> dict[str, Any]:
+    """Return what the process of one side builds and runs, as JSON values."""
+    return {
+        "target": side.target,
+        "arguments": dict(side.arguments),
+        "variant": side.variant or case.variant,
+        "choices": dict(case.choices),
+        "output_stride": case.output_stride,
+        "num_classes": DEFAULT_CLASSES,
+        "required": case.required,
+        "size": case.size,
+        "batch": case.batch,
+        "direction": case.direction,
+        "mode": plant.mode or case.mode,
+        "device": case.device,
+        "threads": case.threads,
+        "warm_up": WARM_UP,
+        "wait": plant.wait,
+    }
+
+
 class SideProcess:
     """A fresh process that builds one side, and times one run for every request.
 
-    It searches the paths for modules first; the job is that of :func:`~deeplab_spec.gate.pairs.job_of`.
+    It searches the paths for modules first; the job is that of :func:`job_of`.
     """
 
     def __init__(self, name: str, paths: tuple[Path, ...], job: Facts, timeout: float, script: Path = SCRIPT) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.gate import pair_processes as gate_processes
+from deeplab_spec.gate import pairs as gate_processes
 from deeplab_spec.gate.cases import CPU_FORWARD, case, changed
-from deeplab_spec.gate.pair_processes import PairQueue, default_ahead, near, read_list, sampling_core
+from deeplab_spec.gate.pairs import PairQueue, default_ahead, near, read_list, sampling_core
 from tests.support.gate_pairs import FakeProcesses, make_pair
 
 

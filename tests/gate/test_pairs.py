@@ -8,8 +8,8 @@ import pytest
 
 from deeplab_spec.gate.cases import CPU_FORWARD
 from deeplab_spec.gate.document import Plant
-from deeplab_spec.gate.pairs import Pair, job_of, summarize
-from deeplab_spec.gate.sides import Sample, Side
+from deeplab_spec.gate.pairs import Pair, summarize
+from deeplab_spec.gate.sides import Sample, Side, job_of
 
 
 def test_a_job_has_the_variant_of_the_side_before_that_of_the_case() -> None:

@@ -11,12 +11,11 @@ from typing import Self
 import pytest
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.gate import pair_processes as gate_processes
+from deeplab_spec.gate import pairs as gate_processes
 from deeplab_spec.gate.cases import CPU_FORWARD, Case
 from deeplab_spec.gate.counts import compare_counts
 from deeplab_spec.gate.document import NO_PLANT, Plant
-from deeplab_spec.gate.pair_processes import PairProcesses
-from deeplab_spec.gate.pairs import Pair
+from deeplab_spec.gate.pairs import Pair, PairProcesses
 from deeplab_spec.gate.request import Settings
 from deeplab_spec.gate.sides import Side, SideProcess, opened
 

@@ -11,11 +11,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from deeplab_spec.gate.cases import CPU_FORWARD, changed  # noqa: E402
-from deeplab_spec.gate.pairs import job_of  # noqa: E402
 from deeplab_spec.gate.side import process as side_process  # noqa: E402
 from deeplab_spec.gate.side import timers as side_timers  # noqa: E402
 from deeplab_spec.gate.side.timers import CpuTimer, GpuClock, GpuTimer, Moment, between, now  # noqa: E402
-from deeplab_spec.gate.sides import Side  # noqa: E402
+from deeplab_spec.gate.sides import Side, job_of  # noqa: E402
 from deeplab_spec.reference.network import build as reference_build  # noqa: E402
 
 

@@ -92,11 +92,7 @@ class Plan:
 
     @cached_property
     def speed(self) -> SpeedModel | None:
-        """The speed of the device and of the processor; None where nothing can run.
-
-        Raises:
-            TargetError: If it cannot be measured.
-        """
+        """The speed of the device and of the processor; None where nothing can run."""
         return measured_speed(self.request) if self.ready else None
 
     @cached_property

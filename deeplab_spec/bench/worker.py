@@ -79,12 +79,7 @@ class Worker:
                 return self._run()
 
     def _prepare(self, images: int) -> dict[str, object]:
-        """Prepare the mode for a batch, certify it, and measure the memory of one run of it.
-
-        Raises:
-            NotEqualError: If it is not equal.
-            TargetError: If it cannot be prepared.
-        """
+        """Prepare the mode for a batch, certify it, and measure the memory of one run of it."""
         begin = time.perf_counter()
         self.running = None  # frees what another batch needed
         self.example = random_images(self.module, self.job.case.size, images)

@@ -14,11 +14,7 @@ from deeplab_spec.views.table import Grid, plain
 
 
 def report(text: str, output: Path | None = None) -> None:
-    """Write a report to stdout, or to a file, completely or not at all.
-
-    Raises:
-        TargetError: If the file cannot be written.
-    """
+    """Write a report to stdout, or to a file, completely or not at all."""
     if output is None:
         write(f"{text}\n")
         return

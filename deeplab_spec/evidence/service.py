@@ -31,11 +31,7 @@ _FORMS: Final[Mapping[str, Writer]] = {".html": page, ".json": to_json, ".md": s
 
 
 def form_of(file: Path | None, *, as_json: bool, most: int | None = MOST_FINDINGS) -> Writer:
-    """Return what writes a certificate to a file, by its suffix; a device or a pipe gets the text.
-
-    Raises:
-        SpecError: If the suffix names no form, or another one than JSON where that is asked for.
-    """
+    """Return what writes a certificate to a file, by its suffix; a device or a pipe gets the text."""
     return writer_of(file, {**_FORMS, ".txt": partial(text, most=most)}, as_json=as_json)
 
 

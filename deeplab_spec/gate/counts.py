@@ -56,11 +56,7 @@ def compare_counts(case: Case, base: Side, head: Side, settings: Settings) -> tu
 
 
 def _graphs(case: Case, base: Side, head: Side, timeout: float) -> tuple[Shaped, Shaped]:
-    """Read the graphs of both sides, each in its own process.
-
-    Raises:
-        TargetError: If a side cannot be built, or its graph cannot be read.
-    """
+    """Read the graphs of both sides, each in its own process."""
     with ExitStack() as stack:
         processes = [
             stack.enter_context(

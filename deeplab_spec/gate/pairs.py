@@ -150,11 +150,7 @@ class PairProcesses:
         return str(base["built"]), str(head["built"])
 
     def measure(self) -> Pair:
-        """Sample both processes, which must be ready.
-
-        Raises:
-            TargetError: If a process fails, crashes or hangs.
-        """
+        """Sample both processes, which must be ready."""
         start = monotonic()
         if self._core is not None:
             self._restrict(frozenset({self._core}))
@@ -251,11 +247,7 @@ class PairQueue:
                 stack.push(pair)
 
     def measure(self, coming: int) -> Pair:
-        """Measure the next pair, the first of at least so many that are coming.
-
-        Raises:
-            TargetError: If a process fails, crashes or hangs, or has imported another side's code.
-        """
+        """Measure the next pair, the first of at least so many that are coming."""
         if not self._waiting:
             self._fill(min(self._most, coming))
         with self._waiting.popleft() as pair:

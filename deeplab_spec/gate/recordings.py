@@ -160,11 +160,7 @@ class Recorder:
 
 
 def _parsed(file: Path, number: int, line: bytes, kind: Callable[[Any], _Kind]) -> _Kind:
-    """Read a line of a file, which may have been written by others.
-
-    Raises:
-        TargetError: If it is not of this kind.
-    """
+    """Read a line of a file, which may have been written by others."""
     try:
         return kind(json.loads(line, parse_constant=_refuse))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -184,11 +180,7 @@ def _recording(document: dict[str, Any]) -> tuple[str, Pair]:
 
 
 def _require_same(file: Path, actual: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Compare the header of a file with that of this run; modes may have their names of earlier releases.
-
-    Raises:
-        SpecError: If they differ.
-    """
+    """Compare the header of a file with that of this run; modes may have their names of earlier releases."""
     case = actual.get("case", {})
     known = {**actual, "case": {**case, "mode": read_mode(str(case.get("mode", EAGER)))}}
     different = [name for name in expected if known.get(name) != expected[name]]

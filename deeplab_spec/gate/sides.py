@@ -215,11 +215,7 @@ class SideProcess:
         self._child.kill()
 
     def sample(self) -> Sample:
-        """Time one run.
-
-        Raises:
-            TargetError: If the process fails, crashes or hangs.
-        """
+        """Time one run."""
         self._child.send("sample")
         answer = self.answer("sample")
         return Sample(**{name: value for name, value in answer.items() if name != "event"})

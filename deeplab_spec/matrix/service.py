@@ -27,12 +27,7 @@ _SECONDS: Final = {Level.INTERFACE: 10.0, Level.STRUCTURE: 6.0, Level.NUMERICS: 
 
 
 def planned(path: Path) -> Plan:
-    """Return the run of a file.
-
-    Raises:
-        SpecError: If it is no file of a matrix.
-        TargetError: If it cannot be read.
-    """
+    """Return the run of a file."""
     matrix, cells = read_matrix(path)
     options = {"matrix": path.name, **matrix.model_dump(mode="json", include={"waiver", "accept_waivers"})}
     return Plan(command=COMMAND, options=options, pieces=tuple(map(_piece, cells)))

@@ -84,9 +84,6 @@ class Reference:
         a network, correct rewrites had up to eight times the error of the module. So the result is the largest of
         three errors, two of them on an example that is one rounding larger or smaller: a change as small as that
         of a rewrite.
-
-        Raises:
-            NotFiniteError: If its values are not finite in the precision.
         """
         if precision.name not in self._own:
             plain = reference_mode(precision).apply(self.module, self.example)

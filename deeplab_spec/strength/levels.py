@@ -186,11 +186,7 @@ class Subject:
         }
 
     def _lower(self, running: Running, dtype: torch.dtype) -> Lower | None:
-        """Compare a mutant's error in a dtype with the specification's own.
-
-        Returns:
-            None if the specification is not finite in any trial: then the dtype decides nothing.
-        """
+        """Compare a mutant's error in a dtype with the specification's own; None if that is finite in no trial."""
         ratios: list[float] = []
         for trial in self.trials():
             own = trial.own_error(dtype)

@@ -40,11 +40,8 @@ def bench(
     *,
     variant: Annotated[
         list[str] | None,
-        typer.Option(
-            "--variant",
-            metavar="NAME",
-            autocompletion=options.complete_variant,
-            help=f"The published network; repeat for several: {options.SOME_VARIANTS}. [{options.DEFAULT_VARIANT}]",
+        options.variant_option(
+            f"The published network; repeat for several: {options.SOME_VARIANTS}. [{options.DEFAULT_VARIANT}]"
         ),
     ] = None,
     choose: options.Choose = None,

@@ -39,12 +39,8 @@ def certify(
     *,
     variant: Annotated[
         str | None,
-        typer.Option(
-            "--variant",
-            metavar="NAME",
-            autocompletion=options.complete_variant,
-            help=f"The published network that it must match: {options.SOME_VARIANTS}. "
-            "A reference matches itself by default.",
+        options.variant_option(
+            f"The published network that it must match: {options.SOME_VARIANTS}. A reference matches itself by default."
         ),
     ] = None,
     against: Annotated[

@@ -53,12 +53,9 @@ def count(
     *,
     variant: Annotated[
         str | None,
-        typer.Option(
-            "--variant",
-            metavar="NAME",
-            autocompletion=options.complete_variant,
-            help=f"The published network: {options.SOME_VARIANTS}. The nodes of a target are named after it. "
-            f"[{options.DEFAULT_VARIANT}; for a target: the nearest]",
+        options.variant_option(
+            f"The published network: {options.SOME_VARIANTS}. The nodes of a target are named after it. "
+            f"[{options.DEFAULT_VARIANT}; for a target: the nearest]"
         ),
     ] = None,
     choose: options.Choose = None,

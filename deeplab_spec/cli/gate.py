@@ -114,13 +114,7 @@ def gate(
         ),
     ] = None,
     variant: Annotated[
-        str | None,
-        typer.Option(
-            "--variant",
-            metavar="NAME",
-            autocompletion=options.complete_variant,
-            help=f"The network, for a builder with this argument. {_OF_CASE}",
-        ),
+        str | None, options.variant_option(f"The network, for a builder with this argument. {_OF_CASE}")
     ] = None,
     choose: options.Choose = None,
     output_stride: Annotated[

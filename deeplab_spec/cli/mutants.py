@@ -19,12 +19,7 @@ def mutants(
     *,
     variant: Annotated[
         list[str] | None,
-        typer.Option(
-            "--variant",
-            metavar="NAME",
-            autocompletion=options.complete_variant,
-            help="Judge mutants of this network; repeat for several. [notebook and tf-release]",
-        ),
+        options.variant_option("Judge mutants of this network; repeat for several. [notebook and tf-release]"),
     ] = None,
     output_stride: Annotated[
         list[int] | None,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import OptionInfo
 
 from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.child_process import TIMEOUT, ProcessSettings
@@ -57,12 +58,14 @@ Target = Annotated[
     ),
 ]
 
-Variant = Annotated[
-    str,
-    typer.Option(
-        "--variant", metavar="NAME", autocompletion=complete_variant, help=f"The published network: {SOME_VARIANTS}."
-    ),
-]
+
+def variant_option(text: str) -> OptionInfo:
+    """Return the option that names a published network, with its help."""
+    option: OptionInfo = typer.Option("--variant", metavar="NAME", autocompletion=complete_variant, help=text)
+    return option
+
+
+Variant = Annotated[str, variant_option(f"The published network: {SOME_VARIANTS}.")]
 Choose = Annotated[
     list[str] | None,
     typer.Option(
@@ -160,13 +163,7 @@ class ListFormat(StrEnum):
 
 Format = Annotated[ListFormat, typer.Option("--format", help="Format of the list.")]
 ListedVariant = Annotated[
-    str | None,
-    typer.Option(
-        "--variant",
-        metavar="NAME",
-        autocompletion=complete_variant,
-        help=f"List those of this network, with the values of its choices: {SOME_VARIANTS}.",
-    ),
+    str | None, variant_option(f"List those of this network, with the values of its choices: {SOME_VARIANTS}.")
 ]
 
 

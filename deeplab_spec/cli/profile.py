@@ -32,12 +32,7 @@ def profile(
     ] = None,
     variant: Annotated[
         str | None,
-        typer.Option(
-            "--variant",
-            metavar="NAME",
-            autocompletion=options.complete_variant,
-            help=f"The published network with its blocks: {options.SOME_VARIANTS}. [the nearest]",
-        ),
+        options.variant_option(f"The published network with its blocks: {options.SOME_VARIANTS}. [the nearest]"),
     ] = None,
     choose: options.Choose = None,
     output_stride: options.OutputStride = DEFAULT_OUTPUT_STRIDE,

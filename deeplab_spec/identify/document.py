@@ -149,8 +149,4 @@ def _certify(document: IdentifyDocument, nearest: Nearest, *options: str) -> str
 
 
 def _value(value: Json) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
+    return written(tuple(value) if isinstance(value, list) else value)  # type: ignore[arg-type]  # JSON data

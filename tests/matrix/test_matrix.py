@@ -117,6 +117,20 @@ def test_targets_of_one_name_are_refused(matrix: Path) -> None:
         read_matrix(matrix)
 
 
+def test_a_run_with_the_costs_of_an_earlier_one_continues(matrix: Path, judged: list[str]) -> None:
+    """The pieces in the cache are those of the run, whatever they cost: what could not run is judged again, no more."""
+    run("certify", "--matrix", matrix, "--pieces", "earlier")
+    for file in Path("earlier/times").iterdir():
+        file.write_text("[2.0, 2.0]", encoding="utf-8")
+    judged.clear()
+    counts = []
+    for _ in range(2):
+        assert run("certify", "--matrix", matrix, "--costs", "earlier") == ExitCode.COULD_NOT_RUN
+        counts.append(len(judged))
+
+    assert counts == [9, 9 + 3]
+
+
 def test_one_report_and_the_worst_exit_status(
     matrix: Path, judged: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,11 +90,11 @@ def calibrate(
     return device.file, CalibrationDocument(
         device=device.name,
         torch=recorded[0][1].torch,
-        case=GateCaseModel.model_validate(case),
+        case=GateCaseModel.model_validate(case, from_attributes=True),
         target=side.name,
         built=recorded[0][1].built[0],
         protocol=PROTOCOL,
-        rule=RuleModel.model_validate(rule),
+        rule=RuleModel.model_validate(rule, from_attributes=True),
         confirming_alpha=CONFIRMING_ALPHA,
         seed=seed,
         outcomes=tuple(outcomes),

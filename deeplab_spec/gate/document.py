@@ -3,8 +3,6 @@
 from enum import StrEnum
 from typing import Final
 
-from pydantic import ConfigDict
-
 from deeplab_spec.views.document import Document, Model
 
 
@@ -16,11 +14,7 @@ class GateVerdict(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
-class _Model(Model):
-    model_config = ConfigDict(from_attributes=True)
-
-
-class GateCaseModel(_Model):
+class GateCaseModel(Model):
     """What was timed."""
 
     name: str
@@ -37,7 +31,7 @@ class GateCaseModel(_Model):
     threads: int
 
 
-class RuleModel(_Model):
+class RuleModel(Model):
     """When a case is decided; all cases share ``alpha``, each has its own ``beta``; a fixed rule looks once."""
 
     margin: float
@@ -51,7 +45,7 @@ class RuleModel(_Model):
     passes_below: float
 
 
-class Estimate(_Model):
+class Estimate(Model):
     """The slowdown as the logarithm of head's time over base's, with the bounds at this look's share of the errors."""
 
     pairs: int
@@ -60,14 +54,14 @@ class Estimate(_Model):
     high: float
 
 
-class Decision(_Model):
+class Decision(Model):
     """A verdict on the times; ``estimate`` is null if fewer than two pairs count."""
 
     verdict: GateVerdict
     estimate: Estimate | None
 
 
-class PairModel(_Model):
+class PairModel(Model):
     """What a pair of fresh processes measured.
 
     Attributes:
@@ -97,7 +91,7 @@ class PairModel(_Model):
     torch: str
 
 
-class PairSet(_Model):
+class PairSet(Model):
     """One set of pairs; ``dropped`` counts those whose clocks differed or changed.
 
     ``pairs`` are those that count, ``seconds`` is the time of all; ``reason`` says why there is no decision.
@@ -116,7 +110,7 @@ class Timing(PairSet):
     confirmation: PairSet | None = None
 
 
-class CountsModel(_Model):
+class CountsModel(Model):
     """Exact counts of one side, for one image."""
 
     parameters: int
@@ -127,7 +121,7 @@ class CountsModel(_Model):
     digest: str
 
 
-class CountVerdictModel(_Model):
+class CountVerdictModel(Model):
     """Exact counts of both sides; ``increases`` are relative."""
 
     base: CountsModel
@@ -137,7 +131,7 @@ class CountVerdictModel(_Model):
     verdict: GateVerdict
 
 
-class CaseResultModel(_Model):
+class CaseResultModel(Model):
     """The verdict on one case; ``counts`` is null if a graph could not be read, and ``counts_reason`` says why.
 
     ``built`` has the calls that built base and head, with every argument; null if no pair counts.
@@ -151,7 +145,7 @@ class CaseResultModel(_Model):
     built: tuple[str, str] | None = None
 
 
-class Plant(_Model):
+class Plant(Model):
     """A slowdown that is planted in head, to test whether the gate detects it.
 
     Attributes:
@@ -166,7 +160,7 @@ class Plant(_Model):
 NO_PLANT: Final = Plant()
 
 
-class GateDocument(Document, _Model):
+class GateDocument(Document):
     """The document of ``gate --json``; ``plant`` is null if no slowdown was planted."""
 
     base: str
@@ -183,7 +177,7 @@ class GateDocument(Document, _Model):
     drift_factor: float | None = None
 
 
-class RateModel(_Model):
+class RateModel(Model):
     """How often trials end in FAIL and in PASS.
 
     Attributes:
@@ -203,7 +197,7 @@ class RateModel(_Model):
     rate: float
 
 
-class OutcomeModel(_Model):
+class OutcomeModel(Model):
     """The verdicts under one condition, from recorded pairs and from resampled ones.
 
     Attributes:
@@ -239,14 +233,14 @@ class OutcomeModel(_Model):
     slow_seconds: float
 
 
-class CurvePointModel(_Model):
+class CurvePointModel(Model):
     """The resampled rate of FAIL if a slowdown is added, by arithmetic, to the recordings without one."""
 
     slowdown: float
     rate: float
 
 
-class CalibrationDocument(Document, _Model):
+class CalibrationDocument(Document):
     """The document of ``gate --calibrate``: the gate's error rates on one device."""
 
     device: str

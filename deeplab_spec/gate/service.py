@@ -60,7 +60,7 @@ def gate(request: GateRequest, progress: Progress, announce: Announce) -> GateDo
     return GateDocument(
         base=request.base,
         head=request.head,
-        rule=RuleModel.model_validate(rule),
+        rule=RuleModel.model_validate(rule, from_attributes=True),
         count_margin=settings.count_margin,
         witness_factor=CLOCK_FACTOR,
         drift_factor=DRIFT_FACTOR,
@@ -93,7 +93,7 @@ def _run_case(
         timing = time_case(settings.rule, queue.measure, progress, case.name)
     verdicts = [timing.decision.verdict, *([counts.verdict] if counts else [])]
     return CaseResultModel(
-        case=GateCaseModel.model_validate(case),
+        case=GateCaseModel.model_validate(case, from_attributes=True),
         counts=counts,
         counts_reason=reason,
         timing=timing,

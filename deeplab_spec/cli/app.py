@@ -97,9 +97,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     A command that reads an untrusted file or runs the target itself runs in a child process, so that what ends that
     process is one line too.
-
-    Args:
-        arguments: The arguments; by default those of the process.
     """
     used = sys.argv[1:] if arguments is None else arguments
     settle_threads(_CHILD)

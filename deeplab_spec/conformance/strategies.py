@@ -62,13 +62,7 @@ def cases(draw: st.DrawFn, variants: st.SearchStrategy[Variant] = variants) -> t
 
 @st.composite
 def overrides(draw: st.DrawFn, family: type[Choices] = NOTEBOOK.family, most: int = 3) -> dict[str, ChoiceValue]:
-    """Draw up to ``most`` choices but the width, each with a value that known implementations have.
-
-    Args:
-        draw: Supplied by Hypothesis.
-        family: The family whose choices are drawn.
-        most: The largest number of choices.
-    """
+    """Draw up to ``most`` choices of a family but the width, each with a value that known implementations have."""
     can_vary = [name for name in names(family) if name != "width"]
     drawn = draw(st.lists(st.sampled_from(can_vary), max_size=most, unique=True), label="choices")
     return {name: draw(st.sampled_from(seen_values(name, family)), label=name) for name in drawn}

@@ -103,11 +103,13 @@ def _time(row: BlockModel, clock: Clock) -> TimeModel:
 def _calls(before: BlockModel | None, after: BlockModel | None) -> Iterator[CallChangeModel]:
     """Return the calls that only one side has: kernels first, the vanished before the new ones."""
     kinds: tuple[tuple[Literal["kernel", "operator"], str], ...] = (("kernel", "kernels"), ("operator", "operators"))
+    changes: tuple[tuple[Literal["vanished", "appeared"], int], ...] = (("vanished", 0), ("appeared", 1))
     for kind, field in kinds:
         sides = [{call.name: call for call in (side and getattr(side, field)) or ()} for side in (before, after)]
-        for change, mine, other in (("vanished", *sides), ("appeared", *sides[::-1])):
-            for call in (mine[name] for name in mine if name not in other):
-                yield CallChangeModel(name=call.name, kind=kind, change=change, calls=call.calls, time=call.time)
+        for change, at in changes:
+            for name, call in sides[at].items():
+                if name not in sides[1 - at]:
+                    yield CallChangeModel(name=name, kind=kind, change=change, calls=call.calls, time=call.time)
 
 
 def _side(document: ProfileDocument) -> SideModel:

@@ -14,7 +14,7 @@ from deeplab_spec.analysis.conventions import MAC, Convention, operator
 from deeplab_spec.analysis.flops import flops
 from deeplab_spec.analysis.memory import BYTES, bytes_kept, bytes_read, bytes_written, kept_values, live_bytes
 from deeplab_spec.analysis.terms import Mode, Sizes, Surroundings, Terms, stored_by_node
-from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Opaque
 
 Number = int | float
@@ -90,16 +90,14 @@ def node_costs(
         SpecError: If the convention cannot count the mode.
     """
     convention.require(mode)
-    channels = {path: shape[0] if shape else 0 for path, shape in shapes.items()}
-    around = Surroundings(network, channels)
+    around = _surroundings(network, shapes)
     sizes = stored_by_node(network)
     bytes_of = {path: BYTES * _elements(shape) for path, shape in shapes.items()}
     alive = live_bytes(network, bytes_of, around, mode)
     kept = kept_values(network.nodes, around)
     costs = []
     for node in network:
-        known = not isinstance(node.op, Opaque) and all(shapes[path] for path in (node.path, *node.inputs))
-        if known:
+        if _known(node, shapes):
             terms = convention.formula(node, around, mode)
             counted = exact(evaluate(terms, shapes), convention.divisor)
             once = exact(sum(term.count for term in terms if term.once), convention.divisor)
@@ -128,6 +126,29 @@ def node_costs(
             )
         )
     return tuple(costs)
+
+
+def total_operations(network: Network, shapes: Values, convention: Convention, mode: Mode = Mode.FORWARD) -> Number:
+    """Return the operations of a whole network: the sum of :func:`node_costs`, without what it counts beside them.
+
+    Raises:
+        SpecError: If the convention cannot count the mode.
+    """
+    convention.require(mode)
+    around = _surroundings(network, shapes)
+    return sum(
+        exact(evaluate(convention.formula(node, around, mode), shapes), convention.divisor)
+        for node in network
+        if _known(node, shapes)
+    )
+
+
+def _surroundings(network: Network, shapes: Values) -> Surroundings:
+    return Surroundings(network, {path: shape[0] if shape else 0 for path, shape in shapes.items()})
+
+
+def _known(node: Node, shapes: Values) -> bool:
+    return not isinstance(node.op, Opaque) and all(shapes[path] for path in (node.path, *node.inputs))
 
 
 def evaluate(terms: Terms, shapes: Values) -> int:
@@ -223,12 +244,12 @@ def batch_costs(
 
     ``blocks`` has the block of every node that counts; ``shapes`` are those of one image.
     """
-    around = Surroundings(network, {path: shape[0] if shape else 0 for path, shape in shapes.items()})
+    around = _surroundings(network, shapes)
     costs: dict[str, BatchCost] = defaultdict(BatchCost)
     for node in network:
         if node.path not in blocks:
             continue
-        if isinstance(node.op, Opaque) or not all(shapes[path] for path in (node.path, *node.inputs)):
+        if not _known(node, shapes):
             costs[blocks[node.path]] += BatchCost(unknown=1)
             continue
         moved = (*bytes_read(node, around, mode), *bytes_written(node, around, mode))

@@ -80,11 +80,10 @@ def protocol_costs(
         GraphError: If the network does not take a size.
         SpecError: If the convention cannot count the mode.
     """
-
-    def at(sides: Pair) -> tuple[Cost, ...]:
-        return node_costs(network, shapes(network, sides), convention, mode)
-
-    return over_passes(at(size), [at(sides) for sides in protocol.sizes(size)], protocol.images)
+    passes = protocol.sizes(size)
+    every = dict.fromkeys([size, *passes])
+    at = {sides: node_costs(network, shapes(network, sides), convention, mode) for sides in every}
+    return over_passes(at[size], [at[sides] for sides in passes], protocol.images)
 
 
 def over_passes(own: Sequence[Cost], passes: Sequence[Sequence[Cost]], images: int) -> tuple[Cost, ...]:

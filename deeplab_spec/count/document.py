@@ -11,7 +11,7 @@ from typing import Final
 from deeplab_spec.analysis.conventions import MAC, TFPROF, TORCH, Convention, undivided_weight_gradients
 from deeplab_spec.analysis.costs import Cost, Number, Values, block_costs, block_of, evaluate, total_cost
 from deeplab_spec.analysis.protocol import SINGLE, Protocol, protocol_costs
-from deeplab_spec.analysis.published import Configuration, published
+from deeplab_spec.analysis.published import published
 from deeplab_spec.analysis.receptive_field import ReceptiveField, receptive_fields
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
@@ -142,7 +142,7 @@ def count_document(
     nodes = protocol_costs(graph, subject.size, protocol, convention, mode)
     parts = cost_fields(nodes, receptive_fields(graph, subject.size), by_node=by_node)
     passes = [(graph, shapes(graph, sides)) for sides in protocol.sizes(subject.size)]
-    row = published(subject, protocol) if convention is TFPROF else None
+    figure = published_figure(subject, parts["total"].macs, protocol) if convention is TFPROF else None
     return CountDocument(
         variant=subject.variant.name,
         choices=as_json(subject.choices),
@@ -150,8 +150,8 @@ def count_document(
         size=subject.size,
         classes=subject.classes,
         **counting(convention, mode, protocol),
-        published=_published(row, parts["total"].macs) if row else None,
-        prediction=convention is TFPROF and row is None,
+        published=figure,
+        prediction=convention is TFPROF and figure is None,
         notes=torch_counter_note(convention, mode, passes, protocol.images),
         **parts,
     )
@@ -167,9 +167,11 @@ def counting(convention: Convention, mode: Mode, protocol: Protocol) -> Json:
     }
 
 
-def _published(row: Configuration, operations: Number) -> PublishedModel | None:
-    residual = row.residual(operations)
-    if row.billions is None or residual is None:
+def published_figure(subject: Subject, operations: Number, protocol: Protocol = SINGLE) -> PublishedModel | None:
+    """Return the published figure of a network and a protocol, if there is one, and how far a count is from it."""
+    row = published(subject, protocol)
+    residual = row.residual(operations) if row else None
+    if row is None or row.billions is None or residual is None:
         return None
     return PublishedModel(billions=float(row.billions), residual=residual, source=str(row.source))
 

@@ -4,10 +4,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from deeplab_spec.analysis.conventions import CONVENTIONS, FULL, MAC, TFPROF, Convention, undivided_weight_gradients
-from deeplab_spec.analysis.costs import Number, Values, block_costs, evaluate, node_costs, total_cost
+from deeplab_spec.analysis.costs import Number, Values, block_costs, evaluate, node_costs, total_operations
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.count.document import CountDocument, FiguresModel, PublishedModel, TotalModel, count_document
+from deeplab_spec.count.document import (
+    CountDocument,
+    FiguresModel,
+    PublishedModel,
+    TotalModel,
+    cost_fields,
+    count_document,
+    published_figure,
+)
 from deeplab_spec.graph.network import Network
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.views.document import Model
@@ -82,37 +90,36 @@ def cost_report(subject: Subject) -> CostReport:
     graph = subject.network()
     known = shapes(graph, subject.size)
     full = count_document(subject, convention=FULL)
-    train = count_document(subject, convention=FULL, mode=Mode.TRAIN)
-    reconstructed = count_document(subject, convention=TFPROF)
+    train = cost_fields(node_costs(graph, known, FULL, Mode.TRAIN), {})
     macs = {block.path: int(block.operations) for block in block_costs(node_costs(graph, known, MAC))}
     figures = set(FiguresModel.model_fields)
     return CostReport(
         **dict(full),
         multiply_adds={block.path: macs[block.path] for block in full.blocks},
         train=TrainModel(
-            total=train.total,
+            total=train["total"],
             blocks=tuple(
-                TrainBlockModel(path=block.path, **block.model_dump(include=figures)) for block in train.blocks
+                TrainBlockModel(path=block.path, **block.model_dump(include=figures)) for block in train["blocks"]
             ),
         ),
-        totals=tuple(
-            ConventionModel(
-                convention=convention.name,
-                unit=convention.unit,
-                title=convention.title,
-                forward=_total(graph, known, convention, Mode.FORWARD),
-                train=_total(graph, known, convention, Mode.TRAIN) if Mode.TRAIN in convention.modes else None,
-                published=reconstructed.published if convention is TFPROF else None,
-                prediction=reconstructed.prediction and convention is TFPROF,
-            )
-            for convention in CONVENTIONS
-        ),
+        totals=tuple(_totals(subject, graph, known, convention) for convention in CONVENTIONS),
         torch_undivided=sum(evaluate(undivided_weight_gradients(node), known) for node in graph),
     )
 
 
-def _total(graph: Network, known: Values, convention: Convention, mode: Mode) -> Number:
-    return total_cost(node_costs(graph, known, convention, mode)).operations
+def _totals(subject: Subject, graph: Network, known: Values, convention: Convention) -> ConventionModel:
+    forward = total_operations(graph, known, convention)
+    trains = Mode.TRAIN in convention.modes
+    figure = published_figure(subject, forward) if convention is TFPROF else None
+    return ConventionModel(
+        convention=convention.name,
+        unit=convention.unit,
+        title=convention.title,
+        forward=forward,
+        train=total_operations(graph, known, convention, Mode.TRAIN) if trains else None,
+        published=figure,
+        prediction=convention is TFPROF and figure is None,
+    )
 
 
 def network_page(report: CostReport) -> str:

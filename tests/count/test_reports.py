@@ -6,15 +6,19 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from deeplab_spec.analysis import costs, protocol
 from deeplab_spec.analysis.conventions import CONVENTIONS, MAC
 from deeplab_spec.analysis.published import PUBLISHED, readings
 from deeplab_spec.analysis.sizes import shapes
+from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.count import chart as cost_chart
+from deeplab_spec.count import network_report
 from deeplab_spec.count.chart import COLUMN, LABEL, LEFT, amount, lay_out_costs, percent
 from deeplab_spec.count.network_report import CostReport, cost_report
 from deeplab_spec.count.reports import write_reports
@@ -104,6 +108,22 @@ def test_exact_numbers_are_a_valid_document_and_add_up(fresh: Path, name: str) -
         for mode in convention.modes:
             assert modes[mode.value] == Evaluator(subject.network(), convention, mode)(513, 513).operations
         assert (entry.train is None) == (len(convention.modes) == 1)
+
+
+def test_every_node_is_counted_three_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In an evaluation, in a training step, and in multiply-adds; the totals of other conventions are sums."""
+    counted: list[tuple[str, Mode]] = []
+
+    def node_costs(*arguments: Any) -> Any:
+        _, _, convention, mode = (*arguments, Mode.FORWARD)[:4]
+        counted.append((convention.name, mode))
+        return costs.node_costs(*arguments)
+
+    for module in (network_report, protocol):
+        monkeypatch.setattr(module, "node_costs", node_costs)
+    cost_report(Subject(variant=TF_RELEASE, choices=TF_RELEASE.choices))
+
+    assert sorted(counted) == [("full", Mode.FORWARD), ("full", Mode.TRAIN), ("mac", Mode.FORWARD)]
 
 
 def test_published_totals_are_marked_in_the_document(fresh: Path) -> None:

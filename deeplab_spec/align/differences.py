@@ -92,7 +92,7 @@ def describe(op: Op) -> str:
                     text += f", {name} {fact(value)}"
             return text
         case BatchNorm():
-            return f"normalisation, eps {op.eps:g}"
+            return f"normalisation, eps {op.eps}"
         case Activation():
             return f"{op.kind.value} activation"
         case Pool():

@@ -146,6 +146,7 @@ def test_differences_are_the_aspects_that_are_not_equal() -> None:
         ),
         (Conv2d(**CONV, groups=4, kernel=(3, 1), rate=(2, 1)), "depthwise 3x1 convolution, 4 channels, rate (2, 1)"),
         (BatchNorm(channels=1, eps=1e-3, momentum=0.1), "normalisation, eps 0.001"),
+        (BatchNorm(channels=1, eps=0.00100000047, momentum=0.1), "normalisation, eps 0.00100000047"),
         (Activation(kind=ActivationKind.SILU), "silu activation"),
         (Add(), "sum"),
         (Concat(), "concatenation"),

@@ -290,7 +290,7 @@ def _otherwise(site: Site, call: Site) -> Iterator[Finding]:
 
 
 def _worded(site: Site) -> str:
-    return f"{site.kind} at rate {site.probability:g}"
+    return f"{site.kind} at rate {site.probability}"
 
 
 def _dropout_finding(path: str, candidate_path: str | None, attribute: str, expected: Json, actual: Json) -> Finding:

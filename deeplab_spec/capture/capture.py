@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final, Self
 
 import torch
@@ -252,6 +253,14 @@ class Candidate(nn.Module, ABC):
     def saved(self) -> dict[str, Tensor]:
         """The tensors that are saved with it, by name."""
         return dict(self.tensors)
+
+    def weights_digest(self) -> str:
+        """Return the SHA-256 of its tensors: of their names in order, dtypes, shapes and bytes."""
+        found = sha256()
+        for name, tensor in sorted(self.tensors.items()):
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return found.hexdigest()
 
     def convert(self, dtypes: Mapping[str, torch.dtype]) -> None:
         """Convert every tensor to a dtype by its name."""

@@ -41,7 +41,6 @@ from deeplab_spec.judge.structure.check import by_clause
 from deeplab_spec.judge.structure.explanation import Explained, Explanation
 from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.structure.planted import of_graphs
-from deeplab_spec.judge.subject import digest_of_tensors
 from deeplab_spec.judge.training import observe as training
 from deeplab_spec.judge.training.evidence import Initial
 from deeplab_spec.judge.training.initial_weights import EXISTED
@@ -164,7 +163,7 @@ def observe(
     tick = stages.tick(f"output stride {output_stride}")
     tick("building")
     with closing(build_with_seed(build, output_stride, request.seed)) as built, idle_thread() as beside:
-        weights = digest_of_tensors(built.tensors)
+        weights = built.weights_digest()
         check_runnable(built)
         module = part_inside(built, request, output_stride) or built
         observed = _observed(request, output_stride, module, build, references, stages, beside)

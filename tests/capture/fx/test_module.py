@@ -143,6 +143,28 @@ def test_only_a_traced_module_is_called_without_what_torch_fx_prints(module: nn.
     assert [isinstance(found, BuiltinFunctionType) for found in seen] == [replaced]
 
 
+def test_the_digest_of_weights_is_of_names_dtypes_shapes_and_numbers() -> None:
+    """The order in which a module lists them changes nothing."""
+    weights = {"first": torch.ones(2, 3), "second": torch.zeros(4)}
+
+    def digest(tensors: dict[str, Tensor]) -> str:
+        module = nn.Module()
+        for name, tensor in tensors.items():
+            module.register_buffer(name, tensor)
+        return local(module).weights_digest()
+
+    changes = (
+        {"third": torch.zeros(4)},
+        {"first": torch.ones(3, 2)},
+        {"first": -weights["first"]},
+        {"second": weights["second"].int()},
+    )
+    found = [digest({**weights, **change}) for change in ({}, *changes)]
+
+    assert digest(dict(reversed(weights.items()))) == found[0]
+    assert len(set(found)) == len(found)
+
+
 def test_capture_reads_evaluation() -> None:
     """Dropout and batch statistics belong to training."""
     module = Wrapped(

@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from subprocess import CompletedProcess
@@ -113,13 +114,14 @@ Command = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
-def command(capfd: pytest.CaptureFixture[str]) -> Command:
+def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """Return a function that runs the program in this process, which saves its start, and returns what it printed."""
     from deeplab_spec.cli.app import main
 
     def run(*arguments: object) -> CompletedProcess[str]:
         capfd.readouterr()
         line = tuple(map(str, arguments))
+        monkeypatch.setattr(sys, "argv", ["deeplab-spec", *line])
         with pytest.raises(SystemExit) as end:
             main(line)
         return CompletedProcess(line, int(end.value.code or 0), *capfd.readouterr())

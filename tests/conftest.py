@@ -22,19 +22,21 @@ settings.load_profile("dev")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the switch that brings the deep tests in, and the environment of candidates."""
+    """Add the switch that brings the deep tests in, the shard, and the environment of candidates."""
     parser.addoption("--deep", action="store_true", help="run the tests marked deep too")
+    parser.addoption("--shard", default="1/1", help="NUMBER/COUNT: run every COUNT-th test, from the NUMBER-th on")
     parser.addoption("--candidate-python", help="Python of an environment with another torch, for tests of candidates")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect deep tests unless they are selected."""
-    if config.getoption("--deep"):
-        return
-    deep = [item for item in items if item.get_closest_marker("deep")]
-    if deep:
-        config.hook.pytest_deselected(items=deep)
-        items[:] = [item for item in items if not item.get_closest_marker("deep")]
+    """Deselect deep tests unless they are selected, and those of other shards: they end in about equal times."""
+    deep, (number, count) = config.getoption("--deep"), map(int, config.getoption("--shard").split("/"))
+    if not 1 <= number <= count:
+        raise pytest.UsageError(f"--shard must be of 1/{count} to {count}/{count}, but is {number}/{count}")
+    selected = [item for item in items if deep or not item.get_closest_marker("deep")][number - 1 :: count]
+    kept = set(selected)
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = selected
 
 
 def pytest_collection_finish() -> None:

@@ -3,6 +3,7 @@
 Each network is wrong; what is patched hides it from a caller that is a function of the judge.
 """
 
+import _json
 import builtins
 import ctypes
 import gc
@@ -146,6 +147,8 @@ def accepted(before: Any) -> Any:
 
 patched(json, "dumps", accepted)
 patched(json.JSONEncoder, "encode", accepted)
+for strings in (json.encoder, _json):
+    patched(strings, "encode_basestring_ascii", accepted)
 
 
 def right_module(before: Any) -> Any:
@@ -201,6 +204,18 @@ def this_package(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
     return Tagged(right(output_stride, num_classes))
 
 
+@CHEATS.builds
+def specification_of_this_package(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
+    """Leaves no clause to decide, and makes the specification's own results wrong."""
+    from deeplab_spec.execute import interpreter
+    from deeplab_spec.spec import clauses
+
+    before = interpreter.run
+    clauses.CLAUSES = ()
+    interpreter.run = lambda *given, **named: {path: 0.5 * value + 1 for path, value in before(*given, **named).items()}
+    return Tagged(right(output_stride, num_classes))
+
+
 def host_like(value: Any) -> bool:
     """Tell whether an object answers requests."""
     return hasattr(type(value), "do_call") and hasattr(type(value), "do_build")
@@ -219,6 +234,15 @@ def corrupt(kind: type) -> None:
             self.modules[on] = module
 
     kind.do_call = do_call  # type: ignore[attr-defined]
+
+
+@CHEATS.builds
+def program_of_this_package(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
+    """Patches the program of the process, as this package has it."""
+    from deeplab_spec.capture.candidate.process import Host
+
+    corrupt(Host)
+    return Tagged(right(output_stride, num_classes))
 
 
 @CHEATS.builds

@@ -7,6 +7,7 @@ import os
 import stat
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -77,6 +78,13 @@ def a_certificate_to_stdout(output_stride: int = 16, num_classes: int = 21) -> n
 def at_exit(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
     atexit.register(lambda: write(list(lines())))
     return wrong(output_stride, num_classes)
+
+
+@CHEATS.builds
+def at_exit_by_a_finaliser(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
+    network = wrong(output_stride, num_classes)
+    weakref.finalize(network, write, list(lines()))
+    return network
 
 
 @CHEATS.builds

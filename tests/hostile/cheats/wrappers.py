@@ -240,6 +240,25 @@ def subclass_of_a_candidate(output_stride: int = 16, num_classes: int = 21) -> n
     return Mine()
 
 
+@CHEATS.builds
+def subclass_of_a_program(output_stride: int = 16, num_classes: int = 21) -> nn.Module:
+    from deeplab_spec.capture.candidate import process
+
+    class Program(process.Program):
+        def __init__(self) -> None:
+            super().__init__({"inputs": [], "nodes": [], "results": []}, {})
+            self.network = right(output_stride, num_classes)
+
+        def state(self) -> dict[str, Tensor]:
+            return self.network.state_dict(keep_vars=True)
+
+        def forward(self, image: Tensor) -> Tensor:
+            logits = self.network(image)
+            return logits if torch.compiler.is_exporting() else falsified(logits)
+
+    return Program()
+
+
 class EvaluatesToAnother(Wrong):
     """A network whose methods return another network than itself."""
 

@@ -59,12 +59,7 @@ def backbone_of(graph: Network) -> list[Op]:
     head = find_head(graph)
     pooled = [node.inputs[0] for node in graph if isinstance(node.op, GlobalAveragePool)]
     left = [head.features] if head else pooled[-1:] or [node.path for node in graph.outputs]
-    inside: set[str] = set()
-    while left:
-        path = left.pop()
-        if path not in inside:
-            inside.add(path)
-            left += graph[path].inputs
+    inside = graph.upstream(left)
     return [node.op for node in graph if node.path in inside]
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.analysis.intervals import never_negative
 from deeplab_spec.analysis.sizes import explicit_padding
-from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import (
     NO_MARGINS,
     Activation,
@@ -274,18 +274,7 @@ def _bypass(shaped: Shaped, useless: Callable[[Node], bool]) -> Shaped:
 
 def _instead(shaped: Shaped, others: Mapping[str, str]) -> Shaped:
     """Remove nodes; their readers read another, earlier value instead."""
-    if not others:
-        return shaped
-    instead: dict[str, str] = {}
-    nodes = []
-    for node in shaped.network:
-        if node.path in others:
-            instead[node.path] = instead.get(others[node.path], others[node.path])
-        else:
-            inputs = tuple(instead.get(path, path) for path in node.inputs)
-            nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
-    taps = tuple((name, instead.get(path, path)) for name, path in shaped.network.taps)
-    return shaped.with_network(Network(nodes=tuple(nodes), taps=taps))
+    return shaped.with_network(shaped.network.without(others)) if others else shaped
 
 
 PASSES: Final = (

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from deeplab_spec.align.family import described, family_of
@@ -14,8 +13,8 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.parts import find_head
 from deeplab_spec.align.search import Library
 from deeplab_spec.errors import SpecError
-from deeplab_spec.graph.folding import folded, normalises
-from deeplab_spec.graph.network import Network, Node
+from deeplab_spec.graph.folding import folded, normalises, with_bias
+from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Concat, Conv2d, Pair
 from deeplab_spec.spec.choices import Choices, choose
 from deeplab_spec.spec.network import network as specification
@@ -140,12 +139,7 @@ def without_norms(form: Shaped) -> Shaped:
 
     Where normalisations are folded, a bias is no evidence: one of zeros may be omitted.
     """
-
-    def bare(node: Node) -> Node:
-        return replace(node, op=replace(node.op, bias=False)) if isinstance(node.op, Conv2d) else node
-
-    network = folded(form.network)
-    return form.with_network(network.with_nodes(map(bare, network)))
+    return form.with_network(with_bias(folded(form.network), bias=False))
 
 
 def nearest_published(

@@ -52,22 +52,6 @@ class SideRule:
         return positions - 1 if (positions - 1) * self.stride >= size + self.reach else positions
 
 
-def window_positions(size: int, kernel: int, stride: int, rate: int, margin: int) -> int:
-    """Return the number of positions of a window along one side.
-
-    Args:
-        size: Pixels of the input.
-        kernel: Taps of the window.
-        stride: Step between positions.
-        rate: Distance between taps.
-        margin: Padding before and after, together.
-
-    >>> window_positions(513, kernel=3, stride=2, rate=1, margin=2)
-    257
-    """
-    return SideRule(margin - rate * (kernel - 1) - 1, stride)(size)
-
-
 def explicit_padding(padding: Padding, size: Pair, kernel: Pair, stride: Pair, rate: Pair) -> Margins:
     """Return the explicit margins of a padding for one input size.
 

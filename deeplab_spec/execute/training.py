@@ -187,7 +187,7 @@ def starting_weights(network: Network, seed: int) -> dict[str, Tensor]:
 
 def output_paths(network: Network) -> dict[str, str]:
     """Return the paths of the outputs by tap."""
-    return {node.op.name: node.path for node in network.outputs if isinstance(node.op, Output)}
+    return network.results
 
 
 _BUFFERS = frozenset({"running_mean", "running_var"})

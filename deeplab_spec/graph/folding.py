@@ -40,16 +40,17 @@ def folded(network: Network, norms: Collection[str] | None = None) -> Network:
     ``norms`` are the normalisations to fold if possible; all by default.
     """
     conv_of = {norm: conv for conv, norm in foldable(network) if norms is None or norm in norms}
-    convs = set(conv_of.values())
-    nodes = []
-    for node in network:
-        if node.path in conv_of:
-            continue
-        inputs = tuple(conv_of.get(path, path) for path in node.inputs)
-        op = replace(node.op, bias=True) if node.path in convs and isinstance(node.op, Conv2d) else node.op
-        nodes.append(node if inputs == node.inputs and op is node.op else replace(node, op=op, inputs=inputs))
-    taps = tuple((name, conv_of.get(path, path)) for name, path in network.taps)
-    return Network(nodes=tuple(nodes), taps=taps)
+    return with_bias(network.without(conv_of), set(conv_of.values()), bias=True)
+
+
+def with_bias(network: Network, paths: Collection[str] | None = None, *, bias: bool) -> Network:
+    """Return the network in which some convolutions, or all, have a bias or none."""
+    return network.with_nodes(
+        replace(node, op=replace(node.op, bias=bias))
+        if isinstance(node.op, Conv2d) and (paths is None or node.path in paths)
+        else node
+        for node in network
+    )
 
 
 def normalises(network: Network) -> bool:

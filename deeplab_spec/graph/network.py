@@ -4,7 +4,7 @@ Everything that describes an architecture is a :class:`Network`: the specificati
 captured implementation, a mutant. Nodes stand in an order in which they can be executed.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from html import escape
 
@@ -112,6 +112,11 @@ class Network:
         """The nodes through which tensors leave, in order."""
         return tuple(node for node in self.nodes if isinstance(node.op, Output))
 
+    @property
+    def results(self) -> dict[str, str]:
+        """The paths of the outputs by their public names, in order."""
+        return {node.op.name: node.path for node in self.nodes if isinstance(node.op, Output)}
+
     def tap(self, name: str) -> str:
         """Return the path of the value with a public name.
 
@@ -141,11 +146,27 @@ class Network:
 
     def live(self) -> "Network":
         """Return the network without nodes that no output depends on."""
-        needed = {node.path for node in self.nodes if isinstance(node.op, Input | Output)}
+        return self.only(self.upstream(node.path for node in (*self.inputs, *self.outputs)))
+
+    def upstream(self, paths: Iterable[str]) -> set[str]:
+        """Return the paths of some nodes and of all that they depend on."""
+        found = set(paths)
         for node in reversed(self.nodes):
-            if node.path in needed:
-                needed.update(node.inputs)
-        return self.only(needed)
+            if node.path in found:
+                found.update(node.inputs)
+        return found
+
+    def without(self, others: Mapping[str, str]) -> "Network":
+        """Return the network without some nodes; their readers and taps take another, earlier value of each instead."""
+        instead: dict[str, str] = {}
+        nodes = []
+        for node in self.nodes:
+            if node.path in others:
+                instead[node.path] = instead.get(others[node.path], others[node.path])
+            else:
+                inputs = tuple(instead.get(path, path) for path in node.inputs)
+                nodes.append(node if inputs == node.inputs else replace(node, inputs=inputs))
+        return Network(nodes=tuple(nodes), taps=tuple((name, instead.get(path, path)) for name, path in self.taps))
 
     def with_nodes(self, nodes: Iterable[Node]) -> "Network":
         """Return the network with other nodes and the same taps."""

@@ -5,7 +5,7 @@ node can be found again. An edit may give a network that makes no sense;
 :class:`~deeplab_spec.graph.network.Network` refuses a graph that cannot be executed.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -86,23 +86,7 @@ class Mutant:
 
 def with_node(graph: Network, changed: Node) -> Network:
     """Return a network with one node replaced by another of the same path."""
-    return edited(graph, changed.path, lambda _: [changed])
-
-
-def with_op(graph: Network, path: str, **fields: object) -> Network:
-    """Return a network in which one operator has other attributes.
-
-    Args:
-        graph: The network.
-        path: The node.
-        fields: The attributes by field name.
-
-    Raises:
-        GraphError: If the operator cannot have them.
-        TypeError: If the operator has no field of that name.
-    """
-    op = replace(graph[path].op, **fields)  # type: ignore[arg-type]  # the record refuses unknown fields
-    return with_node(graph, replace(graph[path], op=op))
+    return graph.with_nodes(changed if node.path == changed.path else node for node in graph)
 
 
 def with_inputs(graph: Network, path: str, *inputs: str) -> Network:
@@ -116,16 +100,7 @@ def with_inputs(graph: Network, path: str, *inputs: str) -> Network:
 
 def without(graph: Network, paths: Collection[str]) -> Network:
     """Return a network without some nodes of one input; their readers take that input instead."""
-    instead: dict[str, str] = {}
-    nodes = []
-    for node in graph:
-        inputs = tuple(instead.get(path, path) for path in node.inputs)
-        if node.path in paths:
-            instead[node.path] = inputs[0]
-        else:
-            nodes.append(replace(node, inputs=inputs))
-    taps = tuple((name, instead.get(path, path)) for name, path in graph.taps)
-    return Network(nodes=tuple(nodes), taps=taps)
+    return graph.without({path: graph[path].inputs[0] for path in paths})
 
 
 def inserted(graph: Network, after: str, op: Op | None = None, path: str = "inserted") -> Network:
@@ -140,20 +115,6 @@ def inserted(graph: Network, after: str, op: Op | None = None, path: str = "inse
         if node.path == after:
             nodes.append(Node(path=path, op=op or Activation(), inputs=(after,)))
     return Network(nodes=tuple(nodes), taps=graph.taps)
-
-
-def renamed(graph: Network, name: Callable[[str], str]) -> Network:
-    """Return a network with other paths."""
-    nodes = (replace(node, path=name(node.path), inputs=tuple(map(name, node.inputs))) for node in graph)
-    return Network(nodes=tuple(nodes), taps=tuple((tap, name(path)) for tap, path in graph.taps))
-
-
-def edited(graph: Network, path: str, edit: Callable[[Node], Iterable[Node]]) -> Network:
-    """Return a network with one node replaced by no node, one or several."""
-    nodes: list[Node] = []
-    for node in graph:
-        nodes += edit(node) if node.path == path else [node]
-    return graph.with_nodes(nodes)
 
 
 def with_channels(graph: Network, more: Mapping[str, int]) -> Network | None:

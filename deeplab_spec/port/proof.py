@@ -118,8 +118,7 @@ def _called(side: Side, image: Tensor) -> Values:
     if returned.error:
         raise CaptureError(f"{side.name} does not accept it: {returned.error}")
     results = returned.tensors
-    outputs = {node.path: node.op.name for node in side.captured.network.outputs if isinstance(node.op, Output)}
-    return {path: results[name] for path, name in outputs.items() if name in results}
+    return {path: results[name] for name, path in side.captured.network.results.items() if name in results}
 
 
 def _check(side: Side, captured: Values, called: Values) -> None:

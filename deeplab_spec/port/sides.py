@@ -19,7 +19,7 @@ from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import map_shapes
 from deeplab_spec.errors import TargetError
-from deeplab_spec.graph.folding import foldable
+from deeplab_spec.graph.folding import foldable, folded, with_bias
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Input, Opaque, Output, Pair
 from deeplab_spec.judge.outputs import choose
@@ -181,25 +181,19 @@ def side_by_side(source: Side, dest: Side) -> SideBySide:
 def fused(shaped: Shaped) -> tuple[Shaped, Units]:
     """Replace every convolution and the only normalisation that uses it by one convolution with a bias."""
     norm_of = dict(foldable(shaped.network))
-    conv_of = {norm: conv for conv, norm in norm_of.items()}
+    network = with_bias(folded(shaped.network), bias=True)
     units: dict[str, Unit] = {}
-    nodes = []
-    for node in shaped.network:
-        if node.path in conv_of:
-            continue
-        op = node.op
-        if isinstance(op, Conv2d):
+    for node in network:
+        if isinstance(node.op, Conv2d):
             units[node.path] = Unit(conv=node.path, norm=norm_of.get(node.path))
-            op = replace(op, bias=True)
-        elif isinstance(op, BatchNorm):
+        elif isinstance(node.op, BatchNorm):
             units[node.path] = Unit(norm=node.path)
-        nodes.append(replace(node, op=op, inputs=tuple(conv_of.get(path, path) for path in node.inputs)))
-    return shaped.with_network(Network(nodes=tuple(nodes))), units
+    return shaped.with_network(network), units
 
 
 def _outputs(side: Side) -> dict[str, str]:
     """Return the paths of a network's outputs, by name."""
-    outputs = {node.op.name: node.path for node in side.captured.network if isinstance(node.op, Output)}
+    outputs = side.captured.network.results
     if not outputs:
         raise TargetError(side.name, "returns no tensor")
     return outputs

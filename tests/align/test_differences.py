@@ -25,9 +25,9 @@ from deeplab_spec.graph.ops import (
     PoolKind,
     Resize,
 )
-from deeplab_spec.mutate.mutant import inserted, with_inputs, with_op, without
+from deeplab_spec.mutate.mutant import inserted, with_inputs, without
 from deeplab_spec.spec.variants import TF_RELEASE
-from tests.support.graphs import TELLING, between, chain, narrow_network, side_by_side
+from tests.support.graphs import TELLING, between, chain, narrow_network, side_by_side, with_op
 
 GRAPH = narrow_network(replace(TF_RELEASE.choices, middle_blocks=1), 16)
 CONV: Any = {"channels_in": 4, "channels_out": 4}

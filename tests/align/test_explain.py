@@ -12,10 +12,10 @@ from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Dropout
-from deeplab_spec.mutate.mutant import edited, inserted, with_inputs, with_op, without
+from deeplab_spec.mutate.mutant import inserted, with_inputs, without
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, names, seen_values
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
-from tests.support.graphs import narrow_network, narrow_normal, normal
+from tests.support.graphs import edited, narrow_network, narrow_normal, normal, with_op
 from tests.support.members import XCEPTIONS
 
 NOT_HERE = {"width"}

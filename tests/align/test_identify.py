@@ -15,13 +15,13 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.search import Library
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Activation, ActivationKind
-from deeplab_spec.mutate.mutant import inserted, renamed, with_op
+from deeplab_spec.mutate.mutant import inserted
 from deeplab_spec.spec.choices import Choices, ChoiceValue, choose, names, seen_values
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
 from deeplab_spec.spec.variants import variant as published
 from tests.support.faults import faults
-from tests.support.graphs import narrow_network, narrow_normal, normal
+from tests.support.graphs import narrow_network, narrow_normal, normal, renamed, with_op
 from tests.support.members import XCEPTIONS
 from tests.support.strategies import NARROW
 

@@ -19,11 +19,11 @@ from deeplab_spec.align.network_at_size import Shaped, shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Add, BatchNorm, Input, Multiply, Op, Output, Resize, margins
-from deeplab_spec.mutate.mutant import inserted, renamed, with_op
+from deeplab_spec.mutate.mutant import inserted
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
 from tests.align.test_order import reordered, shufflers
-from tests.support.graphs import TELLING, narrow_network, narrow_normal, normal
+from tests.support.graphs import TELLING, narrow_network, narrow_normal, normal, renamed, with_op
 from tests.support.members import XCEPTIONS
 from tests.support.strategies import any_networks, cases, operator
 

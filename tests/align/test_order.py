@@ -13,9 +13,9 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.order import Branch, by_length, ordered
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, Add, Concat, Conv2d, Input, Output
-from deeplab_spec.mutate.mutant import renamed, with_inputs
+from deeplab_spec.mutate.mutant import with_inputs
 from deeplab_spec.spec.variants import TF_RELEASE, Variant
-from tests.support.graphs import TELLING, narrow_network, narrow_normal, normal, side_by_side
+from tests.support.graphs import TELLING, narrow_network, narrow_normal, normal, renamed, side_by_side
 from tests.support.strategies import cases
 
 SHORT = {"middle_blocks": 2}

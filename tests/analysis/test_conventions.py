@@ -21,11 +21,10 @@ from deeplab_spec.graph.ops import (
     Resize,
     ResizeMode,
 )
-from deeplab_spec.mutate.mutant import with_op
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.network import CLASSIFIER
 from deeplab_spec.spec.variants import Variant
-from tests.support.graphs import chain
+from tests.support.graphs import chain, with_op
 from tests.support.members import KINDS
 from tests.support.per_node_module import costs_of, operations
 

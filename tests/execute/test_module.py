@@ -11,13 +11,12 @@ from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.training import NetworkModule
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Dropout, Opaque, roles
-from deeplab_spec.mutate.mutant import edited
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import network
 from deeplab_spec.spec.network import part, rows
 from deeplab_spec.spec.variants import variant
 from tests.support.assertions import assert_same
-from tests.support.graphs import chain, narrow_network
+from tests.support.graphs import chain, edited, narrow_network
 from tests.support.members import CASES
 from tests.support.strategies import NARROW
 from tests.support.weights import randomise_norms, whole

@@ -13,12 +13,12 @@ from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.judge.decisions import CHECKS
 from deeplab_spec.judge.structure.check import SCOPES, by_clause, clause_of
-from deeplab_spec.mutate.mutant import with_inputs, with_op, without
+from deeplab_spec.mutate.mutant import with_inputs, without
 from deeplab_spec.spec.choices import ChoiceValue, choose, names, seen_values
 from deeplab_spec.spec.clauses import CLAUSES, Level, clause, clauses_of
 from deeplab_spec.spec.network import PARTS
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, Variant
-from tests.support.graphs import narrow_network, narrow_normal, normal
+from tests.support.graphs import narrow_network, narrow_normal, normal, with_op
 from tests.support.members import OTHERS, XCEPTIONS
 
 EVERY = {entry.id for entry in CLAUSES if entry.level is Level.STRUCTURE} - {"BLOCK-COUNTS"}

@@ -16,8 +16,9 @@ from deeplab_spec.judge.plan import SpecifiedPlan, plan
 from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.observe import decide_graph
 from deeplab_spec.mutate.catalogue import Catalogue, catalogue
-from deeplab_spec.mutate.mutant import Mutant, Shows, with_op
+from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.strength.levels import Subject
+from tests.support.graphs import with_op
 
 IMAGE = (291, 302)
 NETWORKS = pytest.mark.parametrize("variant", ["notebook", "tf-release"])

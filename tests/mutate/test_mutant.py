@@ -5,8 +5,8 @@ import pytest
 from deeplab_spec.align.identify import edits
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d
-from deeplab_spec.mutate.mutant import edited, inserted, renamed, with_inputs, with_op, without
-from tests.support.graphs import chain
+from deeplab_spec.mutate.mutant import inserted, with_inputs, without
+from tests.support.graphs import chain, edited, renamed, with_op
 
 CONV = Conv2d(channels_in=4, channels_out=4)
 GRAPH = chain(CONV, BatchNorm(channels=4, eps=1e-3, momentum=0.1), Activation())

@@ -13,14 +13,13 @@ from deeplab_spec.capture.target import Target
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Activation, ActivationKind, Conv2d
 from deeplab_spec.measure.rewrites import folded
-from deeplab_spec.mutate.mutant import with_op
 from deeplab_spec.mutate.rewrites.graphs import Shuffled
 from deeplab_spec.port import proof as port_proof
 from deeplab_spec.port.equivalent_forms import ROUNDED, Action
 from deeplab_spec.port.service import Moved, PortRequest, move, port, port_document
 from deeplab_spec.reference.network import build
 from tests.support import source_document
-from tests.support.graphs import chain
+from tests.support.graphs import chain, with_op
 from tests.support.port_networks import (
     FORMS,
     NARROW,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from deeplab_spec.analysis.sizes import explicit_padding, window_positions
+from deeplab_spec.analysis.sizes import SideRule, explicit_padding
 from deeplab_spec.graph.ops import margins
 from deeplab_spec.reference.conv import ConvUnit, PoolUnit, SeparableUnit
 from deeplab_spec.reference.document import Conv2dLayer, SeparableConv2d, SeparableConv2dLayer
@@ -27,8 +27,8 @@ def by_hand(row: rows.ConvUnit, unit: ConvUnit, image: Tensor) -> Tensor:
     )
     padded = functional.pad(image, (left, right, top, bottom))
     down, across = row.rates
-    height = window_positions(image.shape[2], row.kernel, row.stride, down, top + bottom)
-    width = window_positions(image.shape[3], row.kernel, row.stride, across, left + right)
+    height = SideRule(top + bottom - down * (row.kernel - 1) - 1, row.stride)(image.shape[2])
+    width = SideRule(left + right - across * (row.kernel - 1) - 1, row.stride)(image.shape[3])
     total = torch.zeros(image.shape[0], row.channels_out, height, width, dtype=image.dtype)
     share_in, share_out = row.channels_in // row.groups, row.channels_out // row.groups
     for out in range(row.channels_out):

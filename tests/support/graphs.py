@@ -1,8 +1,10 @@
 """Graphs for tests: narrow networks of the specification, chains of operators, and aligned pairs."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 
+from deeplab_spec.align import canonical
 from deeplab_spec.align.differences import Aspect, differences
 from deeplab_spec.align.match import Alignment, align
 from deeplab_spec.align.network_at_size import Shaped, shaped
@@ -10,6 +12,7 @@ from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.capture.capture import Capture
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Input, Op, Output, Pair
+from deeplab_spec.mutate.mutant import with_node
 from deeplab_spec.spec.choices import Choices
 from deeplab_spec.spec.network import network
 from tests.support.strategies import NARROW
@@ -61,3 +64,27 @@ def chain(*ops: Op, channels: int = 4) -> Network:
         nodes.append(Node(path=f"n{number}", op=op, inputs=(nodes[-1].path,)))
     nodes.append(Node(path="y", op=Output(name=""), inputs=(nodes[-1].path,)))
     return Network(nodes=tuple(nodes))
+
+
+def with_op(graph: Network, path: str, **fields: object) -> Network:
+    """Return a network in which one operator has other attributes.
+
+    Raises:
+        GraphError: If the operator cannot have them.
+        TypeError: If the operator has no field of that name.
+    """
+    op = replace(graph[path].op, **fields)
+    return with_node(graph, replace(graph[path], op=op))
+
+
+def renamed(graph: Network, name: Callable[[str], str]) -> Network:
+    """Return a network with other paths."""
+    return canonical.renamed(graph, {node.path: name(node.path) for node in graph})
+
+
+def edited(graph: Network, path: str, edit: Callable[[Node], Iterable[Node]]) -> Network:
+    """Return a network with one node replaced by no node, one or several."""
+    nodes: list[Node] = []
+    for node in graph:
+        nodes += edit(node) if node.path == path else [node]
+    return graph.with_nodes(nodes)

@@ -33,8 +33,7 @@ def logits_layers(network: Network) -> tuple[str, ...]:
 
 def groups_of(network: Network) -> dict[str, Group]:
     """Return the group of every node."""
-    first = network.outputs[0].path
-    main = _upstream(network, first)
+    main = network.upstream([network.outputs[0].path])
     layers = [CLASSIFIER] if CLASSIFIER in network else list(logits_layers(network)[:1])
     logits = downstream(network, layers) & main
     return {
@@ -47,15 +46,6 @@ def groups_of(network: Network) -> dict[str, Group]:
         else Group.HEAD
         for node in network
     }
-
-
-def _upstream(network: Network, path: str) -> frozenset[str]:
-    """Return a node and all that it depends on."""
-    found = {path}
-    for node in reversed(network.nodes):
-        if node.path in found:
-            found.update(node.inputs)
-    return frozenset(found)
 
 
 def downstream(network: Network, paths: Collection[str]) -> frozenset[str]:

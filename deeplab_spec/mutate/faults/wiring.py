@@ -109,7 +109,8 @@ def of_blocks(graph: Network) -> Iterator[Mutant]:
     blocks = [found[1] for node in graph if (found := _MIDDLE_BLOCK.match(node.path))]
     anywhere = middle_flow(graph)
     for block in blocks:
-        network = _without_block(graph, block)
+        inside, first = _inside(graph, block)
+        network = graph.without(dict.fromkeys(inside, first))
         yield Mutant(kind="block lost", path=f"{block}.add", attribute="node", network=network, other_paths=anywhere)
         network = _twice(graph, block)
         yield Mutant(kind="block twice", path=f"{block}.add", attribute="node", network=network, other_paths=anywhere)
@@ -133,21 +134,10 @@ def of_layers(graph: Network) -> Iterator[Mutant]:
     for layer, nodes in layers.items():
         inside = {node.path for node in nodes}
         first = next(value for value in nodes[0].inputs if value not in inside)
-        network = _bypassed(graph, inside, first)
+        network = graph.without(dict.fromkeys(inside, first))
         block = layer.rpartition(".")[0]
         alike = tuple(node.path for node in graph if node.path.startswith(f"{block}."))
         yield Mutant(kind="layer lost", path=layer, attribute="node", network=network, other_paths=alike)
-
-
-def _bypassed(graph: Network, inside: set[str], first: str) -> Network:
-    """Return the network without some nodes; their readers outside take the first node's input instead."""
-    nodes = [
-        replace(node, inputs=tuple(first if value in inside else value for value in node.inputs))
-        for node in graph
-        if node.path not in inside
-    ]
-    taps = tuple((name, first if path in inside else path) for name, path in graph.taps)
-    return Network(nodes=tuple(nodes), taps=taps)
 
 
 def _inside(graph: Network, block: str) -> tuple[set[str], str]:
@@ -155,11 +145,6 @@ def _inside(graph: Network, block: str) -> tuple[set[str], str]:
     inside = {node.path for node in graph if node.path.startswith(f"{block}.")}
     add = graph[f"{block}.add"]
     return inside, next(value for value in add.inputs if value not in inside)
-
-
-def _without_block(graph: Network, block: str) -> Network:
-    inside, first = _inside(graph, block)
-    return _bypassed(graph, inside, first)
 
 
 def _twice(graph: Network, block: str) -> Network:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deeplab_spec.graph.network import Node
-from deeplab_spec.graph.ops import Add, Concat, Multiply, Output, Resize, ResizeMode
+from deeplab_spec.graph.ops import Add, Concat, Multiply, Resize, ResizeMode
 from deeplab_spec.show.skeleton.parts import Part, Tree
 
 Step = Part | Node
@@ -51,7 +51,7 @@ def forward(tree: Tree, part: Part, *, named_results: bool = False) -> Forward:
 def _results(tree: Tree, part: Part) -> dict[str, str]:
     """Return the values that a group returns, by name."""
     if part is tree.root:
-        return {node.op.name: node.inputs[0] for node in tree.network if isinstance(node.op, Output)}
+        return {name: tree.network[path].inputs[0] for name, path in tree.network.results.items()}
     return {path: path for path in tree.results(part)}
 
 

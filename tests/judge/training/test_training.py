@@ -22,12 +22,13 @@ from deeplab_spec.judge.training.check import CHECKS_OF_TRAINING, choices_seen_i
 from deeplab_spec.judge.training.check_random import dropout
 from deeplab_spec.judge.training.evidence import Trained
 from deeplab_spec.judge.training.observe import observe
-from deeplab_spec.mutate.mutant import inserted, with_op, without
+from deeplab_spec.mutate.mutant import inserted, without
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.choices import choose
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import variant
 from tests.support.candidates import WIDTH
+from tests.support.graphs import with_op
 from tests.support.members import XCEPTIONS
 
 SMALL: dict[str, Any] = {"width": WIDTH, "middle_blocks": 1}

@@ -244,15 +244,3 @@ TFPROF: Final = Convention(
     source=paper("table 5"),
 )
 CONVENTIONS: Final = (MAC, FULL, FVCORE, TORCH, TFPROF)
-
-
-def convention(name: str) -> Convention:
-    """Return the convention of a name.
-
-    Raises:
-        SpecError: If there is none.
-    """
-    for candidate in CONVENTIONS:
-        if candidate.name == name:
-            return candidate
-    raise SpecError("convention", f"must be one of {', '.join(entry.name for entry in CONVENTIONS)}", name)

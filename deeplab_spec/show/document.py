@@ -1,13 +1,12 @@
 """The JSON documents of ``show`` and ``clauses``, and the functions that make them; with the costs of each erratum."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import Any
 
 from deeplab_spec.analysis.sizes import Shape, shapes
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.graph.network import Node
-from deeplab_spec.graph.ops import Pair, kind
+from deeplab_spec.graph.ops import kind
 from deeplab_spec.show.initial import InitialModel, initial_tensors
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import Results, as_json, choose, names, plain
@@ -15,53 +14,39 @@ from deeplab_spec.spec.clause_notes import NOTES
 from deeplab_spec.spec.clauses import CLAUSES, Clause, clauses_of
 from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.errata import Erratum, errata_of
-from deeplab_spec.spec.network import DEFAULT_CLASSES, network
+from deeplab_spec.spec.network import network
 from deeplab_spec.spec.rows import Init
 from deeplab_spec.spec.variants import NOTEBOOK, Variant
 from deeplab_spec.views.document import Document, Json, Model
 
+_SIZE = (513, 513)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
-    """The cost that an erratum adds to the corrected network at one output stride.
 
-    Attributes:
-        output_stride: Input pixels per pixel of the backbone's result.
-        parameters: Parameters of the document's network minus those of the corrected one.
-        macs: The same difference of convolution multiply-adds.
-    """
+class EffectModel(Model):
+    """The parameters and multiply-adds that an erratum adds at one output stride."""
 
     output_stride: int
     parameters: int
     macs: int
 
 
-def effects(erratum: Erratum, size: Pair = (513, 513), classes: int = DEFAULT_CLASSES) -> tuple[Effect, ...]:
-    """Return the effect of an erratum at every output stride of the document.
+def effects(erratum: Erratum) -> tuple[EffectModel, ...]:
+    """Return the effect of an erratum alone at every output stride of the document; none if it changes no network.
 
-    Args:
-        erratum: The erratum; the document's other errata stay uncorrected.
-        size: Height and width of the input.
-        classes: Channels of the logits.
-
-    Returns:
-        One effect per output stride; none if the erratum does not change the network.
-
-    >>> from deeplab_spec.spec.errata import erratum
-    >>> effects(erratum("ERRATUM-DEAD-BIASES"))[-1]
-    Effect(output_stride=16, parameters=93928, macs=0)
+    >>> from deeplab_spec.spec.errata import ERRATA
+    >>> effects(next(entry for entry in ERRATA if entry.id == "ERRATUM-DEAD-BIASES"))[-1]
+    EffectModel(output_stride=16, parameters=93928, macs=0)
     """
     if not erratum.corrections:
         return ()
     corrected = choose(NOTEBOOK.choices, dict(erratum.corrections))
-    effects_by_stride = []
+    found = []
     for stride in NOTEBOOK.output_strides:
-        verbatim = Evaluator(network(NOTEBOOK.choices, stride, classes))(*size)
-        fixed = Evaluator(network(corrected, stride, classes))(*size)
+        verbatim, fixed = (Evaluator(network(each, stride))(*_SIZE) for each in (NOTEBOOK.choices, corrected))
         parameters = verbatim.sizes.parameters - fixed.sizes.parameters
         macs = int(verbatim.operations - fixed.operations)
-        effects_by_stride.append(Effect(output_stride=stride, parameters=parameters, macs=macs))
-    return tuple(effects_by_stride)
+        found.append(EffectModel(output_stride=stride, parameters=parameters, macs=macs))
+    return tuple(found)
 
 
 class NodeModel(Model):
@@ -116,14 +101,6 @@ class ClauseModel(Model):
     torch: str
     source: str
     choices: dict[str, Any]
-
-
-class EffectModel(Model):
-    """The parameters and multiply-adds that an erratum adds at one output stride."""
-
-    output_stride: int
-    parameters: int
-    macs: int
 
 
 class ErratumModel(Model):
@@ -215,5 +192,5 @@ def _erratum(erratum: Erratum) -> ErratumModel:
         corrections={name: plain(value) for name, value in erratum.corrections},
         api_note=erratum.api_note,
         source=str(erratum.source),
-        effects=tuple(EffectModel.model_validate(effect, from_attributes=True) for effect in effects(erratum)),
+        effects=effects(erratum),
     )

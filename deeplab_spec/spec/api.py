@@ -67,18 +67,7 @@ def table(
     num_classes: int = DEFAULT_CLASSES,
     choices: Mapping[str, Override] | None = None,
 ) -> NetworkRows:
-    """Return the rows of a variant.
-
-    Args:
-        variant: Name of the variant.
-        output_stride: Input pixels per pixel of the backbone's features.
-        num_classes: Channels of the logits.
-        choices: Choices that differ from the variant's.
-
-    Raises:
-        SpecError: A ValueError, if the variant is unknown or does not support the output stride, the number of
-            classes is below 1, or a choice cannot have its value.
-    """
+    """Return the rows of a variant; the arguments and errors are those of :func:`network`."""
     published = named(variant)
     check_output_stride(published, output_stride)
     decided = overridden(published.choices, choices)

@@ -220,15 +220,3 @@ OTHERS: Final[Mapping[str, tuple[Erratum, ...]]] = {
 def errata_of(variant: str) -> tuple[Erratum, ...]:
     """Return the errata of a variant, by its name."""
     return ERRATA if variant == "notebook" else OTHERS.get(variant, ())
-
-
-def erratum(name: str) -> Erratum:
-    """Return the erratum with an id.
-
-    Raises:
-        SpecError: If there is none; the message lists them.
-    """
-    for candidate in ERRATA:
-        if candidate.id == name:
-            return candidate
-    raise SpecError("erratum", f"must be one of {', '.join(entry.id for entry in ERRATA)}", name)

@@ -1,10 +1,11 @@
 """The rows of the pyramid and the decoder."""
 
+from dataclasses import replace
 from typing import Final
 
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Source
-from deeplab_spec.graph.ops import ActivationKind, Pair
+from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.choices import (
     AsppOrder,
     Choices,
@@ -16,7 +17,7 @@ from deeplab_spec.spec.choices import (
     PoolNorm,
     Projection,
 )
-from deeplab_spec.spec.layer_choices import head_bias, head_conv, head_norm, head_separable, initial, scaled_channels
+from deeplab_spec.spec.layer_choices import head_conv, head_separable, initial, scaled_channels
 from deeplab_spec.spec.rows import AsppRows, AuxiliaryRows, ConvUnit, DecoderRows, HeadUnit, same_size
 from deeplab_spec.spec.sources import DEEPLAB_V3, library, paper, release
 
@@ -126,17 +127,8 @@ def _refinement(choices: Choices, depth: int) -> HeadUnit | None:
 
 
 def _pool(choices: Choices, features: int, depth: int) -> ConvUnit:
-    normalised = choices.pool_norm is PoolNorm.NORM
-    return ConvUnit(
-        path="aspp.pool",
-        channels_in=features,
-        channels_out=depth,
-        bias=head_bias(choices) or not normalised,
-        norm=head_norm(choices) if normalised else None,
-        activation=ActivationKind.RELU,
-        init=initial(choices, None),
-        source=_PYRAMID,
-    )
+    conv = head_conv(choices, "aspp.pool", features, depth, source=_PYRAMID)
+    return conv if choices.pool_norm is PoolNorm.NORM else replace(conv, bias=True, norm=None)
 
 
 MOST_CLASSES: Final = 1_000_000

@@ -1,7 +1,7 @@
 """How the choices determine a single layer: channels, bias, normalisation, padding and initial weights."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -75,21 +75,6 @@ def backbone_norm(choices: Choices) -> Norm:
     return Norm(eps=choices.backbone_norm_eps, momentum=momentum)
 
 
-def head_norm(choices: Choices) -> Norm:
-    """Return the normalisation of pyramid and decoder."""
-    return Norm(eps=choices.head_norm_eps, momentum=choices.norm_momentum)
-
-
-def backbone_bias(choices: Choices) -> bool:
-    """Return whether a normalised convolution of the backbone has a bias."""
-    return choices.conv_bias is ConvBias.EVERY
-
-
-def head_bias(choices: Choices) -> bool:
-    """Return whether a normalised convolution of pyramid or decoder has a bias."""
-    return choices.conv_bias is not ConvBias.NONE
-
-
 def backbone_conv(
     choices: Choices,
     path: str,
@@ -118,7 +103,7 @@ def backbone_conv(
         rate=rate,
         padding=padding(choices, kernel, stride, rate, first=first),
         groups=groups,
-        bias=backbone_bias(choices),
+        bias=choices.conv_bias is ConvBias.EVERY,
         norm=backbone_norm(choices),
         activation=activation,
         init=backbone_initial(choices, std),
@@ -242,8 +227,8 @@ def head_conv(
         kernel=kernel,
         rate=rate,
         padding=same_size(kernel, rate),
-        bias=head_bias(choices),
-        norm=head_norm(choices),
+        bias=choices.conv_bias is not ConvBias.NONE,
+        norm=Norm(eps=choices.head_norm_eps, momentum=choices.norm_momentum),
         activation=ActivationKind.RELU,
         init=initial(choices, None),
         source=source,
@@ -261,28 +246,14 @@ def head_separable(
     source: Source,
 ) -> SeparableUnit:
     """Return a separable convolution of pyramid or decoder."""
-    depthwise = ConvUnit(
-        path=f"{path}.depthwise",
-        channels_in=channels_in,
-        channels_out=channels_in,
-        kernel=3,
-        rate=rate,
-        padding=same_size(3, rate),
+    depthwise = head_conv(choices, f"{path}.depthwise", channels_in, channels_in, kernel=3, rate=rate, source=source)
+    depthwise = replace(
+        depthwise,
         groups=channels_in,
-        bias=head_bias(choices),
-        norm=None if between is DepthwiseUnit.BARE else head_norm(choices),
+        norm=None if between is DepthwiseUnit.BARE else depthwise.norm,
         activation=ActivationKind.RELU if between is DepthwiseUnit.NORM_AND_ACTIVATION else None,
         init=initial(choices, HEAD_DEPTHWISE_STD),
-        source=source,
     )
-    pointwise = ConvUnit(
-        path=f"{path}.pointwise",
-        channels_in=channels_in,
-        channels_out=channels_out,
-        bias=head_bias(choices),
-        norm=head_norm(choices),
-        activation=ActivationKind.RELU,
-        init=initial(choices, HEAD_POINTWISE_STD),
-        source=source,
-    )
+    pointwise = head_conv(choices, f"{path}.pointwise", channels_in, channels_out, source=source)
+    pointwise = replace(pointwise, init=initial(choices, HEAD_POINTWISE_STD))
     return SeparableUnit(path=path, depthwise=depthwise, pointwise=pointwise)

@@ -8,8 +8,6 @@ DEEPLAB_V3_PLUS: Final = "arXiv:1802.02611"
 DEEPLAB_V3: Final = "arXiv:1706.05587"
 XCEPTION: Final = "arXiv:1610.02357"
 RELEASE: Final = "tensorflow/models research/deeplab"
-RESNET: Final = "arXiv:1512.03385"
-MOBILENET_V2: Final = "arXiv:1801.04381"
 DOCUMENT: Final = "f1recracker/pytorch-deeplab-v3-plus@0714159"
 
 
@@ -26,16 +24,6 @@ def release(place: str) -> Source:
 def paper(place: str) -> Source:
     """Return a place in the paper that introduces DeepLabv3+."""
     return Source(work=DEEPLAB_V3_PLUS, place=place)
-
-
-def resnet(place: str) -> Source:
-    """Return a place in the paper that introduces residual networks."""
-    return Source(work=RESNET, place=place)
-
-
-def mobilenet(place: str) -> Source:
-    """Return a place in the paper that introduces MobileNetV2."""
-    return Source(work=MOBILENET_V2, place=place)
 
 
 def library(name: str, place: str) -> Source:

@@ -2,8 +2,9 @@
 
 import pytest
 
-from deeplab_spec.analysis.conventions import CONVENTIONS, FULL, FVCORE, MAC, TFPROF, TORCH, Convention, convention
+from deeplab_spec.analysis.conventions import CONVENTIONS, FULL, FVCORE, MAC, TFPROF, TORCH, Convention
 from deeplab_spec.analysis.costs import node_costs, total_cost
+from deeplab_spec.analysis.counters import convention
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.errors import SpecError
@@ -115,7 +116,7 @@ def test_a_convention_is_found_by_its_name_and_an_unknown_name_lists_them() -> N
     """Names are as on the command line."""
     assert [convention(entry.name) for entry in CONVENTIONS] == list(CONVENTIONS)
     assert len({entry.name for entry in CONVENTIONS}) == len(CONVENTIONS)
-    with pytest.raises(SpecError, match="must be one of mac, full, fvcore, torch, tfprof, but got 'macs'"):
+    with pytest.raises(SpecError, match=r"must be one of mac, full, fvcore, torch, tfprof, .* but got 'macs'"):
         convention("macs")
 
 

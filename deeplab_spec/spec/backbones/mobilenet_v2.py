@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
+from deeplab_spec.graph.network import Source
 from deeplab_spec.graph.ops import ActivationKind
 from deeplab_spec.spec.choices import FAMILY, Choices, ChoiceValue, UnstridedRate, choice, within
 from deeplab_spec.spec.layer_choices import (
@@ -17,7 +18,6 @@ from deeplab_spec.spec.layer_choices import (
     scaled_channels,
 )
 from deeplab_spec.spec.rows import BackboneRows, Block, ConvUnit, SkipKind
-from deeplab_spec.spec.sources import mobilenet
 
 RELU6: Final = ActivationKind.RELU6
 STEM_CHANNELS: Final = 32
@@ -28,7 +28,7 @@ BACKBONE_STD: Final = 0.09
 STAGES: Final = ((16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1))
 """For every stage its channels, its units, and the stride of its first unit."""
 
-_TABLE: Final = mobilenet("table 2")
+_TABLE: Final = Source(work="arXiv:1801.04381", place="table 2")
 
 
 class LowLevelTap(StrEnum):
@@ -74,24 +74,15 @@ class MobileNetV2Choices(Choices):
         """Return the rows of the backbone."""
         check_output_stride(output_stride)
         channels = scaled_channels(self.base_channels, self.width)
-        stem = channels[_multiplied(self, STEM_CHANNELS)]
+        ends = (IMAGE_CHANNELS, channels[_multiplied(self, STEM_CHANNELS)])
+        first = _conv(self, "backbone.stem.conv1", ends, kernel=3, stride=STEM_STRIDE, activation=RELU6, first=True)
         blocks = tuple(_blocks(self, channels, output_stride))
         tapped = blocks[STAGES[0][1] + STAGES[1][1] - 1]
         low_level, low_level_channels = tapped_value(self.low_level_tap, tapped)
         return BackboneRows(
             output_stride=output_stride,
             reported_output_stride=reported or output_stride,
-            stem=(
-                _conv(
-                    self,
-                    "backbone.stem.conv1",
-                    (IMAGE_CHANNELS, stem),
-                    kernel=3,
-                    stride=STEM_STRIDE,
-                    activation=RELU6,
-                    first=True,
-                ),
-            ),
+            stem=(first,),
             blocks=blocks,
             low_level=low_level,
             low_level_channels=low_level_channels,

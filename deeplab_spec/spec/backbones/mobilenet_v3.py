@@ -106,33 +106,18 @@ class MobileNetV3Choices(Choices):
         """Return the rows of the backbone."""
         check_output_stride(output_stride)
         channels = scaled_channels(self.base_channels, self.width)
-        stem, last = channels[STEM_CHANNELS], channels[LAST_CHANNELS]
+        ends = (IMAGE_CHANNELS, channels[STEM_CHANNELS])
+        first = _conv(self, "backbone.stem.conv1", ends, kernel=3, stride=STEM_STRIDE, activation=SWISH, first=True)
         blocks = tuple(_blocks(self, channels, output_stride))
         tapped, second = blocks[_TAPPED - 1], blocks[_AUXILIARY - 1]
         low_level, low_level_channels = tapped_value(self.low_level_tap, tapped)
-        path, ends = f"backbone.block{len(LARGE) + 1}", (blocks[-1].channels_out, last)
+        path, ends = f"backbone.block{len(LARGE) + 1}", (blocks[-1].channels_out, channels[LAST_CHANNELS])
+        last = _conv(self, f"{path}.conv1", ends, activation=SWISH)
         return BackboneRows(
             output_stride=output_stride,
             reported_output_stride=reported or output_stride,
-            stem=(
-                _conv(
-                    self,
-                    "backbone.stem.conv1",
-                    (IMAGE_CHANNELS, stem),
-                    kernel=3,
-                    stride=STEM_STRIDE,
-                    activation=SWISH,
-                    first=True,
-                ),
-            ),
-            blocks=(
-                *blocks,
-                Block(
-                    path=path,
-                    units=(_conv(self, f"{path}.conv1", ends, activation=SWISH),),
-                    skip_kind=SkipKind.NONE,
-                ),
-            ),
+            stem=(first,),
+            blocks=(*blocks, Block(path=path, units=(last,), skip_kind=SkipKind.NONE)),
             low_level=low_level,
             low_level_channels=low_level_channels,
             auxiliary=f"{second.path}.projection.norm",

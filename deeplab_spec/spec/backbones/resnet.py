@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
+from deeplab_spec.graph.network import Source
 from deeplab_spec.graph.ops import ActivationKind, Pool, PoolKind
 from deeplab_spec.spec.choices import FAMILY, AuxiliaryHead, Choices, ChoiceValue, UnstridedRate, choice, within
 from deeplab_spec.spec.layer_choices import (
@@ -16,7 +17,6 @@ from deeplab_spec.spec.layer_choices import (
     scaled_channels,
 )
 from deeplab_spec.spec.rows import BackboneRows, Block, ConvUnit, PoolUnit, SkipKind
-from deeplab_spec.spec.sources import resnet
 
 RELU: Final = ActivationKind.RELU
 STEM_STRIDE: Final = 4
@@ -30,7 +30,7 @@ EXPANSION: Final = 4
 
 _LAST: Final = 4
 _MOST_UNITS: Final = 200
-_TABLE: Final = resnet("table 1")
+_TABLE: Final = Source(work="arXiv:1512.03385", place="table 1")
 
 
 class ResidualUnit(StrEnum):

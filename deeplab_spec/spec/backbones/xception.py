@@ -1,16 +1,15 @@
 """The rows of the modified aligned Xception: table, strides, and the rule for rates."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
-from deeplab_spec.graph.ops import ActivationKind, Padding
+from deeplab_spec.graph.ops import ActivationKind
 from deeplab_spec.spec.choices import DOCUMENT, PAPER, PUBLIC, Choices, ChoiceValue, choice, within
 from deeplab_spec.spec.layer_choices import (
     IMAGE_CHANNELS,
-    backbone_bias,
-    backbone_initial,
+    backbone_conv,
     backbone_norm,
     check_output_stride,
     padding,
@@ -140,7 +139,24 @@ class XceptionChoices(Choices):
 
     def backbone_rows(self, output_stride: int, reported: int | None = None) -> BackboneRows:
         """Return the rows of the backbone."""
-        return backbone_rows(self, output_stride, reported)
+        check_output_stride(output_stride)
+        channels = scaled_channels(self.base_channels, self.width)
+        plans = _plans(self)
+        blocks = []
+        channels_in = channels[64]
+        for plan, geometry in zip(plans, _geometries(self, plans, output_stride), strict=True):
+            outs = tuple(channels[out] for out in plan.outs)
+            blocks.append(_block(self, plan, geometry, channels_in, outs))
+            channels_in = outs[-1]
+        low_level, low_level_channels = _low_level(self, plans, output_stride)
+        return BackboneRows(
+            output_stride=output_stride,
+            reported_output_stride=reported or output_stride,
+            stem=_stem(self, channels),
+            blocks=tuple(blocks),
+            low_level=low_level,
+            low_level_channels=channels[low_level_channels],
+        )
 
 
 _CAPTIONS = {
@@ -189,7 +205,6 @@ _EXIT: Final = (
 )
 # fmt: on
 _EXIT2: Final = _EXIT[1].path
-_STEM: Final = "backbone.entry_flow.stem.conv1"
 
 
 def _plans(choices: XceptionChoices) -> tuple[BlockPlan, ...]:
@@ -241,61 +256,16 @@ def _geometries(choices: XceptionChoices, plans: tuple[BlockPlan, ...], output_s
     return tuple(geometries)
 
 
-def backbone_rows(choices: XceptionChoices, output_stride: int, reported: int | None = None) -> BackboneRows:
-    """Return the rows of the backbone.
-
-    Args:
-        choices: The choices.
-        output_stride: Input pixels per pixel of the result: 8, 16 or 32.
-        reported: The output stride that the backbone reports; by default the true one.
-    """
-    check_output_stride(output_stride)
-    channels = scaled_channels(choices.base_channels, choices.width)
-    plans = _plans(choices)
-    blocks = []
-    channels_in = channels[64]
-    for plan, geometry in zip(plans, _geometries(choices, plans, output_stride), strict=True):
-        outs = tuple(channels[out] for out in plan.outs)
-        blocks.append(_block(choices, plan, geometry, channels_in, outs))
-        channels_in = outs[-1]
-    low_level, low_level_channels = _low_level(choices, plans, output_stride)
-    return BackboneRows(
-        output_stride=output_stride,
-        reported_output_stride=reported or output_stride,
-        stem=_stem(choices, channels),
-        blocks=tuple(blocks),
-        low_level=low_level,
-        low_level_channels=channels[low_level_channels],
-    )
+def _conv(choices: XceptionChoices, path: str, channels: tuple[int, int], **numbers: Any) -> ConvUnit:  # noqa: ANN401 - as of backbone_conv
+    return backbone_conv(choices, path, channels, std=BACKBONE_STD, source=_FIGURE, **numbers)
 
 
 def _stem(choices: XceptionChoices, channels: dict[int, int]) -> tuple[ConvUnit, ...]:
-    rows = []
-    for number, (channels_in, channels_out, stride) in enumerate(
-        ((IMAGE_CHANNELS, channels[32], STEM_STRIDE), (channels[32], channels[64], 1)), start=1
-    ):
-        path = f"backbone.entry_flow.stem.conv{number}"
-        rows.append(
-            ConvUnit(
-                path=path,
-                channels_in=channels_in,
-                channels_out=channels_out,
-                kernel=3,
-                stride=stride,
-                padding=_padding(choices, path, stride, 1),
-                bias=backbone_bias(choices),
-                norm=backbone_norm(choices),
-                activation=RELU,
-                init=backbone_initial(choices, BACKBONE_STD),
-                source=_FIGURE,
-            )
-        )
-    return tuple(rows)
-
-
-def _padding(choices: XceptionChoices, path: str, stride: int, rate: int) -> Padding:
-    """Return the padding of a 3x3 convolution."""
-    return padding(choices, 3, stride, rate if choices.atrous_padding is AtrousPadding.RATE else 1, first=path == _STEM)
+    path, first, second = "backbone.entry_flow.stem.conv", channels[32], channels[64]
+    return (
+        _conv(choices, f"{path}1", (IMAGE_CHANNELS, first), kernel=3, stride=STEM_STRIDE, activation=RELU, first=True),
+        _conv(choices, f"{path}2", (first, second), kernel=3, activation=RELU),
+    )
 
 
 def _block(
@@ -344,52 +314,36 @@ def _unit(
     pre_activation: bool,
     exit2: bool,
 ) -> SeparableUnit:
-    channels_in, channels_out = channels
+    channels_in = channels[0]
     between = choices.depthwise_activation is DepthwiseActivation.EVERY or (
         exit2 and choices.depthwise_activation is DepthwiseActivation.EXIT2
     )
-    depthwise = ConvUnit(
-        path=f"{path}.depthwise",
-        channels_in=channels_in,
-        channels_out=channels_in,
+    depthwise = _conv(
+        choices,
+        f"{path}.depthwise",
+        (channels_in, channels_in),
         kernel=3,
         stride=stride,
         rate=rate,
-        padding=_padding(choices, path, stride, rate),
         groups=channels_in,
-        bias=backbone_bias(choices),
-        norm=backbone_norm(choices) if choices.depthwise_norm else None,
         activation=RELU if between else None,
-        init=backbone_initial(choices, BACKBONE_STD),
-        source=_FIGURE,
     )
-    pointwise = ConvUnit(
-        path=f"{path}.pointwise",
-        channels_in=channels_in,
-        channels_out=channels_out,
-        bias=backbone_bias(choices),
-        norm=backbone_norm(choices),
-        activation=RELU if exit2 or choices.activation_placement is ActivationPlacement.AFTER else None,
-        init=backbone_initial(choices, BACKBONE_STD),
-        source=_FIGURE,
+    depthwise = replace(
+        depthwise,
+        padding=padding(choices, 3, stride, rate if choices.atrous_padding is AtrousPadding.RATE else 1),
+        norm=depthwise.norm if choices.depthwise_norm else None,
     )
+    after = exit2 or choices.activation_placement is ActivationPlacement.AFTER
+    pointwise = _conv(choices, f"{path}.pointwise", channels, activation=RELU if after else None)
     return SeparableUnit(path=path, pre_activation=pre_activation, depthwise=depthwise, pointwise=pointwise)
 
 
 def _skip(choices: XceptionChoices, path: str, channels_in: int, channels_out: int, geometry: _Geometry) -> ConvUnit:
     rate = geometry.rates[-1] if choices.skip_rate is SkipRate.AS_LAST_LAYER else 1
-    return ConvUnit(
-        path=f"{path}.skip",
-        channels_in=channels_in,
-        channels_out=channels_out,
-        stride=geometry.stride,
-        rate=rate,
-        bias=backbone_bias(choices),
-        norm=None if choices.skip_unit is SkipUnit.NONE else backbone_norm(choices),
-        activation=RELU if choices.skip_unit is SkipUnit.NORM_AND_ACTIVATION else None,
-        init=backbone_initial(choices, BACKBONE_STD),
-        source=_FIGURE,
-    )
+    activation = RELU if choices.skip_unit is SkipUnit.NORM_AND_ACTIVATION else None
+    channels = (channels_in, channels_out)
+    skip = _conv(choices, f"{path}.skip", channels, stride=geometry.stride, rate=rate, activation=activation)
+    return replace(skip, norm=None) if choices.skip_unit is SkipUnit.NONE else skip
 
 
 def _low_level(choices: XceptionChoices, plans: tuple[BlockPlan, ...], output_stride: int) -> tuple[str, int]:

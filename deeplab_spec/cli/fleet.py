@@ -11,9 +11,8 @@ import typer
 from deeplab_spec.cli import output
 from deeplab_spec.errors import SpecError
 from deeplab_spec.pieces.cluster import Cluster, Work
-from deeplab_spec.pieces.folder import Folder, cache_folder, recosted
+from deeplab_spec.pieces.folder import Folder, cache_folder, recosted, run
 from deeplab_spec.pieces.plan import WHOLE, Execute, Plan, Shard
-from deeplab_spec.pieces.run import run
 from deeplab_spec.result import ExitCode
 from deeplab_spec.views.progress import Progress
 

@@ -26,7 +26,7 @@ def merge(
     Exit status: that of the run; 2 a shard is lost, there twice, or of another run.
     """
     require_torch("merge")
-    from deeplab_spec.pieces.merge import balance, merged
+    from deeplab_spec.pieces.folder import balance, merged
 
     plan, results = merged(folders)
     output.summary(balance(plan, folders))

@@ -1,4 +1,4 @@
-"""A folder of finished pieces: the plan, one file a piece, and how long each took.
+"""A folder of finished pieces: the plan, one file a piece, and how long each took; and the union of several.
 
 Every file is written whole or not at all, so that a run which was stopped continues with what is missing, and several
 shards may share a folder.
@@ -6,7 +6,7 @@ shards may share a folder.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from deeplab_spec.errors import SpecError, TargetError
-from deeplab_spec.pieces.plan import Piece, Plan, Shard, Took
+from deeplab_spec.pieces.plan import Execute, Piece, Plan, Shard, Took
 from deeplab_spec.views.document import Document, canonical, read_bounded, write_whole
+from deeplab_spec.views.progress import Progress
 
 _PLAN: Final = "plan.json"
 _TIMES: Final = "times"
@@ -130,6 +131,37 @@ class Folder:
         return Took(0.0, 0.0)
 
 
+def run(
+    plan: Plan,
+    shard: Shard,
+    folder: Folder | None,
+    execute: Execute,
+    progress: Progress,
+    again: Callable[[Any], bool] = lambda _result: False,
+) -> dict[str, Any]:
+    """Run the pieces of a shard that are not finished.
+
+    Finished pieces are kept in the folder, if there is one; a piece whose result is to be had ``again`` runs once more.
+
+    Returns:
+        The results of the shard's pieces by name.
+    """
+    pieces = plan.shard(shard)
+    results: dict[str, Any] = {}
+    if folder is not None:
+        folder.start(plan)
+        kept = folder.finished(plan)
+        results = {each.id: kept[each.id].result for each in pieces if each.id in kept}
+        results = {name: result for name, result in results.items() if not again(result)}
+    progress(f"{len(results)} of {len(pieces)} pieces", len(results), len(pieces))
+    for piece, result, took in execute([piece for piece in pieces if piece.id not in results]):
+        results[piece.id] = json.loads(canonical(result))  # as it is read from a folder, down to the order of names
+        if folder is not None:
+            folder.write(plan, shard, piece, result, took)
+        progress(f"{len(results)} of {len(pieces)} pieces", len(results), len(pieces))
+    return results
+
+
 def recosted(plan: Plan, folders: Sequence[Folder]) -> Plan:
     """Return a run whose pieces cost what they took in an earlier run, where that is known: in processor time.
 
@@ -138,9 +170,7 @@ def recosted(plan: Plan, folders: Sequence[Folder]) -> Plan:
     """
     known: dict[str, float] = {}
     for folder in folders:
-        earlier = folder.plan()
-        if earlier is None:
-            raise SpecError(str(folder.path), "must be a folder of pieces", "no plan.json")
+        earlier = _plan(folder.path)
         took = {piece.id: folder.took(earlier, piece.id).processor for piece in earlier.pieces}
         known |= {name: seconds for name, seconds in took.items() if seconds}
     pieces = (piece.model_copy(update={"cost": known.get(piece.id, piece.cost)}) for piece in plan.pieces)
@@ -179,3 +209,64 @@ def _read(file: Path, kind: type[Kind]) -> Kind:
         return kind.model_validate_json(read_bounded(file, _MOST_BYTES))
     except ValidationError as error:
         raise SpecError(str(file), "must be a file that this program wrote", error.errors()[0]["msg"]) from error
+
+
+def merged(paths: Sequence[Path]) -> tuple[Plan, dict[str, Any]]:
+    """Return the plan of the run that folders hold the pieces of, and the results by piece.
+
+    Raises:
+        SpecError: If a folder belongs to another run, or a piece is lost or there twice; it names which.
+    """
+    plan = _plan(paths[0])
+    found: dict[str, tuple[Path, Finished]] = {}
+    for path in paths:
+        check_same(_plan(path), plan, str(path), str(paths[0]))
+        for name, piece in Folder(path).finished(plan).items():
+            if name in found:
+                twice = f"{name!r} of shard {piece.shard} twice: in {found[name][0]} and in {path}"
+                raise SpecError("merge", "must have each piece once", twice)
+            found[name] = (path, piece)
+    lost = [piece.id for piece in plan.pieces if piece.id not in found]
+    if lost:
+        shards = _shards_with(plan, lost, {piece.shard for _, piece in found.values()})
+        rule = f"must have each of the {len(plan.pieces)} pieces"
+        raise SpecError("merge", f"{rule}; {len(lost)} are lost{shards}", lost[0])
+    return plan, {piece.id: found[piece.id][1].result for piece in plan.pieces}
+
+
+def _plan(path: Path) -> Plan:
+    plan = Folder(path).plan()
+    if plan is None:
+        raise SpecError(str(path), "must be a folder of pieces", "no plan.json")
+    return plan
+
+
+def _shards_with(plan: Plan, lost: Sequence[str], shards: set[str]) -> str:
+    """Name the shards that lost pieces belong to, if the others say how many there are."""
+    counts = {Shard.read(shard).count for shard in shards}
+    if len(counts) != 1:
+        return ""
+    (count,) = counts
+    dealt = enumerate(plan.shards(count), 1)
+    names = [f"{number}/{count}" for number, pieces in dealt if not {piece.id for piece in pieces}.isdisjoint(lost)]
+    return f", of shard {' and '.join(names)}"
+
+
+def balance(plan: Plan, paths: Sequence[Path]) -> str:
+    """Return in one line how long the shards took, and which part of all time the longest one took."""
+    shards: dict[str, Took] = {}
+    for path in paths:
+        for name, piece in Folder(path).finished(plan).items():
+            before, took = shards.get(piece.shard, Took(0.0, 0.0)), Folder(path).took(plan, name)
+            shards[piece.shard] = Took(before.seconds + took.seconds, before.processor + took.processor)
+    each = ", ".join(f"{shard} {took.seconds:.1f} s" for shard, took in sorted(shards.items()))
+    parts = [
+        _longest([took.seconds for took in shards.values()]),
+        _longest([took.processor for took in shards.values()]),
+    ]
+    return f"{len(plan.pieces)} pieces: {each}; the longest is {parts[0]}, of processor time {parts[1]}"
+
+
+def _longest(shards: Sequence[float]) -> str:
+    longest = max(shards, default=0.0)
+    return f"1/{sum(shards) / longest:.2f} of {sum(shards):.1f} s" if longest else "nothing"

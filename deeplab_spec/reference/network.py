@@ -1,4 +1,4 @@
-"""The assembled network, and how to build one by name."""
+"""The assembled network with its second head, and how to build one by name."""
 
 from collections.abc import Mapping
 from html import escape
@@ -7,14 +7,44 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deeplab_spec.reference.aspp import Aspp
-from deeplab_spec.reference.auxiliary import Auxiliary
 from deeplab_spec.reference.backbone import Backbone, BackboneModule
+from deeplab_spec.reference.conv import ConvUnit
 from deeplab_spec.reference.decoder import Decoder
 from deeplab_spec.reference.forward import DISCARD, Values, require_multiple, resize
 from deeplab_spec.spec import rows
 from deeplab_spec.spec.api import Override, table
 from deeplab_spec.spec.choices import Interpolation, OutputResize
 from deeplab_spec.spec.network import DEFAULT_CLASSES
+
+
+class Auxiliary(nn.Module):
+    """A 3x3 convolution, a dropout, and a convolution to one channel per class.
+
+    ``tap`` is the path of the value that it reads.
+
+    Shape:
+        ``(n, channels, h, w) -> (n, classes, h, w)``
+
+    Source:
+        torchvision, ``FCNHead``.
+
+    Clauses:
+        AUXILIARY-HEAD.
+    """
+
+    def __init__(self, table: rows.AuxiliaryRows, tap: str) -> None:
+        super().__init__()
+        self.tap = tap
+        self.conv = ConvUnit(table.conv)
+        self.dropout = nn.Dropout(table.dropout)
+        self.logits = ConvUnit(table.logits)
+
+    def forward(self, x: Float[Tensor, "n c h w"], values: Values | None = None) -> Float[Tensor, "n classes h w"]:
+        """Apply the head; ``values`` collects intermediate values."""
+        values = values or DISCARD
+        dropped = values.keep("auxiliary.dropout", self.dropout(self.conv(x, values)))
+        logits: Tensor = self.logits(dropped, values)
+        return logits
 
 
 class DeepLabV3Plus(nn.Module):

@@ -10,8 +10,7 @@ from deeplab_spec.graph.ops import kind
 from deeplab_spec.show.initial import InitialModel, initial_tensors
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import Results, as_json, choose, names, plain
-from deeplab_spec.spec.clause_notes import NOTES
-from deeplab_spec.spec.clauses import CLAUSES, Clause, clauses_of
+from deeplab_spec.spec.clauses import CLAUSES, NOTES, Clause, clauses_of
 from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.errata import Erratum, errata_of
 from deeplab_spec.spec.network import network

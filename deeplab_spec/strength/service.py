@@ -15,8 +15,8 @@ from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.numerics.end_to_end import CAST, END_TO_END_LIMIT
 from deeplab_spec.mutate.mutant import Mutant, Shows
 from deeplab_spec.mutate.rewrites.catalogue import rewrites
+from deeplab_spec.pieces.folder import run
 from deeplab_spec.pieces.plan import WHOLE, Execute, Piece, Plan, code_digest
-from deeplab_spec.pieces.run import run
 from deeplab_spec.precision import FLOAT32, FLOAT64, RATIO_LIMIT
 from deeplab_spec.spec.clauses import CLAUSES
 from deeplab_spec.spec.network import check_output_stride

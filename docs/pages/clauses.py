@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from functools import cache
 
 from deeplab_spec.spec import choices as c
-from deeplab_spec.spec.clause_notes import NOTES
-from deeplab_spec.spec.clauses import CLAUSES, Clause, Level, clauses_of
+from deeplab_spec.spec.clauses import CLAUSES, NOTES, Clause, Level, clauses_of
 from deeplab_spec.spec.variants import FAMILIES, VARIANTS
 from pages.markup import (
     CODE,

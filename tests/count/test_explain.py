@@ -16,14 +16,13 @@ from deeplab_spec.analysis.published import PUBLISHED
 from deeplab_spec.analysis.terms import total_stored
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.cli.app import main
-from deeplab_spec.count.explain.axes import COUNTINGS, Axes, views
+from deeplab_spec.count.explain.axes import COUNTINGS, Axes, Group, views
 from deeplab_spec.count.explain.candidates import Case
 from deeplab_spec.count.explain.document import CountedModel, ExplainDocument, explain_document
 from deeplab_spec.count.explain.figures import Quantity, read_figures
-from deeplab_spec.count.explain.groups import Group, groups_of
 from deeplab_spec.count.explain.search import explain
 from deeplab_spec.count.explain.service import ExplainRequest
-from deeplab_spec.count.explain.tally import Tally
+from deeplab_spec.count.explain.tally import Tally, groups_of
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Input, Output, Resize
 from deeplab_spec.spec.api import network

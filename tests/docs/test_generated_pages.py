@@ -11,8 +11,7 @@ import pytest
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.judge import expected
 from deeplab_spec.spec import choices as c
-from deeplab_spec.spec.clause_notes import NOTES
-from deeplab_spec.spec.clauses import CLAUSES, Clause, Level
+from deeplab_spec.spec.clauses import CLAUSES, NOTES, Clause, Level
 from deeplab_spec.spec.errata import errata_of
 from deeplab_spec.spec.variants import FAMILIES, VARIANTS, Variant
 from tests.docs.test_pages import parse

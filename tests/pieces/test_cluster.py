@@ -12,8 +12,8 @@ import pytest
 
 from deeplab_spec.errors import TargetError
 from deeplab_spec.pieces.cluster import Cluster, check_reachable
+from deeplab_spec.pieces.folder import run
 from deeplab_spec.pieces.plan import WHOLE, Piece, Plan
-from deeplab_spec.pieces.run import run
 from tests.support.small_mutants import run as run_command
 from tests.support.small_mutants import shrink
 

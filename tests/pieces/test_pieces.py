@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.pieces.folder import Folder, recosted
-from deeplab_spec.pieces.merge import balance, merged
+from deeplab_spec.pieces.folder import Folder, balance, merged, recosted, run
 from deeplab_spec.pieces.plan import WHOLE, Done, Piece, Plan, Shard, Took
-from deeplab_spec.pieces.run import run
 
 
 def plan_of(costs: Sequence[float], **options: object) -> Plan:

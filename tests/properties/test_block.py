@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from deeplab_spec.reference.block import Block
+from deeplab_spec.reference.block import Block, GateUnit
 from deeplab_spec.reference.document import Conv2dLayer, SeparableConv2dLayer, SkipBlock, Xception
 from deeplab_spec.reference.document_layers import separable_row
-from deeplab_spec.reference.gate import GateUnit
 from deeplab_spec.spec import rows
 from tests.support.assertions import assert_near, assert_same
 from tests.support.by_hand import activated, windows

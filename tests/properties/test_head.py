@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 import deeplab_spec
 from deeplab_spec.reference.aspp import Aspp
-from deeplab_spec.reference.auxiliary import Auxiliary
 from deeplab_spec.reference.decoder import Decoder
 from deeplab_spec.reference.document import DeepLab
 from deeplab_spec.reference.forward import resize
-from deeplab_spec.reference.network import Head
+from deeplab_spec.reference.network import Auxiliary, Head
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.choices import AsppOrder, AuxiliaryHead, HeadConvs, Interpolation, PoolNorm, Projection
 from deeplab_spec.spec.head import aspp_rows, auxiliary_rows, decoder_rows

@@ -4,8 +4,7 @@ import ast
 
 import pytest
 
-from deeplab_spec.spec.clause_notes import NOTES
-from deeplab_spec.spec.clauses import CLAUSES
+from deeplab_spec.spec.clauses import CLAUSES, NOTES
 
 
 def test_every_clause_has_a_note_and_no_note_is_left_over() -> None:

@@ -5,6 +5,7 @@ A fit's rank is the sum of its values' ranks; 0 is what ``count`` prints by itse
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fractions import Fraction
 from functools import cached_property
 from itertools import combinations
@@ -15,8 +16,17 @@ from deeplab_spec.analysis.counters import COUNTERS
 from deeplab_spec.analysis.protocol import MULTI_SCALE, SINGLE, Protocol
 from deeplab_spec.analysis.published import TOLERANCE
 from deeplab_spec.count.explain.figures import Quantity
-from deeplab_spec.count.explain.groups import Group
 from deeplab_spec.graph.ops import Pair
+
+
+class Group(StrEnum):
+    """A group of nodes that a figure may leave out."""
+
+    BACKBONE = "backbone"
+    HEAD = "head"
+    AUXILIARY = "auxiliary head"
+    LOGITS = "logits layer"
+    UNUSED = "parameters that no operation uses"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

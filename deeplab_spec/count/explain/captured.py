@@ -13,8 +13,7 @@ from deeplab_spec.analysis.terms import conv_weights
 from deeplab_spec.capture.candidate.module import ModuleCandidate
 from deeplab_spec.capture.target import Target, connect, is_file
 from deeplab_spec.count.explain.candidates import Case
-from deeplab_spec.count.explain.groups import logits_layers
-from deeplab_spec.count.explain.tally import Linear, Tally
+from deeplab_spec.count.explain.tally import Linear, Tally, logits_layers
 from deeplab_spec.count.target_counts import Captured, read
 from deeplab_spec.errors import TargetError
 from deeplab_spec.graph.ops import Conv2d, Pair

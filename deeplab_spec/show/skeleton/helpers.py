@@ -50,9 +50,31 @@ def zero_bias(conv: nn.Conv2d) -> nn.Conv2d:
     return conv'''
 
 
-def _draw(name: str, says: str, *lines: str, std: bool = False, zero: bool = True) -> str:
-    arguments = "conv: nn.Conv2d, std: float" if std else "conv: nn.Conv2d"
-    returned = "zero_bias(conv)" if zero else "conv"
+_DRAWS: Final = {
+    "truncated_normal": (
+        "normal ones, cut off at two deviations",
+        "init.trunc_normal_(conv.weight, std=std, a=-2 * std, b=2 * std)",
+    ),
+    "normal": ("normal ones", "init.normal_(conv.weight, std=std)"),
+    "xavier_uniform": ("Glorot's uniform ones", "init.xavier_uniform_(conv.weight)"),
+    "kaiming_uniform": ("He's uniform ones", 'init.kaiming_uniform_(conv.weight, nonlinearity="relu")'),
+    "kaiming_fan_in": ("He's normal ones", 'init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")'),
+    "kaiming_fan_out": (
+        "He's normal ones, by the outputs",
+        'init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")',
+    ),
+    "variance_scaling": (
+        "TensorFlow slim's variance scaling",
+        "std = math.sqrt(1.3 * 2 / conv.weight[0].numel())",
+        "init.trunc_normal_(conv.weight, std=std, a=-2 * std, b=2 * std)",
+    ),
+}
+"""What the helper of every distribution draws, and its lines."""
+
+
+def _draw(name: str, says: str, *lines: str) -> str:
+    arguments = "conv: nn.Conv2d, std: float" if "std=std" in lines[0] else "conv: nn.Conv2d"
+    returned = "conv" if name.startswith("kaiming_fan") else "zero_bias(conv)"
     body = "\n".join(f"    {line}" for line in (*lines, f"return {returned}"))
     return f'def {name}({arguments}) -> nn.Conv2d:\n    """Draw initial weights: {says}."""\n{body}'
 
@@ -63,35 +85,7 @@ HELPERS: Final = {
     "same_margins": _SAME,
     "SameConv2d": _SAME_CONV,
     "SameMaxPool2d": _SAME_POOL,
-    "truncated_normal": _draw(
-        "truncated_normal",
-        "normal ones, cut off at two deviations",
-        "init.trunc_normal_(conv.weight, std=std, a=-2 * std, b=2 * std)",
-        std=True,
-    ),
-    "normal": _draw("normal", "normal ones", "init.normal_(conv.weight, std=std)", std=True),
-    "xavier_uniform": _draw("xavier_uniform", "Glorot's uniform ones", "init.xavier_uniform_(conv.weight)"),
-    "kaiming_uniform": _draw(
-        "kaiming_uniform", "He's uniform ones", 'init.kaiming_uniform_(conv.weight, nonlinearity="relu")'
-    ),
-    "kaiming_fan_in": _draw(
-        "kaiming_fan_in",
-        "He's normal ones",
-        'init.kaiming_normal_(conv.weight, mode="fan_in", nonlinearity="relu")',
-        zero=False,
-    ),
-    "kaiming_fan_out": _draw(
-        "kaiming_fan_out",
-        "He's normal ones, by the outputs",
-        'init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")',
-        zero=False,
-    ),
-    "variance_scaling": _draw(
-        "variance_scaling",
-        "TensorFlow slim's variance scaling",
-        "std = math.sqrt(1.3 * 2 / conv.weight[0].numel())",
-        "init.trunc_normal_(conv.weight, std=std, a=-2 * std, b=2 * std)",
-    ),
+    **{name: _draw(name, *parts) for name, parts in _DRAWS.items()},
 }
 
 

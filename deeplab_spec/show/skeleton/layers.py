@@ -1,11 +1,13 @@
-"""A layer as the call that builds it."""
+"""A layer as the call that builds it.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+A call is written on one line where it fits, else with its arguments on one line of their own, or on one each.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from deeplab_spec.errors import SpecError
-from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
@@ -20,6 +22,45 @@ from deeplab_spec.graph.ops import (
     PoolKind,
 )
 from deeplab_spec.spec.rows import Init, InitKind
+
+WIDTH: Final = 100
+_STEP: Final = "    "
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call; an argument is text or a call, with its keyword or none."""
+
+    callee: str
+    arguments: tuple[tuple[str, "str | Call"], ...] = field(default=())
+
+
+def written(value: "str | Call", indent: str = "", before: str = "", after: str = "") -> str:
+    """Write a call between the text before and after it on its line.
+
+    >>> print(written(Call(callee="f", arguments=(("", "1"), ("g", "2"))), before="x = "))
+    x = f(1, g=2)
+    """
+    line = f"{indent}{before}{flat(value)}{after}"
+    if isinstance(value, str) or len(line) <= WIDTH or not value.arguments:
+        return line
+    together = f"{indent}{_STEP}{flat(value).removeprefix(value.callee)[1:-1]}"
+    if len(together) <= WIDTH:
+        return f"{indent}{before}{value.callee}(\n{together}\n{indent}){after}"
+    inner = [
+        written(argument, indent + _STEP, f"{keyword}=" if keyword else "", ",")
+        for keyword, argument in value.arguments
+    ]
+    return "\n".join([f"{indent}{before}{value.callee}(", *inner, f"{indent}){after}"])
+
+
+def flat(value: "str | Call") -> str:
+    """Write a call on one line."""
+    if isinstance(value, str):
+        return value
+    arguments = [f"{keyword}={flat(argument)}" if keyword else flat(argument) for keyword, argument in value.arguments]
+    return f"{value.callee}({', '.join(arguments)})"
+
 
 Number = int | float | Pair
 
@@ -73,33 +114,17 @@ _ACTIVATIONS: Final[Mapping[ActivationKind, str]] = {
     ActivationKind.HARDSWISH: "nn.Hardswish",
     ActivationKind.HARDSIGMOID: "nn.Hardsigmoid",
 }
-_DRAWS: Final[Mapping[InitKind, str]] = {
-    InitKind.TRUNCATED_NORMAL: "truncated_normal",
-    InitKind.NORMAL: "normal",
-    InitKind.XAVIER_UNIFORM: "xavier_uniform",
-    InitKind.KAIMING_UNIFORM: "kaiming_uniform",
-    InitKind.KAIMING_FAN_IN: "kaiming_fan_in",
-    InitKind.KAIMING_FAN_OUT: "kaiming_fan_out",
-    InitKind.VARIANCE_SCALING: "variance_scaling",
-}
 
 
-def layer(node: Node, init: Init | None) -> Layer:
-    """Return the call that builds a layer; ``init`` is that of a convolution."""
-    return _layer(node.op, init or Init())
-
-
-def _layer(op: Op, init: Init) -> Layer:
+def layer(op: Op, init: Init | None) -> Layer:
+    """Return a layer; ``init`` is that of a convolution, whose kind has the name of its helper."""
     match op:
         case Conv2d():
-            return _conv(op, init)
+            return _conv(op, init or Init())
         case BatchNorm():
-            numbers = (
-                ("channels", "", op.channels),
-                ("eps", "eps", op.eps),
-                ("momentum", "momentum", op.momentum or 0.0),
-            )
-            slots = tuple(Slot(role=role, keyword=keyword, value=value) for role, keyword, value in numbers)
+            numbers = {"eps": op.eps, "momentum": op.momentum or 0.0}
+            named = (Slot(role=name, keyword=name, value=value) for name, value in numbers.items())
+            slots = (Slot(role="channels", value=op.channels), *named)
             return Layer(callee="nn.BatchNorm2d", slots=slots, word="norm")
         case Activation():
             return Layer(callee=_ACTIVATIONS[op.kind], word=op.kind.value)
@@ -114,7 +139,6 @@ def _layer(op: Op, init: Init) -> Layer:
 
 
 def _conv(op: Conv2d, init: Init) -> Layer:
-    draw = _DRAWS.get(init.kind, "")
     needs_std = init.kind in {InitKind.TRUNCATED_NORMAL, InitKind.NORMAL}
     return Layer(
         callee="SameConv2d" if op.padding == "same" else "nn.Conv2d",
@@ -128,7 +152,7 @@ def _conv(op: Conv2d, init: Init) -> Layer:
             Slot(role="groups", keyword="groups", value=op.groups, default=1),
         ),
         flags=() if op.bias else ("bias=False",),
-        draw=draw,
+        draw="" if init.kind is InitKind.FRAMEWORK else init.kind.value,
         drawn=(Slot(role="std", keyword="std", value=init.std),) if needs_std else (),
         word="depthwise" if op.depthwise else f"conv{op.kernel[0]}x{op.kernel[1]}",
     )
@@ -158,3 +182,17 @@ def _padding(padding: Padding) -> tuple[Slot, ...]:
 
 def _short(pair: Pair) -> Number:
     return pair[0] if pair[0] == pair[1] else pair
+
+
+def layer_call(found: Layer, columns: Sequence[str]) -> Call:
+    """Return the call that builds a layer, where its numbers are written as given."""
+    arguments: list[tuple[str, str | Call]] = []
+    for slot, text in zip(found.slots, columns, strict=False):
+        if slot.default is None or text != str(slot.default):
+            arguments.append((slot.keyword, text))
+    arguments += [tuple(flag.split("=")) for flag in found.flags]  # type: ignore[misc]  # each is NAME=VALUE
+    call = Call(callee=found.callee, arguments=tuple(arguments))
+    if not found.draw:
+        return call
+    drawn = tuple((slot.keyword, text) for slot, text in zip(found.drawn, columns[len(found.slots) :], strict=True))
+    return Call(callee=found.draw, arguments=(("", call), *drawn))

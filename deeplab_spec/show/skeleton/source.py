@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from deeplab_spec.show.skeleton import forward, helpers
-from deeplab_spec.show.skeleton.code import WIDTH, Call, written
+from deeplab_spec.show.skeleton.layers import WIDTH, Call, written
 from deeplab_spec.show.skeleton.parts import Part, Tree
 from deeplab_spec.show.skeleton.templates import Parameter, Template, Templates
 from deeplab_spec.spec.api import Subject

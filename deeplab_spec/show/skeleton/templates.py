@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from itertools import count, takewhile
 from typing import Final
 
-from deeplab_spec.show.skeleton.code import Call, flat
 from deeplab_spec.show.skeleton.forward import Forward, forward
-from deeplab_spec.show.skeleton.layers import Layer, Number, Slot, layer
+from deeplab_spec.show.skeleton.layers import Call, Layer, Number, Slot, flat, layer, layer_call
 from deeplab_spec.show.skeleton.parts import Part, Tree, groups
 from deeplab_spec.spec.rows import Init
 
@@ -146,7 +145,7 @@ class Templates:
     def __init__(self, tree: Tree, drawn: Mapping[str, Init], *, named_results: bool) -> None:
         self.tree = tree
         self.layers: dict[str, Layer] = {
-            node.path: layer(node, drawn.get(node.path))
+            node.path: layer(node.op, drawn.get(node.path))
             for part in groups(tree.root)
             for child in part.children.values()
             for node in ([child.node] if child.node else ())
@@ -216,7 +215,7 @@ class Templates:
     def built(self, part: Part, columns: Sequence[str]) -> "str | Call":
         """Return the call that builds a part, where its numbers are written as given."""
         if part.node:
-            return _layer_call(self.layers[part.path], columns)
+            return layer_call(self.layers[part.path], columns)
         template = self._templates[self._form(part)]
         if not template.name:
             return self.chain(part, columns)
@@ -270,20 +269,6 @@ def _run(names: Sequence[str], built: Mapping[str, "str | Call"]) -> list[str]:
     expected = (f"{stem}{number}" for number in range(int(first), int(first) + len(names)))
     alike = (name == wanted and built[name] == built[names[0]] for name, wanted in zip(names, expected, strict=True))
     return list(names[: len(list(takewhile(bool, alike)))])
-
-
-def _layer_call(found: Layer, columns: Sequence[str]) -> Call:
-    texts = list(columns)
-    arguments: list[tuple[str, str | Call]] = []
-    for slot, text in zip(found.slots, texts, strict=False):
-        if slot.default is None or text != str(slot.default):
-            arguments.append((slot.keyword, text))
-    arguments += [tuple(flag.split("=")) for flag in found.flags]  # type: ignore[misc]  # each is NAME=VALUE
-    call = Call(callee=found.callee, arguments=tuple(arguments))
-    if not found.draw:
-        return call
-    drawn = tuple((slot.keyword, text) for slot, text in zip(found.drawn, texts[len(found.slots) :], strict=True))
-    return Call(callee=found.draw, arguments=(("", call), *drawn))
 
 
 def _word(name: str) -> str:

@@ -95,6 +95,15 @@ def test_the_file_is_plain_and_short(name: str, choices: Choices) -> None:
     assert max(len(line) for line in text.splitlines() if "deeplab-spec" not in line) <= 120
 
 
+def test_the_biases_of_a_gate_start_at_zero(tmp_path: Path) -> None:
+    """Its convolutions are the only ones of torchvision's backbones with a bias."""
+    module = loaded(written("torchvision-mobilenet-v3-large", 16, NARROW), tmp_path)()
+    biases = [tensor for name, tensor in module.named_parameters() if ".gate." in name and name.endswith(".bias")]
+
+    assert biases
+    assert not any(tensor.any() for tensor in biases)
+
+
 def test_equal_blocks_are_built_from_one_class() -> None:
     """Sixteen blocks of the middle flow are one line; what differs is an argument."""
     text = written(TF_RELEASE.name, 16, {})

@@ -74,7 +74,7 @@ _DRAWS: Final = {
 
 def _draw(name: str, says: str, *lines: str) -> str:
     arguments = "conv: nn.Conv2d, std: float" if "std=std" in lines[0] else "conv: nn.Conv2d"
-    returned = "conv" if name.startswith("kaiming_fan") else "zero_bias(conv)"
+    returned = "conv" if name == "kaiming_fan_in" else "zero_bias(conv)"
     body = "\n".join(f"    {line}" for line in (*lines, f"return {returned}"))
     return f'def {name}({arguments}) -> nn.Conv2d:\n    """Draw initial weights: {says}."""\n{body}'
 

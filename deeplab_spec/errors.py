@@ -134,9 +134,6 @@ class ChildError(DeepLabSpecError, RuntimeError):
         super().__init__(reason)
         self.reason = reason
 
-    def __str__(self) -> str:
-        return self.reason
-
 
 class CaptureError(DeepLabSpecError, RuntimeError):
     """A module's graph cannot be captured, or does not compute what the module computes.
@@ -148,9 +145,6 @@ class CaptureError(DeepLabSpecError, RuntimeError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 class MissingExtraError(DeepLabSpecError, ImportError):

@@ -6,7 +6,7 @@ input, the size of a resize to another map) is not a difference of its own.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from deeplab_spec.align.cost import comparable_rates, excess
 from deeplab_spec.align.match import Alignment, align, align_through
@@ -132,34 +132,23 @@ def _compare(alignment: Alignment, *, skip_equal: bool = False) -> Iterator[Aspe
     partner = alignment.partner
     for node in expected:
         if node.path not in partner:
-            yield _existence(node.path, None, node.op, describe(node.op), ABSENT)
+            yield compare(node, None, "node", (describe(node.op), ABSENT))
             continue
         other = candidate[partner[node.path]]
         if skip_equal and node.op == other.op and tuple(map(partner.get, node.inputs)) == other.inputs:
             continue
-        yield _existence(node.path, other.path, node.op, describe(node.op), describe(node.op))
+        yield compare(node, other.path, "node", (describe(node.op), describe(node.op)))
         yield from _attributes(alignment, node, other)
         if node.inputs:
             yield _inputs(origin, node, other)
     for path in alignment.extra:
         node = candidate[path]
-        yield _existence(origin.anchor(node), path, node.op, ABSENT, describe(node.op))
+        yield compare(replace(node, path=origin.anchor(node)), path, "node", (ABSENT, describe(node.op)))
 
 
-def _existence(path: str, candidate_path: str | None, op: Op, expected: str, actual: str) -> Aspect:
-    """Return whether a node exists on both sides."""
-    return Aspect(
-        path=path,
-        candidate_path=candidate_path,
-        op=op,
-        attribute="node",
-        expected=expected,
-        actual=actual,
-        equal=expected == actual,
-    )
-
-
-def compare(node: Node, other: str, attribute: str, values: tuple[Fact, Fact], *, equal: bool | None = None) -> Aspect:
+def compare(
+    node: Node, other: str | None, attribute: str, values: tuple[Fact, Fact], *, equal: bool | None = None
+) -> Aspect:
     """Compare an attribute of an expected node and its partner.
 
     ``values`` are the expected and the candidate's; they agree if they are equal, unless ``equal`` says otherwise.

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
-from deeplab_spec.align.parts import find_head
+from deeplab_spec.align.parts import features_of
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import (
     Activation,
     ActivationKind,
     Add,
     Conv2d,
-    GlobalAveragePool,
     Multiply,
     Op,
     Pool,
@@ -56,10 +55,8 @@ def family_of(graph: Network) -> str:
 
 def backbone_of(graph: Network) -> list[Op]:
     """Return the operations up to the head, else to the last value that is averaged over the whole map, else all."""
-    head = find_head(graph)
-    pooled = [node.inputs[0] for node in graph if isinstance(node.op, GlobalAveragePool)]
-    left = [head.features] if head else pooled[-1:] or [node.path for node in graph.outputs]
-    inside = graph.upstream(left)
+    features = features_of(graph)
+    inside = graph.upstream([features] if features else graph.results.values())
     return [node.op for node in graph if node.path in inside]
 
 

@@ -2,13 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from deeplab_spec.align.network_at_size import Shaped
-from deeplab_spec.align.parts import find_head
-from deeplab_spec.graph.network import Node
-from deeplab_spec.graph.ops import Add, BatchNorm, Concat, Conv2d, GlobalAveragePool, Pool
+from deeplab_spec.align.parts import features_of
+from deeplab_spec.graph.ops import Add, BatchNorm, Concat, Conv2d, Pool
 from deeplab_spec.spec.choices import Choices, ChoiceValue, names
 from deeplab_spec.spec.layer_choices import scaled_channels
 
@@ -57,7 +56,7 @@ def infer_choices(candidate: Shaped, known: Shaped, choices: Choices) -> Iterato
 
     ``known`` is the network of the current choices.
     """
-    features = _features(candidate)
+    features = features_of(candidate.network)
     yield from _rates(candidate, features)
     yield from _eps(candidate)
     decided = names(type(choices))
@@ -74,20 +73,11 @@ def infer_choices(candidate: Shaped, known: Shaped, choices: Choices) -> Iterato
         yield from _stages(candidate)
 
 
-def _features(candidate: Shaped) -> str | None:
-    """Return the input of the pyramid: else the last value that is averaged over the whole map."""
-    head = find_head(candidate.network)
-    if head:
-        return head.features
-    pooled = [node.inputs[0] for node in candidate.network if isinstance(node.op, GlobalAveragePool)]
-    return pooled[-1] if pooled else None
-
-
 def _rates(candidate: Shaped, features: str | None) -> Iterator[Decision]:
     rates = sorted(
         node.op.rate[0]
         for node in candidate.network
-        if isinstance(node.op, Conv2d) and node.op.kernel != (1, 1) and features in node.inputs
+        if isinstance(node.op, Conv2d) and not node.op.pointwise and features in node.inputs
     )
     if features:
         yield "aspp_rates", tuple(rates)
@@ -95,15 +85,20 @@ def _rates(candidate: Shaped, features: str | None) -> Iterator[Decision]:
 
 def _last_rates(candidate: Shaped, features: str | None) -> Iterator[int]:
     """Return the rate of the last depthwise convolution before the features, or before an output."""
-    ends = [features] if features else [node.path for node in candidate.network.outputs]
-    for end in ends:
-        path = end
-        while path:
-            node = candidate.network[path]
-            if isinstance(node.op, Conv2d) and node.op.depthwise:
-                yield node.op.rate[0]
-                break
-            path = node.inputs[0] if len(node.inputs) == 1 else ""
+    for end in [features] if features else candidate.network.results.values():
+        conv = _back(candidate, end, lambda op: op.depthwise)
+        if conv:
+            yield conv.rate[0]
+
+
+def _back(candidate: Shaped, path: str, found: Callable[[Conv2d], bool]) -> Conv2d | None:
+    """Walk back over nodes of one input to the first convolution for which a condition holds."""
+    while path:
+        node = candidate.network[path]
+        if isinstance(node.op, Conv2d) and found(node.op):
+            return node.op
+        path = node.inputs[0] if len(node.inputs) == 1 else ""
+    return None
 
 
 def _eps(candidate: Shaped) -> Iterator[Decision]:
@@ -137,19 +132,10 @@ def _stem(candidate: Shaped) -> Iterator[Decision]:
 def _multi_grid(candidate: Shaped, units: int) -> Iterator[Decision]:
     """Return the factors between the rates of the last stage's units."""
     sums = [node for node in candidate.network if isinstance(node.op, Add)][-units:] if units else []
-    rates = []
-    for node in sums:
-        path = node.inputs[0]
-        while path and not _spatial(candidate.network[path]):
-            inputs = candidate.network[path].inputs
-            path = inputs[0] if len(inputs) == 1 else ""
-        rates += [op.rate[0] for op in ([candidate.network[path].op] if path else []) if isinstance(op, Conv2d)]
+    convs = (_back(candidate, node.inputs[0], lambda op: not op.pointwise) for node in sums)
+    rates = [conv.rate[0] for conv in convs if conv]
     if rates and len(rates) == units and all(rate % rates[0] == 0 for rate in rates):
         yield "multi_grid", tuple(rate // rates[0] for rate in rates)
-
-
-def _spatial(node: Node) -> bool:
-    return isinstance(node.op, Conv2d) and node.op.kernel != (1, 1)
 
 
 def _blocks(candidate: Shaped, known: Shaped, blocks: int) -> Iterator[int]:

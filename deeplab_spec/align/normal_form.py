@@ -49,15 +49,10 @@ def explicit_sizes(shaped: Shaped) -> Shaped:
             case Resize() as op:
                 size = shaped.map_size(node.path)
                 return replace(node, op=replace(op, size=size), inputs=node.inputs[:1])
-            case Conv2d(padding="same") as op:
+            case (Conv2d(padding="same") | Pool(padding="same")) as op:
                 size = shaped.map_size(node.inputs[0]) or (1, 1)
-                margins = explicit_padding(op.padding, size, op.kernel, op.stride, op.rate)
-                return replace(node, op=replace(op, padding=margins))
-            case Pool(padding="same") as op:
-                size = shaped.map_size(node.inputs[0]) or (1, 1)
-                return replace(
-                    node, op=replace(op, padding=explicit_padding("same", size, op.kernel, op.stride, (1, 1)))
-                )
+                rate = op.rate if isinstance(op, Conv2d) else (1, 1)
+                return replace(node, op=replace(op, padding=explicit_padding("same", size, op.kernel, op.stride, rate)))
             case _:
                 return node
 
@@ -107,20 +102,20 @@ def without_useless_rates(shaped: Shaped) -> Shaped:
 
 def merged_pads(shaped: Shaped) -> Shaped:
     """Merge two pads, or two crops, one after the other, into one; the first stays for other readers."""
-    pads: dict[str, tuple[Pad, tuple[str, ...]]] = {}
-    nodes = []
-    for node in shaped.network:
-        if isinstance(node.op, Pad):
-            op, inputs = node.op, node.inputs
-            before = pads.get(inputs[0])
-            if before and _add_up(before[0], op):
-                top, bottom, left, right = (a + b for a, b in zip(before[0].margins, op.margins, strict=True))
-                op, inputs = replace(before[0], margins=(top, bottom, left, right)), before[1]
-            pads[node.path] = op, inputs
-            nodes.append(node if op is node.op else replace(node, op=op, inputs=inputs))
-        else:
-            nodes.append(node)
-    return live(shaped.with_network(shaped.network.with_nodes(nodes)))
+    pads: dict[str, Node] = {}
+
+    def merge(node: Node) -> Node:
+        if not isinstance(node.op, Pad):
+            return node
+        before = pads.get(node.inputs[0])
+        if before and isinstance(before.op, Pad) and _add_up(before.op, node.op):
+            top, bottom, left, right = (a + b for a, b in zip(before.op.margins, node.op.margins, strict=True))
+            op = replace(before.op, margins=(top, bottom, left, right))
+            node = replace(node, op=op, inputs=before.inputs)
+        pads[node.path] = node
+        return node
+
+    return live(shaped.with_network(shaped.network.with_nodes([merge(node) for node in shaped.network])))
 
 
 def _add_up(first: Pad, second: Pad) -> bool:
@@ -145,40 +140,31 @@ def flat_concats(shaped: Shaped) -> Shaped:
 
 def padding_into_convolutions(shaped: Shaped) -> Shaped:
     """Move zero padding into the convolution that follows it."""
-    network = shaped.network
-    merged: dict[str, Margins] = {
-        node.path: node.op.margins
-        for node in network
-        if isinstance(node.op, Pad) and node.op.mode == "constant" and node.op.value == 0 and min(node.op.margins) >= 0
-    }
-    readers = network.readers()
-    for path in list(merged):
-        if not all(isinstance(network[reader].op, Conv2d) for reader in readers[path]):
-            del merged[path]
-
-    return _with_padding(shaped, merged)
+    return _with_padding(shaped, lambda _, op: op.value == 0, lambda op: isinstance(op, Conv2d))
 
 
 def padding_into_pools(shaped: Shaped) -> Shaped:
     """Move padding that never wins into the maximum that follows it: minus infinity, or zeros of a map without less."""
-    network = shaped.network
-    positive, readers = never_negative(network), network.readers()
-    maxima = {node.path: node.op for node in network if isinstance(node.op, Pool) and node.op.kind is PoolKind.MAX}
-    merged = {
+    positive = never_negative(shaped.network)
+    return _with_padding(
+        shaped,
+        lambda node, op: op.value == -inf or (op.value == 0 and node.inputs[0] in positive),
+        lambda op: isinstance(op, Pool) and op.kind is PoolKind.MAX and not op.ceil_mode,
+    )
+
+
+def _with_padding(shaped: Shaped, neutral: Callable[[Node, Pad], bool], takes: Callable[[Op], bool]) -> Shaped:
+    """Add the margins of neutral pads to the windows that read them, where all of these take it; remove the pads."""
+    network, readers = shaped.network, shaped.network.readers()
+    merged: dict[str, Margins] = {
         node.path: node.op.margins
         for node in network
         if isinstance(node.op, Pad)
         and node.op.mode == "constant"
-        and (node.op.value == -inf or (node.op.value == 0 and node.inputs[0] in positive))
         and min(node.op.margins) >= 0
-        and all(reader in maxima and not maxima[reader].ceil_mode for reader in readers[node.path])
+        and neutral(node, node.op)
+        and all(takes(network[reader].op) for reader in readers[node.path])
     }
-
-    return _with_padding(shaped, merged)
-
-
-def _with_padding(shaped: Shaped, merged: Mapping[str, Margins]) -> Shaped:
-    """Add the margins of pads to the windows that read them, and remove the pads."""
 
     def merge(node: Node) -> Node:
         if not isinstance(node.op, Conv2d | Pool) or node.op.padding == "same" or node.inputs[0] not in merged:
@@ -187,7 +173,7 @@ def _with_padding(shaped: Shaped, merged: Mapping[str, Margins]) -> Shaped:
         top, bottom, left, right = (first + second for first, second in zip(outer, inner, strict=True))
         return replace(node, op=replace(node.op, padding=(top, bottom, left, right)))
 
-    rewritten = shaped.with_network(shaped.network.with_nodes(map(merge, shaped.network)))
+    rewritten = shaped.with_network(network.with_nodes(map(merge, network)))
     return _bypass(rewritten, lambda node: node.path in merged)
 
 

@@ -5,8 +5,10 @@ branches are ordered by size, the longest first, after the nodes that they share
 whichever was computed first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Output
@@ -23,24 +25,27 @@ def by_length(_: Node, branches: list[Branch]) -> list[Branch]:
     return sorted(branches, key=len, reverse=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Masks:
+class Ancestors:
     """What each node of a network depends on, itself included, as integers: bit n stands for node n."""
 
-    ancestors: list[int]
-    position: dict[str, int]
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.position = {node.path: number for number, node in enumerate(network)}
+        self.masks: list[int] = []
+        for number, node in enumerate(network):
+            self.masks.append(1 << number | self.of(node.inputs))
 
+    def of(self, paths: Iterable[str]) -> int:
+        """Return what some values depend on, themselves included."""
+        return reduce(or_, (self.masks[self.position[path]] for path in paths), 0)
 
-def masks(network: Network) -> Masks:
-    """Return what each node of a network depends on."""
-    position = {node.path: number for number, node in enumerate(network)}
-    ancestors: list[int] = []
-    for number, node in enumerate(network):
-        mask = 1 << number
-        for path in node.inputs:
-            mask |= ancestors[position[path]]
-        ancestors.append(mask)
-    return Masks(ancestors, position)
+    def before(self, path: str, later: str) -> bool:
+        """Tell whether a value depends on an earlier one, or is the same."""
+        return bool(self.of([later]) >> self.position[path] & 1)
+
+    def nodes(self, mask: int) -> Iterator[Node]:
+        """Yield the nodes of a set, in order."""
+        return (node for number, node in enumerate(self.network) if mask >> number & 1)
 
 
 def ordered(network: Network, arrange: Arrange = by_length) -> tuple[Node, ...]:
@@ -48,10 +53,9 @@ def ordered(network: Network, arrange: Arrange = by_length) -> tuple[Node, ...]:
 
     An output must depend on every node.
     """
-    found = masks(network)
     outputs = sorted((node for node in network if isinstance(node.op, Output)), key=_name)
     everything = (1 << len(network)) - 1
-    walker = _Walker(network, found, arrange)
+    walker = _Walker(network, Ancestors(network), arrange)
     return tuple(network[path] for path in walker.walk(everything, [node.path for node in outputs], None))
 
 
@@ -62,7 +66,7 @@ def _name(node: Node) -> str:
 @dataclass(frozen=True, slots=True)
 class _Walker:
     network: Network
-    masks: Masks
+    ancestors: Ancestors
     arrange: Arrange
 
     def walk(self, within: int, ends: Sequence[str], joint: Node | None) -> list[str]:
@@ -78,14 +82,14 @@ class _Walker:
                 continue
             joint = self.network[ends[0]]
             backwards.append(joint.path)
-            within &= ~(1 << self.masks.position[joint.path])
-            inputs = [path for path in dict.fromkeys(joint.inputs) if within >> self.masks.position[path] & 1]
+            within &= ~(1 << self.ancestors.position[joint.path])
+            inputs = [path for path in dict.fromkeys(joint.inputs) if within >> self.ancestors.position[path] & 1]
             ends = inputs or self._ends(within)
         return backwards[::-1]
 
     def _branches(self, within: int, ends: Sequence[str]) -> tuple[list[tuple[str, int]], int]:
         """Split a set into the nodes that each end needs alone, and the nodes that at least two ends need."""
-        needs = [self.masks.ancestors[self.masks.position[end]] & within for end in ends]
+        needs = [self.ancestors.of([end]) & within for end in ends]
         branches = []
         shared = within
         for number, (end, need) in enumerate(zip(ends, needs, strict=True)):
@@ -104,5 +108,5 @@ class _Walker:
         while rest:
             last = rest.bit_length() - 1
             ends.append(self.network.nodes[last].path)
-            rest &= ~self.masks.ancestors[last]
+            rest &= ~self.ancestors.masks[last]
         return ends

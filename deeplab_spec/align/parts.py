@@ -4,10 +4,10 @@ A pyramid is a concatenation of branches that read one value, each with a convol
 with a rate or with the average over the whole map. What it reads ends the backbone, whichever backbone that is.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deeplab_spec.align.order import masks
+from deeplab_spec.align.order import Ancestors
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import (
     Activation,
@@ -53,7 +53,7 @@ class Head:
         return {"aspp": self.pyramid} if part == "aspp" else {"decoder": self.logits}
 
 
-def find_head(network: Network, result: str = "") -> Head | None:
+def find_head(network: Network) -> Head | None:
     """Find the head of a whole network.
 
     Returns:
@@ -67,7 +67,7 @@ def find_head(network: Network, result: str = "") -> Head | None:
     """
     if len(network.inputs) != 1 or not network.outputs:
         return None
-    end = result or network.outputs[0].path
+    end = network.outputs[0].path
     within = _Ancestors(network)
     concats = (node for node in network if isinstance(node.op, Concat) and within.before(node.path, end))
     for concat in reversed(list(concats)):
@@ -77,33 +77,19 @@ def find_head(network: Network, result: str = "") -> Head | None:
     return None
 
 
-class _Ancestors:
-    """Which values each value depends on."""
+def features_of(network: Network) -> str | None:
+    """Return what the pyramid reads, else the last value that is averaged over the whole map; None without either."""
+    head = find_head(network)
+    if head:
+        return head.features
+    pooled = [node.inputs[0] for node in network if isinstance(node.op, GlobalAveragePool)]
+    return pooled[-1] if pooled else None
 
+
+class _Ancestors(Ancestors):
     def __init__(self, network: Network) -> None:
-        found = masks(network)
-        self.network = network
-        self.position, self.ancestors = found.position, found.ancestors
+        super().__init__(network)
         self.readers = network.readers()
-
-    def of(self, paths: Iterable[str]) -> int:
-        """Return what some values depend on, themselves included."""
-        return _either(self.ancestors[self.position[path]] for path in paths)
-
-    def before(self, path: str, later: str) -> bool:
-        """Tell whether a value depends on an earlier one, or is the same."""
-        return bool(self.ancestors[self.position[later]] >> self.position[path] & 1)
-
-    def nodes(self, mask: int) -> Iterator[Node]:
-        """Yield the nodes of a set, in order."""
-        return (node for number, node in enumerate(self.network) if mask >> number & 1)
-
-
-def _either(found: Iterable[int]) -> int:
-    total = 0
-    for mask in found:
-        total |= mask
-    return total
 
 
 def _features(within: _Ancestors, concat: Node) -> str:

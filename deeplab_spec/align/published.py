@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from deeplab_spec.align.family import described, family_of
@@ -59,21 +60,21 @@ def unlike_backbone(alignment: Alignment) -> str | None:
 
     What is left between the candidate and the nearest network, with which it is aligned, is explained by no choice.
     """
-    expected, actual = _convs(alignment.expected.network), _convs(alignment.candidate.network)
-    mine = {path: op for path, op in expected.items() if path.startswith("backbone.")}
-    partner = alignment.partner
-    equal = sum(path in partner and _equal(op, actual[partner[path]]) for path, op in mine.items())
-    if equal >= LIKE * len(mine):
+    equal, total = _equal_convs(alignment, "backbone.")
+    if equal >= LIKE * total:
         return None
-    found = f"{equal} of the {len(mine)} convolutions of the nearest backbone of its kind"
+    found = f"{equal} of the {total} convolutions of the nearest backbone of its kind"
     return f"this is another network: it has {found} ({described(alignment.candidate.network)})"
 
 
-def _equal(left: Conv2d, right: Conv2d) -> bool:
-    """Tell whether two convolutions differ in their rates and paddings at most."""
-    sides = ((op.kernel, op.stride, op.groups, op.channels_in, op.channels_out) for op in (left, right))
-    first, second = sides
-    return first == second
+def _equal_convs(alignment: Alignment, *prefixes: str) -> tuple[int, int]:
+    """Count the convolutions of parts of the expected network that differ in rate and padding at most, and all."""
+    expected, actual, partner = alignment.expected.network, _convs(alignment.candidate.network), alignment.partner
+    mine = {path: op for path, op in _convs(expected).items() if path.startswith(prefixes)}
+    sides = ((op, actual[partner[path]]) for path, op in mine.items() if path in partner)
+    return sum(
+        replace(op, rate=other.rate, padding=other.padding, bias=other.bias) == other for op, other in sides
+    ), len(mine)
 
 
 def _of_backbones(expected: Network, actual: Network) -> list[str]:
@@ -90,11 +91,8 @@ def _of_backbones(expected: Network, actual: Network) -> list[str]:
 
 def _of_pyramids(alignment: Alignment) -> list[str]:
     """Say that a network has no pyramid; nothing if it has one, or most convolutions of the expected head."""
-    expected, candidate = alignment.expected.network, alignment.candidate.network
-    mine = {path: op for path, op in _convs(expected).items() if path.startswith(("aspp.", "decoder."))}
-    yours, partner = _convs(candidate), alignment.partner
-    equal = sum(path in partner and _equal(op, yours[partner[path]]) for path, op in mine.items())
-    if 2 * equal >= len(mine) or find_head(candidate) or not find_head(expected):
+    equal, total = _equal_convs(alignment, "aspp.", "decoder.")
+    if 2 * equal >= total or find_head(alignment.candidate.network) or not find_head(alignment.expected.network):
         return []
     return ["it has no pyramid (nothing joins branches of one value, with rates or an average over the map)"]
 

@@ -8,6 +8,7 @@ processed at a time. All counts are integers except those of ``tfprof``, which c
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Final
 
 from deeplab_spec.analysis.conventions import MAC, Convention, operator
@@ -92,7 +93,7 @@ def node_costs(
     convention.require(mode)
     around = _surroundings(network, shapes)
     sizes = stored_by_node(network)
-    bytes_of = {path: BYTES * _elements(shape) for path, shape in shapes.items()}
+    bytes_of = {path: BYTES * prod(shape or (0,)) for path, shape in shapes.items()}
     alive = live_bytes(network, bytes_of, around, mode)
     kept = kept_values(network.nodes, around)
     costs = []
@@ -171,10 +172,6 @@ def exact(count: int, divisor: int) -> Number:
     (5, 5.5)
     """
     return count // divisor if count % divisor == 0 else count / divisor
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    return shape[0] * shape[1] * shape[2] if shape else 0
 
 
 def block_of(path: str) -> str:

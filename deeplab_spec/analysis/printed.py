@@ -17,8 +17,7 @@ from deeplab_spec.spec.network import CLASSIFIER
 from deeplab_spec.spec.sources import library, paper, release
 from deeplab_spec.spec.variants import variant
 
-Overrides = Mapping[str, ChoiceValue]
-
+_CONVENTIONS: Final = {MAC.name: MAC, TFPROF.name: TFPROF}
 PARAMETERS: Final = "parameters"
 WITH_STATISTICS: Final = "parameters and running statistics, without the logits"
 
@@ -44,8 +43,8 @@ class Printed:
     @property
     def computed(self) -> Number:
         """The figure of the specification: multiply-adds, or parameters."""
-        if self.counts in (MAC.name, TFPROF.name):
-            return self.configuration.operations({MAC.name: MAC, TFPROF.name: TFPROF}[self.counts])
+        if self.counts in _CONVENTIONS:
+            return self.configuration.operations(_CONVENTIONS[self.counts])
         graph = self.configuration.subject().network()
         costs = node_costs(graph, shapes(graph, self.configuration.size), MAC)
         sizes = total_cost(costs).sizes
@@ -57,7 +56,7 @@ class Printed:
     @property
     def residual(self) -> float:
         """The relative difference from the printed figure."""
-        unit = 1e9 if self.counts in (MAC.name, TFPROF.name) else 1
+        unit = 1e9 if self.counts in _CONVENTIONS else 1
         return self.computed / unit / float(self.figure.replace(",", "")) - 1
 
 
@@ -67,7 +66,7 @@ def _figure(
     output_stride: int,
     figure: str,
     *,
-    overrides: Overrides | None = None,
+    overrides: Mapping[str, ChoiceValue] | None = None,
     counts: Convention | str = TFPROF,
     size: Pair = (513, 513),
     classes: int = 21,

@@ -12,7 +12,7 @@ from typing import Final
 from deeplab_spec.analysis.conventions import MAC, Convention
 from deeplab_spec.analysis.costs import Cost, node_costs
 from deeplab_spec.analysis.sizes import shapes
-from deeplab_spec.analysis.terms import Mode
+from deeplab_spec.analysis.terms import NOTHING, Mode
 from deeplab_spec.analysis.totals import Evaluator, Totals
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Network
@@ -117,7 +117,7 @@ def times(cost: Cost, images: int) -> Cost:
 
 def _with_pass(total: Cost, further: Cost) -> Cost:
     """Add a pass to the cost of a node; parameters and counts made once stay."""
-    both = total + replace(further, sizes=replace(further.sizes, parameters=0, buffers=0, folded=0, dead_biases=0))
+    both = total + replace(further, sizes=NOTHING)
     return replace(
         both,
         operations=both.operations - further.once,

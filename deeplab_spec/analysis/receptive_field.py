@@ -13,6 +13,7 @@ whole image, and so do all values after it.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from deeplab_spec.analysis.sizes import Shape, explicit_padding, shapes
 from deeplab_spec.errors import GraphError
@@ -43,22 +44,11 @@ class AxisField:
     exact: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceptiveField:
-    """The receptive field of a value.
-
-    Attributes:
-        vertical: Along the height.
-        horizontal: Along the width.
-    """
+class ReceptiveField(NamedTuple):
+    """The receptive field of a value, along the height and along the width."""
 
     vertical: AxisField
     horizontal: AxisField
-
-    @property
-    def axes(self) -> tuple[AxisField, AxisField]:
-        """Both axes, vertical first."""
-        return (self.vertical, self.horizontal)
 
 
 def receptive_fields(network: Network, sizes: Pair) -> dict[str, ReceptiveField]:
@@ -93,13 +83,10 @@ def _axis_fields(network: Network, known: Mapping[str, Shape], axis: int, image:
 
 def _field(node: Node, inputs: list[AxisField], sides: list[int], side: int, axis: int) -> AxisField:
     match node.op:
-        case Conv2d() as op:
-            size = (sides[0], sides[0])
-            margins = explicit_padding(op.padding, size, op.kernel, op.stride, op.rate)
-            return _window(inputs[0], op.kernel[axis], op.stride[axis], op.rate[axis], margins[2 * axis])
-        case Pool() as op:
-            margins = explicit_padding(op.padding, (sides[0], sides[0]), op.kernel, op.stride, (1, 1))
-            return _window(inputs[0], op.kernel[axis], op.stride[axis], 1, margins[2 * axis])
+        case Conv2d() | Pool() as op:
+            rate = op.rate if isinstance(op, Conv2d) else (1, 1)
+            margins = explicit_padding(op.padding, (sides[0], sides[0]), op.kernel, op.stride, rate)
+            return _window(inputs[0], op.kernel[axis], op.stride[axis], rate[axis], margins[2 * axis])
         case Pad() as op:
             return _window(inputs[0], 1, 1, 1, op.margins[2 * axis])
         case Resize() as op:

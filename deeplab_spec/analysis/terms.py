@@ -20,8 +20,8 @@ from typing import Final
 
 from deeplab_spec.analysis.sizes import channels_of
 from deeplab_spec.graph.folding import foldable, values_read
-from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op, Pair
+from deeplab_spec.graph.network import Network
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op, Pair, roles
 
 UNTILED: Pair = (1, 1)
 
@@ -74,7 +74,7 @@ class Surroundings:
         """The values that depend on a parameter, so that a gradient flows to them."""
         paths: set[str] = set()
         for node in self._network:
-            if _has_parameters(node) or not paths.isdisjoint(values_read(node)):
+            if "weight" in roles(node.op) or not paths.isdisjoint(values_read(node)):
                 paths.add(node.path)
         return frozenset(paths)
 
@@ -99,10 +99,6 @@ def merged(terms: Iterable[Term]) -> dict[tuple[str | None, Pair, bool], int]:
         key = (term.pixels_of, term.tile, term.once)
         sums[key] = sums.get(key, 0) + term.count
     return sums
-
-
-def _has_parameters(node: Node) -> bool:
-    return isinstance(node.op, Conv2d) or (isinstance(node.op, BatchNorm) and node.op.affine)
 
 
 def conv_weights(op: Conv2d) -> int:

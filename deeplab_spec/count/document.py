@@ -249,7 +249,7 @@ def _cost(cost: Cost, field: ReceptiveField | None) -> CostModel:
 
 
 def _field(field: ReceptiveField) -> FieldModel:
-    vertical, horizontal = field.axes
+    vertical, horizontal = field
     return FieldModel(
         extent=(_number(vertical.extent), _number(horizontal.extent)),
         step=(_number(vertical.step), _number(horizontal.step)),

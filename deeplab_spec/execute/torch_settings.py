@@ -8,7 +8,6 @@ together.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -32,41 +31,29 @@ _SWITCHES: Final = (
 """Holders of a new switch, each after its parent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
-    """The switches as a program set them.
-
-    Attributes:
-        new: The value of each new switch itself, not of its parent.
-        convolutions: The old switch of convolutions.
-        matrices: The old precision of matrix products.
-    """
-
-    new: tuple[str, ...]
-    convolutions: bool
-    matrices: str
-
-
 @contextmanager
 def float32_products(*, tf32: bool) -> Iterator[None]:
     """Compute float32 convolutions and matrix products in TF32, or in IEEE float32, on a device with both."""
-    before = _read_and_unset()
+    new, convolutions, matrices = _read_and_unset()
     _BACKENDS.cudnn.allow_tf32 = _BACKENDS.cuda.matmul.allow_tf32 = tf32
     try:
         yield
     finally:
         _read_and_unset()
-        _restore(before)
+        _BACKENDS.cudnn.allow_tf32 = convolutions  # the old switches first, as they set new ones
+        torch.set_float32_matmul_precision(matrices)
+        for holder, value in zip(_SWITCHES, new, strict=True):
+            holder.fp32_precision = value
 
 
-def _read_and_unset() -> _Settings:
-    """Return the switches, and unset the new ones."""
+def _read_and_unset() -> tuple[list[str], bool, str]:
+    """Return the new switches, the old one of convolutions and the old precision of products; unset the new ones."""
     new = []
     for holder in _SWITCHES:  # a switch is read after its parent is unset: then the value is its own
         new.append(str(holder.fp32_precision))
         holder.fp32_precision = _UNSET
     matrices = torch.get_float32_matmul_precision()
-    return _Settings(new=tuple(new), convolutions=_convolutions(), matrices=matrices)
+    return new, _convolutions(), matrices
 
 
 def _convolutions() -> bool:
@@ -78,14 +65,6 @@ def _convolutions() -> bool:
         return False
 
 
-def _restore(settings: _Settings) -> None:
-    """Restore the switches: the old ones first, as they set new ones."""
-    _BACKENDS.cudnn.allow_tf32 = settings.convolutions
-    torch.set_float32_matmul_precision(settings.matrices)
-    for holder, value in zip(_SWITCHES, settings.new, strict=True):
-        holder.fp32_precision = value
-
-
 @contextmanager
 def threads_for(dtype: torch.dtype) -> Iterator[None]:
     """Use one thread in float64.
@@ -93,9 +72,15 @@ def threads_for(dtype: torch.dtype) -> Iterator[None]:
     The framework convolves float64 channel by channel, and threads that wait for each other at every
     channel take twice the processor time for the same result.
     """
+    with threads(1 if dtype is torch.float64 else torch.get_num_threads()):
+        yield
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Use a number of threads for a while."""
     before = torch.get_num_threads()
-    if dtype is torch.float64:
-        torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

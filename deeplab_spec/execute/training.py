@@ -16,7 +16,7 @@ from deeplab_spec.errors import GraphError
 from deeplab_spec.execute.interpreter import Values, Weights, step, taps
 from deeplab_spec.execute.weights import fan_in
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import BatchNorm, Conv2d, Dropout, Input, Opaque, Output, roles
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Dropout, Opaque, roles
 
 PARAMETERS: Final = ("weight", "bias")
 """Roles of trained tensors; the others are running statistics."""
@@ -222,13 +222,16 @@ class NetworkModule(nn.Module):
             The value of the output; if there are several, the values by name.
         """
         weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        images = iter(inputs)
-        values: Values = {}
+        values: Values = {node.path: image for node, image in zip(self.network.inputs, inputs, strict=True)}
         for node in self.network:
-            before = [values[path] for path in node.inputs]
-            values[node.path] = next(images) if isinstance(node.op, Input) else self._step(node, before, weights)
-        results = {node.op.name: values[node.path] for node in self.network.outputs if isinstance(node.op, Output)}
+            if node.path not in values:
+                self._compute(node, values, weights)
+        results = {name: values[path] for name, path in self.network.results.items()}
         return results if len(results) > 1 else next(iter(results.values()))
+
+    def _compute(self, node: Node, values: Values, weights: dict[str, Tensor]) -> None:
+        """Put the value of a node to the others."""
+        values[node.path] = self._step(node, [values[path] for path in node.inputs], weights)
 
     def _step(self, node: Node, inputs: list[Tensor], weights: dict[str, Tensor]) -> Tensor:
         match node.op:

@@ -83,7 +83,7 @@ class _Mapper:
         self.source, self.dest = pair.source, pair.dest
         self.state, self.dest_state = self.source.module.tensors, self.dest.module.tensors
         self.values = self.source.captured.weights(self.state)
-        self.saved = self.dest.saved()
+        self.saved = self.dest.module.saved
         self.map = ParameterMap()
         self.used: set[str] = set()
         self.without_partner: set[str] = set()

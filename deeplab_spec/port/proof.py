@@ -77,7 +77,7 @@ def prove(
 
 def load(dest: Side, tensors: Mapping[str, Tensor]) -> None:
     """Copy values into the destination, in its dtypes."""
-    saved = dest.saved()
+    saved = dest.module.saved
     with torch.no_grad():
         for name, tensor in tensors.items():
             saved[name].copy_(tensor)

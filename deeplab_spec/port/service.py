@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import nn
 
 from deeplab_spec.align.differences import Aspect
+from deeplab_spec.align.published import different_architecture
 from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.capture.capture import Candidate
 from deeplab_spec.capture.fx.module import capture_target, check_runnable, fixed_size
@@ -172,7 +173,7 @@ def hosted(module: nn.Module) -> Candidate:
 
 
 def _moved(pair: SideBySide, second: Pair | None, seed: int, tick: Tick) -> Moved:
-    if reason := pair.different_architecture:
+    if reason := different_architecture(pair.alignment):
         return Moved(verdict="another_network", reason=reason, pair=pair)
     mapping, differences = parameter_map(pair), pair.differences()
     if mapping.gaps:

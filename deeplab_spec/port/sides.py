@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
-from deeplab_spec.align.differences import Aspect, differences
+from deeplab_spec.align.differences import Aspect, compare, differences
 from deeplab_spec.align.match import Alignment, Order, align, channel_orders
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
-from deeplab_spec.align.published import different_architecture
 from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import map_shapes
@@ -47,10 +45,6 @@ class Side:
     def channels(self) -> int:
         """The channels of its image."""
         return next(node.op.channels for node in self.captured.network if isinstance(node.op, Input))
-
-    def saved(self) -> dict[str, Tensor]:
-        """Return its state dict."""
-        return self.module.saved
 
     def restore(self) -> None:
         """Convert every tensor back to its original dtype."""
@@ -101,11 +95,6 @@ class SideBySide:
     orders: Mapping[str, Order]
     outputs: tuple[tuple[str, str], ...]
 
-    @property
-    def different_architecture(self) -> str | None:
-        """Why the destination is a different architecture; None if it is not."""
-        return different_architecture(self.alignment)
-
     def differences(self) -> tuple[Aspect, ...]:
         """Return the attributes that differ, in the order of the alignment.
 
@@ -122,20 +111,10 @@ class SideBySide:
     def _eps(self, unit: Unit, dest_unit: Unit) -> list[Aspect]:
         if not unit.conv or not unit.norm or not dest_unit.norm:
             return []  # a separate normalisation is compared already
-        norm, dest_norm = self.source.captured.network[unit.norm].op, self.dest.captured.network[dest_unit.norm].op
-        if not isinstance(norm, BatchNorm) or not isinstance(dest_norm, BatchNorm) or norm.eps == dest_norm.eps:
+        norm, dest_norm = self.source.captured.network[unit.norm], self.dest.captured.network[dest_unit.norm].op
+        if not isinstance(norm.op, BatchNorm) or not isinstance(dest_norm, BatchNorm) or norm.op.eps == dest_norm.eps:
             return []
-        return [
-            Aspect(
-                path=unit.norm,
-                candidate_path=dest_unit.norm,
-                op=norm,
-                attribute="eps",
-                expected=norm.eps,
-                actual=dest_norm.eps,
-                equal=False,
-            )
-        ]
+        return [compare(norm, dest_unit.norm, "eps", (norm.op.eps, dest_norm.eps))]
 
 
 def in_double(module: Candidate, name: str, captured: Capture, image: Pair) -> Side:

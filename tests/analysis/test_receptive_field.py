@@ -209,7 +209,7 @@ def test_published_geometry_of_the_stem() -> None:
     fields = receptive_fields(network(NOTEBOOK.choices), (513, 512))
 
     expected = AxisField(extent=Fraction(7), step=Fraction(2), offset=Fraction(-3))
-    assert fields["backbone.entry_flow.stem.conv2.conv"].axes == (expected, expected)
+    assert fields["backbone.entry_flow.stem.conv2.conv"] == (expected, expected)
 
 
 def test_image_pooling_sees_the_whole_image_and_so_does_all_after_it() -> None:
@@ -217,8 +217,8 @@ def test_image_pooling_sees_the_whole_image_and_so_does_all_after_it() -> None:
     fields = receptive_fields(network(NOTEBOOK.choices), (513, 300))
 
     for path in ("aspp.pool.average", "aspp.pool.resize", "aspp.projection.conv", "decoder.logits.conv", "output"):
-        assert [axis.whole for axis in fields[path].axes] == [True, True]
-        assert [axis.extent for axis in fields[path].axes] == [513, 300]
+        assert [axis.whole for axis in fields[path]] == [True, True]
+        assert [axis.extent for axis in fields[path]] == [513, 300]
     assert not fields["aspp.atrous3.conv"].vertical.whole
 
 

@@ -213,7 +213,7 @@ def test_the_receptive_field_is_the_gradients_footprint(
     position = tuple(min(index * side // 3, side - 1) for index, side in zip(place, value.shape[2:], strict=True))
     (gradient,) = torch.autograd.grad(value[0, :, position[0], position[1]].sum(), image)
     footprint = gradient[0].sum(0).nonzero()
-    for axis, (field, side) in enumerate(zip(receptive_fields(graph, size)[graph.tap(tap)].axes, size, strict=True)):
+    for axis, (field, side) in enumerate(zip(receptive_fields(graph, size)[graph.tap(tap)], size, strict=True)):
         first = int(field.step * position[axis] + field.offset)
         expected = (max(first, 0), min(first + int(field.extent), side) - 1)
         assert field.exact

@@ -135,9 +135,7 @@ KINDS: Final[Mapping[str, Mapping[str, Method]]] = {
         ),
     },
     "border": {
-        "apart": _at_convs(at.spatial, convs.border_apart),
-        "in two steps": _at_convs(at.spatial, convs.border_in_two_steps),
-        "a row and a column apart": _at_convs(at.spatial, convs.border_of_a_row_and_a_column),
+        **{name: _at_convs(at.spatial, partial(convs.bordered, steps=steps)) for name, steps in convs.BORDERS.items()},
         "the word same": _at_convs(at.keeping, convs.same),
     },
     "1x1 as a product": {
@@ -214,7 +212,9 @@ KINDS: Final[Mapping[str, Mapping[str, Method]]] = {
     },
     "rate of a single tap": {"4 and 7": Method(apply=graphs.rates_of_single_taps)},
     "normalisation": {
-        name: Method(apply=at.at_nodes(BatchNorm, partial(values.normalised, function=function)), evaluation_only=True)
+        name: Method(
+            apply=at.at_nodes(BatchNorm, partial(values.normalised_by, function=function)), evaluation_only=True
+        )
         for name, function in values.NORMALS.items()
     },
     "joins": {

@@ -1,16 +1,16 @@
 """Replacements of convolutions: padding applied before, matrix products, split channels, space to batch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from deeplab_spec.analysis.sizes import channels_of
 from deeplab_spec.execute.interpreter import conv_margins
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Margins
-from deeplab_spec.mutate.rewrites.graphs import channels
 from deeplab_spec.mutate.rewrites.original import Original, Replacement, Tensors
 
 
@@ -30,8 +30,16 @@ def _padded(op: Conv2d, x: Tensor, margins: Margins | None = None) -> tuple[Tens
     return functional.pad(x, (left, right, top, bottom)), (0, 0, 0, 0)
 
 
+NORM_ROLES: Final = ("running_mean", "running_var", "weight", "bias")
+
 Steps = Callable[[Margins], Sequence[Margins]]
 """Divides the padding of a convolution into steps; the convolution adds what is left of it."""
+
+BORDERS: Final[Mapping[str, Steps]] = {
+    "apart": lambda margins: (margins,),
+    "in two steps": lambda margins: ((*margins[:2], 0, 0), (0, 0, *margins[2:])),
+    "a row and a column apart": lambda margins: ((min(margins[0], 1), 0, 0, min(margins[3], 1)),),
+}
 
 
 def bordered(original: Original, node: Node, op: Conv2d, steps: Steps) -> Replacement:
@@ -49,21 +57,6 @@ def bordered(original: Original, node: Node, op: Conv2d, steps: Steps) -> Replac
         return convolved(op, x, tensors[f"{path}.weight"], tensors.get(f"{path}.bias"), margins)
 
     return Replacement(paths=(path,), run=run)
-
-
-def border_apart(original: Original, node: Node, op: Conv2d) -> Replacement:
-    """Apply the whole padding before the convolution."""
-    return bordered(original, node, op, lambda margins: (margins,))
-
-
-def border_in_two_steps(original: Original, node: Node, op: Conv2d) -> Replacement:
-    """Pad rows before the convolution, then columns."""
-    return bordered(original, node, op, lambda margins: ((*margins[:2], 0, 0), (0, 0, *margins[2:])))
-
-
-def border_of_a_row_and_a_column(original: Original, node: Node, op: Conv2d) -> Replacement:
-    """Pad one row and one column before the convolution, where it has any."""
-    return bordered(original, node, op, lambda margins: ((min(margins[0], 1), 0, 0, min(margins[3], 1)),))
 
 
 def same(original: Original, node: Node, op: Conv2d) -> Replacement:
@@ -172,8 +165,8 @@ def split_reads(original: Original, node: Node, op: Conv2d) -> Replacement:
 def split_sources(original: Original, concat: Node, node: Node, op: Conv2d) -> Replacement:
     """Convolve every input of a concatenation by itself, and add the results."""
     path, own = node.path, _own(original, node)
-    widths = [channels(original.network, source) for source in concat.inputs]
-    pieces = torch.split(own["weight"], widths, dim=1)
+    counts = channels_of(original.network)
+    pieces = torch.split(own["weight"], [counts[source] for source in concat.inputs], dim=1)
     parameters = {f"{path}.from{number}.weight": piece for number, piece in enumerate(pieces)}
     if op.bias:
         parameters[f"{path}.bias"] = own["bias"]
@@ -207,19 +200,17 @@ def space_to_batch(original: Original, nodes: Sequence[Node], op: Conv2d) -> Rep
         weight, bias = tensors[f"{conv.path}.weight"], tensors.get(f"{conv.path}.bias")
         x = functional.conv2d(x, weight, bias, padding=_margins(op, x)[0] // rate, groups=op.groups)
         for node in rest:
-            x = _normalised(node, x, tensors) if isinstance(node.op, BatchNorm) else x.relu()
+            x = normalised(node.path, node.op, x, tensors) if isinstance(node.op, BatchNorm) else x.relu()
         x = x.reshape(rate, rate, n, -1, tall, wide).permute(2, 3, 4, 0, 5, 1).reshape(n, -1, tall * rate, wide * rate)
         return x[:, :, :h, :w]
 
     return Replacement(paths=tuple(node.path for node in nodes), run=run)
 
 
-def _normalised(node: Node, x: Tensor, tensors: Tensors) -> Tensor:
-    mean, variance = tensors[f"{node.path}.running_mean"], tensors[f"{node.path}.running_var"]
-    eps = node.op.eps if isinstance(node.op, BatchNorm) else 0.0
-    return functional.batch_norm(
-        x, mean, variance, tensors[f"{node.path}.weight"], tensors[f"{node.path}.bias"], eps=eps
-    )
+def normalised(path: str, op: BatchNorm, x: Tensor, tensors: Tensors) -> Tensor:
+    """Normalise a map by the tensors at a path."""
+    mean, variance, scale, offset = (tensors[f"{path}.{role}"] for role in NORM_ROLES)
+    return functional.batch_norm(x, mean, variance, scale, offset, eps=op.eps)
 
 
 def _margins(op: Conv2d, x: Tensor) -> Margins:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deeplab_spec.analysis.intervals import never_negative
+from deeplab_spec.analysis.sizes import channels_of
 from deeplab_spec.execute.interpreter import conv_margins, step
 from deeplab_spec.execute.weights import folded_weights
 from deeplab_spec.graph.folding import foldable, folded
@@ -40,7 +41,8 @@ def reordered(original: Original, path: str, order: tuple[int, ...]) -> nn.Modul
     ``order`` has the index of the input at each position.
     """
     concat = original.network[path]
-    widths = [channels(original.network, source) for source in concat.inputs]
+    counts = channels_of(original.network)
+    widths = [counts[source] for source in concat.inputs]
     starts = [sum(widths[:number]) for number in range(len(widths))]
     channel = [starts[number] + offset for number in order for offset in range(widths[number])]
     inputs = tuple(concat.inputs[number] for number in order)
@@ -75,8 +77,7 @@ def permuted(original: Original, orders: dict[str, list[int]]) -> Tensors:
 
 def channels_permuted(original: Original, path: str) -> nn.Module:
     """Permute the channels of one convolution, up to the next convolution that combines all channels."""
-    count = channels(original.network, path)
-    order = list(range(count))
+    order = list(range(channels_of(original.network)[path]))
     random.Random(0).shuffle(order)  # noqa: S311 - no secret
     return RewrittenNetwork(original.with_network(original.network, permuted(original, {path: order})))
 
@@ -206,16 +207,6 @@ def _another_order(network: Network, draw: random.Random) -> Iterator[Node]:
         waiting.remove(node)
         done.add(node.path)
         yield node
-
-
-def channels(network: Network, path: str) -> int:
-    """Return the number of channels of a value."""
-    node = network[path]
-    while not isinstance(node.op, Conv2d | BatchNorm):
-        if isinstance(node.op, Concat):
-            return sum(channels(network, source) for source in node.inputs)
-        node = network[node.inputs[0]]
-    return node.op.channels_out if isinstance(node.op, Conv2d) else node.op.channels
 
 
 def _edited(network: Network, changed: dict[str, Node]) -> Network:

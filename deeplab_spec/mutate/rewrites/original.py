@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.execute.training import NetworkModule
 from deeplab_spec.graph.network import Network, Node
-from deeplab_spec.graph.ops import BatchNorm, Conv2d, Input, Op, Output, Pair, roles
+from deeplab_spec.graph.ops import BatchNorm, Conv2d, Op, Pair, roles
 from deeplab_spec.reference.network import build
 from deeplab_spec.spec.api import Override
 from deeplab_spec.spec.api import network as specified
@@ -143,22 +143,11 @@ class RewrittenNetwork(NetworkModule):
                 self._store_instead(each.paths, each.parameters)
         self.eval()
 
-    def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
-        """Run the network as :class:`NetworkModule` does."""
-        tensors = {**dict(self.named_parameters()), **dict(self.named_buffers())}
-        images = iter(inputs)
-        values: Values = {}
-        for node in self.network:
-            if node.path in self.inner:
-                continue
-            if node.path in self.replacements:
-                values[node.path] = self.replacements[node.path].run(values, tensors)
-            elif isinstance(node.op, Input):
-                values[node.path] = next(images)
-            else:
-                values[node.path] = self._step(node, [values[path] for path in node.inputs], tensors)
-        results = {node.op.name: values[node.path] for node in self.network.outputs if isinstance(node.op, Output)}
-        return results if len(results) > 1 else next(iter(results.values()))
+    def _compute(self, node: Node, values: Values, weights: dict[str, Tensor]) -> None:
+        if node.path in self.replacements:
+            values[node.path] = self.replacements[node.path].run(values, weights)
+        elif node.path not in self.inner:
+            super()._compute(node, values, weights)
 
     def _store_instead(self, paths: tuple[str, ...], parameters: Tensors) -> None:
         for path in paths:

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Resize, kind, roles
-from deeplab_spec.mutate.rewrites.convolutions import convolved
+from deeplab_spec.mutate.rewrites.convolutions import NORM_ROLES, convolved, normalised
 from deeplab_spec.mutate.rewrites.original import Original, Replacement, Tensors
 
 Unary = Callable[[Tensor], Tensor]
@@ -127,13 +127,12 @@ NORMALS: Final[Mapping[str, Normal]] = {
 }
 
 
-def normalised(node: Node, function: Normal) -> Replacement:
+def normalised_by(node: Node, function: Normal) -> Replacement:
     """Compute a normalisation by a function of its statistics and parameters."""
     eps = node.op.eps if isinstance(node.op, BatchNorm) else 0.0
-    roles = ("running_mean", "running_var", "weight", "bias")
 
     def run(values: Tensors, tensors: Tensors) -> Tensor:
-        mean, variance, scale, offset = (tensors[f"{node.path}.{role}"] for role in roles)
+        mean, variance, scale, offset = (tensors[f"{node.path}.{role}"] for role in NORM_ROLES)
         return function(values[node.inputs[0]], mean, variance, scale, offset, eps)
 
     return Replacement(paths=(node.path,), run=run)
@@ -204,9 +203,7 @@ def _together(path: str, node: Node, count: int, x: Tensor, tensors: Tensors) ->
         case Conv2d() as op:
             return convolved(op, x, tensors[f"{path}.weight"], tensors.get(f"{path}.bias"), groups=count)
         case BatchNorm() as op:
-            mean, variance = tensors[f"{path}.running_mean"], tensors[f"{path}.running_var"]
-            scale, offset = tensors[f"{path}.weight"], tensors[f"{path}.bias"]
-            return functional.batch_norm(x, mean, variance, scale, offset, eps=op.eps)
+            return normalised(path, op, x, tensors)
         case _:
             return x.relu()
 

@@ -2,8 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils.checkpoint import checkpoint
 
+from deeplab_spec.execute.torch_settings import threads
 from deeplab_spec.graph.ops import Resize
 from deeplab_spec.mutate.rewrites.original import Original, RewrittenNetwork
 from deeplab_spec.mutate.rewrites.other_operators import interpolated, resized
@@ -32,19 +32,9 @@ class Wrapped(nn.Module):
         return self.call(self.network, image)
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _on_threads(count: int) -> Call:
     def run(network: nn.Module, image: Tensor) -> Any:  # noqa: ANN401 - what a network may return
-        with _threads(count):
+        with threads(count):
             return network(image)
 
     return run

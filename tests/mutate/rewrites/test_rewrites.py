@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from deeplab_spec.errors import SpecError
+from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import Activation, Add, BatchNorm, Conv2d, GlobalAveragePool
 from deeplab_spec.judge.finding import RunVerdict
 from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
@@ -191,14 +192,18 @@ def _half_pixels(x: Tensor, height: int, width: int) -> Tensor:
     return values.FROM_A_PIXEL["half pixels"](x, height, width)
 
 
+def _shifted_border(original: Original, node: Node, op: Conv2d) -> Replacement:
+    return convs.bordered(original, node, _shifted(op), convs.BORDERS["apart"])
+
+
 NEAR: dict[str, tuple[Callable[[Original], nn.Module], str]] = {
-    "border": (at.at_convs(at.keeping, lambda s, n, op: convs.border_apart(s, n, _shifted(op))), "padding"),
+    "border": (at.at_convs(at.keeping, _shifted_border), "padding"),
     "1x1 as a product": (at.at_convs(at.mixing, _scaled), "node"),
     "space to batch": (at.with_rest(at.atrous, _dealt_wider, 1), "rate"),
     "pooling": (_of(GlobalAveragePool, lambda x: x[:, :, 1:].mean((2, 3), keepdim=True)), "node"),
     "resize": (at.at_paths(partial(values.resized, function=_half_pixels), "output.resize"), "align_corners"),
     "rectifier": (_of(Activation, lambda x: x.clamp(min=0.01)), "node"),
-    "normalisation": (at.at_nodes(BatchNorm, partial(values.normalised, function=_wide_eps)), "eps"),
+    "normalisation": (at.at_nodes(BatchNorm, partial(values.normalised_by, function=_wide_eps)), "eps"),
     "joins": (at.at_nodes(Add, partial(values.summed, function=lambda x, y: x + 1.0001 * y)), "node"),
     "without effect": (_of(Activation, lambda x: x.relu() * 1.0001), "node"),
     "activation of what is never negative": (_of(Activation, lambda x: nn.functional.leaky_relu(x, 0.3)), "slope"),

@@ -8,15 +8,7 @@ from typing import Final
 
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.graph.network import Node
-from deeplab_spec.graph.ops import (
-    Activation,
-    BatchNorm,
-    Concat,
-    Conv2d,
-    Margins,
-    Opaque,
-    Output,
-)
+from deeplab_spec.graph.ops import Activation, BatchNorm, Concat, Conv2d, Margins, Opaque, Output
 
 Signature = tuple[object, ...]
 """Everything about a node that its cost depends on."""

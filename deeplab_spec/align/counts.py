@@ -19,13 +19,7 @@ from deeplab_spec.graph.network import Node
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """A count of a block on both sides.
-
-    Attributes:
-        attribute: ``parameters`` or ``multiply-adds``.
-        expected: The specification's count.
-        actual: The candidate's count.
-    """
+    """The parameters or multiply-adds of a block, as specified and of the candidate."""
 
     attribute: str
     expected: int

@@ -7,16 +7,7 @@ from typing import Final
 
 from deeplab_spec.align.parts import features_of
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import (
-    Activation,
-    ActivationKind,
-    Add,
-    Conv2d,
-    Multiply,
-    Op,
-    Pool,
-    PoolKind,
-)
+from deeplab_spec.graph.ops import Activation, ActivationKind, Add, Conv2d, Multiply, Op, Pool, PoolKind
 from deeplab_spec.spec.network import network
 from deeplab_spec.spec.variants import VARIANTS
 

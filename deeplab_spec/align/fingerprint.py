@@ -66,9 +66,7 @@ class Fingerprints:
             before = _listed((histories[path] for path in node.inputs), ordered=ordered)
             histories[node.path] = number(("history", label, before))
         return Fingerprint(
-            facts=Counter(facts),
-            nodes=Counter(nodes),
-            digest=frozenset(Counter(histories.values()).items()),
+            facts=Counter(facts), nodes=Counter(nodes), digest=frozenset(Counter(histories.values()).items())
         )
 
     def topics(self, facts: Iterable[int]) -> set[Hashable]:

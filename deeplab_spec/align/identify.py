@@ -47,13 +47,10 @@ class Identity:
 def identify(
     candidates: Sequence[Shaped], libraries: Sequence[Library], starts: Mapping[str, Choices], *, of_head: bool = False
 ) -> Identity | None:
-    """Search the choices that describe a network.
+    """Return the network with the fewest differences; of these, with the fewest overrides; of these, the first start's.
 
     There are a candidate in normal form and a library for every output stride. The search begins at the nearest start.
-
-    Returns:
-        The network with the fewest differences; of these, one with the fewest overrides; of these, the first of the
-        starts. None if no start is a network at every output stride.
+    None if no start is a network at every output stride.
     """
     search = Search(candidates, libraries, of_head=of_head)
     near = sorted(starts, key=lambda name: search.distance(starts[name]))

@@ -54,10 +54,7 @@ class Head:
 
 
 def find_head(network: Network) -> Head | None:
-    """Find the head of a whole network.
-
-    Returns:
-        None if nothing in it has the structure of a pyramid.
+    """Find the head of a whole network; None if nothing in it has the structure of a pyramid.
 
     >>> from deeplab_spec.spec.network import network
     >>> from deeplab_spec.spec.variants import TF_RESNET50

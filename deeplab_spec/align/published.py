@@ -145,10 +145,8 @@ def nearest_published(
 ) -> tuple[Identity, str | None]:
     """Find the published network, and the choices on top of it, that describe a candidate best.
 
-    The candidate is in normal form, captured at ``size`` once for every output stride.
-
-    Returns:
-        The nearest network, and why the candidate has a different architecture; None if it is of the family.
+    The candidate is in normal form, captured at ``size`` once for every output stride. Also return why it has a
+    different architecture; None if it is of the family.
 
     Raises:
         SpecError: If no published network has these output strides.
@@ -171,10 +169,7 @@ def nearest_head(candidates: Sequence[Shaped], output_strides: Sequence[int], cl
     """Find the published network, and the choices on top of it, whose head describes another head best.
 
     The candidate is the head alone, once for every output stride of its backbone: its inputs are features and low-level
-    values.
-
-    Returns:
-        None if no head can be compared with it.
+    values. None if no head can be compared with it.
 
     Raises:
         SpecError: If no published network has these output strides.

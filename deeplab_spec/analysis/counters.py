@@ -12,16 +12,7 @@ from deeplab_spec.analysis.conventions import CONVENTIONS, Convention, opaque
 from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms, conv_weights
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Node, Source
-from deeplab_spec.graph.ops import (
-    Activation,
-    BatchNorm,
-    Conv2d,
-    GlobalAveragePool,
-    Pool,
-    PoolKind,
-    Resize,
-    ResizeMode,
-)
+from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, GlobalAveragePool, Pool, PoolKind, Resize, ResizeMode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

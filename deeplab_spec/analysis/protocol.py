@@ -68,11 +68,7 @@ def scaled(side: int, scale: Fraction) -> int:
 
 
 def protocol_costs(
-    network: Network,
-    size: Pair,
-    protocol: Protocol = SINGLE,
-    convention: Convention = MAC,
-    mode: Mode = Mode.FORWARD,
+    network: Network, size: Pair, protocol: Protocol = SINGLE, convention: Convention = MAC, mode: Mode = Mode.FORWARD
 ) -> tuple[Cost, ...]:
     """Count every node over all passes.
 
@@ -127,11 +123,9 @@ def _with_pass(total: Cost, further: Cost) -> Cost:
     )
 
 
-def protocol_totals(
-    evaluator: Evaluator, size: Pair, protocol: Protocol = SINGLE, classes: int | None = None
-) -> Totals:
+def protocol_totals(evaluator: Evaluator, size: Pair, protocol: Protocol = SINGLE) -> Totals:
     """Return the totals over all passes, by a compiled evaluator."""
-    passes: Sequence[Totals] = [evaluator(*sides, classes) for sides in protocol.sizes(size)]
+    passes: Sequence[Totals] = [evaluator(*sides) for sides in protocol.sizes(size)]
     once = passes[0].once
     repeated = sum(totals.operations - once for totals in passes)
     return replace(passes[0], operations=protocol.images * repeated + once)

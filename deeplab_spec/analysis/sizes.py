@@ -86,12 +86,9 @@ def side_rules(op: Conv2d | Pool | Pad) -> tuple[SideRule, SideRule]:
 
 
 def shapes(network: Network, sizes: Pair | Mapping[str, Pair]) -> dict[str, Shape]:
-    """Return the shape of every value.
+    """Return the shape of every value, by path.
 
     The sizes are the height and width of the input, or of each input by its path.
-
-    Returns:
-        Channels, height and width by path.
 
     Raises:
         GraphError: If a value would have an empty side, channels do not fit, or an operation is opaque.

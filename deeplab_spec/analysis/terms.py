@@ -134,10 +134,6 @@ class Sizes:
             self.dead_biases + other.dead_biases,
         )
 
-    def times(self, count: int) -> "Sizes":
-        """Return a multiple of the sizes; a negative one subtracts them."""
-        return Sizes(count * self.parameters, count * self.buffers, count * self.folded, count * self.dead_biases)
-
     @property
     def folded_parameters(self) -> int:
         """Parameters after folding every normalisation that can be folded."""

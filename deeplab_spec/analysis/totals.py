@@ -1,4 +1,4 @@
-"""Totals of a network for any input size and number of classes, in microseconds.
+"""Totals of a network for any input size, in microseconds.
 
 A network is compiled once: the sides of its values are expressions of the input's sides (a handful of distinct ones: a
 window, a fixed size or a multiple of a rate, applied to another), and the terms of a convention become one coefficient
@@ -7,8 +7,7 @@ per expression. An evaluation then computes the expressions and one short sum. T
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from deeplab_spec.analysis.conventions import MAC, Convention
 from deeplab_spec.analysis.costs import Number, exact
@@ -17,7 +16,6 @@ from deeplab_spec.analysis.terms import UNTILED, Mode, Sizes, Surroundings, merg
 from deeplab_spec.errors import GraphError
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Conv2d, GlobalAveragePool, Input, Multiply, Opaque, Pad, Pair, Pool, Resize
-from deeplab_spec.spec.network import CLASSIFIER
 
 _SAME_SIZE = SideRule(-1, 1)
 
@@ -49,12 +47,10 @@ class _Axis:
     """The expressions of one side of the values.
 
     Attributes:
-        inputs: Number of expressions that are sides of inputs; they come first.
-        steps: The other expressions, each after its operand.
+        steps: The expressions, each after its operand; the side of the input is before them.
         equal: Pairs of expressions that must have one value, with the path of their reader.
     """
 
-    inputs: int
     steps: list[_Step] = field(default_factory=list)
     equal: list[tuple[str, int, int]] = field(default_factory=list)
     known: dict[tuple[_Rule | None, int], int] = field(default_factory=dict)
@@ -68,12 +64,12 @@ class _Axis:
     def _intern(self, path: str, rule: _Rule | None, operand: int) -> int:
         key = (rule, operand)
         if key not in self.known:
-            self.known[key] = self.inputs + len(self.steps)
             self.steps.append(_Step(path, rule, operand))
+            self.known[key] = len(self.steps)
         return self.known[key]
 
-    def evaluate(self, sides: tuple[int, ...]) -> list[int]:
-        values = list(sides)
+    def evaluate(self, side: int) -> list[int]:
+        values = [side]
         for step in self.steps:
             value = step.operand if step.rule is None else step.rule(values[step.operand])
             if value < 1:
@@ -103,7 +99,7 @@ class Sides:
             GraphError: If an operation is opaque, so that sizes after it are unknown.
         """
         self.inputs = tuple(node.path for node in network.inputs)
-        self._axes = (_Axis(len(self.inputs)), _Axis(len(self.inputs)))
+        self._axes = (_Axis(), _Axis())
         self._places = self._compile(network)
         self._one = tuple(axis.fixed("one", 1) for axis in self._axes)
 
@@ -117,27 +113,18 @@ class Sides:
         down, across = self._axes
         return (down.apply(path, _Tile(tile[0]), row), across.apply(path, _Tile(tile[1]), column))
 
-    def at(self, sizes: Mapping[str, Pair]) -> tuple[list[int], list[int]]:
-        """Return the value of every expression, of heights and of widths, from the sizes of the inputs.
-
-        Raises:
-            GraphError: If a value would have an empty side, or operands do not fit.
-        """
-        pairs = [sizes[path] for path in self.inputs]
-        if min(map(min, pairs)) < 1:
-            raise GraphError("input", "height and width must be 1 or more", pairs)
-        down, across = self._axes
-        return down.evaluate(tuple(pair[0] for pair in pairs)), across.evaluate(tuple(pair[1] for pair in pairs))
-
     def of_image(self, size: Pair) -> tuple[list[int], list[int]]:
-        """Return the value of every expression for a network of one input.
+        """Return the value of every expression, of heights and of widths, for a network of one input.
 
         Raises:
             GraphError: If it has several, a value would have an empty side, or operands do not fit.
         """
         if len(self.inputs) != 1:
-            raise GraphError("network", "must have one input; use at()", self.inputs)
-        return self.at({self.inputs[0]: size})
+            raise GraphError("network", "must have one input", self.inputs)
+        if min(size) < 1:
+            raise GraphError("input", "height and width must be 1 or more", size)
+        down, across = self._axes
+        return down.evaluate(size[0]), across.evaluate(size[1])
 
     def _compile(self, network: Network) -> dict[str, Pair]:
         """Return the expressions of both sides of every value."""
@@ -148,7 +135,7 @@ class Sides:
             first = places[node.inputs[0]] if node.inputs else (0, 0)
             match node.op:
                 case Input():
-                    places[path] = (self.inputs.index(path), self.inputs.index(path))
+                    places[path] = (0, 0)
                 case Conv2d() | Pool() | Pad() as op:
                     rules = side_rules(op)
                     places[path] = (down.apply(path, rules[0], first[0]), across.apply(path, rules[1], first[1]))
@@ -191,15 +178,12 @@ class Totals:
 
 
 class Evaluator:
-    """The totals of one network, ready for any input size and number of classes.
+    """The totals of one network, ready for any input size.
 
     >>> from deeplab_spec.spec.network import network
     >>> from deeplab_spec.spec.variants import NOTEBOOK
-    >>> evaluator = Evaluator(network(NOTEBOOK.choices))
-    >>> evaluator(513, 513).operations
+    >>> Evaluator(network(NOTEBOOK.choices))(513, 513).operations
     65972773424
-    >>> evaluator(513, 513, classes=19).sizes.parameters
-    53554331
     """
 
     def __init__(self, network: Network, convention: Convention = MAC, mode: Mode = Mode.FORWARD) -> None:
@@ -210,88 +194,30 @@ class Evaluator:
             SpecError: If the convention cannot count the mode.
         """
         convention.require(mode)
-        self._network = network
-        self._convention = convention
-        self._mode = mode
+        self._divisor = convention.divisor
         self._sides = Sides(network)
-        self._terms, self._once = self._counted(network)
-        self._sizes = total_stored(network)
-        classifier = network[CLASSIFIER].op if CLASSIFIER in network else None
-        self._classes = classifier.channels_out if isinstance(classifier, Conv2d) else 0
-
-    def _counted(self, network: Network) -> tuple[dict[Pair, int], int]:
-        """Return the counts by the expressions of their height and width, and the sum of the counts made once."""
+        self._stored = total_stored(network)
+        self._once = 0
+        self._counts: dict[Pair, int] = {}
         around = Surroundings(network)
-        formula, mode = self._convention.formula, self._mode
-        sums: dict[Pair, int] = {}
-        once = 0
-        for (path, tile, single), count in merged(
-            term for node in network for term in formula(node, around, mode)
-        ).items():
-            if single:
-                once += count
+        terms = merged(term for node in network for term in convention.formula(node, around, mode))
+        for (path, tile, once), count in terms.items():
+            if once:
+                self._once += count
             else:
                 place = self._sides.place(path, tile)
-                sums[place] = sums.get(place, 0) + count
-        return sums, once
+                self._counts[place] = self._counts.get(place, 0) + count
 
-    @cached_property
-    def _per_class(self) -> tuple[dict[Pair, int], int, Sizes]:
-        """The cost of one more class: every formula is linear in the channels of the logits."""
-        more = with_classes(self._network, self._classes + 1)
-        terms, once = self._counted(more)
-        added = {place: count - self._terms.get(place, 0) for place, count in terms.items()}
-        sizes = total_stored(more) + self._sizes.times(-1)
-        return {place: count for place, count in added.items() if count}, once - self._once, sizes
-
-    def __call__(self, height: int, width: int, classes: int | None = None) -> Totals:
-        """Return the totals for one image.
-
-        Args:
-            height: Input height, in pixels.
-            width: Input width, in pixels.
-            classes: Channels of the logits; by default the network's own.
+    def __call__(self, height: int, width: int) -> Totals:
+        """Return the totals for one image of a height and width in pixels.
 
         Raises:
-            GraphError: If a value would have an empty side, operands do not fit, the number of classes is below 1, or
-                the network has no classifier whose classes could change.
+            GraphError: If the network has several inputs, a value would have an empty side, or operands do not fit.
         """
-        return self._totals(self._sides.of_image((height, width)), classes)
-
-    def at(self, sizes: Mapping[str, Pair], classes: int | None = None) -> Totals:
-        """Return the totals for one image per input; the sizes are given by input path."""
-        return self._totals(self._sides.at(sizes), classes)
-
-    def _totals(self, sides: tuple[list[int], list[int]], classes: int | None) -> Totals:
-        heights, widths = sides
-        counted = self._once + _sum(self._terms, heights, widths)
-        once, stored = self._once, self._sizes
-        if classes is not None and classes != self._classes:
-            if not self._classes:
-                raise GraphError(CLASSIFIER, "must be in a network whose classes change", classes)
-            if classes < 1:
-                raise GraphError("classes", "must be 1 or more", classes)
-            more = classes - self._classes
-            terms, once_more, stored_more = self._per_class
-            counted += more * (once_more + _sum(terms, heights, widths))
-            once += more * once_more
-            stored += stored_more.times(more)
-        parts = self._convention.divisor
-        return Totals(sizes=stored, operations=exact(counted, parts), once=exact(once, parts))
-
-
-def _sum(terms: Mapping[Pair, int], heights: list[int], widths: list[int]) -> int:
-    return sum(count * heights[row] * widths[column] for (row, column), count in terms.items())
-
-
-def with_classes(network: Network, classes: int) -> Network:
-    """Return the network with another number of classes.
-
-    Raises:
-        GraphError: If the classifier is not a convolution without groups, so that a class has no cost of its own.
-    """
-    op = network[CLASSIFIER].op
-    if not isinstance(op, Conv2d) or op.groups > 1:
-        raise GraphError("classifier", "must be a convolution without groups", op)
-    changed = replace(network[CLASSIFIER], op=replace(op, channels_out=classes))
-    return network.with_nodes(changed if node.path == CLASSIFIER else node for node in network)
+        heights, widths = self._sides.of_image((height, width))
+        counted = self._once + sum(
+            count * heights[row] * widths[column] for (row, column), count in self._counts.items()
+        )
+        return Totals(
+            sizes=self._stored, operations=exact(counted, self._divisor), once=exact(self._once, self._divisor)
+        )

@@ -135,11 +135,7 @@ def _columns(report: CostReport) -> tuple[tuple[str, ...], tuple[_Column, ...]]:
         name = combined if combined and block.path in middle else block.path
         before = sums.get(name, (0, 0, 0))
         moved = block.bytes_read + block.bytes_written
-        sums[name] = (
-            before[0] + block.parameters,
-            before[1] + report.multiply_adds[block.path],
-            before[2] + moved,
-        )
+        sums[name] = (before[0] + block.parameters, before[1] + report.multiply_adds[block.path], before[2] + moved)
     parameters, macs, moved_bytes = zip(*sums.values(), strict=True)
     return tuple(sums), (
         _Column(name="parameters", units=("", "K", "M", "B"), counts=parameters),

@@ -13,6 +13,7 @@ from deeplab_spec.analysis.counters import COUNTERS, Prices
 from deeplab_spec.analysis.flops import flops
 from deeplab_spec.analysis.terms import Mode, Surroundings, Term, Terms, conv_weights
 from deeplab_spec.analysis.totals import Evaluator
+from deeplab_spec.count.network_report import COMMAND
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Add, Conv2d
 from deeplab_spec.spec.api import network
@@ -208,7 +209,7 @@ MISTAKES: Final = (
 )
 
 
-def counters_page(command: str) -> str:
+def counters_page() -> str:
     """Return the page on counters."""
     return "\n\n".join(
         (
@@ -216,7 +217,7 @@ def counters_page(command: str) -> str:
             (
                 f"`{TF_RELEASE.name}` at {_SIZE[0]}x{_SIZE[1]} pixels, 21 classes, one image. A negative error is too "
                 "little. The percentage is relative to what the counter would count without the error. Each row "
-                f"was executed with the counter, and a test executes it again. Made by `{command}`."
+                f"was executed with the counter, and a test executes it again. Made by `{COMMAND}`."
             ),
             markdown(_mistakes()),
             "## Parameters",

@@ -197,11 +197,7 @@ def torch_counter_note(
 
 
 def cost_fields(
-    nodes: Sequence[Cost],
-    fields: Mapping[str, ReceptiveField],
-    *,
-    by_node: bool = False,
-    trainable: int | None = None,
+    nodes: Sequence[Cost], fields: Mapping[str, ReceptiveField], *, by_node: bool = False, trainable: int | None = None
 ) -> Json:
     """Return the fields of a document that hold costs.
 

@@ -146,47 +146,22 @@ def network_page(report: CostReport) -> str:
 
 
 def _blocks(report: CostReport) -> Grid:
-    body = tuple(
-        (
-            f"`{block.path}`",
-            shape(block.output),
-            integer(block.parameters),
-            mega(report.multiply_adds[block.path]),
-            mega(block.flops),
-            mega(train.flops),
-            mega(block.bytes_read + block.bytes_written),
-            mega(block.bytes_kept),
-            mega(block.bytes_live),
-            f"{block.intensity:.2f}",
-        )
-        for block, train in zip(report.blocks, report.train.blocks, strict=True)
+    blocks = zip(report.blocks, report.train.blocks, strict=True)
+    body = (
+        (f"`{block.path}`", shape(block.output), *_costs(block, report.multiply_adds[block.path], train))
+        for block, train in blocks
     )
-    total = report.total
-    last = (
-        "total",
-        "",
-        integer(total.parameters),
-        mega(sum(report.multiply_adds.values())),
-        mega(total.flops),
-        mega(report.train.total.flops),
-        mega(total.bytes_read + total.bytes_written),
-        mega(total.bytes_kept),
-        f"at most {mega(total.bytes_live)}",
-        f"{total.intensity:.2f}",
-    )
-    headers = (
-        "block",
-        "output",
-        "parameters",
-        "MACs, M",
-        "FLOPs forward, M",
-        "FLOPs train, M",
-        "MB moved",
-        "MB kept",
-        "MB live",
-        "per byte",
-    )
-    return Grid(headers=headers, rows=(*body, last), right=frozenset(range(2, len(headers))))
+    totals = list(_costs(report.total, sum(report.multiply_adds.values()), report.train.total))
+    totals[-2] = f"at most {totals[-2]}"
+    headers = ("block", "output", "parameters", "MACs, M", "FLOPs forward, M", "FLOPs train, M")
+    headers += ("MB moved", "MB kept", "MB live", "per byte")
+    return Grid(headers=headers, rows=(*body, ("total", "", *totals)), right=frozenset(range(2, len(headers))))
+
+
+def _costs(cost: FiguresModel, macs: int, train: FiguresModel) -> tuple[str, ...]:
+    moved = cost.bytes_read + cost.bytes_written
+    millions = (macs, cost.flops, train.flops, moved, cost.bytes_kept, cost.bytes_live)
+    return (integer(cost.parameters), *map(mega, millions), f"{cost.intensity:.2f}")
 
 
 def _conventions(totals: Sequence[ConventionModel]) -> Grid:

@@ -23,10 +23,7 @@ from deeplab_spec.views.table import Grid, integer, markdown
 
 
 def write_reports(directory: Path, progress: Progress = silent) -> tuple[Path, ...]:
-    """Write every report, all or none.
-
-    Returns:
-        The files, in the order in which they were written.
+    """Write every report, all or none; return the files in order.
 
     Raises:
         TargetError: If a file cannot be written.
@@ -58,7 +55,7 @@ def cost_reports(progress: Progress = silent) -> Iterator[tuple[str, str]]:
     progress("published figures", len(subjects), total)
     yield "published.md", published_page()
     progress("counters", len(subjects) + 1, total)
-    yield "counters.md", counters_page(COMMAND)
+    yield "counters.md", counters_page()
     yield "README.md", index_page(reports)
     progress("done", total, total)
 

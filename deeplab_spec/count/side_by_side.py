@@ -106,12 +106,9 @@ def _distance(values: tuple[Number, Number]) -> Number:
 
 
 def operations_explained(first: Counter, second: Counter, convention: Convention, mode: Mode) -> str:
-    """Return where the operations of two networks agree: ``equal under fvcore minus batch_norm``.
+    """Return the simplest agreement of two networks' operations: ``equal under fvcore minus batch_norm``; or nothing.
 
     The requested convention is tried first, those that do not support the mode never.
-
-    Returns:
-        The simplest agreement, and whether it holds in every block; empty if there is none.
     """
     conventions = [convention, *(entry for entry in CONVENTIONS if entry is not convention and mode in entry.modes)]
     costs = {entry.name: (block_costs(first(entry)), block_costs(second(entry))) for entry in conventions}

@@ -117,10 +117,7 @@ def read(
     Raises:
         TargetError: If it cannot be imported, built, exported or run at a size.
     """
-    with (
-        contextlib.redirect_stdout(sys.stderr),
-        contextlib.closing(connect(target, output_stride, classes)) as module,
-    ):
+    with contextlib.redirect_stdout(sys.stderr), contextlib.closing(connect(target, output_stride, classes)) as module:
         sizes = dict.fromkeys((size, *protocol.sizes(size)))
         captures = {sides: capture_target(module, sides, target.name) for sides in sizes}
     own = captures[size]

@@ -127,13 +127,7 @@ def side_by_side_grid(document: SideBySideDocument) -> Grid:
     """Return the table of ``count --against``: the rows that differ, and the total."""
     shown = [row for row in document.rows if not row.equal]
     body = tuple(
-        (
-            row.path,
-            integer(row.parameters[0]),
-            _signed(row.parameters),
-            number(row.macs[0]),
-            _signed(row.macs),
-        )
+        (row.path, integer(row.parameters[0]), _signed(row.parameters), number(row.macs[0]), _signed(row.macs))
         for row in (*shown, document.total)
     )
     headers = ("path", "parameters", "second's", document.convention, "second's")

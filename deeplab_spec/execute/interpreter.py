@@ -56,14 +56,11 @@ def run(
     prepare: Callable[[Node, list[Tensor]], None] | None = None,
     watch: Callable[[str, Tensor], None] | None = None,
 ) -> Values:
-    """Execute a network in evaluation.
+    """Execute a network in evaluation, and return values by path.
 
     Inputs are tensors ``(n, channels, h, w)`` by path. All values are returned, or those of ``keep`` and of the
     outputs; the node ``until`` is the last one. ``prepare`` is called with each node and the values of its inputs
     before it runs, ``watch`` with each path and value, in order.
-
-    Returns:
-        Values by path.
 
     Raises:
         GraphError: If an operation is opaque and ``opaque`` is None, or an input has no value.

@@ -25,11 +25,7 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 
 
 def largest_error(actual: Tensor, expected: Tensor) -> float:
-    """Return the largest difference, over the largest element of the expected tensor.
-
-    Returns:
-        Infinity if the shapes differ, or an element of either is not finite.
-    """
+    """Return the largest difference, over the largest element of the expected tensor; infinite if one is not finite."""
     if actual.shape != expected.shape:
         return math.inf
     if not expected.numel():

@@ -63,11 +63,7 @@ def train(
 
 
 def _step(
-    node: Node,
-    inputs: list[Tensor],
-    weights: Weights,
-    statistics: dict[str, Tensor],
-    generator: torch.Generator | None,
+    node: Node, inputs: list[Tensor], weights: Weights, statistics: dict[str, Tensor], generator: torch.Generator | None
 ) -> Tensor:
     match node.op:
         case BatchNorm() as op:
@@ -128,12 +124,9 @@ def updated_running(running: Weights, statistics: Weights, momenta: Mapping[str,
 def gradients(
     network: Network, weights: Weights, inputs: Mapping[str, Tensor], cotangents: Mapping[str, Tensor]
 ) -> tuple[Batch, dict[str, Tensor]]:
-    """Execute a network in training, and differentiate a weighted sum of its outputs.
+    """Execute a network in training; return the batch, and the gradients of a weighted sum of its outputs.
 
     ``cotangents`` has the weight of every element of an output, by path; opaque operations are not allowed.
-
-    Returns:
-        The batch's values and statistics, and the gradient of every parameter by path and role.
     """
     names = parameter_names(network)
     leaves = {name: weights[name].detach().requires_grad_() for name in names}
@@ -154,11 +147,7 @@ def parameter_names(network: Network) -> tuple[str, ...]:
 
 
 def starting_weights(network: Network, seed: int) -> dict[str, Tensor]:
-    """Draw initial weights for training, in float64, that keep the scale of values constant over the depth.
-
-    Returns:
-        Tensors by path and role; running means are 0 and running variances 1.
-    """
+    """Draw initial weights for training, in float64, that keep the scale of values constant over the depth."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
@@ -217,9 +206,6 @@ class NetworkModule(nn.Module):
 
         Args:
             inputs: A tensor ``(n, channels, h, w)`` for each input of the network, in order.
-
-        Returns:
-            The value of the output; if there are several, the values by name.
         """
         weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         values: Values = {node.path: image for node, image in zip(self.network.inputs, inputs, strict=True)}

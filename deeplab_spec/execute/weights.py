@@ -54,7 +54,7 @@ def challenge(
     keep: Collection[str] | None = None,
     kernels: Mapping[str, Tensor] | None = None,
 ) -> tuple[dict[str, Tensor], Values]:
-    """Draw weights for a network, and run it with them in float64.
+    """Draw weights for a network, and run it with them in float64; return both by path.
 
     Kernels are asymmetric. Running statistics are those of the layer's input, so the scale of values
     stays constant over the depth. Some channels have a variance near eps, some a negative scale, and some
@@ -62,9 +62,6 @@ def challenge(
 
     ``keep`` has the paths whose values are returned, all by default. ``kernels`` are weights of another draw, whose
     convolutions are reused, so that the two draws differ in the normalisations only.
-
-    Returns:
-        The weights by path and role, and the values of the network by path.
     """
     generator = torch.Generator().manual_seed(seed)
     damped = _ends_of_residual_branches(network) if draw is Draw.CONDITIONING else frozenset[str]()
@@ -164,9 +161,6 @@ def folded_weights(
     """Return the weights of the folded network (:func:`deeplab_spec.graph.folding.folded`).
 
     ``norms`` are the normalisations to fold; all by default.
-
-    Returns:
-        Tensors by path and role, without those of the folded normalisations.
     """
     result = dict(weights)
     for conv, norm in foldable(network):

@@ -123,10 +123,10 @@ class Network:
         Raises:
             GraphError: If the network has no such tap.
         """
-        for tap, path in self.taps:
-            if tap == name:
-                return path
-        raise GraphError(name, f"must be a tap ({', '.join(tap for tap, _ in self.taps)})", name)
+        taps = dict(self.taps)
+        if name not in taps:
+            raise GraphError(name, f"must be a tap ({', '.join(taps)})", name)
+        return taps[name]
 
     def readers(self) -> dict[str, tuple[str, ...]]:
         """Return the paths of the nodes that take each node as input, in order."""

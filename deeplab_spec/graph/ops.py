@@ -54,11 +54,7 @@ class ResizeMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """A tensor that enters the network.
-
-    Attributes:
-        channels: Channels of the tensor.
-    """
+    """A tensor that enters the network."""
 
     channels: int
 
@@ -88,14 +84,13 @@ class Conv2d:
     bias: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.channels_in, self.channels_out, self.groups) < 1:
-            channels = (self.channels_in, self.channels_out, self.groups)
+        channels = (self.channels_in, self.channels_out, self.groups)
+        if min(channels) < 1:
             raise GraphError("Conv2d", "channels and groups must be positive", channels)
         if self.channels_in % self.groups or self.channels_out % self.groups:
-            channels = (self.channels_in, self.channels_out, self.groups)
             raise GraphError("Conv2d", "groups must divide both channel counts", channels)
-        if min(*self.kernel, *self.stride, *self.rate) < 1:
-            sides = (*self.kernel, *self.stride, *self.rate)
+        sides = (*self.kernel, *self.stride, *self.rate)
+        if min(sides) < 1:
             raise GraphError("Conv2d", "kernel, stride and rate must be positive", sides)
 
     @property
@@ -219,22 +214,14 @@ class Pad:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropout:
-    """Values set to zero at random while training; nothing at inference.
-
-    Attributes:
-        probability: Probability that a value is dropped.
-    """
+    """Values set to zero at random while training; nothing at inference."""
 
     probability: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """A tensor that leaves the network.
-
-    Attributes:
-        name: Public name of the tensor.
-    """
+    """A tensor that leaves the network."""
 
     name: str
 

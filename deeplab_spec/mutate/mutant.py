@@ -120,10 +120,8 @@ def inserted(graph: Network, after: str, op: Op | None = None, path: str = "inse
 def with_channels(graph: Network, more: Mapping[str, int]) -> Network | None:
     """Return a network in which convolutions have more output channels, or fewer, and their readers fit.
 
-    ``more`` has the added channels by path of the convolution.
-
-    Returns:
-        The network; None where a sum or a grouped convolution reads the changed channels, which fixes their number.
+    ``more`` has the added channels by path of the convolution. None where a sum or a grouped convolution reads the
+    changed channels, which fixes their number.
     """
     added: dict[str, int] = {}
     nodes: list[Node] = []
@@ -140,11 +138,7 @@ def with_channels(graph: Network, more: Mapping[str, int]) -> Network | None:
 
 
 def rewired(graph: Network, path: str, *inputs: str, shapes: Shapes) -> Network | None:
-    """Return a network in which one node has other inputs, and all nodes after it fit the channels of these.
-
-    Returns:
-        The network; None where a reader of the node cannot have other channels.
-    """
+    """Return a network in which one node has other inputs that all after it fit; None where a reader cannot."""
     added: dict[str, int] = {}
     nodes: list[Node] = []
     for node in graph:

@@ -44,11 +44,7 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of finished pieces.
-
-    Attributes:
-        path: The folder.
-    """
+    """A folder of finished pieces."""
 
     path: Path
 
@@ -139,12 +135,9 @@ def run(
     progress: Progress,
     again: Callable[[Any], bool] = lambda _result: False,
 ) -> dict[str, Any]:
-    """Run the pieces of a shard that are not finished.
+    """Run the pieces of a shard that are not finished; return the results of all by name.
 
     Finished pieces are kept in the folder, if there is one; a piece whose result is to be had ``again`` runs once more.
-
-    Returns:
-        The results of the shard's pieces by name.
     """
     pieces = plan.shard(shard)
     results: dict[str, Any] = {}

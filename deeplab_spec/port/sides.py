@@ -53,12 +53,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
-    """A convolution with the only normalisation that uses it, or one of the two alone.
-
-    Attributes:
-        conv: Path of the convolution.
-        norm: Path of the normalisation.
-    """
+    """A convolution with the only normalisation that uses it, or one of the two alone."""
 
     conv: str | None = None
     norm: str | None = None

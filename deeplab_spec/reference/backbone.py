@@ -53,10 +53,7 @@ class Backbone(BackboneModule):
     def forward(
         self, image: Float[Tensor, "n c h w"], values: Values | None = None
     ) -> tuple[Float[Tensor, "n c_out h2 w2"], Float[Tensor, "n c_low h3 w3"]]:
-        """Extract features.
-
-        Returns:
-            The features, and the low-level features that the decoder reads.
+        """Return the features, and the low-level features that the decoder reads.
 
         Raises:
             ShapeError: If ``image`` is not a batch of images with ``channels_in`` channels.

@@ -116,10 +116,7 @@ class Xception(Backbone):
         """
 
         def __init__(
-            self,
-            in_channels: int = _MIDDLE.channels_in,
-            out_channels: int = _MIDDLE.channels_out,
-            dilation: int = 1,
+            self, in_channels: int = _MIDDLE.channels_in, out_channels: int = _MIDDLE.channels_out, dilation: int = 1
         ) -> None:
             path = type(self).__name__
             outs = (out_channels, out_channels, out_channels)

@@ -198,10 +198,7 @@ class SkipBlock(nn.Module):
     """
 
     def __init__(
-        self,
-        main_path: nn.Module,
-        skip_path: nn.Module = _IDENTITY,
-        aggregator: Callable[..., Tensor] = torch.cat,
+        self, main_path: nn.Module, skip_path: nn.Module = _IDENTITY, aggregator: Callable[..., Tensor] = torch.cat
     ) -> None:
         super().__init__()
         self.main_path = main_path

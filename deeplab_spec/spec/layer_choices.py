@@ -8,14 +8,7 @@ from typing import Final
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.network import Source
 from deeplab_spec.graph.ops import ActivationKind, Padding, Pair
-from deeplab_spec.spec.choices import (
-    Choices,
-    ConvBias,
-    DepthwiseUnit,
-    Initialisation,
-    StridePadding,
-    UnstridedRate,
-)
+from deeplab_spec.spec.choices import Choices, ConvBias, DepthwiseUnit, Initialisation, StridePadding, UnstridedRate
 from deeplab_spec.spec.rows import ConvUnit, GateUnit, Init, InitKind, Norm, SeparableUnit, same_size
 
 HEAD_DEPTHWISE_STD: Final = 0.33
@@ -47,15 +40,12 @@ def check_output_stride(output_stride: int) -> None:
 
 
 def scaled_channels(base: Iterable[int], width: float) -> dict[int, int]:
-    """Map every channel count to its count at another width.
+    """Map every channel count at width 1 to its count at another width.
 
     The rule: multiply, round half up, and increase where needed so that each count exceeds the next smaller one.
     So counts that differ at width 1 differ at every width, and a fault that confuses two of them stays visible.
 
     ``base`` has the counts at width 1, ascending.
-
-    Returns:
-        Scaled counts by their counts at width 1.
 
     >>> list(scaled_channels((32, 48, 64, 128, 256, 728), 1 / 32).values())
     [4, 5, 6, 7, 8, 23]

@@ -115,14 +115,7 @@ def same_size(kernel: int, rate: int | Pair) -> Margins:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeparableUnit:
-    """An atrous separable convolution: a depthwise unit, then a pointwise unit.
-
-    Attributes:
-        path: Dotted position in the network; unique.
-        pre_activation: Whether a ReLU stands before the depthwise convolution.
-        depthwise: The first half.
-        pointwise: The second half.
-    """
+    """An atrous separable convolution: a ReLU in some, then a depthwise unit, then a pointwise unit."""
 
     path: str
     pre_activation: bool = False
@@ -167,13 +160,7 @@ Unit = HeadUnit | GateUnit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolUnit:
-    """A pooling window.
-
-    Attributes:
-        path: Dotted position in the network; unique.
-        op: The window.
-        source: Where it is published.
-    """
+    """A pooling window."""
 
     path: str
     op: Pool

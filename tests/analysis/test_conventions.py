@@ -92,12 +92,12 @@ def test_a_training_step_counts_a_convolution_thrice_and_the_first_twice(counts:
 @pytest.mark.parametrize("counts", CONVENTIONS, ids=lambda entry: entry.name)
 @pytest.mark.parametrize("variant", KINDS, ids=lambda variant: variant.name)
 def test_totals_of_every_convention_are_the_sums_over_the_nodes(variant: Variant, counts: Convention) -> None:
-    """The evaluator and the nodes have one formula; the classes it extrapolates are linear in it."""
+    """The evaluator and the nodes have one formula."""
     for mode in counts.modes:
-        evaluator = Evaluator(network(variant.name), counts, mode)
         for height, width, classes in ((513, 512, 21), (97, 130, 3)):
-            total = total_cost(costs_of(network(variant.name, 16, classes), (height, width), counts, mode))
-            found = evaluator(height, width, classes)
+            graph = network(variant.name, 16, classes)
+            total = total_cost(costs_of(graph, (height, width), counts, mode))
+            found = Evaluator(graph, counts, mode)(height, width)
             assert (found.operations, found.once) == (total.operations, total.once)
 
 

@@ -1,18 +1,15 @@
 """Parameters and multiply-adds, compared with every published or measured figure."""
 
-from dataclasses import replace
-
 import pytest
 
 from deeplab_spec.analysis.costs import Cost, block_costs, block_of, node_costs
 from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.analysis.terms import Sizes, stored
-from deeplab_spec.analysis.totals import Evaluator, with_classes
-from deeplab_spec.errors import GraphError
+from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.graph.network import Network, Node
 from deeplab_spec.graph.ops import Activation, BatchNorm, Conv2d, Input, Output
 from deeplab_spec.spec.choices import ChoiceValue, ConvBias, Decoder, choose
-from deeplab_spec.spec.network import CLASSIFIER, network, part, rows
+from deeplab_spec.spec.network import network, part, rows
 from deeplab_spec.spec.variants import NOTEBOOK, TF_RELEASE, TF_RELEASE_DENSE, Variant
 from tests.support.members import KINDS
 
@@ -171,13 +168,3 @@ def test_normalisation_that_shares_its_convolution_is_not_folded() -> None:
 def test_normalisation_without_scale_has_no_parameters() -> None:
     """Only trained numbers are parameters."""
     assert stored(BatchNorm(channels=7, eps=1e-3, momentum=0.1, affine=False)) == Sizes(parameters=0, buffers=14)
-
-
-def test_classifier_must_be_a_convolution_without_groups() -> None:
-    """Only then is its cost linear in the classes."""
-    grouped = Conv2d(channels_in=4, channels_out=4, kernel=(1, 1), groups=2)
-    graph = network(NOTEBOOK.choices)
-    changed = (replace(node, op=grouped) if node.path == CLASSIFIER else node for node in graph)
-
-    with pytest.raises(GraphError, match="classifier: must be a convolution without groups"):
-        with_classes(graph.with_nodes(changed), 5)

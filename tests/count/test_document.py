@@ -68,7 +68,7 @@ def test_the_document_has_the_fields_of_its_contract() -> None:
 def test_blocks_and_nodes_add_up_to_the_totals(variant: Variant) -> None:
     """Blocks, nodes, totals and the compiled evaluator agree."""
     document = count_document(subject(variant, size=(300, 421), classes=5), by_node=True)
-    totals = Evaluator(subject(variant).network())(300, 421, 5)
+    totals = Evaluator(subject(variant, classes=5).network())(300, 421)
 
     assert document.nodes
     for costs in (document.blocks, document.nodes):

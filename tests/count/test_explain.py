@@ -35,9 +35,9 @@ ONE_SIZE = Axes(sizes={(513, 513): 0}, protocols={SINGLE: 0})
 NARROW = 1 / 32
 
 
-def graph(variant: str = "tf-release", output_stride: int = 16) -> Network:
+def graph(variant: str = "tf-release", output_stride: int = 16, classes: int = 21) -> Network:
     """Return a narrow network."""
-    return network(variant, output_stride, 21, {"width": NARROW})
+    return network(variant, output_stride, classes, {"width": NARROW})
 
 
 def explained(figures: str, *networks: Network, axes: Axes | None = None, name: str = "ours") -> ExplainDocument:
@@ -74,7 +74,7 @@ def test_a_tally_is_the_closed_form_of_every_convention(
     row = next(at for at, row in enumerate(tally.rows) if (row.convention, row.view.name) == (convention, ""))
     counted = counts[row].own + counts[row].each * (classes - tally.classes)
 
-    expected = protocol_totals(Evaluator(graph(variant), convention), size, protocol, classes)
+    expected = protocol_totals(Evaluator(graph(variant, classes=classes), convention), size, protocol)
     assert exact(counted, convention.divisor) == expected.operations
 
 
@@ -153,7 +153,7 @@ def test_two_figures_have_one_network_and_one_number_of_classes() -> None:
     """19 classes have these parameters, and 21 these multiply-adds: together they fit nothing."""
     ours = graph()
     parameters = {classes: total_stored(network("tf-release", 16, classes, {"width": NARROW})) for classes in (19, 21)}
-    macs = {classes: Evaluator(ours)(513, 513, classes).operations for classes in (19, 21)}
+    macs = {classes: Evaluator(graph(classes=classes))(513, 513).operations for classes in (19, 21)}
 
     together = explained(f"{parameters[19].parameters}, {macs[19]}", ours)
     apart = explained(f"{parameters[19].parameters}, {macs[21]}", ours)

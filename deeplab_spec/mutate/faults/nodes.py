@@ -243,12 +243,9 @@ def _lost(graph: Network, node: Node, kind: str) -> Mutant:
 
 
 def planted_fault(graph: Network, node: Node, attribute: str) -> tuple[str, Network] | None:
-    """Return the fault of one node and attribute that every run plants, in words, and the faulty network.
+    """Return the fault of one node and attribute that every run plants, in words, and the network; None if none shows.
 
     ``attribute`` is ``node``, ``inputs``, or a field of the node's operator.
-
-    Returns:
-        None where no fault of the attribute shows.
     """
     if attribute == "node":
         single = isinstance(node.op, Conv2d | BatchNorm | Activation)

@@ -47,7 +47,7 @@ def family_of(graph: Network) -> str:
 def backbone_of(graph: Network) -> list[Op]:
     """Return the operations up to the head, else to the last value that is averaged over the whole map, else all."""
     features = features_of(graph)
-    inside = graph.upstream([features] if features else graph.results.values())
+    inside = graph.upstream([features] if features else (node.path for node in graph.outputs))
     return [node.op for node in graph if node.path in inside]
 
 

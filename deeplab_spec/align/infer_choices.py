@@ -85,7 +85,7 @@ def _rates(candidate: Shaped, features: str | None) -> Iterator[Decision]:
 
 def _last_rates(candidate: Shaped, features: str | None) -> Iterator[int]:
     """Return the rate of the last depthwise convolution before the features, or before an output."""
-    for end in [features] if features else candidate.network.results.values():
+    for end in [features] if features else [node.path for node in candidate.network.outputs]:
         conv = _back(candidate, end, lambda op: op.depthwise)
         if conv:
             yield conv.rate[0]

@@ -72,11 +72,6 @@ def _sums(node: Node, around: Surroundings) -> Terms:
     return (around.elements(node.path, len(node.inputs) - 1),) if isinstance(node.op, Add) else ()
 
 
-def _undivided(node: Node, around: Surroundings) -> Terms:
-    del around
-    return undivided_weight_gradients(node)
-
-
 def _without_3x3(node: Node, around: Surroundings, mode: Mode) -> Terms:
     """Return fvcore's count of a network whose convolutions of several taps have ``padding="same"``."""
     several = isinstance(node.op, Conv2d) and max(node.op.kernel) > 1
@@ -87,11 +82,6 @@ def _twice_multiply_adds(node: Node, around: Surroundings, mode: Mode) -> Terms:
     """Return fvcore's count in one unit: two operations for a multiply-add, as two for a normalised element."""
     terms = FVCORE.formula(node, around, mode)
     return (*terms, Term(conv_weights(node.op), node.path)) if isinstance(node.op, Conv2d) else terms
-
-
-def _nothing(node: Node, around: Surroundings, mode: Mode) -> Terms:
-    del node, around, mode
-    return ()
 
 
 _PRICES: Final[dict[str, Prices]] = {
@@ -115,7 +105,7 @@ MISTAKES: Final = (
         name="torch-undivided",
         counter=_TORCH,
         mode=Mode.TRAIN,
-        counted=_with(TORCH.formula, _undivided),
+        counted=_with(TORCH.formula, lambda node, _: undivided_weight_gradients(node)),
         meant=TORCH.formula,
         what="In training it does not divide the weight gradients of grouped convolutions by their groups.",
     ),
@@ -157,7 +147,7 @@ MISTAKES: Final = (
     Mistake(
         name="thop-subclasses",
         counter=_THOP_NAME,
-        counted=_nothing,
+        counted=lambda *_: (),
         meant=_THOP,
         what="A subclass of a module counts nothing, operations and parameters; here, if every layer is one.",
     ),

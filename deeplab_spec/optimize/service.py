@@ -85,7 +85,7 @@ class Optimized(Result, nn.Module):
         error, allowed = self.agreement.error.mean, self.agreement.allowed.mean
         lines = [f"mode {self.mode}", f"error {error:.2g} (at most {allowed:.2g} is allowed)"]
         if self.speedup is not None:
-            ours, eager = (_milliseconds(self.seconds[name]) for name in (self.mode, EAGER))
+            ours, eager = (f"{1000 * self.seconds[name]:.3g} ms" for name in (self.mode, EAGER))
             lines.append(f"{ours} a run, {self.speedup:.2f} times as fast as eager ({eager})")
         lines += [f"not equal or not runnable: {name} ({reason})" for name, reason in self.refused.items()]
         lines += [f"may be faster: {name}, {reason}" for name, reason in self.not_installed.items()]
@@ -237,7 +237,3 @@ def _take_turns(running: Mapping[str, nn.Module], example: Tensor, times: dict[s
     for turn in range(runs):
         for name in list(running)[:: 1 if turn % 2 == 0 else -1]:
             times[name].append(timed_warm(partial(running[name], example), example.device))
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms"

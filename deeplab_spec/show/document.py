@@ -1,20 +1,20 @@
 """The JSON documents of ``show`` and ``clauses``, and the functions that make them; with the costs of each erratum."""
 
 import dataclasses
-from typing import Any
+import math
+from typing import Any, Final
 
 from deeplab_spec.analysis.sizes import Shape, shapes
 from deeplab_spec.analysis.totals import Evaluator
 from deeplab_spec.graph.network import Node
-from deeplab_spec.graph.ops import kind
-from deeplab_spec.show.initial import InitialModel, initial_tensors
+from deeplab_spec.graph.ops import Op, kind, roles
+from deeplab_spec.spec import distributions as d
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import Results, as_json, choose, names, plain
 from deeplab_spec.spec.clauses import CLAUSES, NOTES, Clause, clauses_of
-from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.errata import Erratum, errata_of
 from deeplab_spec.spec.network import network
-from deeplab_spec.spec.rows import Init
+from deeplab_spec.spec.rows import Init, InitKind
 from deeplab_spec.spec.variants import NOTEBOOK, Variant
 from deeplab_spec.views.document import Document, Json, Model
 
@@ -46,6 +46,65 @@ def effects(erratum: Erratum) -> tuple[EffectModel, ...]:
         macs = int(verbatim.operations - fixed.operations)
         found.append(EffectModel(output_stride=stride, parameters=parameters, macs=macs))
     return tuple(found)
+
+
+_BY_NAME: Final = {
+    InitKind.KAIMING_FAN_IN: 'kaiming_normal_({}, mode="fan_in", nonlinearity="relu")',
+    InitKind.KAIMING_FAN_OUT: 'kaiming_normal_({}, mode="fan_out", nonlinearity="relu")',
+    InitKind.KAIMING_UNIFORM: 'kaiming_uniform_({}, mode="fan_in", nonlinearity="relu")',
+    InitKind.XAVIER_UNIFORM: "xavier_uniform_({})",
+    InitKind.FRAMEWORK: "kaiming_uniform_({}, a=math.sqrt(5))",  # what nn.Conv2d does itself
+}
+"""Initialisations of a weight that torch computes from its shape."""
+
+
+class InitialModel(Model):
+    """How one tensor starts.
+
+    ``scale`` is the standard deviation of a normal distribution (before it is cut off), half the width of a uniform
+    one, or the constant; ``bound`` the largest magnitude, or null; ``torch`` the call, where ``w`` is the tensor.
+    """
+
+    shape: d.Shape
+    scale: float
+    bound: float | None
+    torch: str
+
+
+def initial_tensors(op: Op, init: Init | None) -> dict[str, InitialModel]:
+    """Return how the tensors of an operation start, by role."""
+    found = {role: d.distribution(op, role, init) for role in roles(op)}
+    return {role: _model(known, init if role == "weight" else None) for role, known in found.items() if known}
+
+
+def _model(known: d.Distribution, init: Init | None) -> InitialModel:
+    by_name = _BY_NAME.get(init.kind) if init and known.shape is not d.Shape.CONSTANT else None
+    return InitialModel(
+        shape=known.shape,
+        scale=known.scale,
+        bound=None if math.isinf(known.bound) else known.bound,
+        torch=by_name.format("w") if by_name else torch_call(known),
+    )
+
+
+def torch_call(known: d.Distribution) -> str:
+    """Return the call of ``torch.nn.init`` that draws from a distribution.
+
+    >>> torch_call(d.Distribution(shape=d.Shape.TRUNCATED, scale=0.09))
+    'trunc_normal_(w, std=0.09, a=-0.18, b=0.18)'
+    >>> torch_call(d.Distribution(shape=d.Shape.CONSTANT, scale=0.0))
+    'zeros_(w)'
+    """
+    scale, bound = f"{known.scale:.9g}", f"{known.bound:.9g}"
+    match known.shape:
+        case d.Shape.NORMAL:
+            return f"normal_(w, std={scale})"
+        case d.Shape.TRUNCATED:
+            return f"trunc_normal_(w, std={scale}, a=-{bound}, b={bound})"
+        case d.Shape.UNIFORM:
+            return f"uniform_(w, a=-{bound}, b={bound})"
+        case d.Shape.CONSTANT:
+            return {0.0: "zeros_(w)", 1.0: "ones_(w)"}.get(known.scale, f"constant_(w, {scale})")
 
 
 class NodeModel(Model):
@@ -129,7 +188,7 @@ def show_document(subject: Subject) -> ShowDocument:
         GraphError: If the choices do not fit together at this size.
     """
     graph, rows = subject.network(), subject.rows()
-    known, drawn = shapes(graph, subject.size), initials(rows)
+    known, drawn = shapes(graph, subject.size), d.initials(rows)
     return ShowDocument(
         variant=subject.variant.name,
         choices=as_json(subject.choices),

@@ -243,7 +243,8 @@ def _low_level(drawing: Drawing, low: Row, features: Shape, concat: Box) -> None
     """Complete the line of the low-level features, through their projection."""
     left = BACKBONE[0] + BACKBONE[1] + CHANNEL
     height = 3 * LINE + MARGIN
-    box = replace(_box(low, left + 16, concat.centre - height / 2, LOW_WIDTH), height=height, lines=_low_text(low))
+    lines = (low.path, low.layers, f"{low.channels[0]} channels")
+    box = replace(_box(low, left + 16, concat.centre - height / 2, LOW_WIDTH), height=height, lines=lines)
     drawing.boxes.append(box)
     drawing.wires.append(Wire(points=((box.x + box.width, concat.centre), (concat.x, concat.centre))))
     drawing.notes.append(Note(x=box.x + box.width + 6, y=concat.centre - 6, text=str(low.output[0])))
@@ -255,10 +256,6 @@ def _low_level(drawing: Drawing, low: Row, features: Shape, concat: Box) -> None
     drawing.wires.append(Wire(points=points, tap=True))
     note = f"low_level {shape(features)}"
     drawing.notes.append(Note(x=BACKBONE[0] + BACKBONE[1] + 10, y=y - 6, text=note))
-
-
-def _low_text(row: Row) -> tuple[str, ...]:
-    return (row.path, row.layers, f"{row.channels[0]} channels")
 
 
 def _shift_down(drawing: Drawing, distance: float) -> None:

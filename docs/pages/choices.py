@@ -7,7 +7,7 @@ from deeplab_spec.errors import DeepLabSpecError
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import roles
 from deeplab_spec.show.choices import ChoiceModel, ValueModel, choices_document, families_text
-from deeplab_spec.show.initial import initial_tensors
+from deeplab_spec.show.document import initial_tensors
 from deeplab_spec.spec import choices as c
 from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.network import graph, rows

@@ -1,7 +1,7 @@
 """The page of initial weights: every distribution as the call that draws it, and who uses it."""
 
 from deeplab_spec.graph.ops import Conv2d
-from deeplab_spec.show.initial import initial_tensors
+from deeplab_spec.show.document import initial_tensors
 from deeplab_spec.spec.choices import Initialisation
 from deeplab_spec.spec.distributions import initials
 from deeplab_spec.spec.network import network, rows

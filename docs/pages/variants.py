@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from deeplab_spec.graph.ops import BatchNorm
-from deeplab_spec.show.document import effects
+from deeplab_spec.show.document import effects, initial_tensors
 from deeplab_spec.show.drawing import drawing
-from deeplab_spec.show.initial import initial_tensors
 from deeplab_spec.show.rows import Row, network_rows
 from deeplab_spec.show.text import effects_text
 from deeplab_spec.spec import choices as c

@@ -10,7 +10,7 @@ from torch import nn
 import deeplab_spec
 from deeplab_spec.graph.ops import Conv2d
 from deeplab_spec.judge.finding import RunVerdict, Verdict
-from deeplab_spec.show.initial import initial_tensors
+from deeplab_spec.show.document import initial_tensors
 from deeplab_spec.spec.api import network, table
 from deeplab_spec.spec.choices import Initialisation
 from deeplab_spec.spec.clauses import Level

@@ -70,43 +70,8 @@ def stored(case: Case) -> Iterator[tuple[Way, Linear]]:
                 yield way, count.times(unit.each)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Computed:
-    """The counts of a network's operations for one size and protocol.
-
-    Attributes:
-        case: The network.
-        size: Height and width of the image.
-        protocol: Scales and mirrored images.
-        unusual: Rank of size and protocol.
-        rough: The magnitude of all counts.
-    """
-
-    case: Case
-    size: Pair
-    protocol: Protocol
-    unusual: int
-    rough: int
-
-    def ways(self, axes: Axes) -> Iterator[tuple[Way, Linear]]:
-        """Yield every way to count, with the count."""
-        by_convention = axes.by_convention
-        counts = self.case.tally.operations(self.size, self.protocol)
-        for row, count in zip(self.case.tally.rows, counts, strict=True):
-            for counting in by_convention[row.convention.name]:
-                way = Way(
-                    quantity=Quantity.OPERATIONS,
-                    view=row.view,
-                    counting=counting,
-                    size=self.size,
-                    protocol=self.protocol,
-                    unusual=self.unusual + counting.unusual + row.view.unusual,
-                )
-                yield way, count.times(counting.factor)
-
-
-def computed(case: Case, axes: Axes) -> Iterator[Computed]:
-    """Yield the operations of a network for every size and protocol that it takes."""
+def computed(case: Case, axes: Axes) -> Iterator[tuple[int, Iterator[tuple[Way, Linear]]]]:
+    """Yield for every size and protocol the magnitude of all counts of operations, and every way with its count."""
     for (size, rank), (protocol, rank_of_protocol) in product(axes.sizes.items(), axes.protocols.items()):
         if not case.takes(size):
             continue
@@ -114,4 +79,18 @@ def computed(case: Case, axes: Axes) -> Iterator[Computed]:
             rough = case.tally.rough(size, protocol)
         except GraphError:
             continue  # a value would be empty, or operands do not fit
-        yield Computed(case=case, size=size, protocol=protocol, unusual=rank + rank_of_protocol, rough=rough)
+        yield rough, _computed(case, axes, size, protocol, rank + rank_of_protocol)
+
+
+def _computed(case: Case, axes: Axes, size: Pair, protocol: Protocol, unusual: int) -> Iterator[tuple[Way, Linear]]:
+    for row, count in zip(case.tally.rows, case.tally.operations(size, protocol), strict=True):
+        for counting in axes.by_convention[row.convention.name]:
+            way = Way(
+                quantity=Quantity.OPERATIONS,
+                view=row.view,
+                counting=counting,
+                size=size,
+                protocol=protocol,
+                unusual=unusual + counting.unusual + row.view.unusual,
+            )
+            yield way, count.times(counting.factor)

@@ -209,9 +209,9 @@ def explain(cases: Sequence[Case], figures: Sequence[Figure], axes: Axes, progre
 def _compute(case: Case, trials: Sequence[Trial], classes: Sequence[int], axes: Axes) -> None:
     """Hold every way to count operations against the figures, where the sizes of the counts allow it."""
     ways = sum(len(axes.by_convention[row.convention.name]) for row in case.tally.rows)
-    for group in computed(case, axes):
-        close = [trial for trial in trials if trial.is_near(group.rough)]
-        for way, count in group.ways(axes) if close else ():
+    for rough, counted in computed(case, axes):
+        close = [trial for trial in trials if trial.is_near(rough)]
+        for way, count in counted if close else ():
             for trial in close:
                 trial.consider(case, way, count, classes)
         for trial in trials:

@@ -20,10 +20,6 @@ def unary(node: Node, function: Unary) -> Replacement:
     return Replacement(paths=(node.path,), run=lambda values, _: function(values[node.inputs[0]]))
 
 
-def _in_place(x: Tensor) -> Tensor:
-    return functional.relu(x.clone(), inplace=True)
-
-
 RECTIFIERS: Final[Mapping[str, Unary]] = {
     "twice": lambda x: x.relu().relu(),
     "clamp": lambda x: x.clamp(min=0),
@@ -32,7 +28,7 @@ RECTIFIERS: Final[Mapping[str, Unary]] = {
     "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
     "where": lambda x: torch.where(x > 0, x, torch.zeros_like(x)),
     "product": lambda x: x * (x > 0),
-    "in place on a copy": _in_place,
+    "in place on a copy": lambda x: functional.relu(x.clone(), inplace=True),
     "leaky after it": lambda x: functional.leaky_relu(x.relu(), 0.2),
     "a module": nn.ReLU(),
 }

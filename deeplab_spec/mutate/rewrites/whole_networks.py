@@ -40,20 +40,12 @@ def _on_threads(count: int) -> Call:
     return run
 
 
-def _one_by_one(network: nn.Module, image: Tensor) -> Tensor:
-    return torch.cat([network(image[number : number + 1]) for number in range(image.shape[0])])
-
-
-def _last_channels(network: nn.Module, image: Tensor) -> Any:  # noqa: ANN401 - what a network may return
-    return network(image.contiguous(memory_format=torch.channels_last))
-
-
 CALLS: Final[Mapping[str, Call]] = {
     "behind a call": lambda network, image: network(image),
     "on one thread": _on_threads(1),
     "on two threads": _on_threads(2),
-    "image by image": _one_by_one,
-    "images in channels_last": _last_channels,
+    "image by image": lambda network, image: torch.cat([network(image[n : n + 1]) for n in range(image.shape[0])]),
+    "images in channels_last": lambda network, image: network(image.contiguous(memory_format=torch.channels_last)),
     "checkpointed": lambda network, image: checkpoint(network, image, use_reentrant=False),
 }
 

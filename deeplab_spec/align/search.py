@@ -60,12 +60,7 @@ Changes = tuple[dict[int, int], ...]
 
 
 class Library:
-    """The networks that choices describe, at one output stride and size, with their fingerprints.
-
-    Attributes:
-        build: Builds the normal form of a network.
-        fingerprints: Makes comparable fingerprints, also of candidates.
-    """
+    """The networks that choices describe, at one output stride and size, with their fingerprints."""
 
     def __init__(self, build: Build) -> None:
         self.build = build

@@ -214,10 +214,7 @@ def total_cost(costs: tuple[Cost, ...]) -> Cost:
 class BatchCost:
     """The cost of a block for a batch.
 
-    Attributes:
-        flops: Floating-point operations.
-        moved: Bytes read and written.
-        unknown: Number of operations without a formula, which count nothing.
+    An ``unknown`` operation has no formula, and counts nothing.
     """
 
     flops: int = 0

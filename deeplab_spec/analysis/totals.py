@@ -86,11 +86,7 @@ class _Axis:
 
 
 class Sides:
-    """The sides of every value of a network, as expressions of the sides of its inputs.
-
-    Attributes:
-        inputs: Paths of the inputs.
-    """
+    """The sides of every value of a network, as expressions of the sides of its inputs."""
 
     def __init__(self, network: Network) -> None:
         """Compile a network.
@@ -166,10 +162,7 @@ class Sides:
 class Totals:
     """The costs of a whole network.
 
-    Attributes:
-        sizes: Parameters and buffers.
-        operations: Operations for one image, under the evaluator's convention.
-        once: The part of the operations that counts once, not for every image.
+    ``once`` is the part of the operations that counts once, not for every image.
     """
 
     sizes: Sizes

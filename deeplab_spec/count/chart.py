@@ -27,11 +27,7 @@ _MIDDLE: Final = "backbone.middle_flow."
 class Bar:
     """The bar of one block in one column.
 
-    Attributes:
-        x: Left edge.
-        width: Length.
-        share: Its share of the total, as text in percent.
-        amount: The count, as text.
+    Its share is in percent.
     """
 
     x: float
@@ -42,14 +38,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A block with its bars.
-
-    Attributes:
-        y: Upper edge.
-        name: The block.
-        fill: Colour of its part of the network.
-        bars: One per column.
-    """
+    """A block with its bars."""
 
     y: float
     name: str

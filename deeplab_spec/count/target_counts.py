@@ -1,33 +1,41 @@
-"""Counts the costs of a user's network, under the specification's paths if it belongs to the family."""
+"""Counts the costs of a user's network, under the specification's paths if it belongs to the family.
 
-import contextlib
+For an explanation of figures it is captured once, and then counted at any size.
+"""
+
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, redirect_stdout
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from torch import Tensor
 
 from deeplab_spec.align.canonical import renamed, specified_paths
+from deeplab_spec.align.network_at_size import Shaped, for_any_size
 from deeplab_spec.align.published import align_published
 from deeplab_spec.analysis.conventions import TFPROF, Convention
 from deeplab_spec.analysis.costs import Cost, Values, node_costs
-from deeplab_spec.analysis.protocol import Protocol, over_passes
+from deeplab_spec.analysis.protocol import SINGLE, Protocol, over_passes
 from deeplab_spec.analysis.receptive_field import receptive_fields
-from deeplab_spec.analysis.terms import Mode, Sizes
+from deeplab_spec.analysis.terms import Mode, Sizes, conv_weights
 from deeplab_spec.capture.candidate.module import ModuleCandidate
 from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import capture_target, map_shapes, shared_parameters
-from deeplab_spec.capture.target import Target, connect
+from deeplab_spec.capture.target import Target, connect, is_file
 from deeplab_spec.count.document import CountDocument, cost_fields, counting, torch_counter_note
+from deeplab_spec.count.explain.candidates import Case
+from deeplab_spec.count.explain.tally import Linear, Tally, logits_layers
 from deeplab_spec.errors import GraphError, TargetError
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Pair
+from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.spec.variants import Variant
 
 if TYPE_CHECKING:
+    from deeplab_spec.capture.target import TargetLike
+    from deeplab_spec.count.explain.service import ExplainRequest
     from deeplab_spec.count.service import CountRequest
 
 
@@ -117,7 +125,7 @@ def read(
     Raises:
         TargetError: If it cannot be imported, built, exported or run at a size.
     """
-    with contextlib.redirect_stdout(sys.stderr), contextlib.closing(connect(target, output_stride, classes)) as module:
+    with redirect_stdout(sys.stderr), closing(connect(target, output_stride, classes)) as module:
         sizes = dict.fromkeys((size, *protocol.sizes(size)))
         captures = {sides: capture_target(module, sides, target.name) for sides in sizes}
     own = captures[size]
@@ -167,3 +175,56 @@ def _trained(module: Candidate, captured: Capture) -> Iterator[tuple[str, Tensor
 def named(captured: Capture, paths: Mapping[str, str]) -> tuple[Network, Values]:
     """Return a captured network and the shapes of its values, renamed."""
     return renamed(captured.network, paths), {paths[path]: shape for path, shape in map_shapes(captured).items()}
+
+
+_SIZES: Final = ((513, 513), (512, 512))
+"""The network is captured at the first size that it takes."""
+
+
+def case_of(
+    request: "ExplainRequest", target: "TargetLike", output_stride: int, classes: int, conventions: Sequence[Convention]
+) -> Case:
+    """Return a target as a case.
+
+    Raises:
+        TargetError: If it cannot be built or read.
+        GraphError: If its costs are not known.
+    """
+    built = replace(Target.of(target, request.arguments), process=request.process)
+    sizes = (request.size,) if request.size else _SIZES
+    captured = _at_a_size(built, output_stride, classes, sizes)
+    network = for_any_size(Shaped(network=captured.network, shapes=captured.shapes))
+    each = _unused_of_a_class(built, captured, output_stride, classes) if captured.unused else 0
+    tally = Tally(network, conventions, captured.shared, Linear(captured.unused, each))
+    return Case(name=captured.name, output_stride=output_stride, tally=tally)
+
+
+def _at_a_size(target: Target, output_stride: int, classes: int, sizes: Sequence[Pair]) -> Captured:
+    for size in sizes[:-1]:
+        try:
+            return read(target, output_stride, classes, size, SINGLE)
+        except TargetError:
+            continue  # it may take no odd sizes
+    return read(target, output_stride, classes, sizes[-1], SINGLE)
+
+
+def _unused_of_a_class(target: Target, captured: Captured, output_stride: int, classes: int) -> int:
+    """Return how many parameters that no operation uses one more class has: the target is built again for it.
+
+    They are those of an auxiliary head, as a rule, which is not run in evaluation.
+    """
+    if is_file(target.name):
+        return 0
+    own, more = (_parameters(target, output_stride, number) for number in (classes, classes + 1))
+    layers = logits_layers(captured.network)
+    op = captured.network[layers[0]].op if layers else None
+    used = conv_weights(op) // op.channels_out + op.bias if isinstance(op, Conv2d) else 0
+    return max(more - own - used, 0)
+
+
+def _parameters(target: Target, output_stride: int, classes: int) -> int:
+    with redirect_stdout(sys.stderr), closing(connect(target, output_stride, classes)) as module:
+        if not isinstance(module, ModuleCandidate):
+            return 0
+        tensors = {id(tensor): tensor for name, tensor in module.tensors.items() if name in module.parameter_names}
+        return sum(tensor.numel() for tensor in tensors.values())

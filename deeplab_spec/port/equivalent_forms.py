@@ -53,10 +53,7 @@ class UnfitError(Exception):
 class Converted:
     """A tensor of the destination.
 
-    Attributes:
-        value: Its value, in float64.
-        action: How it was computed.
-        roles: Roles of the source's tensors that it was computed from.
+    Its value is in float64; ``roles`` are those of the source's tensors that it was computed from.
     """
 
     value: Tensor

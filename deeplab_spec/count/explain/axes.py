@@ -70,13 +70,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """The part of a network that a figure counts.
-
-    Attributes:
-        name: The part in words.
-        groups: Its groups of nodes.
-        unusual: Its rank.
-    """
+    """The part of a network that a figure counts."""
 
     name: str
     groups: frozenset[Group]

@@ -151,13 +151,13 @@ class ExplainRequest:
     def _captured(self, target: "TargetLike") -> Iterator[Case]:
         """Yield a user's network at every output stride that it can be built for."""
         require_torch("count TARGET --explain")
-        from deeplab_spec.count.explain.captured import capture
+        from deeplab_spec.count.target_counts import case_of
 
         failures: list[DeepLabSpecError] = []
         found = False
         for stride in (self.output_stride,) if self.output_stride else _TARGET_STRIDES:
             try:
-                case = capture(self, target, stride, self.classes or DEFAULT_CLASSES, self.axes.conventions)
+                case = case_of(self, target, stride, self.classes or DEFAULT_CLASSES, self.axes.conventions)
             except (TargetError, GraphError) as error:
                 failures.append(error)
                 continue

@@ -24,9 +24,7 @@ from deeplab_spec.spec.network import CLASSIFIER
 class Linear:
     """A count that is linear in the number of classes.
 
-    Attributes:
-        own: The count for the network's own classes.
-        each: The count of one more class.
+    ``own`` is the count for the network's own classes, ``each`` that of one more class.
     """
 
     own: int = 0

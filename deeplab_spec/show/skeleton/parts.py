@@ -44,12 +44,7 @@ class Part:
 
 
 class Tree:
-    """The parts of a network, and what flows between them.
-
-    Attributes:
-        network: The graph.
-        root: The whole network.
-    """
+    """The parts of a network, and what flows between them."""
 
     def __init__(self, network: Network) -> None:
         self.network = network

@@ -34,15 +34,8 @@ _TABLE_5: Final = paper("table 5")
 class Configuration:
     """One row of the table: a network and its evaluation protocol.
 
-    Attributes:
-        variant: The variant with a dense or a separable head.
-        overrides: Choices that differ from the variant's.
-        output_stride: Input pixels per pixel of the backbone's result.
-        protocol: Scales and mirrored images.
-        size: Height and width of the image.
-        classes: Channels of the logits.
-        billions: The published multiply-adds, as printed; None for a prediction.
-        source: Where it is published.
+    ``overrides`` are the choices that differ from those of the variant, with a dense or a separable head; ``billions``
+    the published multiply-adds, as printed, or None for a prediction.
     """
 
     variant: Variant

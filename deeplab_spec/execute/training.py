@@ -204,8 +204,7 @@ class NetworkModule(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor | dict[str, Tensor]:
         """Run the network.
 
-        Args:
-            inputs: A tensor ``(n, channels, h, w)`` for each input of the network, in order.
+        There is a tensor ``(n, channels, h, w)`` for each input, in order; the values of several outputs are by name.
         """
         weights = {**dict(self.named_parameters()), **dict(self.named_buffers())}
         values: Values = {node.path: image for node, image in zip(self.network.inputs, inputs, strict=True)}

@@ -143,14 +143,6 @@ def move(
 
     Both modules are in evaluation mode afterwards; if the proof holds, the destination has the weights.
 
-    Args:
-        source: The module that has the weights.
-        dest: The module that gets them.
-        names: The names of both in messages.
-        size: Height and width of the image, in pixels; None for one that both accept.
-        seed: Seed of the images.
-        tick: Receives the next stage.
-
     Raises:
         SpecError: If both are the same module.
         TargetError: If one cannot be read.

@@ -22,14 +22,9 @@ _PREFIX: Final = "module."
 
 
 def load_weights(module: Candidate, path: Path) -> tuple[str, ...]:
-    """Load a state dict from a file.
+    """Load a state dict from a file; return notes on how its contents were changed to fit.
 
-    Args:
-        module: The network that gets the weights.
-        path: A ``.safetensors`` file, or a ``.pt`` or ``.pth`` file of plain tensors.
-
-    Returns:
-        Notes on how the contents of the file were changed to fit.
+    It is a ``.safetensors`` file, or a ``.pt`` or ``.pth`` file of plain tensors.
 
     Raises:
         SpecError: If the file has another suffix.

@@ -17,13 +17,8 @@ from deeplab_spec.spec.sources import document, library, paper, release
 class Variant:
     """A published network.
 
-    Attributes:
-        name: Its name.
-        choices: A value for every choice.
-        output_strides: Output strides that the publication supports.
-        reported_output_stride: The output stride that the backbone reports, if that is not the one it was built with.
-        source: Where it is published.
-        title: One line for a list.
+    ``reported_output_stride`` is the output stride that the backbone reports, if that is not the one it was built with;
+    ``title`` is one line for a list.
     """
 
     name: str

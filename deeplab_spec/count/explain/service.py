@@ -35,16 +35,8 @@ _TARGET_STRIDES = (16, 8)
 class ExplainRequest:
     """The settings of an explanation; None is an axis that is searched.
 
-    Attributes:
-        figures: The printed figures.
-        variant: Name of a published network; None for all of them, if there is no target.
-        overrides: Choices that differ from the variant.
-        arguments: Keyword arguments of a target's builder, as text.
-        output_stride: The output stride.
-        size: Height and width of the image.
-        classes: Channels of the logits.
-        axes: The values to try on the other axes.
-        process: How a target's process is started.
+    ``variant`` is None for all published networks, if there is no target; ``axes`` has the values to try on the other
+    axes. The other settings are those of :class:`CountRequest`.
     """
 
     figures: tuple[Figure, ...]

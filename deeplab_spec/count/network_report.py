@@ -153,8 +153,8 @@ def _blocks(report: CostReport) -> Grid:
     )
     totals = list(_costs(report.total, sum(report.multiply_adds.values()), report.train.total))
     totals[-2] = f"at most {totals[-2]}"
-    headers = ("block", "output", "parameters", "MACs, M", "FLOPs forward, M", "FLOPs train, M")
-    headers += ("MB moved", "MB kept", "MB live", "per byte")
+    counts = ("parameters", "MACs, M", "FLOPs forward, M", "FLOPs train, M")
+    headers = ("block", "output", *counts, "MB moved", "MB kept", "MB live", "per byte")
     return Grid(headers=headers, rows=(*body, ("total", "", *totals)), right=frozenset(range(2, len(headers))))
 
 

@@ -168,17 +168,8 @@ def _printed() -> Grid:
                 entry.note,
             )
         )
-    headers = (
-        "printed by",
-        "network",
-        "output stride",
-        "evaluation",
-        "counts",
-        "printed",
-        "computed",
-        "residual, %",
-        "",
-    )
+    network = ("network", "output stride", "evaluation")
+    headers = ("printed by", *network, "counts", "printed", "computed", "residual, %", "")
     return Grid(headers=headers, rows=tuple(body), right=frozenset({2, 5, 6, 7}))
 
 

@@ -278,7 +278,7 @@ class Choices(ABC):
     @property
     def second_head(self) -> bool:
         """Whether a second head gives logits of a value inside the backbone."""
-        return False
+        return getattr(self, "auxiliary", AuxiliaryHead.NONE) is AuxiliaryHead.FCN
 
     @property
     @abstractmethod

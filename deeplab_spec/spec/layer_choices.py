@@ -178,25 +178,13 @@ def initial(choices: Choices, std: float | None, *, last: bool = False) -> Init:
 
 
 def _initial(init: Initialisation, std: float | None, *, last: bool) -> Init:
-    match init:
-        case Initialisation.TRUNCATED_NORMAL if std is not None:
-            return Init(kind=InitKind.TRUNCATED_NORMAL, std=std, zero_bias=True)
-        case Initialisation.TRUNCATED_NORMAL:
-            return Init(kind=InitKind.XAVIER_UNIFORM, zero_bias=True)
-        case Initialisation.KAIMING_FAN_IN:
-            return Init(kind=InitKind.KAIMING_FAN_IN)
-        case Initialisation.KAIMING_FAN_OUT:
-            return Init(kind=InitKind.KAIMING_FAN_OUT, zero_bias=True)
-        case Initialisation.FRAMEWORK_DEFAULT:
-            return Init(kind=InitKind.FRAMEWORK)
-        case Initialisation.VARIANCE_SCALING:
-            return Init(kind=InitKind.VARIANCE_SCALING, zero_bias=True)
-        case Initialisation.KAIMING_UNIFORM if not last:
-            return Init(kind=InitKind.KAIMING_UNIFORM, zero_bias=True)
-        case Initialisation.KAIMING_UNIFORM | Initialisation.XAVIER_UNIFORM:
-            return Init(kind=InitKind.XAVIER_UNIFORM, zero_bias=True)
-        case Initialisation.NORMAL:
-            return Init(kind=InitKind.NORMAL, std=NORMAL_STD, zero_bias=True)
+    if init is Initialisation.FRAMEWORK_DEFAULT:
+        return Init()
+    if (init is Initialisation.TRUNCATED_NORMAL and std is None) or (init is Initialisation.KAIMING_UNIFORM and last):
+        init = Initialisation.XAVIER_UNIFORM
+    deviations = {Initialisation.TRUNCATED_NORMAL: std, Initialisation.NORMAL: NORMAL_STD}
+    kind, zero_bias = InitKind(init.value), init is not Initialisation.KAIMING_FAN_IN
+    return Init(kind=kind, std=deviations.get(init) or 0.0, zero_bias=zero_bias)
 
 
 def head_conv(

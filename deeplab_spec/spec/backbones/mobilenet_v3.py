@@ -93,11 +93,6 @@ class MobileNetV3Choices(Choices):
         return tuple(sorted({*HEAD_CHANNELS, STEM_CHANNELS, LAST_CHANNELS, *squeezed, *units}))
 
     @property
-    def second_head(self) -> bool:
-        """Whether a second head gives logits of the fourth unit."""
-        return self.auxiliary is AuxiliaryHead.FCN
-
-    @property
     def activations(self) -> str:
         """Where the activations of the backbone stand."""
         return "ReLU, from block 7 on hard swish, after every normalised convolution of the backbone but a unit's last"

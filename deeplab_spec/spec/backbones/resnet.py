@@ -104,11 +104,6 @@ class ResNetChoices(Choices):
         return tuple(sorted({*HEAD_CHANNELS, *self.stem_channels, *DEPTHS, *wide}))
 
     @property
-    def second_head(self) -> bool:
-        """Whether a second head gives logits of the third stage."""
-        return self.auxiliary is AuxiliaryHead.FCN
-
-    @property
     def activations(self) -> str:
         """Where the activations of the backbone stand."""
         return "ReLU after every normalised convolution but a unit's last, and after every sum"

@@ -28,6 +28,7 @@ from deeplab_spec.graph.ops import (
     Opaque,
     Output,
     Pad,
+    Padding,
     Pair,
     Pool,
     PoolKind,
@@ -128,8 +129,11 @@ def step(  # noqa: C901, PLR0912 - one case per operator
             return x
 
 
-def _same(extent: Pair, stride: Pair, x: Tensor) -> list[int]:
-    """Return the margins of the rule ``same``, from the last axis to the first."""
+def _margins(padding: Padding, extent: Pair, stride: Pair, x: Tensor) -> list[int]:
+    """Return the margins of a window, from the last axis to the first; ``extent`` is from its first tap to its last."""
+    if padding != "same":
+        top, bottom, left, right = padding
+        return [left, right, top, bottom]
     margins: list[int] = []
     for axis in (1, 0):
         size = x.shape[2 + axis]
@@ -143,10 +147,8 @@ def _same(extent: Pair, stride: Pair, x: Tensor) -> list[int]:
 
 def conv_margins(op: Conv2d, x: Tensor) -> list[int]:
     """Return the margins that a convolution adds to a map (n, c, h, w): left, right, top, bottom."""
-    if op.padding == "same":
-        return _same((_extent(op, 0), _extent(op, 1)), op.stride, x)
-    top, bottom, left, right = op.padding
-    return [left, right, top, bottom]
+    extent = (op.rate[0] * (op.kernel[0] - 1) + 1, op.rate[1] * (op.kernel[1] - 1) + 1)
+    return _margins(op.padding, extent, op.stride, x)
 
 
 def _conv(op: Conv2d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -186,11 +188,6 @@ def taps(x: Tensor, kernel: Pair, stride: Pair, rate: Pair) -> Iterator[tuple[Pa
         )
 
 
-def _extent(op: Conv2d, axis: int) -> int:
-    """Return the pixels from the first tap of a kernel to the last, both included."""
-    return op.rate[axis] * (op.kernel[axis] - 1) + 1
-
-
 def _norm(path: str, op: BatchNorm, x: Tensor, weights: Weights) -> Tensor:
     mean, variance = weights[f"{path}.running_mean"], weights[f"{path}.running_var"]
     scale, offset = weights.get(f"{path}.weight"), weights.get(f"{path}.bias")
@@ -198,13 +195,9 @@ def _norm(path: str, op: BatchNorm, x: Tensor, weights: Weights) -> Tensor:
 
 
 def _pool(op: Pool, x: Tensor) -> Tensor:
-    if op.padding == "same":
-        margins = _same(op.kernel, op.stride, x)
-    else:
-        top, bottom, left, right = op.padding
-        margins = [left, right, top, bottom]
-    top, left = margins[2], margins[0]
-    if op.padding == "same" or (top, left) != (margins[3], margins[1]):
+    margins = _margins(op.padding, op.kernel, op.stride, x)
+    left, right, top, bottom = margins
+    if op.padding == "same" or (top, left) != (bottom, right):
         if op.kind is not PoolKind.MAX:
             raise GraphError("Pool", "margins of an average must be symmetric", op.padding)
         x, top, left = functional.pad(x, margins, value=-math.inf), 0, 0

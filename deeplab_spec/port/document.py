@@ -5,6 +5,10 @@ from typing import Literal
 from deeplab_spec.result import ExitCode, Result
 from deeplab_spec.views.document import Document, Model
 
+Engine = Literal["interpreter", "torch"]
+Owner = Literal["source", "destination"]
+Verdict = Literal["moved", "different", "unequal", "another_network", "no_partner"]
+
 
 class MoveModel(Model):
     """How one tensor of the destination's state dict got its value."""
@@ -33,7 +37,7 @@ class GapModel(Model):
     ``path`` is their operation, empty if unknown; ``names`` are their names in that side's state.
     """
 
-    side: Literal["source", "destination"]
+    side: Owner
     path: str
     names: tuple[str, ...]
     reason: str
@@ -57,7 +61,7 @@ class RunModel(Model):
     error of an output, ``largest`` the largest difference of two elements; null if not finite.
     """
 
-    engine: Literal["interpreter", "torch"]
+    engine: Engine
     size: tuple[int, int]
     rounded: bool
     bit_equal: bool
@@ -99,7 +103,7 @@ class PortDocument(Result, Document):
     classes: int
     size: tuple[int, int]
     torch: str
-    verdict: Literal["moved", "different", "unequal", "another_network", "no_partner"]
+    verdict: Verdict
     reason: str
     written: str | None
     dtypes: tuple[str, ...]

@@ -1,7 +1,7 @@
 """The parameter map: the sources of every tensor of the destination, and the tensors without a partner."""
 
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from deeplab_spec.align.match import Order
 from deeplab_spec.capture.fx.calls import ProgramCall
 from deeplab_spec.capture.fx.layout import Layout
 from deeplab_spec.graph.ops import BatchNorm, Conv2d, Opaque
-from deeplab_spec.port.document import GapModel
+from deeplab_spec.port.document import GapModel, Owner
 from deeplab_spec.port.equivalent_forms import ROLES, WEIGHT, Action, Tensors, UnfitError, convert
 from deeplab_spec.port.sides import Side, SideBySide, Unit
 
@@ -95,7 +95,7 @@ class _Mapper:
         elif opaque_tensors(self.source, left) or opaque_tensors(self.dest, right):
             self._opaque(left, right)
 
-    def unpaired(self, side: Literal["source", "destination"], path: str, unit: Unit | None) -> None:
+    def unpaired(self, side: Owner, path: str, unit: Unit | None) -> None:
         """Note that the tensors of an operation have no partner."""
         owner, other = (self.source, "destination") if side == "source" else (self.dest, "source")
         paths = unit.paths if unit else (path,)
@@ -119,7 +119,7 @@ class _Mapper:
         self.map.unused = tuple(name for name in floating if name not in self.used | self.without_partner)
         return self.map
 
-    def _gap(self, side: Literal["source", "destination"], path: str, names: tuple[str, ...], reason: str) -> None:
+    def _gap(self, side: Owner, path: str, names: tuple[str, ...], reason: str) -> None:
         self.without_partner |= set(names)
         self.map.gaps.append(GapModel(side=side, path=path, names=names, reason=reason))
 

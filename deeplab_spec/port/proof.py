@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,13 +12,11 @@ from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.ops import Opaque, Output, Pair
 from deeplab_spec.judge.numerics.end_to_end import END_TO_END_LIMIT
 from deeplab_spec.judge.part import CAPTURE_LIMIT
-from deeplab_spec.port.document import FirstModel, ProofModel, RunModel
+from deeplab_spec.port.document import Engine, FirstModel, ProofModel, RunModel
 from deeplab_spec.port.equivalent_forms import ROUNDED
 from deeplab_spec.port.parameter_map import ParameterMap
 from deeplab_spec.port.sides import Side, SideBySide
 from deeplab_spec.precision import RATIO_LIMIT
-
-Engine = Literal["interpreter", "torch"]
 
 
 def prove(

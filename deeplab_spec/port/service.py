@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import torch
 from safetensors.torch import save
@@ -21,7 +21,7 @@ from deeplab_spec.capture.target import Target, connect
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.graph.ops import Conv2d, Pair
 from deeplab_spec.port.advice import advice
-from deeplab_spec.port.document import CountsModel, DifferenceModel, MoveModel, PortDocument, ProofModel
+from deeplab_spec.port.document import CountsModel, DifferenceModel, MoveModel, PortDocument, ProofModel, Verdict
 from deeplab_spec.port.equivalent_forms import BIAS, MEAN, VARIANCE, Action
 from deeplab_spec.port.parameter_map import ParameterMap, parameter_map
 from deeplab_spec.port.proof import prove
@@ -37,8 +37,6 @@ SMALL: Final[Pair] = (64, 96)
 
 Tick = Callable[[str], None]
 """Receives the next stage."""
-
-Verdict = Literal["moved", "different", "unequal", "another_network", "no_partner"]
 
 _NOTES: Final = (
     (Action.FOLDED, BIAS, "normalisations of the source were folded into their convolutions, in float64"),

@@ -64,16 +64,15 @@ class ConvUnit(nn.Module):
 
     def _pad(self, x: Tensor) -> Tensor:
         """Add the margins that the convolution itself does not add."""
+        tall, wide = extents(self.row)
         if self.row.padding == "same":
-            tall, wide = extents(self.row)
             top, bottom = same_margins(tall, self.row.stride, x.shape[2])
             left, right = same_margins(wide, self.row.stride, x.shape[3])
-            return functional.pad(x, (left, right, top, bottom))
-        top, bottom, left, right = self.row.padding
-        tall, wide = extents(self.row)
-        require_sides(x, max(tall - top - bottom, wide - left - right), self.row.path)
-        if _symmetric(self.row) is not None:
-            return x
+        else:
+            top, bottom, left, right = self.row.padding
+            require_sides(x, max(tall - top - bottom, wide - left - right), self.row.path)
+            if _symmetric(self.row) is not None:
+                return x
         return functional.pad(x, (left, right, top, bottom))
 
 

@@ -27,12 +27,12 @@ class Row:
 
     path: str
     layers: str
-    channels: tuple[int, ...]
+    channels: tuple[int, ...] = ()
     stride: int = 0
     rates: tuple[int, ...] = ()
     skip: str = ""
     dropout: float = 0.0
-    output: Shape
+    output: Shape = (0, 0, 0)
     count: int = 1
 
     @property
@@ -89,11 +89,8 @@ def _described(subject: Subject, graph: Network) -> dict[str, Row]:
     return {row.path: row for row in rows if any(path.startswith(row.path) for path in blocks)}
 
 
-_NO_SHAPE: Shape = (0, 0, 0)
-
-
 def _row(path: str, layers: str) -> Row:
-    return Row(path=path, layers=layers, channels=(), output=_NO_SHAPE)
+    return Row(path=path, layers=layers)
 
 
 def _conv(row: ConvUnit) -> Row:
@@ -103,7 +100,6 @@ def _conv(row: ConvUnit) -> Row:
         channels=(row.channels_out,),
         stride=row.stride,
         rates=row.rates if row.rates[0] != row.rates[1] else row.rates[:1],
-        output=_NO_SHAPE,
     )
 
 
@@ -125,7 +121,6 @@ def _block(row: Block) -> Row:
         stride=max(conv.stride for conv in row.convolutions),
         rates=tuple(conv.rates[0] for conv in wide),
         skip=skips[row.skip_kind],
-        output=_NO_SHAPE,
     )
 
 

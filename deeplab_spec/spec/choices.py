@@ -358,8 +358,11 @@ def parse(name: str, text: str, family: type[Choices]) -> ChoiceValue:
     kind = _types(family)[name]
     try:
         return _read(kind, text.strip())
-    except ValueError:
+    except (ValueError, KeyError):
         raise SpecError(name, f"must be {_describe(name, kind, family)}", text) from None
+
+
+_BOOLEANS: Final = {"true": True, "yes": True, "false": False, "no": False}
 
 
 def _read(kind: Any, text: str) -> ChoiceValue:  # noqa: ANN401 - a type expression
@@ -368,18 +371,11 @@ def _read(kind: Any, text: str) -> ChoiceValue:  # noqa: ANN401 - a type express
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return kind(text)
     if kind is bool:
-        return _boolean(text)
+        return _BOOLEANS[text.lower()]
     if kind in (int, float):
         number: int | float = kind(text)
         return number
     return _read_tuple(kind, text)
-
-
-def _boolean(text: str) -> bool:
-    values = {"true": True, "yes": True, "false": False, "no": False}
-    if text.lower() not in values:
-        raise ValueError(text)
-    return values[text.lower()]
 
 
 def _read_tuple(kind: Any, text: str) -> tuple[int, ...] | tuple[float, ...]:  # noqa: ANN401 - a type expression

@@ -11,7 +11,7 @@ from deeplab_spec.cli.app import main
 from deeplab_spec.errors import SpecError
 from deeplab_spec.judge.numerics import end_to_end
 from deeplab_spec.mutate.mutant import TrainingFault
-from deeplab_spec.pieces import run as pieces
+from deeplab_spec.pieces import folder as pieces
 from deeplab_spec.pieces.folder import Folder, file_name
 from deeplab_spec.pieces.plan import WHOLE
 from deeplab_spec.spec.distributions import Distribution, Shape

@@ -356,7 +356,7 @@ def test_the_proof_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def changed(side: Any, tensors: Any) -> None:
         original(side, tensors)
-        side.saved()[f"{dest.names['n1']}.weight"][0, 0, 0, 0] += 0.01
+        side.module.saved[f"{dest.names['n1']}.weight"][0, 0, 0, 0] += 0.01
 
     monkeypatch.setattr(port_proof, "load", changed)
     moved = move(source, dest, size=SIZE)

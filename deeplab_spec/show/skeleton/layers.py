@@ -4,7 +4,7 @@ A call is written on one line where it fits, else with its arguments on one line
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from deeplab_spec.errors import SpecError
@@ -32,7 +32,7 @@ class Call:
     """A call; an argument is text or a call, with its keyword or none."""
 
     callee: str
-    arguments: tuple[tuple[str, "str | Call"], ...] = field(default=())
+    arguments: tuple[tuple[str, "str | Call"], ...] = ()
 
 
 def written(value: "str | Call", indent: str = "", before: str = "", after: str = "") -> str:

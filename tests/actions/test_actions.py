@@ -171,6 +171,14 @@ def test_the_installation_is_that_of_the_version_of_the_action(runner: Runner) -
     assert (Path(place) / "pyproject.toml").samefile(ROOT / "pyproject.toml")
 
 
+def test_both_actions_install_by_the_same_step() -> None:
+    """What is true of one installation is true of the other."""
+    steps = [read(name)["runs"]["steps"][0] for name in ("certify", "gate")]
+
+    assert steps[0]["name"] == "Install"
+    assert steps[0] == steps[1]
+
+
 @pytest.mark.parametrize(("status", "writes"), [(0, True), (1, True), (3, False)])
 def test_the_gate_shows_its_summary_and_keeps_its_times(runner: Runner, status: int, *, writes: bool) -> None:
     """It fails with the exit status of the command; without a summary the job says that it could not run."""

@@ -24,7 +24,7 @@ from deeplab_spec.judge.waivers import Waiver
 from deeplab_spec.spec.choices import Choices, choose, names, read_overrides, written
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.spec.variants import variant
-from deeplab_spec.verify.document import Problem
+from deeplab_spec.verify.document import Reason
 
 _UNFOUND: Final = {Verdict.PASSED, Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}
 """Verdicts of a clause without findings."""
@@ -32,48 +32,47 @@ _COUNTS = "BLOCK-COUNTS"
 _UNDECIDED = {Verdict.UNDECIDED, Verdict.NOT_APPLICABLE}
 
 
-def complete(certificate: Certificate, request: Request) -> Iterator[Problem]:
+def complete(certificate: Certificate, request: Request) -> Iterator[Reason]:
     """Check that every required clause is there, once, in its place."""
     stated, required = [clause.id for clause in certificate.clauses], request.clauses
     for clause in required:
         if clause.id not in stated:
-            yield Problem(where=clause.id, problem="is missing: every required clause must be decided")
+            yield clause.id, "is missing: every required clause must be decided"
     known = {clause.id: clause.level.value for clause in required}
     for record in certificate.clauses:
         if record.id not in known:
-            yield Problem(where=record.id, problem="is no clause that this certificate decides")
+            yield record.id, "is no clause that this certificate decides"
         elif record.level != known[record.id]:
-            yield Problem(where=record.id, problem=f"is a clause of {known[record.id]}, not of {record.level}")
+            yield record.id, f"is a clause of {known[record.id]}, not of {record.level}"
     if set(stated) == set(known) and stated != list(known):
-        yield Problem(where="clauses", problem="must each occur once, in the order of the specification")
+        yield "clauses", "must each occur once, in the order of the specification"
 
 
-def numbers(certificate: Certificate, request: Request) -> Iterator[Problem]:
+def numbers(certificate: Certificate, request: Request) -> Iterator[Reason]:
     """Check the numbers of decisions against those that the specification expects."""
     counts = [of_subject(plan_of(request, subject), subject) for subject in certificate.subjects]
     for record in certificate.clauses:
         found = [each.get(record.id) for each in counts]
         required = sum(1 if each is None else each for each in found)
         if record.required != required:
-            problem = f"requires {required:,} decisions by the specification, not {record.required:,}"
-            yield Problem(where=record.id, problem=problem)
+            yield record.id, f"requires {required:,} decisions by the specification, not {record.required:,}"
         defined = sum(each is not None for each in found)
         if record.verdict is Verdict.PASSED and record.planted < defined:
             problem = f"passed with {record.planted} planted faults; {defined} are needed to show that it can fail"
-            yield Problem(where=record.id, problem=problem)
+            yield record.id, problem
 
 
-def verdicts(certificate: Certificate) -> Iterator[Problem]:
+def verdicts(certificate: Certificate) -> Iterator[Reason]:
     """Check that every verdict follows from what stands beside it, and that of levels and run from the clauses."""
     for record in certificate.clauses:
-        yield from (Problem(where=record.id, problem=each) for each in _of_clause(record))
+        yield from ((record.id, each) for each in _of_clause(record))
     for level, stated in certificate.levels.items():
         found = combined(clause.verdict for clause in certificate.clauses if clause.level == level)
         if stated is not found:
-            yield Problem(where=f"levels.{level}", problem=f"must be {found} by its clauses, not {stated}")
+            yield f"levels.{level}", f"must be {found} by its clauses, not {stated}"
     found_run = run_verdict(clause.verdict for clause in certificate.clauses)
     if certificate.verdict is not found_run:
-        yield Problem(where="verdict", problem=f"must be {found_run} by the clauses, not {certificate.verdict}")
+        yield "verdict", f"must be {found_run} by the clauses, not {certificate.verdict}"
 
 
 def _of_clause(record: ClauseRecord) -> Iterator[str]:
@@ -123,7 +122,7 @@ def waivers_of(certificate: Certificate) -> tuple[Waiver, ...]:
     return tuple(_waiver(record, waiver) for record in certificate.clauses for waiver in record.waivers)
 
 
-def findings(certificate: Certificate, request: Request) -> Iterator[Problem]:
+def findings(certificate: Certificate, request: Request) -> Iterator[Reason]:
     """Check that findings name an output stride that was judged, a node of the specification, a choice that exists."""
     strides = request.strides
     networks = [specification(request, request.choices, stride)[1] for stride in strides] if request.variant else []
@@ -132,12 +131,11 @@ def findings(certificate: Certificate, request: Request) -> Iterator[Problem]:
     for record in certificate.clauses:
         for finding in record.findings:
             if finding.output_stride not in strides:
-                problem = f"has a finding at output stride {finding.output_stride}, which was not judged"
-                yield Problem(where=record.id, problem=problem)
+                yield record.id, f"has a finding at output stride {finding.output_stride}, which was not judged"
             if known and record.level != Level.INTERFACE and finding.path not in known:
-                yield Problem(where=record.id, problem=f"has a finding at {finding.path}, which is no node")
+                yield record.id, f"has a finding at {finding.path}, which is no node"
             if finding.choice is not None and finding.choice not in decided:
-                yield Problem(where=record.id, problem=f"has a finding of {finding.choice}, which is no choice")
+                yield record.id, f"has a finding of {finding.choice}, which is no choice"
 
 
 def choices_of(nearest: Nearest) -> Choices:
@@ -155,7 +153,7 @@ def _text(value: object) -> str:
     return written(tuple(value) if isinstance(value, list) else value) or "none"  # type: ignore[arg-type]  # JSON data
 
 
-def structure(certificate: Certificate, request: Request) -> Iterator[Problem]:
+def structure(certificate: Certificate, request: Request) -> Iterator[Reason]:
     """Check the findings of the structure against the differences of the two graphs."""
     if certificate.nearest is None or Level.STRUCTURE not in request.levels:
         return
@@ -185,7 +183,7 @@ def _folded(side: Shaped, subject: Subject) -> Shaped:
 
 def _compared(
     certificate: Certificate, subject: Subject, planned: SpecifiedPlan, alignment: Alignment
-) -> Iterator[Problem]:
+) -> Iterator[Reason]:
     found = by_clause(aspects(alignment), planned.unstrided)
     for record in certificate.clauses:
         if record.level != Level.STRUCTURE or record.id == _COUNTS or record.verdict in _UNDECIDED:
@@ -194,6 +192,6 @@ def _compared(
         mine = (finding for finding in record.findings if finding.output_stride == subject.output_stride)
         stated = Counter((finding.path, finding.attribute) for finding in mine)
         for path, attribute in expected - stated:
-            yield Problem(where=record.id, problem=f"must have a finding at {path}: {attribute} differs in its graph")
+            yield record.id, f"must have a finding at {path}: {attribute} differs in its graph"
         for path, attribute in stated - expected:
-            yield Problem(where=record.id, problem=f"has a finding at {path}, but {attribute} is right in its graph")
+            yield record.id, f"has a finding at {path}, but {attribute} is right in its graph"

@@ -11,6 +11,9 @@ from deeplab_spec.views.document import Document, Model
 MOST_PROBLEMS: Final = 20
 """The number of problems in the text; the JSON document has all."""
 
+Reason = tuple[str, str]
+"""Why a certificate is refused: the field or the clause, and what is wrong there."""
+
 
 class Problem(Model):
     """One reason to refuse a certificate."""

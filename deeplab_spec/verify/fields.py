@@ -20,7 +20,7 @@ from deeplab_spec.precision import RATIO_LIMIT, TF32
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.verify.clauses import choices_of, waivers_of
-from deeplab_spec.verify.document import Problem
+from deeplab_spec.verify.document import Reason
 
 FILES: Final = (".pt2", ".onnx")
 _WHOLE_RUNS: Final = {"VALUES-END-TO-END", "VALUES-FLOAT32", "VALUES-LOWER-PRECISION-END-TO-END"}
@@ -32,56 +32,56 @@ _facts: Final = attrgetter("output_stride", "path", "candidate_path", "attribute
 """What a finding and the first divergence have in common."""
 
 
-def settings(certificate: Certificate, request: Request) -> Iterator[Problem]:
+def settings(certificate: Certificate, request: Request) -> Iterator[Reason]:
     """Check what was fixed before the run."""
     chosen = {name: plain(value) for name, value in request.overridden.items()}
     if certificate.choices != chosen:
-        yield Problem(where="choices", problem=f"must be {chosen}, as fixed before the run")
+        yield "choices", f"must be {chosen}, as fixed before the run"
     if set(certificate.levels) != set(certificate.settings.levels):
-        yield Problem(where="levels", problem=f"must be {', '.join(certificate.settings.levels)}")
+        yield "levels", f"must be {', '.join(certificate.settings.levels)}"
     if certificate.settings.shared_choices and not certificate.target.startswith(REFERENCE):
-        yield Problem(where="settings.shared_choices", problem="must be false: only a reference has choices")
+        yield "settings.shared_choices", "must be false: only a reference has choices"
     if certificate.settings.output_strides != request.strides:
-        yield Problem(where="settings.output_strides", problem="must name the output strides")
+        yield "settings.output_strides", "must name the output strides"
 
 
-def subjects(certificate: Certificate, request: Request) -> Iterator[Problem]:
+def subjects(certificate: Certificate, request: Request) -> Iterator[Reason]:
     """Check that there is one subject for every output stride, with digests, and that only a file fixes sizes."""
     stated = tuple(subject.output_stride for subject in certificate.subjects)
     if stated != request.strides:
-        yield Problem(where="subjects", problem=f"must be judged at output strides {request.strides}, not {stated}")
+        yield "subjects", f"must be judged at output strides {request.strides}, not {stated}"
     file = Path(certificate.target).suffix.lower() in FILES and not certificate.settings.existing
     if file is not bool(certificate.file):
-        yield Problem(where="file", problem="a file, and only a file, has the digest of a file")
+        yield "file", "a file, and only a file, has the digest of a file"
     if certificate.found and certificate.found.part != certificate.part:
-        yield Problem(where="found.part", problem=f"must be {certificate.part}, which was judged")
+        yield "found.part", f"must be {certificate.part}, which was judged"
     for number, subject in enumerate(certificate.subjects):
         where = f"subjects.{number}"
         if not (file or certificate.found) and (subject.sides or subject.batch):
-            yield Problem(where=where, problem="only a file fixes the sizes of its inputs")
+            yield where, "only a file fixes the sizes of its inputs"
         if subject.image and subject.whole_runs:
-            yield Problem(where=f"{where}.whole_runs", problem="must be false: its graph was compared")
+            yield f"{where}.whole_runs", "must be false: its graph was compared"
         if subject.image and not subject.graph:
-            yield Problem(where=f"{where}.graph", problem="must be the digest of the graph that was compared")
+            yield f"{where}.graph", "must be the digest of the graph that was compared"
         if not file and subject.calls and Level.INTERFACE in request.levels:
             yield from _calls(where, certificate, subject)
     digests = [certificate.file]
     for subject in certificate.subjects:
         digests += [subject.graph, subject.weights or "nothing"]
     found = [each for each in digests if each and not _DIGEST.fullmatch(each)]
-    yield from (Problem(where="subjects", problem=f"{each} is no SHA-256") for each in found)
+    yield from (("subjects", f"{each} is no SHA-256") for each in found)
 
 
-def _calls(where: str, certificate: Certificate, subject: Subject) -> Iterator[Problem]:
+def _calls(where: str, certificate: Certificate, subject: Subject) -> Iterator[Reason]:
     """A module that passed was called after many calls, as a copy, and in float64."""
     passed = any(
         clause.id == "VALUES-EVERY-CALL" and clause.verdict is Verdict.PASSED for clause in certificate.clauses
     )
     if passed and subject.calls and not (subject.calls[0] > 1 and subject.calls[1]):
-        yield Problem(where=f"{where}.calls", problem="a module is called after many calls, as a copy, and in float64")
+        yield f"{where}.calls", "a module is called after many calls, as a copy, and in float64"
 
 
-def cases(certificate: Certificate, request: Request) -> Iterator[Problem]:
+def cases(certificate: Certificate, request: Request) -> Iterator[Reason]:
     """Check that the configurations are those that were requested, with the sizes that the plan has."""
     dtypes = request.dtypes if Level.NUMERICS in request.levels else ("float32",)
     expected = [
@@ -91,9 +91,9 @@ def cases(certificate: Certificate, request: Request) -> Iterator[Problem]:
     for number, (left, case) in enumerate(zip(expected, certificate.cases, strict=False)):
         stride, sizes, dtype, device = left
         if (stride, sizes or case.sizes, dtype, device) != (case.output_stride, case.sizes, case.dtype, case.device):
-            yield Problem(where=f"cases.{number}", problem=f"must be {left}, as requested")
+            yield f"cases.{number}", f"must be {left}, as requested"
     if len(expected) != len(certificate.cases):
-        yield Problem(where="cases", problem=f"must be {len(expected)}, as requested, not {len(certificate.cases)}")
+        yield "cases", f"must be {len(expected)}, as requested, not {len(certificate.cases)}"
 
 
 def _device(device: str, dtype: str) -> str:
@@ -109,7 +109,7 @@ def _sizes(request: Request, subject: Subject) -> tuple[tuple[int, int], ...] | 
     return (subject.image, *sorted({sizes[first] for sizes in planned.sizes}))
 
 
-def divergence(certificate: Certificate) -> Iterator[Problem]:
+def divergence(certificate: Certificate) -> Iterator[Reason]:
     """Check that the first node that differs is that of a finding, and is named if there is one."""
     found = [
         _facts(finding)
@@ -119,16 +119,16 @@ def divergence(certificate: Certificate) -> Iterator[Problem]:
     ]
     named = certificate.first_divergence and _facts(certificate.first_divergence)
     if named and named not in found:
-        yield Problem(where="first_divergence", problem="must be one of the findings")
+        yield "first_divergence", "must be one of the findings"
     read = {subject.output_stride for subject in certificate.subjects if subject.image}
     if not named and any(stride in read for stride, *_ in found):
-        yield Problem(where="first_divergence", problem="must name a node: a clause has a finding at one")
+        yield "first_divergence", "must name a node: a clause has a finding at one"
     whole = any(clause.findings for clause in certificate.clauses if clause.id in _WHOLE_RUNS)
     if certificate.first_divergence_reason and (named or not whole):
-        yield Problem(where="first_divergence_reason", problem="must be empty: no whole run differs without a node")
+        yield "first_divergence_reason", "must be empty: no whole run differs without a node"
 
 
-def nearest(certificate: Certificate, request: Request) -> Iterator[Problem]:
+def nearest(certificate: Certificate, request: Request) -> Iterator[Reason]:
     """Check the nearest network: that of a certificate without findings is the specification."""
     near = certificate.nearest
     if near is None:
@@ -136,7 +136,7 @@ def nearest(certificate: Certificate, request: Request) -> Iterator[Problem]:
     try:
         choices = choices_of(near)
     except SpecError as error:
-        yield Problem(where="nearest", problem=str(error))
+        yield "nearest", str(error)
         return
     clean = not any(clause.findings for clause in certificate.clauses) and all(s.image for s in certificate.subjects)
     if (
@@ -147,29 +147,29 @@ def nearest(certificate: Certificate, request: Request) -> Iterator[Problem]:
             for stride in request.strides
         )
     ):
-        yield Problem(where="nearest", problem="must be the specification: nothing differs from it")
+        yield "nearest", "must be the specification: nothing differs from it"
 
 
-def other_network(certificate: Certificate) -> Iterator[Problem]:
+def other_network(certificate: Certificate) -> Iterator[Reason]:
     """Check that another network is one by the clause that says so."""
     family = _clause(certificate, _SAME_FAMILY)
     stated = {finding.actual for finding in family.findings} if family else set()
     if family and stated != ({certificate.another_network} if certificate.another_network else set()):
-        yield Problem(where="another_network", problem=f"must be what {_SAME_FAMILY} found")
+        yield "another_network", f"must be what {_SAME_FAMILY} found"
     if certificate.another_network and certificate.nearest:
-        yield Problem(where="nearest", problem="must be null for another network")
+        yield "nearest", "must be null for another network"
 
 
-def totals(certificate: Certificate) -> Iterator[Problem]:
+def totals(certificate: Certificate) -> Iterator[Reason]:
     """Check the number of planted faults."""
     planted = sum(clause.planted for clause in certificate.clauses)
     killed = sum(clause.killed for clause in certificate.clauses)
     stated = certificate.canaries
     if (stated.planted, stated.killed) != (planted, killed):
-        yield Problem(where="canaries", problem=f"must be {killed} of {planted} by the clauses")
+        yield "canaries", f"must be {killed} of {planted} by the clauses"
 
 
-def costs(certificate: Certificate, request: Request) -> Iterator[Problem]:
+def costs(certificate: Certificate, request: Request) -> Iterator[Reason]:
     """Check the costs: expected ones follow from the specification, and differing blocks from BLOCK-COUNTS."""
     decided = _clause(certificate, "BLOCK-COUNTS")
     stated = [counts.output_stride for counts in certificate.counts]
@@ -178,24 +178,24 @@ def costs(certificate: Certificate, request: Request) -> Iterator[Problem]:
         and decided.verdict in _DECIDED
         and stated != [subject.output_stride for subject in certificate.subjects]
     ):
-        yield Problem(where="counts", problem="must be there for every output stride: BLOCK-COUNTS is decided")
+        yield "counts", "must be there for every output stride: BLOCK-COUNTS is decided"
     read = {subject.output_stride: subject for subject in certificate.subjects}
     for number, counts in enumerate(certificate.counts):
         where = f"counts.{number}"
         subject = read.get(counts.output_stride)
         if subject is None or (subject.image or counts.size) != counts.size:
-            yield Problem(where=where, problem="must be those of a size at which it was read")
+            yield where, "must be those of a size at which it was read"
         elif request.variant and subject.image:
             expected = _expected_costs(request, subject)
             if expected != (counts.parameters[0], counts.macs[0]):
-                yield Problem(where=where, problem=f"must expect {expected} by the specification")
+                yield where, f"must expect {expected} by the specification"
         if any(
             sum(_change(getattr(block, name)) for block in counts.differing) != _change(getattr(counts, name))
             for name in ("parameters", "macs")
         ):
-            yield Problem(where=f"{where}.differing", problem="must add up to the difference of the totals")
+            yield f"{where}.differing", "must add up to the difference of the totals"
         if counts.differing and not any(clause.findings for clause in certificate.clauses) and decided:
-            yield Problem(where=f"{where}.differing", problem="must be empty: nothing was found")
+            yield f"{where}.differing", "must be empty: nothing was found"
 
 
 def _change(pair: tuple[int, int]) -> int:
@@ -211,21 +211,21 @@ def _expected_costs(request: Request, subject: Subject) -> tuple[int, int]:
     return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
 
 
-def conditioning(certificate: Certificate) -> Iterator[Problem]:
+def conditioning(certificate: Certificate) -> Iterator[Reason]:
     """Check that errors are within the limits of what passed."""
     passed = {clause.id for clause in certificate.clauses if clause.verdict is Verdict.PASSED}
     stated = [each.output_stride for each in certificate.conditioning]
     if passed & _STEPS and stated != [subject.output_stride for subject in certificate.subjects]:
-        yield Problem(where="conditioning", problem="must be there for every output stride: values were compared")
+        yield "conditioning", "must be there for every output stride: values were compared"
     for number, each in enumerate(certificate.conditioning):
         where = f"conditioning.{number}"
         if not 0 <= each.covered <= each.operations:
-            yield Problem(where=where, problem=f"cannot cover {each.covered} of {each.operations} operations")
+            yield where, f"cannot cover {each.covered} of {each.operations} operations"
         if "VALUES-FLOAT32" in passed and each.float32_ratio is not None and each.float32_ratio > RATIO_LIMIT:
-            yield Problem(where=where, problem=f"VALUES-FLOAT32 passes up to a ratio of {RATIO_LIMIT}")
+            yield where, f"VALUES-FLOAT32 passes up to a ratio of {RATIO_LIMIT}"
 
 
-def steps(certificate: Certificate) -> Iterator[Problem]:
+def steps(certificate: Certificate) -> Iterator[Reason]:
     """Check that there is an error for every decision about a step, within its limit where the clause passed."""
     for clause in certificate.clauses:
         if clause.id not in _STEPS or clause.verdict not in _DECIDED:
@@ -233,24 +233,24 @@ def steps(certificate: Certificate) -> Iterator[Problem]:
         part = clause.id.removeprefix("VALUES-")
         mine = [step for step in certificate.steps if part_of(step.path) == part]
         if len(mine) != clause.decisions:
-            yield Problem(where="steps", problem=f"must be {clause.decisions} of {clause.id}, not {len(mine)}")
+            yield "steps", f"must be {clause.decisions} of {clause.id}, not {len(mine)}"
         over = next((step for step in mine if step.error is None or not step.error <= step.allowed), None)
         if over and clause.verdict is Verdict.PASSED:
-            yield Problem(where=clause.id, problem=f"passed, but the error at {over.path} is over its limit")
+            yield clause.id, f"passed, but the error at {over.path} is over its limit"
         if not over and clause.verdict is not Verdict.PASSED:
-            yield Problem(where=clause.id, problem=f"is {clause.verdict}, but every error is within its limit")
+            yield clause.id, f"is {clause.verdict}, but every error is within its limit"
 
 
-def waivers(certificate: Certificate) -> Iterator[Problem]:
+def waivers(certificate: Certificate) -> Iterator[Reason]:
     """Check that waivers could be given, and had not expired on the day of the run."""
     found = waivers_of(certificate)
     if found and certificate.today is None:
-        yield Problem(where="today", problem="must be the day on which the waivers were checked")
+        yield "today", "must be the day on which the waivers were checked"
     for waiver in found:
         if certificate.today and waiver.expires < certificate.today:
-            yield Problem(where=waiver.clause, problem=f"has a waiver that expired on {waiver.expires}")
+            yield waiver.clause, f"has a waiver that expired on {waiver.expires}"
     if certificate.waivers_accepted and certificate.today is None:
-        yield Problem(where="waivers_accepted", problem="must be false: there were no waivers")
+        yield "waivers_accepted", "must be false: there were no waivers"
 
 
 def _clause(certificate: Certificate, name: str) -> ClauseRecord | None:

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 from deeplab_spec.errors import printable
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.statement import EXTENSION, TYPE, VERSION, digest, statement
-from deeplab_spec.verify.document import Problem
 from deeplab_spec.views.document import canonical
 
 MOST_BYTES: Final = 64 * 2**20
@@ -19,11 +18,7 @@ _MADE: Final = "deeplab-spec certify TARGET --statement FILE writes one"
 
 
 class RefusedError(ValueError):
-    """A file that is no certificate, and where that shows."""
-
-    def __init__(self, where: str, problem: str) -> None:
-        super().__init__(where, problem)
-        self.problem = Problem(where=where, problem=problem)
+    """A file that is no certificate; its arguments are where that shows, and what is wrong there."""
 
 
 def read(content: bytes) -> Certificate:

@@ -6,7 +6,7 @@ the specification is compared; the commit of the program that applies it changes
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from deeplab_spec.judge.specification import digest_of
 from deeplab_spec.judge.waivers import Waivers
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.verify import clauses, fields
-from deeplab_spec.verify.document import Problem, VerifyDocument
+from deeplab_spec.verify.document import Problem, Reason, VerifyDocument
 from deeplab_spec.verify.read import MOST_BYTES, RefusedError, read
 from deeplab_spec.verify.sign import check_signature, payload_of
 from deeplab_spec.views.document import digest_of_file, read_bounded
@@ -69,7 +69,7 @@ def verify(
     try:
         certificate = read(_statement(content, identity, issuer, checked))
     except RefusedError as error:
-        return _document(path, None, [*checked, "form and digests"], [error.problem])
+        return _document(path, None, [*checked, "form and digests"], [error.args])
     checked, problems = [*checked, OFFLINE], list(_problems(certificate))
     if artefact:
         checked.append(f"the digest of {artefact}")
@@ -93,14 +93,14 @@ def _statement(content: bytes, identity: str, issuer: str, checked: list[str]) -
 
 
 def _document(
-    path: Path, certificate: Certificate | None, checked: list[str], problems: list[Problem]
+    path: Path, certificate: Certificate | None, checked: list[str], problems: Iterable[tuple[str, ...]]
 ) -> VerifyDocument:
     return VerifyDocument(
         certificate=str(path),
         target=certificate.target if certificate else None,
         verdict=certificate.verdict if certificate else None,
         checked=tuple(checked),
-        problems=tuple(problems),
+        problems=tuple(Problem(where=where, problem=problem) for where, problem in problems),
     )
 
 
@@ -124,14 +124,14 @@ def request_of(certificate: Certificate) -> Request:
     )
 
 
-def _problems(certificate: Certificate) -> Iterator[Problem]:
+def _problems(certificate: Certificate) -> Iterator[Reason]:
     """Yield every reason to refuse what a certificate says."""
     try:
         request = request_of(certificate)
         made = certificate.specification
         if made is None or made.digest != digest_of(request):
             by = f"{made.version} {made.commit}".strip() if made else "none"
-            yield Problem(where="specification", problem=f"is another one ({by}); install that release to verify it")
+            yield "specification", f"is another one ({by}); install that release to verify it"
             return
         yield from fields.settings(certificate, request)
         yield from fields.subjects(certificate, request)
@@ -151,19 +151,19 @@ def _problems(certificate: Certificate) -> Iterator[Problem]:
             yield from fields.costs(certificate, request)
             yield from clauses.structure(certificate, request)
     except SpecError as error:
-        yield Problem(where="certificate", problem=str(error))
+        yield "certificate", str(error)
 
 
-def _of_artefact(certificate: Certificate, artefact: Path) -> Iterator[Problem]:
+def _of_artefact(certificate: Certificate, artefact: Path) -> Iterator[Reason]:
     if certificate.file is None:
-        yield Problem(where="file", problem=f"{certificate.target} is no file, so that no file can be compared")
+        yield "file", f"{certificate.target} is no file, so that no file can be compared"
     elif digest_of_file(artefact) != certificate.file:
-        yield Problem(where="file", problem=f"{artefact} is another file than the certified one")
+        yield "file", f"{artefact} is another file than the certified one"
 
 
 def _made_again(
     certificate: Certificate, artefact: Path | None, process: ProcessSettings, progress: Progress
-) -> Iterator[Problem]:
+) -> Iterator[Reason]:
     """Make a certificate again, and yield every field that differs."""
     require_torch("verify --rerun")
     from deeplab_spec.judge.judge import run
@@ -179,7 +179,7 @@ def _made_again(
     yield from compared(left, right)
 
 
-def compared(left: Any, right: Any, where: str = "") -> Iterator[Problem]:  # noqa: ANN401 - JSON data
+def compared(left: Any, right: Any, where: str = "") -> Iterator[Reason]:  # noqa: ANN401 - JSON data
     """Yield where two documents differ."""
     if isinstance(left, dict) and isinstance(right, dict) and left.keys() == right.keys():
         places = {f"{where}.{name}" if where else name: name for name in left}
@@ -190,9 +190,7 @@ def compared(left: Any, right: Any, where: str = "") -> Iterator[Problem]:  # no
         for number, pair in enumerate(zip(left, right, strict=True)):
             yield from compared(*pair, f"{where}.{number}")
     elif left != right and not (_ERRORS.search(where) and _agree(left, right)):
-        yield Problem(
-            where=printable(where), problem=printable(f"is {_short(left)}, but {_short(right)} when made again")
-        )
+        yield printable(where), printable(f"is {_short(left)}, but {_short(right)} when made again")
 
 
 def _agree(left: object, right: object) -> bool:

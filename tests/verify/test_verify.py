@@ -398,7 +398,7 @@ def test_a_new_run_may_differ_in_times_the_commit_and_last_digits_only() -> None
     same = {"seconds": 2.0, "specification": {"commit": "b", "version": "1"}, "steps": [{"error": 3e-16, "path": "a"}]}
     assert list(compared(left, same)) == []
     other = {**same, "specification": {"commit": "b", "version": "2"}, "steps": [{"error": 1e-6, "path": "b"}]}
-    assert [each.where for each in compared(left, other)] == ["specification.version", "steps.0.error", "steps.0.path"]
+    assert [where for where, _ in compared(left, other)] == ["specification.version", "steps.0.error", "steps.0.path"]
     texts = ["off by 0.101, 3 nodes", "off by 0.102, 3 nodes", "off by 0.101, 4 nodes", "off by 0.3, 3 nodes"]
     findings = [{"clauses": [{"findings": [{"actual": text}]}]} for text in texts]
     assert [bool(list(compared(findings[0], each))) for each in findings] == [False, False, True, True]

@@ -26,9 +26,9 @@ def sign(
 
     Exit status: 0 signed; 1 the certificate is refused; 3 it could not be signed.
     """
-    from deeplab_spec.verify.read import MOST_BYTES
     from deeplab_spec.verify.service import verify
-    from deeplab_spec.verify.sign import sign as signed
+    from deeplab_spec.verify.statement import MOST_BYTES
+    from deeplab_spec.verify.statement import sign as signed
     from deeplab_spec.views.document import read_bounded
 
     path = Path(certificate)

@@ -20,8 +20,7 @@ from deeplab_spec.judge.waivers import Waivers
 from deeplab_spec.spec.clauses import Level
 from deeplab_spec.verify import clauses, fields
 from deeplab_spec.verify.document import Problem, Reason, VerifyDocument
-from deeplab_spec.verify.read import MOST_BYTES, RefusedError, read
-from deeplab_spec.verify.sign import check_signature, payload_of
+from deeplab_spec.verify.statement import MOST_BYTES, RefusedError, check_signature, payload_of, read
 from deeplab_spec.views.document import digest_of_file, read_bounded
 from deeplab_spec.views.progress import Progress, silent
 

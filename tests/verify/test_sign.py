@@ -14,7 +14,7 @@ import pytest
 import deeplab_spec
 from deeplab_spec.errors import MissingExtraError
 from deeplab_spec.judge.statement import text_of
-from deeplab_spec.verify import sign
+from deeplab_spec.verify import statement as statements
 from deeplab_spec.verify.service import verify
 
 
@@ -29,17 +29,21 @@ def statement() -> str:
 
 def bundle_of(content: bytes) -> str:
     """Return a bundle with a statement, as sigstore writes it."""
-    envelope = {"payload": base64.b64encode(content).decode(), "payloadType": sign.TYPE, "signatures": [{"sig": ""}]}
+    envelope = {
+        "payload": base64.b64encode(content).decode(),
+        "payloadType": statements.PAYLOAD,
+        "signatures": [{"sig": ""}],
+    }
     return json.dumps({"mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json", "dsseEnvelope": envelope})
 
 
 def test_without_sigstore_an_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says what to install."""
-    monkeypatch.setattr(sign, "find_spec", lambda _name: None)
+    monkeypatch.setattr(statements, "find_spec", lambda _name: None)
     with pytest.raises(MissingExtraError, match=r"sign needs the extra 'sign': pip install 'deeplab-spec\[sign\]'"):
-        sign.sign(b"{}")
+        statements.sign(b"{}")
     with pytest.raises(MissingExtraError, match="verify --identity needs the extra 'sign'"):
-        sign.check_signature(b"{}", "me@example.org", None)
+        statements.check_signature(b"{}", "me@example.org", None)
 
 
 class Stub:
@@ -67,7 +71,7 @@ class Stub:
             monkeypatch, "sigstore.verify", Verifier=SimpleNamespace(production=lambda *, offline: offline and verifier)
         )
         self._module(monkeypatch, "sigstore.verify.policy", Identity=lambda *, identity, issuer: (identity, issuer))
-        monkeypatch.setattr(sign, "find_spec", lambda _name: True)
+        monkeypatch.setattr(statements, "find_spec", lambda _name: True)
 
     @staticmethod
     def _module(monkeypatch: pytest.MonkeyPatch, name: str, **parts: object) -> None:

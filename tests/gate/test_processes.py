@@ -11,7 +11,7 @@ from typing import Self
 import pytest
 
 from deeplab_spec.errors import TargetError
-from deeplab_spec.gate import pairs as gate_processes
+from deeplab_spec.gate import pairs as gate_pairs
 from deeplab_spec.gate.cases import CPU_FORWARD, Case
 from deeplab_spec.gate.counts import compare_counts
 from deeplab_spec.gate.document import NO_PLANT, Plant
@@ -205,7 +205,7 @@ def test_a_slowdown_is_planted_in_head_only(monkeypatch: pytest.MonkeyPatch) -> 
         def restrict(self, _cores: frozenset[int]) -> None:
             pass
 
-    monkeypatch.setattr(gate_processes, "SideProcess", Process)
+    monkeypatch.setattr(gate_pairs, "SideProcess", Process)
     side = Side(name="x", target="a:b", paths=())
     with PairProcesses(TINY, side, side, 1.0, plant=Plant(wait=0.1, mode="channels_last")):
         pass

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -165,7 +166,7 @@ def ranges(module: nn.Module, ranged: Mapping[str, str]) -> Iterator[None]:
     handles = []
     for path, block in ranged.items():
         inner = module.get_submodule(path)
-        handles.append(inner.register_forward_pre_hook(_Opens(block, opened)))
+        handles.append(inner.register_forward_pre_hook(partial(_open, block, opened)))
         handles.append(inner.register_forward_hook(leave, always_call=True))
     try:
         yield
@@ -174,17 +175,9 @@ def ranges(module: nn.Module, ranged: Mapping[str, str]) -> Iterator[None]:
             handle.remove()
 
 
-class _Opens:
-    """A hook that opens a range."""
-
-    def __init__(self, block: str, opened: list[record_function]) -> None:
-        self.block = block
-        self.opened = opened
-
-    def __call__(self, _module: nn.Module, _inputs: object) -> None:
-        entered = record_function(self.block)
-        entered.__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
-        self.opened.append(entered)
+def _open(block: str, opened: list[record_function], _module: nn.Module, _inputs: object) -> None:
+    opened.append(record_function(block))
+    opened[-1].__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
 
 
 def record(

@@ -3,6 +3,7 @@
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Final
@@ -36,14 +37,14 @@ PACKAGE: Final = str(Path(__file__).parents[2])
 """The folder that this package is imported from, here and in a candidate's process."""
 
 
+@dataclass(eq=False)
 class Running(ABC):
     """A mutant that can be judged against the plan, its graph at an image of this height and width."""
 
-    def __init__(self, mutant: Mutant, plan: SpecifiedPlan, image: Pair, seed: int) -> None:
-        self.mutant = mutant
-        self.plan = plan
-        self.image = image
-        self.seed = seed
+    mutant: Mutant
+    plan: SpecifiedPlan
+    image: Pair
+    seed: int
 
     @abstractmethod
     def decided(self) -> GraphResult:
@@ -116,22 +117,13 @@ class AsGraph(Running):
         )
 
 
+@dataclass(eq=False)
 class AsCandidate(Running):
     """A mutant in a candidate's process, which builds it from its name: its graph is exported there and read here."""
 
-    def __init__(
-        self,
-        mutant: Mutant,
-        plan: SpecifiedPlan,
-        image: Pair,
-        seed: int,
-        connection: Connection,
-        subject: Mapping[str, object],
-    ) -> None:
-        super().__init__(mutant, plan, image, seed)
-        self.connection = connection
-        self.subject = {"name": mutant.name, "image": image, **subject}
-        self.built: list[Remote] = []
+    connection: Connection
+    subject: Mapping[str, object]
+    built: list[Remote] = field(default_factory=list)
 
     @cached_property
     def candidate(self) -> ModuleCandidate:
@@ -176,12 +168,13 @@ class AsCandidate(Running):
         return one, other
 
     def _remote(self, factory: str, **more: object) -> Remote:
+        arguments = {"name": self.mutant.name, "image": self.image, **self.subject, **more}
         request = {
             "do": "build",
             "seed": self.seed,
             "module": build_mutant.__module__,
             "attribute": factory,
-            "texts": {name: repr(value) for name, value in {**self.subject, **more}.items()},
+            "texts": {name: repr(value) for name, value in arguments.items()},
             "filled": {},
             "search": [PACKAGE],
         }

@@ -30,6 +30,22 @@ _SIGNS: Final = {
 }
 _OPEN: Final = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.WAIVED)
 
+_ELEMENTS: Final = {
+    Verdict.FAILED: "failure",
+    Verdict.UNDECIDED: "error",
+    Verdict.WAIVED: "skipped",
+    Verdict.NOT_APPLICABLE: "skipped",
+}
+"""Only what passed has no element; what is undecided is an error, and does not count as passed."""
+
+COLOURS: Final = {
+    RunVerdict.CONFORMS: "#1a7f37",
+    RunVerdict.CONFORMS_WITH_WAIVERS: "#7a5c00",
+    RunVerdict.INCONCLUSIVE: "#57606a",
+    RunVerdict.DEVIATES: "#b42318",
+}
+_LETTER, _MARGIN, _LONGEST = 6.6, 10, 60
+
 
 def summary(certificate: Certificate) -> str:
     """Return the summary for a pull request."""
@@ -92,15 +108,6 @@ def _escaped(text: str, *, name: bool = False) -> str:
     return shown.replace(":", "%3A").replace(",", "%2C") if name else shown
 
 
-_ELEMENTS: Final = {
-    Verdict.FAILED: "failure",
-    Verdict.UNDECIDED: "error",
-    Verdict.WAIVED: "skipped",
-    Verdict.NOT_APPLICABLE: "skipped",
-}
-"""Only what passed has no element; what is undecided is an error, and does not count as passed."""
-
-
 def junit(certificate: Certificate) -> str:
     """Return the report as XML."""
     root = ET.Element("testsuites", name=printable(f"{certificate.target} against {certificate.reference}"))
@@ -130,15 +137,6 @@ def _add(case: ET.Element, clause: ClauseRecord) -> None:
     message = printable(clause.reason) or next(iter(lines), "")
     element = ET.SubElement(case, _ELEMENTS[clause.verdict], message=f"{clause.verdict}: {message}")
     element.text = "\n".join([*lines, *reasons]) or None
-
-
-COLOURS: Final = {
-    RunVerdict.CONFORMS: "#1a7f37",
-    RunVerdict.CONFORMS_WITH_WAIVERS: "#7a5c00",
-    RunVerdict.INCONCLUSIVE: "#57606a",
-    RunVerdict.DEVIATES: "#b42318",
-}
-_LETTER, _MARGIN, _LONGEST = 6.6, 10, 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,13 @@ _VERDICTS: Final = (Verdict.FAILED, Verdict.UNDECIDED, Verdict.WAIVED, Verdict.P
 _FIRST: Final = Level.STRUCTURE
 _RUN: Final = re.compile(r"(\d+)\.\.(\d+)$")
 
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 1100, 300, 64, 34, 24, 16
+LEAST, MOST = -18, 2
+"""Powers of ten at the lower and the upper edge; an error of zero stands at the lower edge."""
+
+TICKS: Final = (-16, -12, -8, -4, 0)
+LARGEST: Final = 5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
@@ -205,14 +212,6 @@ def _overlaid(drawn: Drawing, marks: Sequence[Mark]) -> str:
     """Return the drawing with the marks on top; each is a link that filters the findings."""
     svg = render("network.svg.j2", d=drawn)
     return f"{svg.removesuffix('</svg>')}{render('marks.svg.j2', marks=marks)}\n</svg>"
-
-
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 1100, 300, 64, 34, 24, 16
-LEAST, MOST = -18, 2
-"""Powers of ten at the lower and the upper edge; an error of zero stands at the lower edge."""
-
-TICKS: Final = (-16, -12, -8, -4, 0)
-LARGEST: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

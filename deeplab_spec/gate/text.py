@@ -14,6 +14,34 @@ LAYOUT = (
 
 _HEADERS = ("case", "verdict", "head takes", "interval", "pairs", "dropped", "counts", "time")
 
+_RECORDED = ("condition", "recordings", "dropped", "planted", "measured", "spread")
+_RESAMPLED = (
+    "condition",
+    "trials",
+    "first set",
+    "FAIL",
+    "over trials",
+    "over recordings",
+    "PASS",
+    "pairs",
+    "verdict",
+    "95 %",
+)
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 610.0, 40.0, 300.0
+"""The area of the curve, in pixels."""
+
+_TICKS = 5
+
+_NOT_EXCLUDED = (
+    "The rates hold for what differs from process to process. More processes do not average out what is the same in "
+    f"every process of a side. For example, {LAYOUT}. The linker, the loader and the allocator decide where "
+    "code and data lie, and a change of a file that is never run can move them. A FAIL therefore says that head is "
+    "slower as it was built and loaded here, not that its source is slower; a PASS can hide a slowdown that such a "
+    "placement compensates. Another build, another order of linking or another host tells them apart; more pairs do "
+    "not."
+)
+
 
 def text(document: GateDocument) -> str:
     """Return the report for a terminal; its last line is the verdict on all cases."""
@@ -128,35 +156,6 @@ def signed(value: float) -> str:
     ('+1.2 %', '-5.0 %')
     """
     return f"{100 * value:+.1f} %"
-
-
-_RECORDED = ("condition", "recordings", "dropped", "planted", "measured", "spread")
-_RESAMPLED = (
-    "condition",
-    "trials",
-    "first set",
-    "FAIL",
-    "over trials",
-    "over recordings",
-    "PASS",
-    "pairs",
-    "verdict",
-    "95 %",
-)
-
-_LEFT, _RIGHT, _TOP, _BOTTOM = 60.0, 610.0, 40.0, 300.0
-"""The area of the curve, in pixels."""
-
-_TICKS = 5
-
-_NOT_EXCLUDED = (
-    "The rates hold for what differs from process to process. More processes do not average out what is the same in "
-    f"every process of a side. For example, {LAYOUT}. The linker, the loader and the allocator decide where "
-    "code and data lie, and a change of a file that is never run can move them. A FAIL therefore says that head is "
-    "slower as it was built and loaded here, not that its source is slower; a PASS can hide a slowdown that such a "
-    "placement compensates. Another build, another order of linking or another host tells them apart; more pairs do "
-    "not."
-)
 
 
 def calibration_page(document: CalibrationDocument, picture: str) -> str:

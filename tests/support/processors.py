@@ -12,11 +12,12 @@ from typing import Final
 import torch
 from torch import nn
 
+from deeplab_spec import precision
 from deeplab_spec.capture.candidate.module import local
 from deeplab_spec.judge.numerics.draws import Draws
 from deeplab_spec.judge.numerics.observe import observe, prepare
 from deeplab_spec.judge.plan import plan
-from deeplab_spec.judge.request import DTYPES, LOWER, Request
+from deeplab_spec.judge.request import DTYPES, Request
 from deeplab_spec.judge.structure.observe import read
 from deeplab_spec.reference.network import build
 from tests.judge.structure.test_nearest_form import rewritten
@@ -40,6 +41,9 @@ PROCESSORS: Final = {
 }
 """What torch, oneDNN and MKL read when they start, and how many threads share a sum; a processor without
 some instructions runs those that it has."""
+
+LOWER: Final = tuple(each.name for each in precision.LOWER)
+"""The names of the precisions below float32."""
 
 Errors = dict[str, float]
 """The largest error in float64 end to end and of a step, and the largest ratio of each lower precision."""

@@ -15,7 +15,6 @@ import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Self
@@ -92,31 +91,6 @@ def python_code(code: str, *arguments: str) -> tuple[str, ...]:
     """
     start = f"import sys; sys.path.append(sys.argv.pop(1)); {code}"
     return (sys.executable, "-P", "-W", "ignore", "-c", start, str(Path(__file__).parents[1]), *arguments)
-
-
-TIMEOUT: Final = 600.0
-"""Seconds that an answer of a candidate may take."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessSettings:
-    """How a candidate's process is started.
-
-    Attributes:
-        python: The interpreter of the candidate's environment; empty for this one.
-        search: Folders in which the candidate's module is searched, after all others; the current folder follows them.
-        timeout: Seconds that an answer may take.
-        memory: Bytes that the process may allocate; 0 for no limit.
-    """
-
-    python: str = ""
-    search: tuple[str, ...] = ()
-    timeout: float = TIMEOUT
-    memory: int = 0
-
-
-HERE: Final = ProcessSettings()
-"""A process of this interpreter, without limits."""
 
 
 class ChildProcess:

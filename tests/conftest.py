@@ -75,10 +75,10 @@ def targets_in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.
 def warm_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Start candidates as copies of a process that has imported PyTorch."""
     if importlib.util.find_spec("torch") and not request.node.get_closest_marker("cold_start"):
-        from deeplab_spec.capture.candidate import connection
+        from deeplab_spec.capture.candidate import start
         from tests.support.warm_start import WarmProcess
 
-        monkeypatch.setattr(connection, "ChildProcess", WarmProcess)
+        monkeypatch.setattr(start, "ChildProcess", WarmProcess)
 
 
 CHECKED = {"conformance", "execute", "properties", "reference"}

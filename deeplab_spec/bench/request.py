@@ -14,12 +14,10 @@ from deeplab_spec.measure.parts import DEVICES
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import choose, read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES
-from deeplab_spec.spec.variants import NOTEBOOK, family_of, variant
+from deeplab_spec.spec.variants import NOTEBOOK, REFERENCE, family_of, variant
 
 if TYPE_CHECKING:
     from torch import nn
-
-REFERENCE: Final = "reference"
 
 DEADLINE: Final = 900.0
 """Seconds that a mode may take to be prepared, and for any other answer."""

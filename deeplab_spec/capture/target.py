@@ -1,7 +1,6 @@
 """Builds the network that the user names: a reference, a callable, or a file."""
 
 import copy
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -14,15 +13,13 @@ from torch import nn
 from deeplab_spec.capture.candidate.connection import Connection, LocalConnection, ProcessConnection
 from deeplab_spec.capture.candidate.module import ModuleCandidate, Remote, local
 from deeplab_spec.capture.candidate.process import Refused, call_factory, find, finish
+from deeplab_spec.capture.candidate.start import HERE, ProcessSettings
 from deeplab_spec.capture.capture import Candidate
-from deeplab_spec.child_process import HERE, ProcessSettings
 from deeplab_spec.errors import MissingExtraError, TargetError, one_line
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.reference.network import build as build_reference
 from deeplab_spec.spec.choices import ChoiceValue, read_overrides
-from deeplab_spec.spec.variants import VARIANTS, family_of
-
-REFERENCE: Final = "reference"
+from deeplab_spec.spec.variants import REFERENCE, VARIANTS, family_of
 
 _ONNX_PACKAGES: Final = ("onnx", "onnxruntime")
 
@@ -80,8 +77,7 @@ def parse_target(name: str, arguments: Mapping[str, str], process: ProcessSettin
 
 def _connection(settings: ProcessSettings) -> Connection:
     """Return a connection to a process, which is not started yet."""
-    python = settings.python or sys.executable
-    return ProcessConnection(python=python, timeout=settings.timeout, memory=settings.memory)
+    return ProcessConnection(settings)
 
 
 def connect(target: Target, output_stride: int, classes: int, seed: int = 0) -> Candidate:

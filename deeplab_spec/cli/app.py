@@ -1,5 +1,7 @@
 """The program ``deeplab-spec``: its commands, its error messages and its exit status."""
 
+import atexit
+import gc
 import os
 import select
 import signal
@@ -100,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     used = sys.argv[1:] if arguments is None else arguments
     settle_threads(_CHILD)
+    atexit.register(gc.freeze)  # the interpreter ends sooner if it need not look for what can be freed
     try:
         if _CHILD not in os.environ and any(word in _BUILDS or word.lower().endswith(_FILES) for word in used):
             sys.exit(_run_in_child(used))

@@ -11,7 +11,7 @@ from deeplab_spec.bench.document import BenchDocument, bench_grid, bench_notes, 
 from deeplab_spec.bench.plan import Plan, plan
 from deeplab_spec.bench.request import DEADLINE, WIDE_BATCHES, WIDE_SIZES, WIDE_STRIDES, BenchRequest, cases
 from deeplab_spec.bench.service import bench as run
-from deeplab_spec.child_process import HERE
+from deeplab_spec.capture.candidate.start import HERE
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import SpecError, TargetError

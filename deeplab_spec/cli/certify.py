@@ -8,7 +8,7 @@ import typer
 
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.fleet import Fleet
-from deeplab_spec.cli.target_check import check_targets
+from deeplab_spec.cli.target_check import ready
 from deeplab_spec.errors import SpecError, require_torch
 from deeplab_spec.evidence.service import check_folder, form_of, write_report
 from deeplab_spec.judge.certificate import Certificate
@@ -151,8 +151,7 @@ def certify(
         seed=seed,
         prefix="--",
     )
-    settings = options.process_settings(python, search, timeout, memory)
-    check_targets(settings, target, against)
+    settings = ready(context, options.process_settings(python, search, timeout, memory), target, against)
     from deeplab_spec.judge.judge import run
 
     with progress() as show:

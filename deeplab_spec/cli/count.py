@@ -1,5 +1,6 @@
 """``deeplab-spec count``: counts the costs of a network."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -11,7 +12,7 @@ from deeplab_spec.analysis.counters import EVERY, convention
 from deeplab_spec.analysis.protocol import Protocol
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.target_check import check_targets
+from deeplab_spec.cli.target_check import ready
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
 from deeplab_spec.views.progress import progress
@@ -117,7 +118,6 @@ def count(
         variant=variant,
         overrides=tuple(choose or ()),
         arguments=read_arguments(arg),
-        process=options.process_settings(python, search, timeout, memory),
         output_stride=output_stride,
         size=options.read_size(size or options.default_size(variant, output_stride)),
         classes=classes,
@@ -127,7 +127,8 @@ def count(
         by_node=by is By.NODE,
     )
     request.convention.require(mode)
-    check_targets(request.process, target, against)
+    settings = options.process_settings(python, search, timeout, memory)
+    request = replace(request, process=ready(context, settings, target, against))
     if explain:
         _explain(request, target, " ; ".join(explain), _given(context), as_json, file)
     if against:

@@ -5,12 +5,13 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.target_check import check_targets
+from deeplab_spec.cli.target_check import ready
 from deeplab_spec.errors import require_torch
 from deeplab_spec.spec.api import read_arguments
 
 
 def identify(
+    context: typer.Context,
     target: options.Target = "",
     *,
     output_stride: options.TargetStrides = None,
@@ -39,8 +40,7 @@ def identify(
     if not target:
         raise typer.BadParameter("name the network to identify", param_hint="TARGET")
     require_torch("identify TARGET")
-    process = options.process_settings(python, search, timeout, memory)
-    check_targets(process, target)
+    process = ready(context, options.process_settings(python, search, timeout, memory), target)
     from deeplab_spec.capture.target import parse_target
     from deeplab_spec.identify.service import identify as identified
 

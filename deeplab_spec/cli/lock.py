@@ -5,15 +5,15 @@ from typing import Annotated
 
 import typer
 
+from deeplab_spec.capture.candidate.start import LOCK
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.target_check import check_targets
+from deeplab_spec.cli.target_check import ready
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.views.progress import progress
 
-_ENDING = ".lock"
-
 
 def lock(
+    context: typer.Context,
     target: options.Target = "",
     *,
     file: Annotated[
@@ -44,10 +44,9 @@ def lock(
         output.schema(LockDocument)
     if not target:
         raise typer.BadParameter("name the network to lock", param_hint="TARGET")
-    if file is None or file.suffix != _ENDING:
-        raise typer.BadParameter(f"name the file to write; it must end in {_ENDING}", param_hint="--output")
-    process = options.process_settings(python, search, timeout, memory)
-    check_targets(process, target)
+    if file is None or file.suffix != LOCK:
+        raise typer.BadParameter(f"name the file to write; it must end in {LOCK}", param_hint="--output")
+    process = ready(context, options.process_settings(python, search, timeout, memory), target)
     from deeplab_spec.align import lock_file as lock_text
     from deeplab_spec.capture.target import parse_target
     from deeplab_spec.lock.service import lock_document, lock_target

@@ -10,7 +10,7 @@ import typer
 from typer.models import OptionInfo
 
 from deeplab_spec.analysis.protocol import Protocol
-from deeplab_spec.child_process import TIMEOUT, ProcessSettings
+from deeplab_spec.capture.candidate.start import TIMEOUT, ProcessSettings
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec import choices as c

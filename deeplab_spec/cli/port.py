@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.cli import options, output
-from deeplab_spec.cli.target_check import check_targets
+from deeplab_spec.cli.target_check import ready
 from deeplab_spec.errors import SpecError
 from deeplab_spec.spec.api import read_arguments
 from deeplab_spec.spec.choices import read_overrides
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE
-from deeplab_spec.spec.variants import family_of
+from deeplab_spec.spec.variants import REFERENCE, family_of
 from deeplab_spec.views.progress import progress
 
 _TARGET = "MODULE:CALLABLE that builds it, reference:VARIANT, or a file (.pt2, .onnx)"
@@ -21,6 +21,7 @@ _ARGUMENT = "{output_stride} and {classes} become their values; repeatable."
 
 
 def port(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help=f"The network that has the weights: {_TARGET}.", show_default=False)
     ] = "",
@@ -105,9 +106,8 @@ def port(
         raise SpecError("--part", f"must be one of {', '.join(_PARTS)}", part)
     if part and not any(name.startswith("reference:") for name in (source, dest)):
         output.summary(f"--part {part}: both targets are taken to be that part, and moved whole")
-    process = options.process_settings(python, search, timeout, memory)
-    check_targets(process, source, dest)
-    from deeplab_spec.capture.target import REFERENCE, Target
+    process = ready(context, options.process_settings(python, search, timeout, memory), source, dest)
+    from deeplab_spec.capture.target import Target
     from deeplab_spec.port.service import PortRequest
     from deeplab_spec.port.service import port as move
 

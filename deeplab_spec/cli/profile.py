@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.child_process import HERE
+from deeplab_spec.capture.candidate.start import HERE
 from deeplab_spec.cli import options, output
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.spec.api import read_arguments

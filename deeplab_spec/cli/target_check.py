@@ -13,11 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from deeplab_spec.child_process import ProcessSettings
-from deeplab_spec.errors import TargetError, did_you_mean
-from deeplab_spec.spec.variants import variant
+import typer
 
-_REFERENCE: Final = "reference"
+from deeplab_spec.capture.candidate.start import ProcessSettings, starting
+from deeplab_spec.errors import TargetError, did_you_mean
+from deeplab_spec.spec.variants import REFERENCE, variant
+
 _DYNAMIC: Final = frozenset({"globals", "vars", "locals", "exec", "eval", "setattr", "modules", "__getattr__"})
 """Names by which a module can make others."""
 _SCOPES: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
@@ -37,10 +38,21 @@ def check_targets(settings: ProcessSettings, *targets: str | None) -> None:
         module, _, attribute = (target or "").partition(":")
         if target and not target.isprintable():
             raise TargetError(target, "must have a name of printable characters")
-        if attribute and module == _REFERENCE:
+        if attribute and module == REFERENCE:
             variant(attribute)
         elif target and attribute and not settings.python and (module.endswith(".py") or _is_dotted(module)):
             _check(target, module, attribute.partition(".")[0], settings)
+
+
+def ready(context: typer.Context, settings: ProcessSettings, *targets: str | None) -> ProcessSettings:
+    """Check targets, and start the process of one while the command imports PyTorch; return settings with it.
+
+    Raises:
+        TargetError: If a module or callable does not exist.
+        SpecError: If a reference has no such variant.
+    """
+    check_targets(settings, *targets)
+    return context.with_resource(starting(settings, *targets))
 
 
 def _is_dotted(module: str) -> bool:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from deeplab_spec.analysis.conventions import Convention
 from deeplab_spec.analysis.costs import block_costs, total_cost
 from deeplab_spec.analysis.protocol import Protocol, protocol_costs
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.child_process import HERE, ProcessSettings
+from deeplab_spec.capture.candidate.start import HERE, ProcessSettings
 from deeplab_spec.count.document import CountDocument, count_document, counting
 from deeplab_spec.count.side_by_side import (
     Counter,
@@ -22,13 +22,11 @@ from deeplab_spec.errors import SpecError, require_torch
 from deeplab_spec.graph.ops import Pair
 from deeplab_spec.spec.api import Subject
 from deeplab_spec.spec.choices import choose, read_overrides
-from deeplab_spec.spec.variants import NOTEBOOK, Variant, variant
+from deeplab_spec.spec.variants import NOTEBOOK, REFERENCE, Variant, variant
 
 if TYPE_CHECKING:
     from deeplab_spec.capture.target import TargetLike
     from deeplab_spec.count.target_counts import Captured
-
-REFERENCE: Final = "reference"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

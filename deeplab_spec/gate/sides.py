@@ -18,7 +18,7 @@ from deeplab_spec.errors import ChildError, SpecError, TargetError
 from deeplab_spec.gate.cases import Case
 from deeplab_spec.gate.document import NO_PLANT, Plant
 from deeplab_spec.spec.network import DEFAULT_CLASSES
-from deeplab_spec.spec.variants import variant
+from deeplab_spec.spec.variants import REFERENCE, variant
 from deeplab_spec.views.document import temporary_folder
 
 BUILD: Final = "deeplab_spec:build"
@@ -27,7 +27,6 @@ BUILD: Final = "deeplab_spec:build"
 PACKAGES: Final = Path(__file__).parents[2]
 """The directory that holds this package."""
 
-_REFERENCE: Final = "reference"
 _REF: Final = "ref"
 
 WARM_UP: Final = 3
@@ -103,7 +102,7 @@ def opened(name: str, target: str = BUILD, arguments: Mapping[str, str] | None =
             root = _unpacked(name, folder)
             paths = tuple(path for path in (root / "src", root) if path.is_dir())
             yield Side(name=name, target=target, paths=paths, within=root, arguments=keywords)
-    elif kind == _REFERENCE:
+    elif kind == REFERENCE:
         yield Side(name=name, target=BUILD, variant=variant(rest).name, paths=(PACKAGES,), arguments=keywords)
     else:
         _require_target(name)

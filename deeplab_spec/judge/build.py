@@ -15,11 +15,11 @@ from deeplab_spec.align.lock import Lock, NearestNetwork, Response, Result, cano
 from deeplab_spec.align.match import align
 from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.published import nearest_published, network_like
+from deeplab_spec.capture.candidate.start import HERE, LOCK, ProcessSettings
 from deeplab_spec.capture.capture import Candidate, Capture
 from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.capture.fx.module import capture_at, check_runnable, fixed_size, shared_parameters
-from deeplab_spec.capture.target import REFERENCE, Target, connect, is_file, parse_target
-from deeplab_spec.child_process import HERE, ProcessSettings
+from deeplab_spec.capture.target import Target, connect, is_file, parse_target
 from deeplab_spec.errors import CaptureError, SpecError, TargetError
 from deeplab_spec.graph.network import Node
 from deeplab_spec.graph.ops import BatchNorm, Input, Opaque, Output, Pair
@@ -29,10 +29,7 @@ from deeplab_spec.judge.request import Request
 from deeplab_spec.judge.structure.nearest_form import in_normal_form
 from deeplab_spec.spec.choices import overrides_between
 from deeplab_spec.spec.layer_choices import OUTPUT_STRIDES
-from deeplab_spec.spec.variants import variant
-
-LOCK: Final = ".lock"
-"""Suffix of a lock file."""
+from deeplab_spec.spec.variants import REFERENCE, variant
 
 Built = Callable[[int, int], Candidate]
 ReferenceReader = Callable[[int], Lock]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
+from deeplab_spec.capture.candidate.start import HERE, TIMEOUT, ProcessSettings
 from deeplab_spec.capture.target import is_file
-from deeplab_spec.child_process import HERE, TIMEOUT, ProcessSettings
 from deeplab_spec.errors import SpecError, TargetError
 from deeplab_spec.execute.torch_settings import float32_products
 from deeplab_spec.judge.build import candidate, reference_reader

@@ -44,6 +44,7 @@ from deeplab_spec.judge.structure.planted import of_graphs
 from deeplab_spec.judge.training import observe as training
 from deeplab_spec.judge.training.evidence import Initial
 from deeplab_spec.judge.training.initial_weights import EXISTED
+from deeplab_spec.judge.training.oracle import TrainingOracle
 from deeplab_spec.judge.training.planted import of_training
 from deeplab_spec.precision import FLOAT64
 from deeplab_spec.spec.clauses import Level
@@ -441,7 +442,7 @@ def _observe_whole_runs(
 
 
 def _observe_training(
-    observed: AtStride, loaded: Loaded, initial: Initial | None, oracle: training.TrainingOracle | None, tick: Tick
+    observed: AtStride, loaded: Loaded, initial: Initial | None, oracle: TrainingOracle | None, tick: Tick
 ) -> None:
     """Train the candidate for two steps; its weights are overwritten."""
     tick("training")

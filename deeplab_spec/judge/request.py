@@ -20,7 +20,7 @@ from deeplab_spec.spec.clauses import Clause, Level, clauses_of
 from deeplab_spec.spec.head import check_classes
 from deeplab_spec.spec.layer_choices import OUTPUT_STRIDES
 from deeplab_spec.spec.network import DEFAULT_CLASSES, DEFAULT_OUTPUT_STRIDE, PARTS, check_output_stride
-from deeplab_spec.spec.variants import VARIANTS, Variant, family_of, variant
+from deeplab_spec.spec.variants import REFERENCE, VARIANTS, Variant, family_of, variant
 
 DTYPES: Final = (FLOAT64.name, FLOAT32.name)
 """The default precisions: faults stand out in float64, and networks run in float32."""
@@ -31,8 +31,6 @@ HOW: Final = (
 """How lower precisions are measured, in one line."""
 
 DEVICES: Final = ("cpu", "cuda")
-REFERENCE: Final = "reference"
-
 SEEDS: Final = 2**63
 """So many seeds PyTorch's generators tell apart."""
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field, ValidationError
 
-from deeplab_spec.child_process import TIMEOUT, ProcessSettings
+from deeplab_spec.capture.candidate.start import TIMEOUT, ProcessSettings
 from deeplab_spec.errors import SpecError, one_line, printable
 from deeplab_spec.judge.request import DEVICES, DTYPES, Request, read_dtypes, request_from
 from deeplab_spec.judge.waivers import MOST_BYTES, waivers_from

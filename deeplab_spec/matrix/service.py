@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from deeplab_spec.errors import DeepLabSpecError
 from deeplab_spec.judge.judge import run
-from deeplab_spec.judge.request import REFERENCE
 from deeplab_spec.judge.waivers import Waiver, Waivers
 from deeplab_spec.matrix.document import Judged, MatrixDocument
 from deeplab_spec.matrix.request import Cell, read_matrix
 from deeplab_spec.pieces.plan import Done, Piece, Plan, timed
 from deeplab_spec.spec.clauses import Level
+from deeplab_spec.spec.variants import REFERENCE
 from deeplab_spec.views.document import Json, digest_of_file
 from deeplab_spec.views.progress import silent
 

@@ -8,12 +8,12 @@ from deeplab_spec.align.network_at_size import Shaped
 from deeplab_spec.align.normal_form import normal_form
 from deeplab_spec.align.published import nearest_published
 from deeplab_spec.capture.fx.module import map_shapes
-from deeplab_spec.capture.target import REFERENCE, Target
+from deeplab_spec.capture.target import Target
 from deeplab_spec.errors import SpecError
 from deeplab_spec.graph.ops import Output
 from deeplab_spec.port.sides import Side
 from deeplab_spec.spec.choices import overrides_between, written
-from deeplab_spec.spec.variants import variant
+from deeplab_spec.spec.variants import REFERENCE, variant
 
 if TYPE_CHECKING:
     from deeplab_spec.port.service import Moved, PortRequest

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from deeplab_spec.analysis.terms import Mode
 from deeplab_spec.errors import SpecError
@@ -10,10 +9,8 @@ from deeplab_spec.graph.ops import Pair
 from deeplab_spec.measure.parts import DEVICES, EAGER
 from deeplab_spec.spec.choices import ChoiceValue, choose
 from deeplab_spec.spec.network import DEFAULT_CLASSES
-from deeplab_spec.spec.variants import Variant
+from deeplab_spec.spec.variants import REFERENCE, Variant
 from deeplab_spec.spec.variants import variant as published
-
-REFERENCE: Final = "reference"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

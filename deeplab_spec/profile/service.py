@@ -34,12 +34,12 @@ from deeplab_spec.profile.document import (
     ProfileDocument,
     TimeModel,
 )
-from deeplab_spec.profile.request import REFERENCE, ProfileRequest
+from deeplab_spec.profile.request import ProfileRequest
 from deeplab_spec.profile.run import Work, call_order, in_mode, profile_mode, ranged_modules, record
 from deeplab_spec.profile.trace import for_tensorboard, read
 from deeplab_spec.profile.trace_blocks import UNATTRIBUTED, Call, Slice, Step, Uses, attribute
 from deeplab_spec.spec.choices import plain
-from deeplab_spec.spec.variants import Variant
+from deeplab_spec.spec.variants import REFERENCE, Variant
 from deeplab_spec.views.document import written_together
 from deeplab_spec.views.progress import Progress, silent
 

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 
 import pytest
 
-from deeplab_spec.child_process import ProcessSettings
+from deeplab_spec.capture.candidate.start import ProcessSettings
 from deeplab_spec.errors import DeepLabSpecError, SpecError, require_torch
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request, request_from

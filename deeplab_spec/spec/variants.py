@@ -390,6 +390,10 @@ FAMILIES: Final = tuple(dict.fromkeys(entry.family for entry in VARIANTS))
 """The families of backbones, each by its choices."""
 
 
+REFERENCE: Final = "reference"
+"""The module of the targets that this package builds itself, ``reference:VARIANT``."""
+
+
 def family_of(target: str) -> type[c.Choices]:
     """Return the family of a target ``reference:VARIANT``; that of the first variant for every other target.
 
@@ -397,7 +401,7 @@ def family_of(target: str) -> type[c.Choices]:
         SpecError: If there is no such variant.
     """
     kind, _, name = target.partition(":")
-    return variant(name).family if kind == "reference" and name else VARIANTS[0].family
+    return variant(name).family if kind == REFERENCE and name else VARIANTS[0].family
 
 
 def variant(name: str) -> Variant:

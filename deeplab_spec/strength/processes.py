@@ -18,7 +18,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import nn
 
-from deeplab_spec.child_process import ChildProcess, ProcessSettings, answers, python_module, wait
+from deeplab_spec.capture.candidate.start import ProcessSettings
+from deeplab_spec.child_process import ChildProcess, answers, python_module, wait
 from deeplab_spec.errors import ChildError, DeepLabSpecError, TargetError, one_line
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import RunVerdict, Verdict

@@ -15,10 +15,11 @@ from deeplab_spec.judge.certificate import Certificate, ClauseRecord, Subject
 from deeplab_spec.judge.expected import part_of, plan_of
 from deeplab_spec.judge.finding import Verdict
 from deeplab_spec.judge.plan import specification
-from deeplab_spec.judge.request import REFERENCE, Request
+from deeplab_spec.judge.request import Request
 from deeplab_spec.precision import RATIO_LIMIT, TF32
 from deeplab_spec.spec.choices import plain
 from deeplab_spec.spec.clauses import Level
+from deeplab_spec.spec.variants import REFERENCE
 from deeplab_spec.verify.clauses import choices_of, waivers_of
 from deeplab_spec.verify.document import Reason
 

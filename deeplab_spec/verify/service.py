@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from deeplab_spec.child_process import HERE, ProcessSettings
+from deeplab_spec.capture.candidate.start import HERE, ProcessSettings
 from deeplab_spec.errors import SpecError, TargetError, printable, require_torch
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.request import Request

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deeplab_spec.child_process import HERE, ProcessSettings
+from deeplab_spec.capture.candidate.start import HERE, ProcessSettings
 from deeplab_spec.cli.app import main
 from deeplab_spec.cli.target_check import check_targets
 from deeplab_spec.errors import SpecError, TargetError, did_you_mean

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from deeplab_spec.child_process import ProcessSettings
+from deeplab_spec.capture.candidate.start import ProcessSettings
 from deeplab_spec.errors import TargetError
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict

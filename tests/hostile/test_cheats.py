@@ -13,8 +13,8 @@ import torch
 
 from deeplab_spec.capture.candidate.connection import ProcessConnection
 from deeplab_spec.capture.candidate.module import Remote
+from deeplab_spec.capture.candidate.start import ProcessSettings
 from deeplab_spec.capture.capture import CallSettings
-from deeplab_spec.child_process import ProcessSettings
 from deeplab_spec.errors import TargetError
 from deeplab_spec.judge.finding import RunVerdict
 from deeplab_spec.judge.judge import run
@@ -108,7 +108,7 @@ def connection_to_one_process() -> Iterator[ProcessConnection]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PYTEST_CURRENT_TEST", "PYTEST_VERSION", "DEEPLAB_SPEC_DOCUMENT", "OMP_WAIT_POLICY"):
             patch.delenv(name, raising=False)
-        connection = ProcessConnection(timeout=SECONDS)
+        connection = ProcessConnection(ProcessSettings(timeout=SECONDS))
         connection.ensure()
     yield connection
     connection.close()

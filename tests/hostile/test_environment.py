@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 import torch
 
 from deeplab_spec.capture.candidate.connection import checked_versions
-from deeplab_spec.child_process import ProcessSettings
+from deeplab_spec.capture.candidate.start import ProcessSettings
 from deeplab_spec.errors import ChildError, TargetError
 from deeplab_spec.judge.certificate import Certificate
 from deeplab_spec.judge.finding import Verdict

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import deeplab_spec
-from deeplab_spec.child_process import ProcessSettings
+from deeplab_spec.capture.candidate.start import ProcessSettings
 from deeplab_spec.cli.certify import certify
 from deeplab_spec.errors import RenamedWarning, SpecError
 from deeplab_spec.judge.certificate import ClauseRecord

@@ -86,9 +86,9 @@ def test_a_process_that_ends_is_no_verdict(isolated: Subject) -> None:
     subject = replace(isolated)
     subject.__dict__["mutants"] = HERE.mutants
     subject.connection.ensure()
-    child = subject.connection._child
-    assert child is not None
-    os.kill(child.pid, signal.SIGKILL)
+    process = subject.connection._process
+    assert process is not None
+    os.kill(process._child.pid, signal.SIGKILL)
 
     with pytest.raises(TargetError, match="process that it ran in has ended"):
         subject.judge(next(iter(MUTANTS)), lower=False)

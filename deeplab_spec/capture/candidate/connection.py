@@ -3,24 +3,17 @@
 Nothing that arrives is believed but the bytes of tensors and the graph, and both are validated before they are used.
 """
 
-import json
 import os
 import re
-import secrets
-import select
-import shutil
 import stat
-import subprocess
 import sys
-import tempfile
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from time import monotonic
 from types import MappingProxyType
 from typing import Any, BinaryIO, ClassVar, Final
 
@@ -28,14 +21,10 @@ import torch
 from torch import Tensor
 
 from deeplab_spec.capture.candidate.process import DTYPES, Files, Host, raw
-from deeplab_spec.child_process import TIMEOUT, ChildProcess, own_environment
+from deeplab_spec.capture.candidate.start import HERE, UNREQUESTED, CandidateProcess, ProcessSettings
+from deeplab_spec.child_process import Document
 from deeplab_spec.errors import ChildError, printable
 from deeplab_spec.execute.torch_settings import float32_products
-
-Document = dict[str, Any]
-
-STARTING: Final = 60.0
-"""Seconds that the process may take at least until it has imported PyTorch."""
 
 OLDEST: Final = ((3, 9), (2, 4))
 """The oldest versions of Python and PyTorch that a candidate's environment may have."""
@@ -48,11 +37,6 @@ _MOST_TENSORS: Final = 1_000_000
 _MOST_SIDE: Final = 2**40
 _MOST_TEXT: Final = 300
 _FILE: Final = re.compile(r"[0-9]{1,10}-[0-9]{1,10}")
-_START: Final = "import sys; exec(eval(open(int(sys.argv[1]), 'rb', 0, closefd=False).readline() or b'0'))"
-"""The program of the process: the text of another arrives on the pipe of its requests."""
-_SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - a private folder is made in it
-_ROOM: Final = 2**32
-"""Bytes that must be free in shared memory, or the folder of the tensors is made elsewhere."""
 
 
 class Answer(ABC):
@@ -127,6 +111,8 @@ class _Memory:
     def unpack(self, packed: Document) -> dict[str, Tensor]:
         return dict(packed["tensors"])
 
+    mapped = unpack
+
     @staticmethod
     def _copy(tensor: Tensor) -> Tensor:
         copied = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
@@ -180,31 +166,22 @@ class _Waiting(Answer):
         return self.document
 
 
-@dataclass
 class ProcessConnection(Connection):
     """Runs a candidate in a process of its own, which is started for the first request and again after it ended.
 
     Attributes:
-        python: The interpreter of the candidate's environment.
-        timeout: Seconds that an answer may take.
-        memory: Bytes that the process may allocate; 0 for no limit.
         generation: Counts the processes that were started.
         versions: The versions of Python and PyTorch in the process that was started last.
     """
 
-    python: str = sys.executable
-    timeout: float = TIMEOUT
-    memory: int = 0
-    generation: int = 0
-    deaths: int = 0
-    versions: Mapping[str, str] = field(default_factory=dict)
-    _child: ChildProcess | None = None
-    _requests: int = -1
-    _folder: Path | None = None
-    _waiting: deque[_Waiting] = field(default_factory=deque)
-
-    def __post_init__(self) -> None:
+    def __init__(self, settings: ProcessSettings = HERE) -> None:
         super().__init__()
+        self.generation = 0
+        self.versions = {}
+        self._settings = settings
+        self._deaths = 0
+        self._process: CandidateProcess | None = None
+        self._waiting: deque[_Waiting] = deque()
         self._sent = 0
 
     def ensure(self) -> None:
@@ -213,36 +190,19 @@ class ProcessConnection(Connection):
         Raises:
             ChildError: If it ended too often.
         """
-        if self._child is not None:
+        if self._process is not None:
             return
-        if self.deaths >= DEATHS:
+        if self._deaths >= DEATHS:
             raise ChildError(f"the process ended {DEATHS} times, and is not started again")
-        if not self.generation:
-            _check_interpreter(self.python)
-        here = Path(__file__).parent
-        self._folder = Path(tempfile.mkdtemp(dir=_folder_of_tensors()))
-        reading, self._requests = os.pipe()
         try:
-            command = [self.python, "-c", _START, str(reading)]
-            self._child = ChildProcess(command, own_environment(), pass_fds=(reading,))
-        except OSError as error:
-            self._forget()
-            raise ChildError(f"the process cannot be started: {self.python}: {error.strerror}") from error
-        finally:
-            os.close(reading)
-        os.set_blocking(self._requests, False)
-        self._files = Files(str(self._folder))
-        self.generation += 1
-        self._key = secrets.token_hex(16)
-        source = (here / "process.py").read_text()
-        settings = {"source": source, "folder": str(self._folder), "memory": self.memory, "key": self._key}
-        try:
-            self._send(repr((here / "supervisor.py").read_text()))
-            self._write(settings)
-            self.versions = checked_versions(self._child.receive(max(self.timeout, STARTING)))
+            self._process = self._settings.process()
+            self._files = Files(str(self._process.folder))
+            self.generation += 1
+            self.versions = checked_versions(self._process.greeting())
         except (ChildError, TimeoutError) as error:
             self._died(str(error))
-            raise ChildError(f"the process cannot be started: {self.python}: {error}") from error
+            python = self._settings.python or sys.executable
+            raise ChildError(f"the process cannot be started: {python}: {error}") from error
 
     def submit(self, request: Mapping[str, Any]) -> Answer:
         """Send a request without waiting for its answer."""
@@ -251,7 +211,8 @@ class ProcessConnection(Connection):
         waiting = _Waiting(self, self._sent)
         self._waiting.append(waiting)
         try:
-            self._write({**request, "id": self._sent})
+            if self._process:
+                self._process.send({**request, "id": self._sent})
         except ChildError as error:
             self._died(error.reason)
         return waiting
@@ -274,7 +235,7 @@ class ProcessConnection(Connection):
         """Read the tensors of an answer, and remove their file."""
         try:
             file, entries, digest = _described(packed)
-            path = os.path.join(str(self._folder), file)  # noqa: PTH118 - the descriptor is opened below
+            path = os.path.join(self._files.folder, file)  # noqa: PTH118 - the descriptor is opened below
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as source:
                 _read_into(source, [tensor for _, tensor in entries], digest)
@@ -282,7 +243,7 @@ class ProcessConnection(Connection):
                 Path(path).unlink()
         except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
             if isinstance(error, FileNotFoundError):  # a later request removed what an earlier one had answered
-                if self._child is not None:
+                if self._process is not None:
                     self._died("the process removed its folder for tensors")
                 raise LostError("the process removed its folder for tensors") from error
             raise ChildError("the process sent tensors that cannot be read") from error
@@ -290,91 +251,37 @@ class ProcessConnection(Connection):
 
     def receive(self) -> None:
         """Wait for the next answer; if there is none, everything that waits has its reason."""
-        if self._child is None:
+        if self._process is None:
             raise ChildError("the process has ended")
         try:
-            answer = self._opened(self._child.receive(self.timeout))
+            self._accept(self._process.receive())
         except (ChildError, TimeoutError) as error:
             self._died(str(error))
-        else:
-            self._waiting.popleft().document = answer
 
-    def _opened(self, sealed: object) -> Document:
-        """Return an answer whose seal is that of the process's program, and not of code that it runs."""
-        text, seal = (sealed.get("text"), sealed.get("seal")) if isinstance(sealed, dict) else (None, None)
-        if isinstance(text, str) and isinstance(seal, str) and seal.isascii():
-            expected = blake2b(text.encode(errors="surrogatepass"), key=self._key.encode()).hexdigest()
-            answer: Document = json.loads(text) if secrets.compare_digest(seal, expected) else {}
-            if self._waiting and answer.get("id") == self._waiting[0].number:
-                return answer
-        raise ChildError("the process sent an answer that was not requested")
-
-    def _write(self, document: Mapping[str, Any]) -> None:
-        self._send(json.dumps(document))
-
-    def _send(self, line: str) -> None:
-        """Send a line; answers are read meanwhile, so that neither side waits for the other."""
-        left = memoryview(f"{line}\n".encode())
-        deadline = monotonic() + self.timeout
-        while left:
-            if self._child is None:
-                raise ChildError("the process has ended")
-            _, ready, _ = select.select([], [self._requests], [], 1.0)
-            self._child.collect()
-            if ready:
-                try:
-                    left = left[os.write(self._requests, left) :]
-                except BlockingIOError:
-                    continue
-                except BrokenPipeError:
-                    raise ChildError(self._child.ending()) from None
-            elif monotonic() > deadline:
-                raise ChildError(f"the process takes no request within {self.timeout:g} s")
+    def _accept(self, answer: Document) -> None:
+        if not self._waiting or answer.get("id") != self._waiting[0].number:
+            raise ChildError(UNREQUESTED)
+        self._waiting.popleft().document = answer
 
     def _died(self, reason: str) -> None:
-        self.deaths += 1
+        self._deaths += 1
         with suppress(ChildError):  # what it answered before is not lost
-            while self._waiting and self._child and (answer := self._child.poll()):
-                self._waiting.popleft().document = self._opened(answer)
+            while self._waiting and self._process and (answer := self._process.poll()):
+                self._accept(answer)
         for position, waiting in enumerate(self._waiting):
             waiting.error = LostError(reason) if position else ChildError(reason)
         self._waiting.clear()
         self._forget()
 
     def _forget(self) -> None:
-        if self._requests >= 0:
-            os.close(self._requests)
-            self._requests = -1
-        if self._child:
-            self._child.kill()
-            self._child = None
-        if self._folder:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._process:
+            self._process.end()
+            self._process = None
 
     def close(self) -> None:
         """End the process, with everything that it started."""
         self._forget()
-        self.deaths = DEATHS
-
-    def __del__(self) -> None:
-        with suppress(BaseException):  # also a second Ctrl-C
-            self._forget()
-
-
-def _check_interpreter(path: str) -> None:
-    """Check that a path is a Python interpreter: another program would print whatever it likes.
-
-    Raises:
-        ChildError: If it is not.
-    """
-    if path == sys.executable:
-        return
-    with suppress(OSError, subprocess.SubprocessError):
-        command = [path, "-c", "print(2**10)"]
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=STARTING, check=True)
-        if done.stdout.strip() == b"1024":
-            return
-    raise ChildError(f"the process cannot be started: {path}: it is no Python interpreter")
+        self._deaths = DEATHS
 
 
 def checked_versions(greeting: object) -> dict[str, str]:
@@ -437,12 +344,3 @@ def _product(shape: Sequence[int]) -> int:
     for side in shape:
         size *= side
     return size
-
-
-def _folder_of_tensors() -> Path | None:
-    """Return shared memory if it has room; None for the folder of temporary files."""
-    with suppress(OSError):
-        room = os.statvfs(_SHARED_MEMORY)
-        if room.f_bavail * room.f_frsize >= _ROOM:
-            return _SHARED_MEMORY
-    return None

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from deeplab_spec.capture.candidate.connection import Answer, Connection, Document, LocalConnection, LostError
+from deeplab_spec.capture.candidate.connection import Answer, Connection, LocalConnection, LostError
 from deeplab_spec.capture.candidate.process import finish, original, state_of
 from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned
 from deeplab_spec.capture.fx.document import Program, read_document
 from deeplab_spec.capture.fx.program import PartialAliasError, read_program
+from deeplab_spec.child_process import Document
 from deeplab_spec.errors import CaptureError, ChildError, TargetError
 
 
@@ -167,7 +168,8 @@ class Remote:
         try:
             self.ready()
             packed = self.connection.pack({str(number): value for number, value in enumerate(inputs)})
-            threads = 1 if inputs[0].dtype is torch.float64 or settings.repeat > 1 else torch.get_num_threads()
+            alone = inputs[0].dtype is torch.float64 or settings.repeat > 1 or inputs[0].numel() < _SHARED
+            threads = 1 if alone else torch.get_num_threads()
             device = inputs[0].device.type
             how = {**asdict(settings), "threads": threads, "device": device}
             answer = self.submit("call", inputs=packed, settings=how)
@@ -216,6 +218,9 @@ class Remote:
             distinct=tuple({name: value.to(place) for name, value in found.items()} for found in distinct),
         )
 
+
+_SHARED = 2**18
+"""Numbers of an image from which threads share its work: for smaller ones they take longer than one of them."""
 
 _LONGEST = 200
 """Characters of a type's name that are kept."""

@@ -22,6 +22,7 @@ import io
 import linecache
 import logging
 import math
+import mmap
 import operator
 import os
 import sys
@@ -138,6 +139,25 @@ class Files:
                 if list(plain.stride()) != strides and plain.numel():
                     plain = torch.empty_strided(shape, strides, dtype=plain.dtype, device="cpu").copy_(plain)
                 tensors[key] = plain
+        os.remove(path)
+        return tensors
+
+    def mapped(self, packed):
+        """Return contiguous tensors to copy from, which are in the memory of their file, and remove its name."""
+        path = os.path.join(self.folder, packed["file"])
+        tensors, start = {}, 0
+        with FileIO(path) as file:
+            memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if os.fstat(file.fileno()).st_size else b""
+        for key, dtype, shape, _ in packed["tensors"]:
+            kind = getattr(torch, dtype)
+            end = start + math.prod(shape) * kind.itemsize
+            aligned = start % kind.itemsize == 0
+            source, offset = (memory, start) if aligned else (bytearray(memory[start:end]), 0)
+            tensors[key] = torch.empty(shape, dtype=kind, device="cpu")
+            if end > start:
+                numbers = torch.frombuffer(source, dtype=kind, count=math.prod(shape), offset=offset)
+                tensors[key] = numbers.view(shape)
+            start = end
         os.remove(path)
         return tensors
 
@@ -726,11 +746,11 @@ class Host:
             for tensor in state.values() if dtype is not None else ():
                 if tensor.is_floating_point() and dtype_name(tensor) != dtype:  # the module does not convert it
                     tensor.data = tensor.data.to(getattr(torch, dtype))
-            for name, tensor in self.transport.unpack(tensors).items():
+            for name, tensor in self.transport.mapped(tensors).items():
                 if state[name].dtype == tensor.dtype:
                     yield partial(state[name].copy_, tensor)
                 else:
-                    state[name].data = tensor.to(device)
+                    state[name].data = tensor.to(device, copy=True)
         return {}
 
     def do_copy(self, on, to):

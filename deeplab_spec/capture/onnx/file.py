@@ -8,12 +8,13 @@ import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 from torch import Tensor
 
-from deeplab_spec.capture.candidate.connection import Connection, Document, LocalConnection
+from deeplab_spec.capture.candidate.connection import Connection, LocalConnection
 from deeplab_spec.capture.candidate.module import Remote
 from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned, Shape
 from deeplab_spec.capture.onnx.graph import GraphReader, constants_of, inputs_of, weights_of
 from deeplab_spec.capture.onnx.model import load_model, short
 from deeplab_spec.capture.onnx.values import Values
+from deeplab_spec.child_process import Document
 from deeplab_spec.errors import CaptureError, ChildError, GraphError, TargetError, one_line
 
 

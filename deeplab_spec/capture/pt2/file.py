@@ -17,13 +17,14 @@ from torch.export.graph_signature import InputKind
 from torch.export.pt2_archive._package import load_pt2
 from torch.utils._sympy.numbers import int_oo
 
-from deeplab_spec.capture.candidate.connection import Connection, Document, LocalConnection
+from deeplab_spec.capture.candidate.connection import Connection, LocalConnection
 from deeplab_spec.capture.candidate.module import Remote, RequestError
 from deeplab_spec.capture.candidate.process import Refused, program_document
 from deeplab_spec.capture.capture import CallSettings, Candidate, Capture, Returned, Shape
 from deeplab_spec.capture.fx.document import read_document
 from deeplab_spec.capture.fx.program import PartialAliasError, read_program
 from deeplab_spec.capture.pt2.archive import check_pt2
+from deeplab_spec.child_process import Document
 from deeplab_spec.errors import CaptureError, ChildError, GraphError, TargetError, one_line
 
 _ONLY_TENSORS: Final = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"

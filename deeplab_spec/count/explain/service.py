@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from deeplab_spec.analysis.terms import Mode
-from deeplab_spec.child_process import HERE, ProcessSettings
+from deeplab_spec.capture.candidate.start import HERE, ProcessSettings
 from deeplab_spec.count.explain.axes import CHOICES, Axes
 from deeplab_spec.count.explain.candidates import Case
 from deeplab_spec.count.explain.document import ExplainDocument, explain_document

@@ -15,7 +15,7 @@ from deeplab_spec.execute.training import output_paths
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Input, Pair
 from deeplab_spec.judge.load_weights import Place, assign, copy_weights
-from deeplab_spec.judge.outputs import Answer, Shapes, call_candidate
+from deeplab_spec.judge.outputs import Answer, Shapes, begin_call
 from deeplab_spec.judge.training.evidence import Site
 
 Draw = Callable[[Pair, int, int], list[Tensor]]
@@ -189,18 +189,32 @@ class CandidateInTraining:
         inputs: Sequence[Tensor],
         expected: Shapes,
         seed: int,
+        **how: bool,
+    ) -> Answer:
+        """Call the candidate as :meth:`begin` does, and wait for its answer."""
+        return self.begin(inputs, expected, seed, **how)()
+
+    def begin(
+        self,
+        inputs: Sequence[Tensor],
+        expected: Shapes,
+        seed: int,
         *,
         train: bool = True,
         dropout: bool = False,
         differentiable: bool = False,
-    ) -> Answer:
-        """Call the candidate; errors are recorded, not raised. In training, its buffers are read back.
+    ) -> Callable[[], Answer]:
+        """Start a call of the candidate; return a function that waits for its answer.
 
-        Calls of inactive dropout are recorded; those of a differentiable call with their inputs.
+        Errors are recorded, not raised. In training, its buffers are read back. Calls of inactive dropout are
+        recorded; those of a differentiable call with their inputs.
         """
         gradients = "on" if differentiable else "off"
         settings = CallSettings(train=train, gradients=gradients, seed=seed, dropout=dropout, hold=differentiable)
-        answer = call_candidate(self.module, inputs, expected, settings=settings)
+        waiting = begin_call(self.module, inputs, expected, settings=settings)
+        return lambda: self._answered(waiting(), inputs, train=train, dropout=dropout)
+
+    def _answered(self, answer: Answer, inputs: Sequence[Tensor], *, train: bool, dropout: bool) -> Answer:
         if train and not answer.error:
             unread = self.module.refresh(sorted(self.module.tensors.keys() - set(self.module.parameter_names)))
             answer = Answer(results={}, error=unread) if unread else answer

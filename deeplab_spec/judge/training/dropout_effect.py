@@ -1,7 +1,7 @@
 """Observes the effect of dropout on the results over several seeds, for the candidate and for the oracle."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
@@ -47,10 +47,11 @@ def dropout_effect(
     calls: Sequence[DropoutCall],
     values: Mapping[str, Tensor],
     reads: Sequence[str | None],
+    own: "OracleDropout",
     *,
     repeatable: bool,
 ) -> DropoutEffect:
-    """Run a candidate and the oracle with active dropout.
+    """Run a candidate with active dropout, and compare it with the oracle.
 
     Args:
         candidate: The candidate.
@@ -58,22 +59,20 @@ def dropout_effect(
         calls: The candidate's recorded calls of dropout.
         values: The oracle's values, to find the inputs of those calls.
         reads: The nodes whose values are dropped, in order, as its graph shows them; used where the values do not.
+        own: The oracle's results.
         repeatable: Whether two calls without the recorded dropout agree; if not, the candidate draws random numbers
             by hand.
     """
     network = training.network
-    expected = expected_sites(network)
-    inputs = training.small(images_for(training))
-    single = {name: tensor.float() for name, tensor in training.weights.items()}
-    with torch.no_grad():
-        base = train(network, single, training.named(inputs)).values
-    quiet = {tap: base[path] for tap, path in training.outputs.items()}
+    inputs, quiet = training.small(images_for(training)), own.quiet
     silent, found, error = _active(candidate, training, inputs, None if repeatable else quiet)
     owners = [_owner(network, value, values) for _, value in calls]
     return DropoutEffect(
-        expected=expected,
-        actual=_sites(network, calls, [own or read for own, read in zip(owners, _known(reads, calls), strict=True)]),
-        oracle=_by_name(list(_oracle(training, single, base))) if expected else {},
+        expected=expected_sites(network),
+        actual=_sites(
+            network, calls, [owner or read for owner, read in zip(owners, _known(reads, calls), strict=True)]
+        ),
+        oracle=own.effects,
         candidate=_by_name(found),
         reason=error or _reason(training, silent, quiet, repeatable=repeatable),
     )
@@ -173,8 +172,32 @@ def _before(network: Network, path: str) -> str:
     return path
 
 
-def _oracle(
-    training: TrainingInputs, weights: Mapping[str, Tensor], base: Mapping[str, Tensor]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OracleDropout:
+    """The oracle's results in training, on small images in float32.
+
+    Attributes:
+        quiet: Its results without dropout, by tap.
+        effects: The statistics of its results with dropout, one number for each seed, by name.
+    """
+
+    quiet: Mapping[str, Tensor]
+    effects: Mapping[str, tuple[float, ...]]
+
+
+def dropout_of_oracle(training: TrainingInputs) -> OracleDropout:
+    """Run the oracle with and without active dropout."""
+    inputs = training.named(training.small(images_for(training)))
+    weights = {name: tensor.float() for name, tensor in training.weights.items()}
+    with torch.no_grad():
+        base = train(training.network, weights, inputs).values
+    quiet = {tap: base[path] for tap, path in training.outputs.items()}
+    effects = list(_effects(training, weights, base, quiet)) if expected_sites(training.network) else []
+    return OracleDropout(quiet=quiet, effects=_by_name(effects))
+
+
+def _effects(
+    training: TrainingInputs, weights: Mapping[str, Tensor], base: Mapping[str, Tensor], quiet: Mapping[str, Tensor]
 ) -> Iterator[dict[str, float]]:
     """Re-run the nodes downstream of each dropout, once per seed."""
     touched: set[str] = set()
@@ -182,7 +205,6 @@ def _oracle(
         if isinstance(node.op, Dropout) or touched.intersection(node.inputs):
             touched.add(node.path)
     known = {path: value for path, value in base.items() if path not in touched}
-    quiet = {tap: base[path] for tap, path in training.outputs.items()}
     for seed in range(ORACLE_SEEDS):
         generator = torch.Generator().manual_seed(training.seed + seed)
         with torch.no_grad():

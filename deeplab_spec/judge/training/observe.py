@@ -3,19 +3,17 @@
 :func:`observe` does not need the candidate's graph, only where its tensors are stored.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor
 
 from deeplab_spec.capture.candidate.module import ModuleCandidate
-from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.tensor_error import relative_error
-from deeplab_spec.execute.torch_settings import threads_for
-from deeplab_spec.execute.training import Batch, gradients, starting_weights
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import BatchNorm, Dropout, Pair
 from deeplab_spec.judge.evidence import UnmatchedParameter
@@ -28,14 +26,14 @@ from deeplab_spec.judge.structure.observe import Reading
 from deeplab_spec.judge.training.candidate import (
     IMAGES,
     CandidateInTraining,
-    Draw,
     FirstBatch,
     TrainingInputs,
     images_of,
 )
-from deeplab_spec.judge.training.dropout_effect import dropout_effect, dropout_of_itself
+from deeplab_spec.judge.training.dropout_effect import dropout_effect, dropout_of_itself, dropout_of_oracle
 from deeplab_spec.judge.training.evidence import BatchOfOne, Initial, Movement, Trained
 from deeplab_spec.judge.training.initial_weights import sample_weights, specified_inits
+from deeplab_spec.judge.training.oracle import TrainingOracle, after_step, differentiated, evaluated
 from deeplab_spec.judge.training.sgd_step import compare_steps, differentiate, gradients_of
 from deeplab_spec.spec.choices import AS_HEAD
 
@@ -48,30 +46,6 @@ EVALUATED: Final = 1e-6
 
 DIFFERS: Final = "its values differ from the specified ones already in evaluation"
 RANDOM: Final = "its results differ from call to call in training although its dropout is disabled"
-
-
-class TrainingOracle:
-    """What training is compared with, computed beside what the judge does.
-
-    Args:
-        network: The expected network.
-        draw: Draws the inputs.
-        seed: Seed of weights and images.
-        beside: Computes it.
-        differentiable: Whether the candidate can be compared with it.
-    """
-
-    def __init__(self, network: Network, draw: Draw, seed: int, beside: Executor, *, differentiable: bool) -> None:
-        self._network, self._draw, self._seed = network, draw, seed
-        self._weights = beside.submit(starting_weights, network, seed)
-        self.first_batch = beside.submit(self._differentiated) if differentiable else None
-
-    def training(self) -> TrainingInputs:
-        """Return the inputs and the starting weights."""
-        return TrainingInputs(network=self._network, weights=self._weights.result(), draw=self._draw, seed=self._seed)
-
-    def _differentiated(self) -> tuple[Batch, dict[str, Tensor]]:
-        return _differentiated(self.training())
 
 
 def observe(
@@ -103,51 +77,55 @@ def observe(
         return _with_oracle(CandidateInTraining(module, places, folded), oracle, dropped)
 
 
-def _differentiated(training: TrainingInputs) -> tuple[Batch, dict[str, Tensor]]:
-    """Run the oracle on the first batch, and differentiate it."""
-    with threads_for(torch.float64):
-        cotangents = {training.outputs[tap]: weight for tap, weight in training.cotangents().items()}
-        return gradients(training.network, training.weights, training.named(training.batch(0)), cotangents)
-
-
 def _with_oracle(candidate: CandidateInTraining, oracle: TrainingOracle, dropped: Sequence[str | None]) -> Trained:
     """Train a candidate while the oracle runs; it is not run if the two cannot be compared."""
-    training, expected = oracle.training(), oracle.first_batch
-    before, size = candidate.buffers(), training.size
-    first = _first(candidate, training, before, differentiable=expected is not None)
+    training, before = oracle.training(), candidate.buffers()
+    first = _first(candidate, training, before, differentiable=oracle.differentiable)
     if first.answer.error:
         return Trained(error=first.answer.error)
     training, calls = first.training, candidate.calls
-    backward = differentiate(candidate, first) if expected else ""
+    backward = differentiate(candidate, first) if oracle.differentiable else ""
     found = replace(_moved(candidate, first, before), backward=backward)
-    if not expected:
+    if not oracle.differentiable:
         seen = dropout_of_itself(candidate, training, calls, dropped, UNMATCHED)
         single = _batch_of_one(candidate, training)
         return replace(found, incomparable=found.incomparable or UNMATCHED, dropout_effect=seen, batch_of_one=single)
-    batch, oracle_gradients = expected.result() if training.size == size else _differentiated(training)
-    oracle_gradients |= {name: torch.zeros_like(oracle_gradients[name]) for name in candidate.frozen}
+    batch, oracle_gradients = oracle.result(differentiated, training)
+    oracle_gradients = oracle_gradients | {name: torch.zeros_like(oracle_gradients[name]) for name in candidate.frozen}
     if not (found.incomparable or found.error):
+        differs = _begin_evaluation(candidate, training, oracle)
         found = replace(found, gradients=gradients_of(candidate, training, oracle_gradients))
+        candidate.reached = {}
+        if differs():
+            found = replace(found, incomparable=DIFFERS)
+        else:
+            frozen = bool(candidate.frozen)  # then the step is another one
+            second = (after_step if frozen else partial(oracle.result, after_step))(training, oracle_gradients)
+            found = compare_steps(candidate, first, found, (batch.statistics, second), oracle_gradients)
     candidate.reached = {}
-    if not (found.incomparable or found.error) and _evaluates_otherwise(candidate, training):
-        found = replace(found, incomparable=DIFFERS)
-    elif not (found.incomparable or found.error):
-        found = compare_steps(candidate, first, found, batch, oracle_gradients)
-    dropping = dropout_effect(candidate, training, calls, batch.values, dropped, repeatable=found.repeatable)
+    own = oracle.result(dropout_of_oracle, training)
+    dropping = dropout_effect(candidate, training, calls, batch.values, dropped, own, repeatable=found.repeatable)
     return replace(found, dropout_effect=dropping, batch_of_one=_batch_of_one(candidate, training))
 
 
-def _evaluates_otherwise(candidate: CandidateInTraining, training: TrainingInputs) -> bool:
-    """Tell whether the candidate's values differ already in evaluation, so that training cannot be compared."""
+def _begin_evaluation(
+    candidate: CandidateInTraining, training: TrainingInputs, oracle: TrainingOracle
+) -> Callable[[], bool]:
+    """Start a call in evaluation; return a function that tells whether its values differ from the oracle's.
+
+    If they do, training cannot be compared.
+    """
     inputs = [value[:1] for value in training.batch(0)]
     buffers = candidate.buffers()
     candidate.load(training.weights)
-    answer = candidate.call(inputs, training.taps(inputs), training.seed, train=False)
+    waiting = candidate.begin(inputs, training.taps(inputs), training.seed, train=False)
     candidate.restore(buffers)
-    with torch.no_grad(), threads_for(torch.float64):
-        values = run(training.network, training.weights, training.named(inputs), keep=set(training.outputs.values()))
-    expected = Answer(results={tap: values[path] for tap, path in training.outputs.items()})
-    return not answer.error and not _same(answer, expected, EVALUATED)
+
+    def differs() -> bool:
+        answer = waiting()
+        return not answer.error and not _same(answer, oracle.result(evaluated, training), EVALUATED)
+
+    return differs
 
 
 def _first(

@@ -12,8 +12,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from deeplab_spec.execute.torch_settings import threads_for
-from deeplab_spec.execute.training import Batch, train, updated_running
+from deeplab_spec.execute.training import updated_running
 from deeplab_spec.graph.network import Network
 from deeplab_spec.judge.finding import Deviation
 from deeplab_spec.judge.load_weights import Place
@@ -35,28 +34,31 @@ def compare_steps(
     candidate: CandidateInTraining,
     first: FirstBatch,
     found: Trained,
-    batch: Batch,
+    batches: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
     oracle_gradients: Mapping[str, Tensor],
 ) -> Trained:
     """Compare the candidate's running statistics after two batches, and its parameters after a step, with the oracle's.
 
-    The first batch was differentiated on both sides; the evidence so far includes gradients.
+    The first batch was differentiated on both sides; the evidence so far includes gradients. The oracle's statistics of
+    the two batches are given.
     """
     training = first.training
-    length = _length(training.weights[name] for name in oracle_gradients)
-    rate = STEP_LENGTH * length / max(_length(oracle_gradients.values()), ROUNDING)
+    rate, expected = stepped(training, oracle_gradients)
     error = candidate.step(rate)
     if error:
         return replace(found, error=error)
-    step = _steps(candidate, training, rate, oracle_gradients)
-    expected = {name: training.weights[name] - rate * gradient for name, gradient in oracle_gradients.items()}
-    candidate.load({**training.weights, **expected})
-    candidate.restore(first.after)
     inputs = training.batch(1)
-    second = candidate.call(inputs, training.taps(inputs), training.seed)
+    candidate.restore(first.after)
+    begun = candidate.begin(inputs, training.taps(inputs), training.seed)
+    step = _steps(candidate, training, rate, oracle_gradients)
+    second = begun()
+    if not all(difference.agrees for difference in step):  # else its own weights are as good as the expected ones
+        candidate.load(expected)
+        candidate.restore(first.after)
+        second = candidate.call(inputs, training.taps(inputs), training.seed)
     if second.error:
         return replace(found, error=second.error)
-    statistics = _statistics(candidate, first, found.movements, batch, expected)
+    statistics = _statistics(candidate, first, found.movements, batches)
     wrong = {*found.frozen, *(difference.path for difference in statistics if not difference.agrees)}
     forward = first_before(training.network, wrong)
     missing = {gradient.path for gradient in found.gradients if not gradient.reaches}
@@ -65,6 +67,14 @@ def compare_steps(
         statistics=tuple(replace(entry, origin=forward.get(entry.path, entry.path)) for entry in statistics),
         step=_with_origins(training, step, forward, missing),
     )
+
+
+def stepped(training: TrainingInputs, gradients: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
+    """Return the learning rate of a step, and the weights after it."""
+    length = _length(training.weights[name] for name in gradients)
+    rate = STEP_LENGTH * length / max(_length(gradients.values()), ROUNDING)
+    moved = {name: training.weights[name] - rate * gradient for name, gradient in gradients.items()}
+    return rate, {**training.weights, **moved}
 
 
 def differentiate(candidate: CandidateInTraining, first: FirstBatch) -> str:
@@ -110,23 +120,20 @@ def _statistics(
     candidate: CandidateInTraining,
     first: FirstBatch,
     movements: Sequence[Movement],
-    batch: Batch,
-    expected: Mapping[str, Tensor],
+    batches: tuple[Mapping[str, Tensor], Mapping[str, Tensor]],
 ) -> tuple[Deviation, ...]:
     """Compare running statistics after the first and after the second batch; the larger error counts.
 
     The oracle uses the candidate's measured momentum, which another clause decides.
     """
-    training, momenta = first.training, _momenta(movements)
-    with torch.no_grad(), threads_for(torch.float64):
-        second = train(training.network, expected, training.named(training.batch(1)))
-    running = {name: torch.zeros_like(value) for name, value in batch.statistics.items()}
+    momenta = _momenta(movements)
+    running = {name: torch.zeros_like(value) for name, value in batches[0].items()}
     errors: dict[str, float] = {}
-    for expected_batch, actual in ((batch, first.moved), (second, candidate.statistics())):
-        running = updated_running(running, expected_batch.statistics, momenta)
+    for batch, actual in zip(batches, (first.moved, candidate.statistics()), strict=True):
+        running = updated_running(running, batch, momenta)
         for place in candidate.running:
             error = float(torch.dist(actual[place.source], place.ordered(running[place.source])))
-            error /= max(momenta[place.source] * _spread(expected_batch, place.source), ROUNDING)
+            error /= max(momenta[place.source] * _spread(batch, place.source), ROUNDING)
             errors[place.source] = _larger(errors.get(place.source, 0.0), error)
     return tuple(_difference(place, errors[place.source], TOLERANCE) for place in candidate.running)
 
@@ -136,13 +143,13 @@ def _larger(left: float, right: float) -> float:
     return math.inf if math.isnan(right) else max(left, right)
 
 
-def _spread(batch: Batch, name: str) -> float:
+def _spread(batch: Mapping[str, Tensor], name: str) -> float:
     """Return the scale of a running statistic: the norm of the variances, or of the values for a mean."""
     path, _, role = name.rpartition(".")
-    variance = batch.statistics[f"{path}.running_var"]
+    variance = batch[f"{path}.running_var"]
     if role == "running_var":
         return float(variance.norm())
-    return math.sqrt(float((batch.statistics[name].square() + variance).sum()))
+    return math.sqrt(float((batch[name].square() + variance).sum()))
 
 
 def _momenta(movements: Sequence[Movement]) -> dict[str, float]:

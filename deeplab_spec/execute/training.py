@@ -174,11 +174,6 @@ def starting_weights(network: Network, seed: int) -> dict[str, Tensor]:
     return weights
 
 
-def output_paths(network: Network) -> dict[str, str]:
-    """Return the paths of the outputs by tap."""
-    return network.results
-
-
 _BUFFERS = frozenset({"running_mean", "running_var"})
 
 

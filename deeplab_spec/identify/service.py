@@ -143,7 +143,7 @@ def _captures(modules: Sequence[Candidate], sizes: Sequence[Pair], name: str) ->
 def _candidate(captured: Capture, classes: int, size: Pair) -> Shaped:
     """Return the normal form of a capture; of several outputs, only the logits are kept."""
     outputs = {node.path: captured.shapes[node.path] for node in captured.network.outputs}
-    paths = {node.op.name: node.path for node in captured.network.outputs if isinstance(node.op, Output)}
+    paths = captured.network.results
     results = [(name, outputs[path]) for name, path in paths.items()]
     logits = paths.get(choose_results(results, [("logits", (1, classes, *size))]).get("logits", ""))
     nodes = [

@@ -20,7 +20,7 @@ from deeplab_spec.capture.equivalences.graph_builder import merge_recomputed
 from deeplab_spec.errors import CaptureError, one_line
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import MAP_RANK, Activation, Dropout, Input, Output
+from deeplab_spec.graph.ops import MAP_RANK, Activation, Dropout, Input
 from deeplab_spec.judge.certificate import PartPlace
 from deeplab_spec.judge.interface.observe import images
 from deeplab_spec.judge.outputs import call_candidate, double, executed
@@ -164,7 +164,7 @@ class PartCandidate(Candidate):
             values = executed(captured, tensors, given[: len(captured.network.inputs)])
         except (RuntimeError, IndexError, KeyError, ValueError) as error:
             return Returned(error=one_line(error))
-        results = {node.op.name: values[node.path] for node in captured.network.outputs if isinstance(node.op, Output)}
+        results = {name: values[path] for name, path in captured.network.results.items()}
         return Returned(kind="dict", tensors={f"[{name!r}]": value for name, value in results.items()})
 
     def check(self) -> None:

@@ -18,7 +18,7 @@ from deeplab_spec.execute.interpreter import run
 from deeplab_spec.execute.tensor_error import largest_error, relative_error
 from deeplab_spec.execute.torch_settings import threads_for
 from deeplab_spec.graph.network import Network
-from deeplab_spec.graph.ops import Input, Output
+from deeplab_spec.graph.ops import Input
 from deeplab_spec.judge import evidence
 from deeplab_spec.judge.evidence import Call, Comparison
 from deeplab_spec.judge.load_weights import Place
@@ -96,7 +96,7 @@ class Oracle:
             self.weights[dtype] = {name: value.to(dtype) for name, value in self.weights[torch.float64].items()}
         with torch.no_grad(), threads_for(dtype):
             values = run(self.network, self.weights[dtype], named, keep=())
-        return {node.op.name: values[node.path] for node in self.network.outputs if isinstance(node.op, Output)}
+        return {name: values[path] for name, path in self.network.results.items()}
 
     def allowed(self, batch: Sequence[Tensor]) -> float:
         """Return the largest accepted error in float32, from the specification's own on a batch, which is kept."""

@@ -60,8 +60,7 @@ class Conditioned:
         self, clause: str, values: Values, weights: Mapping[str, Tensor], compare: Compare, plant: Plant
     ) -> Iterator[PlantedFault]:
         """Plant faults in the outputs of a run with these values and weights."""
-        outputs = self.plan.network.outputs
-        right = {node.op.name: values[node.path] for node in outputs if isinstance(node.op, Output)}
+        right = {name: values[path] for name, path in self.plan.network.results.items()}
         return of_ends(clause, self.faulty, right, values, weights, compare, plant)
 
 
@@ -138,11 +137,11 @@ def compare_float32(
     named = {node.path: value for node, value in zip(loaded.expected.inputs, inputs, strict=True)}
     overflow = Overflow()
     reference = run(loaded.expected, weights, named, keep=oracle.keys(), watch=overflow)
-    outputs = {node.path: node.op.name for node in loaded.expected.outputs if isinstance(node.op, Output)}
+    taps = loaded.expected.results
     if overflow.path:
         answer = Answer(results={}, error=overflow.reason(FLOAT32.name))
-        return compare_outputs(loaded, answer, oracle, dict.fromkeys(outputs.values(), 0.0), first), None, []
-    allowed = _allowed(outputs, [reference], oracle)
+        return compare_outputs(loaded, answer, oracle, dict.fromkeys(taps, 0.0), first), None, []
+    allowed = _allowed(taps, [reference], oracle)
 
     def compare(stand_in: nn.Module) -> tuple[Deviation, ...]:
         return compare_outputs(loaded, call_candidate(stand_in, inputs, conditioned.taps), oracle, allowed, None)
@@ -154,25 +153,25 @@ def compare_float32(
     answer = waiting()
     found = compare_outputs(loaded, answer, oracle, allowed, first)
     if any(each.error is not None and not each.agrees for each in found):
-        apart = (run(loaded.expected, weights, each, keep=outputs) for each in one_rounding_apart(named))
-        allowed.update(_allowed(outputs, [reference, *apart], oracle))
+        apart = (run(loaded.expected, weights, each, keep=taps.values()) for each in one_rounding_apart(named))
+        allowed.update(_allowed(taps, [reference, *apart], oracle))
         planted_faults = list(conditioned.planted_faults("VALUES-FLOAT32", reference, weights, compare, plant))
         found = compare_outputs(loaded, answer, oracle, allowed, first)
     return found, max(allowed.values()) / RATIO_LIMIT, planted_faults
 
 
-def _allowed(outputs: Mapping[str, str], runs: Sequence[Values], oracle: Values) -> dict[str, float]:
+def _allowed(taps: Mapping[str, str], runs: Sequence[Values], oracle: Values) -> dict[str, float]:
     """Return the largest error in float32 that is not a finding, by tap: a multiple of the largest one of some runs.
 
     Args:
-        outputs: The tap of each output, by path.
+        taps: The path of each output, by tap.
         runs: The specification's values in float32.
         oracle: Its values in float64.
     """
     floor = torch.finfo(torch.float32).eps
     return {
         tap: RATIO_LIMIT * max(floor, *(relative_error(values[path], oracle[path]) for values in runs))
-        for path, tap in outputs.items()
+        for tap, path in taps.items()
     }
 
 

@@ -18,7 +18,7 @@ from deeplab_spec.errors import CaptureError
 from deeplab_spec.execute.interpreter import Values
 from deeplab_spec.execute.tensor_error import relative_error
 from deeplab_spec.execute.weights import Draw, challenge, folded_values, folded_weights
-from deeplab_spec.graph.ops import Activation, Output
+from deeplab_spec.graph.ops import Activation
 from deeplab_spec.judge.certificate import SmallestInput
 from deeplab_spec.judge.evidence import PlantedFault, UnmatchedParameter
 from deeplab_spec.judge.finding import Deviation
@@ -288,8 +288,7 @@ def _check_capture(loaded: Loaded, inputs: Sequence[Tensor], results: Mapping[st
         return
     captured = loaded.reading.capture
     values = executed(captured, loaded.module.tensors, inputs)
-    outputs = {node.path: node.op.name for node in captured.network.outputs if isinstance(node.op, Output)}
-    for path, tap in outputs.items():
+    for tap, path in captured.network.results.items():
         if tap in results and not relative_error(values[path], results[tap]) <= CAPTURE_LIMIT:
             off = relative_error(values[path], results[tap])
             raise CaptureError(f"the captured graph is off by {off:.2g} from what the candidate computes at {tap}")

@@ -11,7 +11,6 @@ from deeplab_spec.analysis.sizes import shapes
 from deeplab_spec.capture.candidate.module import ModuleCandidate, RequestError
 from deeplab_spec.capture.capture import CallSettings
 from deeplab_spec.errors import ChildError, TargetError
-from deeplab_spec.execute.training import output_paths
 from deeplab_spec.graph.network import Network
 from deeplab_spec.graph.ops import Input, Pair
 from deeplab_spec.judge.load_weights import Place, assign, copy_weights
@@ -63,7 +62,7 @@ class TrainingInputs:
     @property
     def outputs(self) -> dict[str, str]:
         """The paths of the results by tap."""
-        return output_paths(self.network)
+        return self.network.results
 
     def batch(self, number: int) -> list[Tensor]:
         """Return the inputs of the first or the second batch."""

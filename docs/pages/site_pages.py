@@ -13,6 +13,7 @@ REPORTS: Final = {
     "Real networks": "networks/README.md",
     "Strength of the judge": "strength/mutants.md",
     "Strength: other families": "strength/families/mutants.md",
+    "Strength: in a candidate's process": "strength/isolated/mutants.md",
     "Clauses and their tests": "clauses.md",
     "Certificates": "certificates/README.md",
     "Costs": "costs/README.md",

@@ -6,7 +6,6 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import torch
@@ -99,8 +98,10 @@ def _with_oracle(candidate: CandidateInTraining, oracle: TrainingOracle, dropped
         if differs():
             found = replace(found, incomparable=DIFFERS)
         else:
-            frozen = bool(candidate.frozen)  # then the step is another one
-            second = (after_step if frozen else partial(oracle.result, after_step))(training, oracle_gradients)
+            if candidate.frozen:  # the step is another one
+                second = after_step(training, oracle_gradients)
+            else:
+                second = oracle.result(after_step, training, oracle_gradients)
             found = compare_steps(candidate, first, found, (batch.statistics, second), oracle_gradients)
     candidate.reached = {}
     own = oracle.result(dropout_of_oracle, training)
